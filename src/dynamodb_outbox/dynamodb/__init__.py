@@ -1,0 +1,1 @@
+"""The DynamoDB adapter: the only package that knows botocore and aiobotocore."""

@@ -1,0 +1,146 @@
+"""Taking events: the due query, conditional claims, and recovery of what dead workers left."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from dynamodb_outbox.dynamodb.codec import Item, decode_claim, error_text, millis
+from dynamodb_outbox.dynamodb.index import StatusIndex
+from dynamodb_outbox.dynamodb.transitions import CLAIM, RECOVER, RECOVER_FAILED, Write
+from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
+from dynamodb_outbox.errors import LeaseExpiredError, StorageError, StoredEventError
+from dynamodb_outbox.event import EventStatus
+from dynamodb_outbox.outbox import Claim, OutboxOptions, Recovered
+
+LOOK_SECONDS: Final = 10.0
+"""The longest that one look for events is tried; the worker then reports, and looks again."""
+INDEX_LAG_SECONDS: Final = 5.0
+"""How long a claimed event is expected to show in the index as it was. A guess only costs or saves a write."""
+RECOVERY_PAGE: Final = 100
+
+
+class Claimer:
+    """Finds due events in the index and claims them; resets those whose lease ran out."""
+
+    def __init__(self, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
+        self._index = index
+        self._writer = writer
+        self._options = options
+        self._just_claimed: dict[tuple[str, str], float] = {}
+
+    async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]]]:
+        """Claim up to `limit` events, the longest due first.
+
+        Also returns the claimed items that are no readable events, as token and reason. Raises
+        `StorageError` only while nothing was claimed.
+        """
+        claims: list[Claim] = []
+        unreadable: list[tuple[str, StoredEventError]] = []
+        try:
+            async for page in self._due(EventStatus.PENDING, limit=limit, attributes="id, gsiSortKey"):
+                rows = self._not_just_claimed(page["Items"])[: limit - len(claims)]
+                for result in await self._claim_rows(rows):
+                    if isinstance(result, Applied) and result.item is not None:
+                        try:
+                            claims.append(decode_claim(result.item))
+                        except StoredEventError as error:
+                            unreadable.append((result.item["claimToken"]["S"], error))
+                    elif isinstance(result, StorageError):
+                        raise result
+                if len(claims) >= limit:
+                    break
+        except StorageError:
+            if not claims and not unreadable:
+                raise
+        return claims, unreadable
+
+    async def _claim_rows(self, rows: Sequence[Item]) -> list[WriteResult]:
+        if not rows:
+            return []
+        now = self._options.clock()
+        deadline = millis(now + self._options.processing_timeout)
+        writes = [
+            Write(
+                CLAIM,
+                row["id"]["S"],
+                {"token": {"S": uuid4().hex}, "now": millis(now), "deadline": deadline, "seen": row["gsiSortKey"]},
+            )
+            for row in rows
+        ]
+        results = await self._writer.write(writes, within=self._look_seconds, returning=True)
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, Applied):
+                self._just_claimed[row["id"]["S"], row["gsiSortKey"]["N"]] = now
+        # Applied claims first: an error among the results must not hide them.
+        return sorted(results, key=lambda result: not isinstance(result, Applied))
+
+    def _not_just_claimed(self, rows: Sequence[Item]) -> list[Item]:
+        """Leave out the rows that the index shows as they were before our own claim, a moment ago."""
+        forgotten = self._options.clock() - INDEX_LAG_SECONDS
+        while self._just_claimed and next(iter(self._just_claimed.values())) < forgotten:
+            del self._just_claimed[next(iter(self._just_claimed))]
+        return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_claimed]
+
+    async def recover(self) -> Recovered:
+        """Reset every event whose lease has run out by our clock."""
+        reset: list[str] = []
+        failed: list[str] = []
+        attributes = "id, gsiSortKey, retryCount"
+        async for page in self._due(EventStatus.PROCESSING, limit=RECOVERY_PAGE, attributes=attributes):
+            rows: list[Item] = page["Items"]
+            # An index with KEYS_ONLY does not tell the retries: the condition then finds out.
+            hopeless = [row for row in rows if self._retries_left(row) is False]
+            retriable = [row for row in rows if self._retries_left(row) is not False]
+            results = await self._writer.write(
+                [self._recovery(row, failing=False) for row in retriable], within=self._look_seconds
+            )
+            for row, result in zip(retriable, results, strict=True):
+                if isinstance(result, Applied):
+                    reset.append(row["id"]["S"])
+                elif isinstance(result, Refused) and self._retries_left(row) is None:
+                    hopeless.append(row)
+            results += await self._writer.write(
+                [self._recovery(row, failing=True) for row in hopeless], within=self._look_seconds
+            )
+            failed += [
+                row["id"]["S"]
+                for row, result in zip(hopeless, results[len(retriable) :], strict=True)
+                if isinstance(result, Applied)
+            ]
+            errors = [result for result in results if isinstance(result, StorageError)]
+            if errors and not reset and not failed:
+                raise errors[0]
+        return Recovered(reset=tuple(reset), failed=tuple(failed))
+
+    def _recovery(self, row: Item, *, failing: bool) -> Write:
+        event_id = row["id"]["S"]
+        values: dict[str, Any] = {
+            "seen": row["gsiSortKey"],
+            "now": millis(self._options.clock()),
+            "error": error_text(str(LeaseExpiredError(event_id=event_id))),
+            "max": {"N": str(self._options.max_retries)},
+            "one": {"N": "1"},
+            "zero": {"N": "0"},
+        }
+        return Write(RECOVER_FAILED if failing else RECOVER, event_id, values)
+
+    def _retries_left(self, row: Item) -> bool | None:
+        try:
+            return int(row["retryCount"]["N"]) < self._options.max_retries
+        except (KeyError, ValueError):
+            return None
+
+    def _due(self, status: EventStatus, *, limit: int, attributes: str) -> AsyncIterator[dict[str, Any]]:
+        return self._index.pages(
+            status,
+            within=self._look_seconds,
+            up_to=self._options.clock(),
+            Limit=limit,
+            ProjectionExpression=attributes,
+        )
+
+    @property
+    def _look_seconds(self) -> float:
+        return min(LOOK_SECONDS, self._options.processing_timeout / 3)

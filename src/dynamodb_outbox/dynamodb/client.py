@@ -1,0 +1,201 @@
+"""Calling DynamoDB: the tuned client, one attempt at a time, and our own retry within a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import anyio
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from dynamodb_outbox.dynamodb.faults import Fault, fatal_error, fault_of
+from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
+from dynamodb_outbox.reporting import logger
+
+Call = Callable[..., Awaitable[Any]]
+
+FIRST_DELAY: Final = 0.05
+MAX_DELAY: Final = 2.0
+
+
+class DynamoDBClient(Protocol):
+    """What the adapter calls of an aiobotocore client; aioboto3's is one."""
+
+    @property
+    def meta(self) -> Any: ...
+    @property
+    def put_item(self) -> Call: ...
+    @property
+    def batch_write_item(self) -> Call: ...
+    @property
+    def update_item(self) -> Call: ...
+    @property
+    def batch_execute_statement(self) -> Call: ...
+    @property
+    def batch_get_item(self) -> Call: ...
+    @property
+    def query(self) -> Call: ...
+    @property
+    def create_table(self) -> Call: ...
+    @property
+    def describe_table(self) -> Call: ...
+    @property
+    def describe_time_to_live(self) -> Call: ...
+    @property
+    def update_time_to_live(self) -> Call: ...
+
+
+class ConditionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
+    """The condition of a write was false. `repeated`: an earlier attempt may have been applied."""
+
+    def __init__(self, *, item: Mapping[str, Any] | None, repeated: bool) -> None:
+        self.item = item
+        self.repeated = repeated
+        super().__init__("the condition is false")
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Delays between attempts: exponential with full jitter, so that clients do not come back in step.
+
+    See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+
+    random: Callable[[], float]
+    attempts: int = 0
+
+    def next_delay(self) -> float:
+        """Count an attempt that failed; the seconds to wait before the next."""
+        self.attempts += 1
+        return self.random() * min(MAX_DELAY, FIRST_DELAY * 2.0**self.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The one place through which the adapter calls DynamoDB."""
+
+    client: DynamoDBClient
+    table_name: str
+    index_name: str
+    random: Callable[[], float]
+
+    async def call(self, operation: str, *, within: float, once: bool = False, **params: Any) -> Any:
+        """Call an operation that may be repeated, until it succeeds or `within` seconds are over.
+
+        Raises `ConditionRefused` for a false condition; `UnavailableError` or `ThrottledError` at the deadline,
+        or at the first failure with `once`; another `StorageError` at once where repeating is of no use.
+        """
+        deadline = anyio.current_time() + within
+        backoff = Backoff(self.random)
+        maybe_applied = False
+        while True:
+            try:
+                return await self._attempt(operation, params, deadline - anyio.current_time())
+            except Exception as error:
+                fault = fault_of(error)
+                if fault is Fault.REFUSED:
+                    item = getattr(error, "response", {}).get("Item")
+                    raise ConditionRefused(item=item, repeated=maybe_applied) from None
+                if fault is Fault.FATAL:
+                    raise self.fatal(error, operation) from error
+                maybe_applied = maybe_applied or fault is Fault.AMBIGUOUS
+                delay = backoff.next_delay()
+                if once or anyio.current_time() + delay >= deadline:
+                    raise exhausted(
+                        operation, fault, attempts=backoff.attempts, reason=error, maybe_applied=maybe_applied
+                    ) from error
+            await anyio.sleep(delay)
+
+    async def _attempt(self, operation: str, params: dict[str, Any], seconds: float) -> Any:
+        # A reply may never come. Half the time that is left keeps room for a second attempt.
+        with anyio.fail_after(max(seconds / 2, 0.1)):
+            return await getattr(self.client, operation)(**params)
+
+    def fatal(self, error: BaseException, operation: str) -> StorageError:
+        """Name a fatal error in the words of the library."""
+        return fatal_error(error, operation=operation, table_name=self.table_name, index_name=self.index_name)
+
+
+def exhausted(operation: str, fault: Fault, *, attempts: int, reason: object, maybe_applied: bool) -> StorageError:
+    """Make the error of a call whose time is up."""
+    text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
+    if fault is Fault.THROTTLED:
+        return ThrottledError(operation=operation, attempts=attempts, reason=text)
+    return UnavailableError(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
+
+
+@asynccontextmanager
+async def tuned_client(
+    *, region_name: str | None, endpoint_url: str | None, connections: int
+) -> AsyncIterator[DynamoDBClient]:
+    """Make a client for the outbox: one attempt, a pool for the concurrency, no parameter validation.
+
+    The adapter retries by itself, within the lease; the SDK's own retries (10 calls, 25 s under a lasting
+    throttle) would outlive it. What it sends is checked by the codec, so checking again only costs CPU.
+    """
+    config = AioConfig(
+        max_pool_connections=connections,
+        connect_timeout=5,
+        read_timeout=15,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        parameter_validation=False,
+        # botocore builds its user agent anew for every call unless one is given: a quarter of a call's CPU.
+        user_agent="dynamodb-outbox",
+    )
+    create = get_session().create_client
+    async with create("dynamodb", region_name=region_name, endpoint_url=endpoint_url, config=config) as client:
+        yield client
+
+
+_attempt_once: ContextVar[bool] = ContextVar("dynamodb_outbox_attempt_once", default=False)
+
+
+class RepeatWithheldError(Exception):
+    """The client was about to repeat a request that must be sent once."""
+
+
+@contextmanager
+def sent_once(client: DynamoDBClient, operation: str) -> Iterator[None]:
+    """Keep the client from repeating a request by itself.
+
+    A supplied client retries as its owner configured it. That is wrong for an unconditional write: the
+    repeat could reset an event that a worker claimed in between.
+    """
+    events = client.meta.events
+    events.register(f"request-created.dynamodb.{operation}", _withhold_repeat, unique_id="dynamodb-outbox-once")
+    token = _attempt_once.set(True)
+    try:
+        yield
+    finally:
+        _attempt_once.reset(token)
+
+
+def _withhold_repeat(request: Any, **_: Any) -> None:
+    # Other calls of the client's owner pass here as well: only those in our context are ours.
+    if _attempt_once.get() and request.context.get("retries", {}).get("attempt", 1) > 1:
+        raise RepeatWithheldError("the request may have been applied, and must not be sent again as it is")
+
+
+def advise_on_client(client: DynamoDBClient, *, slots: int) -> None:
+    """Log what a supplied client had better be configured with, once at the start of a worker."""
+    config = client.meta.config
+    retries: Mapping[str, Any] = config.retries or {}
+    advice: list[str] = []
+    attempts = retries.get("total_max_attempts")
+    if retries.get("mode", "legacy") == "legacy" and attempts != 1:
+        advice.append("its legacy retries can outlast a lease: retries={'mode': 'standard', 'total_max_attempts': 1}")
+    if config.max_pool_connections < slots + 8:
+        advice.append(
+            f"its pool of {config.max_pool_connections} connections is small for {slots} handlers at once, and settles "
+            f"would queue behind them: max_pool_connections={slots + 8}"
+        )
+    if advice:
+        logger.warning(
+            "The DynamoDB client can be tuned for the outbox; pass AioConfig(...) with these, or use "
+            "DynamoDBOutbox.connect(): %s",
+            "; ".join(advice),
+        )

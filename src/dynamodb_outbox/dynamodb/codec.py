@@ -1,0 +1,167 @@
+"""Events and claims to items and back; the attributes of the table by name.
+
+Epoch milliseconds exist only here: the rest of the library has times in float seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.values import AttributeValue, Unstorable, decode, encode, text_size
+from dynamodb_outbox.errors import EventTooLargeError, StoredEventError, UnstorableValueError
+from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.outbox import Claim
+
+Item = dict[str, AttributeValue]
+
+MAX_ITEM_BYTES: Final = 409_600
+"""DynamoDB's limit for an item, attribute names included."""
+DELIVERY_BYTES: Final = 1_024
+"""Kept free for what claims and settles add, so that whatever was stored can also be delivered."""
+MAX_ERROR_CHARS: Final = 1_024
+
+WRAPPED: Final = "$value"
+"""The one member of the map that holds a payload which is no mapping."""
+
+
+def encode_event(event: Event, *, due_at: float) -> tuple[Item, int]:
+    """Encode an event as a PENDING item; return it with its size in bytes.
+
+    Raises `UnstorableValueError` with the path of the offending value, or `EventTooLargeError`.
+    """
+    payload, size = _encode_at("payload", wrap(event.payload), event.id)
+    item: Item = {
+        "id": {"S": event.id},
+        "type": {"S": event.type},
+        "payload": payload,
+        "occurredAt": {"S": event.occurred_at.isoformat()},
+        "status": {"S": EventStatus.PENDING.value},
+        "retryCount": {"N": "0"},
+        "gsiSortKey": millis(due_at),
+    }
+    size += _FIXED_BYTES + text_size(event.id) + text_size(event.type)
+    if event.metadata:
+        item["metadata"], metadata_size = _encode_at("metadata", event.metadata, event.id)
+        size += len("metadata") + metadata_size
+    if size > MAX_ITEM_BYTES - DELIVERY_BYTES:
+        raise EventTooLargeError(event_id=event.id, size=size, limit=MAX_ITEM_BYTES - DELIVERY_BYTES)
+    return item, size
+
+
+# The names of the attributes that every event has, and the values whose length is known.
+_FIXED_BYTES: Final = len("id" "type" "payload" "occurredAt" "status" "retryCount" "gsiSortKey") + 32 + 10 + 2 + 9
+
+
+def _encode_at(root: str, value: Any, event_id: str) -> tuple[AttributeValue, int]:
+    try:
+        return encode(value)
+    except Unstorable as error:
+        path = error.path(root).replace(f"{root}['{WRAPPED}']", root, 1)
+        raise UnstorableValueError(path=path, reason=error.reason, event_id=event_id) from None
+
+
+def wrap(payload: Any) -> Any:
+    """Put a payload that is stored as no map into one; a map that looks like such a one is wrapped, too."""
+    if type(payload) is dict:
+        return {WRAPPED: payload} if len(payload) == 1 and WRAPPED in payload else payload
+    if isinstance(payload, Mapping):
+        return wrap(dict(payload))
+    return {WRAPPED: payload}
+
+
+def unwrap(payload: dict[str, Any]) -> Any:
+    """Undo `wrap`."""
+    return payload[WRAPPED] if len(payload) == 1 and WRAPPED in payload else payload
+
+
+def decode_event(item: Item) -> Event:
+    """Read an event from its item. Raises `StoredEventError` where it is none."""
+    try:
+        return Event(
+            item["type"]["S"],
+            unwrap(decode({"M": item["payload"]["M"]})),
+            id=item["id"]["S"],
+            occurred_at=_decode_time(item["occurredAt"]["S"]),
+            metadata=decode({"M": item["metadata"]["M"]}) if "metadata" in item else {},
+        )
+    except Exception as error:
+        raise StoredEventError(event_id=item["id"]["S"], reason=_unreadable(item, error)) from error
+
+
+def _decode_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _unreadable(item: Item, error: Exception) -> str:
+    if isinstance(error, KeyError) and error.args and error.args[0] in _REQUIRED and error.args[0] not in item:
+        return f"the attribute {error.args[0]!r} is missing"
+    return f"{type(error).__name__}: {error}"
+
+
+_REQUIRED: Final = ("type", "payload", "occurredAt")
+
+
+def decode_claim(item: Item) -> Claim:
+    """Read a claim from the item that a claiming write returned. Raises `StoredEventError`."""
+    event = decode_event(item)
+    return Claim(
+        event=event,
+        token=item["claimToken"]["S"],
+        attempt=retry_count(item) + 1,
+        lease_expires_at=seconds(item["gsiSortKey"]),
+        handled_by=handled_by(item),
+    )
+
+
+def decode_failed(item: Item) -> FailedEvent:
+    """Read a dead letter; whatever cannot be read is None or empty, as `last_error` then tells."""
+    try:
+        event = decode_event(item)
+    except StoredEventError:
+        event = Event(str(item.get("type", {}).get("S") or "?"), None, id=item["id"]["S"], occurred_at=_EPOCH)
+    return FailedEvent(
+        id=event.id,
+        type=event.type,
+        payload=event.payload,
+        occurred_at=event.occurred_at,
+        metadata=event.metadata,
+        retry_count=retry_count(item),
+        last_error=str(item.get("lastError", {}).get("S", "")),
+        failed_at=datetime.fromtimestamp(seconds(item["gsiSortKey"]), UTC),
+        handled_by=handled_by(item),
+    )
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def retry_count(item: Item) -> int:
+    """Read the number of retries; items of other writers may lack it."""
+    try:
+        return int(item["retryCount"]["N"])
+    except (KeyError, TypeError, ValueError):
+        return 0
+
+
+def handled_by(item: Item) -> frozenset[str]:
+    """Read the names of the handlers that succeeded."""
+    return frozenset(item.get("handledBy", {}).get("SS", ()))
+
+
+def millis(seconds: float) -> AttributeValue:
+    """Write a time as epoch milliseconds."""
+    return {"N": str(round(seconds * 1000))}
+
+
+def seconds(value: AttributeValue) -> float:
+    """Read a time in epoch seconds."""
+    return float(value["N"]) / 1000
+
+
+def error_text(text: str, limit: int = MAX_ERROR_CHARS) -> AttributeValue:
+    """Write an error as text, cut to the limit; whatever is no valid Unicode is replaced."""
+    text = text.encode(errors="replace").decode()
+    return {"S": text if len(text) <= limit else text[: limit - 1] + "…"}

@@ -1,0 +1,87 @@
+"""Dead letters: counting, listing and redriving events by status."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from dynamodb_outbox.dynamodb.client import Backoff, Caller
+from dynamodb_outbox.dynamodb.codec import Item, decode_failed, millis
+from dynamodb_outbox.dynamodb.index import StatusIndex
+from dynamodb_outbox.dynamodb.transitions import REDRIVE, Write
+from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter
+from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.event import EventStatus, FailedEvent
+from dynamodb_outbox.outbox import OutboxOptions
+
+CALL_SECONDS: Final = 10.0
+PAGE: Final = 100
+"""BatchGetItem's limit of keys."""
+
+
+class DeadLetters:
+    """Looks at the index by status, and makes FAILED events PENDING again."""
+
+    def __init__(
+        self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions
+    ) -> None:
+        self._caller = caller
+        self._index = index
+        self._writer = writer
+        self._options = options
+
+    async def count(self, status: EventStatus) -> int:
+        """Count the rows of a status in the index."""
+        pages = self._index.pages(status, within=CALL_SECONDS, Select="COUNT")
+        return sum([page["Count"] async for page in pages])
+
+    async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
+        """List dead letters, the latest first, as the table has them now."""
+        found: list[FailedEvent] = []
+        params = {"ScanIndexForward": False, "ProjectionExpression": "id", "Limit": PAGE}
+        async for reply in self._index.pages(EventStatus.FAILED, within=CALL_SECONDS, **params):
+            items = await self._get([row["id"]["S"] for row in reply["Items"]])
+            for row in reply["Items"]:
+                item = items.get(row["id"]["S"])
+                if item is None or item.get("status") != {"S": EventStatus.FAILED.value}:
+                    continue
+                if type is None or item.get("type") == {"S": type}:
+                    found.append(decode_failed(item))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def redrive(self, ids: Sequence[str]) -> int:
+        """Make FAILED events PENDING. Raises `StorageError` if one of the writes failed; it may be repeated."""
+        redriven = 0
+        unique = iter(dict.fromkeys(ids))
+        while chunk := list(itertools.islice(unique, PAGE)):
+            values = {"now": millis(self._options.clock()), "zero": {"N": "0"}}
+            results = await self._writer.write(
+                [Write(REDRIVE, event_id, values) for event_id in chunk], within=CALL_SECONDS
+            )
+            redriven += sum(isinstance(result, Applied) for result in results)
+            for result in results:
+                if isinstance(result, StorageError):
+                    raise result
+        return redriven
+
+    async def _get(self, ids: Sequence[str]) -> dict[str, Item]:
+        """Read items by id, as they are in the table; the index lags and may hold keys only."""
+        items: dict[str, Item] = {}
+        keys = [{"id": {"S": event_id}} for event_id in ids]
+        backoff = Backoff(self._caller.random)
+        while keys:
+            reply = await self._caller.call(
+                "batch_get_item",
+                within=CALL_SECONDS,
+                RequestItems={self._caller.table_name: {"Keys": keys, "ConsistentRead": True}},
+            )
+            items |= {item["id"]["S"]: item for item in reply["Responses"].get(self._caller.table_name, [])}
+            keys = reply.get("UnprocessedKeys", {}).get(self._caller.table_name, {}).get("Keys", [])
+            if keys:
+                await anyio.sleep(backoff.next_delay())
+        return items

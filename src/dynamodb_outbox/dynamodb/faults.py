@@ -1,0 +1,170 @@
+"""What an exception of a DynamoDB call means: may it be repeated, may it have been applied, whose fault is it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+)
+
+from dynamodb_outbox.errors import (
+    ClientClosedError,
+    CredentialsError,
+    IndexNotFoundError,
+    StorageError,
+    TableMismatchError,
+    TableNotFoundError,
+)
+
+
+class Fault(Enum):
+    """How a call went wrong."""
+
+    REFUSED = "its condition was false"
+    THROTTLED = "throttled, not applied"
+    UNSENT = "never sent, not applied"
+    AMBIGUOUS = "maybe applied"
+    FATAL = "repeating is of no use"
+
+
+_FAULT_OF_CODE: Final[Mapping[str, Fault]] = {
+    # As exceptions of single calls, and as `Error.Code` of PartiQL statements.
+    "ConditionalCheckFailedException": Fault.REFUSED,
+    "ConditionalCheckFailed": Fault.REFUSED,
+    "ProvisionedThroughputExceededException": Fault.THROTTLED,
+    "ProvisionedThroughputExceeded": Fault.THROTTLED,
+    "ThrottlingException": Fault.THROTTLED,
+    "ThrottlingError": Fault.THROTTLED,
+    "RequestLimitExceeded": Fault.THROTTLED,
+    "SlowDown": Fault.THROTTLED,
+    # Somebody's transaction holds the item for a moment.
+    "TransactionConflictException": Fault.THROTTLED,
+    "TransactionConflict": Fault.THROTTLED,
+    "InternalServerError": Fault.AMBIGUOUS,
+    "InternalFailure": Fault.AMBIGUOUS,
+    "ServiceUnavailable": Fault.AMBIGUOUS,
+    "RequestTimeout": Fault.AMBIGUOUS,
+    "RequestTimeoutException": Fault.AMBIGUOUS,
+}
+_CREDENTIALS_CODES: Final = frozenset({
+    "AccessDenied",
+    "AccessDeniedException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "NotAuthorized",
+    "OptInRequired",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+})
+_CREDENTIALS_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+_UNSENT_ERRORS: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+_SCHEMA_MESSAGES: Final = ("type mismatch for key", "missing the key", "key element does not match", "missing key")
+# What aiohttp, aiobotocore and asyncio say of a client that was closed, or made in another loop.
+_CLOSED_MESSAGES: Final = (
+    "session is closed",
+    "different loop",
+    "different event loop",
+    "event loop is closed",
+    "'nonetype' object has no attribute 'get'",
+    "'nonetype' object has no attribute 'request'",
+    "connector is closed",
+)
+_SERVER_ERROR: Final = 500
+
+
+class ItemTooLargeError(StorageError):
+    """An update would make the item larger than DynamoDB allows."""
+
+
+def fault_of(error: BaseException) -> Fault:
+    """Classify an exception. What is unknown may have been applied."""
+    if isinstance(error, ClientError):
+        return fault_of_code(code_of(error), status=_http_status(error))
+    if is_closed(error):
+        return Fault.FATAL
+    if isinstance(error, _UNSENT_ERRORS):
+        return Fault.UNSENT
+    if isinstance(error, (*_CREDENTIALS_ERRORS, NoRegionError, ParamValidationError, StorageError)):
+        return Fault.FATAL
+    return Fault.AMBIGUOUS
+
+
+def fault_of_code(code: str, *, status: int = 0) -> Fault:
+    """Classify an error code of a call or of a statement."""
+    fault = _FAULT_OF_CODE.get(code)
+    if fault is None:
+        fault = Fault.AMBIGUOUS if status >= _SERVER_ERROR else Fault.FATAL
+    return fault
+
+
+def is_closed(error: BaseException) -> bool:
+    """Tell whether the client is closed, or belongs to another event loop."""
+    if not isinstance(error, (HTTPClientError, RuntimeError, AttributeError)):
+        return False
+    text = str(error).lower()
+    return any(message in text for message in _CLOSED_MESSAGES)
+
+
+def fatal_error(error: BaseException, *, operation: str, table_name: str, index_name: str) -> StorageError:
+    """Say in our words what is wrong when repeating is of no use."""
+    if isinstance(error, StorageError):
+        return error
+    if is_closed(error):
+        return ClientClosedError(operation=operation, reason=str(error))
+    if isinstance(error, _CREDENTIALS_ERRORS):
+        return CredentialsError(operation=operation, reason=str(error))
+    if isinstance(error, ClientError):
+        message = str(error.response.get("Error", {}).get("Message", error))
+        return fatal_code(
+            code_of(error), message, operation=operation, table_name=table_name, index_name=index_name
+        )
+    if isinstance(error, BotoCoreError):
+        return StorageError(f"{operation} cannot be sent: {error}")
+    return StorageError(f"{operation} failed: {type(error).__name__}: {error}")
+
+
+def fatal_code(code: str, message: str, *, operation: str, table_name: str, index_name: str) -> StorageError:
+    """Say in our words what an error code means, of a call or of a statement."""
+    lower = message.lower()
+    if code in _CREDENTIALS_CODES:
+        return CredentialsError(operation=operation, reason=f"{code}: {message}")
+    if "index" in lower and ("specified index" in lower or "invalid index" in lower):
+        return IndexNotFoundError(table_name=table_name, index_name=index_name)
+    if code in {"ResourceNotFoundException", "ResourceNotFound"}:
+        return TableNotFoundError(table_name=table_name)
+    if any(text in lower for text in _SCHEMA_MESSAGES):
+        return TableMismatchError(table_name=table_name, differences=[f"{operation} was refused: {message}"])
+    if "item size" in lower:
+        return ItemTooLargeError(f"{operation} was refused: {message}")
+    return StorageError(f"{operation} was refused: {code}: {message}")
+
+
+def code_of(error: ClientError) -> str:
+    """Read the error code of a reply."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _http_status(error: ClientError) -> int:
+    metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    return int(metadata.get("HTTPStatusCode", 0))

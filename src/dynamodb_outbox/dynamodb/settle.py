@@ -1,0 +1,103 @@
+"""Writing outcomes, fenced by the claim's token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from dynamodb_outbox.dynamodb.codec import AttributeValue, error_text, millis
+from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
+from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RETRY, Transition, Write
+from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
+from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError
+from dynamodb_outbox.outbox import Claim, OutboxOptions
+from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry, type_names
+
+LEAST_SECONDS: Final = 2.0
+"""A settle is tried at least so long: it is accepted after the lease, too, until somebody else claims."""
+SHORT_ERROR_CHARS: Final = 64
+"""What is left of an error whose text would push the item past DynamoDB's limit."""
+
+
+class Settler:
+    """Writes the outcomes of claims."""
+
+    def __init__(self, writer: ConditionalWriter, options: OutboxOptions, *, retention: float | None) -> None:
+        self._writer = writer
+        self._options = options
+        self._retention = retention
+
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+        """Write the outcomes; per settlement None, `LeaseLostError`, or the error of the write."""
+        if not settlements:
+            return []
+        now = self._options.clock()
+        leases = min(claim.lease_expires_at for claim, _ in settlements) - now
+        within = min(max(leases, LEAST_SECONDS), max(self._options.processing_timeout, LEAST_SECONDS))
+        writes = [self._write(claim, outcome, now) for claim, outcome in settlements]
+        results = await self._writer.write(writes, within=within)
+        too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
+        if too_large:
+            shorter = [self._write(*settlements[index], now, SHORT_ERROR_CHARS) for index in too_large]
+            for index, result in zip(too_large, await self._writer.write(shorter, within=within), strict=True):
+                results[index] = result
+        return [_error(*pair, result) for pair, result in zip(settlements, results, strict=True)]
+
+    async def set_aside(self, unreadable: Sequence[tuple[str, str, str]]) -> None:
+        """Make claimed items FAILED that cannot be read: per item its id, the claim's token and the reason."""
+        now = millis(self._options.clock())
+        await self._writer.write(
+            [
+                Write(FAIL, event_id, {"token": {"S": token}, "now": now, "error": error_text(reason)})
+                for event_id, token, reason in unreadable
+            ],
+            within=LEAST_SECONDS,
+        )
+
+    def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int = 1024) -> Write:
+        values: dict[str, AttributeValue] = {"token": {"S": claim.token}, "now": millis(now)}
+        match outcome:
+            case Completed():
+                transition = COMPLETE
+                if self._retention is not None:
+                    transition = _COMPLETE_WITH_EXPIRY
+                    values["expiry"] = {"N": str(int(now + self._retention))}
+            case Retry(delay=delay, error=error, handled_by=handled_by):
+                transition = RETRY
+                values |= {"retries": {"N": str(claim.attempt)}, "due": millis(now + delay)}
+                values["error"] = error_text(error, error_chars)
+                transition = _with_handled_by(transition, handled_by, values)
+            case Failed(error=error, handled_by=handled_by):
+                values["error"] = error_text(error, error_chars)
+                transition = _with_handled_by(FAIL, handled_by, values)
+            case Released():
+                transition = RELEASE
+        return Write(transition, claim.event.id, values)
+
+
+_COMPLETE_WITH_EXPIRY: Final = COMPLETE.also_set("expireAt = :expiry")
+_WITH_HANDLED_BY: Final = {transition: transition.also_set("handledBy = :handled") for transition in (RETRY, FAIL)}
+
+
+def _with_handled_by(
+    transition: Transition, handled_by: frozenset[str], values: dict[str, AttributeValue]
+) -> Transition:
+    if not handled_by:
+        return transition
+    values["handled"] = {"SS": sorted(handled_by)}
+    return _WITH_HANDLED_BY[transition]
+
+
+def _error(claim: Claim, outcome: Outcome, result: WriteResult) -> OutboxError | None:
+    match result:
+        case Applied():
+            return None
+        case Refused(repeated=True) if isinstance(outcome, Released):
+            # The release whose reply was lost took the claim from us, as it should.
+            return None
+        case Refused():
+            return LeaseLostError(
+                event_id=claim.event.id, event_type=claim.event.type, outcome=type_names[type(outcome)]
+            )
+        case StorageError():
+            return result

@@ -1,0 +1,174 @@
+"""The schema of the table: create it, and verify that a table has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import anyio
+from botocore.exceptions import ClientError
+
+from dynamodb_outbox.dynamodb.client import Caller
+from dynamodb_outbox.dynamodb.faults import code_of
+from dynamodb_outbox.errors import StorageError, TableMismatchError, TableNotFoundError
+
+Projection = Literal["ALL", "KEYS_ONLY"]
+
+TTL_ATTRIBUTE: Final = "expireAt"
+CALL_SECONDS: Final = 30.0
+ACTIVE_SECONDS: Final = 300.0
+FIRST_WAIT: Final = 0.1
+LONGEST_WAIT: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSchema:
+    """What the outbox needs of its table; the templates are rendered from the same definition."""
+
+    table_name: str
+    index_name: str
+    projection: Projection = "ALL"
+    time_to_live: bool = False
+
+    partition_key: str = "id"
+    index_partition_key: str = "status"
+    index_sort_key: str = "gsiSortKey"
+
+    @property
+    def attribute_types(self) -> dict[str, str]:
+        """The types of the key attributes."""
+        return {self.partition_key: "S", self.index_partition_key: "S", self.index_sort_key: "N"}
+
+    def definition(self) -> dict[str, Any]:
+        """Render the arguments of `CreateTable`."""
+        return {
+            "TableName": self.table_name,
+            "AttributeDefinitions": [
+                {"AttributeName": name, "AttributeType": kind} for name, kind in self.attribute_types.items()
+            ],
+            "KeySchema": [{"AttributeName": self.partition_key, "KeyType": "HASH"}],
+            "GlobalSecondaryIndexes": [
+                {
+                    "IndexName": self.index_name,
+                    "KeySchema": [
+                        {"AttributeName": self.index_partition_key, "KeyType": "HASH"},
+                        {"AttributeName": self.index_sort_key, "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": self.projection},
+                }
+            ],
+            "BillingMode": "PAY_PER_REQUEST",
+        }
+
+    def differences(self, description: Mapping[str, Any]) -> list[str]:
+        """Compare with what `DescribeTable` says; an index may project ALL or KEYS_ONLY."""
+        types = {entry["AttributeName"]: entry["AttributeType"] for entry in description["AttributeDefinitions"]}
+        found = _differences_of_keys("the table's key", self.definition()["KeySchema"], description["KeySchema"], types)
+        indexes = {index["IndexName"]: index for index in description.get("GlobalSecondaryIndexes", [])}
+        index = indexes.get(self.index_name)
+        if index is None:
+            others = f" (it has {', '.join(sorted(indexes))})" if indexes else ""
+            return [*found, f"the index {self.index_name!r} is missing{others}"]
+        wanted = self.definition()["GlobalSecondaryIndexes"][0]["KeySchema"]
+        found += _differences_of_keys(f"the key of the index {self.index_name!r}", wanted, index["KeySchema"], types)
+        projection = index["Projection"]["ProjectionType"]
+        if projection not in ("ALL", "KEYS_ONLY"):
+            found.append(f"the index {self.index_name!r} projects {projection}, it should be ALL or KEYS_ONLY")
+        return found
+
+    def _types_of(self, keys: list[dict[str, str]]) -> list[str]:
+        return [f"{key['AttributeName']} ({self.attribute_types[key['AttributeName']]})" for key in keys]
+
+
+def _differences_of_keys(
+    what: str, wanted: list[dict[str, str]], actual: list[dict[str, str]], types: Mapping[str, str]
+) -> list[str]:
+    kinds = {"id": "S", "status": "S", "gsiSortKey": "N"}
+    wants = [(key["KeyType"], key["AttributeName"], kinds[key["AttributeName"]]) for key in wanted]
+    has = [(key["KeyType"], key["AttributeName"], types.get(key["AttributeName"], "?")) for key in actual]
+    return [] if wants == has else [f"{what} is {_describe(has)}, it should be {_describe(wants)}"]
+
+
+def _describe(keys: list[tuple[str, str, str]]) -> str:
+    return " + ".join(f"{role} {name} ({kind})" for role, name, kind in keys)
+
+
+class Table:
+    """Creates and verifies the table of an outbox."""
+
+    def __init__(self, caller: Caller, schema: TableSchema) -> None:
+        self._caller = caller
+        self._schema = schema
+
+    async def create(self, *, projection: Projection, wait: bool) -> None:
+        """Create the table; one that is there already is verified instead."""
+        definition = self._schema.definition()
+        definition["GlobalSecondaryIndexes"][0]["Projection"] = {"ProjectionType": projection}
+        try:
+            await self._caller.call("create_table", within=CALL_SECONDS, **definition)
+        except StorageError as error:
+            if not _exists_already(error):
+                raise
+            differences = self._schema.differences(await self._describe())
+            if differences:
+                raise TableMismatchError(table_name=self._schema.table_name, differences=differences) from None
+        if wait or self._schema.time_to_live:
+            await self._wait_until_active()
+        if self._schema.time_to_live and not await self._has_time_to_live():
+            await self._caller.call(
+                "update_time_to_live",
+                within=CALL_SECONDS,
+                TableName=self._schema.table_name,
+                TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
+            )
+
+    async def verify(self) -> None:
+        """Raise `TableMismatchError` with every difference, or `TableNotFoundError`."""
+        differences = self._schema.differences(await self._describe())
+        if self._schema.time_to_live and not await self._has_time_to_live():
+            differences.append(
+                f"time to live is not enabled on the attribute {TTL_ATTRIBUTE!r}, but a retention is configured"
+            )
+        if differences:
+            raise TableMismatchError(table_name=self._schema.table_name, differences=differences)
+
+    async def _describe(self) -> Mapping[str, Any]:
+        reply = await self._caller.call("describe_table", within=CALL_SECONDS, TableName=self._schema.table_name)
+        table: Mapping[str, Any] = reply["Table"]
+        return table
+
+    async def _has_time_to_live(self) -> bool:
+        reply = await self._caller.call(
+            "describe_time_to_live", within=CALL_SECONDS, TableName=self._schema.table_name
+        )
+        description = reply["TimeToLiveDescription"]
+        return (
+            description.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
+            and description.get("AttributeName") == TTL_ATTRIBUTE
+        )
+
+    async def _wait_until_active(self) -> None:
+        delay = FIRST_WAIT
+        deadline = anyio.current_time() + ACTIVE_SECONDS
+        while not await self._is_active():
+            if anyio.current_time() > deadline:
+                raise StorageError(
+                    f"the table {self._schema.table_name!r} did not become active in {ACTIVE_SECONDS:g} s; "
+                    "it may still: look at it, then go on"
+                )
+            await anyio.sleep(delay)
+            delay = min(2 * delay, LONGEST_WAIT)
+
+    async def _is_active(self) -> bool:
+        try:
+            table = await self._describe()
+        except TableNotFoundError:
+            # DescribeTable is eventually consistent: a new table may not be known yet.
+            return False
+        indexes = table.get("GlobalSecondaryIndexes", [])
+        return table["TableStatus"] == "ACTIVE" and all(i.get("IndexStatus", "ACTIVE") == "ACTIVE" for i in indexes)
+
+
+def _exists_already(error: StorageError) -> bool:
+    return isinstance(error.__cause__, ClientError) and code_of(error.__cause__) == "ResourceInUseException"

@@ -1,0 +1,151 @@
+"""The transitions of an event, as conditional writes: one table to compare with the state diagram.
+
+Each transition is stated once, in the part of DynamoDB's expression language that PartiQL shares, and is
+rendered for both: one `UpdateItem`, or one statement of a `BatchExecuteStatement`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.values import AttributeValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """The shape of a conditional write; `:name` stands for a value that each write brings."""
+
+    name: str
+    set: tuple[str, ...]
+    remove: tuple[str, ...] = ()
+    condition: str
+
+    def also_set(self, *assignments: str) -> Transition:
+        """Make a transition that sets more."""
+        return Transition(
+            name=self.name, set=self.set + assignments, remove=self.remove, condition=self.condition
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One transition of one event."""
+
+    transition: Transition
+    event_id: str
+    values: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
+
+
+CLAIM: Final = Transition(
+    name="claim",
+    set=("status = :PROCESSING", "claimToken = :token", "startedOn = :now", "gsiSortKey = :deadline"),
+    # The second half makes a repeat after a lost reply succeed again.
+    condition="(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)",
+)
+COMPLETE: Final = Transition(
+    name="complete",
+    set=("status = :COMPLETED", "completedOn = :now"),
+    remove=("gsiSortKey",),
+    condition="claimToken = :token AND status <> :FAILED",
+)
+RETRY: Final = Transition(
+    name="retry",
+    set=("status = :PENDING", "retryCount = :retries", "gsiSortKey = :due", "lastError = :error"),
+    condition="claimToken = :token AND (status = :PROCESSING OR status = :PENDING)",
+)
+FAIL: Final = Transition(
+    name="fail",
+    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
+    condition="claimToken = :token AND status <> :COMPLETED",
+)
+RELEASE: Final = Transition(
+    name="release",
+    set=("status = :PENDING", "gsiSortKey = :now"),
+    condition="claimToken = :token AND status = :PROCESSING",
+)
+# Recovery does not hold the token: the deadline that it saw is its fence. The token stays, so that a late
+# success is still accepted until somebody else claims.
+RECOVER: Final = Transition(
+    name="recover",
+    set=(
+        "status = :PENDING",
+        "retryCount = if_not_exists(retryCount, :zero) + :one",
+        "gsiSortKey = :now",
+        "lastError = :error",
+    ),
+    condition=(
+        "status = :PROCESSING AND gsiSortKey = :seen AND (attribute_not_exists(retryCount) OR retryCount < :max)"
+    ),
+)
+# Written only once RECOVER was refused: then either the event is not the one seen any more, and this is
+# refused as well, or no retry is left.
+RECOVER_FAILED: Final = Transition(
+    name="recover as failed",
+    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
+    condition="status = :PROCESSING AND gsiSortKey = :seen",
+)
+REDRIVE: Final = Transition(
+    name="redrive",
+    set=("status = :PENDING", "retryCount = :zero", "gsiSortKey = :now"),
+    remove=("claimToken",),
+    condition="status = :FAILED",
+)
+
+_STATUS_VALUES: Final[dict[str, AttributeValue]] = {
+    status: {"S": status} for status in ("PENDING", "PROCESSING", "COMPLETED", "FAILED")
+}
+_PARAMETER: Final = re.compile(r":(\w+)")
+_STATUS: Final = re.compile(r"(?<!:)\bstatus\b")
+
+
+def value_of(write: Write, parameter: str) -> AttributeValue:
+    """Find what a parameter of the transition stands for: the name of a status stands for itself."""
+    return _STATUS_VALUES.get(parameter) or write.values[parameter]
+
+
+@lru_cache(maxsize=256)
+def _update_shape(transition: Transition) -> tuple[dict[str, Any], tuple[str, ...]]:
+    removal = f" REMOVE {', '.join(transition.remove)}" if transition.remove else ""
+    update = f"SET {', '.join(transition.set)}{removal}"
+    shape = {
+        "UpdateExpression": _STATUS.sub("#status", update),
+        "ConditionExpression": _STATUS.sub("#status", transition.condition),
+        "ExpressionAttributeNames": {"#status": "status"},
+    }
+    return shape, tuple(dict.fromkeys(_PARAMETER.findall(update + transition.condition)))
+
+
+def update_item(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
+    """Render the arguments of an `UpdateItem`."""
+    shape, parameters = _update_shape(write.transition)
+    return {
+        "TableName": table_name,
+        "Key": {"id": {"S": write.event_id}},
+        "ExpressionAttributeValues": {f":{name}": value_of(write, name) for name in parameters},
+        "ReturnValues": "ALL_NEW" if returning else "NONE",
+        **shape,
+    }
+
+
+@lru_cache(maxsize=256)
+def _statement_shape(transition: Transition, table_name: str, returning: bool) -> tuple[str, tuple[str, ...]]:
+    sets = " ".join(f"SET {assignment}" for assignment in transition.set)
+    removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
+    text = f'{sets}{removes} WHERE id = :id AND ({transition.condition})'
+    statement = _PARAMETER.sub("?", _STATUS.sub('"status"', text))
+    suffix = " RETURNING ALL NEW *" if returning else ""
+    return f'UPDATE "{table_name}" {statement}{suffix}', tuple(_PARAMETER.findall(text))
+
+
+def statement(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
+    """Render one statement of a `BatchExecuteStatement`."""
+    text, parameters = _statement_shape(write.transition, table_name, returning)
+    event_id = {"S": write.event_id}
+    return {
+        "Statement": text,
+        "Parameters": [event_id if name == "id" else value_of(write, name) for name in parameters],
+    }

@@ -1,0 +1,208 @@
+"""Conditional writes in numbers: 25 to a request where the engine can, one by one elsewhere.
+
+Both modes give each write a result of its own, and repeat only what may be repeated, within a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+import anyio
+from botocore.exceptions import ClientError
+
+from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, RepeatWithheldError, sent_once
+from dynamodb_outbox.dynamodb.codec import Item
+from dynamodb_outbox.dynamodb.faults import Fault, fatal_code, fault_of_code
+from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, statement, update_item
+from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
+from dynamodb_outbox.reporting import logger
+
+WriteMode = Literal["auto", "batch", "single"]
+
+MAX_STATEMENTS: Final = 25
+"""BatchExecuteStatement's limit."""
+CONCURRENT_CALLS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The write took place; `item` is the new item, if asked for."""
+
+    item: Item | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The condition was false. `repeated`: an earlier attempt of the same write may have been applied."""
+
+    repeated: bool = False
+
+
+WriteResult = Applied | Refused | StorageError
+
+
+class ConditionalWriter:
+    """Makes conditional writes in the mode that fits the engine."""
+
+    def __init__(self, caller: Caller, mode: WriteMode) -> None:
+        self._caller = caller
+        self._configured: WriteMode = mode
+        self._mode: WriteMode = mode
+        self._probing = anyio.Lock()
+        self._calls = anyio.CapacityLimiter(CONCURRENT_CALLS)
+
+    def forget_probe(self) -> None:
+        """Probe again before the next write; a worker that starts may find another engine or other rights."""
+        self._mode = self._configured
+
+    async def write(self, writes: Sequence[Write], *, within: float, returning: bool = False) -> list[WriteResult]:
+        """Make the writes; the results are in their order. Raises nothing but cancellation."""
+        if self._mode == "auto":
+            try:
+                await self._probe(within)
+            except StorageError as error:
+                return [error] * len(writes)
+        results: list[WriteResult | None] = [None] * len(writes)
+        size = MAX_STATEMENTS if self._mode == "batch" else 1
+        write_chunk = self._write_statements if self._mode == "batch" else self._write_item
+
+        async def run(indexes: list[int]) -> None:
+            async with self._calls:
+                chunk = await write_chunk([writes[index] for index in indexes], within, returning)
+            for index, result in zip(indexes, chunk, strict=True):
+                results[index] = result
+
+        chunks = _chunks_of_distinct_events(writes, size)
+        if len(chunks) == 1:
+            await run(chunks[0])
+        else:
+            async with anyio.create_task_group() as group:
+                for chunk in chunks:
+                    group.start_soon(run, chunk)
+        return [result for result in results if result is not None]
+
+    async def _write_item(self, writes: list[Write], within: float, returning: bool) -> list[WriteResult]:
+        params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
+        try:
+            reply = await self._caller.call("update_item", within=within, **params)
+        except ConditionRefused as refused:
+            return [Refused(repeated=refused.repeated)]
+        except StorageError as error:
+            return [error]
+        return [Applied(reply.get("Attributes"))]
+
+    async def _write_statements(self, writes: list[Write], within: float, returning: bool) -> list[WriteResult]:
+        deadline = anyio.current_time() + within
+        backoff = Backoff(self._caller.random)
+        results: dict[int, WriteResult] = {}
+        left = list(range(len(writes)))
+        maybe_applied: set[int] = set()
+        while left:
+            try:
+                responses = await self._execute([writes[index] for index in left], deadline, returning)
+            except (UnavailableError, ThrottledError) as error:
+                failure: StorageError = error
+                again = left
+                if isinstance(error, UnavailableError) and error.maybe_applied:
+                    maybe_applied.update(left)
+            except StorageError as error:
+                results.update(dict.fromkeys(left, error))
+                break
+            else:
+                failure = ThrottledError(operation="a statement", attempts=backoff.attempts + 1, reason="see the table")
+                again = []
+                for index, response in zip(left, responses, strict=True):
+                    outcome = self._result_of(response, repeated=index in maybe_applied)
+                    if isinstance(outcome, Fault):
+                        again.append(index)
+                        maybe_applied.update({index} if outcome is Fault.AMBIGUOUS else ())
+                    else:
+                        results[index] = outcome
+            if again:
+                delay = backoff.next_delay()
+                if anyio.current_time() + delay >= deadline:
+                    results.update(dict.fromkeys(again, failure))
+                    break
+                await anyio.sleep(delay)
+            left = again
+        return [results[index] for index in range(len(writes))]
+
+    async def _execute(self, writes: list[Write], deadline: float, returning: bool) -> list[dict[str, Any]]:
+        table_name = self._caller.table_name
+        statements = [statement(write, table_name=table_name, returning=returning) for write in writes]
+        within = deadline - anyio.current_time()
+        reply = await self._caller.call("batch_execute_statement", within=within, once=True, Statements=statements)
+        responses: list[dict[str, Any]] = reply["Responses"]
+        return responses
+
+    def _result_of(self, response: dict[str, Any], *, repeated: bool) -> WriteResult | Fault:
+        """Read the result of one statement; a `Fault` says to repeat it."""
+        error = response.get("Error")
+        if error is None:
+            return Applied(response.get("Item"))
+        code, message = str(error.get("Code", "")), str(error.get("Message", ""))
+        fault = fault_of_code(code)
+        if fault is Fault.REFUSED:
+            return Refused(repeated=repeated)
+        if fault is not Fault.FATAL:
+            return fault
+        return fatal_code(
+            code,
+            message,
+            operation="BatchExecuteStatement",
+            table_name=self._caller.table_name,
+            index_name=self._caller.index_name,
+        )
+
+    async def _probe(self, within: float) -> None:
+        async with self._probing:
+            if self._mode != "auto":
+                return
+            reason = await self._reason_against_batches(within)
+            self._mode = "single" if reason else "batch"
+            if reason:
+                logger.info("Claims and settles go one by one, not in batches: %s", reason)
+
+    async def _reason_against_batches(self, within: float) -> str | None:
+        """Try a conditional UPDATE of an item that cannot exist; None if it is refused as it should be.
+
+        Raises `StorageError` when there was no answer to judge by.
+        """
+        value = {"S": "probe"}
+        number = {"N": "0"}
+        values = {"token": value, "now": number, "deadline": number, "seen": number}
+        write = Write(CLAIM, f"dynamodb-outbox-probe-{uuid4()}", values)
+        statements = [statement(write, table_name=self._caller.table_name, returning=True)]
+        try:
+            with sent_once(self._caller.client, "BatchExecuteStatement"):
+                reply = await self._caller.call(
+                    "batch_execute_statement", within=within, once=True, Statements=statements
+                )
+        except (ThrottledError, TableNotFoundError):
+            raise
+        except UnavailableError as error:
+            if isinstance(error.__cause__, (ClientError, RepeatWithheldError)):
+                return f"the engine cannot run a conditional PartiQL UPDATE ({error.__cause__})"
+            raise
+        except StorageError as error:
+            return str(error)
+        result = self._result_of(reply["Responses"][0], repeated=False)
+        if isinstance(result, TableNotFoundError):
+            raise result
+        return None if isinstance(result, Refused) else f"a conditional PartiQL UPDATE was answered with {result!r}"
+
+
+def _chunks_of_distinct_events(writes: Sequence[Write], size: int) -> list[list[int]]:
+    """Split the writes into chunks of indexes; a batch may not name the same item twice."""
+    chunks: list[list[int]] = [[]]
+    seen: set[str] = set()
+    for index, write in enumerate(writes):
+        if len(chunks[-1]) == size or write.event_id in seen:
+            chunks.append([])
+            seen.clear()
+        chunks[-1].append(index)
+        seen.add(write.event_id)
+    return chunks if chunks[0] else []

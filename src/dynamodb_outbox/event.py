@@ -1,0 +1,128 @@
+"""Events: what is emitted, stored and handled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+from dynamodb_outbox.errors import UnstorableValueError
+
+
+class EventStatus(StrEnum):
+    """Where a stored event is on its way."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class _NewId(str):
+    """Marks an id that was made here, a moment ago, and that nobody else can know."""
+
+    __slots__ = ()
+
+
+def _new_id() -> str:
+    return _NewId(uuid4())
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, to be told to every handler of its type.
+
+    `type` names what happened, such as `user.created`. `payload` is any value of the kinds listed in the
+    README; mappings, sequences and scalars of JSON come back equal. `id` identifies the event for good: give
+    one of your own to make an emit repeatable, else a random UUID is made. `occurred_at` is an aware
+    datetime, kept in UTC with microseconds; the default is now. `metadata` travels with the payload.
+
+    Raises `UnstorableValueError` for an empty type or id, an id over 2,048 bytes, or a naive datetime.
+    """
+
+    type: str
+    payload: Any = None
+    id: str = field(default_factory=_new_id, kw_only=True)
+    occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
+    _unpublished: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if type(self.id) is _NewId:
+            object.__setattr__(self, "id", str(self.id))
+            object.__setattr__(self, "_unpublished", True)
+        _check_text("type", self.type)
+        _check_text("id", self.id)
+        if len(self.id.encode()) > MAX_ID_BYTES:
+            raise UnstorableValueError(path="id", reason=f"a key may have {MAX_ID_BYTES:,} bytes at most")
+        if not isinstance(self.occurred_at, datetime) or self.occurred_at.tzinfo is None:
+            raise UnstorableValueError(
+                path="occurred_at",
+                reason=f"{self.occurred_at!r} must be a datetime with a time zone, such as datetime.now(UTC)",
+                event_id=self.id,
+            )
+        if self.occurred_at.tzinfo is not UTC:
+            object.__setattr__(self, "occurred_at", self.occurred_at.astimezone(UTC))
+        if not isinstance(self.metadata, Mapping):
+            raise UnstorableValueError(path="metadata", reason="it must be a mapping", event_id=self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy names its id, as a caller would: only the object that made the id may be stored unconditionally.
+        return _restore, (self.type, self.payload, self.id, self.occurred_at, self.metadata)
+
+    def take_unpublished(self) -> bool:
+        """Tell whether nobody can have stored this id before; true once at most, for an id made here.
+
+        A random id that was never sent needs no condition on its write. The second answer is always false.
+        """
+        unpublished = self._unpublished
+        object.__setattr__(self, "_unpublished", False)
+        return unpublished
+
+    def pass_unpublished_to(self, successor: Event) -> None:
+        """Let a copy that a middleware made take this object's place, if it kept the id."""
+        if successor is not self and successor.id == self.id and self.take_unpublished():
+            object.__setattr__(successor, "_unpublished", True)
+
+
+MAX_ID_BYTES = 2048
+"""DynamoDB's limit for a partition key value."""
+
+
+def _restore(type: str, payload: Any, id: str, occurred_at: datetime, metadata: Mapping[str, Any]) -> Event:
+    return Event(type, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise UnstorableValueError(path=name, reason=f"{value!r} must be a string that is not empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UnstorableValueError(path=name, reason=f"it is no valid Unicode text: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedEvent:
+    """A dead letter: an event that is FAILED, and why.
+
+    `retry_count` is the number of retries it had, `last_error` the last error as text, `failed_at` the time
+    (UTC) it was set aside, `handled_by` the names of the handlers that had succeeded.
+    """
+
+    id: str
+    type: str
+    payload: Any
+    occurred_at: datetime
+    metadata: Mapping[str, Any]
+    retry_count: int
+    last_error: str
+    failed_at: datetime
+    handled_by: frozenset[str]

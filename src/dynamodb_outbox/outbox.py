@@ -1,0 +1,130 @@
+"""The port between the bus and a storage adapter: `Outbox`, `Claim` and the options of delivery."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dynamodb_outbox.errors import ConfigurationError, OutboxError
+from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.outcome import Outcome
+
+OnError = Callable[[OutboxError], Awaitable[None] | None]
+"""Called with every error that is reported instead of raised; may be async."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An event that this worker holds until `lease_expires_at` (epoch seconds).
+
+    `attempt` counts from 1; `handled_by` names the handlers that succeeded in earlier attempts; `token`
+    fences every write about the claim.
+    """
+
+    event: Event
+    token: str
+    attempt: int
+    lease_expires_at: float
+    handled_by: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """The events whose lease had run out: made PENDING again, or set aside because no retry was left."""
+
+    reset: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+class Outbox(Protocol):
+    """A storage adapter. Every write it makes is conditional, and may be repeated."""
+
+    @property
+    def options(self) -> OutboxOptions:
+        """How events of this outbox are delivered."""
+        ...
+
+    async def prepare(self) -> None:
+        """Get ready for a worker. Makes no call that could fail."""
+        ...
+
+    async def publish(self, events: Sequence[Event], *, due_at: float | None = None) -> None:
+        """Store events as PENDING, due at `due_at` (epoch seconds) or now.
+
+        Raises `InvalidEventError` before anything is sent, `DuplicateEventError` or a `StorageError` when
+        nothing was stored, `PartialPublishError` otherwise.
+        """
+        ...
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """Claim up to `limit` due events, the longest due first. Fewer means that no more are due."""
+        ...
+
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+        """Write outcomes, fenced by the claims' tokens; per settlement None or why it was not written.
+
+        `LeaseLostError` says that the claim is not ours any more, any other error that the write failed.
+        """
+        ...
+
+    async def recover(self) -> Recovered:
+        """Reset the events whose lease ran out; those without a retry left become FAILED."""
+        ...
+
+    async def count(self, status: EventStatus) -> int:
+        """Count the events of a status in the index. COMPLETED events are not in it."""
+        ...
+
+    async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
+        """List the dead letters, the latest first."""
+        ...
+
+    async def redrive(self, ids: Sequence[str]) -> int:
+        """Make FAILED events PENDING again, with all retries before them; the number that were FAILED."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxOptions:
+    """How events are delivered. Times are seconds. Raises `ConfigurationError` for a value out of range."""
+
+    batch_size: int = 10
+    poll_interval: float = 1.0
+    processing_timeout: float = 30.0
+    max_retries: int = 5
+    base_backoff: float = 1.0
+    concurrency: int | None = None
+    on_error: OnError | None = None
+    clock: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        check_int("batch_size", self.batch_size, 1, 1000)
+        check_seconds("poll_interval", self.poll_interval, 0.001, 3600)
+        check_seconds("processing_timeout", self.processing_timeout, 0.1, 43_200)
+        check_int("max_retries", self.max_retries, 0, 100)
+        check_seconds("base_backoff", self.base_backoff, 0, 86_400)
+        if self.concurrency is not None:
+            check_int("concurrency", self.concurrency, 1, 10_000)
+        if self.on_error is not None and not callable(self.on_error):
+            raise ConfigurationError(f"on_error={self.on_error!r}: it must be a function of one argument, or None")
+
+    @property
+    def slots(self) -> int:
+        """How many events one worker holds at once: `concurrency`, by default five batches."""
+        return 5 * self.batch_size if self.concurrency is None else self.concurrency
+
+
+def check_int(name: str, value: object, low: int, high: int) -> None:
+    """Raise `ConfigurationError` unless the value is an int from `low` to `high`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigurationError(f"{name}={value!r}: it must be a whole number from {low:,} to {high:,}")
+
+
+def check_seconds(name: str, value: object, low: float, high: float) -> None:
+    """Raise `ConfigurationError` unless the value is a number of seconds from `low` to `high`."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigurationError(f"{name}={value!r}: it must be a number of seconds from {low:g} to {high:,g}")

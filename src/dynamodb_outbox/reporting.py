@@ -1,0 +1,30 @@
+"""Reporting of errors that are not raised: to the user's callback, or to the log."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+
+from dynamodb_outbox.errors import OutboxError
+from dynamodb_outbox.outbox import OnError
+
+logger = logging.getLogger("dynamodb_outbox")
+
+
+class ErrorReporter:
+    """Hands errors to `on_error`, or logs them. Whatever `on_error` raises is logged and changes nothing."""
+
+    def __init__(self, on_error: OnError | None) -> None:
+        self._on_error = on_error
+
+    async def report(self, error: OutboxError) -> None:
+        """Report one error; awaits an async callback."""
+        if self._on_error is None:
+            logger.error("%s", error, exc_info=error.__cause__)
+            return
+        try:
+            result = self._on_error(error)
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            logger.exception("on_error raised while it was told: %s", error)
