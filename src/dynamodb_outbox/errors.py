@@ -28,8 +28,6 @@
     ├── PollingError                   looking for events failed; the worker goes on
     ├── WorkerError                    something unforeseen in a loop; the worker goes on
     └── WaitTimeoutError               `wait_for` or `drain` ran out of time
-
-`RetryLater` and `Reject` are no errors: handlers raise them to say how an attempt ends.
 """
 
 from __future__ import annotations
@@ -350,22 +348,3 @@ class WaitTimeoutError(OutboxError, TimeoutError):
     def __init__(self, message: str, *, left: Mapping[str, int] | None = None) -> None:
         self.left = dict(left or {})
         super().__init__(message)
-
-
-class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
-    """Raise in a handler to be called again after `delay` seconds. It counts as a retry."""
-
-    def __init__(self, delay: float, reason: str = "") -> None:
-        if not 0 <= delay < float("inf"):
-            raise ConfigurationError(f"RetryLater(delay={delay!r}): delay must be a number of seconds, 0 or more")
-        self.delay = delay
-        self.reason = reason
-        super().__init__(f"retry in {delay:g} s{': ' + reason if reason else ''}")
-
-
-class Reject(Exception):  # noqa: N818 - a signal of a handler, not an error
-    """Raise in a handler to set the event aside as FAILED now, without further retries."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"rejected: {reason}")

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dynamodb_outbox.errors import ConfigurationError, OutboxError
+from dynamodb_outbox.errors import (
+    ConfigurationError,
+    DuplicateEventError,
+    OutboxError,
+    PartialPublishError,
+    ThrottledError,
+    UnavailableError,
+)
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.outcome import Outcome
 
@@ -116,6 +123,32 @@ class OutboxOptions:
     def slots(self) -> int:
         """How many events one worker holds at once: `concurrency`, by default five batches."""
         return 5 * self.batch_size if self.concurrency is None else self.concurrency
+
+
+def refuse_repeated_ids(events: Sequence[Event]) -> None:
+    """Raise `DuplicateEventError` if two of the events have the same id."""
+    seen: set[str] = set()
+    for event in events:
+        if event.id in seen:
+            raise DuplicateEventError(event_id=event.id)
+        seen.add(event.id)
+
+
+def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxError]) -> None:
+    """Raise what an adapter raises when some of the events could not be stored, by the causes per id.
+
+    The cause itself, where it is one for all and lasting, else `PartialPublishError`.
+    """
+    if not causes:
+        return
+    published = [event for event in events if event.id not in causes]
+    failed = [event for event in events if event.id in causes]
+    first = next(iter(causes.values()))
+    lasting = not isinstance(first, (ThrottledError, UnavailableError))
+    alike = len({type(cause) for cause in causes.values()}) == 1
+    if len(events) == 1 or (not published and lasting and alike and not isinstance(first, DuplicateEventError)):
+        raise first
+    raise PartialPublishError(published=published, failed=failed, causes=causes) from first
 
 
 def check_int(name: str, value: object, low: int, high: int) -> None:

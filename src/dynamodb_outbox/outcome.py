@@ -1,8 +1,10 @@
-"""Outcomes: what dispatch says of a claim, and settle writes. The union is closed."""
+"""How an attempt ends: what handlers may ask for, and the outcomes that settle writes. The union is closed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from dynamodb_outbox.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,25 @@ class Released:
     """The handlers were not run to an end. Somebody else may take the event at once; no attempt is counted."""
 
 
-type_names = {Completed: "complete", Retry: "retry", Failed: "fail", Released: "release"}
-
 Outcome = Completed | Retry | Failed | Released
+
+OUTCOME_NAMES = {Completed: "complete", Retry: "retry", Failed: "fail", Released: "release"}
+
+
+class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
+    """Raise in a handler to be called again after `delay` seconds. It counts as a retry."""
+
+    def __init__(self, delay: float, reason: str = "") -> None:
+        if not 0 <= delay < float("inf"):
+            raise ConfigurationError(f"RetryLater(delay={delay!r}): delay must be a number of seconds, 0 or more")
+        self.delay = delay
+        self.reason = reason
+        super().__init__(f"retry in {delay:g} s{': ' + reason if reason else ''}")
+
+
+class Reject(Exception):  # noqa: N818 - a signal of a handler, not an error
+    """Raise in a handler to set the event aside as FAILED now, without further retries."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"rejected: {reason}")

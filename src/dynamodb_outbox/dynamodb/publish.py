@@ -8,7 +8,7 @@ twice can never reset an event that was already claimed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -18,12 +18,12 @@ from dynamodb_outbox.dynamodb.codec import Item, encode_event
 from dynamodb_outbox.errors import (
     DuplicateEventError,
     OutboxError,
-    PartialPublishError,
     StorageError,
     ThrottledError,
     UnavailableError,
 )
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.outbox import raise_unless_stored, refuse_repeated_ids
 
 MAX_BATCH_ITEMS: Final = 25
 MAX_BATCH_BYTES: Final = 2_500_000
@@ -41,60 +41,39 @@ class _Put:
     unpublished: bool
 
 
-@dataclass(slots=True)
-class _Report:
-    """What became of the events of one publish, by id."""
-
-    causes: dict[str, OutboxError] = field(default_factory=dict[str, OutboxError])
-
-    def failed(self, put: _Put, error: OutboxError) -> None:
-        self.causes[put.event.id] = error
-
-    def raise_for(self, puts: Sequence[_Put]) -> None:
-        """Raise unless everything is stored: the cause itself where it is one for all, else a partial error."""
-        if not self.causes:
-            return
-        published = [put.event for put in puts if put.event.id not in self.causes]
-        failed = [put.event for put in puts if put.event.id in self.causes]
-        first = next(iter(self.causes.values()))
-        temporary = isinstance(first, (ThrottledError, UnavailableError))
-        if len(puts) == 1 or (not published and not temporary and {type(c) for c in self.causes.values()} == {type(first)}):
-            raise first
-        raise PartialPublishError(published=published, failed=failed, causes=self.causes) from first
-
-
 class Publisher:
     """Stores new events as PENDING."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
-        self._requests = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
+        self._chunks = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
+        self._puts = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
 
     async def publish(self, events: Sequence[Event], *, due_at: float) -> None:
         """Store the events; what is refused, is refused before the first of them is sent."""
-        _refuse_repeated_ids(events)
+        refuse_repeated_ids(events)
         encoded = [encode_event(event, due_at=due_at) for event in events]
         # Only now, when every event is known to be storable, does an id cease to be unpublished.
         puts = [
             _Put(event, item, size, event.take_unpublished())
             for event, (item, size) in zip(events, encoded, strict=True)
         ]
-        report = _Report()
+        causes: dict[str, OutboxError] = {}
         if len(puts) == 1:
-            await self._put(puts[0], report)
-            report.raise_for(puts)
+            await self._put(puts[0], causes)
+            raise_unless_stored(events, causes)
             return
         async with anyio.create_task_group() as group:
             for chunk in _chunks([put for put in puts if put.unpublished]):
-                group.start_soon(self._write_batch, chunk, report)
+                group.start_soon(self._write_batch, chunk, causes)
             for put in puts:
                 if not put.unpublished:
-                    group.start_soon(self._put, put, report)
-        report.raise_for(puts)
+                    group.start_soon(self._put, put, causes)
+        raise_unless_stored(events, causes)
 
-    async def _put(self, put: _Put, report: _Report, *, repeated: bool = False, deadline: float | None = None) -> None:
+    async def _put(self, put: _Put, causes: dict[str, OutboxError], *, repeated: bool = False, deadline: float | None = None) -> None:
         """Store one event unless its id is taken. `repeated`: an earlier write of it may have been applied."""
-        async with self._requests:
+        async with self._puts:
             within = PUBLISH_SECONDS if deadline is None else max(deadline - anyio.current_time(), 1.0)
             try:
                 await self._caller.call(
@@ -108,76 +87,63 @@ class Publisher:
             except ConditionRefused as refused:
                 ours = (repeated or refused.repeated) and _is_same_event(put.item, refused.item)
                 if not ours:
-                    report.failed(put, DuplicateEventError(event_id=put.event.id))
+                    causes[put.event.id] = DuplicateEventError(event_id=put.event.id)
             except StorageError as error:
-                report.failed(put, error)
+                causes[put.event.id] = error
 
-    async def _write_batch(self, chunk: list[_Put], report: _Report) -> None:
-        deadline = anyio.current_time() + PUBLISH_SECONDS
-        backoff = Backoff(self._caller.random)
-        left = {put.event.id: put for put in chunk}
-        while True:
-            try:
-                unprocessed = await self._send(list(left.values()), deadline)
-            except UnavailableError as error:
-                if not error.maybe_applied:
-                    unprocessed = list(left)
-                    cause: StorageError = error
-                else:
-                    await self._put_each(list(left.values()), report, deadline)
+    async def _write_batch(self, chunk: list[_Put], causes: dict[str, OutboxError]) -> None:
+        """Store a chunk of events that nobody can have stored before."""
+        async with self._chunks:
+            deadline = anyio.current_time() + PUBLISH_SECONDS
+            backoff = Backoff(self._caller.random)
+            left = {put.event.id: put for put in chunk}
+            while left:
+                try:
+                    unprocessed = await self._send(list(left.values()), deadline)
+                    cause: StorageError = _unprocessed(backoff)
+                except (ThrottledError, UnavailableError) as error:
+                    if isinstance(error, UnavailableError) and error.maybe_applied:
+                        await self._put_each(list(left.values()), causes, deadline)
+                        return
+                    unprocessed, cause = list(left), error
+                except StorageError as error:
+                    causes.update(dict.fromkeys(left, error))
                     return
-            except ThrottledError as error:
-                unprocessed = list(left)
-                cause = error
-            except StorageError as error:
-                for put in left.values():
-                    report.failed(put, error)
-                return
-            else:
-                cause = ThrottledError(
-                    operation="BatchWriteItem", attempts=backoff.attempts + 1, reason="items came back unprocessed"
-                )
-            left = {event_id: left[event_id] for event_id in unprocessed}
-            if not left:
-                return
-            delay = backoff.next_delay()
-            if anyio.current_time() + delay >= deadline:
-                for put in left.values():
-                    report.failed(put, cause)
-                return
-            await anyio.sleep(delay)
+                left = {event_id: left[event_id] for event_id in unprocessed}
+                delay = backoff.next_delay() if left else 0.0
+                if left and anyio.current_time() + delay >= deadline:
+                    causes.update(dict.fromkeys(left, cause))
+                    return
+                await anyio.sleep(delay)
 
     async def _send(self, puts: list[_Put], deadline: float) -> list[str]:
         """Send one BatchWriteItem; the ids that came back unprocessed."""
         table_name = self._caller.table_name
         requests = [{"PutRequest": {"Item": put.item}} for put in puts]
-        async with self._requests:
-            with sent_once(self._caller.client, "BatchWriteItem"):
-                reply = await self._caller.call(
-                    "batch_write_item",
-                    within=deadline - anyio.current_time(),
-                    once=True,
-                    RequestItems={table_name: requests},
-                )
+        with sent_once(self._caller.client, "BatchWriteItem"):
+            reply = await self._caller.call(
+                "batch_write_item",
+                within=deadline - anyio.current_time(),
+                once=True,
+                RequestItems={table_name: requests},
+            )
         unprocessed = reply.get("UnprocessedItems", {}).get(table_name, [])
         return [request["PutRequest"]["Item"]["id"]["S"] for request in unprocessed]
 
-    async def _put_each(self, puts: list[_Put], report: _Report, deadline: float) -> None:
+    async def _put_each(self, puts: list[_Put], causes: dict[str, OutboxError], deadline: float) -> None:
         async with anyio.create_task_group() as group:
             for put in puts:
 
                 async def repeat(put: _Put = put) -> None:
-                    await self._put(put, report, repeated=True, deadline=deadline)
+                    await self._put(put, causes, repeated=True, deadline=deadline)
 
                 group.start_soon(repeat)
 
 
-def _refuse_repeated_ids(events: Sequence[Event]) -> None:
-    seen: set[str] = set()
-    for event in events:
-        if event.id in seen:
-            raise DuplicateEventError(event_id=event.id)
-        seen.add(event.id)
+def _unprocessed(backoff: Backoff) -> ThrottledError:
+    return ThrottledError(
+        operation="BatchWriteItem", attempts=backoff.attempts + 1, reason="events came back unprocessed"
+    )
 
 
 def _is_same_event(sent: Item, stored: object) -> bool:

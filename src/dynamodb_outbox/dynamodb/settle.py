@@ -11,7 +11,7 @@ from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RETRY,
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError
 from dynamodb_outbox.outbox import Claim, OutboxOptions
-from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry, type_names
+from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry, OUTCOME_NAMES
 
 LEAST_SECONDS: Final = 2.0
 """A settle is tried at least so long: it is accepted after the lease, too, until somebody else claims."""
@@ -97,7 +97,7 @@ def _error(claim: Claim, outcome: Outcome, result: WriteResult) -> OutboxError |
             return None
         case Refused():
             return LeaseLostError(
-                event_id=claim.event.id, event_type=claim.event.type, outcome=type_names[type(outcome)]
+                event_id=claim.event.id, event_type=claim.event.type, outcome=OUTCOME_NAMES[type(outcome)]
             )
         case StorageError():
             return result

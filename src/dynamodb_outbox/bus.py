@@ -1,0 +1,316 @@
+"""`OutboxEventBus`: what an application holds in its hands."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, overload
+
+import anyio
+
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, OutboxError, WaitTimeoutError
+from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.handlers import Handler, HandlerRegistry
+from dynamodb_outbox.middleware import Middleware, run_chain
+from dynamodb_outbox.outbox import Claim, OnError, Outbox, check_int, check_seconds
+from dynamodb_outbox.outcome import Completed, Outcome
+from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.waiting import Waiters, wait_until_drained
+from dynamodb_outbox.worker.deliver import run_once
+from dynamodb_outbox.worker.worker import Worker
+
+H = TypeVar("H", bound=Handler)
+OnMaxHandlers = Callable[["OutboxEventBus", str, int], None]
+
+LONGEST_DELAY: Final = 10 * 365 * 86_400.0
+
+
+class OutboxEventBus:
+    """Emits events into an outbox, and delivers them to handlers while it is started.
+
+    `on_error` is called with every error that is reported instead of raised; by default the outbox's own
+    `on_error`, and without one the log. More than `max_handlers` handlers of a type, often a registration in
+    a loop, call `on_max_handlers(bus, type, count)`, by default a warning.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        on_error: OnError | None = None,
+        max_handlers: int = 10,
+        on_max_handlers: OnMaxHandlers | None = None,
+    ) -> None:
+        check_int("max_handlers", max_handlers, 1, 100_000)
+        self._outbox = outbox
+        self._reporter = ErrorReporter(on_error or outbox.options.on_error)
+        self._max_handlers = max_handlers
+        self._on_max_handlers = on_max_handlers or _warn_of_many_handlers
+        self._registry = HandlerRegistry()
+        self._emit_middleware: list[Middleware] = []
+        self._handler_middleware: list[Middleware] = []
+        self._waiters = Waiters()
+        self._worker: Worker | None = None
+
+    # Handlers
+
+    @overload
+    def on(self, type: str, handler: None = None, *, name: str | None = None) -> Callable[[H], H]: ...
+    @overload
+    def on(self, type: str, handler: H, *, name: str | None = None) -> H: ...
+    def on(self, type: str, handler: H | None = None, *, name: str | None = None) -> H | Callable[[H], H]:
+        """Register an async handler of a type, as a decorator or by a call.
+
+        `name` identifies the handler among those of its type, also after a restart; by default it is the
+        function's qualified name. Raises `DuplicateHandlerError`, or `ConfigurationError` for a handler that
+        is not async.
+        """
+
+        def register(handler: H) -> H:
+            self._register(type, handler, name=name)
+            return handler
+
+        return register if handler is None else register(handler)
+
+    def once(self, type: str, handler: Handler, *, name: str | None = None) -> None:
+        """Register a handler that is removed after it succeeded once."""
+        self._register(type, handler, name=name, once=True)
+
+    def subscribe(self, types: Iterable[str], handler: Handler, *, name: str | None = None) -> None:
+        """Register one handler for several types."""
+        if isinstance(types, str):
+            raise ConfigurationError(f"types={types!r}: it must be several types; for one, use on({types!r}, handler)")
+        for type in types:
+            self._register(type, handler, name=name)
+
+    def off(self, type: str, handler: Handler) -> bool:
+        """Remove a handler; tells whether it was registered. Attempts that run are not cancelled."""
+        return self._registry.remove(type, handler)
+
+    def remove_all_handlers(self, type: str | None = None) -> None:
+        """Remove the handlers of a type, or all of them."""
+        self._registry.clear(type)
+
+    def handlers(self, type: str) -> list[Handler]:
+        """List the handlers of a type, in the order of their registration."""
+        return [registration.handler for registration in self._registry.of(type)]
+
+    def add_handler_middleware(self, *middleware: Middleware) -> None:
+        """Wrap every call of a handler: `async def m(event, call_next)`, the first one added outermost.
+
+        It may hand on another event, raise as the handler could, or not call `call_next`: the handler then
+        counts as done without having run.
+        """
+        self._handler_middleware.extend(middleware)
+
+    def _register(self, type: str, handler: Handler, *, name: str | None = None, once: bool = False) -> None:
+        count = self._registry.add(type, handler, name=name, once=once)
+        if count > self._max_handlers:
+            self._on_max_handlers(self, type, count)
+
+    # Emitting
+
+    async def emit(
+        self,
+        type_or_event: str | Event,
+        payload: Any = None,
+        *,
+        id: str | None = None,
+        occurred_at: datetime | None = None,
+        metadata: dict[str, Any] | None = None,
+        delay: float | None = None,
+    ) -> Event:
+        """Store one event; once this returns, it will be delivered.
+
+        `delay` (seconds) postpones its delivery. Raises `InvalidEventError` before anything is sent,
+        `DuplicateEventError` if an event of the id is stored already, `StorageError` if it could not be stored.
+        """
+        event = _event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+        stored = await self._publish([event], delay)
+        return stored[0] if stored else event
+
+    async def emit_many(self, events: Iterable[Event], *, delay: float | None = None) -> list[Event]:
+        """Store many events, 25 to a request; returns them as they were stored, in their order.
+
+        Nothing is sent if one of them is refused. Raises `PartialPublishError` with the published and the
+        failed ones if only some could be stored.
+        """
+        listed = list(events)
+        for event in listed:
+            if not isinstance(event, Event):
+                raise InvalidEventError(f"emit_many takes Event objects, not {event!r}")
+        return await self._publish(listed, delay)
+
+    def add_emit_middleware(self, *middleware: Middleware) -> None:
+        """Run before events are stored: `async def m(event, call_next)`, the first one added outermost.
+
+        It may hand on another event, raise, or drop the event by not calling `call_next`. The write comes after
+        all of it, for `emit_many` in batches: `call_next` returns before the event is stored.
+        """
+        self._emit_middleware.extend(middleware)
+
+    async def _publish(self, events: Sequence[Event], delay: float | None) -> list[Event]:
+        due_at = None
+        if delay is not None:
+            check_seconds("delay", delay, 0, LONGEST_DELAY)
+            due_at = self._outbox.options.clock() + delay
+        accepted: list[Event] = []
+
+        async def accept(event: Event) -> None:
+            accepted.append(event)
+
+        for event in events:
+            before = len(accepted)
+            await run_chain(self._emit_middleware, event, accept)
+            for successor in accepted[before:]:
+                event.pass_unpublished_to(successor)
+        if accepted:
+            await self._outbox.publish(accepted, due_at=due_at)
+            if self._worker is not None:
+                self._worker.wake(due_at)
+        return accepted
+
+    # Lifecycle
+
+    @property
+    def running(self) -> bool:
+        """Whether a worker of this bus polls; false from the moment that a stop is asked for."""
+        return self._worker is not None and self._worker.running
+
+    async def start(self) -> None:
+        """Start the worker. Raises `ConfigurationError` if it is started already.
+
+        The engine need not be up: polling errors are reported and retried. May be called from any task.
+        """
+        if self._worker is not None:
+            raise ConfigurationError("the bus is started already; await bus.stop() before starting it again")
+        self._worker = Worker(
+            self._outbox,
+            self._registry,
+            middleware=self._handler_middleware,
+            reporter=self._reporter,
+            on_settled=self._on_settled,
+        )
+        try:
+            await self._worker.start()
+        except BaseException:
+            self._worker = None
+            raise
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Stop polling, and let running handlers finish; a no-op when nothing is started.
+
+        Handlers that still run after `timeout` seconds are cancelled and their events released, so that
+        another worker takes them at once, without an attempt being counted. Without a timeout a handler has
+        what is left of its lease. May be called from any task, and again with a shorter timeout.
+        """
+        if timeout is not None:
+            check_seconds("timeout", timeout, 0, LONGEST_DELAY)
+        worker = self._worker
+        if worker is not None:
+            await worker.stop(timeout)
+            if self._worker is worker:
+                self._worker = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Under a shield: in a cancelled scope every await would raise, and leave the worker behind.
+        with anyio.CancelScope(shield=True):
+            await self.stop()
+
+    async def run_once(self) -> int:
+        """Recover, claim one batch, dispatch and settle it, without a running worker; the number settled.
+
+        For schedulers and functions that are called rather than running. Raises `StorageError`.
+        """
+        if self._worker is not None:
+            raise ConfigurationError("run_once is for a bus without a running worker; await bus.stop() first")
+
+        def settled(claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+            if error is None:
+                self._on_settled(claim, outcome)
+
+        return await run_once(
+            self._outbox,
+            self._registry,
+            middleware=self._handler_middleware,
+            reporter=self._reporter,
+            on_settled=settled,
+        )
+
+    def _on_settled(self, claim: Claim, outcome: Outcome) -> None:
+        if isinstance(outcome, Completed):
+            self._waiters.completed(claim.event)
+
+    # Waiting
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Wait until no event of the table is PENDING or PROCESSING, retries and delayed ones included.
+
+        Raises `WaitTimeoutError` after `timeout` seconds, with what is left.
+        """
+        if timeout is not None:
+            check_seconds("timeout", timeout, 0, LONGEST_DELAY)
+        await wait_until_drained(
+            self._outbox, timeout=timeout, is_busy=lambda: self._worker is not None and self._worker.busy
+        )
+
+    async def wait_for(self, type: str, *, timeout: float = 5.0) -> Event:
+        """Wait for the next event of a type that this bus completes. Raises `WaitTimeoutError`."""
+        check_seconds("timeout", timeout, 0, LONGEST_DELAY)
+        with anyio.move_on_after(timeout):
+            return await self._waiters.next_of(type)
+        raise WaitTimeoutError(f"no {type!r} event was completed by this bus within {timeout:g} s")
+
+    # Dead letters
+
+    async def get_failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
+        """List the events that are FAILED, the latest first."""
+        check_int("limit", limit, 1, 1_000_000)
+        return await self._outbox.failed_events(type=type, limit=limit)
+
+    async def retry_events(self, ids: Iterable[str]) -> int:
+        """Make FAILED events PENDING again, with all retries before them; the number that were FAILED.
+
+        Ids that are unknown or not FAILED change nothing. Handlers that had succeeded do not run again.
+        """
+        if isinstance(ids, str):
+            raise ConfigurationError(f"ids={ids!r}: it must be several ids, such as [{ids!r}]")
+        redriven = await self._outbox.redrive(list(ids))
+        if redriven and self._worker is not None:
+            self._worker.wake()
+        return redriven
+
+
+def _event_of(
+    type_or_event: str | Event,
+    payload: Any,
+    *,
+    id: str | None,
+    occurred_at: datetime | None,
+    metadata: dict[str, Any] | None,
+) -> Event:
+    given: dict[str, Any] = {"id": id, "occurred_at": occurred_at, "metadata": metadata}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(type_or_event, Event):
+        return Event(type_or_event, payload, **given)
+    if payload is not None or given:
+        raise InvalidEventError("emit takes an Event, or a type with payload, id, occurred_at and metadata, not both")
+    return type_or_event
+
+
+def _warn_of_many_handlers(bus: OutboxEventBus, type: str, count: int) -> None:
+    warnings.warn(
+        f"{count} handlers are registered for {type!r}, more than max_handlers allows; is one registered in a "
+        "loop? If all are meant, raise max_handlers",
+        stacklevel=4,
+    )
+
+

@@ -1,0 +1,212 @@
+"""`InMemoryOutbox`: the outbox in a dictionary, for users' tests.
+
+It encodes through the same codec and makes the same transitions as the DynamoDB adapter, and passes the same
+contract suite: a test against it refuses what DynamoDB would refuse, and sees what DynamoDB would return.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
+from dynamodb_outbox.errors import DuplicateEventError, LeaseExpiredError, LeaseLostError, OutboxError
+from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.outbox import (
+    Claim,
+    OnError,
+    OutboxOptions,
+    Recovered,
+    raise_unless_stored,
+    refuse_repeated_ids,
+)
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+
+
+@dataclass(slots=True)
+class _Stored:
+    item: Item
+    sort_key: int | None
+    status: EventStatus = EventStatus.PENDING
+    retry_count: int = 0
+    token: str | None = None
+    last_error: str = ""
+    handled_by: frozenset[str] = frozenset()
+
+
+class InMemoryOutbox:
+    """An outbox that lives and dies with its process. The options are those of `DynamoDBOutbox`."""
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 10,
+        poll_interval: float = 1.0,
+        processing_timeout: float = 30.0,
+        max_retries: int = 5,
+        base_backoff: float = 1.0,
+        concurrency: int | None = None,
+        on_error: OnError | None = None,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._options = OutboxOptions(
+            batch_size=batch_size,
+            poll_interval=poll_interval,
+            processing_timeout=processing_timeout,
+            max_retries=max_retries,
+            base_backoff=base_backoff,
+            concurrency=concurrency,
+            on_error=on_error,
+            clock=clock,
+            random=random,
+        )
+        self._events: dict[str, _Stored] = {}
+
+    @property
+    def options(self) -> OutboxOptions:
+        """How events of this outbox are delivered."""
+        return self._options
+
+    def status_of(self, event_id: str) -> EventStatus | None:
+        """Tell the status of an event; None if it is not stored."""
+        stored = self._events.get(event_id)
+        return stored.status if stored else None
+
+    async def prepare(self) -> None:
+        """Nothing is to be prepared."""
+
+    async def publish(self, events: Sequence[Event], *, due_at: float | None = None) -> None:
+        """Store events as PENDING; see `Outbox.publish`."""
+        refuse_repeated_ids(events)
+        due = self._options.clock() if due_at is None else due_at
+        items = [encode_event(event, due_at=due)[0] for event in events]
+        causes: dict[str, OutboxError] = {}
+        for event, item in zip(events, items, strict=True):
+            event.take_unpublished()
+            if event.id in self._events:
+                causes[event.id] = DuplicateEventError(event_id=event.id)
+            else:
+                self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
+        raise_unless_stored(events, causes)
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """Claim up to `limit` due events; see `Outbox.claim`."""
+        now = self._options.clock()
+        claims: list[Claim] = []
+        for stored in [stored for stored in self._due(EventStatus.PENDING, now)][:limit]:
+            stored.status = EventStatus.PROCESSING
+            stored.token = uuid4().hex
+            stored.sort_key = round((now + self._options.processing_timeout) * 1000)
+            claims.append(
+                Claim(
+                    event=decode_event(stored.item),
+                    token=stored.token,
+                    attempt=stored.retry_count + 1,
+                    lease_expires_at=stored.sort_key / 1000,
+                    handled_by=stored.handled_by,
+                )
+            )
+        return claims
+
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+        """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
+        return [self._settle(claim, outcome) for claim, outcome in settlements]
+
+    def _settle(self, claim: Claim, outcome: Outcome) -> OutboxError | None:
+        stored = self._events.get(claim.event.id)
+        if stored is None or stored.token != claim.token or stored.status not in _SETTLED_FROM[type(outcome)]:
+            return LeaseLostError(
+                event_id=claim.event.id, event_type=claim.event.type, outcome=OUTCOME_NAMES[type(outcome)]
+            )
+        now = self._options.clock()
+        match outcome:
+            case Completed():
+                stored.status, stored.sort_key = EventStatus.COMPLETED, None
+            case Retry(delay=delay, error=error, handled_by=handled_by):
+                stored.status, stored.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
+                stored.retry_count = claim.attempt
+                stored.last_error, stored.handled_by = error[:MAX_ERROR_CHARS], handled_by
+            case Failed(error=error, handled_by=handled_by):
+                stored.status, stored.sort_key = EventStatus.FAILED, round(now * 1000)
+                stored.last_error, stored.handled_by = error[:MAX_ERROR_CHARS], handled_by
+            case Released():
+                stored.status, stored.sort_key = EventStatus.PENDING, round(now * 1000)
+        return None
+
+    async def recover(self) -> Recovered:
+        """Reset the events whose lease ran out; see `Outbox.recover`."""
+        now = self._options.clock()
+        reset: list[str] = []
+        failed: list[str] = []
+        for stored in list(self._due(EventStatus.PROCESSING, now)):
+            event_id = stored.item["id"]["S"]
+            stored.sort_key = round(now * 1000)
+            stored.last_error = str(LeaseExpiredError(event_id=event_id))
+            if stored.retry_count < self._options.max_retries:
+                stored.status = EventStatus.PENDING
+                stored.retry_count += 1
+                reset.append(event_id)
+            else:
+                stored.status = EventStatus.FAILED
+                failed.append(event_id)
+        return Recovered(reset=tuple(reset), failed=tuple(failed))
+
+    async def count(self, status: EventStatus) -> int:
+        """Count the events of a status; COMPLETED events are not counted, as in DynamoDB's index."""
+        return sum(stored.status is status and stored.sort_key is not None for stored in self._events.values())
+
+    async def failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
+        """List the dead letters, the latest first."""
+        failed = [stored for stored in self._events.values() if stored.status is EventStatus.FAILED]
+        failed.sort(key=lambda stored: stored.sort_key or 0, reverse=True)
+        listed = [_failed_event(stored) for stored in failed]
+        return [event for event in listed if type is None or event.type == type][:limit]
+
+    async def redrive(self, ids: Sequence[str]) -> int:
+        """Make FAILED events PENDING again; the number that were FAILED."""
+        redriven = 0
+        for event_id in dict.fromkeys(ids):
+            stored = self._events.get(event_id)
+            if stored is not None and stored.status is EventStatus.FAILED:
+                stored.status, stored.retry_count, stored.token = EventStatus.PENDING, 0, None
+                stored.sort_key = round(self._options.clock() * 1000)
+                redriven += 1
+        return redriven
+
+    def _due(self, status: EventStatus, now: float) -> Iterator[_Stored]:
+        due = [
+            (stored.sort_key, index)
+            for index, stored in enumerate(self._events.values())
+            if stored.status is status and stored.sort_key is not None and stored.sort_key <= round(now * 1000)
+        ]
+        events = list(self._events.values())
+        return (events[index] for _, index in sorted(due))
+
+
+# From which states each outcome is accepted, given the token: the conditions of the table.
+_SETTLED_FROM = {
+    Completed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.COMPLETED),
+    Retry: (EventStatus.PENDING, EventStatus.PROCESSING),
+    Failed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.FAILED),
+    Released: (EventStatus.PROCESSING,),
+}
+
+
+def _failed_event(stored: _Stored) -> FailedEvent:
+    event = decode_event(stored.item)
+    return FailedEvent(
+        id=event.id,
+        type=event.type,
+        payload=event.payload,
+        occurred_at=event.occurred_at,
+        metadata=event.metadata,
+        retry_count=stored.retry_count,
+        last_error=stored.last_error,
+        failed_at=datetime.fromtimestamp((stored.sort_key or 0) / 1000, UTC),
+        handled_by=stored.handled_by,
+    )

@@ -1,0 +1,59 @@
+"""Waiting for events: the next one of a type, or the end of all of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+
+from dynamodb_outbox.errors import WaitTimeoutError
+from dynamodb_outbox.event import Event, EventStatus
+from dynamodb_outbox.outbox import Outbox
+
+UNFINISHED: Final = (EventStatus.PENDING, EventStatus.PROCESSING)
+FIRST_LOOK: Final = 0.02
+ROUNDS: Final = 2
+"""Empty looks in a row that count as drained: an event may change its status between two queries."""
+
+
+class Waiters:
+    """Those who wait for the next completed event of a type."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, list[tuple[anyio.Event, list[Event]]]] = defaultdict(list)
+
+    async def next_of(self, event_type: str) -> Event:
+        """Wait for the next event of the type."""
+        entry: tuple[anyio.Event, list[Event]] = (anyio.Event(), [])
+        self._waiting[event_type].append(entry)
+        try:
+            await entry[0].wait()
+        finally:
+            if entry in self._waiting[event_type]:
+                self._waiting[event_type].remove(entry)
+        return entry[1][0]
+
+    def completed(self, event: Event) -> None:
+        """Hand an event to all who wait for its type."""
+        for signal, result in self._waiting.pop(event.type, []):
+            result.append(event)
+            signal.set()
+
+
+async def wait_until_drained(outbox: Outbox, *, timeout: float | None, is_busy: Callable[[], bool]) -> None:
+    """Look until nothing is unfinished; less often the longer it takes, up to the poll interval."""
+    left: dict[str, int] = {}
+    with anyio.move_on_after(timeout):
+        delay, empty = FIRST_LOOK, 0
+        while empty < ROUNDS:
+            # What this process holds is unfinished for sure: no query is needed to know.
+            if not is_busy():
+                left = {status.value: await outbox.count(status) for status in UNFINISHED}
+                empty = 0 if any(left.values()) else empty + 1
+            await anyio.sleep(delay if empty < ROUNDS else 0)
+            delay = min(2 * delay, max(outbox.options.poll_interval, FIRST_LOOK))
+        return
+    counts = ", ".join(f"{count} {status}" for status, count in left.items()) or "events in flight"
+    raise WaitTimeoutError(f"not drained within {timeout:g} s: {counts} left", left=left)

@@ -1,0 +1,1 @@
+"""The worker: polling, recovery, dispatch and settling. It knows the port, and no storage."""

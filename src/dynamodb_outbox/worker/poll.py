@@ -1,0 +1,69 @@
+"""Polling: when to look for due events, and how many to take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+
+from dynamodb_outbox.outbox import Claim, Outbox
+from dynamodb_outbox.worker.backoff import jittered
+
+
+class Slots:
+    """The places for events in flight; one is taken from the claim to the settle."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._taken: set[str] = set()
+        self._changed = anyio.Event()
+        self._closed = False
+
+    @property
+    def taken(self) -> int:
+        """The number of events in flight."""
+        return len(self._taken)
+
+    @property
+    def free(self) -> int:
+        """The number of events that may still be taken."""
+        return self._total - len(self._taken)
+
+    def take(self, token: str) -> None:
+        """Take a place for a claim."""
+        self._taken.add(token)
+
+    def give_back(self, token: str) -> None:
+        """Give back the place of a claim; a second time changes nothing."""
+        self._taken.discard(token)
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def close(self) -> None:
+        """Give out no more places."""
+        self._closed = True
+        self._changed.set()
+
+    async def wait_for_one(self) -> int:
+        """Wait until a place is free; how many are, and 0 once closed."""
+        while self.free <= 0 and not self._closed:
+            await self._changed.wait()
+        return 0 if self._closed else self.free
+
+
+class Poller:
+    """Takes as many due events as there are free slots, a batch at a time."""
+
+    def __init__(self, outbox: Outbox, slots: Slots, *, on_claim: Callable[[Claim], None]) -> None:
+        self._outbox = outbox
+        self._slots = slots
+        self._on_claim = on_claim
+
+    async def look(self) -> float:
+        """Look once; returns 0 after a full page, for more may be due, else the poll interval."""
+        options = self._outbox.options
+        limit = min(await self._slots.wait_for_one(), options.batch_size)
+        claims = await self._outbox.claim(limit) if limit else []
+        for claim in claims:
+            self._on_claim(claim)
+        return 0.0 if len(claims) >= limit else jittered(options.poll_interval, options.random)
