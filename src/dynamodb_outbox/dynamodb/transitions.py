@@ -116,7 +116,7 @@ def _update_shape(transition: Transition) -> tuple[dict[str, Any], tuple[str, ..
         "ConditionExpression": _STATUS.sub("#status", transition.condition),
         "ExpressionAttributeNames": {"#status": "status"},
     }
-    return shape, tuple(dict.fromkeys(_PARAMETER.findall(update + transition.condition)))
+    return shape, tuple(dict.fromkeys(_PARAMETER.findall(f"{update} {transition.condition}")))
 
 
 def update_item(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:

@@ -70,8 +70,13 @@ class ConditionalWriter:
         write_chunk = self._write_statements if self._mode == "batch" else self._write_item
 
         async def run(indexes: list[int]) -> None:
+            chunk: list[WriteResult]
             async with self._calls:
-                chunk = await write_chunk([writes[index] for index in indexes], within, returning)
+                try:
+                    chunk = await write_chunk([writes[index] for index in indexes], within, returning)
+                except Exception as error:
+                    # Unforeseen in one chunk: the results of the others are still theirs.
+                    chunk = [self._caller.fatal(error, "a conditional write")] * len(indexes)
             for index, result in zip(indexes, chunk, strict=True):
                 results[index] = result
 

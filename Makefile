@@ -1,0 +1,46 @@
+# Python 3.11 or newer and make are all this needs; DynamoDB Local also wants Java 17 and npm.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+GROUP ?= dev
+PYTEST_ARGS ?=
+
+.PHONY: demo test check format templates dynamodb-local wheel clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group $(GROUP) $(EXTRA)
+	@touch $@
+
+demo: $(VENV)/.installed ## deliver 1,000 events with three worker processes, one of which is killed
+	$(BIN)/python -m examples.demo $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(if $(EVENTS),--events $(EVENTS))
+
+test: $(VENV)/.installed ## run every test that this machine can
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.installed ## lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.installed ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+templates: $(VENV)/.installed ## write the infrastructure templates anew
+	$(BIN)/python -m dynamodb_outbox.dynamodb.templates templates
+
+dynamodb-local: ## fetch DynamoDB Local and start it on port 8000 (PORT=...)
+	$(PYTHON) tools/dynamodb_local.py --port $(or $(PORT),8000)
+
+wheel: $(VENV)/.installed ## build the wheel into dist/
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## remove what was built
+	rm -rf $(VENV) dist build .cache .mypy_cache .pytest_cache .ruff_cache

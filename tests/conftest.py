@@ -1,0 +1,119 @@
+"""Engines and fixtures. Every engine that runs, and every one that does not, is named at the end of the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.metadata import version
+from typing import Any
+from uuid import uuid4
+
+import dynamodb_local
+import pytest
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from dynamodb_outbox import DynamoDBOutbox
+
+# The SDK must find credentials, and must not look for others on this machine.
+os.environ |= {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+    os.environ.pop(name, None)
+
+ENGINES = pytest.StashKey[dict[str, str]]()
+# One session for all clients: it keeps the parsed service model, and is bound to no event loop.
+SESSION = get_session()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ENGINES] = {}
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    terminalreporter.section("engines")
+    for engine in ("InMemoryOutbox", "moto server", "DynamoDB Local"):
+        terminalreporter.write_line(f"{engine}: {config.stash[ENGINES].get(engine, 'not asked for by these tests')}")
+    terminalreporter.write_line(f"clients: aiobotocore {version('aiobotocore')}, aioboto3 {_aioboto3()}")
+
+
+def _aioboto3() -> str:
+    try:
+        return version("aioboto3")
+    except ModuleNotFoundError:
+        return "NOT INSTALLED, its tests were skipped"
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A moto server for the session."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    request.config.stash[ENGINES]["moto server"] = f"ran ({version('moto')})"
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def local_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
+    """DynamoDB Local for the session; skips where it cannot run, unless REQUIRE_DYNAMODB_LOCAL=1."""
+    engines = request.config.stash[ENGINES]
+    try:
+        engine = dynamodb_local.running()
+        endpoint = engine.__enter__()
+    except dynamodb_local.UnavailableError as error:
+        engines["DynamoDB Local"] = f"DID NOT RUN: {error}"
+        if os.environ.get("REQUIRE_DYNAMODB_LOCAL") == "1":
+            pytest.fail(f"REQUIRE_DYNAMODB_LOCAL=1, but {error}")
+        pytest.skip(f"DynamoDB Local cannot run: {error}")
+    engines["DynamoDB Local"] = "ran (1.25.1)"
+    yield endpoint
+    engine.__exit__(None, None, None)
+
+
+@pytest.fixture
+def table_name() -> str:
+    return f"outbox-{uuid4().hex[:12]}"
+
+
+async def open_client(endpoint: str, **config: Any) -> AsyncIterator[Any]:
+    settings = {"max_pool_connections": 60, "retries": {"mode": "standard", "total_max_attempts": 1}} | config
+    async with SESSION.create_client(
+        "dynamodb", region_name="us-east-1", endpoint_url=endpoint, config=AioConfig(**settings)
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def moto_client(moto_endpoint: str) -> AsyncIterator[Any]:
+    async for client in open_client(moto_endpoint):
+        yield client
+
+
+@pytest.fixture
+async def local_client(local_endpoint: str) -> AsyncIterator[Any]:
+    async for client in open_client(local_endpoint):
+        yield client
+
+
+MakeOutbox = Callable[..., DynamoDBOutbox]
+
+
+@pytest.fixture
+async def local_outbox(local_client: Any, table_name: str) -> MakeOutbox:
+    """Makes outboxes on one new table of DynamoDB Local."""
+    await DynamoDBOutbox(local_client, table_name=table_name).create_table()
+
+    def make(**options: Any) -> DynamoDBOutbox:
+        return DynamoDBOutbox(local_client, table_name=table_name, **options)
+
+    return make
