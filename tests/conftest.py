@@ -8,11 +8,11 @@ from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
-import dynamodb_local
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
+import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox
 
 # The SDK must find credentials, and must not look for others on this machine.

@@ -1,7 +1,7 @@
 """A transactional outbox on DynamoDB: events stored with your data, delivered at least once.
 
-    outbox = DynamoDBOutbox(client, table_name="events-outbox")
-    bus = OutboxEventBus(outbox)
+outbox = DynamoDBOutbox(client, table_name="events-outbox")
+bus = OutboxEventBus(outbox)
 """
 
 from dynamodb_outbox.bus import OutboxEventBus

@@ -6,14 +6,15 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import anyio
 
+from dynamodb_outbox.emitter import LONGEST_DELAY, Emitter, event_of
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, OutboxError, WaitTimeoutError
-from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerRegistry
-from dynamodb_outbox.middleware import Middleware, run_chain
+from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.outbox import Claim, OnError, Outbox, check_int, check_seconds
 from dynamodb_outbox.outcome import Completed, Outcome
 from dynamodb_outbox.reporting import ErrorReporter
@@ -23,8 +24,6 @@ from dynamodb_outbox.worker.worker import Worker
 
 H = TypeVar("H", bound=Handler)
 OnMaxHandlers = Callable[["OutboxEventBus", str, int], None]
-
-LONGEST_DELAY: Final = 10 * 365 * 86_400.0
 
 
 class OutboxEventBus:
@@ -49,7 +48,7 @@ class OutboxEventBus:
         self._max_handlers = max_handlers
         self._on_max_handlers = on_max_handlers or _warn_of_many_handlers
         self._registry = HandlerRegistry()
-        self._emit_middleware: list[Middleware] = []
+        self._emitter = Emitter(outbox)
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
         self._worker: Worker | None = None
@@ -82,8 +81,8 @@ class OutboxEventBus:
         """Register one handler for several types."""
         if isinstance(types, str):
             raise ConfigurationError(f"types={types!r}: it must be several types; for one, use on({types!r}, handler)")
-        for type in types:
-            self._register(type, handler, name=name)
+        for each in types:
+            self._register(each, handler, name=name)
 
     def off(self, type: str, handler: Handler) -> bool:
         """Remove a handler; tells whether it was registered. Attempts that run are not cancelled."""
@@ -127,8 +126,8 @@ class OutboxEventBus:
         `delay` (seconds) postpones its delivery. Raises `InvalidEventError` before anything is sent,
         `DuplicateEventError` if an event of the id is stored already, `StorageError` if it could not be stored.
         """
-        event = _event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
-        stored = await self._publish([event], delay)
+        event = event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+        stored = await self._emit([event], delay)
         return stored[0] if stored else event
 
     async def emit_many(self, events: Iterable[Event], *, delay: float | None = None) -> list[Event]:
@@ -141,7 +140,7 @@ class OutboxEventBus:
         for event in listed:
             if not isinstance(event, Event):
                 raise InvalidEventError(f"emit_many takes Event objects, not {event!r}")
-        return await self._publish(listed, delay)
+        return await self._emit(listed, delay)
 
     def add_emit_middleware(self, *middleware: Middleware) -> None:
         """Run before events are stored: `async def m(event, call_next)`, the first one added outermost.
@@ -149,28 +148,13 @@ class OutboxEventBus:
         It may hand on another event, raise, or drop the event by not calling `call_next`. The write comes after
         all of it, for `emit_many` in batches: `call_next` returns before the event is stored.
         """
-        self._emit_middleware.extend(middleware)
+        self._emitter.middleware.extend(middleware)
 
-    async def _publish(self, events: Sequence[Event], delay: float | None) -> list[Event]:
-        due_at = None
-        if delay is not None:
-            check_seconds("delay", delay, 0, LONGEST_DELAY)
-            due_at = self._outbox.options.clock() + delay
-        accepted: list[Event] = []
-
-        async def accept(event: Event) -> None:
-            accepted.append(event)
-
-        for event in events:
-            before = len(accepted)
-            await run_chain(self._emit_middleware, event, accept)
-            for successor in accepted[before:]:
-                event.pass_unpublished_to(successor)
-        if accepted:
-            await self._outbox.publish(accepted, due_at=due_at)
-            if self._worker is not None:
-                self._worker.wake(due_at)
-        return accepted
+    async def _emit(self, events: Sequence[Event], delay: float | None) -> list[Event]:
+        stored, due_at = await self._emitter.emit(events, delay=delay)
+        if stored and self._worker is not None:
+            self._worker.wake(due_at)
+        return stored
 
     # Lifecycle
 
@@ -289,28 +273,9 @@ class OutboxEventBus:
         return redriven
 
 
-def _event_of(
-    type_or_event: str | Event,
-    payload: Any,
-    *,
-    id: str | None,
-    occurred_at: datetime | None,
-    metadata: dict[str, Any] | None,
-) -> Event:
-    given: dict[str, Any] = {"id": id, "occurred_at": occurred_at, "metadata": metadata}
-    given = {name: value for name, value in given.items() if value is not None}
-    if not isinstance(type_or_event, Event):
-        return Event(type_or_event, payload, **given)
-    if payload is not None or given:
-        raise InvalidEventError("emit takes an Event, or a type with payload, id, occurred_at and metadata, not both")
-    return type_or_event
-
-
 def _warn_of_many_handlers(bus: OutboxEventBus, type: str, count: int) -> None:
     warnings.warn(
         f"{count} handlers are registered for {type!r}, more than max_handlers allows; is one registered in a "
         "loop? If all are meant, raise max_handlers",
         stacklevel=4,
     )
-
-

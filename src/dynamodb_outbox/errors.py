@@ -1,33 +1,33 @@
 """Every error of the library, in one tree.
 
-    OutboxError
-    ├── ConfigurationError             a parameter or a call that cannot work
-    │   └── DuplicateHandlerError      two handlers of one name on one event type
-    ├── InvalidEventError              an event that cannot be stored; nothing was sent
-    │   ├── UnstorableValueError       a value DynamoDB cannot hold, with its path
-    │   └── EventTooLargeError         more than an item may hold
-    ├── PublishError
-    │   ├── DuplicateEventError        an event of that id is stored already
-    │   └── PartialPublishError        some events are stored, others are not
-    ├── StorageError                   the engine refused or could not be reached
-    │   ├── TableNotFoundError
-    │   ├── IndexNotFoundError
-    │   ├── TableMismatchError         the table is not the one this library needs
-    │   ├── CredentialsError           missing, expired or insufficient credentials
-    │   ├── ThrottledError
-    │   ├── UnavailableError           not reached, or no trustworthy reply
-    │   └── ClientClosedError          closed, or bound to another event loop
-    ├── StoredEventError               a stored item that is no event of ours
-    ├── DeliveryError
-    │   ├── HandlerError               a handler raised
-    │   ├── HandlerTimeoutError        a handler ran into its time limit
-    │   ├── NoHandlerError             nobody handles the type
-    │   ├── LeaseExpiredError          a claim was never settled in its lease
-    │   └── LeaseLostError             a settle was refused: the claim is not ours any more
-    ├── SettleError                    an outcome could not be written; recovery takes the event up
-    ├── PollingError                   looking for events failed; the worker goes on
-    ├── WorkerError                    something unforeseen in a loop; the worker goes on
-    └── WaitTimeoutError               `wait_for` or `drain` ran out of time
+OutboxError
+├── ConfigurationError             a parameter or a call that cannot work
+│   └── DuplicateHandlerError      two handlers of one name on one event type
+├── InvalidEventError              an event that cannot be stored; nothing was sent
+│   ├── UnstorableValueError       a value DynamoDB cannot hold, with its path
+│   └── EventTooLargeError         more than an item may hold
+├── PublishError
+│   ├── DuplicateEventError        an event of that id is stored already
+│   └── PartialPublishError        some events are stored, others are not
+├── StorageError                   the engine refused or could not be reached
+│   ├── TableNotFoundError
+│   ├── IndexNotFoundError
+│   ├── TableMismatchError         the table is not the one this library needs
+│   ├── CredentialsError           missing, expired or insufficient credentials
+│   ├── ThrottledError
+│   ├── UnavailableError           not reached, or no trustworthy reply
+│   └── ClientClosedError          closed, or bound to another event loop
+├── StoredEventError               a stored item that is no event of ours
+├── DeliveryError
+│   ├── HandlerError               a handler raised
+│   ├── HandlerTimeoutError        a handler ran into its time limit
+│   ├── NoHandlerError             nobody handles the type
+│   ├── LeaseExpiredError          a claim was never settled in its lease
+│   └── LeaseLostError             a settle was refused: the claim is not ours any more
+├── SettleError                    an outcome could not be written; recovery takes the event up
+├── PollingError                   looking for events failed; the worker goes on
+├── WorkerError                    something unforeseen in a loop; the worker goes on
+└── WaitTimeoutError               `wait_for` or `drain` ran out of time
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class PartialPublishError(PublishError):
         first = next(iter(self.causes.values()), None)
         super().__init__(
             f"{len(self.published)} of {len(self.published) + len(self.failed)} events are stored, "
-            f"{len(self.failed)} are not (see .failed and .causes); emit_many(error.failed) is safe. First cause: {first}"
+            f"{len(self.failed)} are not (see .failed and .causes); emit_many(error.failed) is safe. "
+            f"First cause: {first}"
         )
 
 
@@ -187,8 +188,8 @@ class ThrottledError(StorageError):
         self.operation = operation
         self.attempts = attempts
         super().__init__(
-            f"{operation} was throttled {attempts} times, until its deadline: {reason}; check the table's capacity and, "
-            "beyond about 500 events a second, its shards"
+            f"{operation} was throttled {attempts} times, until its deadline: {reason}; check the table's capacity "
+            "and, beyond about 500 events a second, its shards"
         )
 
 
@@ -226,7 +227,8 @@ class StoredEventError(OutboxError):
         self.event_id = event_id
         self.reason = reason
         super().__init__(
-            f"the stored item {event_id!r} is no readable event: {reason}; mend the item, then redrive it with retry_events"
+            f"the stored item {event_id!r} is no readable event: {reason}; mend the item, "
+            "then redrive it with retry_events"
         )
 
 

@@ -79,19 +79,22 @@ def _registration(handler: Handler, name: str | None, *, once: bool) -> Registra
             f"handler={handler!r}: it must be an async function (async def) of the event; run blocking code in a "
             "thread from inside of one, with anyio.to_thread.run_sync"
         )
-    try:
-        signature = inspect.signature(handler)
-        arguments = 1 if _fits(signature, 1) else 2
-        if arguments == 2 and not _fits(signature, 2):
-            raise ConfigurationError(
-                f"handler={handler!r}: it must take one argument (event) or two (event, delivery), not {signature}"
-            )
-    except ValueError:
-        arguments = 1
     chosen = name if name is not None else _default_name(handler)
     if not isinstance(chosen, str) or not chosen:
         raise ConfigurationError(f"name={name!r}: the name of a handler must be a string that is not empty")
-    return Registration(handler=handler, name=chosen, takes_delivery=_takes_delivery(handler, arguments), once=once)
+    return Registration(handler=handler, name=chosen, takes_delivery=_takes_delivery(handler), once=once)
+
+
+def _takes_delivery(handler: Handler) -> bool:
+    signature = inspect.signature(handler)
+    takes_one, takes_two = _fits(signature, 1), _fits(signature, 2)
+    if not takes_one and not takes_two:
+        raise ConfigurationError(
+            f"handler={handler!r}: it must take one argument (event) or two (event, delivery), not {signature}"
+        )
+    # A second argument with a default of its own is asked for only when it is called `delivery`.
+    second = list(signature.parameters.values())[1:2]
+    return takes_two and (not takes_one or any(parameter.name == "delivery" for parameter in second))
 
 
 def _fits(signature: inspect.Signature, count: int) -> bool:
@@ -100,17 +103,6 @@ def _fits(signature: inspect.Signature, count: int) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _takes_delivery(handler: Handler, arguments: int) -> bool:
-    if arguments == 2:
-        return True
-    # A second argument with a default of its own is asked for only when it is called `delivery`.
-    parameters = list(inspect.signature(handler).parameters.values())
-    return len(parameters) > 1 and parameters[1].name == "delivery" and parameters[1].kind in _POSITIONAL
-
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _default_name(handler: Handler) -> str:

@@ -98,7 +98,7 @@ class InMemoryOutbox:
         """Claim up to `limit` due events; see `Outbox.claim`."""
         now = self._options.clock()
         claims: list[Claim] = []
-        for stored in [stored for stored in self._due(EventStatus.PENDING, now)][:limit]:
+        for stored in list(self._due(EventStatus.PENDING, now))[:limit]:
             stored.status = EventStatus.PROCESSING
             stored.token = uuid4().hex
             stored.sort_key = round((now + self._options.processing_timeout) * 1000)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import anyio
 from aiobotocore.config import AioConfig
@@ -24,6 +24,8 @@ MAX_DELAY: Final = 2.0
 
 class DynamoDBClient(Protocol):
     """What the adapter calls of an aiobotocore client; aioboto3's is one."""
+
+    # ruff: noqa: D102 - the operations are documented by AWS
 
     @property
     def meta(self) -> Any: ...
@@ -131,7 +133,7 @@ def exhausted(operation: str, fault: Fault, *, attempts: int, reason: object, ma
 @asynccontextmanager
 async def tuned_client(
     *, region_name: str | None, endpoint_url: str | None, connections: int
-) -> AsyncIterator[DynamoDBClient]:
+) -> AsyncGenerator[DynamoDBClient]:
     """Make a client for the outbox: one attempt, a pool for the concurrency, no parameter validation.
 
     The adapter retries by itself, within the lease; the SDK's own retries (10 calls, 25 s under a lasting
@@ -148,7 +150,8 @@ async def tuned_client(
     )
     create = get_session().create_client
     async with create("dynamodb", region_name=region_name, endpoint_url=endpoint_url, config=config) as client:
-        yield client
+        # The SDK makes the operations at run time, unseen by type checkers.
+        yield cast("DynamoDBClient", client)
 
 
 _attempt_once: ContextVar[bool] = ContextVar("dynamodb_outbox_attempt_once", default=False)
@@ -159,7 +162,7 @@ class RepeatWithheldError(Exception):
 
 
 @contextmanager
-def sent_once(client: DynamoDBClient, operation: str) -> Iterator[None]:
+def sent_once(client: DynamoDBClient, operation: str) -> Generator[None]:
     """Keep the client from repeating a request by itself.
 
     A supplied client retries as its owner configured it. That is wrong for an unconditional write: the

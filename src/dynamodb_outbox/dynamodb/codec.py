@@ -51,7 +51,7 @@ def encode_event(event: Event, *, due_at: float) -> tuple[Item, int]:
 
 
 # The names of the attributes that every event has, and the values whose length is known.
-_FIXED_BYTES: Final = len("id" "type" "payload" "occurredAt" "status" "retryCount" "gsiSortKey") + 32 + 10 + 2 + 9
+_FIXED_BYTES: Final = len("idtypepayloadoccurredAtstatusretryCountgsiSortKey") + 32 + 10 + 2 + 9
 
 
 def _encode_at(root: str, value: Any, event_id: str) -> tuple[AttributeValue, int]:

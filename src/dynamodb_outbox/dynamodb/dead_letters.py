@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import anyio
 
@@ -25,9 +25,7 @@ PAGE: Final = 100
 class DeadLetters:
     """Looks at the index by status, and makes FAILED events PENDING again."""
 
-    def __init__(
-        self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions
-    ) -> None:
+    def __init__(self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
         self._caller = caller
         self._index = index
         self._writer = writer
@@ -41,7 +39,7 @@ class DeadLetters:
     async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
         """List dead letters, the latest first, as the table has them now."""
         found: list[FailedEvent] = []
-        params = {"ScanIndexForward": False, "ProjectionExpression": "id", "Limit": PAGE}
+        params: dict[str, Any] = {"ScanIndexForward": False, "ProjectionExpression": "id", "Limit": PAGE}
         async for reply in self._index.pages(EventStatus.FAILED, within=CALL_SECONDS, **params):
             items = await self._get([row["id"]["S"] for row in reply["Items"]])
             for row in reply["Items"]:

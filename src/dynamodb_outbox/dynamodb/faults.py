@@ -59,24 +59,26 @@ _FAULT_OF_CODE: Final[Mapping[str, Fault]] = {
     "RequestTimeout": Fault.AMBIGUOUS,
     "RequestTimeoutException": Fault.AMBIGUOUS,
 }
-_CREDENTIALS_CODES: Final = frozenset({
-    "AccessDenied",
-    "AccessDeniedException",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "IncompleteSignature",
-    "IncompleteSignatureException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "MissingAuthenticationToken",
-    "MissingAuthenticationTokenException",
-    "NotAuthorized",
-    "OptInRequired",
-    "RequestExpired",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-})
+_CREDENTIALS_CODES: Final = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "OptInRequired",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
 _CREDENTIALS_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _UNSENT_ERRORS: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
 _SCHEMA_MESSAGES: Final = ("type mismatch for key", "missing the key", "key element does not match", "missing key")
@@ -136,9 +138,7 @@ def fatal_error(error: BaseException, *, operation: str, table_name: str, index_
         return CredentialsError(operation=operation, reason=str(error))
     if isinstance(error, ClientError):
         message = str(error.response.get("Error", {}).get("Message", error))
-        return fatal_code(
-            code_of(error), message, operation=operation, table_name=table_name, index_name=index_name
-        )
+        return fatal_code(code_of(error), message, operation=operation, table_name=table_name, index_name=index_name)
     if isinstance(error, BotoCoreError):
         return StorageError(f"{operation} cannot be sent: {error}")
     return StorageError(f"{operation} failed: {type(error).__name__}: {error}")

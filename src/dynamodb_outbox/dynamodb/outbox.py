@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self, get_args
@@ -124,18 +124,14 @@ class DynamoDBOutbox:
         region_name: str | None = None,
         endpoint_url: str | None = None,
         **options: Any,
-    ) -> AsyncIterator[Self]:
+    ) -> AsyncGenerator[Self]:
         """Make an outbox with a client of its own, tuned for it and closed at the end.
 
         `options` are those of the constructor; region, endpoint and credentials default to what the AWS SDK
         finds in its environment.
         """
-        slots = OutboxOptions(
-            batch_size=options.get("batch_size", 10), concurrency=options.get("concurrency")
-        ).slots
-        async with tuned_client(
-            region_name=region_name, endpoint_url=endpoint_url, connections=slots + 8
-        ) as client:
+        slots = OutboxOptions(batch_size=options.get("batch_size", 10), concurrency=options.get("concurrency")).slots
+        async with tuned_client(region_name=region_name, endpoint_url=endpoint_url, connections=slots + 8) as client:
             yield cls(client, table_name=table_name, **options)
 
     @property

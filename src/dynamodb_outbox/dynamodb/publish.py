@@ -71,7 +71,9 @@ class Publisher:
                     group.start_soon(self._put, put, causes)
         raise_unless_stored(events, causes)
 
-    async def _put(self, put: _Put, causes: dict[str, OutboxError], *, repeated: bool = False, deadline: float | None = None) -> None:
+    async def _put(
+        self, put: _Put, causes: dict[str, OutboxError], *, repeated: bool = False, deadline: float | None = None
+    ) -> None:
         """Store one event unless its id is taken. `repeated`: an earlier write of it may have been applied."""
         async with self._puts:
             within = PUBLISH_SECONDS if deadline is None else max(deadline - anyio.current_time(), 1.0)

@@ -11,7 +11,7 @@ from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RETRY,
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError
 from dynamodb_outbox.outbox import Claim, OutboxOptions
-from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry, OUTCOME_NAMES
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 
 LEAST_SECONDS: Final = 2.0
 """A settle is tried at least so long: it is accepted after the lease, too, until somebody else claims."""

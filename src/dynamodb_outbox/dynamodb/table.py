@@ -139,9 +139,7 @@ class Table:
         return table
 
     async def _has_time_to_live(self) -> bool:
-        reply = await self._caller.call(
-            "describe_time_to_live", within=CALL_SECONDS, TableName=self._schema.table_name
-        )
+        reply = await self._caller.call("describe_time_to_live", within=CALL_SECONDS, TableName=self._schema.table_name)
         description = reply["TimeToLiveDescription"]
         return (
             description.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")

@@ -26,9 +26,7 @@ class Transition:
 
     def also_set(self, *assignments: str) -> Transition:
         """Make a transition that sets more."""
-        return Transition(
-            name=self.name, set=self.set + assignments, remove=self.remove, condition=self.condition
-        )
+        return Transition(name=self.name, set=self.set + assignments, remove=self.remove, condition=self.condition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +130,10 @@ def update_item(write: Write, *, table_name: str, returning: bool) -> dict[str, 
 
 
 @lru_cache(maxsize=256)
-def _statement_shape(transition: Transition, table_name: str, returning: bool) -> tuple[str, tuple[str, ...]]:
+def _statement_shape(transition: Transition, table_name: str, *, returning: bool) -> tuple[str, tuple[str, ...]]:
     sets = " ".join(f"SET {assignment}" for assignment in transition.set)
     removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
-    text = f'{sets}{removes} WHERE id = :id AND ({transition.condition})'
+    text = f"{sets}{removes} WHERE id = :id AND ({transition.condition})"
     statement = _PARAMETER.sub("?", _STATUS.sub('"status"', text))
     suffix = " RETURNING ALL NEW *" if returning else ""
     return f'UPDATE "{table_name}" {statement}{suffix}', tuple(_PARAMETER.findall(text))
@@ -143,7 +141,7 @@ def _statement_shape(transition: Transition, table_name: str, returning: bool) -
 
 def statement(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
     """Render one statement of a `BatchExecuteStatement`."""
-    text, parameters = _statement_shape(write.transition, table_name, returning)
+    text, parameters = _statement_shape(write.transition, table_name, returning=returning)
     event_id = {"S": write.event_id}
     return {
         "Statement": text,

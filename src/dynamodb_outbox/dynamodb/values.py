@@ -25,6 +25,8 @@ MAX_DIGITS: Final = 38
 _BEYOND_DIGITS: Final = 10**MAX_DIGITS
 MAX_EXPONENT: Final = 125
 MIN_EXPONENT: Final = -130
+_SMALLEST: Final = 1e-130
+_BEYOND_LARGEST: Final = 1e126
 
 
 class Unstorable(Exception):  # noqa: N818 - internal: becomes UnstorableValueError once the path is whole
@@ -70,7 +72,7 @@ def _encode_text(value: str, level: int) -> tuple[AttributeValue, int]:
     return {"S": value}, text_size(value)
 
 
-def _encode_bool(value: bool, level: int) -> tuple[AttributeValue, int]:
+def _encode_bool(value: bool, level: int) -> tuple[AttributeValue, int]:  # noqa: FBT001 - it is the value
     _check_level(level)
     return {"BOOL": value}, 1
 
@@ -158,7 +160,7 @@ def number_text(value: float | Decimal) -> str:
     """Write a number as DynamoDB takes it. Raises `Unstorable` beyond its digits and exponents."""
     if type(value) is int and -_BEYOND_DIGITS < value < _BEYOND_DIGITS:
         return str(value)
-    if isinstance(value, float) and 1e-130 <= abs(value) < 1e126:
+    if isinstance(value, float) and _SMALLEST <= abs(value) < _BEYOND_LARGEST:
         # The shortest decimal form has 17 digits at most, and reads back as the same float.
         return float.__repr__(value)
     exact = Decimal(value)

@@ -73,7 +73,7 @@ class ConditionalWriter:
             chunk: list[WriteResult]
             async with self._calls:
                 try:
-                    chunk = await write_chunk([writes[index] for index in indexes], within, returning)
+                    chunk = await write_chunk([writes[index] for index in indexes], within=within, returning=returning)
                 except Exception as error:
                     # Unforeseen in one chunk: the results of the others are still theirs.
                     chunk = [self._caller.fatal(error, "a conditional write")] * len(indexes)
@@ -89,7 +89,7 @@ class ConditionalWriter:
                     group.start_soon(run, chunk)
         return [result for result in results if result is not None]
 
-    async def _write_item(self, writes: list[Write], within: float, returning: bool) -> list[WriteResult]:
+    async def _write_item(self, writes: list[Write], *, within: float, returning: bool) -> list[WriteResult]:
         params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
         try:
             reply = await self._caller.call("update_item", within=within, **params)
@@ -99,7 +99,7 @@ class ConditionalWriter:
             return [error]
         return [Applied(reply.get("Attributes"))]
 
-    async def _write_statements(self, writes: list[Write], within: float, returning: bool) -> list[WriteResult]:
+    async def _write_statements(self, writes: list[Write], *, within: float, returning: bool) -> list[WriteResult]:
         deadline = anyio.current_time() + within
         backoff = Backoff(self._caller.random)
         results: dict[int, WriteResult] = {}
@@ -107,7 +107,9 @@ class ConditionalWriter:
         maybe_applied: set[int] = set()
         while left:
             try:
-                responses = await self._execute([writes[index] for index in left], deadline, returning)
+                responses = await self._execute(
+                    [writes[index] for index in left], deadline=deadline, returning=returning
+                )
             except (UnavailableError, ThrottledError) as error:
                 failure: StorageError = error
                 again = left
@@ -135,7 +137,7 @@ class ConditionalWriter:
             left = again
         return [results[index] for index in range(len(writes))]
 
-    async def _execute(self, writes: list[Write], deadline: float, returning: bool) -> list[dict[str, Any]]:
+    async def _execute(self, writes: list[Write], *, deadline: float, returning: bool) -> list[dict[str, Any]]:
         table_name = self._caller.table_name
         statements = [statement(write, table_name=table_name, returning=returning) for write in writes]
         within = deadline - anyio.current_time()

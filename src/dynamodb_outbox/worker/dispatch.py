@@ -80,8 +80,9 @@ class Dispatcher:
             if _is_being_cancelled():
                 raise
             # The handler awaited something that somebody else cancelled: its failure, not our end.
-            failures[registration.name] = self._handler_error(registration, claim, error)
-            self._report(failures[registration.name])
+            failure = self._handler_error(registration, claim, error)
+            failures[registration.name] = failure
+            self._report(failure)
         else:
             if registration.once:
                 self._registry.remove_registration(claim.event.type, registration)
@@ -95,7 +96,9 @@ class Dispatcher:
         )
 
         async def call_handler(event: Event) -> None:
-            await (registration.handler(event, delivery) if registration.takes_delivery else registration.handler(event))
+            await (
+                registration.handler(event, delivery) if registration.takes_delivery else registration.handler(event)
+            )
 
         seconds = self._seconds_left(claim)
         with anyio.move_on_after(seconds) as scope:
@@ -115,7 +118,9 @@ class Dispatcher:
 
         One rejection sets the event aside. Else the longest delay that a handler asks for decides.
         """
-        text = "; ".join(f"{name}: {_describe(error)}" if name else _describe(error) for name, error in failures.items())
+        text = "; ".join(
+            f"{name}: {_describe(error)}" if name else _describe(error) for name, error in failures.items()
+        )
         rejected = any(isinstance(error, Reject) for error in failures.values())
         if rejected or claim.attempt > self._options.max_retries:
             return Failed(error=text, handled_by=handled_by)

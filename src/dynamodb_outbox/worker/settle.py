@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, SettleError, WorkerError
 from dynamodb_outbox.outbox import Claim, Outbox
-from dynamodb_outbox.outcome import Outcome, OUTCOME_NAMES
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
 from dynamodb_outbox.worker.dispatch import Report
 
 BATCH: Final = 25

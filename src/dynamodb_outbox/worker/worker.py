@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import anyio
@@ -58,9 +58,7 @@ class Worker:
         recoverer = Recoverer(outbox, poller=self._alarm)
         interval = options.poll_interval
         self._polling = Cycle("polling", poller.look, alarm=self._alarm, interval=interval, report=self._report)
-        self._recovery = Cycle(
-            "recovery", recoverer.look, alarm=recovery_alarm, interval=interval, report=self._report
-        )
+        self._recovery = Cycle("recovery", recoverer.look, alarm=recovery_alarm, interval=interval, report=self._report)
         self._task: asyncio.Task[None] | None = None
         self._settling: TaskGroup | None = None
         self._handling: TaskGroup | None = None
@@ -128,19 +126,19 @@ class Worker:
             if not math.isinf(self._drain.deadline):
                 self._commit.abandon_at(max(self._drain.deadline, anyio.current_time()) + SETTLE_GRACE)
 
-    def _spawn(self, run: Callable[..., object], *args: object) -> None:
+    def _spawn(self, run: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run something that a stop waits for."""
 
         async def counted() -> None:
             try:
-                await run(*args)  # type: ignore[misc]
+                await run(*args)
             finally:
                 self._active -= 1
                 self._quiet.set()
 
-        assert self._handling is not None
-        self._active += 1
-        self._handling.start_soon(counted)
+        if self._handling is not None:
+            self._active += 1
+            self._handling.start_soon(counted)
 
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)
