@@ -9,11 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 
 import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox
+from tests.engines import ENGINES, open_client
 
 # The SDK must find credentials, and must not look for others on this machine.
 os.environ |= {
@@ -26,10 +25,6 @@ os.environ |= {
 }
 for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
-
-ENGINES = pytest.StashKey[dict[str, str]]()
-# One session for all clients: it keeps the parsed service model, and is bound to no event loop.
-SESSION = get_session()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,23 +80,15 @@ def table_name() -> str:
     return f"outbox-{uuid4().hex[:12]}"
 
 
-async def open_client(endpoint: str, **config: Any) -> AsyncIterator[Any]:
-    settings = {"max_pool_connections": 60, "retries": {"mode": "standard", "total_max_attempts": 1}} | config
-    async with SESSION.create_client(
-        "dynamodb", region_name="us-east-1", endpoint_url=endpoint, config=AioConfig(**settings)
-    ) as client:
-        yield client
-
-
 @pytest.fixture
 async def moto_client(moto_endpoint: str) -> AsyncIterator[Any]:
-    async for client in open_client(moto_endpoint):
+    async with open_client(moto_endpoint) as client:
         yield client
 
 
 @pytest.fixture
 async def local_client(local_endpoint: str) -> AsyncIterator[Any]:
-    async for client in open_client(local_endpoint):
+    async with open_client(local_endpoint) as client:
         yield client
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from dynamodb_outbox.dynamodb.codec import Item, decode_claim, error_text, millis
 from dynamodb_outbox.dynamodb.index import StatusIndex
-from dynamodb_outbox.dynamodb.transitions import CLAIM, RECOVER, RECOVER_FAILED, Write
+from dynamodb_outbox.dynamodb.transitions import CLAIM, RECOVER, RECOVER_FAILED, Transition, Write
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import LeaseExpiredError, StorageError, StoredEventError
 from dynamodb_outbox.event import EventStatus
@@ -84,53 +84,42 @@ class Claimer:
         return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_claimed]
 
     async def recover(self) -> Recovered:
-        """Reset every event whose lease has run out by our clock."""
+        """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""
         reset: list[str] = []
         failed: list[str] = []
-        attributes = "id, gsiSortKey, retryCount"
-        async for page in self._due(EventStatus.PROCESSING, limit=RECOVERY_PAGE, attributes=attributes):
-            rows: list[Item] = page["Items"]
-            # An index with KEYS_ONLY does not tell the retries: the condition then finds out.
-            hopeless = [row for row in rows if self._retries_left(row) is False]
-            retriable = [row for row in rows if self._retries_left(row) is not False]
-            results = await self._writer.write(
-                [self._recovery(row, failing=False) for row in retriable], within=self._look_seconds
-            )
-            for row, result in zip(retriable, results, strict=True):
-                if isinstance(result, Applied):
-                    reset.append(row["id"]["S"])
-                elif isinstance(result, Refused) and self._retries_left(row) is None:
-                    hopeless.append(row)
-            results += await self._writer.write(
-                [self._recovery(row, failing=True) for row in hopeless], within=self._look_seconds
-            )
-            failed += [
-                row["id"]["S"]
-                for row, result in zip(hopeless, results[len(retriable) :], strict=True)
-                if isinstance(result, Applied)
-            ]
+        # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
+        async for page in self._due(EventStatus.PROCESSING, limit=RECOVERY_PAGE, attributes="id, gsiSortKey"):
+            expired: list[Item] = page["Items"]
+            results = await self._write_recovery(RECOVER, expired)
+            refused = [row for row, result in zip(expired, results, strict=True) if isinstance(result, Refused)]
+            reset += _applied_to(expired, results)
+            results += await self._write_recovery(RECOVER_FAILED, refused)
+            failed += _applied_to(refused, results[len(expired) :])
             errors = [result for result in results if isinstance(result, StorageError)]
             if errors and not reset and not failed:
                 raise errors[0]
         return Recovered(reset=tuple(reset), failed=tuple(failed))
 
-    def _recovery(self, row: Item, *, failing: bool) -> Write:
-        event_id = row["id"]["S"]
-        values: dict[str, Any] = {
-            "seen": row["gsiSortKey"],
+    async def _write_recovery(self, transition: Transition, rows: Sequence[Item]) -> list[WriteResult]:
+        values = {
             "now": millis(self._options.clock()),
-            "error": error_text(str(LeaseExpiredError(event_id=event_id))),
             "max": {"N": str(self._options.max_retries)},
             "one": {"N": "1"},
             "zero": {"N": "0"},
         }
-        return Write(RECOVER_FAILED if failing else RECOVER, event_id, values)
-
-    def _retries_left(self, row: Item) -> bool | None:
-        try:
-            return int(row["retryCount"]["N"]) < self._options.max_retries
-        except (KeyError, ValueError):
-            return None
+        writes = [
+            Write(
+                transition,
+                row["id"]["S"],
+                values
+                | {
+                    "seen": row["gsiSortKey"],
+                    "error": error_text(str(LeaseExpiredError(event_id=row["id"]["S"]))),
+                },
+            )
+            for row in rows
+        ]
+        return await self._writer.write(writes, within=self._look_seconds)
 
     def _due(self, status: EventStatus, *, limit: int, attributes: str) -> AsyncIterator[dict[str, Any]]:
         return self._index.pages(
@@ -144,3 +133,7 @@ class Claimer:
     @property
     def _look_seconds(self) -> float:
         return min(LOOK_SECONDS, self._options.processing_timeout / 3)
+
+
+def _applied_to(rows: Sequence[Item], results: Sequence[WriteResult]) -> list[str]:
+    return [row["id"]["S"] for row, result in zip(rows, results, strict=True) if isinstance(result, Applied)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dynamodb_outbox.dynamodb.codec import AttributeValue, error_text, millis
+from dynamodb_outbox.dynamodb.codec import error_text, millis
 from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
 from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RETRY, Transition, Write
+from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError
 from dynamodb_outbox.outbox import Claim, OutboxOptions

@@ -60,6 +60,8 @@ class ConditionalWriter:
 
     async def write(self, writes: Sequence[Write], *, within: float, returning: bool = False) -> list[WriteResult]:
         """Make the writes; the results are in their order. Raises nothing but cancellation."""
+        if not writes:
+            return []
         if self._mode == "auto":
             try:
                 await self._probe(within)

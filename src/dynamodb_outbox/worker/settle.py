@@ -65,8 +65,8 @@ class GroupCommit:
         errors: list[OutboxError | None]
         try:
             errors = await self._outbox.settle(batch)
-        except Exception as error:
-            errors = [WorkerError(loop="settling", cause=error)] * len(batch)
+        except Exception as unforeseen:
+            errors = [WorkerError(loop="settling", cause=unforeseen)] * len(batch)
         for (claim, outcome), error in zip(batch, errors, strict=True):
             if isinstance(error, LeaseLostError):
                 self._report(error)

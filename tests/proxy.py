@@ -1,0 +1,120 @@
+"""A proxy in front of an engine: records every request, and does to them what no engine can be asked to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import ClientSession, web
+
+CUT_BEFORE = "cut before"
+"""Close the connection without passing the request on."""
+CUT_AFTER = "cut after"
+"""Pass the request on, and close the connection without a reply."""
+
+
+@dataclass
+class Reply:
+    """A reply of the proxy's own, in the engine's place."""
+
+    status: int
+    body: dict[str, Any]
+
+
+@dataclass
+class Recorded:
+    operation: str
+    body: dict[str, Any]
+
+
+Rule = Callable[[Recorded], Any]
+"""Returns None to pass on, CUT_BEFORE, CUT_AFTER, a `Reply`, or a function that changes the engine's reply."""
+
+
+@dataclass
+class Proxy:
+    endpoint: str = ""
+    requests: list[Recorded] = field(default_factory=list)
+    rule: Rule = lambda request: None
+
+    def operations(self) -> list[str]:
+        return [request.operation for request in self.requests]
+
+    def of(self, operation: str) -> list[dict[str, Any]]:
+        return [request.body for request in self.requests if request.operation == operation]
+
+    def count(self, operation: str) -> int:
+        return len(self.of(operation))
+
+
+@asynccontextmanager
+async def running_proxy(target: str) -> AsyncIterator[Proxy]:
+    """Run a proxy on a free port, in front of an engine."""
+    proxy = Proxy()
+    async with ClientSession() as session:
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            data = await request.read()
+            recorded = Recorded(request.headers["X-Amz-Target"].rpartition(".")[2], json.loads(data))
+            proxy.requests.append(recorded)
+            action = proxy.rule(recorded)
+            if isinstance(action, Reply):
+                return _reply(action.status, json.dumps(action.body).encode())
+            if action == CUT_BEFORE:
+                _cut(request)
+            headers = {
+                name: value
+                for name, value in request.headers.items()
+                if name.lower() in ("x-amz-target", "content-type", "authorization", "x-amz-date")
+            }
+            async with session.post(target, data=data, headers=headers) as response:
+                body, status = await response.read(), response.status
+            if action == CUT_AFTER:
+                _cut(request)
+            if callable(action):
+                body = json.dumps(action(json.loads(body))).encode()
+            return _reply(status, body)
+
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_post("/", handle)
+        runner = web.AppRunner(app, shutdown_timeout=1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        proxy.endpoint = f"http://127.0.0.1:{port}"
+        try:
+            yield proxy
+        finally:
+            await runner.cleanup()
+
+
+def _cut(request: web.Request) -> None:
+    assert request.transport is not None
+    request.transport.close()
+
+
+def _reply(status: int, body: bytes) -> web.Response:
+    return web.Response(status=status, body=body, headers={"Content-Type": "application/x-amz-json-1.0"})
+
+
+def refused(code: str, message: str = "", status: int = 400) -> Reply:
+    """An error as DynamoDB sends it."""
+    return Reply(status, {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message})
+
+
+def nth(count: int, operation: str, action: Any) -> Rule:
+    """Do something to the n-th request of an operation, counted from 1, and pass on all others."""
+    seen = 0
+
+    def rule(request: Recorded) -> Any:
+        nonlocal seen
+        if request.operation != operation:
+            return None
+        seen += 1
+        return action if seen == count else None
+
+    return rule
