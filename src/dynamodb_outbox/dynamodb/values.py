@@ -158,24 +158,26 @@ def _check_level(level: int) -> None:
 
 def number_text(value: float | Decimal) -> str:
     """Write a number as DynamoDB takes it. Raises `Unstorable` beyond its digits and exponents."""
-    if type(value) is int and -_BEYOND_DIGITS < value < _BEYOND_DIGITS:
+    if isinstance(value, int):
+        if not -_BEYOND_DIGITS < value < _BEYOND_DIGITS:
+            raise Unstorable(f"an integer may have {MAX_DIGITS} digits at most")
         return str(value)
     if isinstance(value, float) and _SMALLEST <= abs(value) < _BEYOND_LARGEST:
-        # The shortest decimal form has 17 digits at most, and reads back as the same float.
-        return float.__repr__(value)
-    exact = Decimal(value)
+        # The shortest decimal form reads back as the same float; but a whole number comes back as an int,
+        # which is equal only if all its digits were kept.
+        return str(int(value)) if value.is_integer() and abs(value) < _BEYOND_DIGITS else float.__repr__(value)
+    exact = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     if not exact.is_finite():
         raise Unstorable(f"DynamoDB has no number {value}")
     if not exact:
         return "0"
-    sign, digits, exponent = exact.as_tuple()
-    significant = "".join(map(str, digits)).strip("0")
-    if len(significant) > MAX_DIGITS:
-        raise Unstorable(f"a number may have {MAX_DIGITS} significant digits, this one has {len(significant)}")
     if not MIN_EXPONENT <= exact.adjusted() <= MAX_EXPONENT:
         raise Unstorable(f"the magnitude of a number must be from 1e{MIN_EXPONENT} to 9.99e{MAX_EXPONENT}")
-    trailing_zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
-    return f"{'-' if sign else ''}{significant}E{int(exponent) + trailing_zeros}"
+    sign, digits, exponent = exact.as_tuple()
+    significant = "".join(map(str, digits)).rstrip("0")
+    if len(significant) > MAX_DIGITS:
+        raise Unstorable(f"a number may have {MAX_DIGITS} significant digits, this one has {len(significant)}")
+    return f"{'-' if sign else ''}{significant}E{int(exponent) + len(digits) - len(significant)}"
 
 
 def _number_size(text: str) -> int:
@@ -184,16 +186,21 @@ def _number_size(text: str) -> int:
 
 
 def _number(text: str) -> int | float | Decimal:
-    try:
+    if len(text) <= MAX_DIGITS and text.lstrip("-").isdigit():
         return int(text)
-    except ValueError:
+    try:
         exact = Decimal(text)
+        nearest = float(exact)
+    except ArithmeticError as error:
+        raise ValueError(f"{text!r} is no number") from error
     if not exact.is_finite():
         raise ValueError(f"{text!r} is no number of DynamoDB")
-    if exact == exact.to_integral_value():
+    whole = exact == exact.to_integral_value()
+    if whole and abs(exact) < _BEYOND_DIGITS:
         return int(exact)
-    nearest = float(exact)
-    return nearest if Decimal(repr(nearest)) == exact else exact
+    if Decimal(repr(nearest)) == exact:
+        return nearest
+    return int(exact) if whole else exact
 
 
 def _bytes(content: Any) -> bytes:

@@ -1,0 +1,70 @@
+# The table of a dynamodb-outbox.
+
+variable "table_name" {
+  description = "The table_name of the DynamoDBOutbox"
+  type        = string
+  default     = "events-outbox"
+}
+
+variable "projection" {
+  description = "What the index holds of an event; KEYS_ONLY makes large events cheaper"
+  type        = string
+  default     = "ALL"
+
+  validation {
+    condition     = contains(["ALL", "KEYS_ONLY"], var.projection)
+    error_message = "The projection must be one of ALL, KEYS_ONLY."
+  }
+}
+
+resource "aws_dynamodb_table" "outbox" {
+  name         = var.table_name
+  billing_mode = "PAY_PER_REQUEST"
+  hash_key     = "id"
+
+  attribute {
+    name = "id"
+    type = "S"
+  }
+
+  attribute {
+    name = "status"
+    type = "S"
+  }
+
+  attribute {
+    name = "gsiSortKey"
+    type = "N"
+  }
+
+  global_secondary_index {
+    name            = "status-gsiSortKey-index"
+    hash_key        = "status"
+    range_key       = "gsiSortKey"
+    projection_type = var.projection
+  }
+
+  # It does nothing until a retention lets events have the attribute.
+  ttl {
+    attribute_name = "expireAt"
+    enabled        = true
+  }
+
+  point_in_time_recovery {
+    enabled = true
+  }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+output "table_name" {
+  description = "The name of the table"
+  value       = aws_dynamodb_table.outbox.name
+}
+
+output "table_arn" {
+  description = "The ARN of the table"
+  value       = aws_dynamodb_table.outbox.arn
+}

@@ -1,0 +1,359 @@
+"""What goes over the wire: how many requests, of which kind, and what happens when one goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import (
+    Completed,
+    DuplicateEventError,
+    DynamoDBOutbox,
+    Event,
+    EventStatus,
+    LeaseLostError,
+    OutboxEventBus,
+    PartialPublishError,
+    Released,
+    Retry,
+    ThrottledError,
+    UnavailableError,
+)
+from dynamodb_outbox.dynamodb import publish
+from tests.engines import open_client
+from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, Reply, nth, refused, running_proxy
+
+PENDING = EventStatus.PENDING
+
+
+@pytest.fixture
+async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
+    async with running_proxy(local_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[Any]:
+    async with open_client(proxy.endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def outbox(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbox:
+    made = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
+    await made.create_table()
+    proxy.requests.clear()
+    return made
+
+
+def single(client: Any, table_name: str) -> DynamoDBOutbox:
+    return DynamoDBOutbox(client, table_name=table_name, conditional_writes="single")
+
+
+# Counts and conditions
+
+
+async def test_one_event_is_one_put_and_a_hundred_are_four_batches(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    bus = OutboxEventBus(outbox)
+    await bus.emit("t", {"n": 0})
+    await bus.emit_many([Event("t", {"n": n}) for n in range(100)])
+    assert sorted(proxy.operations()) == ["BatchWriteItem"] * 4 + ["PutItem"]
+    assert proxy.of("PutItem")[0]["ConditionExpression"] == "attribute_not_exists(id)"
+    sizes = [len(body["RequestItems"][outbox.table_name]) for body in proxy.of("BatchWriteItem")]
+    assert sizes == [25] * 4
+
+
+async def test_large_events_are_also_bounded_by_bytes(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    await outbox.publish([Event("t", {"text": "x" * 300_000}) for _ in range(20)])
+    sizes = [len(body["RequestItems"][outbox.table_name]) for body in proxy.of("BatchWriteItem")]
+    assert sum(sizes) == 20
+    assert max(sizes) * 300_000 <= publish.MAX_BATCH_BYTES
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+async def test_every_claim_and_settle_is_conditional(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, mode: str
+) -> None:
+    if mode == "single":
+        outbox = single(client, outbox.table_name)
+    await outbox.publish([Event("t") for _ in range(8)])
+    claims = await outbox.claim(8)
+    outcomes = [Completed(), Retry(delay=1, error="x"), Released()]
+    assert await outbox.settle([(claim, outcomes[n % 3]) for n, claim in enumerate(claims)]) == [None] * 8
+    proxy.requests = [request for request in proxy.requests if request.operation not in ("BatchWriteItem", "Query")]
+    if mode == "single":
+        assert proxy.operations() == ["UpdateItem"] * 16
+        assert all("claimToken = :token" in body["ConditionExpression"] for body in proxy.of("UpdateItem"))
+    else:
+        assert proxy.operations() == ["BatchExecuteStatement"] * 2
+        statements = [s["Statement"] for body in proxy.of("BatchExecuteStatement") for s in body["Statements"]]
+        assert len(statements) == 16
+        assert all("claimToken = ?" in text.partition(" WHERE ")[2] for text in statements)
+
+
+async def test_sixty_claims_are_three_batches_after_one_query(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    await outbox.publish([Event("t") for _ in range(60)])
+    proxy.requests.clear()
+    claims = await outbox.claim(60)
+    assert len(claims) == 60
+    assert proxy.operations() == ["Query"] + ["BatchExecuteStatement"] * 3
+    assert [len(body["Statements"]) for body in proxy.of("BatchExecuteStatement")] == [25, 25, 10]
+
+
+async def test_pages_of_the_index_are_followed(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str
+) -> None:
+    await outbox.publish([Event("t") for _ in range(12)])
+    stale: dict[str, Any] = {}
+
+    def lagging(reply: dict[str, Any]) -> dict[str, Any]:
+        stale.setdefault("Items", reply["Items"])
+        stale.setdefault("LastEvaluatedKey", reply.get("LastEvaluatedKey"))
+        return stale
+
+    # The first page shows five events that somebody else took meanwhile; those behind it are found all the same.
+    proxy.rule = lambda request: (
+        lagging if "ExclusiveStartKey" not in request.body and request.operation == "Query" else None
+    )
+    taken = await outbox.claim(5)
+    other = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
+    found = await other.claim(5)
+    assert len({claim.event.id for claim in [*taken, *found]}) == 10
+
+
+async def test_stale_index_row_costs_one_refused_write(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str
+) -> None:
+    await outbox.publish([Event("t", id=f"e{n}") for n in range(3)])
+    frozen: dict[str, Any] = {}
+
+    def lagging(reply: dict[str, Any]) -> dict[str, Any]:
+        if not frozen:
+            frozen.update(reply)
+        return frozen
+
+    proxy.rule = lambda request: lagging if request.operation == "Query" else None
+    assert len(await outbox.claim(3)) == 3
+    other = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
+    proxy.requests.clear()
+    assert await other.claim(3) == []
+    statements = [s for body in proxy.of("BatchExecuteStatement") for s in body["Statements"]]
+    assert len(statements) == 3
+    # The worker that claimed them knows, and does not even try.
+    proxy.requests.clear()
+    assert await outbox.claim(3) == []
+    assert proxy.operations() == ["Query"]
+
+
+# Probing
+
+
+async def test_auto_uses_batches_after_one_probe(client: Any, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    auto = DynamoDBOutbox(client, table_name=outbox.table_name)
+    await auto.publish([Event("t") for _ in range(2)])
+    proxy.requests.clear()
+    assert len(await auto.claim(2)) == 2
+    assert proxy.operations() == ["Query", "BatchExecuteStatement", "BatchExecuteStatement"]
+    assert await auto.claim(2) == []
+    await auto.prepare()  # another start: another probe
+    await auto.publish([Event("t")])
+    proxy.requests.clear()
+    assert len(await auto.claim(2)) == 1
+    assert proxy.count("BatchExecuteStatement") == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused("AccessDeniedException", "not authorized to perform: dynamodb:PartiQLUpdate"),
+        refused("InternalServerError", "no PartiQL here", status=500),
+        Reply(200, {"Responses": [{"TableName": "t"}]}),
+    ],
+    ids=["access denied", "http 500", "wrong answer"],
+)
+async def test_auto_falls_back_to_single_and_says_so_once(
+    client: Any, outbox: DynamoDBOutbox, proxy: Proxy, answer: Reply, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="dynamodb_outbox")
+    proxy.rule = lambda request: answer if request.operation == "BatchExecuteStatement" else None
+    auto = DynamoDBOutbox(client, table_name=outbox.table_name)
+    await auto.publish([Event("t") for _ in range(3)])
+    claims = await auto.claim(3)
+    assert await auto.settle([(claim, Completed()) for claim in claims]) == [None] * 3
+    assert proxy.count("BatchExecuteStatement") == 1
+    assert proxy.count("UpdateItem") == 6
+    assert len([record for record in caplog.records if "one by one" in record.message]) == 1
+
+
+async def test_auto_waits_for_an_engine_that_is_down(client: Any, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    auto = DynamoDBOutbox(client, table_name=outbox.table_name, processing_timeout=1.5)
+    await auto.publish([Event("t")])
+    proxy.rule = lambda request: CUT_BEFORE if request.operation == "BatchExecuteStatement" else None
+    with pytest.raises(UnavailableError):
+        await auto.claim(1)
+    proxy.rule = lambda request: None
+    assert len(await auto.claim(1)) == 1
+    assert proxy.count("UpdateItem") == 0
+
+
+# Lost replies
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+async def test_claim_whose_reply_was_lost_is_ours(outbox: DynamoDBOutbox, client: Any, proxy: Proxy, mode: str) -> None:
+    operation = "BatchExecuteStatement" if mode == "batch" else "UpdateItem"
+    if mode == "single":
+        outbox = single(client, outbox.table_name)
+    await outbox.publish([Event("t", id="e")])
+    proxy.rule = nth(1, operation, CUT_AFTER)
+    (claim,) = await outbox.claim(5)
+    assert (claim.event.id, claim.attempt, proxy.count(operation)) == ("e", 1, 2)
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+@pytest.mark.parametrize("outcome", [Completed(), Retry(delay=5, error="x"), Released()])
+async def test_settle_whose_reply_was_lost_succeeds(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, mode: str, outcome: Any
+) -> None:
+    operation = "BatchExecuteStatement" if mode == "batch" else "UpdateItem"
+    if mode == "single":
+        outbox = single(client, outbox.table_name)
+    await outbox.publish([Event("t", id="e")])
+    (claim,) = await outbox.claim(1)
+    proxy.rule = nth(1, operation, CUT_AFTER)
+    assert await outbox.settle([(claim, outcome)]) == [None]
+
+
+async def test_put_whose_reply_was_lost_is_taken_for_ours(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    proxy.rule = nth(1, "PutItem", CUT_AFTER)
+    await outbox.publish([Event("t", id="order-1")])
+    assert proxy.count("PutItem") == 2
+    assert await outbox.count(PENDING) == 1
+
+
+async def test_event_of_somebody_else_is_not_taken_for_ours(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    await outbox.publish([Event("t", {"of": "somebody else"}, id="order-1")])
+    proxy.rule = nth(1, "PutItem", CUT_BEFORE)
+    with pytest.raises(DuplicateEventError):
+        await outbox.publish([Event("t", {"of": "us"}, id="order-1")])
+    assert (await outbox.claim(1))[0].event.payload == {"of": "somebody else"}
+
+
+@pytest.mark.parametrize("cut", [CUT_AFTER, CUT_BEFORE])
+@pytest.mark.parametrize("retries", ["none", "legacy"])
+async def test_batch_whose_reply_was_lost_goes_again_as_conditional_puts(
+    outbox: DynamoDBOutbox, proxy: Proxy, cut: str, retries: str
+) -> None:
+    settings: dict[str, Any] = {} if retries == "none" else {"retries": {"mode": "legacy"}}
+    async with open_client(proxy.endpoint, **settings) as client:
+        supplied = DynamoDBOutbox(client, table_name=outbox.table_name)
+        events = [Event("t", {"n": n}) for n in range(5)]
+        proxy.rule = nth(1, "BatchWriteItem", cut)
+        await supplied.publish(events)
+    # Once only, even by a client that retries by itself: the repeat would reset what was claimed in between.
+    assert (proxy.count("BatchWriteItem"), proxy.count("PutItem")) == (1, 5)
+    assert {claim.event.id for claim in await outbox.claim(10)} == {event.id for event in events}
+
+
+async def test_claimed_event_survives_the_repeat_of_its_publish(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    taken: list[Any] = []
+
+    async def claim_meanwhile() -> None:
+        taken.extend(await outbox.claim(5))
+
+    events = [Event("t", {"n": n}) for n in range(5)]
+    proxy.rule = nth(1, "BatchWriteItem", CUT_AFTER)
+    original = outbox._publisher._put_each
+
+    async def put_each(*args: Any) -> None:
+        await claim_meanwhile()
+        await original(*args)
+
+    outbox._publisher._put_each = put_each  # type: ignore[method-assign]
+    await outbox.publish(events)
+    assert len(taken) == 5
+    assert await outbox.settle([(claim, Completed()) for claim in taken]) == [None] * 5
+    assert await outbox.count(PENDING) == 0
+
+
+# Throttling and unprocessed items
+
+
+async def test_unprocessed_items_are_repeated_and_only_those(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    def rule(request: Recorded) -> Any:
+        if request.operation != "BatchWriteItem" or proxy.count("BatchWriteItem") > 1:
+            return None
+        ((table, requests),) = request.body["RequestItems"].items()
+        return Reply(200, {"UnprocessedItems": {table: requests}})
+
+    proxy.rule = rule
+    await outbox.publish([Event("t", {"n": n}) for n in range(7)])
+    assert proxy.count("BatchWriteItem") == 2
+    assert proxy.count("PutItem") == 0
+    assert await outbox.count(PENDING) == 7
+
+
+async def test_what_cannot_be_stored_in_the_end_is_named(
+    outbox: DynamoDBOutbox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 0.5)
+
+    def rule(request: Recorded) -> Any:
+        if request.operation != "BatchWriteItem":
+            return None
+        ((table, requests),) = request.body["RequestItems"].items()
+        first = requests[0]["PutRequest"]["Item"]["payload"]["M"]["n"]["N"]
+        return Reply(200, {"UnprocessedItems": {table: requests}}) if first != "0" else None
+
+    proxy.rule = rule
+    events = [Event("t", {"n": n}) for n in range(30)]
+    with pytest.raises(PartialPublishError) as caught:
+        await outbox.publish(events)
+    assert caught.value.published == events[:25]
+    assert caught.value.failed == events[25:]
+    assert all(isinstance(cause, ThrottledError) for cause in caught.value.causes.values())
+    assert "25 of 30 events are stored, 5 are not" in str(caught.value)
+    proxy.rule = lambda request: None
+    await outbox.publish(caught.value.failed)
+    assert await outbox.count(PENDING) == 30
+
+
+async def test_statement_throttled_inside_a_200_is_repeated_alone(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    await outbox.publish([Event("t") for _ in range(5)])
+    claims = await outbox.claim(5)
+    proxy.requests.clear()
+
+    def throttle_second(request: Recorded) -> Any:
+        if request.operation != "BatchExecuteStatement" or proxy.count("BatchExecuteStatement") > 1:
+            return None
+        # Only the others reach the engine, as if DynamoDB had throttled this one.
+        responses: list[dict[str, Any]] = [{"TableName": "t"} for _ in request.body["Statements"]]
+        responses[1] = {"Error": {"Code": "ThrottlingError", "Message": "slow down"}}
+        return Reply(200, {"Responses": responses})
+
+    proxy.rule = throttle_second
+    assert await outbox.settle([(claim, Completed()) for claim in claims]) == [None] * 5
+    batches = [len(body["Statements"]) for body in proxy.of("BatchExecuteStatement")]
+    assert batches == [5, 1]
+
+
+@pytest.mark.parametrize(
+    "code", ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"]
+)
+async def test_throttled_put_is_repeated_until_it_succeeds(outbox: DynamoDBOutbox, proxy: Proxy, code: str) -> None:
+    answers = [refused(code), refused(code)]
+    proxy.rule = lambda request: answers.pop() if answers and request.operation == "PutItem" else None
+    await outbox.publish([Event("t")])
+    assert proxy.count("PutItem") == 3
+
+
+async def test_settle_of_a_lost_lease_is_not_repeated(outbox: DynamoDBOutbox, client: Any, proxy: Proxy) -> None:
+    await outbox.publish([Event("t", id="e")])
+    (claim,) = await outbox.claim(1)
+    await client.delete_item(TableName=outbox.table_name, Key={"id": {"S": "e"}})
+    proxy.requests.clear()
+    (error,) = await outbox.settle([(claim, Completed())])
+    assert isinstance(error, LeaseLostError)
+    assert proxy.operations() == ["BatchExecuteStatement"]

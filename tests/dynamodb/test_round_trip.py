@@ -1,0 +1,74 @@
+"""Real engines store what the codec lets through, and return it equal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dynamodb_outbox import DynamoDBOutbox, Event, EventTooLargeError
+from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
+from tests.engines import open_client
+from tests.unit.test_values import nested
+from tests.values import payloads, same
+
+WEBHOOKS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "github-webhooks.jsonl"
+
+
+@pytest.fixture(params=["moto", "local"])
+def endpoint(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_endpoint"))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batch=st.lists(payloads, min_size=1, max_size=25))
+async def test_payloads_come_back_equal(endpoint: str, batch: list[Any]) -> None:
+    async with open_client(endpoint) as client:
+        await through_the_table(client, "round-trip", [Event("t", payload) for payload in batch])
+
+
+async def through_the_table(client: Any, table_name: str, events: list[Event]) -> None:
+    outbox = DynamoDBOutbox(client, table_name=table_name)
+    await outbox.create_table()
+    await outbox.publish(events)
+    received: dict[str, Event] = {}
+    while len(received) < len(events):
+        claims = await outbox.claim(25)
+        assert claims, "claimed no more, though events are missing"
+        received |= {claim.event.id: claim.event for claim in claims}
+    for event in events:
+        assert same(event.payload, received[event.id].payload), event.payload
+        assert (event.type, event.occurred_at) == (received[event.id].type, received[event.id].occurred_at)
+
+
+@pytest.mark.skipif(not WEBHOOKS.exists(), reason="the recorded webhooks are not on this machine")
+async def test_real_webhooks_go_through_unchanged(endpoint: str, table_name: str) -> None:
+    lines = [json.loads(line) for line in WEBHOOKS.read_text().splitlines()]
+    assert len(lines) == 197
+    async with open_client(endpoint) as client:
+        events = [Event(line["type"], line["payload"]) for line in lines]
+        await through_the_table(client, table_name, events)
+
+
+async def test_the_largest_and_the_deepest_event_can_be_delivered(local_client: Any, table_name: str) -> None:
+    outbox = DynamoDBOutbox(local_client, table_name=table_name)
+    await outbox.create_table()
+    empty = encode_event(Event("t", {"text": ""}), due_at=outbox.options.clock())[1]
+    room = MAX_ITEM_BYTES - DELIVERY_BYTES - empty
+    largest = Event("t", {"text": "x" * room})
+    with pytest.raises(EventTooLargeError):
+        await outbox.publish([Event("t", {"text": "x" * (room + 1)})])
+    await outbox.publish([largest, Event("t", nested(31))])
+    claims = await outbox.claim(10)
+    assert len(claims) == 2
+    from dynamodb_outbox import Failed
+
+    # The error text does not fit: it is cut, and the settle succeeds.
+    long_error = Failed(error="€" * 1000, handled_by=frozenset(f"handler-{n}" for n in range(10)))
+    assert await outbox.settle([(claim, long_error) for claim in claims]) == [None, None]
+    failed = await outbox.failed_events()
+    assert {len(event.last_error) for event in failed} == {64, 1000}

@@ -1,0 +1,157 @@
+"""The codec of values: what comes back equal, what comes back in its JSON form, what is refused and where."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+
+from dynamodb_outbox import Event, EventTooLargeError, UnstorableValueError
+from dynamodb_outbox.dynamodb.codec import MAX_ITEM_BYTES, decode_event, encode_event
+from dynamodb_outbox.dynamodb.values import decode, encode
+from tests.values import anything, payloads, same
+
+
+def round_trip(value: Any) -> Any:
+    return decode_event(encode_event(Event("t", value), due_at=0)[0]).payload
+
+
+@given(payloads)
+def test_what_goes_in_comes_out_equal(payload: Any) -> None:
+    assert same(payload, round_trip(payload))
+
+
+@given(anything)
+def test_anything_is_stored_equal_or_refused_with_its_path(payload: Any) -> None:
+    try:
+        received = round_trip(payload)
+    except UnstorableValueError as error:
+        assert error.path.startswith("payload")
+    else:
+        assert same(payload, received)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Kind(enum.StrEnum):
+    USER = "user"
+
+
+@dataclasses.dataclass
+class Line:
+    sku: str
+    price: Decimal
+    kind: Kind
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ((1, "a"), [1, "a"]),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05+00:00"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        (Kind.USER, "user"),
+        ({Kind.USER: 1}, {"user": 1}),
+        (Line("a", Decimal("9.99"), Kind.USER), {"sku": "a", "price": 9.99, "kind": "user"}),
+        (bytearray(b"x"), b"x"),
+        (memoryview(b"x"), b"x"),
+        (frozenset({"a"}), {"a"}),
+        (Decimal("1.50"), 1.5),
+        (Decimal(7), 7),
+        (Decimal("0.1234567890123456789"), Decimal("0.1234567890123456789")),
+        (Decimal("1E60"), 1e60),
+        (1.2345e60, 1.2345e60),
+        (4.753008766976501e16, 47530087669765008),
+        (-0.0, 0),
+    ],
+)
+def test_other_values_come_back_in_their_json_form(value: Any, expected: Any) -> None:
+    received = round_trip(value)
+    assert received == expected
+    assert type(received) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("payload", "path", "reason"),
+    [
+        ({"a": [1, {"b": float("nan")}]}, "payload.a[1].b", "no number nan"),
+        ({"a": float("-inf")}, "payload.a", "no number -inf"),
+        (float("inf"), "payload", "no number inf"),
+        ({"n": 1e126}, "payload.n", "magnitude"),
+        ({"n": 1e-131}, "payload.n", "magnitude"),
+        ({"n": 10**38}, "payload.n", "38 digits at most"),
+        ({"n": Decimal("1." + "1" * 38)}, "payload.n", "38 significant digits"),
+        ({"n": Decimal("NaN")}, "payload.n", "no number NaN"),
+        ({"a": {"": 1}}, "payload.a['']", "must not be empty"),
+        ({"a": {5: 1}}, "payload.a[5]", "must be a string"),
+        ({"a b": {"c": object()}}, "payload['a b'].c", "type object"),
+        ({"s": set()}, "payload.s", "no empty set"),
+        ({"s": {1, "a"}}, "payload.s", "all strings, all numbers or all bytes"),
+        ({"s": {True, 2}}, "payload.s", "all strings, all numbers or all bytes"),
+        ({"s": {0.1, Decimal("0.1")}}, "payload.s", "same number"),
+        ({"t": "\ud800"}, "payload.t", "Unicode"),
+        ({"\udfff": 1}, "payload['\\udfff']", "Unicode"),
+    ],
+)
+def test_refused_value_is_named_by_its_path(payload: Any, path: str, reason: str) -> None:
+    with pytest.raises(UnstorableValueError) as caught:
+        round_trip(payload)
+    assert (caught.value.path, reason in caught.value.reason) == (path, True), str(caught.value)
+
+
+def test_metadata_is_refused_under_its_own_name() -> None:
+    with pytest.raises(UnstorableValueError) as caught:
+        encode_event(Event("t", metadata={"x": object()}), due_at=0)
+    assert caught.value.path == "metadata.x"
+
+
+def nested(levels: int) -> Any:
+    value: Any = {"end": 1}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+def test_nesting_ends_where_dynamodb_ends() -> None:
+    assert round_trip(nested(31)) == nested(31)
+    with pytest.raises(UnstorableValueError, match="nested deeper than DynamoDB's 32 levels"):
+        round_trip(nested(32))
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(UnstorableValueError, match="nested deeper"):
+        round_trip(loop)
+
+
+def test_event_over_the_item_limit_is_refused_with_its_size() -> None:
+    with pytest.raises(EventTooLargeError) as caught:
+        round_trip({"text": "ä" * 205_000})
+    assert caught.value.size > caught.value.limit
+    assert 400_000 < caught.value.limit < MAX_ITEM_BYTES
+    assert "S3" in str(caught.value)
+
+
+@pytest.mark.parametrize("stored", [{"X": 1}, {"N": "abc"}, {"N": "NaN"}, {"S": 5}, {"B": "text"}, {}])
+def test_attribute_that_is_no_value_is_not_decoded(stored: Any) -> None:
+    with pytest.raises((KeyError, ValueError, TypeError)):
+        decode(stored)
+
+
+def test_size_counts_names_and_values() -> None:
+    # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    assert encode({"ab": "xyz"})[1] == 3 + 1 + 2 + 3
+    assert encode(["ä"])[1] == 3 + 1 + 2
