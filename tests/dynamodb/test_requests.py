@@ -66,10 +66,10 @@ async def test_one_event_is_one_put_and_a_hundred_are_four_batches(outbox: Dynam
 
 
 async def test_large_events_are_also_bounded_by_bytes(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
-    await outbox.publish([Event("t", {"text": "x" * 300_000}) for _ in range(20)])
+    await outbox.publish([Event("t", {"text": "x" * 200_000}) for _ in range(10)])
     sizes = [len(body["RequestItems"][outbox.table_name]) for body in proxy.of("BatchWriteItem")]
-    assert sum(sizes) == 20
-    assert max(sizes) * 300_000 <= publish.MAX_BATCH_BYTES
+    assert sorted(sizes) == [2, 4, 4]
+    assert max(sizes) * 200_000 <= publish.MAX_BATCH_BYTES
 
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
@@ -130,8 +130,7 @@ async def test_stale_index_row_costs_one_refused_write(
     frozen: dict[str, Any] = {}
 
     def lagging(reply: dict[str, Any]) -> dict[str, Any]:
-        if not frozen:
-            frozen.update(reply)
+        frozen.setdefault("Items", reply["Items"])
         return frozen
 
     proxy.rule = lambda request: lagging if request.operation == "Query" else None

@@ -19,6 +19,8 @@ LOOK_SECONDS: Final = 10.0
 INDEX_LAG_SECONDS: Final = 5.0
 """How long a claimed event is expected to show in the index as it was. A guess only costs or saves a write."""
 RECOVERY_PAGE: Final = 100
+MAX_REFUSED: Final = 5
+"""Pages of refused writes, each of them billed, after which a look ends: other workers are at the same events."""
 
 
 class Claimer:
@@ -38,6 +40,7 @@ class Claimer:
         """
         claims: list[Claim] = []
         unreadable: list[tuple[str, StoredEventError]] = []
+        refused = 0
         try:
             async for page in self._due(EventStatus.PENDING, limit=limit, attributes="id, gsiSortKey"):
                 rows = self._not_just_claimed(page["Items"])[: limit - len(claims)]
@@ -49,7 +52,8 @@ class Claimer:
                             unreadable.append((result.item["claimToken"]["S"], error))
                     elif isinstance(result, StorageError):
                         raise result
-                if len(claims) >= limit:
+                    refused += isinstance(result, Refused)
+                if len(claims) >= limit or refused >= MAX_REFUSED * limit:
                     break
         except StorageError:
             if not claims and not unreadable:

@@ -26,8 +26,8 @@ from dynamodb_outbox.event import Event
 from dynamodb_outbox.outbox import raise_unless_stored, refuse_repeated_ids
 
 MAX_BATCH_ITEMS: Final = 25
-MAX_BATCH_BYTES: Final = 2_500_000
-"""The request may have 16 MB, and JSON writes a byte as up to six (`\\u0001`)."""
+MAX_BATCH_BYTES: Final = 900_000
+"""A request may have 16 MB, but a body over 1 MiB holds up the event loop, as aiohttp warns."""
 CONCURRENT_REQUESTS: Final = 8
 PUBLISH_SECONDS: Final = 10.0
 """How long a publish is tried before it is reported to the caller as failed."""
