@@ -348,9 +348,7 @@ async def test_retry_later_decides_the_delay(bus: OutboxEventBus, errors: list[E
     assert errors == []
 
 
-async def test_event_without_a_handler_is_retried_until_one_comes(
-    bus: OutboxEventBus, errors: list[Exception]
-) -> None:
+async def test_event_without_a_handler_is_retried_until_one_comes(bus: OutboxEventBus, errors: list[Exception]) -> None:
     async with bus:
         await bus.emit("t")
         while not errors:

@@ -13,7 +13,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from dynamodb_outbox.dynamodb.faults import Fault, fatal_error, fault_of
-from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
+from dynamodb_outbox.errors import ClientClosedError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.reporting import logger
 
 Call = Callable[..., Awaitable[Any]]
@@ -76,7 +76,7 @@ class Backoff:
         return self.random() * min(MAX_DELAY, FIRST_DELAY * 2.0**self.attempts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Caller:
     """The one place through which the adapter calls DynamoDB."""
 
@@ -84,6 +84,7 @@ class Caller:
     table_name: str
     index_name: str
     random: Callable[[], float]
+    _connected: bool = False
 
     async def call(self, operation: str, *, within: float, once: bool = False, **params: Any) -> Any:
         """Call an operation that may be repeated, until it succeeds or `within` seconds are over.
@@ -113,13 +114,27 @@ class Caller:
             await anyio.sleep(delay)
 
     async def _attempt(self, operation: str, params: dict[str, Any], seconds: float) -> Any:
+        if self._connected and _was_closed(self.client):
+            raise ClientClosedError(operation=operation, reason="it was closed")
         # A reply may never come. Half the time that is left keeps room for a second attempt.
         with anyio.fail_after(max(seconds / 2, 0.1)):
-            return await getattr(self.client, operation)(**params)
+            reply = await getattr(self.client, operation)(**params)
+        self._connected = True
+        return reply
 
     def fatal(self, error: BaseException, operation: str) -> StorageError:
         """Name a fatal error in the words of the library."""
         return fatal_error(error, operation=operation, table_name=self.table_name, index_name=self.index_name)
+
+
+def _was_closed(client: DynamoDBClient) -> bool:
+    """Tell whether a client that was connected has no connection pool any more.
+
+    aiobotocore 2 opens a new pool when a closed client is used, and nobody closes that one. There is no
+    public way to ask; where the SDK looks different inside, the answer is no.
+    """
+    session = getattr(getattr(client, "_endpoint", None), "http_session", None)
+    return bool(getattr(session, "_sessions", None) == {})
 
 
 def exhausted(operation: str, fault: Fault, *, attempts: int, reason: object, maybe_applied: bool) -> StorageError:
