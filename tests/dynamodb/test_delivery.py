@@ -1,0 +1,168 @@
+"""Delivery on DynamoDB Local: retries as they are stored, recovery, and an engine that goes away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+import dynamodb_local
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, PollingError
+from tests.conftest import MakeOutbox
+from tests.engines import open_client
+
+
+async def item_of(client: Any, table_name: str, event_id: str) -> dict[str, Any]:
+    reply = await client.get_item(TableName=table_name, Key={"id": {"S": event_id}}, ConsistentRead=True)
+    item: dict[str, Any] = reply["Item"]
+    return item
+
+
+@pytest.mark.parametrize("mode", ["single", "batch"])
+async def test_failing_event_is_retried_with_doubling_delays_then_set_aside_and_redriven(
+    local_client: Any, local_outbox: MakeOutbox, table_name: str, mode: str
+) -> None:
+    base = 0.1
+    now = 1_800_000_000.0
+    outbox = local_outbox(conditional_writes=mode, base_backoff=base, poll_interval=0.01, clock=lambda: now)
+    bus = OutboxEventBus(outbox, on_error=lambda error: None)
+    works = False
+    attempts: list[int] = []
+
+    @bus.on("t")
+    async def handler(event: Event, delivery: Any) -> None:
+        attempts.append(delivery.attempt)
+        if not works:
+            raise ValueError("still broken")
+
+    event = await bus.emit("t", {"n": 1})
+    delays: list[float] = []
+    for _ in range(5):
+        assert await bus.run_once() == 1
+        item = await item_of(local_client, table_name, event.id)
+        assert item["status"] == {"S": "PENDING"}
+        delays.append(int(item["gsiSortKey"]["N"]) / 1000 - now)
+        assert await bus.run_once() == 0, "the event was claimed before it was due"
+        now += delays[-1]
+    assert delays == pytest.approx([base * factor for factor in (1, 2, 4, 8, 16)], abs=0.001)
+    assert await bus.run_once() == 1
+    assert attempts == [1, 2, 3, 4, 5, 6]
+    item = await item_of(local_client, table_name, event.id)
+    assert (item["status"], item["retryCount"]) == ({"S": "FAILED"}, {"N": "5"})
+    assert "still broken" in item["lastError"]["S"]
+    (failed,) = await bus.get_failed_events()
+    assert (failed.id, failed.retry_count) == (event.id, 5)
+    works = True
+    assert await bus.retry_events([event.id]) == 1
+    assert await bus.run_once() == 1
+    item = await item_of(local_client, table_name, event.id)
+    assert item["status"] == {"S": "COMPLETED"}
+    assert "gsiSortKey" not in item
+
+
+async def test_event_left_in_processing_is_recovered_and_delivered_within_one_poll(
+    local_client: Any, local_outbox: MakeOutbox, table_name: str
+) -> None:
+    outbox = local_outbox(poll_interval=1.0)
+    bus = OutboxEventBus(outbox)
+    handled: list[Event] = []
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        handled.append(event)
+
+    await outbox.publish([Event("t", id="stuck")])
+    async with bus:
+        await bus.drain(10)
+        handled.clear()
+        await local_client.update_item(
+            TableName=table_name,
+            Key={"id": {"S": "stuck"}},
+            UpdateExpression="SET #s = :processing, gsiSortKey = :past, claimToken = :token",
+            ExpressionAttributeNames={"#s": "status"},
+            ExpressionAttributeValues={
+                ":processing": {"S": "PROCESSING"},
+                ":past": {"N": "1000"},
+                ":token": {"S": "of a dead worker"},
+            },
+        )
+        # One poll interval, its jitter of a tenth, and the time of the calls on a busy machine.
+        with anyio.fail_after(1.1 + 2.0):
+            while not handled:
+                await anyio.sleep(0.01)
+        await bus.drain(10)
+    item = await item_of(local_client, table_name, "stuck")
+    assert (item["status"], item["retryCount"]) == ({"S": "COMPLETED"}, {"N": "1"})
+
+
+async def test_engine_that_is_down_for_ten_seconds(local_endpoint: str, table_name: str) -> None:
+    from tests.proxy import CUT_BEFORE, running_proxy
+
+    errors: list[Any] = []
+    async with running_proxy(local_endpoint) as proxy, open_client(proxy.endpoint) as client:
+        outbox = DynamoDBOutbox(client, table_name=table_name, poll_interval=0.2, processing_timeout=3.0)
+        await outbox.create_table()
+        bus = OutboxEventBus(outbox, on_error=errors.append)
+        handled: list[Event] = []
+
+        @bus.on("t")
+        async def handler(event: Event) -> None:
+            handled.append(event)
+
+        async with bus:
+            await bus.emit("t")
+            await bus.drain(10)
+            proxy.rule = lambda request: CUT_BEFORE
+            requests = len(proxy.requests)
+            await anyio.sleep(10)
+            during = len(proxy.requests) - requests
+            proxy.rule = lambda request: None
+            assert bus.running
+            async with open_client(local_endpoint) as other:
+                await DynamoDBOutbox(other, table_name=table_name).publish([Event("t") for _ in range(5)])
+            with anyio.fail_after(15):
+                while len(handled) < 6:
+                    await anyio.sleep(0.05)
+    polling = [error for error in errors if isinstance(error, PollingError)]
+    assert len(polling) >= 2
+    waits = [error.retry_in for error in polling if error.loop == "polling"]
+    assert waits == [min(0.2 * 2**n, 30) for n in range(1, len(waits) + 1)]
+    assert during < 100, "a worker must not hammer an engine that is down"
+
+
+async def test_worker_may_start_before_its_engine(table_name: str) -> None:
+    port = dynamodb_local.free_port()
+    errors: list[Any] = []
+    async with DynamoDBOutbox.connect(
+        table_name=table_name,
+        region_name="us-east-1",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        poll_interval=0.1,
+        processing_timeout=1.5,
+    ) as outbox:
+        bus = OutboxEventBus(outbox, on_error=errors.append)
+        handled: list[Event] = []
+
+        @bus.on("t")
+        async def handler(event: Event) -> None:
+            handled.append(event)
+
+        async with bus:
+            while not errors:
+                await anyio.sleep(0.02)
+            try:
+                engine = dynamodb_local.running(port)
+                engine.__enter__()
+            except dynamodb_local.UnavailableError as error:
+                pytest.skip(f"DynamoDB Local cannot run: {error}")
+            try:
+                await outbox.create_table()
+                await bus.emit("t")
+                with anyio.fail_after(10):
+                    await bus.wait_for("t", timeout=10)
+            finally:
+                await bus.stop(timeout=2)
+                engine.__exit__(None, None, None)
+    assert len(handled) == 1
+    assert isinstance(errors[0], PollingError)
