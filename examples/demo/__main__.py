@@ -17,8 +17,6 @@ from typing import Final
 from uuid import uuid4
 
 from aiobotocore.session import get_session
-
-from dynamodb_outbox import Event, OutboxError
 from examples.demo.conduct import Conductor
 from examples.demo.display import display_for_stdout
 from examples.demo.engine import start_engine, use_fake_credentials
@@ -28,6 +26,8 @@ from examples.demo.plan import REGION, DemoError, Plan
 from examples.demo.processes import Child, Children
 from examples.demo.summary import summarise
 from examples.demo.verdict import judge
+
+from dynamodb_outbox import Event, OutboxError
 
 EVENTS: Final = 1000
 WORKERS: Final = 3

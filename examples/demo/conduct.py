@@ -8,13 +8,14 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from dynamodb_outbox import DynamoDBOutbox, EventStatus
 from examples.demo.display import Display, Snapshot, WorkerView
 from examples.demo.history import HistoryReader, What
 from examples.demo.ledger import Ledger
 from examples.demo.plan import DemoError
 from examples.demo.processes import Child
 from examples.demo.verdict import Kill
+
+from dynamodb_outbox import DynamoDBOutbox, EventStatus
 
 TICK_SECONDS: Final = 0.05
 COUNT_SECONDS: Final = 1.0
@@ -114,9 +115,8 @@ class Conductor:
         worker.send(signal.SIGKILL)
         worker.wait(5.0)
         self.kill = Kill(pid=worker.pid, at=time.time(), running=running)
-        self._display.say(
-            f"{worker.name} (process {worker.pid}) is killed with SIGKILL while it handles {running} events"
-        )
+        events = "1 event" if running == 1 else f"{running} events"
+        self._display.say(f"{worker.name} (process {worker.pid}) is killed with SIGKILL while it handles {events}")
 
     def _all_ended(self) -> bool:
         unfinished = self._counts[EventStatus.PENDING] + self._counts[EventStatus.PROCESSING]

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from dynamodb_outbox import Event, OutboxEventBus
 from examples.demo.events import read_events
 from examples.demo.history import HistoryReader, HistoryWriter, What
 from examples.demo.ledger import Ledger
 from examples.demo.plan import Plan
 from examples.demo.processes import end_with_parent
+
+from dynamodb_outbox import Event, OutboxEventBus
 
 CHUNKS: Final = 40
 PAUSE_SECONDS: Final = 0.2

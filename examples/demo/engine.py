@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from collections.abc import Iterable
@@ -11,11 +10,11 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import make_server
-
 from examples.demo.plan import DemoError
 from examples.demo.processes import Children, end_with_parent
+from examples.demo.quick_moto import take_shortcuts
+from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -67,10 +66,8 @@ def main() -> None:
     """Serve until the parent ends; the first line of the output is the endpoint."""
     end_with_parent()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = OneAtATime(DomainDispatcherApplication(create_backend_app))
-    # What moto has imported by now stays; looking through it again and again is a quarter of the time of a write.
-    gc.freeze()
-    gc.set_threshold(100_000)
+    application = OneAtATime(create_backend_app("dynamodb"))
+    take_shortcuts()
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=MotoRequestHandler)
     print(f"http://127.0.0.1:{server.port}", flush=True)
     server.serve_forever()

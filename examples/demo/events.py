@@ -8,8 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from dynamodb_outbox import Event
 from examples.demo.plan import DemoError
+
+from dynamodb_outbox import Event
 
 Payload = dict[str, Any]
 

@@ -45,12 +45,12 @@ class Plan:
             table_name=self.table,
             region_name=REGION,
             endpoint_url=self.endpoint,
-            batch_size=25,
+            batch_size=10,
             # moto looks at every item for every query: polling more often would leave it no time to write.
-            poll_interval=1.0,
+            poll_interval=1.5,
             processing_timeout=LEASE_SECONDS,
             base_backoff=0.2,
-            concurrency=25,
+            concurrency=20,
         )
 
     def arguments(self, name: str) -> list[str]:

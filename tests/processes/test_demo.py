@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from examples.demo.history import Record, What
 from examples.demo.ledger import Ledger
 from examples.demo.summary import summarise

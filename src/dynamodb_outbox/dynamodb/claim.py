@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
+import anyio
+
 from dynamodb_outbox.dynamodb.codec import Item, decode_claim, error_text, millis
 from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.transitions import CLAIM, RECOVER, RECOVER_FAILED, Transition, Write
@@ -76,13 +78,13 @@ class Claimer:
         results = await self._writer.write(writes, within=self._look_seconds, returning=True)
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Applied):
-                self._just_claimed[row["id"]["S"], row["gsiSortKey"]["N"]] = now
+                self._just_claimed[row["id"]["S"], row["gsiSortKey"]["N"]] = anyio.current_time()
         # Applied claims first: an error among the results must not hide them.
         return sorted(results, key=lambda result: not isinstance(result, Applied))
 
     def _not_just_claimed(self, rows: Sequence[Item]) -> list[Item]:
         """Leave out the rows that the index shows as they were before our own claim, a moment ago."""
-        forgotten = self._options.clock() - INDEX_LAG_SECONDS
+        forgotten = anyio.current_time() - INDEX_LAG_SECONDS
         while self._just_claimed and next(iter(self._just_claimed.values())) < forgotten:
             del self._just_claimed[next(iter(self._just_claimed))]
         return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_claimed]
