@@ -48,6 +48,7 @@ class Conductor:
         self._total = total
         self._display = display
         self._counts = dict.fromkeys((EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.FAILED), 0)
+        self._completed = 0
         self._started = started
 
     async def run(self) -> None:
@@ -126,14 +127,15 @@ class Conductor:
     def _snapshot(self) -> Snapshot:
         pending, processing, failed = self._counts.values()
         emitted = len(self.ledger.emitted)
+        # A handler ends a moment before its event is COMPLETED, and the index holds no completed events.
+        self._completed = max(self._completed, min(self.ledger.handled, emitted - pending - processing - failed))
         return Snapshot(
             seconds=self._seconds,
             total=self._total,
             emitted=emitted,
             pending=pending,
             processing=processing,
-            # A handler ends a moment before its event is COMPLETED, and the index holds no completed events.
-            completed=max(min(self.ledger.handled, emitted - pending - processing - failed), 0),
+            completed=self._completed,
             failed=failed,
             retries=self.ledger.retries,
             recovered=self.ledger.recovered,

@@ -68,7 +68,8 @@ class Child:
         code = self._process.poll()
         if code:
             last = "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-            raise DemoError(f"{self.name} (process {self.pid}) ended with exit code {code}:\n{last}")
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            raise DemoError(f"{self.name} (process {self.pid}) ended with {how}; the end of its log:\n{last}")
 
     def close(self) -> None:
         """Close our ends of the pipes."""

@@ -22,8 +22,8 @@ def summarise(verdict: Verdict, *, ledger: Ledger, kill: Kill | None, seconds: f
     yield f"{ledger.retries} retries, because a handler had raised."
     if kill is not None:
         yield (
-            f"One worker was killed while it handled {_events(kill.running)}; {_events(ledger.recovered)} recovered from "
-            f"it, once their leases of {LEASE_SECONDS:g} s had run out."
+            f"One worker was killed while it handled {_events(kill.running)}; {_events(ledger.recovered)} recovered "
+            f"from it, once their leases of {LEASE_SECONDS:g} s had run out."
         )
     explained = len(verdict.duplicates) - len(verdict.unexplained)
     yield (

@@ -333,11 +333,11 @@ async def test_supplied_client_is_advised_on_at_start(
     assert "max_pool_connections=28" in record.message
     caplog.clear()
     good = AioConfig(max_pool_connections=28, retries={"mode": "standard", "total_max_attempts": 1})
-    async with SESSION.create_client(
-        "dynamodb", region_name="us-east-1", endpoint_url=local_endpoint, config=good
-    ) as client:
-        async with OutboxEventBus(DynamoDBOutbox(client, table_name=table_name, concurrency=20)):
-            pass
+    async with (
+        SESSION.create_client("dynamodb", region_name="us-east-1", endpoint_url=local_endpoint, config=good) as client,
+        OutboxEventBus(DynamoDBOutbox(client, table_name=table_name, concurrency=20)),
+    ):
+        pass
     assert not [record for record in caplog.records if "tuned" in record.message]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from asgi_lifespan import LifespanManager
+
 from examples.fastapi_app import Mailer, app
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ BLOCKED = {"name": "Mallory", "email": "mallory@blocked.example"}
 async def eventually(look: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
     """Look again until the answer is truthy."""
     async with asyncio.timeout(within):
-        while not (answer := await look()):  # noqa: ASYNC110 - the answer comes from a server
+        while not (answer := await look()):
             await asyncio.sleep(0.02)
     return answer
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from examples.demo.history import Record, What
 from examples.demo.ledger import Ledger
 from examples.demo.summary import summarise

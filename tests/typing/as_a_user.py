@@ -1,0 +1,65 @@
+"""The API as users write it; checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from dynamodb_outbox import (
+    CallNext,
+    Delivery,
+    DynamoDBOutbox,
+    Event,
+    FailedEvent,
+    InMemoryOutbox,
+    Outbox,
+    OutboxError,
+    OutboxEventBus,
+    Reject,
+    RetryLater,
+)
+
+
+async def with_any_client(client: Any) -> None:
+    async def report(error: OutboxError) -> None:
+        print(error)
+
+    outbox = DynamoDBOutbox(client, table_name="events", on_error=report, retention=86_400)
+    await outbox.create_table(wait=False, projection="KEYS_ONLY")
+    port: Outbox = outbox
+    bus = OutboxEventBus(port, on_error=print)
+
+    @bus.on("user.created")
+    async def greet(event: Event) -> None:
+        assert_type(event.payload, Any)
+
+    @bus.on("user.created", name="audit")
+    async def audit(event: Event, delivery: Delivery) -> None:
+        assert_type(delivery.attempt, int)
+        if delivery.attempt == delivery.max_attempts:
+            raise Reject("enough")
+        raise RetryLater(5)
+
+    bus.on("user.deleted", greet)
+    bus.once("user.deleted", audit, name="first")
+    bus.subscribe(["a", "b"], greet)
+
+    async def trace(event: Event, call_next: CallNext) -> None:
+        await call_next(event)
+
+    bus.add_emit_middleware(trace)
+    bus.add_handler_middleware(trace, trace)
+    async with bus:
+        assert_type(await bus.emit("user.created", {"email": "a"}, delay=1.5), Event)
+        assert_type(await bus.emit_many([Event("t", 1), Event("t", None)]), list[Event])
+        assert_type(await bus.wait_for("t"), Event)
+        await bus.drain(timeout=5)
+    assert_type(await bus.get_failed_events(type="t", limit=5), list[FailedEvent])
+    assert_type(await bus.retry_events(["a"]), int)
+    assert_type(await bus.run_once(), int)
+
+
+async def with_a_client_of_its_own() -> None:
+    async with DynamoDBOutbox.connect(table_name="events", region_name="eu-central-1", batch_size=25) as outbox:
+        assert_type(outbox, DynamoDBOutbox)
+        OutboxEventBus(outbox, on_max_handlers=lambda bus, type, count: print(bus, type, count))
+    OutboxEventBus(InMemoryOutbox(poll_interval=0.01))

@@ -1,0 +1,113 @@
+"""Sleeping, waking and group commit, without a storage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from dynamodb_outbox import Claim, Completed, Event, InMemoryOutbox, Released
+from dynamodb_outbox.worker.cycle import Alarm
+from dynamodb_outbox.worker.poll import Slots
+from dynamodb_outbox.worker.settle import BATCH, WRITERS, GroupCommit
+
+
+async def test_alarm_rings_now_later_and_before_the_sleep() -> None:
+    now = 100.0
+    alarm = Alarm(lambda: now)
+    with anyio.fail_after(5):
+        alarm.ring()
+        await alarm.sleep(60)
+        alarm.ring_at(99.0)
+        await alarm.sleep(60)
+        async with anyio.create_task_group() as group:
+            group.start_soon(alarm.sleep, 60)
+            await anyio.sleep(0)
+            alarm.ring()
+
+
+async def test_alarm_keeps_many_times_in_little_room() -> None:
+    alarm = Alarm(lambda: 100.0)
+    for n in range(100_000):
+        alarm.ring_at(101 + n / 100_000)
+    assert len(alarm._times) <= 101
+
+
+async def test_slots_wake_who_waits_and_close() -> None:
+    slots = Slots(1)
+    slots.take("a")
+    got: list[int] = []
+
+    async def wait() -> None:
+        got.append(await slots.wait_for_one())
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.sleep(0)
+            slots.give_back("a")
+            slots.give_back("a")
+        slots.take("b")
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.sleep(0)
+            slots.close()
+    assert got == [1, 0]
+
+
+class SlowOutbox(InMemoryOutbox):
+    """Takes its time to settle, and notes how many come together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = anyio.Event()
+        self.batches: list[int] = []
+
+    async def settle(self, settlements: Any) -> Any:
+        self.batches.append(len(settlements))
+        await self.gate.wait()
+        return [None] * len(settlements)
+
+
+def claims(count: int) -> list[Claim]:
+    return [Claim(event=Event("t"), token=f"{n}", attempt=1, lease_expires_at=0) for n in range(count)]
+
+
+async def test_what_finishes_during_a_write_goes_with_the_next() -> None:
+    outbox, settled = SlowOutbox(), []
+    commit = GroupCommit(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            commit.open(group)
+            for claim in claims(100):
+                commit.put(claim, Completed())
+                await anyio.sleep(0)
+            assert outbox.batches == [1] * WRITERS
+            outbox.gate.set()
+    assert sum(outbox.batches) == len(settled) == 100
+    assert max(outbox.batches) == BATCH
+    assert len(outbox.batches) <= WRITERS + 5
+
+
+async def test_outcomes_are_written_though_everything_is_cancelled() -> None:
+    outbox, settled = SlowOutbox(), []
+    commit = GroupCommit(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            commit.open(group)
+            commit.put(claims(1)[0], Released())
+            await anyio.sleep(0)
+            group.cancel_scope.cancel()
+            outbox.gate.set()
+    assert len(settled) == 1
+
+
+async def test_writes_are_given_up_at_the_deadline() -> None:
+    outbox = SlowOutbox()
+    commit = GroupCommit(outbox, on_settled=lambda *args: None, report=lambda error: None)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            commit.open(group)
+            commit.put(claims(1)[0], Released())
+            await anyio.sleep(0)
+            commit.abandon_at(anyio.current_time() + 0.01)
