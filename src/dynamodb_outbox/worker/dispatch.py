@@ -144,4 +144,4 @@ def _is_being_cancelled() -> bool:
 
 
 def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, (DeliveryError, RetryLater)) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, (DeliveryError, Reject, RetryLater)) else f"{type(error).__name__}: {error}"
