@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +17,8 @@ CUT_BEFORE = "cut before"
 """Close the connection without passing the request on."""
 CUT_AFTER = "cut after"
 """Pass the request on, and close the connection without a reply."""
+RESET_AFTER = "reset after"
+"""Pass the request on, and reset the connection (RST)."""
 
 
 @dataclass
@@ -31,7 +36,8 @@ class Recorded:
 
 
 Rule = Callable[[Recorded], Any]
-"""Returns None to pass on, CUT_BEFORE, CUT_AFTER, a `Reply`, or a function that changes the engine's reply."""
+"""Returns None to pass on, CUT_BEFORE, CUT_AFTER, RESET_AFTER, a `Reply`, an awaitable of one of these, or a
+ function that changes the engine's reply."""
 
 
 @dataclass
@@ -61,6 +67,8 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
             recorded = Recorded(request.headers["X-Amz-Target"].rpartition(".")[2], json.loads(data))
             proxy.requests.append(recorded)
             action = proxy.rule(recorded)
+            if inspect.isawaitable(action):
+                action = await action
             if isinstance(action, Reply):
                 return _reply(action.status, json.dumps(action.body).encode())
             if action == CUT_BEFORE:
@@ -72,8 +80,8 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
             }
             async with session.post(target, data=data, headers=headers) as response:
                 body, status = await response.read(), response.status
-            if action == CUT_AFTER:
-                _cut(request)
+            if action in (CUT_AFTER, RESET_AFTER):
+                _cut(request, reset=action == RESET_AFTER)
             if callable(action):
                 body = json.dumps(action(json.loads(body))).encode()
             return _reply(status, body)
@@ -92,8 +100,12 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
             await runner.cleanup()
 
 
-def _cut(request: web.Request) -> None:
+def _cut(request: web.Request, *, reset: bool = False) -> None:
     assert request.transport is not None
+    if reset:
+        # No lingering: the peer sees "connection reset by peer".
+        linger = struct.pack("ii", 1, 0)
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     request.transport.close()
 
 

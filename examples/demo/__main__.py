@@ -17,6 +17,8 @@ from typing import Final
 from uuid import uuid4
 
 from aiobotocore.session import get_session
+
+from dynamodb_outbox import Event, OutboxError
 from examples.demo.conduct import Conductor
 from examples.demo.display import display_for_stdout
 from examples.demo.engine import start_engine, use_fake_credentials
@@ -26,8 +28,6 @@ from examples.demo.plan import REGION, DemoError, Plan
 from examples.demo.processes import Child, Children
 from examples.demo.summary import summarise
 from examples.demo.verdict import judge
-
-from dynamodb_outbox import Event, OutboxError
 
 EVENTS: Final = 1000
 WORKERS: Final = 3
@@ -39,10 +39,14 @@ def main() -> int:
     parser.add_argument("--endpoint", help="an engine that runs already (default: a moto server of our own)")
     parser.add_argument("--events", type=Path, help='a JSON Lines file of {"type": ..., "payload": ...}')
     given = parser.parse_args()
+    try:
+        events = read_events(given.events) if given.events else make_events(EVENTS)
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
     folder = Path(tempfile.mkdtemp(prefix="outbox-demo-"))
     code = 1
     try:
-        events = read_events(given.events) if given.events else make_events(EVENTS)
         write_events(folder / "events.jsonl", events)
         use_fake_credentials(endpoint=given.endpoint)
         code = asyncio.run(run(events, folder=folder, endpoint=given.endpoint))

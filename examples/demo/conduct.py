@@ -8,14 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from dynamodb_outbox import DynamoDBOutbox, EventStatus
 from examples.demo.display import Display, Snapshot, WorkerView
 from examples.demo.history import HistoryReader, What
 from examples.demo.ledger import Ledger
 from examples.demo.plan import DemoError
 from examples.demo.processes import Child
 from examples.demo.verdict import Kill
-
-from dynamodb_outbox import DynamoDBOutbox, EventStatus
 
 TICK_SECONDS: Final = 0.05
 COUNT_SECONDS: Final = 1.0

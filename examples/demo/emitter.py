@@ -7,17 +7,16 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
+from dynamodb_outbox import Event, OutboxEventBus
 from examples.demo.events import read_events
 from examples.demo.history import HistoryReader, HistoryWriter, What
 from examples.demo.ledger import Ledger
 from examples.demo.plan import Plan
 from examples.demo.processes import end_with_parent
 
-from dynamodb_outbox import Event, OutboxEventBus
-
 CHUNKS: Final = 40
 PAUSE_SECONDS: Final = 0.2
-BACKLOG: Final = 60
+BACKLOG: Final = 30
 """The emitter waits while more events are unhandled: the three workers would race for the head of a long queue."""
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from examples.demo.plan import DemoError
-
 from dynamodb_outbox import Event
+from examples.demo.plan import DemoError
 
 Payload = dict[str, Any]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from typing import Any
 from unittest.mock import patch
 
 from moto.core.serialize import XFormedAttributePicker
+from moto.core.utils import method_names_from_class
 from moto.dynamodb.models.dynamo_type import DynamoType
 
 
@@ -26,9 +28,10 @@ def take_shortcuts() -> None:
         return value.value if value.type == "S" else slow_value.fget(value)
 
     with contextlib.suppress(AttributeError):
-        # Every write returns an item, and every query sorts all items by their keys.
+        # Every claim returns an item, every query sorts all items by their keys, every call looks for its method.
         patch("moto.core.responses.XFormedAttributePicker", DirectPicker).start()
         patch.object(DynamoType, "cast_value", property(quick_value)).start()
+        patch("moto.core.responses.method_names_from_class", functools.cache(method_names_from_class)).start()
     # What is imported by now stays: the collector need not look through it again and again.
     gc.freeze()
     gc.set_threshold(100_000)

@@ -7,12 +7,11 @@ import logging
 import signal
 from zlib import crc32
 
+from dynamodb_outbox import Delivery, Event, OutboxEventBus
 from examples.demo.events import read_events
 from examples.demo.history import HistoryWriter, What
 from examples.demo.plan import Plan
 from examples.demo.processes import end_with_parent
-
-from dynamodb_outbox import Delivery, Event, OutboxEventBus
 
 STOP_SECONDS = 3.0
 

@@ -10,13 +10,13 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from dynamodb_outbox.emitter import LONGEST_DELAY, Emitter, event_of
+from dynamodb_outbox.emitter import Emitter, event_of
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, OutboxError, WaitTimeoutError
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerRegistry
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.outbox import Claim, OnError, Outbox, check_int, check_seconds
-from dynamodb_outbox.outcome import Completed, Outcome
+from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Outcome
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.waiting import Waiters, wait_until_drained
 from dynamodb_outbox.worker.deliver import run_once
@@ -74,7 +74,10 @@ class OutboxEventBus:
         return register if handler is None else register(handler)
 
     def once(self, type: str, handler: Handler, *, name: str | None = None) -> None:
-        """Register a handler that is removed after it succeeded once."""
+        """Register a handler that is removed after it succeeded once.
+
+        Events of the type that were claimed before that moment are handed to it as well.
+        """
         self._register(type, handler, name=name, once=True)
 
     def subscribe(self, types: Iterable[str], handler: Handler, *, name: str | None = None) -> None:
@@ -168,7 +171,7 @@ class OutboxEventBus:
 
         The engine need not be up: polling errors are reported and retried. May be called from any task.
         """
-        if self._worker is not None:
+        if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("the bus is started already; await bus.stop() before starting it again")
         self._worker = Worker(
             self._outbox,
@@ -188,14 +191,15 @@ class OutboxEventBus:
 
         Handlers that still run after `timeout` seconds are cancelled and their events released, so that
         another worker takes them at once, without an attempt being counted. Without a timeout a handler has
-        what is left of its lease. May be called from any task, and again with a shorter timeout.
+        what is left of its lease. May be called from any task, and again with a shorter timeout. A handler that
+        calls it asks for the stop, and does not wait for its own end.
         """
         if timeout is not None:
             check_seconds("timeout", timeout, 0, LONGEST_DELAY)
         worker = self._worker
         if worker is not None:
             await worker.stop(timeout)
-            if self._worker is worker:
+            if self._worker is worker and worker.ended:
                 self._worker = None
 
     async def __aenter__(self) -> Self:

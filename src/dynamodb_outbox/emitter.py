@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from dynamodb_outbox.errors import InvalidEventError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware, run_chain
 from dynamodb_outbox.outbox import Outbox, check_seconds
-
-LONGEST_DELAY: Final = 10 * 365 * 86_400.0
+from dynamodb_outbox.outcome import LONGEST_DELAY
 
 
 class Emitter:

@@ -26,7 +26,7 @@ OutboxError
 │   └── LeaseLostError             a settle was refused: the claim is not ours any more
 ├── SettleError                    an outcome could not be written; recovery takes the event up
 ├── PollingError                   looking for events failed; the worker goes on
-├── WorkerError                    something unforeseen in a loop; the worker goes on
+├── WorkerError                    something unforeseen in the worker
 └── WaitTimeoutError               `wait_for` or `drain` ran out of time
 """
 
@@ -282,17 +282,6 @@ class NoHandlerError(DeliveryError):
         )
 
 
-class LeaseExpiredError(DeliveryError):
-    """A claim was not settled before its lease ended: the worker died, or hung."""
-
-    def __init__(self, *, event_id: str, retries: int | None = None) -> None:
-        self.retries = retries
-        count = "" if retries is None else f" (retry {retries})"
-        super().__init__(
-            f"the lease of event {event_id!r} ran out before its handlers were done{count}", event_id=event_id
-        )
-
-
 class LeaseLostError(DeliveryError):
     """An outcome was refused because the claim is not ours any more.
 
@@ -336,11 +325,13 @@ class PollingError(OutboxError):
 
 
 class WorkerError(OutboxError):
-    """Something unforeseen was raised in a loop of the worker. The loop goes on."""
+    """Something unforeseen was raised in the worker. Unless `ended`, it goes on."""
 
-    def __init__(self, *, loop: str, cause: BaseException) -> None:
+    def __init__(self, *, loop: str, cause: BaseException, ended: bool = False) -> None:
         self.loop = loop
-        super().__init__(f"unforeseen in {loop}, the worker goes on: {type(cause).__name__}: {cause}")
+        self.ended = ended
+        then = "the worker has ended, await bus.start() starts another" if ended else "the worker goes on"
+        super().__init__(f"unforeseen in {loop}, {then}: {type(cause).__name__}: {cause}")
         self.__cause__ = cause
 
 

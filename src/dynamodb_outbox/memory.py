@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
-from dynamodb_outbox.errors import DuplicateEventError, LeaseExpiredError, LeaseLostError, OutboxError
+from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.outbox import (
+    LEASE_EXPIRED,
     Claim,
     OnError,
     OutboxOptions,
@@ -134,8 +135,9 @@ class InMemoryOutbox:
             case Failed(error=error, handled_by=handled_by):
                 stored.status, stored.sort_key = EventStatus.FAILED, round(now * 1000)
                 stored.last_error, stored.handled_by = error[:MAX_ERROR_CHARS], handled_by
-            case Released():
+            case Released(handled_by=handled_by):
                 stored.status, stored.sort_key = EventStatus.PENDING, round(now * 1000)
+                stored.handled_by |= handled_by
         return None
 
     async def recover(self) -> Recovered:
@@ -146,7 +148,7 @@ class InMemoryOutbox:
         for stored in list(self._due(EventStatus.PROCESSING, now)):
             event_id = stored.item["id"]["S"]
             stored.sort_key = round(now * 1000)
-            stored.last_error = str(LeaseExpiredError(event_id=event_id))
+            stored.last_error = LEASE_EXPIRED
             if stored.retry_count < self._options.max_retries:
                 stored.status = EventStatus.PENDING
                 stored.retry_count += 1

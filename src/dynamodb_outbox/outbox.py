@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from dynamodb_outbox.errors import (
     ConfigurationError,
@@ -44,6 +44,10 @@ class Recovered:
 
     reset: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+
+
+LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the worker died or hung"
+"""What recovery writes as an event's last error. It is short, for there is little room left in a large item."""
 
 
 class Outbox(Protocol):

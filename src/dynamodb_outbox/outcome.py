@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from dynamodb_outbox.errors import ConfigurationError
 
@@ -29,9 +30,11 @@ class Failed:
     handled_by: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
     """The handlers were not run to an end. Somebody else may take the event at once; no attempt is counted."""
+
+    handled_by: frozenset[str] = frozenset()
 
 
 Outcome = Completed | Retry | Failed | Released
@@ -39,12 +42,18 @@ Outcome = Completed | Retry | Failed | Released
 OUTCOME_NAMES = {Completed: "complete", Retry: "retry", Failed: "fail", Released: "release"}
 
 
+LONGEST_DELAY: Final = 10 * 365 * 86_400.0
+"""Ten years, in seconds: the furthest that an event can be put off."""
+
+
 class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
     """Raise in a handler to be called again after `delay` seconds. It counts as a retry."""
 
     def __init__(self, delay: float, reason: str = "") -> None:
-        if not 0 <= delay < float("inf"):
-            raise ConfigurationError(f"RetryLater(delay={delay!r}): delay must be a number of seconds, 0 or more")
+        if not 0 <= delay <= LONGEST_DELAY:
+            raise ConfigurationError(
+                f"RetryLater(delay={delay!r}): delay must be a number of seconds from 0 to {LONGEST_DELAY:,.0f}"
+            )
         self.delay = delay
         self.reason = reason
         super().__init__(f"retry in {delay:g} s{': ' + reason if reason else ''}")

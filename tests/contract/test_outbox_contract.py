@@ -284,10 +284,11 @@ async def test_release_is_due_at_once_and_counts_no_attempt(adapter: Adapter, ou
     await outbox.publish([Event("t", id="e")])
     claim = await claim_one(outbox)
     clock.now += 3
-    assert await settle_one(outbox, claim, Released()) is None
+    assert await settle_one(outbox, claim, Released(handled_by=frozenset({"mail"}))) is None
     stored = await adapter.stored("e")
     assert (stored["status"], stored["retries"], stored["sort_key"]) == (PENDING, 0, clock.now)
-    assert (await claim_one(adapter.make())).attempt == 1
+    again = await claim_one(adapter.make())
+    assert (again.attempt, again.handled_by) == (1, {"mail"})
 
 
 async def test_settle_of_a_lost_lease_is_refused_and_changes_nothing(

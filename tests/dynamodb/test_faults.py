@@ -298,6 +298,14 @@ def test_client_that_is_no_client_is_refused() -> None:
         DynamoDBOutbox("dynamodb", table_name="events")  # type: ignore[arg-type]
 
 
+def test_boto3_client_is_refused() -> None:
+    import botocore.session
+
+    client = botocore.session.get_session().create_client("dynamodb", region_name="us-east-1")
+    with pytest.raises(ConfigurationError, match="boto3's would block"):
+        DynamoDBOutbox(client, table_name="events")
+
+
 @pytest.mark.parametrize("bad", [{"concurrency": 0}, {"poll_interval": 0}, {"no_such_option": 1}])
 async def test_connect_checks_its_options(bad: dict[str, Any], local_endpoint: str) -> None:
     with pytest.raises((ConfigurationError, TypeError)):

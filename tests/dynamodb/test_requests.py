@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 
 from dynamodb_outbox import (
@@ -22,8 +23,9 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from dynamodb_outbox.dynamodb import publish
+from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from tests.engines import open_client
-from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, Reply, nth, refused, running_proxy
+from tests.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused, running_proxy
 
 PENDING = EventStatus.PENDING
 
@@ -256,25 +258,108 @@ async def test_batch_whose_reply_was_lost_goes_again_as_conditional_puts(
     assert {claim.event.id for claim in await outbox.claim(10)} == {event.id for event in events}
 
 
-async def test_claimed_event_survives_the_repeat_of_its_publish(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
-    taken: list[Any] = []
+@pytest.mark.parametrize("cut", [CUT_AFTER, RESET_AFTER])
+async def test_event_handled_meanwhile_survives_the_repeat_of_its_publish(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, cut: str
+) -> None:
+    cuts = 0
+    settled: list[Any] = []
 
-    async def claim_meanwhile() -> None:
-        taken.extend(await outbox.claim(5))
+    async def handle_meanwhile(request: Recorded) -> None:
+        if not settled:
+            settled.append(None)
+            claims = await outbox.claim(5)
+            settled.extend(await outbox.settle([(claim, Completed()) for claim in claims]))
 
-    events = [Event("t", {"n": n}) for n in range(5)]
-    proxy.rule = nth(1, "BatchWriteItem", CUT_AFTER)
-    original = outbox._publisher._put_each
+    def rule(request: Recorded) -> Any:
+        nonlocal cuts
+        if request.operation == "BatchWriteItem" and not cuts:
+            cuts = 1
+            return cut
+        # Another worker is quicker than the repeat.
+        return handle_meanwhile(request) if request.operation in ("BatchWriteItem", "PutItem") else None
 
-    async def put_each(*args: Any) -> None:
-        await claim_meanwhile()
-        await original(*args)
+    proxy.rule = rule
+    await DynamoDBOutbox(client, table_name=outbox.table_name).publish([Event("t", {"n": n}) for n in range(5)])
+    assert settled == [None] * 6
+    assert [await outbox.count(status) for status in (PENDING, EventStatus.PROCESSING)] == [0, 0]
 
-    outbox._publisher._put_each = put_each  # type: ignore[method-assign]
-    await outbox.publish(events)
-    assert len(taken) == 5
-    assert await outbox.settle([(claim, Completed()) for claim in taken]) == [None] * 5
-    assert await outbox.count(PENDING) == 0
+
+@pytest.mark.parametrize("cut", [CUT_AFTER, RESET_AFTER])
+@pytest.mark.parametrize("mode", ["legacy", "standard"])
+async def test_new_event_is_no_duplicate_of_itself_when_the_client_repeats(
+    outbox: DynamoDBOutbox, proxy: Proxy, cut: str, mode: str
+) -> None:
+    async with open_client(proxy.endpoint, retries={"mode": mode, "max_attempts": 4}) as client:
+        supplied = DynamoDBOutbox(client, table_name=outbox.table_name)
+        for event in (Event("t"), Event("t", id=f"mine-{cut}")):
+            proxy.rule = nth(1, "PutItem", cut)
+            await supplied.publish([event])
+    assert await outbox.count(PENDING) == 2
+
+
+async def test_stale_row_of_a_retried_event_is_not_claimed_before_its_time(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str
+) -> None:
+    for mode in ("batch", "single"):
+        event_id = f"e-{mode}"
+        await outbox.publish([Event("t", id=event_id)])
+        stale: dict[str, Any] = {}
+
+        def lagging(reply: dict[str, Any], stale: dict[str, Any] = stale) -> dict[str, Any]:
+            stale.setdefault("Items", reply["Items"])
+            return stale
+
+        def rule(request: Recorded, lagging: Any = lagging) -> Any:
+            return lagging if request.operation == "Query" else None
+
+        proxy.rule = rule
+        (claim,) = await outbox.claim(1)
+        assert await outbox.settle([(claim, Retry(delay=60, error="x"))]) == [None]
+        other = DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode)
+        assert await other.claim(1) == []
+        proxy.rule = lambda request: None
+
+
+async def test_invalid_statement_does_not_take_the_others_with_it(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    await outbox.publish([Event("t") for _ in range(4)])
+    claims = await outbox.claim(4)
+    outcomes: list[Any] = [Completed(), Retry(delay=1e37, error="x"), Completed(), Completed()]
+    errors = await outbox.settle(list(zip(claims, outcomes, strict=True)))
+    assert [error is None for error in errors] == [True, False, True, True]
+    assert "refused" in str(errors[1])
+
+
+async def test_many_emits_give_up_together_when_the_engine_is_down(
+    outbox: DynamoDBOutbox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 0.5)
+    proxy.rule = lambda request: CUT_BEFORE
+    with anyio.fail_after(8):
+        with pytest.raises(PartialPublishError) as caught:
+            await outbox.publish([Event("t", id=f"{n}") for n in range(100)])
+        assert len(caught.value.failed) == 100
+        async with anyio.create_task_group() as group:
+
+            async def emit() -> None:
+                with pytest.raises(UnavailableError):
+                    await outbox.publish([Event("t")])
+
+            for _ in range(40):
+                group.start_soon(emit)
+
+
+async def test_largest_event_with_the_longest_id_is_recovered(local_client: Any, table_name: str) -> None:
+    now = 4_000_000_000.0
+    outbox = DynamoDBOutbox(local_client, table_name=table_name, clock=lambda: now)
+    await outbox.create_table()
+    event_id = "i" * 2048
+    room = MAX_ITEM_BYTES - DELIVERY_BYTES - encode_event(Event("t", {"x": ""}, id=event_id), due_at=now)[1]
+    await outbox.publish([Event("t", {"x": "y" * room}, id=event_id)])
+    assert len(await outbox.claim(1)) == 1
+    now += 31
+    assert (await outbox.recover()).reset == (event_id,)
+    assert (await outbox.claim(1))[0].attempt == 2
 
 
 # Throttling and unprocessed items

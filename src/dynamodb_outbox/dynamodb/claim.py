@@ -12,9 +12,9 @@ from dynamodb_outbox.dynamodb.codec import Item, decode_claim, error_text, milli
 from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.transitions import CLAIM, RECOVER, RECOVER_FAILED, Transition, Write
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
-from dynamodb_outbox.errors import LeaseExpiredError, StorageError, StoredEventError
+from dynamodb_outbox.errors import StorageError, StoredEventError
 from dynamodb_outbox.event import EventStatus
-from dynamodb_outbox.outbox import Claim, OutboxOptions, Recovered
+from dynamodb_outbox.outbox import LEASE_EXPIRED, Claim, OutboxOptions, Recovered
 
 LOOK_SECONDS: Final = 10.0
 """The longest that one look for events is tried; the worker then reports, and looks again."""
@@ -120,7 +120,7 @@ class Claimer:
                 values
                 | {
                     "seen": row["gsiSortKey"],
-                    "error": error_text(str(LeaseExpiredError(event_id=row["id"]["S"]))),
+                    "error": error_text(LEASE_EXPIRED),
                 },
             )
             for row in rows

@@ -101,8 +101,10 @@ class Caller:
             except Exception as error:
                 fault = fault_of(error)
                 if fault is Fault.REFUSED:
-                    item = getattr(error, "response", {}).get("Item")
-                    raise ConditionRefused(item=item, repeated=maybe_applied) from None
+                    reply = getattr(error, "response", {})
+                    # A client that retries by itself may have been refused by its own earlier attempt.
+                    by_client = reply.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
+                    raise ConditionRefused(item=reply.get("Item"), repeated=maybe_applied or by_client) from None
                 if fault is Fault.FATAL:
                     raise self.fatal(error, operation) from error
                 maybe_applied = maybe_applied or fault is Fault.AMBIGUOUS

@@ -13,7 +13,7 @@ from dynamodb_outbox.dynamodb.codec import Item, decode_failed, millis
 from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.transitions import REDRIVE, Write
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter
-from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.errors import StorageError, ThrottledError
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.outbox import OutboxOptions
 
@@ -72,6 +72,7 @@ class DeadLetters:
         items: dict[str, Item] = {}
         keys = [{"id": {"S": event_id}} for event_id in ids]
         backoff = Backoff(self._caller.random)
+        deadline = anyio.current_time() + CALL_SECONDS
         while keys:
             reply = await self._caller.call(
                 "batch_get_item",
@@ -81,5 +82,10 @@ class DeadLetters:
             items |= {item["id"]["S"]: item for item in reply["Responses"].get(self._caller.table_name, [])}
             keys = reply.get("UnprocessedKeys", {}).get(self._caller.table_name, {}).get("Keys", [])
             if keys:
-                await anyio.sleep(backoff.next_delay())
+                delay = backoff.next_delay()
+                if anyio.current_time() + delay >= deadline:
+                    raise ThrottledError(
+                        operation="batch_get_item", attempts=backoff.attempts, reason="keys came back unprocessed"
+                    )
+                await anyio.sleep(delay)
         return items

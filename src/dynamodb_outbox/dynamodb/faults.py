@@ -80,7 +80,10 @@ _CREDENTIALS_CODES: Final = frozenset(
     }
 )
 _CREDENTIALS_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
-_UNSENT_ERRORS: Final = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+_UNSENT_ERRORS: Final = (ConnectTimeoutError, ProxyConnectionError)
+# aiobotocore says EndpointConnectionError of every broken connection, also of one that was reset after the
+# request was sent. Only these causes, of aiohttp and of httpx, prove that there never was a connection.
+_UNCONNECTED: Final = frozenset({"ClientConnectorError", "ConnectError", "gaierror"})
 _SCHEMA_MESSAGES: Final = ("type mismatch for key", "missing the key", "key element does not match", "missing key")
 # What aiohttp, aiobotocore and asyncio say of a client that was closed, or made in another loop.
 _CLOSED_MESSAGES: Final = (
@@ -105,7 +108,7 @@ def fault_of(error: BaseException) -> Fault:
         return fault_of_code(code_of(error), status=_http_status(error))
     if is_closed(error):
         return Fault.FATAL
-    if isinstance(error, _UNSENT_ERRORS):
+    if isinstance(error, _UNSENT_ERRORS) or (isinstance(error, EndpointConnectionError) and _never_connected(error)):
         return Fault.UNSENT
     if isinstance(error, (*_CREDENTIALS_ERRORS, NoRegionError, ParamValidationError, StorageError)):
         return Fault.FATAL
@@ -118,6 +121,11 @@ def fault_of_code(code: str, *, status: int = 0) -> Fault:
     if fault is None:
         fault = Fault.AMBIGUOUS if status >= _SERVER_ERROR else Fault.FATAL
     return fault
+
+
+def _never_connected(error: EndpointConnectionError) -> bool:
+    cause = error.kwargs.get("error")
+    return any(kind.__name__ in _UNCONNECTED for kind in type(cause).__mro__)
 
 
 def is_closed(error: BaseException) -> bool:

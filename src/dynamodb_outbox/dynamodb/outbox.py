@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self, get_args
 
+from aiobotocore.client import AioBaseClient
+from botocore.client import BaseClient
+
 from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
@@ -97,10 +100,11 @@ class DynamoDBOutbox:
             clock=clock,
             random=random,
         )
-        if not hasattr(client, "put_item") or not hasattr(client, "meta"):
+        is_blocking = isinstance(client, BaseClient) and not isinstance(client, AioBaseClient)
+        if is_blocking or not hasattr(client, "put_item") or not hasattr(client, "meta"):
             raise ConfigurationError(
-                f"client={client!r}: it must be an open aiobotocore DynamoDB client, such as the one of "
-                "`async with aioboto3.Session().client('dynamodb') as client`"
+                f"client={client!r}: it must be an open aiobotocore DynamoDB client (boto3's would block), such as "
+                "that of `async with aioboto3.Session().client('dynamodb') as client`"
             )
         caller = Caller(client=client, table_name=table_name, index_name=status_index_name, random=random)
         schema = TableSchema(table_name=table_name, index_name=status_index_name, time_to_live=retention is not None)

@@ -1,13 +1,13 @@
 """Storing new events: PutItem for one, BatchWriteItem for many.
 
 BatchWriteItem takes no condition. It is used only for ids made here that were never sent before, and only
-on the first try: whatever is ambiguous goes again as a conditional put, so that a write that arrives
-twice can never reset an event that was already claimed.
+on the first try: whatever is ambiguous goes again as a conditional put, so that no repeat of ours can reset
+an event that was already claimed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +41,21 @@ class _Put:
     unpublished: bool
 
 
+class _Publication:
+    """What became of the events of one publish."""
+
+    def __init__(self) -> None:
+        self.causes: dict[str, OutboxError] = {}
+        self.given_up: StorageError | None = None
+        """Why an event could not be stored until its deadline: those that still wait need not try."""
+
+    def fail(self, puts: Iterable[_Put], error: OutboxError) -> None:
+        """Note why events could not be stored."""
+        self.causes.update({put.event.id: error for put in puts})
+        if isinstance(error, (ThrottledError, UnavailableError)):
+            self.given_up = error
+
+
 class Publisher:
     """Stores new events as PENDING."""
 
@@ -58,44 +73,50 @@ class Publisher:
             _Put(event, item, size, event.take_unpublished())
             for event, (item, size) in zip(events, encoded, strict=True)
         ]
-        causes: dict[str, OutboxError] = {}
+        publication = _Publication()
         if len(puts) == 1:
-            await self._put(puts[0], causes)
-            raise_unless_stored(events, causes)
-            return
-        async with anyio.create_task_group() as group:
-            for chunk in _chunks([put for put in puts if put.unpublished]):
-                group.start_soon(self._write_batch, chunk, causes)
-            for put in puts:
-                if not put.unpublished:
-                    group.start_soon(self._put, put, causes)
-        raise_unless_stored(events, causes)
+            await self._put(puts[0], publication, anyio.current_time() + PUBLISH_SECONDS)
+        else:
+            async with anyio.create_task_group() as group:
+                for chunk in _chunks([put for put in puts if put.unpublished]):
+                    group.start_soon(self._write_batch, chunk, publication)
+                for put in puts:
+                    if not put.unpublished:
+                        group.start_soon(self._put_in_turn, put, publication)
+        raise_unless_stored(events, publication.causes)
 
-    async def _put(
-        self, put: _Put, causes: dict[str, OutboxError], *, repeated: bool = False, deadline: float | None = None
-    ) -> None:
-        """Store one event unless its id is taken. `repeated`: an earlier write of it may have been applied."""
+    async def _put_in_turn(self, put: _Put, publication: _Publication, deadline: float | None = None) -> None:
         async with self._puts:
-            within = PUBLISH_SECONDS if deadline is None else max(deadline - anyio.current_time(), 1.0)
-            try:
-                await self._caller.call(
-                    "put_item",
-                    within=within,
-                    TableName=self._caller.table_name,
-                    Item=put.item,
-                    ConditionExpression="attribute_not_exists(id)",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-            except ConditionRefused as refused:
-                ours = (repeated or refused.repeated) and _is_same_event(put.item, refused.item)
-                if not ours:
-                    causes[put.event.id] = DuplicateEventError(event_id=put.event.id)
-            except StorageError as error:
-                causes[put.event.id] = error
+            if publication.given_up is not None:
+                publication.fail([put], publication.given_up)
+            else:
+                await self._put(put, publication, deadline or anyio.current_time() + PUBLISH_SECONDS)
 
-    async def _write_batch(self, chunk: list[_Put], causes: dict[str, OutboxError]) -> None:
+    async def _put(self, put: _Put, publication: _Publication, deadline: float) -> None:
+        """Store one event unless its id is taken."""
+        try:
+            await self._caller.call(
+                "put_item",
+                within=max(deadline - anyio.current_time(), 1.0),
+                TableName=self._caller.table_name,
+                Item=put.item,
+                ConditionExpression="attribute_not_exists(id)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionRefused as refused:
+            # An id made here a moment ago can only be taken by an earlier attempt of ours.
+            ours = put.unpublished or (refused.repeated and _is_same_event(put.item, refused.item))
+            if not ours:
+                publication.fail([put], DuplicateEventError(event_id=put.event.id))
+        except StorageError as error:
+            publication.fail([put], error)
+
+    async def _write_batch(self, chunk: list[_Put], publication: _Publication) -> None:
         """Store a chunk of events that nobody can have stored before."""
         async with self._chunks:
+            if publication.given_up is not None:
+                publication.fail(chunk, publication.given_up)
+                return
             deadline = anyio.current_time() + PUBLISH_SECONDS
             backoff = Backoff(self._caller.random)
             left = {put.event.id: put for put in chunk}
@@ -105,16 +126,18 @@ class Publisher:
                     cause: StorageError = _unprocessed(backoff)
                 except (ThrottledError, UnavailableError) as error:
                     if isinstance(error, UnavailableError) and error.maybe_applied:
-                        await self._put_each(list(left.values()), causes, deadline)
+                        async with anyio.create_task_group() as group:
+                            for put in left.values():
+                                group.start_soon(self._put_in_turn, put, publication, deadline)
                         return
                     unprocessed, cause = list(left), error
                 except StorageError as error:
-                    causes.update(dict.fromkeys(left, error))
+                    publication.fail(left.values(), error)
                     return
                 left = {event_id: left[event_id] for event_id in unprocessed}
                 delay = backoff.next_delay() if left else 0.0
                 if left and anyio.current_time() + delay >= deadline:
-                    causes.update(dict.fromkeys(left, cause))
+                    publication.fail(left.values(), cause)
                     return
                 await anyio.sleep(delay)
 
@@ -131,15 +154,6 @@ class Publisher:
             )
         unprocessed = reply.get("UnprocessedItems", {}).get(table_name, [])
         return [request["PutRequest"]["Item"]["id"]["S"] for request in unprocessed]
-
-    async def _put_each(self, puts: list[_Put], causes: dict[str, OutboxError], deadline: float) -> None:
-        async with anyio.create_task_group() as group:
-            for put in puts:
-
-                async def repeat(put: _Put = put) -> None:
-                    await self._put(put, causes, repeated=True, deadline=deadline)
-
-                group.start_soon(repeat)
 
 
 def _unprocessed(backoff: Backoff) -> ThrottledError:

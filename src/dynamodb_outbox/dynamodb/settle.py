@@ -71,13 +71,15 @@ class Settler:
             case Failed(error=error, handled_by=handled_by):
                 values["error"] = error_text(error, error_chars)
                 transition = _with_handled_by(FAIL, handled_by, values)
-            case Released():
-                transition = RELEASE
+            case Released(handled_by=handled_by):
+                transition = _with_handled_by(RELEASE, handled_by, values)
         return Write(transition, claim.event.id, values)
 
 
 _COMPLETE_WITH_EXPIRY: Final = COMPLETE.also_set("expireAt = :expiry")
-_WITH_HANDLED_BY: Final = {transition: transition.also_set("handledBy = :handled") for transition in (RETRY, FAIL)}
+_WITH_HANDLED_BY: Final = {
+    transition: transition.also_set("handledBy = :handled") for transition in (RETRY, FAIL, RELEASE)
+}
 
 
 def _with_handled_by(

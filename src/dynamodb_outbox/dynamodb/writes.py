@@ -6,8 +6,8 @@ Both modes give each write a result of its own, and repeat only what may be repe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
 from uuid import uuid4
 
 import anyio
@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.codec import Item
-from dynamodb_outbox.dynamodb.faults import Fault, fatal_code, fault_of_code
+from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, fatal_code, fault_of_code
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, statement, update_item
 from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
 from dynamodb_outbox.reporting import logger
@@ -25,6 +25,7 @@ WriteMode = Literal["auto", "batch", "single"]
 MAX_STATEMENTS: Final = 25
 """BatchExecuteStatement's limit."""
 CONCURRENT_CALLS: Final = 8
+LEAST_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,45 @@ class Refused:
 
 
 WriteResult = Applied | Refused | StorageError
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The statements of one batch: what became of those that are done, and which are left."""
+
+    left: list[int]
+    results: dict[int, WriteResult] = field(default_factory=dict[int, WriteResult])
+    maybe_applied: set[int] = field(default_factory=set[int])
+    failure: StorageError = field(
+        default_factory=lambda: ThrottledError(operation="a statement", attempts=1, reason="inside of a batch")
+    )
+
+    def failed(self, error: StorageError) -> None:
+        """Note that the whole request failed, and may be repeated."""
+        self.failure = error
+        if isinstance(error, UnavailableError) and error.maybe_applied:
+            self.maybe_applied.update(self.left)
+
+    def read(self, responses: list[dict[str, Any]], result_of: ReadResult) -> None:
+        """Read the results of the statements that were left; a `Fault` leaves one for the next request."""
+        again: list[int] = []
+        for index, response in zip(self.left, responses, strict=True):
+            result = result_of(response, repeated=index in self.maybe_applied)
+            if isinstance(result, Fault):
+                again.append(index)
+                if result is Fault.AMBIGUOUS:
+                    self.maybe_applied.add(index)
+            else:
+                self.results[index] = result
+        self.left = again
+
+
+class ReadResult(Protocol):
+    """Reads the response to one statement."""
+
+    def __call__(self, response: dict[str, Any], *, repeated: bool) -> WriteResult | Fault:
+        """Read a response; `repeated` says that the statement may have been applied before."""
+        ...
 
 
 class ConditionalWriter:
@@ -67,6 +107,7 @@ class ConditionalWriter:
                 await self._probe(within)
             except StorageError as error:
                 return [error] * len(writes)
+        deadline = anyio.current_time() + within
         results: list[WriteResult | None] = [None] * len(writes)
         size = MAX_STATEMENTS if self._mode == "batch" else 1
         write_chunk = self._write_statements if self._mode == "batch" else self._write_item
@@ -74,8 +115,10 @@ class ConditionalWriter:
         async def run(indexes: list[int]) -> None:
             chunk: list[WriteResult]
             async with self._calls:
+                # What is left of the time after waiting for a turn, and enough for one attempt.
+                left = max(deadline - anyio.current_time(), LEAST_SECONDS)
                 try:
-                    chunk = await write_chunk([writes[index] for index in indexes], within=within, returning=returning)
+                    chunk = await write_chunk([writes[index] for index in indexes], within=left, returning=returning)
                 except Exception as error:
                     # Unforeseen in one chunk: the results of the others are still theirs.
                     chunk = [self._caller.fatal(error, "a conditional write")] * len(indexes)
@@ -104,40 +147,28 @@ class ConditionalWriter:
     async def _write_statements(self, writes: list[Write], *, within: float, returning: bool) -> list[WriteResult]:
         deadline = anyio.current_time() + within
         backoff = Backoff(self._caller.random)
-        results: dict[int, WriteResult] = {}
-        left = list(range(len(writes)))
-        maybe_applied: set[int] = set()
-        while left:
+        batch = _Batch(list(range(len(writes))))
+        while batch.left:
+            chunk = [writes[index] for index in batch.left]
             try:
-                responses = await self._execute(
-                    [writes[index] for index in left], deadline=deadline, returning=returning
-                )
+                batch.read(await self._execute(chunk, deadline=deadline, returning=returning), self._result_of)
             except (UnavailableError, ThrottledError) as error:
-                failure: StorageError = error
-                again = left
-                if isinstance(error, UnavailableError) and error.maybe_applied:
-                    maybe_applied.update(left)
+                batch.failed(error)
             except StorageError as error:
-                results.update(dict.fromkeys(left, error))
+                if len(chunk) == 1 or _concerns_all(error):
+                    return [batch.results.get(index, error) for index in range(len(writes))]
+                # One statement that is not valid fails the whole request: each goes on its own.
+                within = deadline - anyio.current_time()
+                for index, write in zip(batch.left, chunk, strict=True):
+                    alone = await self._write_statements([write], within=within, returning=returning)
+                    batch.results[index] = alone[0]
                 break
-            else:
-                failure = ThrottledError(operation="a statement", attempts=backoff.attempts + 1, reason="see the table")
-                again = []
-                for index, response in zip(left, responses, strict=True):
-                    outcome = self._result_of(response, repeated=index in maybe_applied)
-                    if isinstance(outcome, Fault):
-                        again.append(index)
-                        maybe_applied.update({index} if outcome is Fault.AMBIGUOUS else ())
-                    else:
-                        results[index] = outcome
-            if again:
+            if batch.left:
                 delay = backoff.next_delay()
                 if anyio.current_time() + delay >= deadline:
-                    results.update(dict.fromkeys(again, failure))
-                    break
+                    return [batch.results.get(index, batch.failure) for index in range(len(writes))]
                 await anyio.sleep(delay)
-            left = again
-        return [results[index] for index in range(len(writes))]
+        return [batch.results[index] for index in range(len(writes))]
 
     async def _execute(self, writes: list[Write], *, deadline: float, returning: bool) -> list[dict[str, Any]]:
         table_name = self._caller.table_name
@@ -173,7 +204,7 @@ class ConditionalWriter:
             reason = await self._reason_against_batches(within)
             self._mode = "single" if reason else "batch"
             if reason:
-                logger.info("Claims and settles go one by one, not in batches: %s", reason)
+                logger.info("Claims and settles go one by one, not in batches: %s", " ".join(reason.split())[:200])
 
     async def _reason_against_batches(self, within: float) -> str | None:
         """Try a conditional UPDATE of an item that cannot exist; None if it is refused as it should be.
@@ -215,3 +246,8 @@ def _chunks_of_distinct_events(writes: Sequence[Write], size: int) -> list[list[
         chunks[-1].append(index)
         seen.add(write.event_id)
     return chunks if chunks[0] else []
+
+
+def _concerns_all(error: StorageError) -> bool:
+    """Tell whether an error is of the table or the client, rather than of one statement."""
+    return type(error) not in (StorageError, ItemTooLargeError)

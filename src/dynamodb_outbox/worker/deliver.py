@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import anyio
@@ -24,6 +25,11 @@ async def deliver(claim: Claim, dispatcher: Dispatcher, commit: GroupCommit, rep
     except Exception as error:
         report(WorkerError(loop="dispatch", cause=error))
         outcome = dispatcher.outcome_of(claim, {"": error}, claim.handled_by)
+    except BaseException as error:
+        # It has to end the process. An event that ends every worker must still run out of attempts.
+        if not isinstance(error, asyncio.CancelledError):
+            outcome = dispatcher.outcome_of(claim, {"": error}, claim.handled_by)
+        raise
     finally:
         commit.put(claim, outcome)
 
@@ -45,7 +51,10 @@ async def run_once(
         on_settled(claim, outcome, error)
 
     await outbox.recover()
-    claims = await outbox.claim(min(outbox.options.batch_size, outbox.options.slots))
+    claims: list[Claim] = []
+    # Under a shield: what was claimed when the caller is cancelled has to be released.
+    with anyio.CancelScope(shield=True):
+        claims = await outbox.claim(min(outbox.options.batch_size, outbox.options.slots))
     async with anyio.create_task_group() as settling:
 
         def report(error: OutboxError) -> None:
@@ -53,7 +62,14 @@ async def run_once(
 
         commit = GroupCommit(outbox, on_settled=count, report=report)
         commit.open(settling)
-        dispatcher = Dispatcher(registry, options=outbox.options, middleware=middleware, report=report)
+        host = asyncio.current_task()
+        dispatcher = Dispatcher(
+            registry,
+            options=outbox.options,
+            middleware=middleware,
+            report=report,
+            is_ending=lambda: host is not None and host.cancelling() > 0,
+        )
         async with anyio.create_task_group() as handling:
             for claim in claims:
                 handling.start_soon(deliver, claim, dispatcher, commit, report)

@@ -58,12 +58,20 @@ class Poller:
         self._outbox = outbox
         self._slots = slots
         self._on_claim = on_claim
+        self._scope = anyio.CancelScope(shield=True)
+
+    def abandon_at(self, deadline: float) -> None:
+        """Give up a claim that is not answered by then (event loop time)."""
+        self._scope.deadline = deadline
 
     async def look(self) -> float:
         """Look once; returns 0 after a full page, for more may be due, else the poll interval."""
         options = self._outbox.options
         limit = min(await self._slots.wait_for_one(), options.batch_size)
-        claims = await self._outbox.claim(limit) if limit else []
-        for claim in claims:
-            self._on_claim(claim)
+        claims: list[Claim] = []
+        # Under a shield: what was claimed when a stop cancels us has to be handed on, to be released.
+        with anyio.CancelScope(shield=True) as self._scope:
+            claims = await self._outbox.claim(limit) if limit else []
+            for claim in claims:
+                self._on_claim(claim)
         return 0.0 if len(claims) >= limit else jittered(options.poll_interval, options.random)

@@ -32,6 +32,7 @@ class GroupCommit:
         self._scopes: set[anyio.CancelScope] = set()
         self._group: TaskGroup | None = None
         self._writers = 0
+        self._finished = anyio.Event()
 
     def open(self, group: TaskGroup) -> None:
         """Let writers run in the group, which must outlive everything that puts outcomes in."""
@@ -49,6 +50,12 @@ class GroupCommit:
         for scope in self._scopes:
             scope.deadline = min(scope.deadline, deadline)
 
+    async def finish(self) -> None:
+        """Wait until nothing is left to be written."""
+        while self._writers:
+            self._finished = anyio.Event()
+            await self._finished.wait()
+
     async def _write(self) -> None:
         # Child tasks of ours under a shield: a cancelled handler's outcome is written all the same.
         with anyio.CancelScope(shield=True) as scope:
@@ -60,6 +67,7 @@ class GroupCommit:
             finally:
                 self._scopes.discard(scope)
                 self._writers -= 1
+                self._finished.set()
 
     async def _settle(self, batch: list[tuple[Claim, Outcome]]) -> None:
         errors: list[OutboxError | None]

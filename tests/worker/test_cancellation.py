@@ -1,0 +1,304 @@
+"""Cancellations and endings of every kind: no event completes unhandled, no worker ends unasked, no stop hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    Claim,
+    ConfigurationError,
+    Delivery,
+    Event,
+    EventStatus,
+    HandlerError,
+    InMemoryOutbox,
+    OutboxEventBus,
+    Reject,
+    WorkerError,
+)
+
+PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+
+
+class DeadlyError(BaseException):
+    """What pytest's outcomes and some libraries raise: no `Exception`."""
+
+
+async def cancels_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0.01)
+
+
+async def awaits_something_cancelled() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+async def raises_a_base_exception() -> None:
+    raise DeadlyError
+
+
+async def swallows_a_cancellation_and_fails() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    try:
+        await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        await awaits_something_cancelled()
+
+
+WAYS = [cancels_itself, awaits_something_cancelled, raises_a_base_exception, swallows_a_cancellation_and_fails]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("siblings", [0, 1])
+async def test_handler_that_ends_oddly_has_failed_and_nothing_else_happens(
+    way: Callable[[], Any], siblings: int
+) -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01, base_backoff=0.01)
+    errors: list[Any] = []
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    ran: list[str] = []
+
+    @bus.on("t")
+    async def odd(event: Event, delivery: Delivery) -> None:
+        ran.append("odd")
+        if delivery.attempt == 1:
+            await way()
+
+    for n in range(siblings):
+
+        @bus.on("t", name=f"sibling {n}")
+        async def sibling(event: Event) -> None:
+            await anyio.sleep(0.02)
+            ran.append("sibling")
+
+    async with bus:
+        event = await bus.emit("t")
+        await bus.drain(5)
+        assert bus.running
+    assert outbox.status_of(event.id) is COMPLETED
+    assert sorted(ran) == ["odd", "odd"] + ["sibling"] * siblings
+    assert [type(error) for error in errors] == [HandlerError]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_event_that_always_ends_oddly_runs_out_of_attempts(way: Callable[[], Any]) -> None:
+    outbox = InMemoryOutbox(base_backoff=0, max_retries=2)
+    bus = OutboxEventBus(outbox, on_error=lambda error: None)
+    attempts: list[int] = []
+
+    @bus.on("t")
+    async def odd(event: Event, delivery: Delivery) -> None:
+        attempts.append(delivery.attempt)
+        await way()
+
+    event = await bus.emit("t")
+    assert [await bus.run_once() for _ in range(4)] == [1, 1, 1, 0]
+    assert attempts == [1, 2, 3]
+    assert outbox.status_of(event.id) is FAILED
+
+
+@pytest.mark.parametrize("way", [cancels_itself, awaits_something_cancelled])
+async def test_on_error_that_is_cancelled_ends_no_worker(way: Callable[[], Any]) -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01, base_backoff=0.01)
+
+    async def report(error: Any) -> None:
+        await way()
+
+    bus = OutboxEventBus(outbox, on_error=report)
+
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        if delivery.attempt == 1:
+            raise ValueError
+
+    async with bus:
+        event = await bus.emit("t")
+        await bus.drain(5)
+        assert bus.running
+    assert outbox.status_of(event.id) is COMPLETED
+
+
+async def test_rejection_inside_of_a_task_group_is_a_rejection() -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    bus = OutboxEventBus(outbox, on_error=lambda error: None)
+
+    async def refuse() -> None:
+        raise Reject("no")
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(refuse)
+
+    async with bus:
+        event = await bus.emit("t")
+        await bus.drain(5)
+    assert outbox.status_of(event.id) is FAILED
+
+
+async def test_release_remembers_which_handlers_had_succeeded() -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    bus = OutboxEventBus(outbox)
+    ran: list[str] = []
+    began = anyio.Event()
+
+    @bus.on("t")
+    async def quick(event: Event) -> None:
+        ran.append("quick")
+
+    @bus.on("t")
+    async def slow(event: Event) -> None:
+        ran.append("slow")
+        began.set()
+        await anyio.sleep(0.1 if ran.count("slow") > 1 else 60)
+
+    await bus.start()
+    event = await bus.emit("t")
+    await began.wait()
+    await bus.stop(timeout=0)
+    assert outbox.status_of(event.id) is PENDING
+    async with bus:
+        await bus.drain(5)
+    assert ran == ["quick", "slow", "slow"]
+    assert outbox._events[event.id].retry_count == 0
+
+
+async def test_handler_that_turns_its_cancellation_into_an_error_is_released_all_the_same() -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    bus = OutboxEventBus(outbox)
+    began = anyio.Event()
+
+    @bus.on("t")
+    async def stubborn(event: Event) -> None:
+        began.set()
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError:
+            raise ConnectionError("closed") from None
+
+    await bus.start()
+    event = await bus.emit("t")
+    await began.wait()
+    await bus.stop(timeout=0)
+    assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (PENDING, 0)
+
+
+async def test_stop_does_not_wait_for_a_reporter_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dynamodb_outbox.worker import worker
+
+    monkeypatch.setattr(worker, "GRACE", 0.05)
+    before = asyncio.all_tasks()
+    told = anyio.Event()
+
+    async def hang(error: Any) -> None:
+        told.set()
+        await anyio.sleep_forever()
+
+    bus = OutboxEventBus(InMemoryOutbox(poll_interval=0.01), on_error=hang)
+    with anyio.fail_after(5):
+        await bus.start()
+        await bus.emit("nobody handles this")
+        await told.wait()
+        await bus.stop(timeout=0.1)
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("where", ["handler", "on_error"])
+async def test_stop_from_inside_asks_and_does_not_wait_for_itself(where: str) -> None:
+    before = asyncio.all_tasks()
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    asked = anyio.Event()
+
+    async def stop(_: Any) -> None:
+        await bus.stop()
+        asked.set()
+
+    async def fail(event: Event) -> None:
+        raise ValueError
+
+    bus = OutboxEventBus(outbox, on_error=stop)
+    bus.on("t", stop if where == "handler" else fail)
+    with anyio.fail_after(5):
+        await bus.start()
+        event = await bus.emit("t")
+        await asked.wait()
+        await bus.stop()
+    assert asyncio.all_tasks() == before
+    assert not bus.running
+    assert outbox.status_of(event.id) is (COMPLETED if where == "handler" else PENDING)
+
+
+async def test_cancelled_start_leaves_nothing_behind() -> None:
+    before = asyncio.all_tasks()
+    bus = OutboxEventBus(InMemoryOutbox())
+    with anyio.move_on_after(0):
+        await bus.start()
+    assert asyncio.all_tasks() == before
+    assert not bus.running
+    async with bus:
+        assert bus.running
+
+
+async def test_worker_that_the_host_ended_is_reported_and_can_be_started_again() -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    errors: list[Any] = []
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    await bus.start()
+    (owner,) = [task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker"]
+    owner.cancel()
+    await asyncio.wait([owner])
+    assert not bus.running
+    (error,) = errors
+    assert isinstance(error, WorkerError)
+    assert error.ended
+    await bus.start()
+    with pytest.raises(ConfigurationError):
+        await bus.start()
+    await bus.stop()
+
+
+class SlowClaims(InMemoryOutbox):
+    """Answers a claim a while after it was made."""
+
+    claimed: anyio.Event
+    answer: anyio.Event
+
+    async def claim(self, limit: int) -> list[Claim]:
+        claims = await super().claim(limit)
+        if claims:
+            self.claimed.set()
+            await self.answer.wait()
+        return claims
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_claim_under_way_at_the_deadline_of_a_stop_is_released(
+    answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dynamodb_outbox.worker import worker
+
+    monkeypatch.setattr(worker, "CLAIM_GRACE", 5 if answered else 0.01)
+    outbox = SlowClaims(poll_interval=0.01)
+    outbox.claimed, outbox.answer = anyio.Event(), anyio.Event()
+    bus = OutboxEventBus(outbox)
+    await bus.start()
+    event = await bus.emit("t")
+    await outbox.claimed.wait()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(bus.stop, 0)
+            await anyio.sleep(0.05)
+            outbox.answer.set()
+    assert outbox.status_of(event.id) is (PENDING if answered else PROCESSING)
+    assert outbox._events[event.id].retry_count == 0
