@@ -148,6 +148,26 @@ async def test_stale_index_row_costs_one_refused_write(
     assert proxy.operations() == ["Query"]
 
 
+async def test_worker_that_meets_others_looks_further_and_one_that_is_alone_does_not(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str
+) -> None:
+    await outbox.publish([Event("t") for _ in range(40)])
+    stale: dict[str, Any] = {}
+
+    def lagging(reply: dict[str, Any]) -> dict[str, Any]:
+        stale.setdefault("Items", reply["Items"])
+        return stale
+
+    other = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
+    proxy.rule = lambda request: lagging if request.operation == "Query" else None
+    await outbox.claim(5)
+    await other.claim(5)  # all five are refused: somebody else was there
+    proxy.rule = lambda request: None
+    for look in (outbox, other, other, outbox):
+        assert len(await look.claim(5)) == 5
+    assert [body["Limit"] for body in proxy.of("Query")] == [5, 5, 5, 10, 5, 5]
+
+
 # Probing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
@@ -21,8 +22,41 @@ LOOK_SECONDS: Final = 10.0
 INDEX_LAG_SECONDS: Final = 5.0
 """How long a claimed event is expected to show in the index as it was. A guess only costs or saves a write."""
 RECOVERY_PAGE: Final = 100
+MAX_SPREAD: Final = 8
+"""How many times the events that it wants a worker reads at most, to find some that others do not try."""
 MAX_REFUSED: Final = 5
 """Pages of refused writes, each of them billed, after which a look ends: other workers are at the same events."""
+
+
+@dataclass(slots=True)
+class _Look:
+    """What one look for due events has found."""
+
+    limit: int
+    claims: list[Claim] = field(default_factory=list[Claim])
+    unreadable: list[tuple[str, StoredEventError]] = field(default_factory=list[tuple[str, StoredEventError]])
+    refused: int = 0
+
+    @property
+    def wanted(self) -> int:
+        return self.limit - len(self.claims)
+
+    @property
+    def is_over(self) -> bool:
+        return self.wanted <= 0 or self.refused >= MAX_REFUSED * self.limit
+
+    def read(self, results: Sequence[WriteResult]) -> None:
+        """Read the results of claims. Raises the first error among them, after all that succeeded."""
+        self.refused += sum(isinstance(result, Refused) for result in results)
+        for result in results:
+            if isinstance(result, Applied) and result.item is not None:
+                try:
+                    self.claims.append(decode_claim(result.item))
+                except StoredEventError as error:
+                    self.unreadable.append((result.item["claimToken"]["S"], error))
+        for result in results:
+            if isinstance(result, StorageError):
+                raise result
 
 
 class Claimer:
@@ -33,6 +67,7 @@ class Claimer:
         self._writer = writer
         self._options = options
         self._just_claimed: dict[tuple[str, str], float] = {}
+        self._spread = 1
 
     async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]]]:
         """Claim up to `limit` events, the longest due first.
@@ -40,27 +75,25 @@ class Claimer:
         Also returns the claimed items that are no readable events, as token and reason. Raises
         `StorageError` only while nothing was claimed.
         """
-        claims: list[Claim] = []
-        unreadable: list[tuple[str, StoredEventError]] = []
-        refused = 0
+        look = _Look(limit=limit)
         try:
-            async for page in self._due(EventStatus.PENDING, limit=limit, attributes="id, gsiSortKey"):
-                rows = self._not_just_claimed(page["Items"])[: limit - len(claims)]
-                for result in await self._claim_rows(rows):
-                    if isinstance(result, Applied) and result.item is not None:
-                        try:
-                            claims.append(decode_claim(result.item))
-                        except StoredEventError as error:
-                            unreadable.append((result.item["claimToken"]["S"], error))
-                    elif isinstance(result, StorageError):
-                        raise result
-                    refused += isinstance(result, Refused)
-                if len(claims) >= limit or refused >= MAX_REFUSED * limit:
+            async for page in self._due(EventStatus.PENDING, limit=limit * self._spread, attributes="id, gsiSortKey"):
+                rows = self._not_just_claimed(page["Items"])
+                if self._spread > 1:
+                    rows.sort(key=lambda _: self._options.random())
+                while rows and not look.is_over:
+                    results = await self._claim_rows(rows[: look.wanted])
+                    rows = rows[look.wanted :]
+                    look.read(results)
+                if look.is_over:
                     break
         except StorageError:
-            if not claims and not unreadable:
+            if not look.claims and not look.unreadable:
                 raise
-        return claims, unreadable
+        # Refused writes are billed. Where other workers are at the same events, a part of a wider page, taken at
+        # random, meets them less often; a worker that is alone reads no more than it takes.
+        self._spread = min(2 * self._spread, MAX_SPREAD) if look.refused else max(self._spread // 2, 1)
+        return look.claims, look.unreadable
 
     async def _claim_rows(self, rows: Sequence[Item]) -> list[WriteResult]:
         if not rows:
@@ -79,8 +112,7 @@ class Claimer:
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Applied):
                 self._just_claimed[row["id"]["S"], row["gsiSortKey"]["N"]] = anyio.current_time()
-        # Applied claims first: an error among the results must not hide them.
-        return sorted(results, key=lambda result: not isinstance(result, Applied))
+        return results
 
     def _not_just_claimed(self, rows: Sequence[Item]) -> list[Item]:
         """Leave out the rows that the index shows as they were before our own claim, a moment ago."""
