@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 
-from dynamodb_outbox.cancellation import absorb, is_from_a_scope
+from dynamodb_outbox.cancellation import is_ours
 from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.outbox import OnError
 
@@ -28,10 +28,7 @@ class ErrorReporter:
             result = self._on_error(error)
             if inspect.isawaitable(result):
                 await result
-        except asyncio.CancelledError:
-            if is_from_a_scope():
+        except (Exception, asyncio.CancelledError) as failure:
+            if is_ours(failure):
                 raise
-            absorb()
-            logger.exception("on_error was cancelled while it was told: %s", error)
-        except Exception:
             logger.exception("on_error raised while it was told: %s", error)

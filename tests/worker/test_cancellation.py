@@ -19,6 +19,7 @@ from dynamodb_outbox import (
     InMemoryOutbox,
     OutboxEventBus,
     Reject,
+    SettleError,
     WorkerError,
 )
 
@@ -127,6 +128,48 @@ async def test_on_error_that_is_cancelled_ends_no_worker(way: Callable[[], Any])
         await bus.drain(5)
         assert bus.running
     assert outbox.status_of(event.id) is COMPLETED
+
+
+class OddOutbox(InMemoryOutbox):
+    """Awaits something cancelled, once in each operation."""
+
+    def __init__(self) -> None:
+        super().__init__(poll_interval=0.01, processing_timeout=0.2)
+        self.odd = {"claim", "recover", "settle"}
+
+    async def once(self, operation: str) -> None:
+        if operation in self.odd:
+            self.odd.remove(operation)
+            await awaits_something_cancelled()
+
+    async def claim(self, limit: int) -> list[Claim]:
+        await self.once("claim")
+        return await super().claim(limit)
+
+    async def recover(self) -> Any:
+        await self.once("recover")
+        return await super().recover()
+
+    async def settle(self, settlements: Any) -> Any:
+        await self.once("settle")
+        return await super().settle(settlements)
+
+
+async def test_storage_that_awaits_something_cancelled_ends_no_worker() -> None:
+    outbox = OddOutbox()
+    errors: list[Any] = []
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+
+    @bus.on("t")
+    async def handler(event: Event) -> None: ...
+
+    async with bus:
+        event = await bus.emit("t")
+        await bus.drain(5)
+        assert bus.running
+    assert outbox.status_of(event.id) is COMPLETED
+    assert not outbox.odd
+    assert {type(error) for error in errors} == {WorkerError, SettleError}
 
 
 async def test_rejection_inside_of_a_task_group_is_a_rejection() -> None:

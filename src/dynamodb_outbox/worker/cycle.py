@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import math
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,7 @@ from typing import Final
 
 import anyio
 
+from dynamodb_outbox.cancellation import is_ours
 from dynamodb_outbox.errors import PollingError, StorageError, WorkerError
 from dynamodb_outbox.worker.backoff import polling_delay
 from dynamodb_outbox.worker.dispatch import Report
@@ -82,7 +84,9 @@ class Cycle:
         while not self.is_stopping:
             try:
                 seconds = await self._step()
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if is_ours(error):
+                    raise
                 errors += 1
                 seconds = polling_delay(errors, interval=self._interval)
                 if isinstance(error, StorageError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
+from dynamodb_outbox.cancellation import is_ours
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, SettleError, WorkerError
 from dynamodb_outbox.outbox import Claim, Outbox
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
@@ -73,7 +75,9 @@ class GroupCommit:
         errors: list[OutboxError | None]
         try:
             errors = await self._outbox.settle(batch)
-        except Exception as unforeseen:
+        except (Exception, asyncio.CancelledError) as unforeseen:
+            if is_ours(unforeseen):
+                raise
             errors = [WorkerError(loop="settling", cause=unforeseen)] * len(batch)
         for (claim, outcome), error in zip(batch, errors, strict=True):
             if isinstance(error, LeaseLostError):
