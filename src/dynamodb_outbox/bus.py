@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from dynamodb_outbox.emitter import Emitter, event_of
+from dynamodb_outbox.emitter import EmitOptions, Emitter, IfExists, event_of
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, OutboxError, WaitTimeoutError
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerRegistry
@@ -48,7 +48,7 @@ class OutboxEventBus:
         self._max_handlers = max_handlers
         self._on_max_handlers = on_max_handlers or _warn_of_many_handlers
         self._registry = HandlerRegistry()
-        self._emitter = Emitter(outbox)
+        self._emitter = Emitter(outbox, wake=self._wake)
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
         self._worker: Worker | None = None
@@ -123,27 +123,40 @@ class OutboxEventBus:
         occurred_at: datetime | None = None,
         metadata: dict[str, Any] | None = None,
         delay: float | None = None,
+        deliver_at: datetime | None = None,
+        if_exists: IfExists = "raise",
     ) -> Event:
         """Store one event; once this returns, it will be delivered.
 
-        `delay` (seconds) postpones its delivery. Raises `InvalidEventError` before anything is sent,
-        `DuplicateEventError` if an event of the id is stored already, `StorageError` if it could not be stored.
+        `delay` (seconds) or `deliver_at` (an aware datetime) postpones its delivery, by ten years at most. An
+        `id` of your own makes the emit repeatable: a second event of it is refused with `DuplicateEventError`, or
+        passed over with `if_exists="ignore"`. Raises `InvalidEventError` before anything is sent, `StorageError` if
+        it could not be stored.
         """
+        options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         event = event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
-        stored = await self._emit([event], delay)
+        stored = await self._emitter.emit([event], options)
         return stored[0] if stored else event
 
-    async def emit_many(self, events: Iterable[Event], *, delay: float | None = None) -> list[Event]:
-        """Store many events, 25 to a request; returns them as they were stored, in their order.
+    async def emit_many(
+        self,
+        events: Iterable[Event],
+        *,
+        delay: float | None = None,
+        deliver_at: datetime | None = None,
+        if_exists: IfExists = "raise",
+    ) -> list[Event]:
+        """Store many events, 25 to a request; returns them in their order. The options are those of `emit`.
 
         Nothing is sent if one of them is refused. Raises `PartialPublishError` with the published and the
         failed ones if only some could be stored.
         """
+        options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         listed = list(events)
         for event in listed:
             if not isinstance(event, Event):
                 raise InvalidEventError(f"emit_many takes Event objects, not {event!r}")
-        return await self._emit(listed, delay)
+        return await self._emitter.emit(listed, options)
 
     def add_emit_middleware(self, *middleware: Middleware) -> None:
         """Run before events are stored: `async def m(event, call_next)`, the first one added outermost.
@@ -153,11 +166,13 @@ class OutboxEventBus:
         """
         self._emitter.middleware.extend(middleware)
 
-    async def _emit(self, events: Sequence[Event], delay: float | None) -> list[Event]:
-        stored, due_at = await self._emitter.emit(events, delay=delay)
-        if stored and self._worker is not None:
+    def notify(self) -> None:
+        """Have the worker look for events now: for those that were stored without `emit`, by this process."""
+        self._wake()
+
+    def _wake(self, due_at: float | None = None) -> None:
+        if self._worker is not None:
             self._worker.wake(due_at)
-        return stored
 
     # Lifecycle
 
@@ -272,8 +287,8 @@ class OutboxEventBus:
         if isinstance(ids, str):
             raise ConfigurationError(f"ids={ids!r}: it must be several ids, such as [{ids!r}]")
         redriven = await self._outbox.redrive(list(ids))
-        if redriven and self._worker is not None:
-            self._worker.wake()
+        if redriven:
+            self._wake()
         return redriven
 
 

@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
-from dynamodb_outbox.errors import InvalidEventError
+from dynamodb_outbox.errors import ConfigurationError, DuplicateEventError, InvalidEventError, PartialPublishError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware, run_chain
-from dynamodb_outbox.outbox import Outbox, check_seconds
+from dynamodb_outbox.outbox import Outbox, check_seconds, raise_unless_stored
 from dynamodb_outbox.outcome import LONGEST_DELAY
+
+IfExists = Literal["raise", "ignore"]
+"""What an emit does about an event whose id is stored already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitOptions:
+    """How events are to be stored. Raises `ConfigurationError` for what cannot be."""
+
+    delay: float | None = None
+    deliver_at: datetime | None = None
+    if_exists: IfExists = "raise"
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.deliver_at is not None:
+            raise ConfigurationError("delay and deliver_at say the same thing: give one of them")
+        if self.delay is not None:
+            check_seconds("delay", self.delay, 0, LONGEST_DELAY)
+        if self.deliver_at is not None and (
+            not isinstance(self.deliver_at, datetime) or self.deliver_at.tzinfo is None
+        ):
+            raise ConfigurationError(
+                f"deliver_at={self.deliver_at!r}: it must be a datetime with a time zone, such as "
+                "datetime.now(UTC) + timedelta(days=1)"
+            )
+        if self.if_exists not in get_args(IfExists):
+            raise ConfigurationError(f"if_exists={self.if_exists!r}: it must be 'raise' or 'ignore'")
+
+    def due_at(self, now: float) -> float | None:
+        """Tell when the events are due (epoch seconds), if that is later than now."""
+        if self.deliver_at is not None:
+            return max(self.deliver_at.timestamp(), now)
+        return None if self.delay is None else now + self.delay
 
 
 class Emitter:
     """Stores events that have passed the middleware."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, *, wake: Callable[[float | None], None]) -> None:
         self._outbox = outbox
+        self._wake = wake
         self.middleware: list[Middleware] = []
 
-    async def emit(self, events: Sequence[Event], *, delay: float | None) -> tuple[list[Event], float | None]:
-        """Store events; returns those that were stored, and when they are due if that is later than now."""
-        due_at = None
-        if delay is not None:
-            check_seconds("delay", delay, 0, LONGEST_DELAY)
-            due_at = self._outbox.options.clock() + delay
+    async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
+        """Store events; returns those that passed the middleware. Wakes the worker for them."""
+        due_at = options.due_at(self._outbox.options.clock())
         accepted: list[Event] = []
 
         async def accept(event: Event) -> None:
@@ -37,8 +69,26 @@ class Emitter:
             for successor in accepted[before:]:
                 event.pass_unpublished_to(successor)
         if accepted:
-            await self._outbox.publish(accepted, due_at=due_at)
-        return accepted, due_at
+            try:
+                await self._outbox.publish(accepted, due_at=due_at)
+            except (DuplicateEventError, PartialPublishError) as error:
+                if options.if_exists == "raise":
+                    raise
+                _raise_but_for_duplicates(accepted, error)
+            finally:
+                # Also after an error: some of the events may be stored.
+                self._wake(due_at)
+        return accepted
+
+
+def _raise_but_for_duplicates(events: Sequence[Event], error: DuplicateEventError | PartialPublishError) -> None:
+    if isinstance(error, DuplicateEventError):
+        if len(events) > 1:
+            # Two of the events have one id: nothing was sent.
+            raise error
+        return
+    causes = {event_id: cause for event_id, cause in error.causes.items() if not isinstance(cause, DuplicateEventError)}
+    raise_unless_stored(events, causes)
 
 
 def event_of(

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import anyio
@@ -16,6 +17,7 @@ from dynamodb_outbox import (
     Claim,
     ConfigurationError,
     Delivery,
+    DuplicateEventError,
     DuplicateHandlerError,
     Event,
     EventStatus,
@@ -26,6 +28,7 @@ from dynamodb_outbox import (
     LeaseLostError,
     NoHandlerError,
     OutboxEventBus,
+    PartialPublishError,
     PollingError,
     Reject,
     RetryLater,
@@ -273,6 +276,65 @@ async def test_delayed_event_waits_for_its_time_and_no_longer() -> None:
         await bus.emit("t", delay=0.2)
         await bus.wait_for("t", timeout=5)
     assert 0.2 <= handled.times[0] - began < 5
+
+
+async def test_event_is_delivered_at_its_time() -> None:
+    now = 1_800_000_000.0
+    outbox = quick(clock=lambda: now)
+    bus = OutboxEventBus(outbox)
+    bus.on("t", handled := Recorder())
+    at = datetime.fromtimestamp(now, timezone(timedelta(hours=3)))
+    await bus.emit("t", "in two years", deliver_at=at + timedelta(days=730))
+    await bus.emit_many([Event("t", "past")], deliver_at=at - timedelta(days=1))
+    assert [await bus.run_once(), await bus.run_once()] == [1, 0]
+    now += 730 * 86_400 - 1
+    assert await bus.run_once() == 0
+    now += 1
+    assert await bus.run_once() == 1
+    assert [event.payload for event in handled.events] == ["past", "in two years"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"deliver_at": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001 - the naive one is refused
+        ({"deliver_at": 5}, "deliver_at=5"),
+        ({"deliver_at": datetime(2030, 1, 1, tzinfo=UTC), "delay": 1}, "give one of them"),
+        ({"if_exists": "replace"}, "must be 'raise' or 'ignore'"),
+    ],
+)
+async def test_emit_options_that_cannot_be_are_refused(bus: OutboxEventBus, options: dict[str, Any], says: str) -> None:
+    for emit in (bus.emit("t", **options), bus.emit_many([Event("t")], **options)):
+        with pytest.raises(ConfigurationError, match=says):
+            await emit
+
+
+async def test_second_emit_of_an_id_is_refused_or_passed_over(bus: OutboxEventBus, outbox: InMemoryOutbox) -> None:
+    first = await bus.emit("t", 1, id="order-1")
+    with pytest.raises(DuplicateEventError, match="order-1"):
+        await bus.emit("t", 2, id="order-1")
+    assert (await bus.emit("t", 3, id="order-1", if_exists="ignore")).payload == 3
+    await bus.emit_many([Event("t", 4, id="order-1"), Event("t", 5, id="order-2")], if_exists="ignore")
+    await bus.emit_many([Event("t", 6, id="order-1"), Event("t", 7, id="order-2")], if_exists="ignore")
+    with pytest.raises(PartialPublishError) as caught:
+        await bus.emit_many([Event("t", id="order-1"), Event("t", id="order-3")])
+    assert isinstance(caught.value.causes["order-1"], DuplicateEventError)
+    with pytest.raises(DuplicateEventError):
+        await bus.emit_many([Event("t", id="same"), Event("t", id="same")], if_exists="ignore")
+    assert await outbox.count(PENDING) == 3
+    assert sorted(claim.event.payload or 0 for claim in await outbox.claim(9)) == [0, first.payload, 5]
+
+
+async def test_notify_wakes_the_worker(bus: OutboxEventBus) -> None:
+    outbox = quick(poll_interval=60)
+    bus = OutboxEventBus(outbox)
+    bus.on("t", Recorder())
+    bus.notify()  # nothing runs: nothing to wake
+    async with bus:
+        await anyio.sleep(0.05)
+        await outbox.publish([Event("t")])  # as a transaction of the user's would
+        bus.notify()
+        await bus.wait_for("t", timeout=5)
 
 
 class Recorder:
