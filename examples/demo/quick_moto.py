@@ -20,8 +20,8 @@ def take_shortcuts() -> None:
 
 def _take_shortcuts() -> None:
     from moto.core.serialize import XFormedAttributePicker  # noqa: PLC0415 - a release may lack it
-    from moto.core.utils import method_names_from_class  # noqa: PLC0415
-    from moto.dynamodb.models.dynamo_type import DynamoType  # noqa: PLC0415
+    from moto.core.utils import method_names_from_class  # noqa: PLC0415 - likewise
+    from moto.dynamodb.models.dynamo_type import DynamoType  # noqa: PLC0415 - likewise
 
     class DirectPicker(XFormedAttributePicker):
         """Takes members of a dict by their name, where moto tries a dozen spellings of every absent one."""
