@@ -1,0 +1,96 @@
+"""Every error of the library, in one tree.
+
+OutboxError
+├── ConfigurationError             a parameter or a call that cannot work
+│   └── DuplicateHandlerError      two handlers of one name on one event type
+├── InvalidEventError              an event that cannot be stored; nothing was sent
+│   ├── UnstorableValueError       a value DynamoDB cannot hold, with its path
+│   └── EventTooLargeError         more than an item may hold
+├── PublishError
+│   ├── DuplicateEventError        an event of that id is stored already
+│   └── PartialPublishError        some events are stored, others are not
+├── StorageError                   the engine refused or could not be reached
+│   ├── TableNotFoundError
+│   ├── IndexNotFoundError
+│   ├── TableMismatchError         the table is not the one this library needs
+│   ├── CredentialsError           missing, expired or insufficient credentials
+│   ├── ThrottledError
+│   ├── UnavailableError           not reached, or no trustworthy reply
+│   └── ClientClosedError          closed, or bound to another event loop
+├── StoredEventError               a stored item that is no event of ours
+├── DeliveryError
+│   ├── HandlerError               a handler raised
+│   ├── HandlerTimeoutError        a handler ran into its time limit
+│   ├── NoHandlerError             nobody handles the type
+│   └── LeaseLostError             a settle was refused: the claim is not ours any more
+├── SettleError                    an outcome could not be written; recovery takes the event up
+├── PollingError                   looking for events failed; the worker goes on
+├── WorkerError                    something unforeseen in the worker
+└── WaitTimeoutError               `wait_for` or `drain` ran out of time
+"""
+
+from dynamodb_outbox.errors.delivery import (
+    DeliveryError,
+    HandlerError,
+    HandlerTimeoutError,
+    LeaseLostError,
+    NoHandlerError,
+    PollingError,
+    SettleError,
+    StoredEventError,
+    WorkerError,
+)
+from dynamodb_outbox.errors.publishing import (
+    DuplicateEventError,
+    EventTooLargeError,
+    InvalidEventError,
+    PartialPublishError,
+    PublishError,
+    UnstorableValueError,
+)
+from dynamodb_outbox.errors.storage import (
+    ClientClosedError,
+    CredentialsError,
+    IndexNotFoundError,
+    StorageError,
+    TableMismatchError,
+    TableNotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
+from dynamodb_outbox.errors.usage import (
+    ConfigurationError,
+    DuplicateHandlerError,
+    OutboxError,
+    WaitTimeoutError,
+)
+
+__all__ = [
+    "ClientClosedError",
+    "ConfigurationError",
+    "CredentialsError",
+    "DeliveryError",
+    "DuplicateEventError",
+    "DuplicateHandlerError",
+    "EventTooLargeError",
+    "HandlerError",
+    "HandlerTimeoutError",
+    "IndexNotFoundError",
+    "InvalidEventError",
+    "LeaseLostError",
+    "NoHandlerError",
+    "OutboxError",
+    "PartialPublishError",
+    "PollingError",
+    "PublishError",
+    "SettleError",
+    "StorageError",
+    "StoredEventError",
+    "TableMismatchError",
+    "TableNotFoundError",
+    "ThrottledError",
+    "UnavailableError",
+    "UnstorableValueError",
+    "WaitTimeoutError",
+    "WorkerError",
+]

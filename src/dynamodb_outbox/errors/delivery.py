@@ -1,0 +1,120 @@
+"""Errors of delivering: one attempt of a handler, one outcome, or the worker itself."""
+
+from __future__ import annotations
+
+from dynamodb_outbox.errors.usage import OutboxError
+
+
+class StoredEventError(OutboxError):
+    """A stored item that cannot be read as an event: it was set aside as FAILED."""
+
+    def __init__(self, *, event_id: str, reason: str) -> None:
+        self.event_id = event_id
+        self.reason = reason
+        super().__init__(
+            f"the stored item {event_id!r} is no readable event: {reason}; mend the item, "
+            "then redrive it with retry_events"
+        )
+
+
+class DeliveryError(OutboxError):
+    """An attempt to deliver one event did not succeed."""
+
+    def __init__(self, message: str, *, event_id: str, event_type: str | None = None) -> None:
+        self.event_id = event_id
+        self.event_type = event_type
+        super().__init__(message)
+
+
+class HandlerError(DeliveryError):
+    """A handler raised. The exception is the `__cause__`."""
+
+    def __init__(self, *, event_id: str, event_type: str, handler: str, attempt: int, cause: BaseException) -> None:
+        self.handler = handler
+        self.attempt = attempt
+        super().__init__(
+            f"handler {handler!r} failed on {event_type!r} event {event_id!r}, attempt {attempt}: "
+            f"{type(cause).__name__}: {cause}",
+            event_id=event_id,
+            event_type=event_type,
+        )
+        self.__cause__ = cause
+
+
+class HandlerTimeoutError(DeliveryError):
+    """A handler ran into its time limit and was cancelled."""
+
+    def __init__(self, *, event_id: str, event_type: str, handler: str, seconds: float) -> None:
+        self.handler = handler
+        self.seconds = seconds
+        super().__init__(
+            f"handler {handler!r} was cancelled after {seconds:.3g} s on {event_type!r} event {event_id!r}, before its "
+            "lease could end; make it quicker, or raise processing_timeout",
+            event_id=event_id,
+            event_type=event_type,
+        )
+
+
+class NoHandlerError(DeliveryError):
+    """No handler is registered for the type. The event is retried, so that a deploy can bring one."""
+
+    def __init__(self, *, event_id: str, event_type: str) -> None:
+        super().__init__(
+            f"no handler for the event type {event_type!r} (event {event_id!r}); register one with "
+            f"@bus.on({event_type!r}), or give workers of different handlers different tables",
+            event_id=event_id,
+            event_type=event_type,
+        )
+
+
+class LeaseLostError(DeliveryError):
+    """An outcome was refused because the claim is not ours any more.
+
+    The lease ran out and another worker claimed the event, or the item was deleted. The handlers of this
+    claim did run, so the event may be handled twice.
+    """
+
+    def __init__(self, *, event_id: str, event_type: str, outcome: str) -> None:
+        self.outcome = outcome
+        super().__init__(
+            f"{outcome} of {event_type!r} event {event_id!r} was refused: its lease was lost to another worker, or the "
+            "item is gone; if handlers are slow, raise processing_timeout",
+            event_id=event_id,
+            event_type=event_type,
+        )
+
+
+class SettleError(OutboxError):
+    """An outcome could not be written. The event stays leased, and recovery takes it up afterwards."""
+
+    def __init__(self, *, event_id: str, outcome: str, cause: BaseException) -> None:
+        self.event_id = event_id
+        self.outcome = outcome
+        super().__init__(
+            f"{outcome} of event {event_id!r} could not be written, it is delivered again when its lease ends: {cause}"
+        )
+        self.__cause__ = cause
+
+
+class PollingError(OutboxError):
+    """Looking for events failed. The worker tries again after `retry_in` seconds."""
+
+    def __init__(self, *, loop: str, errors: int, retry_in: float, cause: BaseException) -> None:
+        self.loop = loop
+        self.errors = errors
+        self.retry_in = retry_in
+        super().__init__(
+            f"{loop} failed ({errors} in a row), next try in {retry_in:.3g} s: {type(cause).__name__}: {cause}"
+        )
+        self.__cause__ = cause
+
+
+class WorkerError(OutboxError):
+    """Something unforeseen was raised in the worker. Unless `ended`, it goes on."""
+
+    def __init__(self, *, loop: str, cause: BaseException, ended: bool = False) -> None:
+        self.loop = loop
+        self.ended = ended
+        then = "the worker has ended, await bus.start() starts another" if ended else "the worker goes on"
+        super().__init__(f"unforeseen in {loop}, {then}: {type(cause).__name__}: {cause}")
+        self.__cause__ = cause

@@ -1,0 +1,98 @@
+"""Errors of the engine: it refused, or could not be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dynamodb_outbox.errors.usage import OutboxError
+
+
+class StorageError(OutboxError):
+    """DynamoDB refused a request, or could not be reached."""
+
+
+class TableNotFoundError(StorageError):
+    """The table does not exist in this account, region and endpoint."""
+
+    def __init__(self, *, table_name: str) -> None:
+        self.table_name = table_name
+        super().__init__(
+            f"the table {table_name!r} does not exist here; check the name, the region and the endpoint, or create it "
+            "with `await outbox.create_table()` (development) or with the templates (production)"
+        )
+
+
+class IndexNotFoundError(StorageError):
+    """The table has no status index of the configured name."""
+
+    def __init__(self, *, table_name: str, index_name: str) -> None:
+        self.table_name = table_name
+        self.index_name = index_name
+        super().__init__(
+            f"the table {table_name!r} has no index {index_name!r}, so no event can be found; "
+            "`await outbox.verify_table()` lists what is to be changed"
+        )
+
+
+class TableMismatchError(StorageError):
+    """The table exists and is not what the outbox needs; `differences` lists every one."""
+
+    def __init__(self, *, table_name: str, differences: Sequence[str]) -> None:
+        self.table_name = table_name
+        self.differences = list(differences)
+        lines = "".join(f"\n  - {difference}" for difference in self.differences)
+        super().__init__(
+            f"the table {table_name!r} does not fit the outbox:{lines}\n"
+            "Use another table_name, or change the table with the templates of this library"
+        )
+
+
+class CredentialsError(StorageError):
+    """Credentials are missing, expired, or do not allow the call."""
+
+    def __init__(self, *, operation: str, reason: str) -> None:
+        self.operation = operation
+        self.reason = reason
+        super().__init__(
+            f"{operation} was not allowed: {reason}; check the credentials, and that the role has the permissions "
+            "of the library's IAM policy template"
+        )
+
+
+class ThrottledError(StorageError):
+    """DynamoDB kept throttling until the deadline of the call."""
+
+    def __init__(self, *, operation: str, attempts: int, reason: str) -> None:
+        self.operation = operation
+        self.attempts = attempts
+        super().__init__(
+            f"{operation} was throttled {attempts} times, until its deadline: {reason}; check the table's capacity "
+            "and, beyond about 500 events a second, its shards"
+        )
+
+
+class UnavailableError(StorageError):
+    """DynamoDB was not reached, or its reply cannot be trusted, until the deadline of the call.
+
+    `maybe_applied` is true when one of the attempts may have been carried out all the same.
+    """
+
+    def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool) -> None:
+        self.operation = operation
+        self.attempts = attempts
+        self.maybe_applied = maybe_applied
+        applied = "it may have been applied all the same" if maybe_applied else "it was not applied"
+        super().__init__(
+            f"{operation} failed {attempts} times ({applied}): {reason}; check the endpoint, the network and the region"
+        )
+
+
+class ClientClosedError(StorageError):
+    """The client was closed, or belongs to another event loop."""
+
+    def __init__(self, *, operation: str, reason: str) -> None:
+        self.operation = operation
+        super().__init__(
+            f"{operation} needs an open client of this event loop ({reason}); create the client with `async with` "
+            "around everything that uses the outbox, in the loop that uses it, and stop the bus before it ends"
+        )

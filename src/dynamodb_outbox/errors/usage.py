@@ -1,0 +1,36 @@
+"""What the caller of the library got wrong, or waited for in vain; and the root of all errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class OutboxError(Exception):
+    """Base of everything this library raises or reports."""
+
+
+class ConfigurationError(OutboxError):
+    """A parameter or a call that cannot work, found before anything was sent."""
+
+
+class DuplicateHandlerError(ConfigurationError):
+    """A second handler of the same name on the same event type.
+
+    The name is what the outbox remembers of a partial success, so it must be unique per type.
+    """
+
+    def __init__(self, *, event_type: str, name: str) -> None:
+        self.event_type = event_type
+        self.name = name
+        super().__init__(
+            f"event type {event_type!r} already has a handler named {name!r}; "
+            f"register the second one with another name: on({event_type!r}, handler, name=...)"
+        )
+
+
+class WaitTimeoutError(OutboxError, TimeoutError):
+    """`wait_for` or `drain` ran out of time. `left` counts what is unfinished, by status (`drain` only)."""
+
+    def __init__(self, message: str, *, left: Mapping[str, int] | None = None) -> None:
+        self.left = dict(left or {})
+        super().__init__(message)
