@@ -2,12 +2,15 @@
 
 outbox = DynamoDBOutbox(client, table_name="events-outbox")
 bus = OutboxEventBus(outbox)
+
+The observations that observers are told of are in `dynamodb_outbox.observing`.
 """
 
 from dynamodb_outbox.bus import OutboxEventBus
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.dynamodb.outbox import DynamoDBOutbox
 from dynamodb_outbox.errors import (
+    CancellationReason,
     ClientClosedError,
     ConfigurationError,
     CredentialsError,
@@ -16,10 +19,12 @@ from dynamodb_outbox.errors import (
     DuplicateHandlerError,
     EventTooLargeError,
     HandlerError,
+    HandlerStuckError,
     HandlerTimeoutError,
     IndexNotFoundError,
     InvalidEventError,
     LeaseLostError,
+    LoopBlockedError,
     NoHandlerError,
     OutboxError,
     PartialPublishError,
@@ -31,20 +36,31 @@ from dynamodb_outbox.errors import (
     TableMismatchError,
     TableNotFoundError,
     ThrottledError,
+    TransactionCancelledError,
+    TransactionTooLargeError,
     UnavailableError,
     UnstorableValueError,
     WaitTimeoutError,
     WorkerError,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.handlers import Handler
+from dynamodb_outbox.handlers import Handler, HandlerOptions
 from dynamodb_outbox.memory import InMemoryOutbox
 from dynamodb_outbox.middleware import CallNext, Middleware
-from dynamodb_outbox.outbox import Claim, Outbox, OutboxOptions, Recovered
+from dynamodb_outbox.observing import (
+    LoggingObserver,
+    Observation,
+    Observer,
+)
+from dynamodb_outbox.outbox import Claim, HandlerDone, Outbox, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
+from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
+from dynamodb_outbox.transaction import Transaction, TransactionWrite
 
 __all__ = [
+    "Backoff",
     "CallNext",
+    "CancellationReason",
     "Claim",
     "ClientClosedError",
     "Completed",
@@ -58,17 +74,26 @@ __all__ = [
     "Event",
     "EventStatus",
     "EventTooLargeError",
+    "ExponentialBackoff",
     "Failed",
     "FailedEvent",
+    "FixedBackoff",
     "Handler",
+    "HandlerDone",
     "HandlerError",
+    "HandlerOptions",
+    "HandlerStuckError",
     "HandlerTimeoutError",
     "InMemoryOutbox",
     "IndexNotFoundError",
     "InvalidEventError",
     "LeaseLostError",
+    "LoggingObserver",
+    "LoopBlockedError",
     "Middleware",
     "NoHandlerError",
+    "Observation",
+    "Observer",
     "Outbox",
     "OutboxError",
     "OutboxEventBus",
@@ -88,6 +113,10 @@ __all__ = [
     "TableMismatchError",
     "TableNotFoundError",
     "ThrottledError",
+    "Transaction",
+    "TransactionCancelledError",
+    "TransactionTooLargeError",
+    "TransactionWrite",
     "UnavailableError",
     "UnstorableValueError",
     "WaitTimeoutError",

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import anyio
 
-from dynamodb_outbox.emitter import EmitOptions, Emitter, IfExists, event_of
-from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, OutboxError, WaitTimeoutError
+from dynamodb_outbox.checks import check_int, check_seconds
+from dynamodb_outbox.emission import EmitOptions, IfExists, event_of
+from dynamodb_outbox.emitter import Emitter
+from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError
 from dynamodb_outbox.event import Event, FailedEvent
-from dynamodb_outbox.handlers import Handler, HandlerRegistry
+from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
 from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.outbox import Claim, OnError, Outbox, check_int, check_seconds
+from dynamodb_outbox.observing import Observer
+from dynamodb_outbox.outbox import Claim, OnError, Outbox
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Outcome
 from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.waiting import Waiters, wait_until_drained
-from dynamodb_outbox.worker.deliver import run_once
+from dynamodb_outbox.worker.once import run_once
 from dynamodb_outbox.worker.worker import Worker
 
 H = TypeVar("H", bound=Handler)
@@ -42,12 +46,10 @@ class OutboxEventBus:
         max_handlers: int = 10,
         on_max_handlers: OnMaxHandlers | None = None,
     ) -> None:
-        check_int("max_handlers", max_handlers, 1, 100_000)
         self._outbox = outbox
         self._reporter = ErrorReporter(on_error or outbox.options.on_error)
-        self._max_handlers = max_handlers
-        self._on_max_handlers = on_max_handlers or _warn_of_many_handlers
-        self._registry = HandlerRegistry()
+        on_many = warn_of_many_handlers if on_max_handlers is None else partial(on_max_handlers, self)
+        self._registry = HandlerRegistry(max_handlers=max_handlers, on_max_handlers=on_many)
         self._emitter = Emitter(outbox, wake=self._wake)
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
@@ -56,36 +58,35 @@ class OutboxEventBus:
     # Handlers
 
     @overload
-    def on(self, type: str, handler: None = None, *, name: str | None = None) -> Callable[[H], H]: ...
+    def on(self, type: str, handler: None = None, **options: Unpack[HandlerOptions]) -> Callable[[H], H]: ...
     @overload
-    def on(self, type: str, handler: H, *, name: str | None = None) -> H: ...
-    def on(self, type: str, handler: H | None = None, *, name: str | None = None) -> H | Callable[[H], H]:
+    def on(self, type: str, handler: H, **options: Unpack[HandlerOptions]) -> H: ...
+    def on(self, type: str, handler: H | None = None, **options: Unpack[HandlerOptions]) -> H | Callable[[H], H]:
         """Register an async handler of a type, as a decorator or by a call.
 
-        `name` identifies the handler among those of its type, also after a restart; by default it is the
-        function's qualified name. Raises `DuplicateHandlerError`, or `ConfigurationError` for a handler that
-        is not async.
+        The options are name, max_retries, backoff, timeout, concurrency and fatal, see `HandlerOptions`. Raises
+        `DuplicateHandlerError`, or `ConfigurationError` for a handler that is not async or a bad option.
         """
 
         def register(handler: H) -> H:
-            self._register(type, handler, name=name)
+            self._registry.add(type, handler, **options)
             return handler
 
         return register if handler is None else register(handler)
 
-    def once(self, type: str, handler: Handler, *, name: str | None = None) -> None:
+    def once(self, type: str, handler: Handler, **options: Unpack[HandlerOptions]) -> None:
         """Register a handler that is removed after it succeeded once.
 
         Events of the type that were claimed before that moment are handed to it as well.
         """
-        self._register(type, handler, name=name, once=True)
+        self._registry.add(type, handler, once=True, **options)
 
-    def subscribe(self, types: Iterable[str], handler: Handler, *, name: str | None = None) -> None:
+    def subscribe(self, types: Iterable[str], handler: Handler, **options: Unpack[HandlerOptions]) -> None:
         """Register one handler for several types."""
         if isinstance(types, str):
             raise ConfigurationError(f"types={types!r}: it must be several types; for one, use on({types!r}, handler)")
         for each in types:
-            self._register(each, handler, name=name)
+            self._registry.add(each, handler, **options)
 
     def off(self, type: str, handler: Handler) -> bool:
         """Remove a handler; tells whether it was registered. Attempts that run are not cancelled."""
@@ -107,11 +108,6 @@ class OutboxEventBus:
         """
         self._handler_middleware.extend(middleware)
 
-    def _register(self, type: str, handler: Handler, *, name: str | None = None, once: bool = False) -> None:
-        count = self._registry.add(type, handler, name=name, once=once)
-        if count > self._max_handlers:
-            self._on_max_handlers(self, type, count)
-
     # Emitting
 
     async def emit(
@@ -125,17 +121,18 @@ class OutboxEventBus:
         delay: float | None = None,
         deliver_at: datetime | None = None,
         if_exists: IfExists = "raise",
+        transaction: Transaction | None = None,
     ) -> Event:
         """Store one event; once this returns, it will be delivered.
 
         `delay` (seconds) or `deliver_at` (an aware datetime) postpones its delivery, by ten years at most. An
         `id` of your own makes the emit repeatable: a second event of it is refused with `DuplicateEventError`, or
-        passed over with `if_exists="ignore"`. Raises `InvalidEventError` before anything is sent, `StorageError` if
-        it could not be stored.
+        passed over with `if_exists="ignore"`. With a `transaction` it is stored when that is committed. Raises
+        `InvalidEventError` before anything is sent, `StorageError` if it could not be stored.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         event = event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
-        stored = await self._emitter.emit([event], options)
+        stored = await self._emitter.emit([event], options, transaction=transaction)
         return stored[0] if stored else event
 
     async def emit_many(
@@ -145,6 +142,7 @@ class OutboxEventBus:
         delay: float | None = None,
         deliver_at: datetime | None = None,
         if_exists: IfExists = "raise",
+        transaction: Transaction | None = None,
     ) -> list[Event]:
         """Store many events, 25 to a request; returns them in their order. The options are those of `emit`.
 
@@ -152,11 +150,15 @@ class OutboxEventBus:
         failed ones if only some could be stored.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
-        listed = list(events)
-        for event in listed:
-            if not isinstance(event, Event):
-                raise InvalidEventError(f"emit_many takes Event objects, not {event!r}")
-        return await self._emitter.emit(listed, options)
+        return await self._emitter.emit(events, options, transaction=transaction)
+
+    def transaction(self) -> Transaction:
+        """Begin a transaction: `async with bus.transaction() as tx` commits writes and events as one, or not at all.
+
+        Inside of the block `tx.put`, `tx.update`, `tx.delete` and `tx.check` collect writes, and `tx.emit` or
+        `bus.emit(..., transaction=tx)` events; see `Transaction` for what leaving the block may raise.
+        """
+        return Transaction(self._emitter.commit)
 
     def add_emit_middleware(self, *middleware: Middleware) -> None:
         """Run before events are stored: `async def m(event, call_next)`, the first one added outermost.
@@ -169,6 +171,14 @@ class OutboxEventBus:
     def notify(self) -> None:
         """Have the worker look for events now: for those that were stored without `emit`, by this process."""
         self._wake()
+
+    def add_observer(self, observer: Observer) -> None:
+        """Tell an observer what happens to events, from now on; see `Observer`."""
+        self._outbox.observers.add(observer)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        self._outbox.observers.remove(observer)
 
     def _wake(self, due_at: float | None = None) -> None:
         if self._worker is not None:
@@ -191,6 +201,7 @@ class OutboxEventBus:
         self._worker = Worker(
             self._outbox,
             self._registry,
+            emitter=self._emitter,
             middleware=self._handler_middleware,
             reporter=self._reporter,
             on_settled=self._on_settled,
@@ -211,8 +222,7 @@ class OutboxEventBus:
         """
         if timeout is not None:
             check_seconds("timeout", timeout, 0, LONGEST_DELAY)
-        worker = self._worker
-        if worker is not None:
+        if (worker := self._worker) is not None:
             await worker.stop(timeout)
             if self._worker is worker and worker.ended:
                 self._worker = None
@@ -236,20 +246,17 @@ class OutboxEventBus:
         if self._worker is not None:
             raise ConfigurationError("run_once is for a bus without a running worker; await bus.stop() first")
 
-        def settled(claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
-            if error is None:
-                self._on_settled(claim, outcome)
-
         return await run_once(
             self._outbox,
             self._registry,
+            emitter=self._emitter,
             middleware=self._handler_middleware,
             reporter=self._reporter,
-            on_settled=settled,
+            on_settled=self._on_settled,
         )
 
-    def _on_settled(self, claim: Claim, outcome: Outcome) -> None:
-        if isinstance(outcome, Completed):
+    def _on_settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+        if error is None and isinstance(outcome, Completed):
             self._waiters.completed(claim.event)
 
     # Waiting
@@ -290,11 +297,3 @@ class OutboxEventBus:
         if redriven:
             self._wake()
         return redriven
-
-
-def _warn_of_many_handlers(bus: OutboxEventBus, type: str, count: int) -> None:
-    warnings.warn(
-        f"{count} handlers are registered for {type!r}, more than max_handlers allows; is one registered in a "
-        "loop? If all are meant, raise max_handlers",
-        stacklevel=4,
-    )

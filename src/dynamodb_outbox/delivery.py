@@ -1,19 +1,140 @@
-"""What a handler may ask about the delivery it is called for."""
+"""What a handler may ask about the delivery it is called for, and do as a part of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, Final, Protocol
+from uuid import NAMESPACE_URL, uuid5
+
+from dynamodb_outbox.checks import check_seconds
+from dynamodb_outbox.emission import EmitOptions, event_of
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.outcome import LONGEST_DELAY
+from dynamodb_outbox.transaction import Transaction
+
+CHILD_IDS: Final = uuid5(NAMESPACE_URL, "dynamodb-outbox:child")
+"""The namespace of the ids of child events, see RFC 9562, section 5.5."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRun(Protocol):
+    """What the worker offers to one call of one handler."""
+
+    @property
+    def lease_expires_at(self) -> float:
+        """When the claim ends (epoch seconds)."""
+        ...
+
+    async def extend(self, seconds: float) -> None:
+        """Have the lease, and the time of the handler, last so many seconds from now on."""
+        ...
+
+    async def commit(self, transaction: Transaction) -> None:
+        """Commit a transaction, and with it that the handler is done."""
+        ...
+
+
 class Delivery:
     """One attempt of one handler; handlers that take a second argument get it.
 
-    `attempt` counts from 1 to `max_attempts`; `handler` is the handler's name; `lease_expires_at` (epoch
-    seconds) is when the worker's claim ends, and the handler is cancelled a little before it.
+    `attempt` counts from 1 to `max_attempts`; `handler` is the handler's name.
     """
 
-    attempt: int
-    max_attempts: int
-    handler: str
-    lease_expires_at: float
+    def __init__(
+        self,
+        event: Event,
+        *,
+        attempt: int,
+        max_attempts: int,
+        handler: str,
+        run: DeliveryRun,
+        emit: Callable[[Sequence[Event], EmitOptions], Awaitable[list[Event]]],
+    ) -> None:
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.handler = handler
+        self._event = event
+        self._run = run
+        self._emit = emit
+        self._positions = {"emit": 0, "transaction": 0}
+
+    def __repr__(self) -> str:
+        return f"Delivery({self._event.id!r}, handler={self.handler!r}, attempt={self.attempt})"
+
+    @property
+    def lease_expires_at(self) -> float:
+        """When the worker's claim ends (epoch seconds); the handler is cancelled a little before it."""
+        return self._run.lease_expires_at
+
+    async def extend(self, seconds: float) -> None:
+        """Let this handler run for so many seconds from now on, and keep the event leased for that time.
+
+        It never makes the time shorter. Raises `LeaseLostError` if the event is not ours any more, `StorageError`
+        if the extension could not be written.
+        """
+        check_seconds("seconds", seconds, 0, LONGEST_DELAY)
+        await self._run.extend(seconds)
+
+    def transaction(self) -> Transaction:
+        """Begin a transaction that also records that this handler is done: its effects happen exactly once.
+
+        `async with delivery.transaction() as tx` commits the writes and events of the block together with the
+        record, if this worker still holds the event. What was committed is never run again, whatever happens to
+        the worker afterwards. Raises what `bus.transaction()` raises, `LeaseLostError` if the event is not ours
+        any more (nothing is written then), and `ConfigurationError` for a second one after a commit.
+        """
+        return Transaction(self._run.commit, make_event=self._child_in_transaction)
+
+    async def emit(
+        self,
+        type: str,
+        payload: Any = None,
+        *,
+        key: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        delay: float | None = None,
+        deliver_at: datetime | None = None,
+    ) -> Event:
+        """Emit an event that follows from this one, once, however often the handler is called.
+
+        Its id is made of this event's id, the handler's name, and the position among the handler's emits; where
+        their order may change from attempt to attempt, give each a `key` instead. The metadata carry
+        `causationId`, this event's id, and `correlationId`, the id of the first event of the chain.
+        """
+        options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
+        child = event_of(
+            type,
+            payload,
+            id=self._child_id("emit", key),
+            metadata=self._metadata(metadata),
+        )
+        stored = await self._emit([child], options)
+        return stored[0] if stored else child
+
+    def _child_in_transaction(
+        self,
+        type_or_event: str | Event,
+        payload: Any = None,
+        *,
+        id: str | None = None,
+        occurred_at: datetime | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Event:
+        if isinstance(type_or_event, Event):
+            return event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+        child_id = id if id is not None else self._child_id("transaction", None)
+        return event_of(type_or_event, payload, id=child_id, occurred_at=occurred_at, metadata=self._metadata(metadata))
+
+    def _child_id(self, way: str, key: str | None) -> str:
+        if key is not None:
+            if not isinstance(key, str) or not key:
+                raise ConfigurationError(f"key={key!r}: it must be a string that is not empty")
+            return str(uuid5(CHILD_IDS, f"{self._event.id}\0{self.handler}\0key\0{key}"))
+        position = self._positions[way]
+        self._positions[way] += 1
+        return str(uuid5(CHILD_IDS, f"{self._event.id}\0{self.handler}\0{way}\0{position}"))
+
+    def _metadata(self, given: dict[str, Any] | None) -> dict[str, Any]:
+        correlation = self._event.metadata.get("correlationId", self._event.id)
+        return {"correlationId": correlation, "causationId": self._event.id, **(given or {})}

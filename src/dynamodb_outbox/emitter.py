@@ -1,63 +1,68 @@
-"""Emitting: what the caller gave becomes events, passes the middleware, and is stored."""
+"""Emitting: events pass the middleware, and are stored, alone or with the writes of a transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Sequence
 
+from dynamodb_outbox.emission import EmitOptions
 from dynamodb_outbox.errors import ConfigurationError, DuplicateEventError, InvalidEventError, PartialPublishError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware, run_chain
-from dynamodb_outbox.outbox import Outbox, check_seconds, raise_unless_stored
-from dynamodb_outbox.outcome import LONGEST_DELAY
-
-IfExists = Literal["raise", "ignore"]
-"""What an emit does about an event whose id is stored already."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmitOptions:
-    """How events are to be stored. Raises `ConfigurationError` for what cannot be."""
-
-    delay: float | None = None
-    deliver_at: datetime | None = None
-    if_exists: IfExists = "raise"
-
-    def __post_init__(self) -> None:
-        if self.delay is not None and self.deliver_at is not None:
-            raise ConfigurationError("delay and deliver_at say the same thing: give one of them")
-        if self.delay is not None:
-            check_seconds("delay", self.delay, 0, LONGEST_DELAY)
-        if self.deliver_at is not None and (
-            not isinstance(self.deliver_at, datetime) or self.deliver_at.tzinfo is None
-        ):
-            raise ConfigurationError(
-                f"deliver_at={self.deliver_at!r}: it must be a datetime with a time zone, such as "
-                "datetime.now(UTC) + timedelta(days=1)"
-            )
-        if self.if_exists not in get_args(IfExists):
-            raise ConfigurationError(f"if_exists={self.if_exists!r}: it must be 'raise' or 'ignore'")
-
-    def due_at(self, now: float) -> float | None:
-        """Tell when the events are due (epoch seconds), if that is later than now."""
-        if self.deliver_at is not None:
-            return max(self.deliver_at.timestamp(), now)
-        return None if self.delay is None else now + self.delay
+from dynamodb_outbox.observing import Published
+from dynamodb_outbox.outbox import HandlerDone, Outbox, raise_unless_stored
+from dynamodb_outbox.transaction import Transaction, TransactionEmit
 
 
 class Emitter:
-    """Stores events that have passed the middleware."""
+    """Stores events that have passed the middleware, and wakes the worker for them."""
 
     def __init__(self, outbox: Outbox, *, wake: Callable[[float | None], None]) -> None:
         self._outbox = outbox
         self._wake = wake
         self.middleware: list[Middleware] = []
 
-    async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
-        """Store events; returns those that passed the middleware. Wakes the worker for them."""
-        due_at = options.due_at(self._outbox.options.clock())
+    async def emit(
+        self, events: Iterable[Event], options: EmitOptions, *, transaction: Transaction | None = None
+    ) -> list[Event]:
+        """Store events, or have them stored with a transaction; returns those that passed the middleware."""
+        listed = list(events)
+        for event in listed:
+            if not isinstance(event, Event):
+                raise InvalidEventError(f"emit_many takes Event objects, not {event!r}")
+        if transaction is not None and options.if_exists != "raise":
+            raise ConfigurationError(
+                f"if_exists={options.if_exists!r}: a transaction stores all or nothing; catch the DuplicateEventError "
+                "that its commit raises"
+            )
+        accepted = await self._accept(listed)
+        if transaction is not None:
+            for event in accepted:
+                transaction.join(TransactionEmit(event=event, options=options, accepted=True))
+        elif accepted:
+            await self._publish(accepted, options)
+        return accepted
+
+    async def commit(self, transaction: Transaction, *, done: HandlerDone | None = None) -> None:
+        """Commit what a transaction has collected, and with `done` that a handler is done by it."""
+        now = self._outbox.options.clock()
+        events: list[tuple[Event, float | None]] = []
+        for emit in transaction.emits:
+            accepted = [emit.event] if emit.accepted else await self._accept([emit.event])
+            events += [(event, emit.options.due_at(now)) for event in accepted]
+        if not events and not transaction.writes and done is None:
+            return
+        try:
+            await self._outbox.transact(transaction.writes, events, done=done)
+        finally:
+            # Also after an error: the reply may be what was lost.
+            for due_at in {due_at for _, due_at in events}:
+                self._wake(due_at)
+        for event, due_at in events:
+            self._tell_published([event], due_at)
+
+    async def _accept(self, events: Sequence[Event]) -> list[Event]:
+        if not self.middleware:
+            return list(events)
         accepted: list[Event] = []
 
         async def accept(event: Event) -> None:
@@ -68,42 +73,32 @@ class Emitter:
             await run_chain(self.middleware, event, accept)
             for successor in accepted[before:]:
                 event.pass_unpublished_to(successor)
-        if accepted:
-            try:
-                await self._outbox.publish(accepted, due_at=due_at)
-            except (DuplicateEventError, PartialPublishError) as error:
-                if options.if_exists == "raise":
-                    raise
-                _raise_but_for_duplicates(accepted, error)
-            finally:
-                # Also after an error: some of the events may be stored.
-                self._wake(due_at)
         return accepted
 
+    async def _publish(self, events: Sequence[Event], options: EmitOptions) -> None:
+        due_at = options.due_at(self._outbox.options.clock())
+        refused: frozenset[str] = frozenset()
+        try:
+            await self._outbox.publish(events, due_at=due_at)
+        except DuplicateEventError as error:
+            # Of several events, two have one id: nothing was sent.
+            if options.if_exists == "raise" or len(events) > 1:
+                raise
+            refused = frozenset({error.event_id})
+        except PartialPublishError as error:
+            refused = frozenset(error.causes)
+            self._tell_published(error.published, due_at)
+            if options.if_exists == "raise":
+                raise
+            causes = {key: cause for key, cause in error.causes.items() if not isinstance(cause, DuplicateEventError)}
+            raise_unless_stored(events, causes)
+            return
+        finally:
+            # Also after an error: some of the events may be stored.
+            self._wake(due_at)
+        self._tell_published([event for event in events if event.id not in refused], due_at)
 
-def _raise_but_for_duplicates(events: Sequence[Event], error: DuplicateEventError | PartialPublishError) -> None:
-    if isinstance(error, DuplicateEventError):
-        if len(events) > 1:
-            # Two of the events have one id: nothing was sent.
-            raise error
-        return
-    causes = {event_id: cause for event_id, cause in error.causes.items() if not isinstance(cause, DuplicateEventError)}
-    raise_unless_stored(events, causes)
-
-
-def event_of(
-    type_or_event: str | Event,
-    payload: Any,
-    *,
-    id: str | None,
-    occurred_at: datetime | None,
-    metadata: dict[str, Any] | None,
-) -> Event:
-    """Make the event that `emit` was asked for. Raises `InvalidEventError` when asked for two things at once."""
-    given: dict[str, Any] = {"id": id, "occurred_at": occurred_at, "metadata": metadata}
-    given = {name: value for name, value in given.items() if value is not None}
-    if not isinstance(type_or_event, Event):
-        return Event(type_or_event, payload, **given)
-    if payload is not None or given:
-        raise InvalidEventError("emit takes an Event, or a type with payload, id, occurred_at and metadata, not both")
-    return type_or_event
+    def _tell_published(self, events: Sequence[Event], due_at: float | None) -> None:
+        if observers := self._outbox.observers:
+            for event in events:
+                observers.tell(Published(event_id=event.id, event_type=event.type, due_at=due_at))

@@ -1,20 +1,45 @@
-"""The registry of handlers by event type."""
+"""The registry of handlers by event type, and the options that each may have."""
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
+from dynamodb_outbox.checks import check_int, check_seconds
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.retry import Backoff
 
 Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Awaitable[None]]
 """An async function of the event, or of the event and its delivery."""
 
+LONGEST_TIMEOUT = 7 * 86_400.0
+"""A week, in seconds."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+class HandlerOptions(TypedDict, total=False):
+    """What `on`, `once` and `subscribe` take besides the handler; what is None or absent has its default.
+
+    `name` identifies the handler among those of its type, also after a restart; by default it is the function's
+    qualified name. `max_retries` and `backoff` replace the outbox's. `timeout` (seconds) limits the handler; one
+    longer than the lease has the lease renewed meanwhile; by default the handler has what is left of the lease.
+    `concurrency` limits how many calls of the handler this process runs at once. `fatal` lists exceptions that are
+    not worth a retry: they set the event aside.
+    """
+
+    name: str | None
+    max_retries: int | None
+    backoff: Backoff | None
+    timeout: float | None
+    concurrency: int | None
+    fatal: tuple[type[BaseException], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Registration:
     """A handler under its name, which is unique for its type and outlives the process in `handledBy`."""
 
@@ -22,27 +47,52 @@ class Registration:
     name: str
     takes_delivery: bool
     once: bool = False
+    max_retries: int | None = None
+    backoff: Backoff | None = None
+    timeout: float | None = None
+    concurrency: int | None = None
+    fatal: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_retries is not None:
+            check_int("max_retries", self.max_retries, 0, 100)
+        if self.backoff is not None and not callable(self.backoff):
+            raise ConfigurationError(
+                f"backoff={self.backoff!r}: it must be a function of attempt and exception, such as FixedBackoff(5)"
+            )
+        if self.timeout is not None:
+            check_seconds("timeout", self.timeout, 0.001, LONGEST_TIMEOUT)
+        if self.concurrency is not None:
+            check_int("concurrency", self.concurrency, 1, 10_000)
+        if not isinstance(self.fatal, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.fatal
+        ):
+            raise ConfigurationError(f"fatal={self.fatal!r}: it must be a tuple of exception types")
 
 
 class HandlerRegistry:
     """Handlers by event type, in the order of their registration."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_handlers: int, on_max_handlers: Callable[[str, int], None]) -> None:
+        check_int("max_handlers", max_handlers, 1, 100_000)
+        self._max_handlers = max_handlers
+        self._on_max_handlers = on_max_handlers
         self._by_type: dict[str, tuple[Registration, ...]] = {}
 
-    def add(self, event_type: str, handler: Handler, *, name: str | None = None, once: bool = False) -> int:
-        """Register a handler; the number of handlers that the type then has.
+    def add(self, event_type: str, handler: Handler, *, once: bool = False, **options: Unpack[HandlerOptions]) -> None:
+        """Register a handler; more than `max_handlers` of a type are told of, with their number.
 
         Raises `DuplicateHandlerError`, or `ConfigurationError` for a handler that is not async.
         """
         if not isinstance(event_type, str) or not event_type:
             raise ConfigurationError(f"type={event_type!r}: an event type must be a string that is not empty")
-        registration = _registration(handler, name, once=once)
+        registration = _registration(handler, options, once=once)
         registered = self._by_type.get(event_type, ())
         if any(other.name == registration.name for other in registered):
             raise DuplicateHandlerError(event_type=event_type, name=registration.name)
         self._by_type[event_type] = (*registered, registration)
-        return len(registered) + 1
+        if len(registered) >= self._max_handlers:
+            self._on_max_handlers(event_type, len(registered) + 1)
 
     def remove(self, event_type: str, handler: Handler) -> bool:
         """Remove a handler; tells whether it was registered."""
@@ -71,18 +121,40 @@ class HandlerRegistry:
         """List the handlers of a type."""
         return self._by_type.get(event_type, ())
 
+    def most_retries(self, default: int) -> int:
+        """Tell how many retries the most patient handler has, those without a limit of their own the default."""
+        declared = [each.max_retries for handlers in self._by_type.values() for each in handlers]
+        return max([default, *(retries for retries in declared if retries is not None)])
 
-def _registration(handler: Handler, name: str | None, *, once: bool) -> Registration:
+
+def warn_of_many_handlers(type: str, count: int) -> None:
+    """Warn of a type that has suspiciously many handlers."""
+    warnings.warn(
+        f"{count} handlers are registered for {type!r}, more than max_handlers allows; is one registered in a "
+        "loop? If all are meant, raise max_handlers",
+        stacklevel=4,
+    )
+
+
+def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> Registration:
     call = handler if inspect.isroutine(handler) else getattr(handler, "func", getattr(handler, "__call__", None))  # noqa: B004 - the method itself is looked at
     if not callable(handler) or not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)):
         raise ConfigurationError(
             f"handler={handler!r}: it must be an async function (async def) of the event; run blocking code in a "
             "thread from inside of one, with anyio.to_thread.run_sync"
         )
-    chosen = name if name is not None else _default_name(handler)
-    if not isinstance(chosen, str) or not chosen:
+    given = dict(options)
+    name = given.pop("name", None)
+    if name is None:
+        name = _default_name(handler)
+    if not isinstance(name, str) or not name:
         raise ConfigurationError(f"name={name!r}: the name of a handler must be a string that is not empty")
-    return Registration(handler=handler, name=chosen, takes_delivery=_takes_delivery(handler), once=once)
+    unknown = given.keys() - HandlerOptions.__annotations__.keys()
+    if unknown:
+        accepted = ", ".join(HandlerOptions.__annotations__)
+        raise ConfigurationError(f"{min(unknown)!r} is no option of a handler; these are: {accepted}")
+    checked: dict[str, Any] = given
+    return Registration(handler=handler, name=name, takes_delivery=_takes_delivery(handler), once=once, **checked)
 
 
 def _takes_delivery(handler: Handler) -> bool:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
+from dynamodb_outbox.dynamodb.entries import check_size
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.observing import Observer, Observers
 from dynamodb_outbox.outbox import (
     LEASE_EXPIRED,
+    RENEWAL,
+    TRANSACTION,
     Claim,
+    HandlerDone,
     OnError,
     OutboxOptions,
     Recovered,
@@ -26,6 +31,7 @@ from dynamodb_outbox.outbox import (
     refuse_repeated_ids,
 )
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.transaction import TransactionWrite
 
 
 @dataclass(slots=True)
@@ -52,6 +58,7 @@ class InMemoryOutbox:
         base_backoff: float = 1.0,
         concurrency: int | None = None,
         on_error: OnError | None = None,
+        observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -66,12 +73,20 @@ class InMemoryOutbox:
             clock=clock,
             random=random,
         )
+        self._observers = Observers(observers)
         self._events: dict[str, _Stored] = {}
+        self.committed: list[TransactionWrite] = []
+        """The writes of the transactions that were committed. They are recorded, and not carried out."""
 
     @property
     def options(self) -> OutboxOptions:
         """How events of this outbox are delivered."""
         return self._options
+
+    @property
+    def observers(self) -> Observers:
+        """Those who are told what happens."""
+        return self._observers
 
     def status_of(self, event_id: str) -> EventStatus | None:
         """Tell the status of an event; None if it is not stored."""
@@ -94,6 +109,48 @@ class InMemoryOutbox:
             else:
                 self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
         raise_unless_stored(events, causes)
+
+    async def transact(
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        *,
+        done: HandlerDone | None = None,
+    ) -> None:
+        """Store events, and record writes and a handler as done, all or nothing; see `Outbox.transact`.
+
+        The writes concern tables that are not here: they are checked as DynamoDB's are, recorded in `committed`,
+        and not carried out. Their conditions are not evaluated; test those with moto or DynamoDB Local.
+        """
+        refuse_repeated_ids([event for event, _ in events])
+        now = self._options.clock()
+        due_at = [now if due is None else due for _, due in events]
+        items = [encode_event(event, due_at=due) for (event, _), due in zip(events, due_at, strict=True)]
+        check_size(writes, events=[size for _, size in items], records=int(done is not None))
+        if done is not None and self._is_recorded(done):
+            return
+        for event, _ in events:
+            if event.id in self._events:
+                raise DuplicateEventError(event_id=event.id)
+        if done is not None:
+            self._record(done, now)
+        for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
+            event.take_unpublished()
+            self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
+        self.committed += writes
+
+    def _is_recorded(self, done: HandlerDone) -> bool:
+        stored = self._events.get(done.claim.event.id)
+        return stored is not None and stored.token == done.claim.token and done.handler in stored.handled_by
+
+    def _record(self, done: HandlerDone, now: float) -> None:
+        event = done.claim.event
+        stored = self._events.get(event.id)
+        if stored is None or stored.token != done.claim.token or stored.status is not EventStatus.PROCESSING:
+            raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION)
+        stored.handled_by |= {done.handler}
+        if done.completes:
+            stored.status, stored.sort_key = EventStatus.COMPLETED, None
 
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`."""
@@ -131,17 +188,31 @@ class InMemoryOutbox:
             case Retry(delay=delay, error=error, handled_by=handled_by):
                 stored.status, stored.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
                 stored.retry_count = claim.attempt
-                stored.last_error, stored.handled_by = error[:MAX_ERROR_CHARS], handled_by
+                stored.last_error = error[:MAX_ERROR_CHARS]
+                stored.handled_by |= handled_by
             case Failed(error=error, handled_by=handled_by):
                 stored.status, stored.sort_key = EventStatus.FAILED, round(now * 1000)
-                stored.last_error, stored.handled_by = error[:MAX_ERROR_CHARS], handled_by
+                stored.last_error = error[:MAX_ERROR_CHARS]
+                stored.handled_by |= handled_by
             case Released(handled_by=handled_by):
                 stored.status, stored.sort_key = EventStatus.PENDING, round(now * 1000)
                 stored.handled_by |= handled_by
         return None
 
-    async def recover(self) -> Recovered:
+    async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
+        """Move leases to new deadlines; see `Outbox.renew`."""
+        return [self._renew(claim, expires_at) for claim, expires_at in renewals]
+
+    def _renew(self, claim: Claim, expires_at: float) -> OutboxError | None:
+        stored = self._events.get(claim.event.id)
+        if stored is None or stored.token != claim.token or stored.status is not EventStatus.PROCESSING:
+            return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=RENEWAL)
+        stored.sort_key = round(expires_at * 1000)
+        return None
+
+    async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
+        max_retries = self._options.retries_of(max_retries)
         now = self._options.clock()
         reset: list[str] = []
         failed: list[str] = []
@@ -149,7 +220,7 @@ class InMemoryOutbox:
             event_id = stored.item["id"]["S"]
             stored.sort_key = round(now * 1000)
             stored.last_error = LEASE_EXPIRED
-            if stored.retry_count < self._options.max_retries:
+            if stored.retry_count < max_retries:
                 stored.status = EventStatus.PENDING
                 stored.retry_count += 1
                 reset.append(event_id)

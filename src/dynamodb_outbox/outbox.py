@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from dynamodb_outbox.checks import check_int, check_seconds
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
@@ -17,7 +18,9 @@ from dynamodb_outbox.errors import (
     UnavailableError,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.observing import Observers
 from dynamodb_outbox.outcome import Outcome
+from dynamodb_outbox.transaction import TransactionWrite
 
 OnError = Callable[[OutboxError], Awaitable[None] | None]
 """Called with every error that is reported instead of raised; may be async."""
@@ -39,6 +42,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerDone:
+    """That a handler of a claim is done, to be recorded with a transaction; `completes`: it was the last one."""
+
+    claim: Claim
+    handler: str
+    completes: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
     """The events whose lease had run out: made PENDING again, or set aside because no retry was left."""
 
@@ -50,12 +62,22 @@ LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the wor
 """What recovery writes as an event's last error. It is short, for there is little room left in a large item."""
 
 
+RENEWAL: Final = "renewal"
+TRANSACTION: Final = "delivery transaction"
+"""What a `LeaseLostError` calls the writes that are no outcomes."""
+
+
 class Outbox(Protocol):
     """A storage adapter. Every write it makes is conditional, and may be repeated."""
 
     @property
     def options(self) -> OutboxOptions:
         """How events of this outbox are delivered."""
+        ...
+
+    @property
+    def observers(self) -> Observers:
+        """Those who are told what happens; the adapter tells them what only it can see."""
         ...
 
     async def prepare(self) -> None:
@@ -70,6 +92,21 @@ class Outbox(Protocol):
         """
         ...
 
+    async def transact(
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        *,
+        done: HandlerDone | None = None,
+    ) -> None:
+        """Make writes, store events (each with the time it is due) and record a handler as done, all or nothing.
+
+        Raises `InvalidEventError`, `ConfigurationError` or `TransactionTooLargeError` before anything is sent;
+        `LeaseLostError` when the claim of `done` is not held any more, `DuplicateEventError`,
+        `TransactionCancelledError` or `StorageError` when nothing was written.
+        """
+        ...
+
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events, the longest due first. Fewer means that no more are due."""
         ...
@@ -81,8 +118,15 @@ class Outbox(Protocol):
         """
         ...
 
-    async def recover(self) -> Recovered:
-        """Reset the events whose lease ran out; those without a retry left become FAILED."""
+    async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
+        """Move leases to new deadlines (epoch seconds); per renewal None or why it was not written, as in `settle`."""
+        ...
+
+    async def recover(self, *, max_retries: int | None = None) -> Recovered:
+        """Reset the events whose lease ran out; those that had `max_retries` become FAILED.
+
+        The default is that of the options.
+        """
         ...
 
     async def count(self, status: EventStatus) -> int:
@@ -123,6 +167,10 @@ class OutboxOptions:
         if self.on_error is not None and not callable(self.on_error):
             raise ConfigurationError(f"on_error={self.on_error!r}: it must be a function of one argument, or None")
 
+    def retries_of(self, declared: int | None) -> int:
+        """How many retries a handler has that may have declared a number of its own."""
+        return self.max_retries if declared is None else declared
+
     @property
     def slots(self) -> int:
         """How many events one worker holds at once: `concurrency`, by default five batches."""
@@ -153,15 +201,3 @@ def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxErro
     if len(events) == 1 or (not published and lasting and alike and not isinstance(first, DuplicateEventError)):
         raise first
     raise PartialPublishError(published=published, failed=failed, causes=causes) from first
-
-
-def check_int(name: str, value: object, low: int, high: int) -> None:
-    """Raise `ConfigurationError` unless the value is an int from `low` to `high`."""
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigurationError(f"{name}={value!r}: it must be a whole number from {low:,} to {high:,}")
-
-
-def check_seconds(name: str, value: object, low: float, high: float) -> None:
-    """Raise `ConfigurationError` unless the value is a number of seconds from `low` to `high`."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigurationError(f"{name}={value!r}: it must be a number of seconds from {low:g} to {high:,g}")

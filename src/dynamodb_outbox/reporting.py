@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
+from collections.abc import Callable
 
 from dynamodb_outbox.cancellation import is_ours
 from dynamodb_outbox.errors import OutboxError
+from dynamodb_outbox.observing import logger
 from dynamodb_outbox.outbox import OnError
 
-logger = logging.getLogger("dynamodb_outbox")
+Report = Callable[[OutboxError], None]
+"""Has an error reported; returns at once."""
 
 
 class ErrorReporter:

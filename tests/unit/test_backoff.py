@@ -2,12 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodb_outbox.worker.backoff import jittered, polling_delay, retry_delay
-
-
-def test_retries_wait_twice_as_long_each_time() -> None:
-    assert [retry_delay(n, base=1.0) for n in range(1, 6)] == [1, 2, 4, 8, 16]
-    assert [retry_delay(n, base=0.5) for n in (1, 3)] == [0.5, 2]
+from dynamodb_outbox.worker.backoff import jittered, polling_delay
 
 
 def test_polling_errors_wait_up_to_thirty_seconds() -> None:

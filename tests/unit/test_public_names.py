@@ -8,9 +8,11 @@ import dynamodb_outbox
 from dynamodb_outbox import errors
 
 WORDS = {
-    "CallNext", "Claim", "Completed", "Delivery", "DynamoDBOutbox", "Event", "EventStatus", "Failed", "FailedEvent",
-    "Handler", "InMemoryOutbox", "Middleware", "Outbox", "OutboxEventBus", "OutboxOptions", "Outcome", "Recovered",
-    "Reject", "Released", "Retry", "RetryLater",
+    "Backoff", "CallNext", "CancellationReason", "Claim", "Completed", "Delivery", "DynamoDBOutbox", "Event",
+    "EventStatus", "ExponentialBackoff", "Failed", "FailedEvent", "FixedBackoff", "Handler", "HandlerDone",
+    "HandlerOptions", "InMemoryOutbox", "LoggingObserver", "Middleware", "Observation", "Observer", "Outbox",
+    "OutboxEventBus", "OutboxOptions", "Outcome", "Recovered", "Reject", "Released", "Retry", "RetryLater",
+    "Transaction", "TransactionWrite",
 }  # fmt: skip
 
 

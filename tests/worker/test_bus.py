@@ -438,7 +438,7 @@ async def test_handler_is_cancelled_before_its_lease_ends(errors: list[Exception
         await bus.drain(5)
     assert ended == ["cancelled"]
     assert [type(error) for error in errors] == [HandlerTimeoutError]
-    assert "processing_timeout" in (await bus.get_failed_events())[0].last_error
+    assert "declare a longer timeout for it: on('t', timeout=...)" in (await bus.get_failed_events())[0].last_error
 
 
 async def test_handler_that_awaits_a_cancelled_task_has_failed(bus: OutboxEventBus, errors: list[Exception]) -> None:
@@ -649,10 +649,10 @@ class FaultyOutbox(InMemoryOutbox):
             raise self.settle_error
         return await super().settle(settlements)
 
-    async def recover(self) -> Any:
+    async def recover(self, *, max_retries: int | None = None) -> Any:
         if self.recover_error:
             raise self.recover_error
-        return await super().recover()
+        return await super().recover(max_retries=max_retries)
 
 
 DOWN = UnavailableError(operation="query", attempts=3, reason="connection refused", maybe_applied=False)

@@ -146,9 +146,9 @@ class OddOutbox(InMemoryOutbox):
         await self.once("claim")
         return await super().claim(limit)
 
-    async def recover(self) -> Any:
+    async def recover(self, *, max_retries: int | None = None) -> Any:
         await self.once("recover")
-        return await super().recover()
+        return await super().recover(max_retries=max_retries)
 
     async def settle(self, settlements: Any) -> Any:
         await self.once("settle")

@@ -84,6 +84,7 @@ async def test_what_finishes_during_a_write_goes_with_the_next() -> None:
                 await anyio.sleep(0)
             assert outbox.batches == [1] * WRITERS
             outbox.gate.set()
+            commit.close()
     assert sum(outbox.batches) == len(settled) == 100
     assert max(outbox.batches) == BATCH
     assert len(outbox.batches) <= WRITERS + 5
@@ -99,6 +100,7 @@ async def test_outcomes_are_written_though_everything_is_cancelled() -> None:
             await anyio.sleep(0)
             group.cancel_scope.cancel()
             outbox.gate.set()
+            commit.close()
     assert len(settled) == 1
 
 

@@ -15,6 +15,7 @@ from dynamodb_outbox.dynamodb.transitions import CLAIM, RECOVER, RECOVER_FAILED,
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import StorageError, StoredEventError
 from dynamodb_outbox.event import EventStatus
+from dynamodb_outbox.observing import ClaimRefused, Observers
 from dynamodb_outbox.outbox import LEASE_EXPIRED, Claim, OutboxOptions, Recovered
 
 LOOK_SECONDS: Final = 10.0
@@ -62,10 +63,13 @@ class _Look:
 class Claimer:
     """Finds due events in the index and claims them; resets those whose lease ran out."""
 
-    def __init__(self, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
+    def __init__(
+        self, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions, *, observers: Observers
+    ) -> None:
         self._index = index
         self._writer = writer
         self._options = options
+        self._observers = observers
         self._just_claimed: dict[tuple[str, str], float] = {}
         self._spread = 1
 
@@ -110,6 +114,8 @@ class Claimer:
         ]
         results = await self._writer.write(writes, within=self._look_seconds, returning=True)
         for row, result in zip(rows, results, strict=True):
+            if isinstance(result, Refused) and self._observers:
+                self._observers.tell(ClaimRefused(event_id=row["id"]["S"]))
             if isinstance(result, Applied):
                 self._just_claimed[row["id"]["S"], row["gsiSortKey"]["N"]] = anyio.current_time()
         return results
@@ -121,27 +127,29 @@ class Claimer:
             del self._just_claimed[next(iter(self._just_claimed))]
         return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_claimed]
 
-    async def recover(self) -> Recovered:
+    async def recover(self, *, max_retries: int) -> Recovered:
         """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""
         reset: list[str] = []
         failed: list[str] = []
         # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
         async for page in self._due(EventStatus.PROCESSING, limit=RECOVERY_PAGE, attributes="id, gsiSortKey"):
             expired: list[Item] = page["Items"]
-            results = await self._write_recovery(RECOVER, expired)
+            results = await self._write_recovery(RECOVER, expired, max_retries)
             refused = [row for row, result in zip(expired, results, strict=True) if isinstance(result, Refused)]
             reset += _applied_to(expired, results)
-            results += await self._write_recovery(RECOVER_FAILED, refused)
+            results += await self._write_recovery(RECOVER_FAILED, refused, max_retries)
             failed += _applied_to(refused, results[len(expired) :])
             errors = [result for result in results if isinstance(result, StorageError)]
             if errors and not reset and not failed:
                 raise errors[0]
         return Recovered(reset=tuple(reset), failed=tuple(failed))
 
-    async def _write_recovery(self, transition: Transition, rows: Sequence[Item]) -> list[WriteResult]:
+    async def _write_recovery(
+        self, transition: Transition, rows: Sequence[Item], max_retries: int
+    ) -> list[WriteResult]:
         values = {
             "now": millis(self._options.clock()),
-            "max": {"N": str(self._options.max_retries)},
+            "max": {"N": str(max_retries)},
             "one": {"N": "1"},
             "zero": {"N": "0"},
         }

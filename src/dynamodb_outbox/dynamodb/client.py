@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from typing import Any, Final, Protocol, cast
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
 
-from dynamodb_outbox.dynamodb.faults import Fault, fatal_error, fault_of
+from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, fatal_error, fault_of
 from dynamodb_outbox.errors import ClientClosedError, StorageError, ThrottledError, UnavailableError
-from dynamodb_outbox.reporting import logger
+from dynamodb_outbox.observing import Observers, Throttled, logger
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -40,6 +41,8 @@ class DynamoDBClient(Protocol):
     @property
     def batch_get_item(self) -> Call: ...
     @property
+    def transact_write_items(self) -> Call: ...
+    @property
     def query(self) -> Call: ...
     @property
     def create_table(self) -> Call: ...
@@ -58,6 +61,15 @@ class ConditionRefused(Exception):  # noqa: N818 - internal: an answer, not an e
         self.item = item
         self.repeated = repeated
         super().__init__("the condition is false")
+
+
+class TransactionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
+    """A transaction was cancelled for good. `repeated`: an earlier attempt may have been applied."""
+
+    def __init__(self, *, reasons: Sequence[Mapping[str, Any]], repeated: bool) -> None:
+        self.reasons = reasons
+        self.repeated = repeated
+        super().__init__("the transaction was cancelled")
 
 
 @dataclass(slots=True)
@@ -84,6 +96,7 @@ class Caller:
     table_name: str
     index_name: str
     random: Callable[[], float]
+    observers: Observers
     _connected: bool = False
 
     async def call(self, operation: str, *, within: float, once: bool = False, **params: Any) -> Any:
@@ -105,6 +118,10 @@ class Caller:
                     # A client that retries by itself may have been refused by its own earlier attempt.
                     by_client = reply.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
                     raise ConditionRefused(item=reply.get("Item"), repeated=maybe_applied or by_client) from None
+                if fault is Fault.CANCELLED and isinstance(error, ClientError):
+                    raise TransactionRefused(reasons=cancellation_reasons(error), repeated=maybe_applied) from error
+                if fault is Fault.THROTTLED and self.observers:
+                    self.observers.tell(Throttled(operation=operation))
                 if fault is Fault.FATAL:
                     raise self.fatal(error, operation) from error
                 maybe_applied = maybe_applied or fault is Fault.AMBIGUOUS

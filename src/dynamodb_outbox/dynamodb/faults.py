@@ -34,6 +34,7 @@ class Fault(Enum):
     """How a call went wrong."""
 
     REFUSED = "its condition was false"
+    CANCELLED = "a transaction, refused for good"
     THROTTLED = "throttled, not applied"
     UNSENT = "never sent, not applied"
     AMBIGUOUS = "maybe applied"
@@ -53,6 +54,7 @@ _FAULT_OF_CODE: Final[Mapping[str, Fault]] = {
     # Somebody's transaction holds the item for a moment.
     "TransactionConflictException": Fault.THROTTLED,
     "TransactionConflict": Fault.THROTTLED,
+    "TransactionInProgressException": Fault.AMBIGUOUS,
     "InternalServerError": Fault.AMBIGUOUS,
     "InternalFailure": Fault.AMBIGUOUS,
     "ServiceUnavailable": Fault.AMBIGUOUS,
@@ -105,6 +107,11 @@ class ItemTooLargeError(StorageError):
 def fault_of(error: BaseException) -> Fault:
     """Classify an exception. What is unknown may have been applied."""
     if isinstance(error, ClientError):
+        if code_of(error) == "TransactionCanceledException":
+            codes = {str(reason.get("Code", "None")) for reason in cancellation_reasons(error)} - {"None"}
+            # Only what stands in the way for a moment is worth another try; none is told where the SDK drops them.
+            passing = codes and all(_FAULT_OF_CODE.get(code) is Fault.THROTTLED for code in codes)
+            return Fault.THROTTLED if passing else Fault.CANCELLED
         return fault_of_code(code_of(error), status=_http_status(error))
     if is_closed(error):
         return Fault.FATAL
@@ -121,6 +128,12 @@ def fault_of_code(code: str, *, status: int = 0) -> Fault:
     if fault is None:
         fault = Fault.AMBIGUOUS if status >= _SERVER_ERROR else Fault.FATAL
     return fault
+
+
+def cancellation_reasons(error: ClientError) -> list[dict[str, Any]]:
+    """Read why a transaction was cancelled, per item in its order; an empty list for another error."""
+    reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])
+    return reasons
 
 
 def _never_connected(error: EndpointConnectionError) -> bool:

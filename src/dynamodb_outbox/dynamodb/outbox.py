@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self, get_args
@@ -13,6 +13,7 @@ from typing import Any, Final, Self, get_args
 from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
 
+from dynamodb_outbox.checks import check_seconds
 from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
@@ -20,12 +21,15 @@ from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.publish import Publisher
 from dynamodb_outbox.dynamodb.settle import Settler
 from dynamodb_outbox.dynamodb.table import Projection, Table, TableSchema
+from dynamodb_outbox.dynamodb.transact import Transactor
 from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
 from dynamodb_outbox.errors import ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.outbox import Claim, OnError, OutboxOptions, Recovered, check_seconds
+from dynamodb_outbox.observing import Observer, Observers
+from dynamodb_outbox.outbox import Claim, HandlerDone, OnError, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import Outcome
 from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.transaction import TransactionWrite
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 _YEAR: Final = 31_536_000.0
@@ -80,6 +84,7 @@ class DynamoDBOutbox:
         conditional_writes: WriteMode = "auto",
         retention: float | None = None,
         on_error: OnError | None = None,
+        observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -106,7 +111,14 @@ class DynamoDBOutbox:
                 f"client={client!r}: it must be an open aiobotocore DynamoDB client (boto3's would block), such as "
                 "that of `async with aioboto3.Session().client('dynamodb') as client`"
             )
-        caller = Caller(client=client, table_name=table_name, index_name=status_index_name, random=random)
+        self._observers = Observers(observers)
+        caller = Caller(
+            client=client,
+            table_name=table_name,
+            index_name=status_index_name,
+            random=random,
+            observers=self._observers,
+        )
         schema = TableSchema(table_name=table_name, index_name=status_index_name, time_to_live=retention is not None)
         index = StatusIndex(caller)
         self._client = client
@@ -115,7 +127,8 @@ class DynamoDBOutbox:
         self._writer = ConditionalWriter(caller, conditional_writes)
         self._table = Table(caller, schema)
         self._publisher = Publisher(caller)
-        self._claimer = Claimer(index, self._writer, self._options)
+        self._transactor = Transactor(caller, self._options, retention=retention)
+        self._claimer = Claimer(index, self._writer, self._options, observers=self._observers)
         self._settler = Settler(self._writer, self._options, retention=retention)
         self._dead_letters = DeadLetters(caller, index, self._writer, self._options)
 
@@ -142,6 +155,11 @@ class DynamoDBOutbox:
     def options(self) -> OutboxOptions:
         """How events of this outbox are delivered."""
         return self._options
+
+    @property
+    def observers(self) -> Observers:
+        """Those who are told what happens."""
+        return self._observers
 
     @property
     def table_name(self) -> str:
@@ -176,6 +194,24 @@ class DynamoDBOutbox:
         if events:
             await self._publisher.publish(events, due_at=self._options.clock() if due_at is None else due_at)
 
+    def transact_items(self, events: Sequence[Event], *, due_at: float | None = None) -> list[dict[str, Any]]:
+        """Make the `TransactItems` entries of events, due at `due_at` (epoch seconds) or now, for a call of your own.
+
+        They carry the condition that no event of the id is stored. Once the call is made, `bus.notify()` has
+        the worker look for them at once. Raises `InvalidEventError`, or `TransactionTooLargeError` beyond 100.
+        """
+        return self._transactor.items(events, due_at=due_at)
+
+    async def transact(
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        *,
+        done: HandlerDone | None = None,
+    ) -> None:
+        """Make writes, store events and record a handler as done, all or nothing; see `Outbox.transact`."""
+        await self._transactor.transact(writes, events, done=done)
+
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
         claims, unreadable = await self._claimer.claim(limit)
@@ -189,9 +225,13 @@ class DynamoDBOutbox:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
         return await self._settler.settle(settlements)
 
-    async def recover(self) -> Recovered:
+    async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
+        """Move leases to new deadlines; see `Outbox.renew`."""
+        return await self._settler.renew(renewals)
+
+    async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
-        return await self._claimer.recover()
+        return await self._claimer.recover(max_retries=self._options.retries_of(max_retries))
 
     async def count(self, status: EventStatus) -> int:
         """Count the events of a status in the index; COMPLETED events are not in it."""

@@ -7,15 +7,17 @@ from typing import Final
 
 from dynamodb_outbox.dynamodb.codec import error_text, millis
 from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
-from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RETRY, Transition, Write
+from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RENEW, RETRY, Transition, Write
 from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError
-from dynamodb_outbox.outbox import Claim, OutboxOptions
+from dynamodb_outbox.outbox import RENEWAL, Claim, OutboxOptions
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 
 LEAST_SECONDS: Final = 2.0
 """A settle is tried at least so long: it is accepted after the lease, too, until somebody else claims."""
+RENEWAL_PART: Final = 1 / 6
+"""The part of a lease for which one renewal is tried."""
 SHORT_ERROR_CHARS: Final = 64
 """What is left of an error whose text would push the item past DynamoDB's limit."""
 
@@ -42,7 +44,21 @@ class Settler:
             shorter = [self._write(*settlements[index], now, SHORT_ERROR_CHARS) for index in too_large]
             for index, result in zip(too_large, await self._writer.write(shorter, within=within), strict=True):
                 results[index] = result
-        return [_error(*pair, result) for pair, result in zip(settlements, results, strict=True)]
+        return [
+            _error(claim, OUTCOME_NAMES[type(outcome)], result)
+            for (claim, outcome), result in zip(settlements, results, strict=True)
+        ]
+
+    async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
+        """Move leases to new deadlines (epoch seconds); per renewal None, `LeaseLostError`, or the write's error."""
+        writes = [
+            Write(RENEW, claim.event.id, {"token": {"S": claim.token}, "deadline": millis(expires_at)})
+            for claim, expires_at in renewals
+        ]
+        # Short: a renewal that failed is tried again by the worker, while the lease still holds.
+        within = self._options.processing_timeout * RENEWAL_PART
+        results = await self._writer.write(writes, within=within)
+        return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
 
     async def set_aside(self, unreadable: Sequence[tuple[str, str, str]]) -> None:
         """Make claimed items FAILED that cannot be read: per item its id, the claim's token and the reason."""
@@ -78,7 +94,7 @@ class Settler:
 
 _COMPLETE_WITH_EXPIRY: Final = COMPLETE.also_set("expireAt = :expiry")
 _WITH_HANDLED_BY: Final = {
-    transition: transition.also_set("handledBy = :handled") for transition in (RETRY, FAIL, RELEASE)
+    transition: transition.also_add("handledBy", ":handled") for transition in (RETRY, FAIL, RELEASE)
 }
 
 
@@ -91,16 +107,14 @@ def _with_handled_by(
     return _WITH_HANDLED_BY[transition]
 
 
-def _error(claim: Claim, outcome: Outcome, result: WriteResult) -> OutboxError | None:
+def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:
     match result:
         case Applied():
             return None
-        case Refused(repeated=True) if isinstance(outcome, Released):
+        case Refused(repeated=True) if name == OUTCOME_NAMES[Released]:
             # The release whose reply was lost took the claim from us, as it should.
             return None
         case Refused():
-            return LeaseLostError(
-                event_id=claim.event.id, event_type=claim.event.type, outcome=OUTCOME_NAMES[type(outcome)]
-            )
+            return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=name)
         case StorageError():
             return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,13 +20,18 @@ class Transition:
     """The shape of a conditional write; `:name` stands for a value that each write brings."""
 
     name: str
-    set: tuple[str, ...]
+    set: tuple[str, ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
     condition: str
 
     def also_set(self, *assignments: str) -> Transition:
         """Make a transition that sets more."""
-        return Transition(name=self.name, set=self.set + assignments, remove=self.remove, condition=self.condition)
+        return replace(self, set=self.set + assignments)
+
+    def also_add(self, attribute: str, members: str) -> Transition:
+        """Make a transition that also adds members to a set; it may be repeated, like the others."""
+        return replace(self, add=(*self.add, (attribute, members)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,27 @@ RELEASE: Final = Transition(
     name="release",
     set=("status = :PENDING", "gsiSortKey = :now"),
     condition="claimToken = :token AND status = :PROCESSING",
+)
+RENEW: Final = Transition(
+    name="renew",
+    set=("gsiSortKey = :deadline",),
+    condition="claimToken = :token AND status = :PROCESSING",
+)
+# The two that go with a transaction. A handler's record is made once: were it refused only because an earlier
+# attempt was applied, the item that comes back says so.
+HANDLER_DONE: Final = Transition(
+    name="handler done",
+    add=(("handledBy", ":handled"),),
+    condition=(
+        "claimToken = :token AND status = :PROCESSING "
+        "AND (attribute_not_exists(handledBy) OR NOT contains(handledBy, :handler))"
+    ),
+)
+COMPLETE_BY_HANDLER: Final = Transition(
+    name="complete by handler",
+    set=("status = :COMPLETED", "completedOn = :now"),
+    remove=("gsiSortKey",),
+    condition=HANDLER_DONE.condition,
 )
 # Recovery does not hold the token: the deadline that it saw is its fence. The token stays, so that a late
 # success is still accepted until somebody else claims.
@@ -107,8 +133,12 @@ def value_of(write: Write, parameter: str) -> AttributeValue:
 
 @lru_cache(maxsize=256)
 def _update_shape(transition: Transition) -> tuple[dict[str, Any], tuple[str, ...]]:
-    removal = f" REMOVE {', '.join(transition.remove)}" if transition.remove else ""
-    update = f"SET {', '.join(transition.set)}{removal}"
+    clauses = {
+        "SET": transition.set,
+        "ADD": tuple(f"{attribute} {members}" for attribute, members in transition.add),
+        "REMOVE": transition.remove,
+    }
+    update = " ".join(f"{clause} {', '.join(parts)}" for clause, parts in clauses.items() if parts)
     shape = {
         "UpdateExpression": _STATUS.sub("#status", update),
         "ConditionExpression": _STATUS.sub("#status", transition.condition),
@@ -129,9 +159,17 @@ def update_item(write: Write, *, table_name: str, returning: bool) -> dict[str, 
     }
 
 
+def update_entry(write: Write, *, table_name: str) -> dict[str, Any]:
+    """Render the arguments of an `Update` in a TransactWriteItems."""
+    arguments = update_item(write, table_name=table_name, returning=False)
+    del arguments["ReturnValues"]
+    return {**arguments, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
 @lru_cache(maxsize=256)
 def _statement_shape(transition: Transition, table_name: str, *, returning: bool) -> tuple[str, tuple[str, ...]]:
-    sets = " ".join(f"SET {assignment}" for assignment in transition.set)
+    additions = tuple(f"{attribute} = set_add({attribute}, {members})" for attribute, members in transition.add)
+    sets = " ".join(f"SET {assignment}" for assignment in transition.set + additions)
     removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
     text = f"{sets}{removes} WHERE id = :id AND ({transition.condition})"
     statement = _PARAMETER.sub("?", _STATUS.sub('"status"', text))

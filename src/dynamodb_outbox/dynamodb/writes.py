@@ -18,7 +18,7 @@ from dynamodb_outbox.dynamodb.codec import Item
 from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, fatal_code, fault_of_code
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, statement, update_item
 from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
-from dynamodb_outbox.reporting import logger
+from dynamodb_outbox.observing import Throttled, logger
 
 WriteMode = Literal["auto", "batch", "single"]
 
@@ -188,6 +188,8 @@ class ConditionalWriter:
         if fault is Fault.REFUSED:
             return Refused(repeated=repeated)
         if fault is not Fault.FATAL:
+            if fault is Fault.THROTTLED and self._caller.observers:
+                self._caller.observers.tell(Throttled(operation="BatchExecuteStatement"))
             return fault
         return fatal_code(
             code,

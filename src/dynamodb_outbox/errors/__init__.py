@@ -9,6 +9,8 @@ OutboxError
 ├── PublishError
 │   ├── DuplicateEventError        an event of that id is stored already
 │   └── PartialPublishError        some events are stored, others are not
+├── TransactionTooLargeError       more than 100 items or 4 MB; nothing was sent
+├── TransactionCancelledError      refused as a whole, with the reason per item
 ├── StorageError                   the engine refused or could not be reached
 │   ├── TableNotFoundError
 │   ├── IndexNotFoundError
@@ -21,6 +23,8 @@ OutboxError
 ├── DeliveryError
 │   ├── HandlerError               a handler raised
 │   ├── HandlerTimeoutError        a handler ran into its time limit
+│   ├── HandlerStuckError          a handler did not end when it was cancelled
+│   ├── LoopBlockedError           a handler held up the event loop
 │   ├── NoHandlerError             nobody handles the type
 │   └── LeaseLostError             a settle was refused: the claim is not ours any more
 ├── SettleError                    an outcome could not be written; recovery takes the event up
@@ -32,8 +36,10 @@ OutboxError
 from dynamodb_outbox.errors.delivery import (
     DeliveryError,
     HandlerError,
+    HandlerStuckError,
     HandlerTimeoutError,
     LeaseLostError,
+    LoopBlockedError,
     NoHandlerError,
     PollingError,
     SettleError,
@@ -41,11 +47,14 @@ from dynamodb_outbox.errors.delivery import (
     WorkerError,
 )
 from dynamodb_outbox.errors.publishing import (
+    CancellationReason,
     DuplicateEventError,
     EventTooLargeError,
     InvalidEventError,
     PartialPublishError,
     PublishError,
+    TransactionCancelledError,
+    TransactionTooLargeError,
     UnstorableValueError,
 )
 from dynamodb_outbox.errors.storage import (
@@ -66,6 +75,7 @@ from dynamodb_outbox.errors.usage import (
 )
 
 __all__ = [
+    "CancellationReason",
     "ClientClosedError",
     "ConfigurationError",
     "CredentialsError",
@@ -74,10 +84,12 @@ __all__ = [
     "DuplicateHandlerError",
     "EventTooLargeError",
     "HandlerError",
+    "HandlerStuckError",
     "HandlerTimeoutError",
     "IndexNotFoundError",
     "InvalidEventError",
     "LeaseLostError",
+    "LoopBlockedError",
     "NoHandlerError",
     "OutboxError",
     "PartialPublishError",
@@ -89,6 +101,8 @@ __all__ = [
     "TableMismatchError",
     "TableNotFoundError",
     "ThrottledError",
+    "TransactionCancelledError",
+    "TransactionTooLargeError",
     "UnavailableError",
     "UnstorableValueError",
     "WaitTimeoutError",

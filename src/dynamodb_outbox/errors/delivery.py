@@ -42,14 +42,51 @@ class HandlerError(DeliveryError):
 
 
 class HandlerTimeoutError(DeliveryError):
-    """A handler ran into its time limit and was cancelled."""
+    """A handler ran into its time limit and was cancelled. `timeout` is the one declared for it, if any."""
+
+    def __init__(
+        self, *, event_id: str, event_type: str, handler: str, seconds: float, timeout: float | None = None
+    ) -> None:
+        self.handler = handler
+        self.seconds = seconds
+        self.timeout = timeout
+        limit = (
+            "before its lease could end; make it quicker, or declare a longer timeout for it: "
+            f"on({event_type!r}, timeout=...)"
+            if timeout is None
+            else f"for its timeout of {timeout:g} s, or because its lease could not be renewed"
+        )
+        super().__init__(
+            f"handler {handler!r} was cancelled after {seconds:.3g} s on {event_type!r} event {event_id!r}, {limit}",
+            event_id=event_id,
+            event_type=event_type,
+        )
+
+
+class HandlerStuckError(DeliveryError):
+    """A handler was cancelled and did not end. It was left behind, and may still run."""
 
     def __init__(self, *, event_id: str, event_type: str, handler: str, seconds: float) -> None:
         self.handler = handler
         self.seconds = seconds
         super().__init__(
-            f"handler {handler!r} was cancelled after {seconds:.3g} s on {event_type!r} event {event_id!r}, before its "
-            "lease could end; make it quicker, or raise processing_timeout",
+            f"handler {handler!r} of {event_type!r} event {event_id!r} did not end within {seconds:g} s of its "
+            "cancellation, and was left behind: it must not swallow asyncio.CancelledError, but re-raise it",
+            event_id=event_id,
+            event_type=event_type,
+        )
+
+
+class LoopBlockedError(DeliveryError):
+    """A handler held up the event loop for so long (seconds) that leases may have run out."""
+
+    def __init__(self, *, event_id: str, event_type: str, handler: str, seconds: float) -> None:
+        self.handler = handler
+        self.seconds = seconds
+        super().__init__(
+            f"handler {handler!r} held up the event loop for {seconds:.3g} s on {event_type!r} event {event_id!r}: "
+            "nothing else ran meanwhile, not even the renewal of leases; run blocking code in a thread, with "
+            "anyio.to_thread.run_sync",
             event_id=event_id,
             event_type=event_type,
         )
@@ -78,7 +115,8 @@ class LeaseLostError(DeliveryError):
         self.outcome = outcome
         super().__init__(
             f"{outcome} of {event_type!r} event {event_id!r} was refused: its lease was lost to another worker, or the "
-            "item is gone; if handlers are slow, raise processing_timeout",
+            "item is gone; if handlers are slow, declare a timeout for them, on(..., timeout=...), or raise "
+            "processing_timeout",
             event_id=event_id,
             event_type=event_type,
         )

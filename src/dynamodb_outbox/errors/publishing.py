@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from dynamodb_outbox.errors.usage import OutboxError
 
@@ -76,3 +77,56 @@ class PartialPublishError(PublishError):
             f"{len(self.failed)} are not (see .failed and .causes); emit_many(error.failed) is safe. "
             f"First cause: {first}"
         )
+
+
+class TransactionTooLargeError(OutboxError):
+    """A transaction of more than DynamoDB takes; nothing was sent. `size` is in bytes."""
+
+    def __init__(self, *, writes: int, events: int, records: int, size: int, max_items: int, max_size: int) -> None:
+        self.items = writes + events + records
+        self.size = size
+        self.max_items = max_items
+        self.max_size = max_size
+        record = " and the record of the delivery" if records else ""
+        what = (
+            f"{self.items} items ({writes} of yours, {events} events{record}), the limit is {max_items}"
+            if self.items > max_items
+            else f"{size:,} bytes, the limit is {max_size:,}"
+        )
+        super().__init__(
+            f"the transaction has {what}; nothing was sent. Split it, or emit the events that need not be in it apart"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancellationReason:
+    """Why an item stood against its transaction.
+
+    `index` is its place: the writes in their order, then the events. `operation` is Put, Update, Delete or
+    ConditionCheck; `key` what is known of its key; `item` the stored item, where
+    `ReturnValuesOnConditionCheckFailure` asked for it, as the low-level API gives it.
+    """
+
+    index: int
+    operation: str
+    table_name: str
+    key: Mapping[str, Any]
+    event_id: str | None
+    code: str
+    message: str
+    item: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        what = f"event {self.event_id!r}" if self.event_id is not None else f"{dict(self.key)}"
+        return f"item {self.index}, {self.operation} of {what} in {self.table_name!r}: {self.code}: {self.message}"
+
+
+class TransactionCancelledError(OutboxError):
+    """DynamoDB refused a transaction; nothing of it was written. `reasons` lists the items that stood against it."""
+
+    def __init__(self, *, reasons: Sequence[CancellationReason], attempts: int = 1) -> None:
+        self.reasons = list(reasons)
+        self.attempts = attempts
+        lines = "".join(f"\n  - {reason}" for reason in self.reasons)
+        times = f" {attempts} times" if attempts > 1 else ""
+        super().__init__(f"the transaction was cancelled{times}, and nothing of it was written:{lines}")

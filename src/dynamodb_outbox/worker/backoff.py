@@ -9,11 +9,6 @@ LONGEST_POLLING_BACKOFF: Final = 30.0
 JITTER: Final = 0.1
 
 
-def retry_delay(retry: int, *, base: float) -> float:
-    """Wait before the given retry, counted from 1: the base, doubled for each retry before."""
-    return float(base * 2 ** (retry - 1))
-
-
 def polling_delay(errors: int, *, interval: float) -> float:
     """Wait after so many polling errors in a row: the interval, doubled for each, at most 30 s."""
     # Beyond 2 ** 60 every interval is past the limit; a float would overflow long before a worker gives up.

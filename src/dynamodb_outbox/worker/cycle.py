@@ -12,8 +12,9 @@ import anyio
 
 from dynamodb_outbox.cancellation import is_ours
 from dynamodb_outbox.errors import PollingError, StorageError, WorkerError
+from dynamodb_outbox.observing import Observers, PollFailed
+from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import polling_delay
-from dynamodb_outbox.worker.dispatch import Report
 
 Step = Callable[[], Awaitable[float]]
 """Does one piece of work, and returns the seconds until the next; 0 is at once."""
@@ -60,13 +61,17 @@ class Alarm:
 class Cycle:
     """Runs a step again and again. Whatever the step raises is reported, and ends nothing."""
 
-    def __init__(self, name: str, step: Step, *, alarm: Alarm, interval: float, report: Report) -> None:
+    def __init__(
+        self, name: str, step: Step, *, alarm: Alarm, interval: float, report: Report, observers: Observers
+    ) -> None:
         self._name = name
         self._step = step
         self._alarm = alarm
         self._interval = interval
         self._report = report
+        self._observers = observers
         self._stopping = anyio.Event()
+        self.ended = anyio.Event()
 
     def stop(self) -> None:
         """Let the cycle end after the step that is under way."""
@@ -80,6 +85,12 @@ class Cycle:
 
     async def run(self) -> None:
         """Repeat the step until `stop`."""
+        try:
+            await self._repeat()
+        finally:
+            self.ended.set()
+
+    async def _repeat(self) -> None:
         errors = 0
         while not self.is_stopping:
             try:
@@ -89,6 +100,8 @@ class Cycle:
                     raise
                 errors += 1
                 seconds = polling_delay(errors, interval=self._interval)
+                if self._observers:
+                    self._observers.tell(PollFailed(loop=self._name, errors=errors, retry_in=seconds, error=error))
                 if isinstance(error, StorageError):
                     self._report(PollingError(loop=self._name, errors=errors, retry_in=seconds, cause=error))
                 else:

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from dynamodb_outbox.outbox import Outbox
-from dynamodb_outbox.reporting import logger
+from dynamodb_outbox.handlers import HandlerRegistry
+from dynamodb_outbox.observing import EventRecovered, logger
+from dynamodb_outbox.outbox import Outbox, Recovered
 from dynamodb_outbox.worker.backoff import jittered
 from dynamodb_outbox.worker.cycle import Alarm
 
 
-class Recoverer:
-    """Resets what dead workers left behind."""
+async def recover(outbox: Outbox, registry: HandlerRegistry) -> Recovered:
+    """Reset what dead workers left behind. Raises `StorageError`."""
+    # No handler's own number of retries is cut short by the death of its worker.
+    recovered = await outbox.recover(max_retries=registry.most_retries(outbox.options.max_retries))
+    if recovered.reset or recovered.failed:
+        logger.warning(
+            "%d events recovered whose lease had run out, %d of them set aside as FAILED: a worker died or hung",
+            len(recovered.reset) + len(recovered.failed),
+            len(recovered.failed),
+        )
+    if observers := outbox.observers:
+        for ids, failed in ((recovered.reset, False), (recovered.failed, True)):
+            for event_id in ids:
+                observers.tell(EventRecovered(event_id=event_id, failed=failed))
+    return recovered
 
-    def __init__(self, outbox: Outbox, *, poller: Alarm) -> None:
+
+class Recoverer:
+    """Looks for expired leases, one poll interval after the other."""
+
+    def __init__(self, outbox: Outbox, registry: HandlerRegistry, *, poller: Alarm) -> None:
         self._outbox = outbox
+        self._registry = registry
         self._poller = poller
 
     async def look(self) -> float:
         """Look once; returns the seconds until the next look."""
         options = self._outbox.options
-        recovered = await self._outbox.recover()
+        recovered = await recover(self._outbox, self._registry)
         if recovered.reset:
             self._poller.ring()
-        if recovered.reset or recovered.failed:
-            logger.warning(
-                "%d events recovered whose lease had run out, %d of them set aside as FAILED: a worker died or hung",
-                len(recovered.reset) + len(recovered.failed),
-                len(recovered.failed),
-            )
         return jittered(options.poll_interval, options.random)

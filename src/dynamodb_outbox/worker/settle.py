@@ -12,9 +12,18 @@ from anyio.abc import TaskGroup
 
 from dynamodb_outbox.cancellation import is_ours
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, SettleError, WorkerError
+from dynamodb_outbox.observing import (
+    EventCompleted,
+    EventFailed,
+    EventReleased,
+    LeaseLost,
+    Observation,
+    RetryScheduled,
+    SettleFailed,
+)
 from dynamodb_outbox.outbox import Claim, Outbox
-from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
-from dynamodb_outbox.worker.dispatch import Report
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.reporting import Report
 
 BATCH: Final = 25
 WRITERS: Final = 4
@@ -31,45 +40,48 @@ class GroupCommit:
         self._on_settled = on_settled
         self._report = report
         self._waiting: deque[tuple[Claim, Outcome]] = deque()
-        self._scopes: set[anyio.CancelScope] = set()
-        self._group: TaskGroup | None = None
-        self._writers = 0
-        self._finished = anyio.Event()
+        self._idle: list[anyio.Event] = []
+        self._scopes = [anyio.CancelScope(shield=True) for _ in range(WRITERS)]
+        self._closed = False
 
     def open(self, group: TaskGroup) -> None:
-        """Let writers run in the group, which must outlive everything that puts outcomes in."""
-        self._group = group
+        """Start the writers in the group, which must outlive everything that puts outcomes in."""
+        for scope in self._scopes:
+            group.start_soon(self._write, scope)
 
     def put(self, claim: Claim, outcome: Outcome) -> None:
         """Have an outcome settled; returns at once."""
         self._waiting.append((claim, outcome))
-        if self._writers < WRITERS and self._group is not None:
-            self._writers += 1
-            self._group.start_soon(self._write)
+        if self._idle:
+            self._idle.pop().set()
+
+    def skip(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+        """Take note of an outcome that is written already, or never can be."""
+        self._tell(claim, outcome, error)
+        self._on_settled(claim, outcome, error)
 
     def abandon_at(self, deadline: float) -> None:
         """Give up what is not written by then (event loop time): recovery takes the events up."""
         for scope in self._scopes:
             scope.deadline = min(scope.deadline, deadline)
 
-    async def finish(self) -> None:
-        """Wait until nothing is left to be written."""
-        while self._writers:
-            self._finished = anyio.Event()
-            await self._finished.wait()
+    def close(self) -> None:
+        """Let the writers end once nothing is left to be written; the group they run in waits for that."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().set()
 
-    async def _write(self) -> None:
-        # Child tasks of ours under a shield: a cancelled handler's outcome is written all the same.
-        with anyio.CancelScope(shield=True) as scope:
-            self._scopes.add(scope)
-            try:
-                while self._waiting:
+    async def _write(self, scope: anyio.CancelScope) -> None:
+        # Under a shield: the outcomes of handlers that were cancelled with the worker are written all the same.
+        with scope:
+            while self._waiting or not self._closed:
+                if self._waiting:
                     count = min(BATCH, len(self._waiting))
                     await self._settle([self._waiting.popleft() for _ in range(count)])
-            finally:
-                self._scopes.discard(scope)
-                self._writers -= 1
-                self._finished.set()
+                else:
+                    work = anyio.Event()
+                    self._idle.append(work)
+                    await work.wait()
 
     async def _settle(self, batch: list[tuple[Claim, Outcome]]) -> None:
         errors: list[OutboxError | None]
@@ -84,4 +96,27 @@ class GroupCommit:
                 self._report(error)
             elif error is not None:
                 self._report(SettleError(event_id=claim.event.id, outcome=OUTCOME_NAMES[type(outcome)], cause=error))
+            self._tell(claim, outcome, error)
             self._on_settled(claim, outcome, error)
+
+    def _tell(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+        if observers := self._outbox.observers:
+            observers.tell(_observation(claim, outcome, error))
+
+
+def _observation(claim: Claim, outcome: Outcome, error: OutboxError | None) -> Observation:
+    event_id, event_type, attempt = claim.event.id, claim.event.type, claim.attempt
+    if isinstance(error, LeaseLostError):
+        return LeaseLost(event_id=event_id, event_type=event_type)
+    if error is not None:
+        name = OUTCOME_NAMES[type(outcome)]
+        return SettleFailed(event_id=event_id, event_type=event_type, outcome=name, error=error)
+    match outcome:
+        case Completed():
+            return EventCompleted(event_id=event_id, event_type=event_type, attempt=attempt)
+        case Retry(delay=delay, error=text):
+            return RetryScheduled(event_id=event_id, event_type=event_type, attempt=attempt, delay=delay, error=text)
+        case Failed(error=text):
+            return EventFailed(event_id=event_id, event_type=event_type, attempt=attempt, error=text)
+        case Released():
+            return EventReleased(event_id=event_id, event_type=event_type, attempt=attempt)

@@ -1,0 +1,23 @@
+"""Checks of what users pass in, with one wording for all parameters."""
+
+from __future__ import annotations
+
+from dynamodb_outbox.errors import ConfigurationError
+
+
+def check_int(name: str, value: object, low: int, high: int) -> None:
+    """Raise `ConfigurationError` unless the value is an int from `low` to `high`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigurationError(f"{name}={value!r}: it must be a whole number from {low:,} to {high:,}")
+
+
+def check_seconds(name: str, value: object, low: float, high: float) -> None:
+    """Raise `ConfigurationError` unless the value is a number of seconds from `low` to `high`."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigurationError(f"{name}={value!r}: it must be a number of seconds from {low:g} to {high:,g}")
+
+
+def check_part(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless the value is a number from 0 to 1."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ConfigurationError(f"{name}={value!r}: it must be a number from 0 to 1")

@@ -1,0 +1,107 @@
+"""The entries of a TransactWriteItems: from what users give, plain or low-level, and how large they are.
+
+Limits: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.values import AttributeValue, Unstorable, encode, text_size
+from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError
+from dynamodb_outbox.transaction import TransactionWrite
+
+MAX_ITEMS: Final = 100
+MAX_BYTES: Final = 4 * 1024 * 1024
+
+_KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "S": str,
+    "N": str,
+    "B": (bytes, bytearray),
+    "BOOL": bool,
+    "NULL": bool,
+    "M": Mapping,
+    "L": (list, tuple),
+    "SS": (list, tuple, set, frozenset),
+    "NS": (list, tuple, set, frozenset),
+    "BS": (list, tuple, set, frozenset),
+}
+_OF_VALUES: Final = ("Item", "Key", "ExpressionAttributeValues")
+
+
+def entry_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
+    """Make the entry of a user's write; return it with its size in bytes.
+
+    Raises `UnstorableValueError` with the path of the value, `ConfigurationError` where two forms are mixed.
+    """
+    arguments: dict[str, Any] = dict(write.arguments)
+    size = 0
+    for name, value in arguments.items():
+        if name in _OF_VALUES:
+            arguments[name], part = _encode_members(f"{write.operation} {name}", value)
+            size += part
+        elif isinstance(value, str):
+            size += text_size(value)
+    return {write.operation: arguments}, size
+
+
+def check_size(writes: Sequence[TransactionWrite], *, events: Sequence[int], records: int) -> list[dict[str, Any]]:
+    """Make the entries of the users' writes; the sizes of the events' items are given.
+
+    Raises `TransactionTooLargeError` for more than DynamoDB takes, and what `entry_of` raises.
+    """
+    encoded = [entry_of(write) for write in writes]
+    size = sum(events) + sum(part for _, part in encoded)
+    if len(encoded) + len(events) + records > MAX_ITEMS or size > MAX_BYTES:
+        raise TransactionTooLargeError(
+            writes=len(encoded), events=len(events), records=records, size=size, max_items=MAX_ITEMS, max_size=MAX_BYTES
+        )
+    return [entry for entry, _ in encoded]
+
+
+def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, AttributeValue], int]:
+    low_level = [name for name, value in members.items() if _is_low_level(value)]
+    if low_level and len(low_level) < len(members):
+        plain = next(name for name in members if name not in low_level)
+        raise ConfigurationError(
+            f"{root}: {low_level[0]!r} is a low-level value and {plain!r} a plain one; write all of them plain, such "
+            "as 'text' or 5, or all of them low-level, such as {'S': 'text'} or {'N': '5'}"
+        )
+    if low_level:
+        return dict(members), sum(text_size(name) + _size_of(value) for name, value in members.items())
+    try:
+        encoded, size = encode(dict(members), 0)
+    except Unstorable as error:
+        raise UnstorableValueError(path=error.path(root), reason=error.reason) from None
+    fields: dict[str, AttributeValue] = encoded["M"]
+    return fields, size
+
+
+def _is_low_level(value: Any) -> bool:
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((kind, content),) = value.items()
+    return kind in _KINDS and isinstance(content, _KINDS[kind])
+
+
+def _size_of(value: AttributeValue) -> int:
+    """Count the bytes of a low-level value.
+
+    See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    ((kind, content),) = value.items()
+    match kind:
+        case "M":
+            size = 3 + sum(text_size(name) + _size_of(member) + 1 for name, member in content.items())
+        case "L":
+            size = 3 + sum(_size_of(member) + 1 for member in content)
+        case "SS" | "NS" | "BS":
+            size = 3 + sum(len(member) for member in content)
+        case "S":
+            size = text_size(content)
+        case "BOOL" | "NULL":
+            size = 1
+        case _:
+            size = len(content)
+    return size

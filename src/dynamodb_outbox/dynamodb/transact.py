@@ -1,0 +1,185 @@
+"""Transactions: a user's writes, new events and the record of a handler, with one TransactWriteItems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
+
+from dynamodb_outbox.dynamodb.client import Caller, TransactionRefused
+from dynamodb_outbox.dynamodb.codec import Item, encode_event, handled_by, millis
+from dynamodb_outbox.dynamodb.entries import check_size
+from dynamodb_outbox.dynamodb.faults import cancellation_reasons
+from dynamodb_outbox.dynamodb.transitions import COMPLETE_BY_HANDLER, HANDLER_DONE, Write, update_entry
+from dynamodb_outbox.dynamodb.values import AttributeValue
+from dynamodb_outbox.errors import (
+    CancellationReason,
+    DuplicateEventError,
+    LeaseLostError,
+    TableNotFoundError,
+    ThrottledError,
+    TransactionCancelledError,
+)
+from dynamodb_outbox.event import Event, EventStatus
+from dynamodb_outbox.outbox import TRANSACTION, HandlerDone, OutboxOptions, refuse_repeated_ids
+from dynamodb_outbox.transaction import TransactionWrite
+
+TRANSACT_SECONDS: Final = 10.0
+"""How long a transaction is tried that conflicts with others, or whose replies are lost."""
+LEAST_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    event: Event
+    item: Item
+    unpublished: bool
+
+
+class Transactor:
+    """Commits transactions, each under a token that makes its repetition harmless for ten minutes."""
+
+    def __init__(self, caller: Caller, options: OutboxOptions, *, retention: float | None) -> None:
+        self._caller = caller
+        self._options = options
+        self._retention = retention
+
+    async def transact(
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        *,
+        done: HandlerDone | None,
+    ) -> None:
+        """Commit; see `Outbox.transact`."""
+        entries, puts = self._entries(writes, events, records=int(done is not None))
+        within = TRANSACT_SECONDS
+        if done is not None:
+            entries.append({"Update": self._record(done)})
+            within = max(min(within, done.claim.lease_expires_at - self._options.clock()), LEAST_SECONDS)
+        try:
+            await self._caller.call(
+                "transact_write_items", within=within, TransactItems=entries, ClientRequestToken=uuid4().hex
+            )
+        except TransactionRefused as refused:
+            _raise_refusal(refused, entries, puts, done)
+        except ThrottledError as error:
+            if isinstance(error.__cause__, ClientError) and (reasons := cancellation_reasons(error.__cause__)):
+                listed = _reasons(reasons, entries, _event_ids(entries, puts, done))
+                raise TransactionCancelledError(reasons=listed, attempts=error.attempts) from error
+            raise
+        except TableNotFoundError as error:
+            tables = {next(iter(entry.values()))["TableName"] for entry in entries}
+            raise TableNotFoundError(table_name="' or '".join(sorted(tables))) from error
+
+    def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
+        """Make the entries of events, for a transaction of the user's own."""
+        return self._entries([], [(event, due_at) for event in events], records=0)[0]
+
+    def _entries(
+        self, writes: Sequence[TransactionWrite], events: Sequence[tuple[Event, float | None]], *, records: int
+    ) -> tuple[list[dict[str, Any]], list[_Put]]:
+        refuse_repeated_ids([event for event, _ in events])
+        now = self._options.clock()
+        encoded = [encode_event(event, due_at=now if due_at is None else due_at) for event, due_at in events]
+        entries = check_size(writes, events=[size for _, size in encoded], records=records)
+        puts = [
+            _Put(event, item, event.take_unpublished()) for (event, _), (item, _) in zip(events, encoded, strict=True)
+        ]
+        entries += [
+            {
+                "Put": {
+                    "TableName": self._caller.table_name,
+                    "Item": put.item,
+                    "ConditionExpression": "attribute_not_exists(id)",
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                }
+            }
+            for put in puts
+        ]
+        return entries, puts
+
+    def _record(self, done: HandlerDone) -> dict[str, Any]:
+        """Record that a handler is done: refused unless the claim is still held, and the handler is not done yet."""
+        now = self._options.clock()
+        values: dict[str, AttributeValue] = {
+            "token": {"S": done.claim.token},
+            "handler": {"S": done.handler},
+            "handled": {"SS": [done.handler]},
+            "now": millis(now),
+        }
+        transition = COMPLETE_BY_HANDLER if done.completes else HANDLER_DONE
+        if done.completes and self._retention is not None:
+            transition = _COMPLETE_WITH_EXPIRY
+            values["expiry"] = {"N": str(int(now + self._retention))}
+        return update_entry(Write(transition, done.claim.event.id, values), table_name=self._caller.table_name)
+
+
+_COMPLETE_WITH_EXPIRY: Final = COMPLETE_BY_HANDLER.also_set("expireAt = :expiry")
+
+
+def _raise_refusal(
+    refused: TransactionRefused, entries: Sequence[dict[str, Any]], puts: Sequence[_Put], done: HandlerDone | None
+) -> None:
+    """Raise what a refused transaction means; return if it was refused only because it had been applied already."""
+    event_ids = _event_ids(entries, puts, done)
+    listed = _reasons(refused.reasons, entries, event_ids)
+    by_event = {put.event.id: put for put in puts}
+    if done is not None and (record := refused.reasons[-1]).get("Code") == "ConditionalCheckFailed":
+        if _is_recorded(done, record.get("Item", {})):
+            return
+        event = done.claim.event
+        raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
+    duplicates = [reason for reason in listed if reason.event_id is not None]
+    if any(_is_ours(by_event[reason.event_id or ""], reason.item, repeated=refused.repeated) for reason in duplicates):
+        return
+    cancelled = TransactionCancelledError(reasons=listed)
+    if duplicates and len(duplicates) == len(listed):
+        raise DuplicateEventError(event_id=duplicates[0].event_id or "") from cancelled
+    raise cancelled from None
+
+
+def _event_ids(entries: Sequence[dict[str, Any]], puts: Sequence[_Put], done: HandlerDone | None) -> Mapping[int, str]:
+    first = len(entries) - len(puts) - (done is not None)
+    return {first + index: put.event.id for index, put in enumerate(puts)}
+
+
+def _reasons(
+    reasons: Sequence[Mapping[str, Any]], entries: Sequence[dict[str, Any]], event_ids: Mapping[int, str]
+) -> list[CancellationReason]:
+    listed: list[CancellationReason] = []
+    for index, (reason, entry) in enumerate(zip(reasons, entries, strict=False)):
+        code = reason.get("Code", "None")
+        if code == "None":
+            continue
+        ((operation, arguments),) = entry.items()
+        listed.append(
+            CancellationReason(
+                index=index,
+                operation=operation,
+                table_name=arguments["TableName"],
+                key=arguments.get("Key", arguments.get("Item", {})),
+                event_id=event_ids.get(index),
+                code=code,
+                message=str(reason.get("Message", "")),
+                item=reason.get("Item"),
+            )
+        )
+    return listed
+
+
+def _is_recorded(done: HandlerDone, item: Item) -> bool:
+    """Tell whether an earlier attempt of this very delivery was applied, whose reply was lost."""
+    if item.get("claimToken") != {"S": done.claim.token}:
+        return False
+    return done.handler in handled_by(item) or item.get("status") == {"S": EventStatus.COMPLETED.value}
+
+
+def _is_ours(put: _Put, stored: Mapping[str, Any] | None, *, repeated: bool) -> bool:
+    """Tell whether an event is stored by an earlier attempt of the same transaction; then all of it is."""
+    if put.unpublished:
+        return True
+    return repeated and all((stored or {}).get(name) == put.item[name] for name in ("id", "type", "occurredAt"))

@@ -1,0 +1,63 @@
+"""What an emit is asked for: the event, and how it is to be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from dynamodb_outbox.checks import check_seconds
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.outcome import LONGEST_DELAY
+
+IfExists = Literal["raise", "ignore"]
+"""What an emit does about an event whose id is stored already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitOptions:
+    """How events are to be stored. Raises `ConfigurationError` for what cannot be."""
+
+    delay: float | None = None
+    deliver_at: datetime | None = None
+    if_exists: IfExists = "raise"
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.deliver_at is not None:
+            raise ConfigurationError("delay and deliver_at say the same thing: give one of them")
+        if self.delay is not None:
+            check_seconds("delay", self.delay, 0, LONGEST_DELAY)
+        if self.deliver_at is not None and (
+            not isinstance(self.deliver_at, datetime) or self.deliver_at.tzinfo is None
+        ):
+            raise ConfigurationError(
+                f"deliver_at={self.deliver_at!r}: it must be a datetime with a time zone, such as "
+                "datetime.now(UTC) + timedelta(days=1)"
+            )
+        if self.if_exists not in get_args(IfExists):
+            raise ConfigurationError(f"if_exists={self.if_exists!r}: it must be 'raise' or 'ignore'")
+
+    def due_at(self, now: float) -> float | None:
+        """Tell when the events are due (epoch seconds), if that is later than now."""
+        if self.deliver_at is not None:
+            return max(self.deliver_at.timestamp(), now)
+        return None if self.delay is None else now + self.delay
+
+
+def event_of(
+    type_or_event: str | Event,
+    payload: Any = None,
+    *,
+    id: str | None = None,
+    occurred_at: datetime | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Event:
+    """Make the event that an emit was asked for. Raises `InvalidEventError` when asked for two things at once."""
+    given: dict[str, Any] = {"id": id, "occurred_at": occurred_at, "metadata": metadata}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(type_or_event, Event):
+        return Event(type_or_event, payload, **given)
+    if payload is not None or given:
+        raise InvalidEventError("emit takes an Event, or a type with payload, id, occurred_at and metadata, not both")
+    return type_or_event

@@ -1,0 +1,259 @@
+"""Observers: what happens to events, told as typed facts. Metrics, tracing and logging hang on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from dynamodb_outbox.errors import ConfigurationError
+
+logger: Final = logging.getLogger("dynamodb_outbox")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """An event is stored. `due_at` (epoch seconds) is None for one that is due at once."""
+
+    event_id: str
+    event_type: str
+    due_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """This worker took an event, until `lease_expires_at` (epoch seconds)."""
+
+    event_id: str
+    event_type: str
+    attempt: int
+    lease_expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRefused:
+    """A claim was refused, and billed: another worker was quicker, or the index showed an old state."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerStarted:
+    """A handler was called."""
+
+    event_id: str
+    event_type: str
+    handler: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerSucceeded:
+    """A handler returned, after so many seconds."""
+
+    event_id: str
+    event_type: str
+    handler: str
+    attempt: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerFailed:
+    """A handler raised, or ran into its time limit."""
+
+    event_id: str
+    event_type: str
+    handler: str
+    attempt: int
+    seconds: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerCancelled:
+    """A handler was cancelled by a stop or a lost lease: neither a success nor a failure."""
+
+    event_id: str
+    event_type: str
+    handler: str
+    attempt: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventCompleted:
+    """All handlers of an event succeeded, and that is written."""
+
+    event_id: str
+    event_type: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled:
+    """An attempt failed; the next comes after `delay` seconds."""
+
+    event_id: str
+    event_type: str
+    attempt: int
+    delay: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFailed:
+    """An event was set aside as a dead letter."""
+
+    event_id: str
+    event_type: str
+    attempt: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventReleased:
+    """A claim was given back; no attempt is counted."""
+
+    event_id: str
+    event_type: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRenewed:
+    """A lease was moved forward, to `lease_expires_at` (epoch seconds)."""
+
+    event_id: str
+    event_type: str
+    lease_expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLost:
+    """A renewal or an outcome was refused: the claim is not ours any more."""
+
+    event_id: str
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecovered:
+    """The lease of an event had run out. `failed`: no retry was left, and it was set aside."""
+
+    event_id: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollFailed:
+    """Looking for events, or recovering or renewing them, failed; the next try is in `retry_in` seconds."""
+
+    loop: str
+    errors: int
+    retry_in: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleFailed:
+    """An outcome could not be written; recovery takes the event up when its lease ends."""
+
+    event_id: str
+    event_type: str
+    outcome: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throttled:
+    """The engine throttled a call, which is repeated with backoff."""
+
+    operation: str
+
+
+Observation = (
+    Published
+    | Claimed
+    | ClaimRefused
+    | HandlerStarted
+    | HandlerSucceeded
+    | HandlerFailed
+    | HandlerCancelled
+    | EventCompleted
+    | RetryScheduled
+    | EventFailed
+    | EventReleased
+    | LeaseRenewed
+    | LeaseLost
+    | EventRecovered
+    | PollFailed
+    | SettleFailed
+    | Throttled
+)
+
+
+class Observer(Protocol):
+    """Told of everything, at once and in the event loop: it must be quick, and cannot be async."""
+
+    def __call__(self, observation: Observation, /) -> None:
+        """Take note of an observation."""
+        ...
+
+
+class Observers:
+    """Those who are told. False while there are none, so that nothing is made for nobody."""
+
+    __slots__ = ("_observers",)
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        self._observers: tuple[Observer, ...] = ()
+        for observer in observers:
+            self.add(observer)
+
+    def __bool__(self) -> bool:
+        return bool(self._observers)
+
+    def add(self, observer: Observer) -> None:
+        """Add an observer. Raises `ConfigurationError` for what cannot be called."""
+        if not callable(observer):
+            raise ConfigurationError(f"observer={observer!r}: it must be a function of one observation")
+        self._observers = (*self._observers, observer)
+
+    def remove(self, observer: Observer) -> None:
+        """Remove an observer, if it is there."""
+        self._observers = tuple(other for other in self._observers if other != observer)
+
+    def tell(self, observation: Observation) -> None:
+        """Tell all of them. One that raises is logged, and changes nothing."""
+        for observer in self._observers:
+            try:
+                observer(observation)
+            except Exception:
+                logger.exception("an observer raised when it was told of %s", observation)
+
+
+class LoggingObserver:
+    """Logs every observation: what goes wrong as warnings or errors, the rest at `level`."""
+
+    def __init__(self, target: logging.Logger = logger, *, level: int = logging.DEBUG) -> None:
+        self._logger = target
+        self._level = level
+
+    def __call__(self, observation: Observation, /) -> None:
+        """Log an observation."""
+        level = _LEVELS.get(type(observation), self._level)
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, "%s", observation)
+
+
+_LEVELS: Final[dict[type, int]] = {
+    HandlerFailed: logging.WARNING,
+    EventFailed: logging.ERROR,
+    LeaseLost: logging.WARNING,
+    EventRecovered: logging.WARNING,
+    PollFailed: logging.WARNING,
+    SettleFailed: logging.WARNING,
+    Throttled: logging.WARNING,
+}

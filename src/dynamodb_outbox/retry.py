@@ -1,0 +1,86 @@
+"""When a handler that failed is called again, and when it is given up. Pure; times are seconds."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from dynamodb_outbox.checks import check_part, check_seconds
+from dynamodb_outbox.outcome import LONGEST_DELAY, Reject, RetryLater
+
+Backoff = Callable[[int, BaseException], float | None]
+"""Called with the attempt that failed, from 1, and its exception: the seconds to wait, or None to give up."""
+
+_LARGEST_EXPONENT: Final = 60
+"""Beyond it every delay is past the cap, and a float would overflow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExponentialBackoff:
+    """Waits `base`, and twice as long after every further failure, `cap` at most.
+
+    `jitter` varies each delay by that part of it, up or down (0.1: a tenth), so that what failed together does
+    not come back together. Raises `ConfigurationError` for a value out of range.
+    """
+
+    base: float = 1.0
+    cap: float = 3600.0
+    jitter: float = 0.0
+    random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_seconds("base", self.base, 0, 86_400)
+        check_seconds("cap", self.cap, 0, LONGEST_DELAY)
+        check_part("jitter", self.jitter)
+
+    def __call__(self, attempt: int, error: BaseException) -> float:
+        """Tell the seconds to wait after the attempt."""
+        delay = min(self.base * 2.0 ** min(attempt - 1, _LARGEST_EXPONENT), self.cap)
+        return delay * (1 + self.jitter * (2 * self.random() - 1)) if self.jitter else delay
+
+
+@dataclass(frozen=True, slots=True)
+class FixedBackoff:
+    """Waits as long after every failure. Raises `ConfigurationError` for a value out of range."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        check_seconds("seconds", self.seconds, 0, LONGEST_DELAY)
+
+    def __call__(self, attempt: int, error: BaseException) -> float:
+        """Tell the seconds to wait after the attempt."""
+        return self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often a handler is called again, after how long, and after which exceptions not at all."""
+
+    max_retries: int
+    backoff: Backoff
+    fatal: tuple[type[BaseException], ...] = ()
+
+    def delay(self, attempt: int, error: BaseException) -> float | None:
+        """Tell the seconds until the next attempt; None gives up.
+
+        Raises what the backoff raises, and `ValueError` for an answer of its that is no delay.
+        """
+        if attempt > self.max_retries or isinstance(error, Reject) or self._is_fatal(error):
+            return None
+        if isinstance(error, RetryLater):
+            return error.delay
+        delay = self.backoff(attempt, error)
+        if delay is None:
+            return None
+        if not isinstance(delay, (int, float)) or math.isnan(delay) or not 0 <= delay <= LONGEST_DELAY:
+            raise ValueError(f"a backoff must return seconds from 0 to {LONGEST_DELAY:,.0f} or None, not {delay!r}")
+        return float(delay)
+
+    def _is_fatal(self, error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup) and self.fatal:
+            return error.subgroup(self.fatal) is not None
+        return isinstance(error, self.fatal)

@@ -1,0 +1,166 @@
+"""Transactions: a user's own writes and events, collected and committed as one."""
+
+# The arguments are those of the entries of TransactWriteItems, by the names that AWS gives them.
+# ruff: noqa: N803
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from dynamodb_outbox.emission import EmitOptions, event_of
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.event import Event
+
+Operation = Literal["Put", "Update", "Delete", "ConditionCheck"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionWrite:
+    """One write of the user's own, with the arguments of its entry in TransactWriteItems."""
+
+    operation: Operation
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionEmit:
+    """One event of a transaction. `accepted`: it has passed the emit middleware already."""
+
+    event: Event
+    options: EmitOptions
+    accepted: bool = False
+
+
+class Transaction:
+    """Collects writes and events; leaving the `async with` block commits all of them, or none.
+
+    The writes take the arguments of the low-level TransactWriteItems entries. `Item`, `Key` and
+    `ExpressionAttributeValues` may hold plain Python values, `{"id": "a", "n": 1}`, or low-level ones,
+    `{"id": {"S": "a"}, "n": {"N": "1"}}`, but not both in one mapping. Nothing is sent before the end of the
+    block, and nothing at all after an exception inside of it.
+
+    Leaving the block raises `TransactionTooLargeError` for more than 100 items or 4 MB, `TransactionCancelledError`
+    when a condition was false, `DuplicateEventError` when all that stood against it is an event that is stored
+    already, and `StorageError`. A conflict with another transaction is repeated for ten seconds.
+    """
+
+    def __init__(
+        self, commit: Callable[[Transaction], Awaitable[None]], *, make_event: Callable[..., Event] = event_of
+    ) -> None:
+        self._commit = commit
+        self._make_event = make_event
+        self._state: Literal["new", "open", "closed"] = "new"
+        self.writes: list[TransactionWrite] = []
+        self.emits: list[TransactionEmit] = []
+
+    def put(
+        self,
+        *,
+        TableName: str,
+        Item: Mapping[str, Any],
+        ConditionExpression: str | None = None,
+        ExpressionAttributeNames: Mapping[str, str] | None = None,
+        ExpressionAttributeValues: Mapping[str, Any] | None = None,
+        ReturnValuesOnConditionCheckFailure: str | None = None,
+    ) -> None:
+        """Put an item."""
+        self._add("Put", locals())
+
+    def update(
+        self,
+        *,
+        TableName: str,
+        Key: Mapping[str, Any],
+        UpdateExpression: str,
+        ConditionExpression: str | None = None,
+        ExpressionAttributeNames: Mapping[str, str] | None = None,
+        ExpressionAttributeValues: Mapping[str, Any] | None = None,
+        ReturnValuesOnConditionCheckFailure: str | None = None,
+    ) -> None:
+        """Update an item, or make it."""
+        self._add("Update", locals())
+
+    def delete(
+        self,
+        *,
+        TableName: str,
+        Key: Mapping[str, Any],
+        ConditionExpression: str | None = None,
+        ExpressionAttributeNames: Mapping[str, str] | None = None,
+        ExpressionAttributeValues: Mapping[str, Any] | None = None,
+        ReturnValuesOnConditionCheckFailure: str | None = None,
+    ) -> None:
+        """Delete an item."""
+        self._add("Delete", locals())
+
+    def check(
+        self,
+        *,
+        TableName: str,
+        Key: Mapping[str, Any],
+        ConditionExpression: str,
+        ExpressionAttributeNames: Mapping[str, str] | None = None,
+        ExpressionAttributeValues: Mapping[str, Any] | None = None,
+        ReturnValuesOnConditionCheckFailure: str | None = None,
+    ) -> None:
+        """Let the transaction depend on a condition of an item that it does not change."""
+        self._add("ConditionCheck", locals())
+
+    def emit(
+        self,
+        type_or_event: str | Event,
+        payload: Any = None,
+        *,
+        id: str | None = None,
+        occurred_at: datetime | None = None,
+        metadata: dict[str, Any] | None = None,
+        delay: float | None = None,
+        deliver_at: datetime | None = None,
+    ) -> Event:
+        """Add an event; it is stored with the writes, and not to be awaited. The arguments are those of `bus.emit`.
+
+        The emit middleware runs at the end of the block.
+        """
+        options = EmitOptions(delay=delay, deliver_at=deliver_at)
+        event = self._make_event(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+        self.join(TransactionEmit(event=event, options=options))
+        return event
+
+    def join(self, emit: TransactionEmit) -> None:
+        """Add an event that was made elsewhere."""
+        self._check_open()
+        self.emits.append(emit)
+
+    def _add(self, operation: Operation, arguments: dict[str, Any]) -> None:
+        self._check_open()
+        given = {name: value for name, value in arguments.items() if name != "self" and value is not None}
+        for name in ("Item", "Key", "ExpressionAttributeNames", "ExpressionAttributeValues"):
+            if name in given and not isinstance(given[name], Mapping):
+                raise ConfigurationError(f"{operation} {name}={given[name]!r}: it must be a mapping")
+        for name in ("TableName", "UpdateExpression", "ConditionExpression"):
+            if name in given and (not isinstance(given[name], str) or not given[name]):
+                raise ConfigurationError(f"{operation} {name}={given[name]!r}: it must be a string that is not empty")
+        self.writes.append(TransactionWrite(operation=operation, arguments=given))
+
+    def _check_open(self) -> None:
+        if self._state == "new":
+            raise ConfigurationError("the transaction is not open yet: use it inside of `async with`")
+        if self._state == "closed":
+            raise ConfigurationError("the transaction is over: begin another one with bus.transaction()")
+
+    async def __aenter__(self) -> Self:
+        if self._state != "new":
+            raise ConfigurationError("a transaction is used once: begin another one with bus.transaction()")
+        self._state = "open"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._state = "closed"
+        if error is None:
+            await self._commit(self)

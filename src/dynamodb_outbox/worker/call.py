@@ -1,0 +1,277 @@
+"""One call of one handler, in a task of its own: its time limit, its cancellation, and its result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from dynamodb_outbox.delivery import Delivery
+from dynamodb_outbox.errors import (
+    ConfigurationError,
+    HandlerError,
+    HandlerStuckError,
+    HandlerTimeoutError,
+    LeaseLostError,
+    LoopBlockedError,
+)
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.handlers import Registration
+from dynamodb_outbox.middleware import run_chain
+from dynamodb_outbox.observing import HandlerCancelled, HandlerFailed, HandlerStarted, HandlerSucceeded
+from dynamodb_outbox.outbox import HandlerDone
+from dynamodb_outbox.outcome import Reject, RetryLater
+from dynamodb_outbox.transaction import Transaction
+from dynamodb_outbox.worker.blocking import timed_steps
+
+if TYPE_CHECKING:
+    from dynamodb_outbox.worker.attempt import Attempt
+
+CANCEL_SECONDS: Final = 5.0
+"""How long a cancelled handler may take to end, before it is left behind."""
+PLACE_PART: Final = 0.5
+"""The part of a lease for which an event waits for a place among its handler's concurrent calls."""
+
+
+class Cause(Enum):
+    """Why a handler was cancelled."""
+
+    TIMEOUT = "it ran into its time limit"
+    STOP = "the worker stops"
+    NO_PLACE = "its concurrency left no place for it"
+    LEASE_LOST = "the event is not ours any more"
+
+
+class HandlerCall:
+    """One call of one handler.
+
+    Its task is no child of a task group: a handler that swallows its cancellation has to be left behind, and no
+    group leaves a child behind. It is cancelled once, as asyncio's own timeouts do it, so that cleaning up may await.
+    """
+
+    __slots__ = (
+        "_cause",
+        "_committing",
+        "_deadline",
+        "_started",
+        "_task",
+        "_timer",
+        "attempt",
+        "committed",
+        "is_over",
+        "limit",
+        "registration",
+    )
+
+    def __init__(self, attempt: Attempt, registration: Registration) -> None:
+        self.attempt = attempt
+        self.registration = registration
+        self.is_over = False
+        self.committed = False
+        self.limit = 0.0
+        self._committing = False
+        self._cause: Cause | None = None
+        self._started: float | None = None
+
+    def begin(self) -> None:
+        """Start the call."""
+        loop = asyncio.get_running_loop()
+        lease = self.attempt.lease
+        now = loop.time()
+        if self.registration.concurrency is None:
+            self._enter(now)
+        else:
+            self._deadline = now + PLACE_PART * (lease.ends - now)
+        self._task = loop.create_task(self._main(), name=f"{self.registration.name} of {lease.claim.event.id}")
+        self._timer = loop.call_at(self._deadline, self._look_at_the_time)
+        self._task.add_done_callback(self._ended)
+
+    def _enter(self, now: float) -> None:
+        """Set the time limit: the handler has its place, and runs from now on."""
+        lease, timeout = self.attempt.lease, self.registration.timeout
+        self._started = now
+        self.limit = lease.safe_end if timeout is None else now + timeout
+        if self.limit > lease.safe_end:
+            self.attempt.host.keeper.hold(self.attempt)
+        self._deadline = min(self.limit, lease.safe_end)
+
+    async def _main(self) -> None:
+        places = self.attempt.host.limit_of(self.registration)
+        if places is None:
+            await self._call()
+        else:
+            async with places:
+                loop = asyncio.get_running_loop()
+                self._enter(loop.time())
+                self._timer.cancel()
+                self._timer = loop.call_at(self._deadline, self._look_at_the_time)
+                await self._call()
+
+    async def _call(self) -> None:
+        host, claim = self.attempt.host, self.attempt.claim
+        if observers := host.observers:
+            observers.tell(HandlerStarted(**self._facts))
+        if host.middleware:
+            steps: Awaitable[None] = run_chain(host.middleware, claim.event, self._call_handler)
+        else:
+            steps = self._call_handler(claim.event)
+        if not isinstance(steps, Coroutine):
+            steps = _awaited(steps)
+        await timed_steps(steps, host.options.processing_timeout / 3, self._blocked)
+
+    def _call_handler(self, event: Event) -> Awaitable[None]:
+        registration, host = self.registration, self.attempt.host
+        if not registration.takes_delivery:
+            return registration.handler(event)
+        delivery = Delivery(
+            self.attempt.claim.event,
+            attempt=self.attempt.claim.attempt,
+            max_attempts=host.options.retries_of(registration.max_retries) + 1,
+            handler=registration.name,
+            run=self,
+            emit=host.emit,
+        )
+        return registration.handler(event, delivery)
+
+    # What `Delivery` offers
+
+    @property
+    def lease_expires_at(self) -> float:
+        """When the claim ends (epoch seconds)."""
+        return self.attempt.claim.lease_expires_at
+
+    async def extend(self, seconds: float) -> None:
+        """Have the lease, and the time of the handler, last so many seconds from now on."""
+        lease = self.attempt.lease
+        limit = asyncio.get_running_loop().time() + seconds
+        await self.attempt.host.keeper.extend(self.attempt, seconds + lease.margin)
+        self.limit = max(self.limit, limit)
+
+    async def commit(self, transaction: Transaction) -> None:
+        """Commit a transaction, and with it that the handler is done."""
+        attempt, claim = self.attempt, self.attempt.claim
+        if self.committed or self._committing:
+            raise ConfigurationError(
+                f"handler {self.registration.name!r} has committed a transaction of this delivery already: it is done "
+                "by that. Put everything into one, or use bus.transaction() for what may happen more than once"
+            )
+        self._committing = True
+        completes = attempt.would_complete(self)
+        try:
+            await attempt.host.commit(
+                transaction, HandlerDone(claim=claim, handler=self.registration.name, completes=completes)
+            )
+        except LeaseLostError:
+            attempt.lease.lost = True
+            raise
+        finally:
+            self._committing = False
+        self.committed = True
+        attempt.succeeded.add(self.registration.name)
+        if completes:
+            attempt.completed = True
+            attempt.host.keeper.let_go(attempt)
+
+    # Its end
+
+    def cancel(self, cause: Cause) -> None:
+        """Cancel the handler; one that does not end is left behind."""
+        if not self.is_over and self._cause is None:
+            self._cause = cause
+            self._task.cancel()
+            self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(CANCEL_SECONDS, self._leave_behind)
+
+    def _look_at_the_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._started is not None:
+            # The lease may have been renewed, or the limit extended.
+            self._deadline = min(self.limit, self.attempt.lease.safe_end)
+        if loop.time() < self._deadline:
+            self._timer = loop.call_at(self._deadline, self._look_at_the_time)
+        else:
+            self.cancel(Cause.NO_PLACE if self._started is None else Cause.TIMEOUT)
+
+    def _leave_behind(self) -> None:
+        self.attempt.host.left_behind(self._task)
+        self.attempt.host.report(HandlerStuckError(**self._names, seconds=CANCEL_SECONDS))
+        self._conclude(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._timer.cancel()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if not self.is_over:
+            self._conclude(error, succeeded=error is None)
+
+    def _conclude(self, error: BaseException | None, *, succeeded: bool = False) -> None:
+        """Account for the handler: it succeeded, failed, or was interrupted."""
+        attempt, host = self.attempt, self.attempt.host
+        self.is_over = True
+        cause = self._cause
+        if cause is None and isinstance(error, asyncio.CancelledError) and host.is_ending:
+            cause = Cause.STOP
+        if succeeded or self.committed:
+            attempt.succeeded.add(self.registration.name)
+            host.succeeded(attempt.claim.event.type, self.registration)
+            if error is not None and cause is None:
+                self._report_failure(error)
+            if observers := host.observers:
+                observers.tell(HandlerSucceeded(**self._facts, seconds=self._seconds))
+        elif cause is not None and cause is not Cause.TIMEOUT:
+            attempt.interrupted.add(cause)
+            if observers := host.observers:
+                observers.tell(HandlerCancelled(**self._facts, seconds=self._seconds))
+        else:
+            self._fail(error)
+        attempt.finished(self)
+
+    def _fail(self, error: BaseException | None) -> None:
+        failure: BaseException
+        if self._cause is Cause.TIMEOUT or error is None:
+            timeout = self.registration.timeout
+            failure = HandlerTimeoutError(**self._names, seconds=self._seconds, timeout=timeout)
+            failure.__cause__ = error
+        else:
+            failure = _signal_in(error) or error
+        self.attempt.failures[self.registration.name] = failure
+        if not isinstance(failure, RetryLater):
+            self._report_failure(failure)
+        if observers := self.attempt.host.observers:
+            observers.tell(HandlerFailed(**self._facts, seconds=self._seconds, error=failure))
+
+    def _report_failure(self, error: BaseException) -> None:
+        if not isinstance(error, (HandlerTimeoutError, LeaseLostError)):
+            error = HandlerError(**self._names, attempt=self.attempt.claim.attempt, cause=error)
+        self.attempt.host.report(error)
+
+    def _blocked(self, seconds: float) -> None:
+        self.attempt.host.report(LoopBlockedError(**self._names, seconds=seconds))
+
+    @property
+    def _seconds(self) -> float:
+        return 0.0 if self._started is None else asyncio.get_running_loop().time() - self._started
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        event = self.attempt.claim.event
+        return {"event_id": event.id, "event_type": event.type, "handler": self.registration.name}
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        return {**self._names, "attempt": self.attempt.claim.attempt}
+
+
+async def _awaited(steps: Awaitable[None]) -> None:
+    await steps
+
+
+def _signal_in(error: BaseException) -> Reject | RetryLater | None:
+    """Find what a handler asked for, also where a task group of its own wrapped it."""
+    if isinstance(error, (Reject, RetryLater)):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            if signal := _signal_in(member):
+                return signal
+    return None
