@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import (
-    Claim,
     Completed,
     DuplicateEventError,
-    DynamoDBOutbox,
     Event,
     EventStatus,
     Failed,
-    InMemoryOutbox,
     LeaseLostError,
     Outbox,
     PartialPublishError,
@@ -25,117 +20,9 @@ from dynamodb_outbox import (
     Retry,
     UnstorableValueError,
 )
-from tests.engines import ENGINES, open_client
+from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
-
-
-class Clock:
-    """A clock that is moved by hand; the table's times follow it."""
-
-    def __init__(self) -> None:
-        self.now = 1_790_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
-class Adapter:
-    make: Callable[..., Outbox]
-    stored: Callable[[str], Awaitable[dict[str, Any]]]
-    """What is stored of an event: status, retries, sort_key (seconds or None), token, error."""
-    delete: Callable[[str], Awaitable[None]]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(params=["memory", "moto-single", "local-single", "local-batch", "local-batch-keys-only"])
-def engine(request: pytest.FixtureRequest) -> tuple[str, str, str | None]:
-    """An engine's endpoint (None in memory), the write mode, and the projection of the index."""
-    name, _, mode = str(request.param).partition("-")
-    if name == "memory":
-        request.config.stash[ENGINES]["InMemoryOutbox"] = "ran"
-        return mode, "ALL", None
-    mode, _, projection = mode.partition("-")
-    return mode, "KEYS_ONLY" if projection else "ALL", request.getfixturevalue(f"{name}_endpoint")
-
-
-@pytest.fixture
-async def adapter(engine: tuple[str, Any, str | None], clock: Clock, table_name: str) -> AsyncIterator[Adapter]:
-    mode, projection, endpoint = engine
-    if endpoint is None:
-        yield _memory_adapter(clock)
-        return
-    async with open_client(endpoint) as client:
-        await DynamoDBOutbox(client, table_name=table_name).create_table(projection=projection)
-        yield _dynamodb_adapter(client, table_name, mode, clock)
-
-
-def _dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock) -> Adapter:
-    async def stored(event_id: str) -> dict[str, Any]:
-        reply = await client.get_item(TableName=table_name, Key={"id": {"S": event_id}}, ConsistentRead=True)
-        item = reply["Item"]
-        sort_key = item.get("gsiSortKey")
-        return {
-            "status": EventStatus(item["status"]["S"]),
-            "retries": int(item["retryCount"]["N"]),
-            "sort_key": None if sort_key is None else int(sort_key["N"]) / 1000,
-            "token": item.get("claimToken", {}).get("S"),
-            "error": item.get("lastError", {}).get("S", ""),
-        }
-
-    async def delete(event_id: str) -> None:
-        await client.delete_item(TableName=table_name, Key={"id": {"S": event_id}})
-
-    def make(**options: Any) -> Outbox:
-        return DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode, clock=clock, **options)
-
-    return Adapter(make, stored, delete)
-
-
-def _memory_adapter(clock: Clock) -> Adapter:
-    made: dict[str, Any] = {}
-
-    def make(**options: Any) -> Outbox:
-        outbox = InMemoryOutbox(clock=clock, **options)
-        outbox._events = made  # all outboxes of a test share one table
-        return outbox
-
-    async def stored(event_id: str) -> dict[str, Any]:
-        record = made[event_id]
-        sort_key = None if record.sort_key is None else record.sort_key / 1000
-        return {
-            "status": record.status,
-            "retries": record.retry_count,
-            "sort_key": sort_key,
-            "token": record.token,
-            "error": record.last_error,
-        }
-
-    async def delete(event_id: str) -> None:
-        del made[event_id]
-
-    return Adapter(make, stored, delete)
-
-
-@pytest.fixture
-def outbox(adapter: Adapter) -> Outbox:
-    return adapter.make()
-
-
-async def claim_one(outbox: Outbox) -> Claim:
-    (claim,) = await outbox.claim(10)
-    return claim
-
-
-async def settle_one(outbox: Outbox, claim: Claim, outcome: Any) -> Any:
-    (error,) = await outbox.settle([(claim, outcome)])
-    return error
-
 
 # Publishing
 
@@ -144,7 +31,14 @@ async def test_published_event_is_pending_and_due_now(adapter: Adapter, outbox: 
     event = Event("user.created", {"email": "ada@example.org"})
     await outbox.publish([event])
     stored = await adapter.stored(event.id)
-    assert stored == {"status": PENDING, "retries": 0, "sort_key": clock.now, "token": None, "error": ""}
+    assert stored == {
+        "status": PENDING,
+        "retries": 0,
+        "sort_key": clock.now,
+        "token": None,
+        "error": "",
+        "handled_by": set(),
+    }
     assert await outbox.count(PENDING) == 1
 
 
@@ -325,8 +219,7 @@ async def test_deleted_event_is_reported_and_not_resurrected(adapter: Adapter, o
     await adapter.delete("e")
     for outcome in (Completed(), Retry(delay=0, error="x"), Failed(error="x"), Released()):
         assert isinstance(await settle_one(outbox, claim, outcome), LeaseLostError)
-    with pytest.raises(KeyError):
-        await adapter.stored("e")
+    assert await adapter.stored("e") == {}
 
 
 async def test_settling_many_gives_each_its_own_result(adapter: Adapter, outbox: Outbox) -> None:

@@ -1,0 +1,90 @@
+"""The adapters that the contract suite runs over, with one way to look at what each has stored."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dynamodb_outbox import Claim, DynamoDBOutbox, EventStatus, InMemoryOutbox, Outbox
+
+
+class Clock:
+    """A clock that is moved by hand; the table's times follow it."""
+
+    def __init__(self) -> None:
+        self.now = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Adapter:
+    make: Callable[..., Outbox]
+    stored: Callable[[str], Awaitable[dict[str, Any]]]
+    """What is stored of an event: status, retries, sort_key (seconds or None), token, error, handled_by."""
+    delete: Callable[[str], Awaitable[None]]
+
+
+def dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock) -> Adapter:
+    async def stored(event_id: str) -> dict[str, Any]:
+        reply = await client.get_item(TableName=table_name, Key={"id": {"S": event_id}}, ConsistentRead=True)
+        if "Item" not in reply:
+            return {}
+        item = reply["Item"]
+        sort_key = item.get("gsiSortKey")
+        return {
+            "status": EventStatus(item["status"]["S"]),
+            "retries": int(item["retryCount"]["N"]),
+            "sort_key": None if sort_key is None else int(sort_key["N"]) / 1000,
+            "token": item.get("claimToken", {}).get("S"),
+            "error": item.get("lastError", {}).get("S", ""),
+            "handled_by": set(item.get("handledBy", {}).get("SS", ())),
+        }
+
+    async def delete(event_id: str) -> None:
+        await client.delete_item(TableName=table_name, Key={"id": {"S": event_id}})
+
+    def make(**options: Any) -> Outbox:
+        return DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode, clock=clock, **options)
+
+    return Adapter(make, stored, delete)
+
+
+def memory_adapter(clock: Clock) -> Adapter:
+    made: dict[str, Any] = {}
+
+    def make(**options: Any) -> Outbox:
+        outbox = InMemoryOutbox(clock=clock, **options)
+        outbox._events = made  # all outboxes of a test share one table
+        return outbox
+
+    async def stored(event_id: str) -> dict[str, Any]:
+        if event_id not in made:
+            return {}
+        record = made[event_id]
+        sort_key = None if record.sort_key is None else record.sort_key / 1000
+        return {
+            "status": record.status,
+            "retries": record.retry_count,
+            "sort_key": sort_key,
+            "token": record.token,
+            "error": record.last_error,
+            "handled_by": set(record.handled_by),
+        }
+
+    async def delete(event_id: str) -> None:
+        del made[event_id]
+
+    return Adapter(make, stored, delete)
+
+
+async def claim_one(outbox: Outbox) -> Claim:
+    (claim,) = await outbox.claim(10)
+    return claim
+
+
+async def settle_one(outbox: Outbox, claim: Claim, outcome: Any) -> Any:
+    (error,) = await outbox.settle([(claim, outcome)])
+    return error
