@@ -73,7 +73,7 @@ class Transactor:
             raise
         except TableNotFoundError as error:
             tables = {next(iter(entry.values()))["TableName"] for entry in entries}
-            raise TableNotFoundError(table_name="' or '".join(sorted(tables))) from error
+            raise TableNotFoundError(table_name=error.table_name, among=sorted(tables)) from error
 
     def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
         """Make the entries of events, for a transaction of the user's own."""

@@ -12,12 +12,18 @@ class StorageError(OutboxError):
 
 
 class TableNotFoundError(StorageError):
-    """The table does not exist in this account, region and endpoint."""
+    """The table does not exist in this account, region and endpoint.
 
-    def __init__(self, *, table_name: str) -> None:
+    DynamoDB does not say which table of a transaction is missing: they are listed in `among`.
+    """
+
+    def __init__(self, *, table_name: str, among: Sequence[str] = ()) -> None:
         self.table_name = table_name
+        self.among = list(among)
+        names = ", ".join(repr(name) for name in among)
+        what = f"one of the tables {names}" if len(among) > 1 else f"the table {table_name!r}"
         super().__init__(
-            f"the table {table_name!r} does not exist here; check the name, the region and the endpoint, or create it "
+            f"{what} does not exist here; check the name, the region and the endpoint, or create it "
             "with `await outbox.create_table()` (development) or with the templates (production)"
         )
 
