@@ -24,6 +24,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.dynamodb import publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
+from dynamodb_outbox.observing import ClaimRefused, Observation
 from tests.engines import open_client
 from tests.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused, running_proxy
 
@@ -461,3 +462,21 @@ async def test_settle_of_a_lost_lease_is_not_repeated(outbox: DynamoDBOutbox, cl
     (error,) = await outbox.settle([(claim, Completed())])
     assert isinstance(error, LeaseLostError)
     assert proxy.operations() == ["BatchExecuteStatement"]
+
+
+async def test_refused_claim_is_told_to_observers(outbox: DynamoDBOutbox, client: Any, proxy: Proxy) -> None:
+    await outbox.publish([Event("t", id="e")])
+    seen: list[dict[str, Any]] = []
+
+    def keep(reply: dict[str, Any]) -> dict[str, Any]:
+        seen.append(reply)
+        return reply
+
+    proxy.rule = nth(1, "Query", keep)
+    assert len(await outbox.claim(1)) == 1
+    told: list[Observation] = []
+    late = DynamoDBOutbox(client, table_name=outbox.table_name, observers=[told.append])
+    # The index shows the event to the second worker as it was.
+    proxy.rule = nth(1, "Query", Reply(200, seen[0]))
+    assert await late.claim(1) == []
+    assert told == [ClaimRefused(event_id="e")]

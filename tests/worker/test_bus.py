@@ -870,3 +870,25 @@ async def test_handler_middleware_may_drop_or_fail(bus: OutboxEventBus, outbox: 
         event = await bus.emit("t")
         await bus.drain(5)
     assert (handled.events, calls, outbox.status_of(event.id)) == ([], 2, COMPLETED)
+
+
+async def test_stop_waits_for_slow_reports(outbox: InMemoryOutbox) -> None:
+    told: list[Exception] = []
+
+    async def slow(error: Exception) -> None:
+        await anyio.sleep(0.05)
+        told.append(error)
+
+    bus = OutboxEventBus(outbox, on_error=slow)
+    failed = anyio.Event()
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        failed.set()
+        raise Reject("no use")
+
+    with anyio.fail_after(5):
+        async with bus:
+            await bus.emit("t")
+            await failed.wait()
+    assert [type(error) for error in told] == [HandlerError]

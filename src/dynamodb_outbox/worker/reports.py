@@ -34,9 +34,8 @@ class Reports:
     async def finish(self) -> None:
         """Wait until nothing is left to be told."""
         while self._waiting or self._telling:
-            await anyio.lowlevel.checkpoint()
-            if self._telling:
-                await self._changed.wait()
+            self._told = anyio.Event()
+            await self._told.wait()
 
     async def _run(self, group: TaskGroup) -> None:
         while True:

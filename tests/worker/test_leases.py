@@ -1,0 +1,373 @@
+"""Leases: renewal, extension, loss, and handlers that do not end or hold up the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    Claim,
+    Delivery,
+    Event,
+    EventStatus,
+    HandlerStuckError,
+    HandlerTimeoutError,
+    InMemoryOutbox,
+    LeaseLostError,
+    LoopBlockedError,
+    OutboxError,
+    OutboxEventBus,
+    PollingError,
+    ThrottledError,
+    UnavailableError,
+)
+from dynamodb_outbox.observing import HandlerCancelled, LeaseRenewed
+from dynamodb_outbox.worker import call
+
+LEASE = 0.4
+
+
+class Renewals(InMemoryOutbox):
+    """Records renewals, and fails them on demand."""
+
+    error: OutboxError | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"poll_interval": 0.02, "base_backoff": 0.0, "processing_timeout": LEASE} | options))
+        self.renewals: list[list[str]] = []
+        self.times: list[float] = []
+
+    async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
+        self.renewals.append([claim.event.id for claim, _ in renewals])
+        self.times.append(anyio.current_time())
+        if self.error is not None:
+            return [self.error] * len(renewals)
+        return await super().renew(renewals)
+
+
+@pytest.fixture
+def errors() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def outbox(errors: list[Any]) -> Renewals:
+    return Renewals(on_error=errors.append)
+
+
+@pytest.fixture
+def bus(outbox: Renewals) -> OutboxEventBus:
+    return OutboxEventBus(outbox)
+
+
+async def test_lease_is_renewed_at_a_third_of_its_length_for_a_declared_timeout(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+) -> None:
+    runs: list[int] = []
+    expiries: list[float] = []
+    told: list[Any] = []
+    bus.add_observer(told.append)
+
+    @bus.on("t", timeout=10)
+    async def long(event: Event, delivery: Delivery) -> None:
+        runs.append(delivery.attempt)
+        expiries.append(delivery.lease_expires_at)
+        await anyio.sleep(3 * LEASE)
+        expiries.append(delivery.lease_expires_at)
+
+    other = OutboxEventBus(outbox)
+    other.on("t", long, name="test.other")
+    with anyio.fail_after(10):
+        async with bus, other:
+            start = anyio.current_time()
+            event = await bus.emit("t")
+            await bus.drain(8)
+    assert (runs, errors) == ([1], [])
+    gaps = [b - a for a, b in zip([start, *outbox.times], outbox.times, strict=False)]
+    assert 6 <= len(gaps) <= 10, gaps
+    assert gaps[1:] == pytest.approx([LEASE / 3] * (len(gaps) - 1), abs=LEASE / 6)
+    assert expiries[1] > expiries[0] + 2 * LEASE
+    assert {type(fact) for fact in told if getattr(fact, "event_id", "") == event.id} >= {LeaseRenewed}
+
+
+async def test_handler_without_a_timeout_is_not_renewed(outbox: Renewals, bus: OutboxEventBus) -> None:
+    @bus.on("t", max_retries=0)
+    async def slow(event: Event) -> None:
+        await anyio.sleep(10)
+
+    await bus.emit("t")
+    with anyio.fail_after(5):
+        await bus.run_once()
+    assert outbox.renewals == []
+
+
+async def test_leases_that_are_due_together_are_renewed_together(outbox: Renewals, bus: OutboxEventBus) -> None:
+    @bus.on("t", timeout=10)
+    async def long(event: Event) -> None:
+        await anyio.sleep(LEASE / 2)
+
+    await bus.emit_many([Event("t") for _ in range(10)])
+    with anyio.fail_after(5):
+        assert await bus.run_once() == 10
+    assert [len(batch) for batch in outbox.renewals] == [10]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ThrottledError(operation="UpdateItem", attempts=3, reason="x"),
+        UnavailableError(operation="UpdateItem", attempts=3, reason="x", maybe_applied=True),
+    ],
+)
+async def test_renewals_that_fail_have_the_handler_cancelled_while_the_lease_holds(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any], error: OutboxError
+) -> None:
+    outbox.error = error
+    left: list[float] = []
+
+    @bus.on("t", timeout=10, max_retries=0, name="long")
+    async def long(event: Event, delivery: Delivery) -> None:
+        try:
+            await anyio.sleep(10)
+        finally:
+            left.append(delivery.lease_expires_at - time.time())
+
+    await bus.emit("t")
+    with anyio.fail_after(5):
+        assert await bus.run_once() == 1
+    assert 0 < left[0] < LEASE / 4
+    assert [type(reported) for reported in errors[:-1]] == [PollingError] * (len(errors) - 1)
+    assert 2 <= len(outbox.renewals) <= 8
+    assert isinstance(errors[-1], HandlerTimeoutError)
+    assert "or because its lease could not be renewed" in str(errors[-1])
+
+
+async def test_handler_is_cancelled_when_its_renewal_is_refused(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+) -> None:
+    outbox.error = LeaseLostError(event_id="e", event_type="t", outcome="renewal")
+    told: list[Any] = []
+    bus.add_observer(told.append)
+
+    @bus.on("t", timeout=10)
+    async def long(event: Event) -> None:
+        await anyio.sleep(10)
+
+    event = await bus.emit("t")
+    before = anyio.current_time()
+    with anyio.fail_after(5):
+        assert await bus.run_once() == 0
+    assert anyio.current_time() - before < LEASE
+    # Told once, and nothing is written about an event that is another's.
+    assert errors == [outbox.error]
+    assert outbox.status_of(event.id) is EventStatus.PROCESSING
+    assert [type(fact) for fact in told if isinstance(fact, HandlerCancelled)] == [HandlerCancelled]
+
+
+async def test_extend_gives_handler_and_lease_more_time(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+) -> None:
+    ended: list[float] = []
+
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        await delivery.extend(3 * LEASE)
+        ended.append(delivery.lease_expires_at - time.time())
+        await anyio.sleep(2 * LEASE)
+        await delivery.extend(0.001)
+        ended.append(delivery.lease_expires_at - time.time())
+
+    other = OutboxEventBus(outbox)
+    other.on("t", handler)
+    with anyio.fail_after(10):
+        async with bus, other:
+            await bus.emit("t")
+            await bus.drain(5)
+    assert len(outbox.renewals) == 1
+    assert 3 * LEASE < ended[0] < 3.5 * LEASE
+    assert ended[1] > 0.5 * LEASE, "an extension never makes the time shorter"
+    assert errors == []
+
+
+async def test_extension_that_is_refused_or_fails_is_raised(outbox: Renewals, bus: OutboxEventBus) -> None:
+    raised: list[Exception] = []
+
+    @bus.on("t", max_retries=0)
+    async def handler(event: Event, delivery: Delivery) -> None:
+        for outbox.error in (
+            ThrottledError(operation="UpdateItem", attempts=3, reason="x"),
+            LeaseLostError(event_id="e", event_type="t", outcome="renewal"),
+        ):
+            try:
+                await delivery.extend(10)
+            except Exception as error:  # both kinds are looked at below
+                raised.append(error)
+
+    await bus.emit("t")
+    await bus.run_once()
+    assert [type(error) for error in raised] == [ThrottledError, LeaseLostError]
+
+
+async def test_extended_handler_is_cancelled_at_its_new_limit(bus: OutboxEventBus, errors: list[Any]) -> None:
+    @bus.on("t", max_retries=0)
+    async def handler(event: Event, delivery: Delivery) -> None:
+        await delivery.extend(2 * LEASE)
+        await anyio.sleep(60)
+
+    await bus.emit("t")
+    before = anyio.current_time()
+    with anyio.fail_after(5):
+        await bus.run_once()
+    assert 2 * LEASE <= anyio.current_time() - before < 3 * LEASE
+    assert isinstance(errors[0], HandlerTimeoutError)
+
+
+# Handlers that do not end
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call, "CANCEL_SECONDS", 0.1)
+
+
+class Stubborn:
+    """A handler that swallows its cancellations until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+        self.started = asyncio.Event()
+        self.ended = False
+
+    async def __call__(self, event: Event) -> None:
+        self.started.set()
+        while not self.let_go.is_set():
+            try:
+                await self.let_go.wait()
+            except asyncio.CancelledError:
+                continue
+        self.ended = True
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_handler_that_swallows_its_cancellation_is_left_behind_and_holds_up_no_stop(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+) -> None:
+    handler = Stubborn()
+    bus.on("t", handler, name="stubborn")
+    with anyio.fail_after(5):
+        async with bus:
+            event = await bus.emit("t")
+            await handler.started.wait()
+            await bus.stop(timeout=0)
+    assert not bus.running
+    (error,) = errors
+    assert isinstance(error, HandlerStuckError)
+    assert str(error) == (
+        f"handler 'stubborn' of 't' event '{event.id}' did not end within 0.1 s of its cancellation, and was left "
+        "behind: it must not swallow asyncio.CancelledError, but re-raise it"
+    )
+    stored = outbox._events[event.id]
+    assert (stored.status, stored.retry_count) == (EventStatus.PENDING, 0)
+    handler.let_go.set()
+    await anyio.sleep(0.01)
+    assert handler.ended
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_slot_of_a_handler_that_was_left_behind_is_free_again(errors: list[Any]) -> None:
+    outbox = Renewals(concurrency=1, max_retries=0, processing_timeout=0.2, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    handler = Stubborn()
+    bus.on("stuck", handler)
+    done = anyio.Event()
+
+    @bus.on("next")
+    async def following(event: Event) -> None:
+        done.set()
+
+    with anyio.fail_after(5):
+        async with bus:
+            stuck = await bus.emit("stuck")
+            await handler.started.wait()
+            await bus.emit("next")
+            await done.wait()
+            assert outbox.status_of(stuck.id) is EventStatus.FAILED
+            handler.let_go.set()
+    assert [type(error) for error in errors] == [HandlerStuckError, HandlerTimeoutError]
+
+
+async def test_cancelled_handler_may_await_while_it_cleans_up(bus: OutboxEventBus, outbox: Renewals) -> None:
+    steps: list[str] = []
+    started = anyio.Event()
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        started.set()
+        try:
+            await anyio.sleep(60)
+        finally:
+            await anyio.sleep(0.02)
+            steps.append("cleaned up")
+
+    with anyio.fail_after(5):
+        async with bus:
+            await bus.emit("t")
+            await started.wait()
+            await bus.stop(timeout=0)
+    assert steps == ["cleaned up"]
+    assert await outbox.count(EventStatus.PENDING) == 1
+
+
+# Handlers that hold up the loop
+
+
+async def test_handler_that_blocks_the_loop_is_named(bus: OutboxEventBus, errors: list[Any]) -> None:
+    @bus.on("t", name="blocking")
+    async def blocking(event: Event) -> None:
+        await anyio.sleep(0)
+        time.sleep(LEASE / 2)  # noqa: ASYNC251 - what is tested
+        await anyio.sleep(0)
+
+    @bus.on("t", name="innocent")
+    async def innocent(event: Event) -> None:
+        await anyio.sleep(0.01)
+
+    event = await bus.emit("t")
+    await bus.run_once()
+    (error,) = errors
+    assert isinstance(error, LoopBlockedError)
+    assert error.handler == "blocking"
+    assert LEASE / 2 <= error.seconds < LEASE
+    assert f"on 't' event '{event.id}': nothing else ran meanwhile, not even the renewal of leases" in str(error)
+    assert "anyio.to_thread.run_sync" in str(error)
+
+
+async def test_exceptions_and_results_pass_through_the_timing_of_steps(bus: OutboxEventBus, errors: list[Any]) -> None:
+    caught: list[str] = []
+
+    async def inner() -> int:
+        await asyncio.sleep(0)
+        raise KeyError("inner")
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        try:
+            await inner()
+        except KeyError:
+            caught.append("key")
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(asyncio.sleep(0, n)) for n in range(3)]
+        caught.extend(str(task.result()) for task in tasks)
+        with anyio.move_on_after(0.01):
+            await asyncio.sleep(10)
+        caught.append("moved on")
+
+    await bus.emit("t")
+    assert await bus.run_once() == 1
+    assert caught == ["key", "0", "1", "2", "moved on"]
+    assert errors == []

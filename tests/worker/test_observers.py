@@ -1,0 +1,230 @@
+"""Observers: what they are told, in which order, and that they change nothing."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    ConfigurationError,
+    Event,
+    InMemoryOutbox,
+    LoggingObserver,
+    OutboxEventBus,
+    Reject,
+    UnavailableError,
+)
+from dynamodb_outbox import observing as seen
+from dynamodb_outbox.worker import cycle
+
+
+class Clock:
+    now = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def told() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def outbox(told: list[Any], clock: Clock) -> InMemoryOutbox:
+    return InMemoryOutbox(observers=[told.append], clock=clock, on_error=lambda error: None, max_retries=1)
+
+
+@pytest.fixture
+def bus(outbox: InMemoryOutbox) -> OutboxEventBus:
+    return OutboxEventBus(outbox)
+
+
+async def test_the_way_of_an_event_that_succeeds(bus: OutboxEventBus, told: list[Any], clock: Clock) -> None:
+    @bus.on("t", name="h")
+    async def handler(event: Event) -> None:
+        pass
+
+    event = await bus.emit("t")
+    await bus.run_once()
+    ids = {"event_id": event.id, "event_type": "t"}
+    assert told[3].seconds >= 0
+    assert told == [
+        seen.Published(**ids, due_at=None),
+        seen.Claimed(**ids, attempt=1, lease_expires_at=clock.now + 30),
+        seen.HandlerStarted(**ids, handler="h", attempt=1),
+        seen.HandlerSucceeded(**ids, handler="h", attempt=1, seconds=told[3].seconds),
+        seen.EventCompleted(**ids, attempt=1),
+    ]
+
+
+async def test_the_way_of_an_event_that_fails(bus: OutboxEventBus, told: list[Any], clock: Clock) -> None:
+    error = ValueError("broken")
+
+    @bus.on("t", name="h")
+    async def handler(event: Event) -> None:
+        raise error
+
+    event = await bus.emit("t", deliver_at=None)
+    await bus.run_once()
+    clock.now += 10
+    await bus.run_once()
+    ids = {"event_id": event.id, "event_type": "t"}
+    failed = [fact for fact in told if isinstance(fact, seen.HandlerFailed)]
+    assert [(fact.attempt, fact.error) for fact in failed] == [(1, error), (2, error)]
+    assert seen.RetryScheduled(**ids, attempt=1, delay=1.0, error="h: ValueError: broken") in told
+    assert told[-1] == seen.EventFailed(**ids, attempt=2, error="h: ValueError: broken")
+
+
+async def test_rejection_release_recovery_and_loss(
+    bus: OutboxEventBus, outbox: Any, told: list[Any], clock: Clock
+) -> None:
+    started = anyio.Event()
+
+    @bus.on("reject")
+    async def reject(event: Event) -> None:
+        raise Reject("no use")
+
+    @bus.on("release")
+    async def release(event: Event) -> None:
+        started.set()
+        await anyio.sleep(60)
+
+    @bus.on("lose")
+    async def lose(event: Event) -> None:
+        outbox._events[event.id].token = "another's"
+
+    rejected, lost = await bus.emit("reject"), await bus.emit("lose")
+    await bus.run_once()
+    assert seen.EventFailed(event_id=rejected.id, event_type="reject", attempt=1, error="reject: rejected: no use") in [
+        _without_qualname(fact) for fact in told
+    ]
+    assert seen.LeaseLost(event_id=lost.id, event_type="lose") in told
+    clock.now += 31
+    released = await bus.emit("release")
+    async with bus:
+        await started.wait()
+        await bus.stop(timeout=0)
+    ids = {"event_id": released.id, "event_type": "release"}
+    assert seen.EventReleased(**ids, attempt=1) in told
+    assert [type(fact) for fact in told if getattr(fact, "handler", "").endswith("release")] == [
+        seen.HandlerStarted,
+        seen.HandlerCancelled,
+    ]
+    assert seen.EventRecovered(event_id=lost.id, failed=False) in told
+
+
+def _without_qualname(fact: Any) -> Any:
+    if isinstance(fact, seen.EventFailed):
+        return seen.EventFailed(
+            event_id=fact.event_id,
+            event_type=fact.event_type,
+            attempt=fact.attempt,
+            error=fact.error.rpartition("loss.")[2],
+        )
+    return fact
+
+
+async def test_failed_polls_and_settles_are_told(
+    bus: OutboxEventBus, outbox: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = UnavailableError(operation="query", attempts=1, reason="down", maybe_applied=False)
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise down
+
+    async def refuse(settlements: Any) -> Any:
+        return [down] * len(settlements)
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        pass
+
+    monkeypatch.setattr(cycle, "polling_delay", lambda errors, interval: 0.01)
+    monkeypatch.setattr(outbox, "settle", refuse)
+    event = await bus.emit("t")
+    await bus.run_once()
+    assert seen.SettleFailed(event_id=event.id, event_type="t", outcome="complete", error=down) in told
+    monkeypatch.setattr(outbox, "claim", fail)
+    with anyio.fail_after(5):
+        async with bus:
+            while not any(isinstance(fact, seen.PollFailed) for fact in told):
+                await anyio.sleep(0.01)
+    assert seen.PollFailed(loop="polling", errors=1, retry_in=0.01, error=down) in told
+
+
+async def test_observer_that_raises_is_logged_and_changes_nothing(
+    bus: OutboxEventBus, told: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(observation: Any) -> None:
+        raise ZeroDivisionError
+
+    bus.add_observer(broken)
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        pass
+
+    await bus.emit("t")
+    assert await bus.run_once() == 1
+    assert [record.getMessage().partition("(")[0] for record in caplog.records] == [
+        f"an observer raised when it was told of {type(fact).__name__}" for fact in told
+    ]
+    caplog.clear()
+    bus.remove_observer(broken)
+    await bus.emit("t")
+    assert caplog.records == []
+
+
+async def test_nothing_is_made_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted(**_: Any) -> Any:
+        raise AssertionError("made though nobody observes")
+
+    from dynamodb_outbox import emitter
+    from dynamodb_outbox.worker import call, dispatch, settle
+
+    for module, name in [
+        (emitter, "Published"), (dispatch, "Claimed"), (call, "HandlerStarted"), (call, "HandlerSucceeded"),
+        (settle, "EventCompleted"),
+    ]:  # fmt: skip
+        monkeypatch.setattr(module, name, unwanted)
+    bus = OutboxEventBus(InMemoryOutbox())
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        pass
+
+    await bus.emit("t")
+    assert await bus.run_once() == 1
+
+
+async def test_what_cannot_be_called_is_refused(bus: OutboxEventBus) -> None:
+    with pytest.raises(ConfigurationError, match="observer=5: it must be a function of one observation"):
+        bus.add_observer(5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="observer='log'"):
+        InMemoryOutbox(observers=["log"])  # type: ignore[list-item]
+
+
+async def test_logging_is_an_observer(caplog: pytest.LogCaptureFixture) -> None:
+    bus = OutboxEventBus(InMemoryOutbox(observers=[LoggingObserver(level=logging.INFO)], max_retries=0))
+
+    @bus.on("t", name="h")
+    async def handler(event: Event) -> None:
+        raise ValueError("broken")
+
+    with caplog.at_level(logging.INFO, logger="dynamodb_outbox"):
+        await bus.emit("t", id="e")
+        await bus.run_once()
+    lines = [(record.levelname, record.getMessage().partition("(")[0]) for record in caplog.records]
+    assert lines[0] == ("INFO", "Published")
+    assert ("WARNING", "HandlerFailed") in lines
+    assert ("ERROR", "EventFailed") in lines
+    assert "event_id='e'" in caplog.text

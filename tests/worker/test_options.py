@@ -1,0 +1,291 @@
+"""Options of a handler: its own retries, backoff, time limit and concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    ConfigurationError,
+    Delivery,
+    Event,
+    EventStatus,
+    FixedBackoff,
+    HandlerTimeoutError,
+    InMemoryOutbox,
+    OutboxEventBus,
+    RetryLater,
+    WorkerError,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def errors() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def outbox(clock: Clock, errors: list[Any]) -> InMemoryOutbox:
+    return InMemoryOutbox(clock=clock, base_backoff=1.0, max_retries=2, on_error=errors.append)
+
+
+@pytest.fixture
+def bus(outbox: InMemoryOutbox) -> OutboxEventBus:
+    return OutboxEventBus(outbox)
+
+
+class Handler:
+    """Fails so many times, and counts the attempts it saw."""
+
+    def __init__(self, failures: int = 1000, error: BaseException | None = None) -> None:
+        self.failures = failures
+        self.error = error or ValueError("broken")
+        self.attempts: list[int] = []
+
+    async def __call__(self, event: Event, delivery: Delivery) -> None:
+        self.attempts.append(delivery.attempt)
+        if len(self.attempts) <= self.failures:
+            raise self.error
+
+
+async def run_attempts(bus: OutboxEventBus, clock: Clock, count: int) -> None:
+    """Run so many attempts at what is stored, each once it is due."""
+    for _ in range(count):
+        await bus.run_once()
+        clock.now += 3600
+
+
+def delay_left(outbox: InMemoryOutbox, clock: Clock, event: Event) -> float:
+    sort_key = outbox._events[event.id].sort_key
+    assert sort_key is not None
+    return sort_key / 1000 - clock.now
+
+
+@pytest.mark.parametrize(("own", "attempts"), [(0, [1]), (1, [1, 2]), (4, [1, 2, 3, 4, 5]), (None, [1, 2, 3])])
+async def test_own_number_of_retries(bus: OutboxEventBus, clock: Clock, own: int | None, attempts: list[int]) -> None:
+    handler = Handler()
+    bus.on("t", handler, max_retries=own, name="own")
+    await bus.emit("t")
+    await run_attempts(bus, clock, 7)
+    assert handler.attempts == attempts
+    (failed,) = await bus.get_failed_events()
+    assert failed.retry_count == len(attempts) - 1
+    assert failed.last_error == "own: ValueError: broken"
+
+
+async def test_delivery_knows_its_own_number_of_attempts(bus: OutboxEventBus) -> None:
+    seen: list[int] = []
+
+    @bus.on("t", max_retries=9)
+    async def handler(event: Event, delivery: Delivery) -> None:
+        seen.append(delivery.max_attempts)
+
+    await bus.emit("t")
+    await bus.run_once()
+    assert seen == [10]
+
+
+async def test_recovered_event_keeps_the_retries_of_its_handler(
+    outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock
+) -> None:
+    handler = Handler(failures=0)
+    bus.on("t", handler, max_retries=6)
+    event = await bus.emit("t")
+    for _ in range(5):
+        await outbox.claim(1)
+        clock.now += 31
+        await outbox.recover(max_retries=6)
+    await outbox.claim(1)
+    clock.now += 31
+    assert await bus.run_once() == 1
+    assert handler.attempts == [7]
+    assert outbox.status_of(event.id) is EventStatus.COMPLETED
+
+
+async def test_event_is_tried_while_one_of_its_handlers_has_retries_left(bus: OutboxEventBus, clock: Clock) -> None:
+    impatient, patient = Handler(), Handler(failures=3)
+    bus.on("t", impatient, max_retries=1, name="impatient")
+    bus.on("t", patient, max_retries=5, name="patient")
+    await bus.emit("t")
+    await run_attempts(bus, clock, 6)
+    assert (impatient.attempts, patient.attempts) == ([1, 2], [1, 2, 3, 4])
+    (failed,) = await bus.get_failed_events()
+    assert failed.handled_by == {"patient"}
+    assert failed.last_error == "impatient: no retry is left for it"
+    impatient.failures = 0
+    await bus.retry_events([failed.id])
+    await run_attempts(bus, clock, 1)
+    assert (impatient.attempts, patient.attempts) == ([1, 2, 1], [1, 2, 3, 4])
+
+
+async def test_fixed_backoff(outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock) -> None:
+    bus.on("t", Handler(), backoff=FixedBackoff(7))
+    event = await bus.emit("t")
+    for _ in range(2):
+        await bus.run_once()
+        assert delay_left(outbox, clock, event) == 7
+        clock.now += 7
+
+
+async def test_backoff_of_the_users_own_sees_attempt_and_exception_and_may_give_up(
+    outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock
+) -> None:
+    asked: list[tuple[int, str]] = []
+
+    def backoff(attempt: int, error: BaseException) -> float | None:
+        asked.append((attempt, str(error)))
+        return 5.5 if attempt == 1 else None
+
+    bus.on("t", Handler(), backoff=backoff)
+    event = await bus.emit("t")
+    await bus.run_once()
+    assert delay_left(outbox, clock, event) == 5.5
+    clock.now += 6
+    await bus.run_once()
+    assert asked == [(1, "broken"), (2, "broken")]
+    assert outbox.status_of(event.id) is EventStatus.FAILED
+
+
+@pytest.mark.parametrize("answer", [-5, float("nan"), "soon", ZeroDivisionError()])
+async def test_backoff_that_fails_is_reported_and_the_usual_one_is_taken(
+    outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock, errors: list[Any], answer: Any
+) -> None:
+    def backoff(attempt: int, error: BaseException) -> float:
+        if isinstance(answer, Exception):
+            raise answer
+        return float(answer) if answer == -5 else answer
+
+    bus.on("t", Handler(), backoff=backoff, name="odd")
+    event = await bus.emit("t")
+    await bus.run_once()
+    assert delay_left(outbox, clock, event) == 1
+    (reported,) = [error for error in errors if isinstance(error, WorkerError)]
+    assert "the backoff of handler 'odd'" in str(reported)
+
+
+async def test_delay_that_the_handler_asks_for_goes_before_its_backoff(
+    outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock
+) -> None:
+    bus.on("t", Handler(error=RetryLater(40)), backoff=FixedBackoff(7))
+    event = await bus.emit("t")
+    await bus.run_once()
+    assert delay_left(outbox, clock, event) == 40
+
+
+async def test_fatal_exceptions_are_not_retried(outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock) -> None:
+    fatal, other = Handler(error=KeyError("k")), Handler(error=ValueError("v"))
+    bus.on("fatal", fatal, fatal=(KeyError, TypeError))
+    bus.on("other", other, fatal=(KeyError, TypeError))
+    first, second = await bus.emit("fatal"), await bus.emit("other")
+    await bus.run_once()
+    assert outbox.status_of(first.id) is EventStatus.FAILED
+    assert outbox.status_of(second.id) is EventStatus.PENDING
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_retries": -1}, "max_retries=-1: it must be a whole number from 0 to 100"),
+        ({"timeout": 0}, "timeout=0: it must be a number of seconds from 0.001"),
+        ({"concurrency": 0}, "concurrency=0: it must be a whole number from 1 to 10,000"),
+        ({"backoff": 5}, r"backoff=5: it must be a function of attempt and exception, such as FixedBackoff\(5\)"),
+        ({"fatal": ValueError}, "fatal=<class 'ValueError'>: it must be a tuple of exception types"),
+        ({"fatal": (5,)}, r"fatal=\(5,\)"),
+        ({"retries": 3}, "'retries' is no option of a handler; these are: name, max_retries, backoff, timeout"),
+    ],
+)
+async def test_bad_options_are_refused_at_registration(bus: OutboxEventBus, options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        bus.on("t", Handler(), **options)
+
+
+async def test_own_time_limit_cancels_and_counts_as_a_failure(bus: OutboxEventBus, errors: list[Any]) -> None:
+    @bus.on("t", timeout=0.05, name="slow")
+    async def slow(event: Event) -> None:
+        await anyio.sleep(60)
+
+    await bus.emit("t")
+    with anyio.fail_after(5):
+        assert await bus.run_once() == 1
+    (error,) = errors
+    assert isinstance(error, HandlerTimeoutError)
+    assert error.timeout == 0.05
+    assert "handler 'slow' was cancelled after 0.05" in str(error)
+    assert "for its timeout of 0.05 s" in str(error)
+
+
+async def test_no_more_calls_at_once_than_the_handler_allows(errors: list[Any]) -> None:
+    bus = OutboxEventBus(InMemoryOutbox(poll_interval=0.01, batch_size=20, on_error=errors.append))
+    running, most, free = Counter[str](), Counter[str](), 0
+
+    async def limited(event: Event) -> None:
+        running["limited"] += 1
+        most["limited"] = max(most["limited"], running["limited"])
+        await anyio.sleep(0.01)
+        running["limited"] -= 1
+
+    async def unlimited(event: Event) -> None:
+        nonlocal free
+        free += 1
+
+    bus.on("limited", limited, concurrency=3)
+    bus.on("other", unlimited)
+    async with bus:
+        await bus.emit_many([Event(kind) for kind in ("limited", "other") for _ in range(20)])
+        await bus.drain(10)
+    assert (most["limited"], free, errors) == (3, 20, [])
+
+
+async def test_event_that_finds_no_place_in_half_a_lease_is_released_and_no_attempt_is_counted(
+    errors: list[Any],
+) -> None:
+    outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    order: list[str] = []
+
+    @bus.on("t", concurrency=1, timeout=5)
+    async def handler(event: Event, delivery: Delivery) -> None:
+        order.append(f"{event.payload}: {delivery.attempt}")
+        await anyio.sleep(0.7 if event.payload == "first" else 0)
+
+    with anyio.fail_after(10):
+        async with bus:
+            await bus.emit("t", "first")
+            await anyio.sleep(0.05)
+            await bus.emit("t", "second")
+            await bus.drain(8)
+    assert (order, errors) == (["first: 1", "second: 1"], [])
+
+
+async def test_places_are_freed_by_handlers_that_are_cancelled(bus: OutboxEventBus, clock: Clock) -> None:
+    ended = 0
+
+    @bus.on("t", concurrency=1, timeout=0.02)
+    async def handler(event: Event) -> None:
+        nonlocal ended
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended += 1
+
+    await bus.emit_many([Event("t") for _ in range(3)])
+    with anyio.fail_after(5):
+        assert await bus.run_once() == 3
+    assert ended == 3
