@@ -61,7 +61,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             await outbox.create_table()
         # MAIL_SECONDS=5 shows how a shutdown waits for the handlers that run.
         mailer = Mailer(seconds=float(os.environ.get("MAIL_SECONDS", "0")))
-        bus = OutboxEventBus(outbox)
+        # Well within what the platform grants after its SIGTERM (ECS and Kubernetes: 30 s). What still runs then is
+        # released, and another worker takes it at once.
+        bus = OutboxEventBus(outbox, stop_timeout=float(os.environ.get("STOP_SECONDS", "25")))
         bus.on("user.created", mailer.welcome)
         bus.on("user.created", log_user)
         async with bus:

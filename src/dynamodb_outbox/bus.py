@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 import anyio
 
-from dynamodb_outbox.checks import check_int, check_seconds
+from dynamodb_outbox.checks import check_int, check_timeout
 from dynamodb_outbox.emission import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError
@@ -19,7 +19,7 @@ from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, w
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.observing import Observer
 from dynamodb_outbox.outbox import Claim, OnError, Outbox
-from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Outcome
+from dynamodb_outbox.outcome import Completed, Outcome
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.waiting import Waiters, wait_until_drained
@@ -34,8 +34,10 @@ class OutboxEventBus:
     """Emits events into an outbox, and delivers them to handlers while it is started.
 
     `on_error` is called with every error that is reported instead of raised; by default the outbox's own
-    `on_error`, and without one the log. More than `max_handlers` handlers of a type, often a registration in
-    a loop, call `on_max_handlers(bus, type, count)`, by default a warning.
+    `on_error`, and without one the log. `stop_timeout` (seconds) is the timeout of the stop that leaving an `async
+    with` block is; keep it below the time that your platform grants after its SIGTERM. More than `max_handlers`
+    handlers of a type, often a registration in a loop, call `on_max_handlers(bus, type, count)`, by default a
+    warning.
     """
 
     def __init__(
@@ -43,10 +45,13 @@ class OutboxEventBus:
         outbox: Outbox,
         *,
         on_error: OnError | None = None,
+        stop_timeout: float | None = None,
         max_handlers: int = 10,
         on_max_handlers: OnMaxHandlers | None = None,
     ) -> None:
+        check_timeout("stop_timeout", stop_timeout)
         self._outbox = outbox
+        self._stop_timeout = stop_timeout
         self._reporter = ErrorReporter(on_error or outbox.options.on_error)
         on_many = warn_of_many_handlers if on_max_handlers is None else partial(on_max_handlers, self)
         self._registry = HandlerRegistry(max_handlers=max_handlers, on_max_handlers=on_many)
@@ -173,12 +178,8 @@ class OutboxEventBus:
         self._wake()
 
     def add_observer(self, observer: Observer) -> None:
-        """Tell an observer what happens to events, from now on; see `Observer`."""
+        """Tell an observer what happens to the events of the outbox, from now on; see `Observer`."""
         self._outbox.observers.add(observer)
-
-    def remove_observer(self, observer: Observer) -> None:
-        """Tell an observer no more."""
-        self._outbox.observers.remove(observer)
 
     def _wake(self, due_at: float | None = None) -> None:
         if self._worker is not None:
@@ -220,8 +221,7 @@ class OutboxEventBus:
         what is left of its lease. May be called from any task, and again with a shorter timeout. A handler that
         calls it asks for the stop, and does not wait for its own end.
         """
-        if timeout is not None:
-            check_seconds("timeout", timeout, 0, LONGEST_DELAY)
+        check_timeout("timeout", timeout)
         if (worker := self._worker) is not None:
             await worker.stop(timeout)
             if self._worker is worker and worker.ended:
@@ -236,7 +236,7 @@ class OutboxEventBus:
     ) -> None:
         # Under a shield: in a cancelled scope every await would raise, and leave the worker behind.
         with anyio.CancelScope(shield=True):
-            await self.stop()
+            await self.stop(self._stop_timeout)
 
     async def run_once(self) -> int:
         """Recover, claim one batch, dispatch and settle it, without a running worker; the number settled.
@@ -266,15 +266,14 @@ class OutboxEventBus:
 
         Raises `WaitTimeoutError` after `timeout` seconds, with what is left.
         """
-        if timeout is not None:
-            check_seconds("timeout", timeout, 0, LONGEST_DELAY)
+        check_timeout("timeout", timeout)
         await wait_until_drained(
             self._outbox, timeout=timeout, is_busy=lambda: self._worker is not None and self._worker.busy
         )
 
     async def wait_for(self, type: str, *, timeout: float = 5.0) -> Event:
         """Wait for the next event of a type that this bus completes. Raises `WaitTimeoutError`."""
-        check_seconds("timeout", timeout, 0, LONGEST_DELAY)
+        check_timeout("timeout", timeout)
         with anyio.move_on_after(timeout):
             return await self._waiters.next_of(type)
         raise WaitTimeoutError(f"no {type!r} event was completed by this bus within {timeout:g} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.outcome import LONGEST_DELAY
 
 
 def check_int(name: str, value: object, low: int, high: int) -> None:
@@ -21,3 +22,9 @@ def check_part(name: str, value: object) -> None:
     """Raise `ConfigurationError` unless the value is a number from 0 to 1."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
         raise ConfigurationError(f"{name}={value!r}: it must be a number from 0 to 1")
+
+
+def check_timeout(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless the value is None or a number of seconds, not negative."""
+    if value is not None:
+        check_seconds(name, value, 0, LONGEST_DELAY)

@@ -39,10 +39,11 @@ def _utc_now() -> datetime:
 class Event:
     """Something that happened, to be told to every handler of its type.
 
-    `type` names what happened, such as `user.created`. `payload` is any value of the kinds listed in the
-    README; mappings, sequences and scalars of JSON come back equal. `id` identifies the event for good: give
-    one of your own to make an emit repeatable, else a random UUID is made. `occurred_at` is an aware
-    datetime, kept in UTC with microseconds; the default is now. `metadata` travels with the payload.
+    `type` names what happened, such as `user.created`. `payload` is made of str, int, float, bool, None, bytes,
+    Decimal, dict with str keys, list, tuple, set of one kind, datetime, date, UUID, Enum and dataclasses; JSON-like
+    values, bytes and sets come back equal, the others in their JSON form. `id` identifies the event for good: give one
+    of your own to make an emit repeatable, else a random UUID is made. `occurred_at` is an aware datetime, kept in
+    UTC with microseconds; the default is now. `metadata` travels with the payload.
 
     Raises `UnstorableValueError` for an empty type or id, an id over 2,048 bytes, or a naive datetime.
     """

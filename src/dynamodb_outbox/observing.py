@@ -104,7 +104,7 @@ class RetryScheduled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFailed:
-    """An event was set aside as a dead letter."""
+    """An event was set aside as a dead letter; one that cannot be read has the type `?`, and attempt 0."""
 
     event_id: str
     event_type: str
@@ -140,7 +140,7 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecovered:
-    """The lease of an event had run out. `failed`: no retry was left, and it was set aside."""
+    """The lease of an event had run out. `failed`: no retry was left, and it was set aside as a dead letter."""
 
     event_id: str
     failed: bool

@@ -25,7 +25,7 @@ from dynamodb_outbox.dynamodb.transact import Transactor
 from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
 from dynamodb_outbox.errors import ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.observing import Observer, Observers
+from dynamodb_outbox.observing import EventFailed, Observer, Observers
 from dynamodb_outbox.outbox import Claim, HandlerDone, OnError, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import Outcome
 from dynamodb_outbox.reporting import ErrorReporter
@@ -219,6 +219,10 @@ class DynamoDBOutbox:
             await self._settler.set_aside([(error.event_id, token, str(error)) for token, error in unreadable])
             for _, error in unreadable:
                 await self._report(error)
+                if self._observers:
+                    self._observers.tell(
+                        EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error))
+                    )
         return claims
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:

@@ -161,7 +161,8 @@ def _reasons(
                 index=index,
                 operation=operation,
                 table_name=arguments["TableName"],
-                key=arguments.get("Key", arguments.get("Item", {})),
+                # Not the item of a Put: which of its attributes are the key is not known, and the others may be secret.
+                key=arguments.get("Key", {}),
                 event_id=event_ids.get(index),
                 code=code,
                 message=str(reason.get("Message", "")),

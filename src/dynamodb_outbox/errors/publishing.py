@@ -103,7 +103,7 @@ class CancellationReason:
     """Why an item stood against its transaction.
 
     `index` is its place: the writes in their order, then the events. `operation` is Put, Update, Delete or
-    ConditionCheck; `key` what is known of its key; `item` the stored item, where
+    ConditionCheck; `key` the key, unless it is a Put; `event_id` that of an event; `item` the stored item, where
     `ReturnValuesOnConditionCheckFailure` asked for it, as the low-level API gives it.
     """
 
@@ -117,8 +117,10 @@ class CancellationReason:
     item: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        what = f"event {self.event_id!r}" if self.event_id is not None else f"{dict(self.key)}"
-        return f"item {self.index}, {self.operation} of {what} in {self.table_name!r}: {self.code}: {self.message}"
+        what = (
+            f" of event {self.event_id!r}" if self.event_id is not None else f" of {dict(self.key)}" if self.key else ""
+        )
+        return f"item {self.index}, {self.operation}{what} in {self.table_name!r}: {self.code}: {self.message}"
 
 
 class TransactionCancelledError(OutboxError):

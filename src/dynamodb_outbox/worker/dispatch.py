@@ -59,7 +59,7 @@ class Dispatcher:
         self._commit = commit
         self._report = report
         self._is_ending = is_ending
-        self._limits: dict[Registration, asyncio.Semaphore] = {}
+        self._limits: dict[int, asyncio.Semaphore] = {}
         self._attempts: set[Attempt] = set()
         self._idle = anyio.Event()
         self.stuck: set[asyncio.Task[None]] = set()
@@ -116,7 +116,8 @@ class Dispatcher:
         """Find the places of a handler with limited concurrency."""
         if registration.concurrency is None:
             return None
-        return self._limits.setdefault(registration, asyncio.Semaphore(registration.concurrency))
+        # By the handler's identity: one that is subscribed to several types has its places for all of them.
+        return self._limits.setdefault(id(registration.handler), asyncio.Semaphore(registration.concurrency))
 
     async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store child events."""

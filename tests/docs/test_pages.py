@@ -1,0 +1,67 @@
+"""What the README and the pages of docs/ say agrees with the code, and leads somewhere."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox, HandlerOptions, Observation
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def first_columns(text: str) -> list[str]:
+    """The names in the first cells of the tables' rows."""
+    return re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+
+
+def test_configuration_table_has_every_option_with_its_default() -> None:
+    internal = {"self", "client", "clock", "random"}
+    parameters = {
+        name: parameter.default
+        for name, parameter in inspect.signature(DynamoDBOutbox.__init__).parameters.items()
+        if name not in internal
+    }
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", README, re.MULTILINE))
+    assert rows.keys() == parameters.keys()
+    for name, default in parameters.items():
+        printed = rows[name].strip("`").replace('"', "'")
+        expected = {"table_name": "\N{EN DASH}", "concurrency": "5 * batch_size"}.get(name, repr(default))
+        assert printed == expected, name
+
+
+def test_every_observation_is_listed() -> None:
+    listed = first_columns((DOCS / "how-to" / "observing.md").read_text())
+    assert sorted(listed) == sorted(observation.__name__ for observation in get_args(Observation))
+
+
+def test_every_option_of_a_handler_is_named_in_the_readme() -> None:
+    handlers = README.partition("## Handlers")[2].partition("\n## ")[0]
+    for option in HandlerOptions.__annotations__:
+        assert f"`{option}`" in handlers, option
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(((?!https?:)[^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text()
+    for page in DOCS.rglob("*.md"):
+        assert page.name == "README.md" or f"]({page.relative_to(DOCS)})" in index
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:^\$ |`)make ([a-z][a-z-]+)", page.read_text(), re.MULTILINE):
+        assert f"\n{target}:" in makefile, target
