@@ -1,0 +1,235 @@
+"""The guarantees of delivery and of transactions, on DynamoDB Local, with processes that are killed at any moment."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from tests.processes.transfers import ACCOUNTS, account_id, transfer_id
+from tests.processes.workers import Workers, items, kill, statuses
+
+TRANSFERS = 200
+MAKERS = 4
+BALANCE = 1000
+COUNTED = 300
+
+
+async def test_every_transfer_has_its_event_although_every_process_that_makes_them_is_killed(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, data_table: str
+) -> None:
+    for number in range(ACCOUNTS):
+        account = {"id": {"S": account_id(number)}, "balance": {"N": str(BALANCE)}}
+        await local_client.put_item(TableName=data_table, Item=account)
+
+    async def make(maker: int) -> None:
+        chance = random.Random(maker)
+        share = list(range(maker, TRANSFERS, MAKERS))
+        for _ in range(2):
+            process = workers.start("transfers", accounts=data_table, share=share)
+            await workers.until(1, "ready", process)
+            await anyio.sleep(chance.uniform(0, 0.2))
+            kill(process)
+        process = workers.start("transfers", accounts=data_table, share=share)
+        with anyio.fail_after(30):
+            while process.poll() is None:
+                await anyio.sleep(0.05)
+        assert process.returncode == 0
+
+    async with anyio.create_task_group() as makers:
+        for maker in range(MAKERS):
+            makers.start_soon(make, maker)
+    killed = [process for process in workers.processes if process.returncode == -signal.SIGKILL]
+    assert len(killed) >= MAKERS, "the processes were killed too late to show anything"
+    events = await items(local_client, outbox.table_name)
+    records = await items(local_client, data_table)
+    balances = {number: int(records.pop(account_id(number))["balance"]["N"]) for number in range(ACCOUNTS)}
+    assert sum(balances.values()) == ACCOUNTS * BALANCE
+    assert records.keys() == events.keys() == {transfer_id(number) for number in range(TRANSFERS)}
+    for event_id, event in events.items():
+        assert event["payload"]["M"] == {name: value for name, value in records[event_id].items() if name != "id"}
+    # What each account has is what the records say: no transfer was made twice.
+    moved = Counter({account_id(number): BALANCE for number in range(ACCOUNTS)})
+    for record in records.values():
+        moved[record["from"]["S"]] -= int(record["amount"]["N"])
+        moved[record["to"]["S"]] += int(record["amount"]["N"])
+    assert {account_id(number): balance for number, balance in balances.items()} == moved
+
+
+async def kill_busy_ones(workers: Workers, lane: int, *, kills: int, **options: Any) -> None:
+    """Start a worker and kill it at a random moment, once it has begun; several times."""
+    chance = random.Random(lane)
+    for _ in range(kills):
+        process = workers.start(**options)
+        await workers.until(1, "start", process)
+        await anyio.sleep(chance.uniform(0, 0.5))
+        kill(process)
+
+
+@pytest.mark.parametrize("in_transaction", [True, False], ids=["in the delivery's transaction", "by itself"])
+async def test_an_effect_happens_exactly_once_only_in_the_transaction_of_its_delivery(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, data_table: str, *, in_transaction: bool
+) -> None:
+    counting = {"table_name": data_table, "in_transaction": in_transaction, "seconds": 0.06}
+    options = {"handler": "counting", "handler_options": counting, "max_retries": 100, "poll_interval": 0.2}
+    options |= {"processing_timeout": 2.0, "concurrency": 4, "batch_size": 4}
+    bus = OutboxEventBus(outbox)
+    await bus.emit_many([Event("t", {"n": n}) for n in range(COUNTED)])
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as lanes:
+            for lane in range(3):
+                lanes.start_soon(partial(kill_busy_ones, workers, lane, kills=2, **options))
+        assert sum(len(workers.held_by(process)) for process in workers.processes) >= 6, "the kills hit nothing"
+        for _ in range(3):
+            workers.start(**options)
+        await bus.drain()
+    assert await statuses(local_client, outbox.table_name) == {"COMPLETED": COUNTED}
+    count = int((await items(local_client, data_table))["counter"]["n"]["N"])
+    if in_transaction:
+        assert count == COUNTED
+    else:
+        assert count > COUNTED
+
+
+async def kill_while_every_event_waits(
+    workers: Workers, process: subprocess.Popen[bytes], client: Any, table_name: str, *, retries: int
+) -> None:
+    """Kill a worker at a moment when all events have failed so many times, and none is with the worker."""
+    with anyio.fail_after(20):
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            found = (await items(client, table_name)).values()
+            if all((item["status"]["S"], item["retryCount"]["N"]) == ("PENDING", str(retries)) for item in found):
+                break
+            process.send_signal(signal.SIGCONT)
+            await anyio.sleep(0.05)
+    kill(process)
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["one worker", "killed between the attempts"])
+async def test_a_handler_that_succeeded_is_not_run_again_with_another_that_failed(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, *, is_killed: bool
+) -> None:
+    options = {"handler": "steady_and_flaky", "handler_options": {"failures": 3}, "base_backoff": 0.3}
+    worker = workers.start(**options, poll_interval=0.2)
+    bus = OutboxEventBus(outbox)
+    events = [Event("t", {"n": n}) for n in range(10)]
+    await bus.emit_many(events)
+    if is_killed:
+        await workers.until_ready(worker)
+        await kill_while_every_event_waits(workers, worker, local_client, outbox.table_name, retries=2)
+        assert Counter(entry["attempt"] for entry in workers.of("flaky")) == {1: 10, 2: 10}
+        workers.start(**options, poll_interval=0.2)
+    await bus.drain(20)
+    assert await statuses(local_client, outbox.table_name) == {"COMPLETED": 10}
+    assert Counter(entry["id"] for entry in workers.of("steady")) == Counter(event.id for event in events)
+    attempts = Counter((entry["id"], entry["attempt"]) for entry in workers.of("flaky"))
+    assert attempts == Counter((event.id, attempt) for event in events for attempt in (1, 2, 3, 4))
+
+
+async def test_a_handler_that_takes_three_leases_runs_once_on_one_worker(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any
+) -> None:
+    handler = {"seconds": 3.2, "timeout": 10.0}
+    started = [workers.start(handler_options=handler, processing_timeout=1.0, poll_interval=0.2) for _ in range(3)]
+    await workers.until_ready(*started)
+    bus = OutboxEventBus(outbox)
+    events = [Event("t", {"n": n}) for n in range(6)]
+    await bus.emit_many(events)
+    await bus.drain(15)
+    for what in ("start", "end"):
+        assert Counter(entry["id"] for entry in workers.of(what)) == Counter(event.id for event in events)
+    assert {(entry["id"], entry["pid"]) for entry in workers.of("start")} == {
+        (entry["id"], entry["pid"]) for entry in workers.of("end")
+    }
+    for item in (await items(local_client, outbox.table_name)).values():
+        assert (item["status"]["S"], item["retryCount"]["N"]) == ("COMPLETED", "0")
+    assert workers.errors() == []
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+async def test_what_a_stopped_worker_held_is_completed_by_another_long_before_the_lease_ends(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, mode: str
+) -> None:
+    options = {"processing_timeout": 60.0, "poll_interval": 0.2, "batch_size": 20, "conditional_writes": mode}
+    slow = workers.start(handler_options={"seconds": 50.0}, stop_seconds=1.0, **options)
+    bus = OutboxEventBus(outbox)
+    await bus.emit_many([Event("t", {"n": n}) for n in range(20)])
+    await workers.until(20, "start", slow)
+    quick = workers.start(**options)
+    await workers.until_ready(quick)
+    stopped_at = time.time()
+    slow.terminate()
+    await bus.drain(15)
+    found = (await items(local_client, outbox.table_name)).values()
+    assert [(item["status"]["S"], item["retryCount"]["N"]) for item in found] == [("COMPLETED", "0")] * 20
+    assert stopped_at + 1.0 <= max(int(item["completedOn"]["N"]) / 1000 for item in found) <= stopped_at + 3.0
+    assert len(workers.of("end", quick)) == 20
+    assert workers.of("end", slow) == []
+    assert workers.stop() == [0, 0]
+    assert workers.errors() == []
+
+
+@pytest.mark.parametrize("in_transaction", [True, False], ids=["then commits", "then returns"])
+async def test_a_handler_that_blocks_past_its_lease_is_named_and_its_late_result_refused(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, data_table: str, *, in_transaction: bool
+) -> None:
+    options = {"table_name": data_table, "in_transaction": in_transaction, "seconds": 3.0}
+    started = [
+        workers.start(handler="blocking", handler_options=options, processing_timeout=1.0, poll_interval=0.2)
+        for _ in range(2)
+    ]
+    await workers.until_ready(*started)
+    event = await OutboxEventBus(outbox).emit("t")
+    await workers.until(2, "act")
+    first, second = workers.of("start")
+    assert first["pid"] != second["pid"]
+    blocked, other = sorted(started, key=lambda process: process.pid != first["pid"])
+    assert [entry["attempt"] for entry in workers.of("act")] == [2, 1], "the other worker was not in time"
+    await workers.until_error("LoopBlockedError: handler 'blocking' held up the event loop for 3", blocked)
+    if in_transaction:
+        await workers.until(2, "count")
+        counts = [(entry["pid"], entry["refused"]) for entry in workers.of("count")]
+        assert counts == [(other.pid, False), (blocked.pid, True)]
+    else:
+        await workers.until_error("LeaseLostError: complete of", blocked)
+    assert workers.stop() == [0, 0]
+    assert workers.errors(other) == []
+    counted = [data["n"]["N"] for data in (await items(local_client, data_table)).values()]
+    assert counted == (["1"] if in_transaction else [])
+    item = (await items(local_client, outbox.table_name))[event.id]
+    assert (item["status"]["S"], item["retryCount"]["N"]) == ("COMPLETED", "1")
+    assert int(item["completedOn"]["N"]) / 1000 < workers.of("act", blocked)[0]["at"]
+
+
+async def test_an_event_that_kills_its_worker_is_set_aside_and_the_others_are_handled(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any
+) -> None:
+    bus = OutboxEventBus(outbox)
+    poison = await bus.emit("poison")
+    events = await bus.emit_many([Event("t", {"n": n}) for n in range(20)])
+    # One at a time: what a worker holds besides the poison when it dies has lost an attempt as well.
+    options = {"handler": "deadly", "processing_timeout": 1.0, "poll_interval": 0.2, "max_retries": 2, "concurrency": 1}
+    with anyio.fail_after(30):
+        worker = workers.start(**options)
+        while not (failed := await bus.get_failed_events()):
+            if worker.poll() is not None:
+                worker = workers.start(**options)
+            await anyio.sleep(0.05)
+    await bus.drain(10)
+    assert [event.id for event in failed] == [poison.id]
+    assert failed[0].retry_count == 2
+    assert "lease ran out" in failed[0].last_error
+    killed = [entry for entry in workers.of("start") if entry["id"] == poison.id]
+    assert [entry["attempt"] for entry in killed] == [1, 2, 3]
+    assert [process.pid for process in workers.processes] == [*(entry["pid"] for entry in killed), worker.pid]
+    assert {entry["id"] for entry in workers.of("end")} == {event.id for event in events}
+    assert await statuses(local_client, outbox.table_name) == {"COMPLETED": 20, "FAILED": 1}
