@@ -55,7 +55,7 @@ class OutboxEventBus:
         self._reporter = ErrorReporter(on_error or outbox.options.on_error)
         on_many = warn_of_many_handlers if on_max_handlers is None else partial(on_max_handlers, self)
         self._registry = HandlerRegistry(max_handlers=max_handlers, on_max_handlers=on_many)
-        self._emitter = Emitter(outbox, wake=self._wake)
+        self._emitter = Emitter(outbox, worker=lambda: self._worker)
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
         self._worker: Worker | None = None
@@ -175,15 +175,12 @@ class OutboxEventBus:
 
     def notify(self) -> None:
         """Have the worker look for events now: for those that were stored without `emit`, by this process."""
-        self._wake()
+        if self._worker is not None:
+            self._worker.wake()
 
     def add_observer(self, observer: Observer) -> None:
         """Tell an observer what happens to the events of the outbox, from now on; see `Observer`."""
         self._outbox.observers.add(observer)
-
-    def _wake(self, due_at: float | None = None) -> None:
-        if self._worker is not None:
-            self._worker.wake(due_at)
 
     # Lifecycle
 
@@ -294,5 +291,5 @@ class OutboxEventBus:
             raise ConfigurationError(f"ids={ids!r}: it must be several ids, such as [{ids!r}]")
         redriven = await self._outbox.redrive(list(ids))
         if redriven:
-            self._wake()
+            self.notify()
         return redriven

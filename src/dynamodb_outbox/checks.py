@@ -28,3 +28,9 @@ def check_timeout(name: str, value: object) -> None:
     """Raise `ConfigurationError` unless the value is None or a number of seconds, not negative."""
     if value is not None:
         check_seconds(name, value, 0, LONGEST_DELAY)
+
+
+def check_bool(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}={value!r}: it must be True or False")

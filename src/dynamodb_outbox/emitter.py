@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from dynamodb_outbox.emission import EmitOptions
 from dynamodb_outbox.errors import ConfigurationError, DuplicateEventError, InvalidEventError, PartialPublishError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware, run_chain
 from dynamodb_outbox.observing import Published
-from dynamodb_outbox.outbox import HandlerDone, Outbox, raise_unless_stored
+from dynamodb_outbox.outbox import Birth, HandlerDone, Outbox, raise_unless_stored
 from dynamodb_outbox.transaction import Transaction, TransactionEmit
+
+
+class EmitHost(Protocol):
+    """The worker of this process, if there is one."""
+
+    def wake(self, due_at: float | None) -> None:
+        """Look for events now, or at a time (epoch seconds)."""
+        ...
+
+    def reserve(self, events: Sequence[Event]) -> Birth | None:
+        """Take places for events that can be handled here and now; None if there are none."""
+        ...
+
+    async def bear(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
+        """Await the write of a birth; it goes on although the caller is cancelled."""
+        ...
 
 
 class Emitter:
     """Stores events that have passed the middleware, and wakes the worker for them."""
 
-    def __init__(self, outbox: Outbox, *, wake: Callable[[float | None], None]) -> None:
+    def __init__(self, outbox: Outbox, *, worker: Callable[[], EmitHost | None]) -> None:
         self._outbox = outbox
-        self._wake = wake
+        self._worker = worker
         self.middleware: list[Middleware] = []
 
     async def emit(
@@ -51,12 +68,9 @@ class Emitter:
             events += [(event, emit.options.due_at(now)) for event in accepted]
         if not events and not transaction.writes and done is None:
             return
-        try:
-            await self._outbox.transact(transaction.writes, events, done=done)
-        finally:
-            # Also after an error: the reply may be what was lost.
-            for due_at in {due_at for _, due_at in events}:
-                self._wake(due_at)
+        birth = self._reserve([event for event, due_at in events if due_at is None])
+        write = self._outbox.transact(transaction.writes, events, done=done, birth=birth)
+        await self._write(write, birth, {event.id: due_at for event, due_at in events})
         for event, due_at in events:
             self._tell_published([event], due_at)
 
@@ -78,8 +92,10 @@ class Emitter:
     async def _publish(self, events: Sequence[Event], options: EmitOptions) -> None:
         due_at = options.due_at(self._outbox.options.clock())
         refused: frozenset[str] = frozenset()
+        birth = self._reserve(events) if due_at is None else None
+        write = self._outbox.publish(events, due_at=due_at, birth=birth)
         try:
-            await self._outbox.publish(events, due_at=due_at)
+            await self._write(write, birth, {event.id: due_at for event in events})
         except DuplicateEventError as error:
             # Of several events, two have one id: nothing was sent.
             if options.if_exists == "raise" or len(events) > 1:
@@ -93,10 +109,25 @@ class Emitter:
             causes = {key: cause for key, cause in error.causes.items() if not isinstance(cause, DuplicateEventError)}
             raise_unless_stored(events, causes)
             return
-        finally:
-            # Also after an error: some of the events may be stored.
-            self._wake(due_at)
         self._tell_published([event for event in events if event.id not in refused], due_at)
+
+    def _reserve(self, events: Sequence[Event]) -> Birth | None:
+        worker = self._worker()
+        return worker.reserve(events) if worker is not None and self._outbox.options.claim_on_emit else None
+
+    async def _write(
+        self, write: Coroutine[Any, Any, None], birth: Birth | None, due: Mapping[str, float | None]
+    ) -> None:
+        worker = self._worker()
+        if worker is None:
+            await write
+            return
+        try:
+            await (write if birth is None else worker.bear(birth, write))
+        finally:
+            # Also after an error, for some of the events may be stored. Those of a birth need no poll.
+            for due_at in {due_at for event_id, due_at in due.items() if birth is None or event_id not in birth.tokens}:
+                worker.wake(due_at)
 
     def _tell_published(self, events: Sequence[Event], due_at: float | None) -> None:
         if observers := self._outbox.observers:

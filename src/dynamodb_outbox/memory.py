@@ -22,6 +22,7 @@ from dynamodb_outbox.outbox import (
     LEASE_EXPIRED,
     RENEWAL,
     TRANSACTION,
+    Birth,
     Claim,
     HandlerDone,
     OnError,
@@ -57,6 +58,7 @@ class InMemoryOutbox:
         max_retries: int = 5,
         base_backoff: float = 1.0,
         concurrency: int | None = None,
+        claim_on_emit: bool = True,
         on_error: OnError | None = None,
         observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
@@ -69,6 +71,7 @@ class InMemoryOutbox:
             max_retries=max_retries,
             base_backoff=base_backoff,
             concurrency=concurrency,
+            claim_on_emit=claim_on_emit,
             on_error=on_error,
             clock=clock,
             random=random,
@@ -96,8 +99,10 @@ class InMemoryOutbox:
     async def prepare(self) -> None:
         """Nothing is to be prepared."""
 
-    async def publish(self, events: Sequence[Event], *, due_at: float | None = None) -> None:
-        """Store events as PENDING; see `Outbox.publish`."""
+    async def publish(
+        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+    ) -> None:
+        """Store events as PENDING or claimed at birth; see `Outbox.publish`."""
         refuse_repeated_ids(events)
         due = self._options.clock() if due_at is None else due_at
         items = [encode_event(event, due_at=due)[0] for event in events]
@@ -107,7 +112,7 @@ class InMemoryOutbox:
             if event.id in self._events:
                 causes[event.id] = DuplicateEventError(event_id=event.id)
             else:
-                self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
+                self._store(event, item, due, birth)
         raise_unless_stored(events, causes)
 
     async def transact(
@@ -116,6 +121,7 @@ class InMemoryOutbox:
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None = None,
+        birth: Birth | None = None,
     ) -> None:
         """Store events, and record writes and a handler as done, all or nothing; see `Outbox.transact`.
 
@@ -136,8 +142,13 @@ class InMemoryOutbox:
             self._record(done, now)
         for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
             event.take_unpublished()
-            self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
+            self._store(event, item, due, birth)
         self.committed += writes
+
+    def _store(self, event: Event, item: Item, due: float, birth: Birth | None) -> None:
+        stored = self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
+        if birth is not None and event.id in birth.tokens:
+            birth.claimed(self._claim(stored, birth.tokens[event.id], self._options.clock()))
 
     def _is_recorded(self, done: HandlerDone) -> bool:
         stored = self._events.get(done.claim.event.id)
@@ -155,21 +166,18 @@ class InMemoryOutbox:
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`."""
         now = self._options.clock()
-        claims: list[Claim] = []
-        for stored in list(self._due(EventStatus.PENDING, now))[:limit]:
-            stored.status = EventStatus.PROCESSING
-            stored.token = uuid4().hex
-            stored.sort_key = round((now + self._options.processing_timeout) * 1000)
-            claims.append(
-                Claim(
-                    event=decode_event(stored.item),
-                    token=stored.token,
-                    attempt=stored.retry_count + 1,
-                    lease_expires_at=stored.sort_key / 1000,
-                    handled_by=stored.handled_by,
-                )
-            )
-        return claims
+        return [self._claim(stored, uuid4().hex, now) for stored in list(self._due(EventStatus.PENDING, now))[:limit]]
+
+    def _claim(self, stored: _Stored, token: str, now: float) -> Claim:
+        stored.status, stored.token = EventStatus.PROCESSING, token
+        stored.sort_key = round((now + self._options.processing_timeout) * 1000)
+        return Claim(
+            event=decode_event(stored.item),
+            token=token,
+            attempt=stored.retry_count + 1,
+            lease_expires_at=stored.sort_key / 1000,
+            handled_by=stored.handled_by,
+        )
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""

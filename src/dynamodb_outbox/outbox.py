@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from dynamodb_outbox.checks import check_int, check_seconds
+from dynamodb_outbox.checks import check_bool, check_int, check_seconds
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
@@ -39,6 +39,17 @@ class Claim:
     attempt: int
     lease_expires_at: float
     handled_by: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """Events that are stored as claimed already, by this process's worker: no poll and no second write is needed.
+
+    `tokens` are the claims' tokens by event id. `claimed` is called once the write of an event is acknowledged.
+    """
+
+    tokens: Mapping[str, str]
+    claimed: Callable[[Claim], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +95,10 @@ class Outbox(Protocol):
         """Get ready for a worker. Makes no call that could fail."""
         ...
 
-    async def publish(self, events: Sequence[Event], *, due_at: float | None = None) -> None:
-        """Store events as PENDING, due at `due_at` (epoch seconds) or now.
+    async def publish(
+        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+    ) -> None:
+        """Store events as PENDING, due at `due_at` (epoch seconds) or now; those of a `birth` as claimed.
 
         Raises `InvalidEventError` before anything is sent, `DuplicateEventError` or a `StorageError` when
         nothing was stored, `PartialPublishError` otherwise.
@@ -98,6 +111,7 @@ class Outbox(Protocol):
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None = None,
+        birth: Birth | None = None,
     ) -> None:
         """Make writes, store events (each with the time it is due) and record a handler as done, all or nothing.
 
@@ -152,6 +166,7 @@ class OutboxOptions:
     max_retries: int = 5
     base_backoff: float = 1.0
     concurrency: int | None = None
+    claim_on_emit: bool = True
     on_error: OnError | None = None
     clock: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
@@ -164,6 +179,7 @@ class OutboxOptions:
         check_seconds("base_backoff", self.base_backoff, 0, 86_400)
         if self.concurrency is not None:
             check_int("concurrency", self.concurrency, 1, 10_000)
+        check_bool("claim_on_emit", self.claim_on_emit)
         if self.on_error is not None and not callable(self.on_error):
             raise ConfigurationError(f"on_error={self.on_error!r}: it must be a function of one argument, or None")
 

@@ -659,7 +659,7 @@ DOWN = UnavailableError(operation="query", attempts=3, reason="connection refuse
 
 
 async def test_polling_errors_back_off_and_end(errors: list[Any]) -> None:
-    outbox = FaultyOutbox(poll_interval=0.01)
+    outbox = FaultyOutbox(poll_interval=0.01, claim_on_emit=False)
     bus = OutboxEventBus(outbox, on_error=errors.append)
     bus.on("t", handled := Recorder())
     outbox.claim_error = DOWN

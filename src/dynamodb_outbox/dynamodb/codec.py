@@ -26,6 +26,17 @@ WRAPPED: Final = "$value"
 """The one member of the map that holds a payload which is no mapping."""
 
 
+def claimed_at_birth(item: Item, *, token: str, now: float, lease_expires_at: float) -> Item:
+    """Make of a PENDING item one that is claimed; `DELIVERY_BYTES` has room for what is added."""
+    return {
+        **item,
+        "status": {"S": EventStatus.PROCESSING.value},
+        "claimToken": {"S": token},
+        "startedOn": millis(now),
+        "gsiSortKey": millis(lease_expires_at),
+    }
+
+
 def encode_event(event: Event, *, due_at: float) -> tuple[Item, int]:
     """Encode an event as a PENDING item; return it with its size in bytes.
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, get_args
 from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
 
-from dynamodb_outbox.checks import check_seconds
+from dynamodb_outbox.checks import check_bool, check_seconds
 from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
@@ -26,7 +26,7 @@ from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
 from dynamodb_outbox.errors import ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
-from dynamodb_outbox.outbox import Claim, HandlerDone, OnError, OutboxOptions, Recovered
+from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, OnError, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import Outcome
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.transaction import TransactionWrite
@@ -81,6 +81,8 @@ class DynamoDBOutbox:
         max_retries: int = 5,
         base_backoff: float = 1.0,
         concurrency: int | None = None,
+        claim_on_emit: bool = True,
+        group_emits: bool = True,
         conditional_writes: WriteMode = "auto",
         retention: float | None = None,
         on_error: OnError | None = None,
@@ -94,6 +96,7 @@ class DynamoDBOutbox:
             conditional_writes=conditional_writes,
             retention=retention,
         )
+        check_bool("group_emits", group_emits)
         self._options = OutboxOptions(
             batch_size=batch_size,
             poll_interval=poll_interval,
@@ -101,6 +104,7 @@ class DynamoDBOutbox:
             max_retries=max_retries,
             base_backoff=base_backoff,
             concurrency=concurrency,
+            claim_on_emit=claim_on_emit,
             on_error=on_error,
             clock=clock,
             random=random,
@@ -126,7 +130,7 @@ class DynamoDBOutbox:
         self._report = ErrorReporter(on_error).report
         self._writer = ConditionalWriter(caller, conditional_writes)
         self._table = Table(caller, schema)
-        self._publisher = Publisher(caller)
+        self._publisher = Publisher(caller, self._options, group_emits=group_emits)
         self._transactor = Transactor(caller, self._options, retention=retention)
         self._claimer = Claimer(index, self._writer, self._options, observers=self._observers)
         self._settler = Settler(self._writer, self._options, retention=retention)
@@ -189,10 +193,13 @@ class DynamoDBOutbox:
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
 
-    async def publish(self, events: Sequence[Event], *, due_at: float | None = None) -> None:
-        """Store events as PENDING, due at `due_at` (epoch seconds) or now; see `Outbox.publish`."""
+    async def publish(
+        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+    ) -> None:
+        """Store events as PENDING, due at `due_at` (epoch seconds) or now, or claimed; see `Outbox.publish`."""
         if events:
-            await self._publisher.publish(events, due_at=self._options.clock() if due_at is None else due_at)
+            due = self._options.clock() if due_at is None else due_at
+            await self._publisher.publish(events, due_at=due, birth=birth)
 
     def transact_items(self, events: Sequence[Event], *, due_at: float | None = None) -> list[dict[str, Any]]:
         """Make the `TransactItems` entries of events, due at `due_at` (epoch seconds) or now, for a call of your own.
@@ -208,9 +215,10 @@ class DynamoDBOutbox:
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None = None,
+        birth: Birth | None = None,
     ) -> None:
         """Make writes, store events and record a handler as done, all or nothing; see `Outbox.transact`."""
-        await self._transactor.transact(writes, events, done=done)
+        await self._transactor.transact(writes, events, done=done, birth=birth)
 
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""

@@ -7,6 +7,7 @@ an event that was already claimed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, sent_once
-from dynamodb_outbox.dynamodb.codec import Item, encode_event
+from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event
 from dynamodb_outbox.errors import (
     DuplicateEventError,
     OutboxError,
@@ -23,7 +24,7 @@ from dynamodb_outbox.errors import (
     UnavailableError,
 )
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.outbox import raise_unless_stored, refuse_repeated_ids
+from dynamodb_outbox.outbox import Birth, OutboxOptions, raise_unless_stored, refuse_repeated_ids
 
 MAX_BATCH_ITEMS: Final = 25
 MAX_BATCH_BYTES: Final = 900_000
@@ -33,12 +34,14 @@ PUBLISH_SECONDS: Final = 10.0
 """How long a publish is tried before it is reported to the caller as failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Put:
     event: Event
     item: Item
     size: int
     unpublished: bool
+    birth: Birth | None
+    written: asyncio.Future[None] | None = None
 
 
 class _Publication:
@@ -46,6 +49,7 @@ class _Publication:
 
     def __init__(self) -> None:
         self.causes: dict[str, OutboxError] = {}
+        self.known: set[str] = set()
         self.given_up: StorageError | None = None
         """Why an event could not be stored until its deadline: those that still wait need not try."""
 
@@ -55,27 +59,40 @@ class _Publication:
         if isinstance(error, (ThrottledError, UnavailableError)):
             self.given_up = error
 
+    def stored(self, *puts: _Put) -> None:
+        """Note that events are stored: of those that are claimed, the handlers may be called."""
+        for put in puts:
+            self.known.add(put.event.id)
+            if put.birth is not None:
+                put.birth.claimed(decode_claim(put.item))
+
 
 class Publisher:
-    """Stores new events as PENDING."""
+    """Stores new events.
 
-    def __init__(self, caller: Caller) -> None:
+    Single events of ids made here share writes, by group commit: the first goes at once; those that come while it is
+    under way go together when it returns, or when they fill a request. Nothing waits on purpose.
+    """
+
+    def __init__(self, caller: Caller, options: OutboxOptions, *, group_emits: bool) -> None:
         self._caller = caller
+        self._options = options
+        self._group_emits = group_emits
         self._chunks = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
         self._puts = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
+        self._waiting: list[_Put] = []
+        self._under_way = 0
+        self._writing: set[asyncio.Task[None]] = set()
 
-    async def publish(self, events: Sequence[Event], *, due_at: float) -> None:
+    async def publish(self, events: Sequence[Event], *, due_at: float, birth: Birth | None = None) -> None:
         """Store the events; what is refused, is refused before the first of them is sent."""
         refuse_repeated_ids(events)
         encoded = [encode_event(event, due_at=due_at) for event in events]
         # Only now, when every event is known to be storable, does an id cease to be unpublished.
-        puts = [
-            _Put(event, item, size, event.take_unpublished())
-            for event, (item, size) in zip(events, encoded, strict=True)
-        ]
+        puts = [self._put_of(event, item, size, birth) for event, (item, size) in zip(events, encoded, strict=True)]
         publication = _Publication()
         if len(puts) == 1:
-            await self._put(puts[0], publication, anyio.current_time() + PUBLISH_SECONDS)
+            await self._put_together(puts[0], publication)
         else:
             async with anyio.create_task_group() as group:
                 for chunk in _chunks([put for put in puts if put.unpublished]):
@@ -84,6 +101,68 @@ class Publisher:
                     if not put.unpublished:
                         group.start_soon(self._put_in_turn, put, publication)
         raise_unless_stored(events, publication.causes)
+
+    def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> _Put:
+        token = birth.tokens.get(event.id) if birth is not None else None
+        if token is None:
+            return _Put(event, item, size, event.take_unpublished(), None)
+        now = self._options.clock()
+        ends = now + self._options.processing_timeout
+        item = claimed_at_birth(item, token=token, now=now, lease_expires_at=ends)
+        return _Put(event, item, size, event.take_unpublished(), birth)
+
+    # Group commit
+
+    async def _put_together(self, put: _Put, publication: _Publication) -> None:
+        """Store one event, alone if nothing is under way, else with the others that wait."""
+        if self._group_emits and put.unpublished and self._under_way:
+            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(
+                _Put(put.event, put.item, put.size, unpublished=True, birth=put.birth, written=written)
+            )
+            self._write_waiting()
+            await written
+            return
+        self._under_way += 1
+        try:
+            await self._put(put, publication, anyio.current_time() + PUBLISH_SECONDS)
+        finally:
+            self._under_way -= 1
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._waiting and (
+            not self._under_way or (len(self._waiting) >= MAX_BATCH_ITEMS and self._under_way < CONCURRENT_REQUESTS)
+        ):
+            chunk = _chunks(self._waiting)[0]
+            del self._waiting[: len(chunk)]
+            self._under_way += 1
+            # In a task of its own, that no cancellation of one caller takes from the others. It ends by its deadline.
+            task = asyncio.create_task(self._write_group(chunk), name="dynamodb-outbox emits")
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+
+    async def _write_group(self, chunk: list[_Put]) -> None:
+        publication = _Publication()
+        try:
+            if len(chunk) == 1:
+                await self._put(chunk[0], publication, anyio.current_time() + PUBLISH_SECONDS)
+            else:
+                await self._write_batch(chunk, publication)
+        except Exception as error:
+            publication.fail(chunk, self._caller.fatal(error, "BatchWriteItem"))
+        except asyncio.CancelledError:
+            # The loop ends. What has no answer yet is not known to be stored.
+            unknown = UnavailableError(operation="BatchWriteItem", attempts=1, reason="cancelled", maybe_applied=True)
+            publication.fail([put for put in chunk if put.event.id not in publication.known], unknown)
+            raise
+        finally:
+            self._under_way -= 1
+            self._write_waiting()
+            for put in chunk:
+                _tell(put, publication.causes.get(put.event.id))
+
+    # Writing
 
     async def _put_in_turn(self, put: _Put, publication: _Publication, deadline: float | None = None) -> None:
         async with self._puts:
@@ -108,8 +187,11 @@ class Publisher:
             ours = put.unpublished or (refused.repeated and _is_same_event(put.item, refused.item))
             if not ours:
                 publication.fail([put], DuplicateEventError(event_id=put.event.id))
+                return
         except StorageError as error:
             publication.fail([put], error)
+            return
+        publication.stored(put)
 
     async def _write_batch(self, chunk: list[_Put], publication: _Publication) -> None:
         """Store a chunk of events that nobody can have stored before."""
@@ -126,20 +208,26 @@ class Publisher:
                     cause: StorageError = _unprocessed(backoff)
                 except (ThrottledError, UnavailableError) as error:
                     if isinstance(error, UnavailableError) and error.maybe_applied:
-                        async with anyio.create_task_group() as group:
-                            for put in left.values():
-                                group.start_soon(self._put_in_turn, put, publication, deadline)
+                        await self._put_each(list(left.values()), publication, deadline)
                         return
                     unprocessed, cause = list(left), error
                 except StorageError as error:
                     publication.fail(left.values(), error)
                     return
-                left = {event_id: left[event_id] for event_id in unprocessed}
+                again = {event_id: left[event_id] for event_id in unprocessed}
+                publication.stored(*(put for event_id, put in left.items() if event_id not in again))
+                left = again
                 delay = backoff.next_delay() if left else 0.0
                 if left and anyio.current_time() + delay >= deadline:
                     publication.fail(left.values(), cause)
                     return
-                await anyio.sleep(delay)
+                if left:
+                    await anyio.sleep(delay)
+
+    async def _put_each(self, puts: Sequence[_Put], publication: _Publication, deadline: float) -> None:
+        async with anyio.create_task_group() as group:
+            for put in puts:
+                group.start_soon(self._put_in_turn, put, publication, deadline)
 
     async def _send(self, puts: list[_Put], deadline: float) -> list[str]:
         """Send one BatchWriteItem; the ids that came back unprocessed."""
@@ -156,6 +244,15 @@ class Publisher:
         return [request["PutRequest"]["Item"]["id"]["S"] for request in unprocessed]
 
 
+def _tell(put: _Put, error: OutboxError | None) -> None:
+    """Give a caller the result of its own event; one that was cancelled wants none."""
+    if put.written is not None and not put.written.done():
+        if error is None:
+            put.written.set_result(None)
+        else:
+            put.written.set_exception(error)
+
+
 def _unprocessed(backoff: Backoff) -> ThrottledError:
     return ThrottledError(
         operation="BatchWriteItem", attempts=backoff.attempts + 1, reason="events came back unprocessed"
@@ -166,7 +263,8 @@ def _is_same_event(sent: Item, stored: object) -> bool:
     """Tell whether the stored item is the one that we sent; what delivery changes since then does not count."""
     if not isinstance(stored, dict):
         return False
-    return all(stored.get(name) == sent[name] for name in ("id", "type", "occurredAt"))
+    ours = ("id", "type", "occurredAt", "claimToken") if "claimToken" in sent else ("id", "type", "occurredAt")
+    return all(stored.get(name) == sent[name] for name in ours)
 
 
 def _chunks(puts: Sequence[_Put]) -> list[list[_Put]]:

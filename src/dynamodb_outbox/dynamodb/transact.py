@@ -10,7 +10,7 @@ from uuid import uuid4
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.client import Caller, TransactionRefused
-from dynamodb_outbox.dynamodb.codec import Item, encode_event, handled_by, millis
+from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.entries import check_size
 from dynamodb_outbox.dynamodb.faults import cancellation_reasons
 from dynamodb_outbox.dynamodb.transitions import COMPLETE_BY_HANDLER, HANDLER_DONE, Write, update_entry
@@ -24,7 +24,7 @@ from dynamodb_outbox.errors import (
     TransactionCancelledError,
 )
 from dynamodb_outbox.event import Event, EventStatus
-from dynamodb_outbox.outbox import TRANSACTION, HandlerDone, OutboxOptions, refuse_repeated_ids
+from dynamodb_outbox.outbox import TRANSACTION, Birth, HandlerDone, OutboxOptions, refuse_repeated_ids
 from dynamodb_outbox.transaction import TransactionWrite
 
 TRANSACT_SECONDS: Final = 10.0
@@ -53,9 +53,16 @@ class Transactor:
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None,
+        birth: Birth | None = None,
     ) -> None:
         """Commit; see `Outbox.transact`."""
-        entries, puts = self._entries(writes, events, records=int(done is not None))
+        entries, puts = self._entries(writes, events, records=int(done is not None), birth=birth)
+        await self._commit(entries, puts, done)
+        for put in puts:
+            if birth is not None and put.event.id in birth.tokens:
+                birth.claimed(decode_claim(put.item))
+
+    async def _commit(self, entries: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None) -> None:
         within = TRANSACT_SECONDS
         if done is not None:
             entries.append({"Update": self._record(done)})
@@ -80,14 +87,20 @@ class Transactor:
         return self._entries([], [(event, due_at) for event in events], records=0)[0]
 
     def _entries(
-        self, writes: Sequence[TransactionWrite], events: Sequence[tuple[Event, float | None]], *, records: int
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        *,
+        records: int,
+        birth: Birth | None = None,
     ) -> tuple[list[dict[str, Any]], list[_Put]]:
         refuse_repeated_ids([event for event, _ in events])
         now = self._options.clock()
         encoded = [encode_event(event, due_at=now if due_at is None else due_at) for event, due_at in events]
         entries = check_size(writes, events=[size for _, size in encoded], records=records)
         puts = [
-            _Put(event, item, event.take_unpublished()) for (event, _), (item, _) in zip(events, encoded, strict=True)
+            _Put(event, self._item(event, item, birth, now), event.take_unpublished())
+            for (event, _), (item, _) in zip(events, encoded, strict=True)
         ]
         entries += [
             {
@@ -101,6 +114,13 @@ class Transactor:
             for put in puts
         ]
         return entries, puts
+
+    def _item(self, event: Event, item: Item, birth: Birth | None, now: float) -> Item:
+        token = birth.tokens.get(event.id) if birth is not None else None
+        if token is None:
+            return item
+        ends = now + self._options.processing_timeout
+        return claimed_at_birth(item, token=token, now=now, lease_expires_at=ends)
 
     def _record(self, done: HandlerDone) -> dict[str, Any]:
         """Record that a handler is done: refused unless the claim is still held, and the handler is not done yet."""
@@ -183,4 +203,5 @@ def _is_ours(put: _Put, stored: Mapping[str, Any] | None, *, repeated: bool) -> 
     """Tell whether an event is stored by an earlier attempt of the same transaction; then all of it is."""
     if put.unpublished:
         return True
-    return repeated and all((stored or {}).get(name) == put.item[name] for name in ("id", "type", "occurredAt"))
+    ours = ("id", "type", "occurredAt", "claimToken") if "claimToken" in put.item else ("id", "type", "occurredAt")
+    return repeated and all((stored or {}).get(name) == put.item[name] for name in ours)

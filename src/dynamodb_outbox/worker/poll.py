@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import anyio
 
 from dynamodb_outbox.outbox import Claim, Outbox
 from dynamodb_outbox.worker.backoff import jittered
+
+POLLING_SHARE: Final = 4
+"""One place in so many stays with polling."""
 
 
 class Slots:
@@ -32,6 +36,14 @@ class Slots:
     def take(self, token: str) -> None:
         """Take a place for a claim."""
         self._taken.add(token)
+
+    def try_take(self, token: str) -> bool:
+        """Take a place for an event that is emitted here; polling keeps a part, for the backlog of others."""
+        kept = max(self._total // POLLING_SHARE, 1) if self._total > 1 else 0
+        if self._closed or self.free <= kept:
+            return False
+        self._taken.add(token)
+        return True
 
     def give_back(self, token: str) -> None:
         """Give back the place of a claim; a second time changes nothing."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
-from contextvars import ContextVar
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from contextvars import ContextVar, copy_context
+from typing import Any, Final
 
 import anyio
 
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import OutboxError, WorkerError
+from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.outbox import Claim, Outbox
+from dynamodb_outbox.outbox import Birth, Claim, Outbox
 from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.worker.birth import Births
 from dynamodb_outbox.worker.cycle import Alarm, Cycle, Step
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.poll import Poller, Slots
@@ -68,6 +70,13 @@ class Worker:
         )
         self._alarm = Alarm(options.clock)
         self._poller = poller = Poller(outbox, self._slots, on_claim=self._take)
+        self._births = Births(
+            registry,
+            self._slots,
+            options=options,
+            on_claim=lambda claim: self._context.run(self._take, claim),
+            on_late=lambda claim: self._commit.put(claim, Released()),
+        )
         recoverer = Recoverer(outbox, registry, poller=self._alarm)
 
         def cycle(name: str, step: Step, alarm: Alarm) -> Cycle:
@@ -77,6 +86,7 @@ class Worker:
         self._polling = cycle("polling", poller.look, self._alarm)
         self._recovery = cycle("recovery", recoverer.look, Alarm(options.clock))
         self._task: asyncio.Task[None] | None = None
+        self._context = copy_context()
         self._started = anyio.Event()
         self._stop_requested = anyio.Event()
         self._drain = anyio.CancelScope()
@@ -126,8 +136,18 @@ class Worker:
         else:
             self._alarm.ring_at(due_at)
 
+    def reserve(self, events: Sequence[Event]) -> Birth | None:
+        """Take places for events that can be handled here and now; None if there are none."""
+        return self._births.reserve(events) if self.running else None
+
+    async def bear(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
+        """Await the write of a birth; it goes on although the caller is cancelled."""
+        await self._births.bear(birth, write)
+
     async def _own(self) -> None:
         _inside.set(self)
+        # Handlers of events that are emitted here run in it, and not in the context of who emits.
+        self._context = copy_context()
         try:
             async with anyio.create_task_group() as reporting:
                 self._reports.open(reporting)
@@ -177,10 +197,13 @@ class Worker:
         self._polling.stop()
         self._recovery.stop()
         with self._drain:
+            await self._births.finish()
             await self._polling.ended.wait()
             await self._recovery.ended.wait()
             await self._dispatcher.wait_until_idle()
         self._poller.abandon_at(anyio.current_time() + CLAIM_GRACE)
+        with anyio.move_on_after(CLAIM_GRACE):
+            await self._births.finish()
 
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)

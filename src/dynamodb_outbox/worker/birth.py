@@ -1,0 +1,82 @@
+"""Events claimed at birth: stored as claimed by this worker, and handled once their write is acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.handlers import HandlerRegistry
+from dynamodb_outbox.outbox import Birth, Claim, OutboxOptions
+from dynamodb_outbox.worker.poll import Slots
+
+LEAST_LEASE: Final = 0.5
+"""The part of its lease that an event must have left when its write is acknowledged, to be handled under it."""
+
+
+class Births:
+    """Reserves places for events before they are written, and takes them over afterwards."""
+
+    def __init__(
+        self,
+        registry: HandlerRegistry,
+        slots: Slots,
+        *,
+        options: OutboxOptions,
+        on_claim: Callable[[Claim], None],
+        on_late: Callable[[Claim], None],
+    ) -> None:
+        self._registry = registry
+        self._slots = slots
+        self._options = options
+        self._on_claim = on_claim
+        self._on_late = on_late
+        self._taken_over: set[str] = set()
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def reserve(self, events: Sequence[Event]) -> Birth | None:
+        """Take places for events that have a handler here, as many as are free."""
+        tokens: dict[str, str] = {}
+        for event in events:
+            if self._registry.of(event.type):
+                token = uuid4().hex
+                if not self._slots.try_take(token):
+                    break
+                tokens[event.id] = token
+        return Birth(tokens=tokens, claimed=self._claimed) if tokens else None
+
+    async def bear(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
+        """Await the write, which no cancellation of the caller ends: the event may be stored, and is wanted then."""
+        task = asyncio.create_task(self._write(birth, write), name="dynamodb-outbox emit")
+        self._writing.add(task)
+        task.add_done_callback(self._written)
+        await asyncio.shield(task)
+
+    async def finish(self) -> None:
+        """Wait until every write that is under way is answered."""
+        while self._writing:
+            await asyncio.wait(self._writing)
+
+    async def _write(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
+        try:
+            await write
+        finally:
+            for token in birth.tokens.values():
+                if token not in self._taken_over:
+                    self._slots.give_back(token)
+                self._taken_over.discard(token)
+
+    def _claimed(self, claim: Claim) -> None:
+        self._taken_over.add(claim.token)
+        left = claim.lease_expires_at - self._options.clock()
+        if left < LEAST_LEASE * self._options.processing_timeout:
+            self._on_late(claim)
+        else:
+            self._on_claim(claim)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # raised to the caller, if it still waits
