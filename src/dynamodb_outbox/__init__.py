@@ -52,13 +52,14 @@ from dynamodb_outbox.observing import (
     Observation,
     Observer,
 )
-from dynamodb_outbox.outbox import Claim, HandlerDone, Outbox, OutboxOptions, Recovered
+from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Outbox, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
 from dynamodb_outbox.transaction import Transaction, TransactionWrite
 
 __all__ = [
     "Backoff",
+    "Birth",
     "CallNext",
     "CancellationReason",
     "Claim",

@@ -8,7 +8,7 @@ import dynamodb_outbox
 from dynamodb_outbox import errors
 
 WORDS = {
-    "Backoff", "CallNext", "CancellationReason", "Claim", "Completed", "Delivery", "DynamoDBOutbox", "Event",
+    "Backoff", "Birth", "CallNext", "CancellationReason", "Claim", "Completed", "Delivery", "DynamoDBOutbox", "Event",
     "EventStatus", "ExponentialBackoff", "Failed", "FailedEvent", "FixedBackoff", "Handler", "HandlerDone",
     "HandlerOptions", "InMemoryOutbox", "LoggingObserver", "Middleware", "Observation", "Observer", "Outbox",
     "OutboxEventBus", "OutboxOptions", "Outcome", "Recovered", "Reject", "Released", "Retry", "RetryLater",
