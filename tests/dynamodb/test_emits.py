@@ -1,0 +1,244 @@
+"""Emits that share writes, and events that are stored claimed: which requests are sent, and what each caller gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    ConfigurationError,
+    DuplicateEventError,
+    DynamoDBOutbox,
+    Event,
+    EventStatus,
+    OutboxEventBus,
+    ThrottledError,
+    UnstorableValueError,
+)
+from dynamodb_outbox.dynamodb import publish
+from tests.engines import open_client
+from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused, running_proxy
+
+PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+
+
+@pytest.fixture
+async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
+    async with running_proxy(local_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[Any]:
+    async with open_client(proxy.endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def outbox(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbox:
+    made = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch", poll_interval=30)
+    await made.create_table()
+    proxy.requests.clear()
+    return made
+
+
+@pytest.fixture
+def bus(outbox: DynamoDBOutbox) -> OutboxEventBus:
+    return OutboxEventBus(outbox)
+
+
+# Group commit
+
+
+async def test_lone_emit_is_one_put(bus: OutboxEventBus, proxy: Proxy) -> None:
+    for _ in range(3):
+        await bus.emit("t")
+    assert proxy.operations() == ["PutItem"] * 3
+
+
+async def test_concurrent_emits_share_requests(bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    events = await asyncio.gather(*(bus.emit("t", {"n": n}) for n in range(100)))
+    assert [event.payload["n"] for event in events] == list(range(100))
+    assert await outbox.count(PENDING) == 100
+    # The first alone, the other 99 in four: three full ones at once, the rest when one of them returns.
+    assert Counter(proxy.operations()) == {"PutItem": 1, "BatchWriteItem": 4, "Query": 1}
+    assert sorted(len(next(iter(body["RequestItems"].values()))) for body in proxy.of("BatchWriteItem")) == [
+        24,
+        25,
+        25,
+        25,
+    ]
+
+
+async def test_ids_of_the_callers_own_are_put_with_a_condition(bus: OutboxEventBus, proxy: Proxy) -> None:
+    await asyncio.gather(*(bus.emit("t", id=f"{n}") for n in range(10)))
+    assert set(proxy.operations()) == {"PutItem"}
+    assert all(body["ConditionExpression"] == "attribute_not_exists(id)" for body in proxy.of("PutItem"))
+    results = await asyncio.gather(
+        *(bus.emit("t", id="3" if n % 2 else None) for n in range(20)), return_exceptions=True
+    )
+    assert [isinstance(result, DuplicateEventError) for result in results] == [bool(n % 2) for n in range(20)]
+
+
+async def test_bad_event_is_refused_alone(bus: OutboxEventBus, outbox: DynamoDBOutbox) -> None:
+    payloads = [{"n": float("nan") if n == 7 else n} for n in range(20)]
+    results = await asyncio.gather(*(bus.emit("t", payload) for payload in payloads), return_exceptions=True)
+    assert [n for n, result in enumerate(results) if isinstance(result, UnstorableValueError)] == [7]
+    assert await outbox.count(PENDING) == 19
+
+
+@pytest.mark.parametrize("cut", [CUT_BEFORE, CUT_AFTER])
+async def test_lost_reply_of_a_shared_write_stores_each_event_once(
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, cut: str
+) -> None:
+    proxy.rule = nth(1, "BatchWriteItem", cut)
+    events = await asyncio.gather(*(bus.emit("t") for _ in range(20)))
+    assert {claim.event.id for claim in await outbox.claim(30)} == {event.id for event in events}
+    # After the ambiguous batch each goes again with a condition.
+    assert (proxy.count("BatchWriteItem"), proxy.count("PutItem")) == (1, 20)
+
+
+async def test_failure_of_a_shared_write_reaches_each_caller(
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 0.5)
+
+    def throttle(request: Recorded) -> Any:
+        if request.operation == "BatchWriteItem":
+            return refused("ProvisionedThroughputExceededException", "slow down")
+        return None
+
+    proxy.rule = throttle
+    results = await asyncio.gather(*(bus.emit("t") for _ in range(11)), return_exceptions=True)
+    assert [type(result) for result in results] == [Event] + [ThrottledError] * 10
+    proxy.rule = lambda request: None
+    await asyncio.gather(*(bus.emit("t") for _ in range(11)))
+    assert await outbox.count(PENDING) == 12
+
+
+async def test_cancelled_caller_takes_nothing_from_the_others(
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy
+) -> None:
+    emits = [asyncio.create_task(bus.emit("t")) for _ in range(20)]
+    await anyio.sleep(0)
+    for emit in emits[::4]:
+        emit.cancel()
+    results = await asyncio.gather(*emits, return_exceptions=True)
+    stored = [result.id for result in results if isinstance(result, Event)]
+    assert len(stored) == 15
+    with anyio.fail_after(5):
+        claimed: set[str] = set()
+        while not claimed >= set(stored):
+            claimed |= {claim.event.id for claim in await outbox.claim(30)}
+
+
+async def test_switch_turns_it_off(client: Any, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    apart = DynamoDBOutbox(client, table_name=outbox.table_name, group_emits=False)
+    await asyncio.gather(*(OutboxEventBus(apart).emit("t") for _ in range(10)))
+    assert proxy.operations() == ["PutItem"] * 10
+    with pytest.raises(ConfigurationError, match="group_emits=1: it must be True or False"):
+        DynamoDBOutbox(client, table_name=outbox.table_name, group_emits=1)  # type: ignore[arg-type]
+
+
+# Claimed at birth
+
+
+class Handled:
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.ids.append(event.id)
+
+
+async def drained(bus: OutboxEventBus, handled: Handled, count: int) -> None:
+    with anyio.fail_after(10):
+        while len(handled.ids) < count:
+            await anyio.sleep(0.002)
+        await bus.stop()
+
+
+@pytest.mark.parametrize("how", ["emit", "together", "many", "transaction"])
+async def test_two_writes_from_emit_to_completion(
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, client: Any, how: str
+) -> None:
+    bus.on("t", handled := Handled())
+    await bus.start()
+    await anyio.sleep(0.2)
+    proxy.requests.clear()
+    if how == "emit":
+        await bus.emit("t", {"n": 1})
+    elif how == "together":
+        await asyncio.gather(*(bus.emit("t") for _ in range(20)))
+    elif how == "many":
+        await bus.emit_many([Event("t") for _ in range(20)])
+    else:
+        async with bus.transaction() as tx:
+            tx.emit("t")
+    count = 20 if how in ("together", "many") else 1
+    await drained(bus, handled, count)
+    sent = Counter(proxy.operations())
+    assert sent.keys() <= {"PutItem", "BatchWriteItem", "TransactWriteItems", "BatchExecuteStatement"}, sent
+    # What is executed are the completions only: nothing was claimed.
+    statements = [text["Statement"] for body in proxy.of("BatchExecuteStatement") for text in body["Statements"]]
+    assert len(statements) == count
+    assert all("completedOn" in text for text in statements)
+    for event_id in handled.ids:
+        item = (await client.get_item(TableName=outbox.table_name, Key={"id": {"S": event_id}}))["Item"]
+        assert (item["status"], item["retryCount"], "gsiSortKey" in item) == ({"S": "COMPLETED"}, {"N": "0"}, False)
+
+
+@pytest.mark.parametrize("own_id", [None, "mine"])
+async def test_lost_reply_of_a_birth_is_handled_once(
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, own_id: str | None
+) -> None:
+    bus.on("t", handled := Handled())
+    await bus.start()
+    await anyio.sleep(0.2)
+    proxy.rule = nth(1, "PutItem", CUT_AFTER)
+    event = await bus.emit("t", id=own_id)
+    await drained(bus, handled, 1)
+    assert handled.ids == [event.id]
+    assert proxy.count("PutItem") == 2
+
+
+async def test_second_event_of_an_id_is_refused_and_not_handled(
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy
+) -> None:
+    bus.on("t", handled := Handled())
+    async with bus:
+        await bus.emit("t", id="mine")
+        with pytest.raises(DuplicateEventError):
+            await bus.emit("t", id="mine")
+        # Also where a reply was lost: the stored event is not of this emit.
+        proxy.rule = nth(1, "PutItem", CUT_AFTER)
+        with pytest.raises(DuplicateEventError):
+            await bus.emit("t", id="mine")
+        await anyio.sleep(0.1)
+    assert handled.ids == ["mine"]
+
+
+async def test_birth_of_a_process_that_dies_is_recovered(client: Any, outbox: DynamoDBOutbox) -> None:
+    now = 1_790_000_000.0
+    dying = DynamoDBOutbox(client, table_name=outbox.table_name, clock=lambda: now)
+    bus = OutboxEventBus(dying)
+    started = anyio.Event()
+
+    @bus.on("t")
+    async def never(event: Event) -> None:
+        started.set()
+        await anyio.sleep(60)
+
+    await bus.start()
+    await bus.emit("t", id="e")
+    await started.wait()
+    later = DynamoDBOutbox(client, table_name=outbox.table_name, clock=lambda: now + 31)
+    assert (await later.recover()).reset == ("e",)
+    (claim,) = await later.claim(10)
+    assert (claim.event.id, claim.attempt) == ("e", 2)
+    await bus.stop(timeout=0)
