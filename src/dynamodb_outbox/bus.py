@@ -90,8 +90,9 @@ class OutboxEventBus:
         """Register one handler for several types."""
         if isinstance(types, str):
             raise ConfigurationError(f"types={types!r}: it must be several types; for one, use on({types!r}, handler)")
+        sharing = object()
         for each in types:
-            self._registry.add(each, handler, **options)
+            self._registry.add(each, handler, sharing=sharing, **options)
 
     def off(self, type: str, handler: Handler) -> bool:
         """Remove a handler; tells whether it was registered. Attempts that run are not cancelled."""
@@ -240,7 +241,7 @@ class OutboxEventBus:
 
         For schedulers and functions that are called rather than running. Raises `StorageError`.
         """
-        if self._worker is not None:
+        if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("run_once is for a bus without a running worker; await bus.stop() first")
 
         return await run_once(

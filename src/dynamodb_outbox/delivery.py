@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
 from dynamodb_outbox.checks import check_seconds
 from dynamodb_outbox.emission import EmitOptions, event_of
-from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.transaction import Transaction
@@ -102,14 +102,20 @@ class Delivery:
         their order may change from attempt to attempt, give each a `key` instead. The metadata carry
         `causationId`, this event's id, and `correlationId`, the id of the first event of the chain.
         """
+        if not isinstance(type, str):
+            raise InvalidEventError(
+                f"delivery.emit takes a type and a payload, not {type!r}: it derives the id of the child event; use "
+                "bus.emit for an event of your own"
+            )
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
-        child = event_of(
-            type,
-            payload,
-            id=self._child_id("emit", key),
-            metadata=self._metadata(metadata),
-        )
-        stored = await self._emit([child], options)
+        position = self._positions["emit"]
+        child = event_of(type, payload, id=self._child_id("emit", key), metadata=self._metadata(metadata))
+        try:
+            stored = await self._emit([child], options)
+        except BaseException:
+            # The handler may try again: it is the same child then.
+            self._positions["emit"] = min(self._positions["emit"], position)
+            raise
         return stored[0] if stored else child
 
     def _child_in_transaction(
@@ -136,5 +142,7 @@ class Delivery:
         return str(uuid5(CHILD_IDS, f"{self._event.id}\0{self.handler}\0{way}\0{position}"))
 
     def _metadata(self, given: dict[str, Any] | None) -> dict[str, Any]:
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidEventError(f"metadata={given!r}: it must be a mapping")
         correlation = self._event.metadata.get("correlationId", self._event.id)
         return {"correlationId": correlation, "causationId": self._event.id, **(given or {})}

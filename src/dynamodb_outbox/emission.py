@@ -41,7 +41,10 @@ class EmitOptions:
     def due_at(self, now: float) -> float | None:
         """Tell when the events are due (epoch seconds), if that is later than now."""
         if self.deliver_at is not None:
-            return max(self.deliver_at.timestamp(), now)
+            due_at = max(self.deliver_at.timestamp(), now)
+            if due_at > now + LONGEST_DELAY:
+                raise ConfigurationError(f"deliver_at={self.deliver_at}: it is more than ten years ahead")
+            return due_at
         return None if self.delay is None else now + self.delay
 
 

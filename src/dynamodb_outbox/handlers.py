@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
 from dynamodb_outbox.checks import check_int, check_seconds
@@ -52,6 +52,8 @@ class Registration:
     timeout: float | None = None
     concurrency: int | None = None
     fatal: tuple[type[BaseException], ...] = ()
+    sharing: object = field(default_factory=object)
+    """Registrations of one `subscribe` have the same: they share the places of their concurrency."""
 
     def __post_init__(self) -> None:
         if self.max_retries is not None:
@@ -79,14 +81,22 @@ class HandlerRegistry:
         self._on_max_handlers = on_max_handlers
         self._by_type: dict[str, tuple[Registration, ...]] = {}
 
-    def add(self, event_type: str, handler: Handler, *, once: bool = False, **options: Unpack[HandlerOptions]) -> None:
+    def add(
+        self,
+        event_type: str,
+        handler: Handler,
+        *,
+        once: bool = False,
+        sharing: object = None,
+        **options: Unpack[HandlerOptions],
+    ) -> None:
         """Register a handler; more than `max_handlers` of a type are told of, with their number.
 
         Raises `DuplicateHandlerError`, or `ConfigurationError` for a handler that is not async.
         """
         if not isinstance(event_type, str) or not event_type:
             raise ConfigurationError(f"type={event_type!r}: an event type must be a string that is not empty")
-        registration = _registration(handler, options, once=once)
+        registration = _registration(handler, options, once=once, sharing=sharing)
         registered = self._by_type.get(event_type, ())
         if any(other.name == registration.name for other in registered):
             raise DuplicateHandlerError(event_type=event_type, name=registration.name)
@@ -136,7 +146,7 @@ def warn_of_many_handlers(type: str, count: int) -> None:
     )
 
 
-def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> Registration:
+def _registration(handler: Handler, options: HandlerOptions, *, once: bool, sharing: object) -> Registration:
     call = handler if inspect.isroutine(handler) else getattr(handler, "func", getattr(handler, "__call__", None))  # noqa: B004 - the method itself is looked at
     if not callable(handler) or not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)):
         raise ConfigurationError(
@@ -153,7 +163,7 @@ def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> R
     if unknown:
         accepted = ", ".join(HandlerOptions.__annotations__)
         raise ConfigurationError(f"{min(unknown)!r} is no option of a handler; these are: {accepted}")
-    checked: dict[str, Any] = given
+    checked: dict[str, Any] = given if sharing is None else {**given, "sharing": sharing}
     return Registration(handler=handler, name=name, takes_delivery=_takes_delivery(handler), once=once, **checked)
 
 

@@ -137,7 +137,7 @@ class InMemoryOutbox:
             return
         for event, _ in events:
             if event.id in self._events:
-                raise DuplicateEventError(event_id=event.id)
+                raise DuplicateEventError(event_id=event.id, within="a transaction")
         if done is not None:
             self._record(done, now)
         for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
@@ -152,7 +152,9 @@ class InMemoryOutbox:
 
     def _is_recorded(self, done: HandlerDone) -> bool:
         stored = self._events.get(done.claim.event.id)
-        return stored is not None and stored.token == done.claim.token and done.handler in stored.handled_by
+        if stored is None or stored.token != done.claim.token:
+            return False
+        return done.handler in stored.handled_by or (done.completes and stored.status is EventStatus.COMPLETED)
 
     def _record(self, done: HandlerDone, now: float) -> None:
         event = done.claim.event
@@ -177,6 +179,7 @@ class InMemoryOutbox:
             attempt=stored.retry_count + 1,
             lease_expires_at=stored.sort_key / 1000,
             handled_by=stored.handled_by,
+            last_error=stored.last_error,
         )
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -219,6 +220,8 @@ class Observers:
         """Add an observer. Raises `ConfigurationError` for what cannot be called."""
         if not callable(observer):
             raise ConfigurationError(f"observer={observer!r}: it must be a function of one observation")
+        if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(type(observer).__call__):
+            raise ConfigurationError(f"observer={observer!r}: it is called in the event loop, and cannot be async")
         self._observers = (*self._observers, observer)
 
     def remove(self, observer: Observer) -> None:
@@ -230,7 +233,9 @@ class Observers:
         for observer in self._observers:
             try:
                 observer(observation)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # whatever else: an observer changes nothing
                 logger.exception("an observer raised when it was told of %s", observation)
 
 

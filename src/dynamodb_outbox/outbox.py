@@ -30,8 +30,8 @@ OnError = Callable[[OutboxError], Awaitable[None] | None]
 class Claim:
     """An event that this worker holds until `lease_expires_at` (epoch seconds).
 
-    `attempt` counts from 1; `handled_by` names the handlers that succeeded in earlier attempts; `token`
-    fences every write about the claim.
+    `attempt` counts from 1; `handled_by` names the handlers that succeeded in earlier attempts, `last_error` is
+    what the last of them failed with; `token` fences every write about the claim.
     """
 
     event: Event
@@ -39,6 +39,7 @@ class Claim:
     attempt: int
     lease_expires_at: float
     handled_by: frozenset[str] = frozenset()
+    last_error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +199,7 @@ def refuse_repeated_ids(events: Sequence[Event]) -> None:
     seen: set[str] = set()
     for event in events:
         if event.id in seen:
-            raise DuplicateEventError(event_id=event.id)
+            raise DuplicateEventError(event_id=event.id, within="the same call")
         seen.add(event.id)
 
 

@@ -69,7 +69,7 @@ class RetryPolicy:
 
         Raises what the backoff raises, and `ValueError` for an answer of its that is no delay.
         """
-        if attempt > self.max_retries or isinstance(error, Reject) or self._is_fatal(error):
+        if attempt > self.max_retries or self.is_final(error):
             return None
         if isinstance(error, RetryLater):
             return error.delay
@@ -80,7 +80,10 @@ class RetryPolicy:
             raise ValueError(f"a backoff must return seconds from 0 to {LONGEST_DELAY:,.0f} or None, not {delay!r}")
         return float(delay)
 
-    def _is_fatal(self, error: BaseException) -> bool:
+    def is_final(self, error: BaseException) -> bool:
+        """Tell whether no retry is of use after the exception, however many are left."""
+        if isinstance(error, Reject):
+            return True
         if isinstance(error, BaseExceptionGroup) and self.fatal:
             return error.subgroup(self.fatal) is not None
         return isinstance(error, self.fatal)

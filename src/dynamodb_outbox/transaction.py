@@ -137,7 +137,7 @@ class Transaction:
 
     def _add(self, operation: Operation, arguments: dict[str, Any]) -> None:
         self._check_open()
-        given = {name: value for name, value in arguments.items() if name != "self" and value is not None}
+        given = {name: _copied(value) for name, value in arguments.items() if name != "self" and value is not None}
         for name in ("Item", "Key", "ExpressionAttributeNames", "ExpressionAttributeValues"):
             if name in given and not isinstance(given[name], Mapping):
                 raise ConfigurationError(f"{operation} {name}={given[name]!r}: it must be a mapping")
@@ -164,3 +164,8 @@ class Transaction:
         self._state = "closed"
         if error is None:
             await self._commit(self)
+
+
+def _copied(value: Any) -> Any:
+    """Copy a mapping, which the caller may go on to change."""
+    return dict(value) if isinstance(value, Mapping) else value

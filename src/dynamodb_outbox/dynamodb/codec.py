@@ -124,6 +124,7 @@ def decode_claim(item: Item) -> Claim:
         attempt=retry_count(item) + 1,
         lease_expires_at=seconds(item["gsiSortKey"]),
         handled_by=handled_by(item),
+        last_error=last_error(item),
     )
 
 
@@ -140,7 +141,7 @@ def decode_failed(item: Item) -> FailedEvent:
         occurred_at=event.occurred_at,
         metadata=event.metadata,
         retry_count=retry_count(item),
-        last_error=str(item.get("lastError", {}).get("S", "")),
+        last_error=last_error(item),
         failed_at=datetime.fromtimestamp(seconds(item["gsiSortKey"]), UTC),
         handled_by=handled_by(item),
     )
@@ -155,6 +156,11 @@ def retry_count(item: Item) -> int:
         return int(item["retryCount"]["N"])
     except (KeyError, TypeError, ValueError):
         return 0
+
+
+def last_error(item: Item) -> str:
+    """Read the last error."""
+    return str(item.get("lastError", {}).get("S", ""))
 
 
 def handled_by(item: Item) -> frozenset[str]:

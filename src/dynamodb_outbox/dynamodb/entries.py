@@ -66,7 +66,8 @@ def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, At
         plain = next(name for name in members if name not in low_level)
         raise ConfigurationError(
             f"{root}: {low_level[0]!r} is a low-level value and {plain!r} a plain one; write all of them plain, such "
-            "as 'text' or 5, or all of them low-level, such as {'S': 'text'} or {'N': '5'}"
+            "as 'text' or 5, or all of them low-level, such as {'S': 'text'} or {'N': '5'} (a map that only looks like "
+            "one: {'M': {'S': {'S': 'text'}}})"
         )
     if low_level:
         return dict(members), sum(text_size(name) + _size_of(value) for name, value in members.items())
@@ -79,10 +80,19 @@ def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, At
 
 
 def _is_low_level(value: Any) -> bool:
+    """Tell whether a value is meant, and well formed, as the low-level API has it."""
     if not isinstance(value, dict) or len(value) != 1:
         return False
     ((kind, content),) = value.items()
-    return kind in _KINDS and isinstance(content, _KINDS[kind])
+    members: Any = content
+    if kind not in _KINDS or not isinstance(content, _KINDS[kind]):
+        return False
+    if kind == "M":
+        return all(isinstance(name, str) and _is_low_level(member) for name, member in members.items())
+    if kind == "L":
+        return all(_is_low_level(member) for member in members)
+    member_type = {"SS": str, "NS": str, "BS": bytes}.get(kind)
+    return member_type is None or all(isinstance(member, member_type) for member in members)
 
 
 def _size_of(value: AttributeValue) -> int:

@@ -30,6 +30,7 @@ from dynamodb_outbox.transaction import TransactionWrite
 TRANSACT_SECONDS: Final = 10.0
 """How long a transaction is tried that conflicts with others, or whose replies are lost."""
 LEAST_SECONDS: Final = 1.0
+REFUSED: Final = "ConditionalCheckFailed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +149,18 @@ def _raise_refusal(
     event_ids = _event_ids(entries, puts, done)
     listed = _reasons(refused.reasons, entries, event_ids)
     by_event = {put.event.id: put for put in puts}
-    if done is not None and (record := refused.reasons[-1]).get("Code") == "ConditionalCheckFailed":
+    record = refused.reasons[-1] if refused.reasons else {}
+    if done is not None and record.get("Code") == REFUSED:
         if _is_recorded(done, record.get("Item", {})):
             return
         event = done.claim.event
         raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
-    duplicates = [reason for reason in listed if reason.event_id is not None]
+    duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
     if any(_is_ours(by_event[reason.event_id or ""], reason.item, repeated=refused.repeated) for reason in duplicates):
         return
     cancelled = TransactionCancelledError(reasons=listed)
     if duplicates and len(duplicates) == len(listed):
-        raise DuplicateEventError(event_id=duplicates[0].event_id or "") from cancelled
+        raise DuplicateEventError(event_id=duplicates[0].event_id or "", within="a transaction") from cancelled
     raise cancelled from None
 
 
@@ -196,12 +198,11 @@ def _is_recorded(done: HandlerDone, item: Item) -> bool:
     """Tell whether an earlier attempt of this very delivery was applied, whose reply was lost."""
     if item.get("claimToken") != {"S": done.claim.token}:
         return False
-    return done.handler in handled_by(item) or item.get("status") == {"S": EventStatus.COMPLETED.value}
+    completed = done.completes and item.get("status") == {"S": EventStatus.COMPLETED.value}
+    return completed or done.handler in handled_by(item)
 
 
 def _is_ours(put: _Put, stored: Mapping[str, Any] | None, *, repeated: bool) -> bool:
     """Tell whether an event is stored by an earlier attempt of the same transaction; then all of it is."""
-    if put.unpublished:
-        return True
     ours = ("id", "type", "occurredAt", "claimToken") if "claimToken" in put.item else ("id", "type", "occurredAt")
-    return repeated and all((stored or {}).get(name) == put.item[name] for name in ours)
+    return (put.unpublished or repeated) and all((stored or {}).get(name) == put.item[name] for name in ours)

@@ -72,6 +72,7 @@ from dynamodb_outbox.errors.usage import (
     DuplicateHandlerError,
     OutboxError,
     WaitTimeoutError,
+    describe,
 )
 
 __all__ = [
@@ -107,4 +108,5 @@ __all__ = [
     "UnstorableValueError",
     "WaitTimeoutError",
     "WorkerError",
+    "describe",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynamodb_outbox.errors.usage import OutboxError
+from dynamodb_outbox.errors.usage import OutboxError, describe
 
 
 class StoredEventError(OutboxError):
@@ -33,8 +33,7 @@ class HandlerError(DeliveryError):
         self.handler = handler
         self.attempt = attempt
         super().__init__(
-            f"handler {handler!r} failed on {event_type!r} event {event_id!r}, attempt {attempt}: "
-            f"{type(cause).__name__}: {cause}",
+            f"handler {handler!r} failed on {event_type!r} event {event_id!r}, attempt {attempt}: {describe(cause)}",
             event_id=event_id,
             event_type=event_type,
         )
@@ -141,9 +140,7 @@ class PollingError(OutboxError):
         self.loop = loop
         self.errors = errors
         self.retry_in = retry_in
-        super().__init__(
-            f"{loop} failed ({errors} in a row), next try in {retry_in:.3g} s: {type(cause).__name__}: {cause}"
-        )
+        super().__init__(f"{loop} failed ({errors} in a row), next try in {retry_in:.3g} s: {describe(cause)}")
         self.__cause__ = cause
 
 
@@ -154,5 +151,5 @@ class WorkerError(OutboxError):
         self.loop = loop
         self.ended = ended
         then = "the worker has ended, await bus.start() starts another" if ended else "the worker goes on"
-        super().__init__(f"unforeseen in {loop}, {then}: {type(cause).__name__}: {cause}")
+        super().__init__(f"unforeseen in {loop}, {then}: {describe(cause)}")
         self.__cause__ = cause

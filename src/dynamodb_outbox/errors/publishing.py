@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dynamodb_outbox.errors.usage import OutboxError
 
@@ -48,13 +48,21 @@ class PublishError(OutboxError):
 
 
 class DuplicateEventError(PublishError):
-    """An event of the same id is stored already, and was left as it is."""
+    """An event of the same id is stored already, and was left as it is; or two events of one call have one id."""
 
-    def __init__(self, *, event_id: str) -> None:
+    def __init__(
+        self, *, event_id: str, within: Literal["an emit", "the same call", "a transaction"] = "an emit"
+    ) -> None:
         self.event_id = event_id
-        super().__init__(
-            f"an event with the id {event_id!r} is stored already; if this is a repeated emit, it is safe to go on"
-        )
+        message = {
+            "an emit": "is stored already; if this is a repeated emit, it is safe to go on",
+            "the same call": "is there twice in one call; nothing was sent",
+            "a transaction": (
+                "is stored already, so nothing of the transaction was written; if this is a repeated request, it is "
+                "safe to go on"
+            ),
+        }
+        super().__init__(f"an event with the id {event_id!r} {message[within]}")
 
 
 class PartialPublishError(PublishError):

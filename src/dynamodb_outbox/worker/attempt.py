@@ -35,7 +35,7 @@ class Host(Protocol):
         """Have an error reported."""
         ...
 
-    def limit_of(self, registration: Registration) -> asyncio.Semaphore | None:
+    def places_of(self, registration: Registration) -> asyncio.Semaphore | None:
         """Find the places of a handler with limited concurrency."""
         ...
 

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.errors import (
-    ConfigurationError,
     HandlerError,
     HandlerStuckError,
     HandlerTimeoutError,
     LeaseLostError,
     LoopBlockedError,
+    WorkerError,
 )
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.middleware import run_chain
 from dynamodb_outbox.observing import HandlerCancelled, HandlerFailed, HandlerStarted, HandlerSucceeded
-from dynamodb_outbox.outbox import HandlerDone
 from dynamodb_outbox.outcome import Reject, RetryLater
-from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.worker.blocking import timed_steps
+from dynamodb_outbox.worker.offer import Offer
 
 if TYPE_CHECKING:
     from dynamodb_outbox.worker.attempt import Attempt
@@ -52,8 +51,8 @@ class HandlerCall:
 
     __slots__ = (
         "_cause",
-        "_committing",
         "_deadline",
+        "_places",
         "_started",
         "_task",
         "_timer",
@@ -70,9 +69,9 @@ class HandlerCall:
         self.is_over = False
         self.committed = False
         self.limit = 0.0
-        self._committing = False
         self._cause: Cause | None = None
         self._started: float | None = None
+        self._places: asyncio.Semaphore | None = None
 
     def begin(self) -> None:
         """Start the call."""
@@ -83,8 +82,9 @@ class HandlerCall:
             self._enter(now)
         else:
             self._deadline = now + PLACE_PART * (lease.ends - now)
-        self._task = loop.create_task(self._main(), name=f"{self.registration.name} of {lease.claim.event.id}")
+        # The timer first: an eager task is run before it is returned.
         self._timer = loop.call_at(self._deadline, self._look_at_the_time)
+        self._task = loop.create_task(self._main(), name=f"{self.registration.name} of {lease.claim.event.id}")
         self._task.add_done_callback(self._ended)
 
     def _enter(self, now: float) -> None:
@@ -97,16 +97,15 @@ class HandlerCall:
         self._deadline = min(self.limit, lease.safe_end)
 
     async def _main(self) -> None:
-        places = self.attempt.host.limit_of(self.registration)
-        if places is None:
-            await self._call()
-        else:
-            async with places:
-                loop = asyncio.get_running_loop()
-                self._enter(loop.time())
-                self._timer.cancel()
-                self._timer = loop.call_at(self._deadline, self._look_at_the_time)
-                await self._call()
+        places = self.attempt.host.places_of(self.registration)
+        if places is not None:
+            await places.acquire()
+            self._places = places
+            loop = asyncio.get_running_loop()
+            self._enter(loop.time())
+            self._timer.cancel()
+            self._timer = loop.call_at(self._deadline, self._look_at_the_time)
+        await self._call()
 
     async def _call(self) -> None:
         host, claim = self.attempt.host, self.attempt.claim
@@ -124,70 +123,44 @@ class HandlerCall:
         registration, host = self.registration, self.attempt.host
         if not registration.takes_delivery:
             return registration.handler(event)
+        offer = Offer(self)
         delivery = Delivery(
             self.attempt.claim.event,
             attempt=self.attempt.claim.attempt,
             max_attempts=host.options.retries_of(registration.max_retries) + 1,
             handler=registration.name,
-            run=self,
-            emit=host.emit,
+            run=offer,
+            emit=offer.emit,
         )
         return registration.handler(event, delivery)
 
-    # What `Delivery` offers
+    # Its end
 
-    @property
-    def lease_expires_at(self) -> float:
-        """When the claim ends (epoch seconds)."""
-        return self.attempt.claim.lease_expires_at
-
-    async def extend(self, seconds: float) -> None:
-        """Have the lease, and the time of the handler, last so many seconds from now on."""
-        lease = self.attempt.lease
-        limit = asyncio.get_running_loop().time() + seconds
-        await self.attempt.host.keeper.extend(self.attempt, seconds + lease.margin)
+    def prolong(self, limit: float) -> None:
+        """Move the time limit (event loop time) forward."""
         self.limit = max(self.limit, limit)
 
-    async def commit(self, transaction: Transaction) -> None:
-        """Commit a transaction, and with it that the handler is done."""
-        attempt, claim = self.attempt, self.attempt.claim
-        if self.committed or self._committing:
-            raise ConfigurationError(
-                f"handler {self.registration.name!r} has committed a transaction of this delivery already: it is done "
-                "by that. Put everything into one, or use bus.transaction() for what may happen more than once"
-            )
-        self._committing = True
-        completes = attempt.would_complete(self)
-        try:
-            await attempt.host.commit(
-                transaction, HandlerDone(claim=claim, handler=self.registration.name, completes=completes)
-            )
-        except LeaseLostError:
-            attempt.lease.lost = True
-            raise
-        finally:
-            self._committing = False
+    def has_committed(self, *, completes: bool) -> None:
+        """Note that a transaction of the delivery is committed: the handler is done, whatever it does from now on."""
         self.committed = True
-        attempt.succeeded.add(self.registration.name)
+        self.attempt.succeeded.add(self.registration.name)
         if completes:
-            attempt.completed = True
-            attempt.host.keeper.let_go(attempt)
-
-    # Its end
+            self.attempt.completed = True
+            self.attempt.host.keeper.let_go(self.attempt)
 
     def cancel(self, cause: Cause) -> None:
         """Cancel the handler; one that does not end is left behind."""
-        if not self.is_over and self._cause is None:
+        # One that is done already is only to be accounted for: what it said counts.
+        if not self.is_over and self._cause is None and self._task.cancel():
             self._cause = cause
-            self._task.cancel()
             self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_later(CANCEL_SECONDS, self._leave_behind)
 
     def _look_at_the_time(self) -> None:
         loop = asyncio.get_running_loop()
         if self._started is not None:
-            # The lease may have been renewed, or the limit extended.
-            self._deadline = min(self.limit, self.attempt.lease.safe_end)
+            # The lease may have been renewed, or the limit extended; what is completed needs no lease.
+            self._deadline = self.limit if self.attempt.completed else min(self.limit, self.attempt.lease.safe_end)
         if loop.time() < self._deadline:
             self._timer = loop.call_at(self._deadline, self._look_at_the_time)
         else:
@@ -205,13 +178,25 @@ class HandlerCall:
             self._conclude(error, succeeded=error is None)
 
     def _conclude(self, error: BaseException | None, *, succeeded: bool = False) -> None:
-        """Account for the handler: it succeeded, failed, or was interrupted."""
-        attempt, host = self.attempt, self.attempt.host
+        """Account for the handler, whatever its exceptions and the observers do."""
         self.is_over = True
+        try:
+            if self._places is not None:
+                self._places.release()
+            self._judge(error, succeeded=succeeded or self.committed)
+        except Exception as unforeseen:
+            self.attempt.failures.setdefault(self.registration.name, unforeseen)
+            self.attempt.host.report(WorkerError(loop="dispatch", cause=unforeseen))
+        finally:
+            self.attempt.finished(self)
+
+    def _judge(self, error: BaseException | None, *, succeeded: bool) -> None:
+        """Say whether it succeeded, failed, or was interrupted."""
+        attempt, host = self.attempt, self.attempt.host
         cause = self._cause
         if cause is None and isinstance(error, asyncio.CancelledError) and host.is_ending:
             cause = Cause.STOP
-        if succeeded or self.committed:
+        if succeeded:
             attempt.succeeded.add(self.registration.name)
             host.succeeded(attempt.claim.event.type, self.registration)
             if error is not None and cause is None:
@@ -220,11 +205,10 @@ class HandlerCall:
                 observers.tell(HandlerSucceeded(**self._facts, seconds=self._seconds))
         elif cause is not None and cause is not Cause.TIMEOUT:
             attempt.interrupted.add(cause)
-            if observers := host.observers:
+            if (observers := host.observers) and self._started is not None:
                 observers.tell(HandlerCancelled(**self._facts, seconds=self._seconds))
         else:
             self._fail(error)
-        attempt.finished(self)
 
     def _fail(self, error: BaseException | None) -> None:
         failure: BaseException
@@ -241,7 +225,9 @@ class HandlerCall:
             observers.tell(HandlerFailed(**self._facts, seconds=self._seconds, error=failure))
 
     def _report_failure(self, error: BaseException) -> None:
-        if not isinstance(error, (HandlerTimeoutError, LeaseLostError)):
+        if isinstance(error, LeaseLostError):
+            return  # the settle finds out, and reports, if it is so
+        if not isinstance(error, HandlerTimeoutError):
             error = HandlerError(**self._names, attempt=self.attempt.claim.attempt, cause=error)
         self.attempt.host.report(error)
 

@@ -59,7 +59,7 @@ class Dispatcher:
         self._commit = commit
         self._report = report
         self._is_ending = is_ending
-        self._limits: dict[int, asyncio.Semaphore] = {}
+        self._places: dict[object, asyncio.Semaphore] = {}
         self._attempts: set[Attempt] = set()
         self._idle = anyio.Event()
         self.stuck: set[asyncio.Task[None]] = set()
@@ -112,12 +112,11 @@ class Dispatcher:
         """Have an error reported."""
         self._report(error)
 
-    def limit_of(self, registration: Registration) -> asyncio.Semaphore | None:
+    def places_of(self, registration: Registration) -> asyncio.Semaphore | None:
         """Find the places of a handler with limited concurrency."""
         if registration.concurrency is None:
             return None
-        # By the handler's identity: one that is subscribed to several types has its places for all of them.
-        return self._limits.setdefault(id(registration.handler), asyncio.Semaphore(registration.concurrency))
+        return self._places.setdefault(registration.sharing, asyncio.Semaphore(registration.concurrency))
 
     async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store child events."""
@@ -135,7 +134,12 @@ class Dispatcher:
     def left_behind(self, task: asyncio.Task[None]) -> None:
         """Keep a task that did not end."""
         self.stuck.add(task)
-        task.add_done_callback(self.stuck.discard)
+        task.add_done_callback(self._ended_at_last)
+
+    def _ended_at_last(self, task: asyncio.Task[None]) -> None:
+        self.stuck.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody waits for it any more
 
     def concluded(self, attempt: Attempt) -> None:
         """Judge an attempt, and hand its outcome on."""
@@ -144,7 +148,9 @@ class Dispatcher:
         claim = attempt.claim
         try:
             outcome = outcome_of(attempt, self.options, self._report)
-        except Exception as unforeseen:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as unforeseen:  # whatever it is: the claim must be settled, and its place given back
             self._report(WorkerError(loop="dispatch", cause=unforeseen))
             outcome = outcome_without_handler(claim, WorkerError(loop="dispatch", cause=unforeseen), self.options)
         if attempt.completed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynamodb_outbox.errors import DeliveryError, OutboxError, WorkerError
+from dynamodb_outbox.errors import DeliveryError, OutboxError, WorkerError, describe
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.outbox import Claim, OutboxOptions
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
@@ -24,14 +24,14 @@ def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outc
     delays: list[float] = []
     registered = {registration.name: registration for registration in attempt.registered}
     for name, error in attempt.failures.items():
-        registration = registered[name]
-        if attempt.claim.attempt <= options.retries_of(registration.max_retries):
-            delay = _delay(registration, attempt.claim.attempt, error, options, report)
+        policy = _policy(registered[name], options)
+        if policy.is_final(error):
+            return Failed(error=_text(attempt), handled_by=handled_by)
+        if attempt.claim.attempt <= policy.max_retries:
+            delay = _delay(policy, attempt, name, usual=_usual(options), report=report)
             if delay is None:
                 return Failed(error=_text(attempt), handled_by=handled_by)
             delays.append(delay)
-        elif isinstance(error, Reject):
-            return Failed(error=_text(attempt), handled_by=handled_by)
     if delays:
         return Retry(delay=max(delays), error=_text(attempt), handled_by=handled_by)
     if attempt.failures or attempt.given_up:
@@ -48,19 +48,23 @@ def outcome_without_handler(claim: Claim, error: OutboxError, options: OutboxOpt
     return Retry(delay=_usual(options)(claim.attempt, error), error=str(error), handled_by=claim.handled_by)
 
 
-def _delay(
-    registration: Registration, attempt: int, error: BaseException, options: OutboxOptions, report: Report
-) -> float | None:
-    policy = RetryPolicy(
+def _policy(registration: Registration, options: OutboxOptions) -> RetryPolicy:
+    return RetryPolicy(
         max_retries=options.retries_of(registration.max_retries),
         backoff=registration.backoff or _usual(options),
         fatal=registration.fatal,
     )
+
+
+def _delay(
+    policy: RetryPolicy, attempt: Attempt, name: str, *, usual: ExponentialBackoff, report: Report
+) -> float | None:
+    number, error = attempt.claim.attempt, attempt.failures[name]
     try:
-        return policy.delay(attempt, error)
+        return policy.delay(number, error)
     except Exception as failure:
-        report(WorkerError(loop=f"the backoff of handler {registration.name!r}", cause=failure))
-        return _usual(options)(attempt, error)
+        report(WorkerError(loop=f"the backoff of handler {name!r}", cause=failure))
+        return usual(number, error)
 
 
 def _usual(options: OutboxOptions) -> ExponentialBackoff:
@@ -69,9 +73,19 @@ def _usual(options: OutboxOptions) -> ExponentialBackoff:
 
 def _text(attempt: Attempt) -> str:
     lines = [f"{name}: {_describe(error)}" for name, error in attempt.failures.items()]
-    lines += [f"{registration.name}: no retry is left for it" for registration in attempt.given_up]
+    lines += [_earlier_error(attempt, registration.name) for registration in attempt.given_up]
     return "; ".join(lines)
 
 
+def _earlier_error(attempt: Attempt, name: str) -> str:
+    """Find what a handler without retries had failed with, in the error of the attempt before."""
+    before = attempt.claim.last_error
+    start = before.find(f"{name}: ")
+    if start < 0:
+        return f"{name}: no retry is left for it"
+    ends = [before.find(f"; {other.name}: ", start) for other in attempt.registered]
+    return before[start : min((end for end in ends if end >= 0), default=None)]
+
+
 def _describe(error: BaseException) -> str:
-    return str(error) if isinstance(error, (DeliveryError, Reject, RetryLater)) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, (DeliveryError, Reject, RetryLater)) else describe(error)

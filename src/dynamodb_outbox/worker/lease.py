@@ -120,6 +120,8 @@ class LeaseKeeper:
     async def _renew(self, due: Sequence[LeaseHolder]) -> None:
         failures: list[OutboxError] = []
         for holder, error in zip(due, await self._write(due, self._length), strict=True):
+            if holder not in self._held:
+                continue  # it ended meanwhile, and its own write was quicker
             if isinstance(error, LeaseLostError):
                 self._report(error)
                 self.let_go(holder)

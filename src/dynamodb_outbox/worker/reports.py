@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.reporting import ErrorReporter
+
+GRACE: Final = 5.0
+"""Seconds that a stop waits for reports under way: a user's callback may have no end."""
 
 
 class Reports:

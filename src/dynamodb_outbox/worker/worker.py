@@ -23,11 +23,9 @@ from dynamodb_outbox.worker.cycle import Alarm, Cycle, Step
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.poll import Poller, Slots
 from dynamodb_outbox.worker.recover import Recoverer
-from dynamodb_outbox.worker.reports import Reports
+from dynamodb_outbox.worker.reports import GRACE, Reports
 from dynamodb_outbox.worker.settle import GroupCommit, OnSettled
 
-GRACE: Final = 5.0
-"""Seconds after the deadline of a stop in which the last outcomes may be written, and errors be reported."""
 CLAIM_GRACE: Final = 2.0
 """Seconds after the deadline of a stop in which a claim under way may still be answered."""
 

@@ -1,0 +1,79 @@
+"""What a delivery can do, as a part of the call it is for: extend its lease, commit, and emit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from dynamodb_outbox.emission import EmitOptions
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.outbox import HandlerDone
+from dynamodb_outbox.transaction import Transaction
+
+if TYPE_CHECKING:
+    from dynamodb_outbox.worker.call import HandlerCall
+
+COMMIT_SECONDS: Final = 2.0
+"""How long a handler that is cancelled while it commits waits for the answer."""
+
+
+class Offer:
+    """The side of `Delivery` that is the worker's."""
+
+    __slots__ = ("_call", "_committing")
+
+    def __init__(self, call: HandlerCall) -> None:
+        self._call = call
+        self._committing = False
+
+    @property
+    def lease_expires_at(self) -> float:
+        """When the claim ends (epoch seconds)."""
+        return self._call.attempt.claim.lease_expires_at
+
+    async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
+        """Store child events."""
+        self._check_open()
+        return await self._call.attempt.host.emit(events, options)
+
+    async def extend(self, seconds: float) -> None:
+        """Have the lease, and the time of the handler, last so many seconds from now on."""
+        self._check_open()
+        attempt = self._call.attempt
+        limit = asyncio.get_running_loop().time() + seconds
+        await attempt.host.keeper.extend(attempt, seconds + attempt.lease.margin)
+        self._call.prolong(limit)
+
+    async def commit(self, transaction: Transaction) -> None:
+        """Commit a transaction, and with it that the handler is done."""
+        call, attempt, name = self._call, self._call.attempt, self._call.registration.name
+        self._check_open()
+        if call.committed or self._committing:
+            what = "has committed" if call.committed else "is committing"
+            raise ConfigurationError(
+                f"handler {name!r} {what} a transaction of this delivery already, and is done by it. Put everything "
+                "into one, or use bus.transaction() for what may happen more than once"
+            )
+        self._committing = True
+        done = HandlerDone(claim=attempt.claim, handler=name, completes=attempt.would_complete(call))
+        # In a task of its own: a handler that is cancelled now has to know whether it has committed.
+        task = asyncio.create_task(attempt.host.commit(transaction, done), name="dynamodb-outbox commit")
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            attempt.host.left_behind(task)
+            await asyncio.wait([task], timeout=COMMIT_SECONDS)
+            raise
+        finally:
+            self._committing = False
+            if task.done() and not task.cancelled() and task.exception() is None:
+                call.has_committed(completes=done.completes)
+
+    def _check_open(self) -> None:
+        if self._call.is_over:
+            raise ConfigurationError(
+                f"handler {self._call.registration.name!r} has ended, and its delivery with it: await what belongs to "
+                "it before it returns"
+            )
