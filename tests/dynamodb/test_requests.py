@@ -166,7 +166,10 @@ async def test_worker_that_meets_others_looks_further_and_one_that_is_alone_does
     proxy.rule = lambda request: None
     for look in (outbox, other, other, outbox):
         assert len(await look.claim(5)) == 5
-    assert [body["Limit"] for body in proxy.of("Query")] == [5, 5, 5, 10, 5, 5]
+    # The other looks twice at first, and then at ten; it announces itself to whoever was there.
+    assert [body["Limit"] for body in proxy.of("Query")] == [5, 5, 5, 5, 10, 5, 5]
+    (announced,) = proxy.of("UpdateItem")
+    assert announced["Key"] == {"id": {"S": "dynamodb-outbox-workers"}}
 
 
 # Probing

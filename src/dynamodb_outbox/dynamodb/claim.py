@@ -11,6 +11,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.codec import Item, decode_claim, error_text, millis
 from dynamodb_outbox.dynamodb.index import StatusIndex
+from dynamodb_outbox.dynamodb.peers import Peers
 from dynamodb_outbox.dynamodb.transitions import CLAIM, RECOVER, RECOVER_FAILED, Transition, Write
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import StorageError, StoredEventError
@@ -25,8 +26,12 @@ INDEX_LAG_SECONDS: Final = 5.0
 RECOVERY_PAGE: Final = 100
 MAX_SPREAD: Final = 8
 """How many times the events that it wants a worker reads at most, to find some that others do not try."""
-MAX_REFUSED: Final = 5
-"""Pages of refused writes, each of them billed, after which a look ends: other workers are at the same events."""
+MAX_PAGE: Final = 250
+"""Rows that are read at once, at most; of keys only, they are some 25 KB."""
+MAX_PAGES: Final = 4
+"""Pages that a worker among others reads in search of its own events."""
+MAX_ROUNDS: Final = 5
+"""How often one look begins anew because a claim was refused: other workers are at the same events."""
 
 
 @dataclass(slots=True)
@@ -44,7 +49,7 @@ class _Look:
 
     @property
     def is_over(self) -> bool:
-        return self.wanted <= 0 or self.refused >= MAX_REFUSED * self.limit
+        return self.wanted <= 0
 
     def read(self, results: Sequence[WriteResult]) -> None:
         """Read the results of claims. Raises the first error among them, after all that succeeded."""
@@ -64,13 +69,20 @@ class Claimer:
     """Finds due events in the index and claims them; resets those whose lease ran out."""
 
     def __init__(
-        self, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions, *, observers: Observers
+        self,
+        index: StatusIndex,
+        writer: ConditionalWriter,
+        options: OutboxOptions,
+        *,
+        peers: Peers,
+        observers: Observers,
     ) -> None:
         self._index = index
+        self._peers = peers
         self._writer = writer
         self._options = options
         self._observers = observers
-        self._just_claimed: dict[tuple[str, str], float] = {}
+        self._just_tried: dict[tuple[str, str], float] = {}
         self._spread = 1
 
     async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]]]:
@@ -80,16 +92,12 @@ class Claimer:
         `StorageError` only while nothing was claimed.
         """
         look = _Look(limit=limit)
+        refused = False
         try:
-            async for page in self._due(EventStatus.PENDING, limit=limit * self._spread, attributes="id, gsiSortKey"):
-                rows = self._not_just_claimed(page["Items"])
-                if self._spread > 1:
-                    rows.sort(key=lambda _: self._options.random())
-                while rows and not look.is_over:
-                    results = await self._claim_rows(rows[: look.wanted])
-                    rows = rows[look.wanted :]
-                    look.read(results)
-                if look.is_over:
+            for _ in range(MAX_ROUNDS):
+                await self._peers.look_around(refused=refused)
+                refused = await self._look_once(look)
+                if look.is_over or not refused:
                     break
         except StorageError:
             if not look.claims and not look.unreadable:
@@ -98,6 +106,37 @@ class Claimer:
         # random, meets them less often; a worker that is alone reads no more than it takes.
         self._spread = min(2 * self._spread, MAX_SPREAD) if look.refused else max(self._spread // 2, 1)
         return look.claims, look.unreadable
+
+    async def _look_once(self, look: _Look) -> bool:
+        """Claim what is due and this worker's, until a claim is refused; tells whether one was."""
+        before = look.refused
+        # The rows of the others are read, too.
+        alone = self._peers.count == 1
+        wider = self._spread if alone else self._peers.count + 1
+        page_size = min(look.limit * wider, MAX_PAGE)
+        left_by_others: list[Item] = []
+        pages = 0
+        async for page in self._due(EventStatus.PENDING, limit=page_size, attributes="id, gsiSortKey"):
+            rows, left = self._peers.divide(self._not_just_tried(page["Items"]))
+            left_by_others += left
+            if alone and wider > 1:
+                rows.sort(key=lambda _: self._options.random())
+            await self._claim_while_accepted(look, rows, before)
+            pages += not alone
+            if look.is_over or look.refused > before or pages == MAX_PAGES:
+                break
+        if not look.claims:
+            left_by_others.sort(key=lambda _: self._options.random())
+            await self._claim_while_accepted(look, left_by_others, before)
+        return look.refused > before
+
+    async def _claim_while_accepted(self, look: _Look, rows: Sequence[Item], refused: int) -> None:
+        """Claim rows until the look has enough, or one was refused."""
+        start = 0
+        while start < len(rows) and not look.is_over and look.refused == refused:
+            wanted = look.wanted
+            look.read(await self._claim_rows(rows[start : start + wanted]))
+            start += wanted
 
     async def _claim_rows(self, rows: Sequence[Item]) -> list[WriteResult]:
         if not rows:
@@ -116,16 +155,16 @@ class Claimer:
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Refused) and self._observers:
                 self._observers.tell(ClaimRefused(event_id=row["id"]["S"]))
-            if isinstance(result, Applied):
-                self._just_claimed[row["id"]["S"], row["gsiSortKey"]["N"]] = anyio.current_time()
+            if isinstance(result, (Applied, Refused)):
+                self._just_tried[row["id"]["S"], row["gsiSortKey"]["N"]] = anyio.current_time()
         return results
 
-    def _not_just_claimed(self, rows: Sequence[Item]) -> list[Item]:
-        """Leave out the rows that the index shows as they were before our own claim, a moment ago."""
+    def _not_just_tried(self, rows: Sequence[Item]) -> list[Item]:
+        """Leave out the rows that the index shows as they were before they were claimed, by us or by another worker."""
         forgotten = anyio.current_time() - INDEX_LAG_SECONDS
-        while self._just_claimed and next(iter(self._just_claimed.values())) < forgotten:
-            del self._just_claimed[next(iter(self._just_claimed))]
-        return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_claimed]
+        while self._just_tried and next(iter(self._just_tried.values())) < forgotten:
+            del self._just_tried[next(iter(self._just_tried))]
+        return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_tried]
 
     async def recover(self, *, max_retries: int) -> Recovered:
         """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""

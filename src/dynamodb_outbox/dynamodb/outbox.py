@@ -18,6 +18,7 @@ from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
 from dynamodb_outbox.dynamodb.index import StatusIndex
+from dynamodb_outbox.dynamodb.peers import Peers
 from dynamodb_outbox.dynamodb.publish import Publisher
 from dynamodb_outbox.dynamodb.settle import Settler
 from dynamodb_outbox.dynamodb.table import Projection, Table, TableSchema
@@ -132,7 +133,8 @@ class DynamoDBOutbox:
         self._table = Table(caller, schema)
         self._publisher = Publisher(caller, self._options, group_emits=group_emits)
         self._transactor = Transactor(caller, self._options, retention=retention)
-        self._claimer = Claimer(index, self._writer, self._options, observers=self._observers)
+        self._peers = Peers(caller, self._options)
+        self._claimer = Claimer(index, self._writer, self._options, peers=self._peers, observers=self._observers)
         self._settler = Settler(self._writer, self._options, retention=retention)
         self._dead_letters = DeadLetters(caller, index, self._writer, self._options)
 
@@ -192,6 +194,7 @@ class DynamoDBOutbox:
         """Get ready for a worker: advise on the client, and probe the engine anew before the next write."""
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
+        self._peers.introduce()
 
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None

@@ -1,0 +1,152 @@
+"""Sharing the work softly between workers that are at the same events.
+
+A claim is what decides; who prefers which event is a hint that may be stale. Workers announce themselves in one small
+item beside the events (it has no status, so the index does not hold it): once when they start, and as long as they
+meet others at the same events; a worker that is alone writes nothing more. Each takes the due events that rendezvous
+hashing gives it, see https://en.wikipedia.org/wiki/Rendezvous_hashing , and what the others leave for two polls.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import anyio
+
+from dynamodb_outbox.dynamodb.client import Caller
+from dynamodb_outbox.dynamodb.codec import Item, millis
+from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.outbox import OutboxOptions
+
+WORKERS_ID: Final = "dynamodb-outbox-workers"
+"""The item in which workers announce themselves: an attribute per worker, the time of its last announcement."""
+ANNOUNCE_SECONDS: Final = 1.0
+"""How often workers that have met others announce themselves."""
+MAX_SEEN: Final = 2_000
+"""Of how many events of others is remembered when they were seen first."""
+GONE_SECONDS: Final = 3.0
+"""How long after the last announcement of another worker that was seen it counts as gone."""
+PATIENCE: Final = 2
+"""Poll intervals after which an event is taken that another worker should have taken."""
+SOONEST_SECONDS: Final = 0.2
+"""How soon after the last a refused claim may be answered with an announcement."""
+ALONE_SECONDS: Final = 10.0
+"""How long after the last sign of another worker this one goes on announcing itself."""
+CALL_SECONDS: Final = 1.0
+FORGOTTEN_MILLIS: Final = 3_600_000
+_PREFIX: Final = "w-"
+# Multiplying mixes what exclusive-or alone would leave lopsided: see Knuth, TAOCP 6.4, Fibonacci hashing.
+_MIXER: Final = 2_654_435_761
+_MASK: Final = 0xFFFF_FFFF
+
+
+@dataclass(slots=True)
+class _Peer:
+    announced: str
+    changed_at: float
+
+
+class Peers:
+    """The workers that share this table, as far as this one knows."""
+
+    def __init__(self, caller: Caller, options: OutboxOptions) -> None:
+        self._caller = caller
+        self._options = options
+        self._me = _PREFIX + uuid4().hex[:12]
+        self._others: dict[str, _Peer] = {}
+        self._salt = _salt(self._me)
+        self._other_salts: list[int] = []
+        self._is_new = False
+        self._announced_at = -math.inf
+        self._met_at = -math.inf
+        self._forgotten: list[str] = []
+        self._seen_at: dict[str, float] = {}
+
+    @property
+    def count(self) -> int:
+        """The number of workers at these events, this one included."""
+        return 1 + len(self._other_salts)
+
+    def introduce(self) -> None:
+        """Have this worker announce itself at its first look, once: those that start together then know each other."""
+        self._is_new = True
+
+    async def look_around(self, *, refused: bool) -> None:
+        """Announce this worker, and learn of others, where there is reason to. An error changes nothing: it is a hint.
+
+        `refused`: a claim was refused, so another worker is at the same events.
+        """
+        now = anyio.current_time()
+        if refused:
+            self._met_at = now
+        met = now - self._met_at < ALONE_SECONDS
+        if self._is_new or (met and now - self._announced_at >= (SOONEST_SECONDS if refused else ANNOUNCE_SECONDS)):
+            self._is_new, self._announced_at = False, now
+            try:
+                self._read(await self._announce(), now)
+            except StorageError:
+                self._other_salts = []
+
+    def divide(self, rows: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+        """Divide rows into this worker's, and those of others that they have left for long; the rest is theirs."""
+        if not self._other_salts:
+            return list(rows), []
+        now = anyio.current_time()
+        patience = now - PATIENCE * self._options.poll_interval
+        mine: list[Item] = []
+        left: list[Item] = []
+        for row in rows:
+            event_id = row["id"]["S"]
+            if self._is_mine(event_id):
+                mine.append(row)
+            elif self._seen_at.setdefault(event_id, now) <= patience:
+                left.append(row)
+        while len(self._seen_at) > MAX_SEEN:
+            del self._seen_at[next(iter(self._seen_at))]
+        return mine, left
+
+    def _is_mine(self, event_id: str) -> bool:
+        """Tell whether this worker has the highest score for an event."""
+        key = zlib.crc32(event_id.encode())
+        mine = (key ^ self._salt) * _MIXER & _MASK
+        return all(mine >= ((key ^ salt) * _MIXER & _MASK) for salt in self._other_salts)
+
+    async def _announce(self) -> dict[str, Any]:
+        names = {"#me": self._me} | {f"#old{index}": name for index, name in enumerate(self._forgotten)}
+        removal = f" REMOVE {', '.join(name for name in names if name != '#me')}" if self._forgotten else ""
+        reply = await self._caller.call(
+            "update_item",
+            within=CALL_SECONDS,
+            TableName=self._caller.table_name,
+            Key={"id": {"S": WORKERS_ID}},
+            UpdateExpression=f"SET #me = :now{removal}",
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues={":now": millis(self._options.clock())},
+            ReturnValues="ALL_NEW",
+        )
+        attributes: dict[str, Any] = reply.get("Attributes", {})
+        return attributes
+
+    def _read(self, item: dict[str, Any], now: float) -> None:
+        announced = {name: value["N"] for name, value in item.items() if name.startswith(_PREFIX) and name != self._me}
+        others: dict[str, _Peer] = {}
+        for name, at in announced.items():
+            before = self._others.get(name)
+            # By its change, and not by its time: clocks differ. One that is new may be alive.
+            is_same = before is not None and before.announced == at
+            others[name] = before if before is not None and is_same else _Peer(at, now)
+        self._others = others
+        alive = [name for name, peer in others.items() if now - peer.changed_at < GONE_SECONDS]
+        if any(others[name].changed_at == now for name in alive):
+            self._met_at = now
+        self._other_salts = [_salt(name) for name in alive]
+        forgotten = self._options.clock() * 1000 - FORGOTTEN_MILLIS
+        self._forgotten = [name for name, at in announced.items() if int(at) < forgotten][:50]
+
+
+def _salt(worker: str) -> int:
+    return zlib.crc32(worker.encode())
