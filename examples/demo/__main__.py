@@ -103,7 +103,7 @@ def _start(children: Children, plan: Plan, module: str, name: str) -> Child:
 
 
 async def scan(plan: Plan) -> dict[str, str]:
-    """Read the status of every event in the table, by id."""
+    """Read the status of every event in the table, by id; the item in which workers announce themselves has none."""
     statuses: dict[str, str] = {}
     async with get_session().create_client("dynamodb", region_name=REGION, endpoint_url=plan.endpoint) as client:
         pages = client.get_paginator("scan").paginate(
@@ -113,7 +113,7 @@ async def scan(plan: Plan) -> dict[str, str]:
             ExpressionAttributeNames={"#status": "status"},
         )
         async for page in pages:
-            statuses |= {item["id"]["S"]: item["status"]["S"] for item in page["Items"]}
+            statuses |= {item["id"]["S"]: item["status"]["S"] for item in page["Items"] if "status" in item}
     return statuses
 
 

@@ -54,6 +54,7 @@ class InMemoryOutbox:
         *,
         batch_size: int = 10,
         poll_interval: float = 1.0,
+        max_poll_interval: float | None = None,
         processing_timeout: float = 30.0,
         max_retries: int = 5,
         base_backoff: float = 1.0,
@@ -67,6 +68,7 @@ class InMemoryOutbox:
         self._options = OutboxOptions(
             batch_size=batch_size,
             poll_interval=poll_interval,
+            max_poll_interval=max_poll_interval,
             processing_timeout=processing_timeout,
             max_retries=max_retries,
             base_backoff=base_backoff,
@@ -205,8 +207,8 @@ class InMemoryOutbox:
                 stored.status, stored.sort_key = EventStatus.FAILED, round(now * 1000)
                 stored.last_error = error[:MAX_ERROR_CHARS]
                 stored.handled_by |= handled_by
-            case Released(handled_by=handled_by):
-                stored.status, stored.sort_key = EventStatus.PENDING, round(now * 1000)
+            case Released(handled_by=handled_by, delay=delay):
+                stored.status, stored.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
                 stored.handled_by |= handled_by
         return None
 

@@ -32,9 +32,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """The handlers were not run to an end. Somebody else may take the event at once; no attempt is counted."""
+    """The handlers were not run to an end; no attempt is counted. Anybody may take the event after `delay` seconds."""
 
     handled_by: frozenset[str] = frozenset()
+    delay: float = 0.0
 
 
 Outcome = Completed | Retry | Failed | Released

@@ -10,6 +10,7 @@ import signal
 from typing import Any
 
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
+from dynamodb_outbox.observing import ClaimRefused
 from tests.processes import handlers
 from tests.processes.history import Note, arguments
 
@@ -30,6 +31,7 @@ async def main(
     async with DynamoDBOutbox.connect(
         table_name=table_name, region_name="us-east-1", endpoint_url=endpoint, **options
     ) as outbox:
+        outbox.observers.add(lambda fact: note("refused") if isinstance(fact, ClaimRefused) else None)
         bus = OutboxEventBus(outbox, on_error=lambda error: note("error", text=f"{type(error).__name__}: {error}"))
         register = getattr(handlers, handler)
         register(bus, note, outbox._client, **(handler_options or {}))

@@ -12,6 +12,8 @@ from typing import Any
 
 import anyio
 
+from dynamodb_outbox.dynamodb.peers import WORKERS_ID
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -80,10 +82,11 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 async def items(client: Any, table_name: str) -> dict[str, dict[str, Any]]:
-    """Every item of a table, by its id."""
+    """Every item of a table, by its id, but for the one in which workers announce themselves."""
     found: dict[str, dict[str, Any]] = {}
     async for page in client.get_paginator("scan").paginate(TableName=table_name, ConsistentRead=True):
         found |= {item["id"]["S"]: item for item in page["Items"]}
+    found.pop(WORKERS_ID, None)
     return found
 
 

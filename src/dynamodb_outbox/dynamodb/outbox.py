@@ -78,6 +78,7 @@ class DynamoDBOutbox:
         status_index_name: str = "status-gsiSortKey-index",
         batch_size: int = 10,
         poll_interval: float = 1.0,
+        max_poll_interval: float | None = None,
         processing_timeout: float = 30.0,
         max_retries: int = 5,
         base_backoff: float = 1.0,
@@ -101,6 +102,7 @@ class DynamoDBOutbox:
         self._options = OutboxOptions(
             batch_size=batch_size,
             poll_interval=poll_interval,
+            max_poll_interval=max_poll_interval,
             processing_timeout=processing_timeout,
             max_retries=max_retries,
             base_backoff=base_backoff,

@@ -87,7 +87,8 @@ class Settler:
             case Failed(error=error, handled_by=handled_by):
                 values["error"] = error_text(error, error_chars)
                 transition = _with_handled_by(FAIL, handled_by, values)
-            case Released(handled_by=handled_by):
+            case Released(handled_by=handled_by, delay=delay):
+                values["due"] = millis(now + delay)
                 transition = _with_handled_by(RELEASE, handled_by, values)
         return Write(transition, claim.event.id, values)
 

@@ -67,7 +67,7 @@ FAIL: Final = Transition(
 )
 RELEASE: Final = Transition(
     name="release",
-    set=("status = :PENDING", "gsiSortKey = :now"),
+    set=("status = :PENDING", "gsiSortKey = :due"),
     condition="claimToken = :token AND status = :PROCESSING",
 )
 RENEW: Final = Transition(

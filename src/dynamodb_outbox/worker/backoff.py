@@ -15,6 +15,11 @@ def polling_delay(errors: int, *, interval: float) -> float:
     return float(min(interval * 2 ** min(errors, 60), LONGEST_POLLING_BACKOFF))
 
 
+def idle_delay(looks: int, *, interval: float, longest: float | None) -> float:
+    """Wait after so many looks in a row that found nothing: the interval, doubled for each but the first."""
+    return interval if longest is None else float(min(interval * 2 ** min(looks - 1, 60), longest))
+
+
 def jittered(interval: float, random: Callable[[], float]) -> float:
     """Vary an interval by a tenth up or down, so that workers do not march in step."""
     return interval * (1 + JITTER * (2 * random() - 1))

@@ -8,7 +8,7 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.outbox import Claim, Outbox
-from dynamodb_outbox.worker.backoff import jittered
+from dynamodb_outbox.worker.backoff import idle_delay, jittered
 
 POLLING_SHARE: Final = 4
 """One place in so many stays with polling."""
@@ -71,13 +71,18 @@ class Poller:
         self._slots = slots
         self._on_claim = on_claim
         self._scope = anyio.CancelScope(shield=True)
+        self._empty_looks = 0
+
+    def be_quick(self) -> None:
+        """Look at the poll interval again: there is something to do."""
+        self._empty_looks = 0
 
     def abandon_at(self, deadline: float) -> None:
         """Give up a claim that is not answered by then (event loop time)."""
         self._scope.deadline = deadline
 
     async def look(self) -> float:
-        """Look once; returns 0 after a full page, for more may be due, else the poll interval."""
+        """Look once; returns 0 after a full page, for more may be due, else the seconds until the next look."""
         options = self._outbox.options
         limit = min(await self._slots.wait_for_one(), options.batch_size)
         claims: list[Claim] = []
@@ -86,4 +91,8 @@ class Poller:
             claims = await self._outbox.claim(limit) if limit else []
             for claim in claims:
                 self._on_claim(claim)
-        return 0.0 if len(claims) >= limit else jittered(options.poll_interval, options.random)
+        if len(claims) >= limit:
+            return 0.0
+        self._empty_looks = 1 if claims else self._empty_looks + 1
+        delay = idle_delay(self._empty_looks, interval=options.poll_interval, longest=options.max_poll_interval)
+        return jittered(delay, options.random)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observing import EventRecovered, logger
 from dynamodb_outbox.outbox import Outbox, Recovered
-from dynamodb_outbox.worker.backoff import jittered
+from dynamodb_outbox.worker.backoff import idle_delay, jittered
 from dynamodb_outbox.worker.cycle import Alarm
 
 
@@ -33,6 +33,7 @@ class Recoverer:
         self._outbox = outbox
         self._registry = registry
         self._poller = poller
+        self._empty_looks = 0
 
     async def look(self) -> float:
         """Look once; returns the seconds until the next look."""
@@ -40,4 +41,6 @@ class Recoverer:
         recovered = await recover(self._outbox, self._registry)
         if recovered.reset:
             self._poller.ring()
-        return jittered(options.poll_interval, options.random)
+        self._empty_looks = 1 if recovered.reset or recovered.failed else self._empty_looks + 1
+        delay = idle_delay(self._empty_looks, interval=options.poll_interval, longest=options.max_poll_interval)
+        return jittered(delay, options.random)

@@ -15,7 +15,7 @@ from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.outbox import Birth, Claim, Outbox
+from dynamodb_outbox.outbox import LEASE_EXPIRED, Birth, Claim, Outbox
 from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.birth import Births
@@ -28,6 +28,9 @@ from dynamodb_outbox.worker.settle import GroupCommit, OnSettled
 
 CLAIM_GRACE: Final = 2.0
 """Seconds after the deadline of a stop in which a claim under way may still be answered."""
+
+SUSPECT_ATTEMPT: Final = 3
+"""From this attempt on, an event whose last attempt ended with its worker is suspected to be the cause."""
 
 _inside: ContextVar[Worker | None] = ContextVar("dynamodb_outbox_worker", default=None)
 """The worker whose task this is: a handler, or a callback that is told of an error."""
@@ -88,6 +91,7 @@ class Worker:
         self._started = anyio.Event()
         self._stop_requested = anyio.Event()
         self._drain = anyio.CancelScope()
+        self._suspect: str | None = None
 
     @property
     def running(self) -> bool:
@@ -129,6 +133,7 @@ class Worker:
 
     def wake(self, due_at: float | None = None) -> None:
         """Look for events now, or at a time (epoch seconds)."""
+        self._poller.be_quick()
         if due_at is None:
             self._alarm.ring()
         else:
@@ -208,11 +213,23 @@ class Worker:
         if self._stop_requested.is_set():
             # Claimed while the stop was asked for: nothing has begun, another worker may have it at once.
             self._commit.put(claim, Released())
-        else:
+        elif not _is_suspect(claim):
             self._dispatcher.start(claim)
+        elif self._suspect is None:
+            self._suspect = claim.token
+            self._dispatcher.start(claim)
+        else:
+            # One at a time, so that the one that ends its worker takes no others with it to the dead letters.
+            self._commit.put(claim, Released(delay=self._outbox.options.poll_interval))
 
     def _settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         self._slots.give_back(claim.token)
+        if claim.token == self._suspect:
+            self._suspect = None
         if error is None and isinstance(outcome, Retry):
             self._alarm.ring_at(self._outbox.options.clock() + outcome.delay)
         self._on_settled(claim, outcome, error)
+
+
+def _is_suspect(claim: Claim) -> bool:
+    return claim.attempt >= SUSPECT_ATTEMPT and claim.last_error == LEASE_EXPIRED

@@ -1,0 +1,112 @@
+"""Workers that share the work softly: they divide it, find what is left behind, and never wait for one that is gone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox, Event
+from dynamodb_outbox.dynamodb import peers
+from dynamodb_outbox.dynamodb.peers import WORKERS_ID
+from tests.engines import open_client
+from tests.proxy import refused, running_proxy
+
+
+async def workers(client: Any, table_name: str, count: int, **options: Any) -> list[DynamoDBOutbox]:
+    """Outboxes of workers that have just started."""
+    made = [DynamoDBOutbox(client, table_name=table_name, **options) for _ in range(count)]
+    await made[0].create_table()
+    for outbox in made:
+        await outbox.prepare()
+    return made
+
+
+async def meet(outboxes: list[DynamoDBOutbox]) -> None:
+    """Let each learn of all others."""
+    for _ in range(2):
+        for outbox in outboxes:
+            outbox._peers.introduce()
+            assert await outbox.claim(1) == []
+
+
+async def test_workers_that_know_each_other_meet_at_no_event(local_client: Any, table_name: str) -> None:
+    three = await workers(local_client, table_name, 3, conditional_writes="batch")
+    await meet(three)
+    assert [outbox._peers.count for outbox in three] == [3, 3, 3]
+    await three[0].publish([Event("t") for _ in range(90)])
+    refusals: list[Any] = []
+    shares: Counter[int] = Counter()
+    seen: set[str] = set()
+    for outbox in three:
+        outbox.observers.add(refusals.append)
+    for _ in range(12):
+        for index, outbox in enumerate(three):
+            claims = await outbox.claim(5)
+            seen |= {claim.event.id for claim in claims}
+            shares[index] += len(claims)
+    assert (len(seen), refusals) == (90, [])
+    # By their hashes: about thirty each.
+    assert min(shares.values()) >= 12
+
+
+async def test_what_another_has_left_is_taken_after_two_polls(local_client: Any, table_name: str) -> None:
+    two = await workers(local_client, table_name, 2, conditional_writes="batch", poll_interval=0.1)
+    await meet(two)
+    await two[0].publish([Event("t") for _ in range(20)])
+    # The other takes nothing, and goes on being there.
+    mine = await two[0].claim(30)
+    assert 0 < len(mine) < 20
+    assert await two[0].claim(30) == []
+    for _ in range(100):
+        two[1]._peers.introduce()
+        await two[1]._peers.look_around(refused=False)
+        mine += await two[0].claim(30)
+        if len(mine) == 20:
+            break
+    assert len({claim.event.id for claim in mine}) == 20
+
+
+async def test_share_of_one_that_is_gone_is_taken_over(
+    local_client: Any, table_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = await workers(local_client, table_name, 2, conditional_writes="batch")
+    await meet(two)
+    monkeypatch.setattr(peers, "GONE_SECONDS", 0.0)
+    await two[0].publish([Event("t") for _ in range(20)])
+    two[0]._peers.introduce()
+    assert len(await two[0].claim(30)) == 20
+    assert two[0]._peers.count == 1
+
+
+async def test_worker_that_is_alone_announces_itself_once(local_endpoint: str, table_name: str) -> None:
+    async with running_proxy(local_endpoint) as proxy, open_client(proxy.endpoint) as client:
+        (alone,) = await workers(client, table_name, 1, conditional_writes="batch")
+        await alone.publish([Event("t") for _ in range(50)])
+        for _ in range(10):
+            await alone.claim(5)
+        assert proxy.count("UpdateItem") == 1
+
+
+async def test_announcement_that_fails_changes_nothing(local_endpoint: str, table_name: str) -> None:
+    async with running_proxy(local_endpoint) as proxy, open_client(proxy.endpoint) as client:
+        (outbox,) = await workers(client, table_name, 1, conditional_writes="batch")
+        await outbox.publish([Event("t") for _ in range(5)])
+        proxy.rule = lambda request: (
+            refused("AccessDeniedException", "not allowed") if request.operation == "UpdateItem" else None
+        )
+        assert len(await outbox.claim(5)) == 5
+
+
+async def test_announcements_of_long_ago_are_removed(local_client: Any, table_name: str) -> None:
+    (outbox,) = await workers(local_client, table_name, 1)
+    await local_client.put_item(
+        TableName=table_name, Item={"id": {"S": WORKERS_ID}, "w-old": {"N": "1000"}, "w-odd": {"N": "1790000000000"}}
+    )
+    for _ in range(2):
+        outbox._peers.introduce()
+        await outbox.claim(1)
+    item = (await local_client.get_item(TableName=table_name, Key={"id": {"S": WORKERS_ID}}))["Item"]
+    assert "w-old" not in item
+    assert len(item) >= 2

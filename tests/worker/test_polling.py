@@ -1,0 +1,85 @@
+"""Polling: how often an idle worker looks, and how it takes events that may be what ended other workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import Claim, ConfigurationError, Event, EventStatus, InMemoryOutbox, OutboxEventBus
+from dynamodb_outbox.worker.poll import Poller, Slots
+
+PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+
+
+async def test_idle_worker_slows_down_and_is_back_at_once() -> None:
+    outbox = InMemoryOutbox(poll_interval=1.0, max_poll_interval=6.0, random=lambda: 0.5)
+    poller = Poller(outbox, Slots(10), on_claim=lambda claim: None)
+    assert [await poller.look() for _ in range(5)] == [1, 2, 4, 6, 6]
+    poller.be_quick()
+    assert await poller.look() == 1
+    assert await poller.look() == 2
+    await outbox.publish([Event("t")])
+    assert await poller.look() == 1
+
+
+async def test_without_a_longest_interval_it_looks_as_ever() -> None:
+    poller = Poller(InMemoryOutbox(random=lambda: 0.5), Slots(10), on_claim=lambda claim: None)
+    assert [await poller.look() for _ in range(4)] == [1, 1, 1, 1]
+
+
+async def test_longest_interval_is_not_below_the_interval() -> None:
+    with pytest.raises(ConfigurationError, match=r"max_poll_interval=0\.5: it must be a number of seconds from 1 to"):
+        InMemoryOutbox(max_poll_interval=0.5)
+
+
+class Counting(InMemoryOutbox):
+    """Counts the queries that an engine would see."""
+
+    queries = 0
+
+    async def claim(self, limit: int) -> list[Claim]:
+        self.queries += 1
+        return await super().claim(limit)
+
+    async def recover(self, *, max_retries: int | None = None) -> Any:
+        self.queries += 1
+        return await super().recover(max_retries=max_retries)
+
+
+async def test_idle_worker_makes_two_queries_per_interval() -> None:
+    outbox = Counting(poll_interval=0.1, random=lambda: 0.5)
+    async with OutboxEventBus(outbox):
+        await anyio.sleep(1.05)
+    # One look and one recovery at the start, then ten of each at most.
+    assert 4 <= outbox.queries <= 22
+
+
+async def test_events_that_ended_two_workers_are_taken_one_at_a_time() -> None:
+    now = 1_790_000_000.0
+    outbox = InMemoryOutbox(clock=lambda: now, poll_interval=0.01, max_retries=9)
+    bus = OutboxEventBus(outbox)
+    running = most = 0
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(0.005)
+        running -= 1
+
+    events = await bus.emit_many([Event("t") for _ in range(6)])
+    for _ in range(2):
+        assert len(await outbox.claim(10)) == 6
+        now += 31
+        await outbox.recover()
+    with anyio.fail_after(10):
+        async with bus:
+            while any(outbox.status_of(event.id) is not COMPLETED for event in events):
+                await anyio.sleep(0.002)
+                now += 0.002
+    assert most == 1
+    # The attempts of those that had to wait are not counted.
+    assert {stored.retry_count for stored in outbox._events.values()} == {2}
