@@ -1,0 +1,315 @@
+"""Handlers, exceptions, backoffs and observers that misbehave: each costs its own attempt, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    Birth,
+    ConfigurationError,
+    Delivery,
+    Event,
+    EventStatus,
+    HandlerError,
+    InMemoryOutbox,
+    InvalidEventError,
+    OutboxEventBus,
+    Reject,
+    RetryLater,
+    UnavailableError,
+    WorkerError,
+)
+
+PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+LOST = UnavailableError(operation="put_item", attempts=1, reason="the reply was lost", maybe_applied=True)
+
+
+class DeadlyError(BaseException):
+    """What pytest's outcomes and some libraries raise: no `Exception`."""
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise TypeError("it has no text")
+
+
+class Stores(InMemoryOutbox):
+    """Stores events of the type "lossy", and loses the first reply; holds transactions up at a gate."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"poll_interval": 0.01, "base_backoff": 0.0} | options))
+        self.lost = 0
+        self.gate: anyio.Event | None = None
+
+    async def publish(
+        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+    ) -> None:
+        await super().publish(events, due_at=due_at, birth=birth)
+        if events[0].type == "lossy" and not self.lost:
+            self.lost += 1
+            raise LOST
+
+    async def transact(self, *arguments: Any, **options: Any) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        await super().transact(*arguments, **options)
+
+
+@pytest.fixture
+def errors() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def outbox(errors: list[Any]) -> Stores:
+    return Stores(max_retries=1, concurrency=1, on_error=errors.append)
+
+
+@pytest.fixture
+def bus(outbox: Stores) -> OutboxEventBus:
+    return OutboxEventBus(outbox)
+
+
+# What is raised
+
+
+def deadly(*_: Any) -> Any:
+    raise DeadlyError
+
+
+async def drained(bus: OutboxEventBus, *types: str) -> list[Event]:
+    """Handle an event of each type, one after the other, and stop."""
+    with anyio.fail_after(10):
+        await bus.start()
+        events = [await bus.emit(each) for each in types]
+        await bus.drain()
+        await bus.stop(timeout=0.1)
+    return events
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (UnspeakableError(), "odd: UnspeakableError (it cannot be written as text)"),
+        (ExceptionGroup("several", [UnspeakableError()]), "odd: ExceptionGroup: several (1 sub-exception)"),
+        (DeadlyError("enough"), "odd: DeadlyError: enough"),
+    ],
+)
+async def test_exception_of_any_kind_costs_its_attempt_and_no_more(
+    bus: OutboxEventBus, outbox: Stores, errors: list[Any], error: BaseException, text: str
+) -> None:
+    @bus.on("t", name="odd")
+    async def odd(event: Event) -> None:
+        raise error
+
+    @bus.on("next")
+    async def following(event: Event) -> None: ...
+
+    event, following_event = await drained(bus, "t", "next")
+    assert (outbox.status_of(event.id), outbox.status_of(following_event.id)) == (FAILED, COMPLETED)
+    assert [failed.last_error for failed in await bus.get_failed_events()] == [text]
+    assert [type(told) for told in errors] == [HandlerError] * 2
+    assert errors[0].__cause__ is error
+
+
+async def test_observer_that_raises_what_is_no_exception_changes_nothing(
+    bus: OutboxEventBus, outbox: Stores, errors: list[Any]
+) -> None:
+    bus.add_observer(deadly)
+
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        if delivery.attempt == 1:
+            raise ValueError
+
+    events = await drained(bus, "t", "t")
+    assert [outbox.status_of(event.id) for event in events] == [COMPLETED] * 2
+    assert [type(error) for error in errors] == [HandlerError] * 2
+
+
+async def test_backoff_that_raises_what_is_no_exception_holds_up_nothing(
+    bus: OutboxEventBus, outbox: Stores, errors: list[Any]
+) -> None:
+    @bus.on("t", backoff=deadly)
+    async def failing(event: Event, delivery: Delivery) -> None:
+        if delivery.attempt == 1:
+            raise ValueError
+
+    events = await drained(bus, "t", "t")
+    assert [outbox.status_of(event.id) for event in events] == [COMPLETED] * 2
+    assert [type(error) for error in errors] == [HandlerError, WorkerError] * 2
+
+
+# Deliveries that are used as they are not meant to be
+
+
+async def commits(delivery: Delivery) -> None:
+    async with delivery.transaction() as tx:
+        tx.put(TableName="accounts", Item={"id": "ada"})
+        tx.emit("child")
+
+
+async def emits(delivery: Delivery) -> None:
+    await delivery.emit("child")
+
+
+async def extends(delivery: Delivery) -> None:
+    await delivery.extend(60)
+
+
+@pytest.mark.parametrize("use", [commits, emits, extends])
+async def test_delivery_is_of_no_use_after_its_handler(
+    bus: OutboxEventBus, outbox: Stores, use: Callable[[Delivery], Awaitable[None]]
+) -> None:
+    deliveries: list[Delivery] = []
+
+    @bus.on("t", name="hasty")
+    async def hasty(event: Event, delivery: Delivery) -> None:
+        deliveries.append(delivery)
+
+    event = await bus.emit("t")
+    assert await bus.run_once() == 1
+    with pytest.raises(ConfigurationError, match="handler 'hasty' has ended, and its delivery with it: await what"):
+        await use(deliveries[0])
+    assert (outbox.committed, set(outbox._events)) == ([], {event.id})
+
+
+async def test_second_transaction_while_the_first_is_committed_is_refused(bus: OutboxEventBus, outbox: Stores) -> None:
+    outbox.gate = anyio.Event()
+    told: list[Any] = []
+
+    @bus.on("t", name="twice")
+    async def twice(event: Event, delivery: Delivery) -> None:
+        first = asyncio.create_task(commits(delivery))
+        await asyncio.sleep(0)
+        with pytest.raises(ConfigurationError, match="handler 'twice' is committing a transaction of this delivery"):
+            await commits(delivery)
+        assert outbox.gate is not None
+        outbox.gate.set()
+        told.append(await first)
+
+    await bus.emit("t")
+    with anyio.fail_after(5):
+        assert await bus.run_once() == 1
+    assert told == [None]
+    assert len(outbox.committed) == 1
+
+
+async def test_emit_that_is_repeated_in_one_attempt_is_the_same_child(bus: OutboxEventBus, outbox: Stores) -> None:
+    emitted: list[str] = []
+
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        with pytest.raises(UnavailableError):
+            await delivery.emit("lossy")
+        emitted.extend([(await delivery.emit("lossy")).id, (await delivery.emit("other")).id])
+
+    event = await bus.emit("t")
+    assert await bus.run_once() == 1
+    assert len(set(emitted)) == 2
+    assert set(outbox._events) == {event.id, *emitted}
+
+
+@pytest.mark.parametrize(
+    ("emit", "message"),
+    [
+        (lambda delivery: delivery.emit(Event("child")), "takes a type and a payload, not Event.*use bus.emit for an"),
+        (lambda delivery: delivery.emit("child", metadata=[1]), r"metadata=\[1\]: it must be a mapping"),
+    ],
+)
+async def test_emit_of_what_is_no_child_is_refused(
+    bus: OutboxEventBus, outbox: Stores, emit: Callable[[Any], Awaitable[Event]], message: str
+) -> None:
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        with pytest.raises(InvalidEventError, match=message):
+            await emit(delivery)
+
+    event = await bus.emit("t")
+    assert await bus.run_once() == 1
+    assert outbox.status_of(event.id) is COMPLETED
+    assert set(outbox._events) == {event.id}
+
+
+# Eager tasks
+
+
+@pytest.fixture
+async def eager_tasks() -> AsyncIterator[None]:
+    if sys.version_info < (3, 12):
+        pytest.skip("eager tasks came with Python 3.12")
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    yield
+    loop.set_task_factory(None)
+
+
+@pytest.mark.usefixtures("eager_tasks")
+@pytest.mark.parametrize("concurrency", [None, 1])
+async def test_handlers_that_run_before_their_task_is_there_end_as_any_other(
+    concurrency: int | None, errors: list[Any]
+) -> None:
+    outbox = Stores(max_retries=1, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    told = Counter[str]()
+    bus.add_observer(lambda observation: told.update([observation.__class__.__name__]))
+
+    async def handler(event: Event, delivery: Delivery) -> None:
+        match event.type:
+            case "fails":
+                raise ValueError
+            case "rejects":
+                raise Reject("no use")
+            case "asks" if delivery.attempt == 1:
+                raise RetryLater(0)
+            case "dies":
+                raise DeadlyError
+            case "hangs":
+                await anyio.sleep_forever()
+            case "emits":
+                await delivery.emit("other")
+            case "commits":
+                async with delivery.transaction() as tx:
+                    tx.emit("other")
+
+    ways = ["returns", "fails", "rejects", "asks", "dies", "hangs", "emits", "commits"]
+    for each in (*ways, "other"):
+        bus.on(each, handler, concurrency=concurrency, timeout=0.02 if each == "hangs" else None)
+    with anyio.fail_after(10):
+        async with bus:
+            events = await bus.emit_many([Event(way, id=way) for way in ways])
+            await bus.drain()
+    failed = {event.id for event in events if outbox.status_of(event.id) is FAILED}
+    assert failed == {"fails", "rejects", "dies", "hangs"}
+    assert await outbox.count(PENDING) == await outbox.count(PROCESSING) == 0
+    assert not [error for error in errors if isinstance(error, WorkerError)]
+    assert len(outbox._events) == len(ways) + 2
+    assert {name: count for name, count in told.items() if name.startswith("Handler")} == {
+        "HandlerStarted": 14,
+        "HandlerSucceeded": 6,
+        "HandlerFailed": 8,
+    }
+
+
+@pytest.mark.usefixtures("eager_tasks")
+async def test_eager_handler_is_released_by_a_stop(bus: OutboxEventBus, outbox: Stores) -> None:
+    began = anyio.Event()
+
+    @bus.on("t", concurrency=1)
+    async def handler(event: Event) -> None:
+        began.set()
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(5):
+        async with bus:
+            event = await bus.emit("t")
+            await began.wait()
+            await bus.stop(timeout=0)
+    assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (PENDING, 0)
