@@ -75,7 +75,8 @@ class Worker:
             registry,
             self._slots,
             options=options,
-            on_claim=lambda claim: self._context.run(self._take, claim),
+            # In a copy: an eager handler may emit while the event it is for is still being taken.
+            on_claim=lambda claim: self._context.copy().run(self._take, claim),
             on_late=lambda claim: self._commit.put(claim, Released()),
         )
         recoverer = Recoverer(outbox, registry, poller=self._alarm)
