@@ -21,6 +21,7 @@ from dynamodb_outbox import (
     RetryLater,
     WorkerError,
 )
+from dynamodb_outbox.observing import EventReleased, HandlerCancelled
 
 
 class Clock:
@@ -199,6 +200,19 @@ async def test_fatal_exceptions_are_not_retried(outbox: InMemoryOutbox, bus: Out
     assert outbox.status_of(second.id) is EventStatus.PENDING
 
 
+async def test_fatal_exception_on_the_last_retry_goes_before_the_retries_of_a_sibling(
+    bus: OutboxEventBus, clock: Clock
+) -> None:
+    fatal, patient = Handler(error=KeyError("k")), Handler()
+    bus.on("t", fatal, fatal=(KeyError,), max_retries=0, name="fatal")
+    bus.on("t", patient, max_retries=3, name="patient")
+    await bus.emit("t")
+    await run_attempts(bus, clock, 3)
+    assert (fatal.attempts, patient.attempts) == ([1], [1])
+    (failed,) = await bus.get_failed_events()
+    assert failed.last_error == "fatal: KeyError: 'k'; patient: ValueError: broken"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -253,12 +267,36 @@ async def test_no_more_calls_at_once_than_the_handler_allows(errors: list[Any]) 
     assert (most["limited"], free, errors) == (3, 20, [])
 
 
+@pytest.mark.parametrize(("subscribed", "at_once"), [(True, 1), (False, 2)])
+async def test_types_of_one_subscription_share_its_places(bus: OutboxEventBus, subscribed: bool, at_once: int) -> None:
+    running = most = 0
+
+    async def handler(event: Event) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(10):
+            await anyio.sleep(0)
+        running -= 1
+
+    if subscribed:
+        bus.subscribe(["a", "b"], handler, concurrency=1)
+    else:
+        bus.on("a", handler, concurrency=1)
+        bus.on("b", handler, concurrency=1)
+    await bus.emit_many([Event("a"), Event("b")])
+    assert await bus.run_once() == 2
+    assert most == at_once
+
+
 async def test_event_that_finds_no_place_in_half_a_lease_is_released_and_no_attempt_is_counted(
     errors: list[Any],
 ) -> None:
     outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, on_error=errors.append)
     bus = OutboxEventBus(outbox)
     order: list[str] = []
+    told = Counter[type]()
+    bus.add_observer(lambda observation: told.update([type(observation)]))
 
     @bus.on("t", concurrency=1, timeout=5)
     async def handler(event: Event, delivery: Delivery) -> None:
@@ -272,6 +310,8 @@ async def test_event_that_finds_no_place_in_half_a_lease_is_released_and_no_atte
             await bus.emit("t", "second")
             await bus.drain(8)
     assert (order, errors) == (["first: 1", "second: 1"], [])
+    assert told[EventReleased] > 0
+    assert told[HandlerCancelled] == 0, "it had not begun"
 
 
 async def test_places_are_freed_by_handlers_that_are_cancelled(bus: OutboxEventBus, clock: Clock) -> None:
