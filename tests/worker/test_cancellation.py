@@ -19,9 +19,13 @@ from dynamodb_outbox import (
     InMemoryOutbox,
     OutboxEventBus,
     Reject,
+    RetryLater,
     SettleError,
     WorkerError,
 )
+from dynamodb_outbox.observing import EventCompleted, EventReleased, HandlerCancelled, HandlerFailed, LeaseLost
+from dynamodb_outbox.worker import once
+from dynamodb_outbox.worker.dispatch import Dispatcher
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -345,3 +349,161 @@ async def test_claim_under_way_at_the_deadline_of_a_stop_is_released(
             outbox.answer.set()
     assert outbox.status_of(event.id) is (PENDING if answered else PROCESSING)
     assert outbox._events[event.id].retry_count == 0
+
+
+# A stop that comes at the last moment
+
+
+class SlowCommits(InMemoryOutbox):
+    """Answers a transaction a while after it was made."""
+
+    answer: anyio.Event
+
+    async def transact(self, *arguments: Any, **options: Any) -> None:
+        await super().transact(*arguments, **options)
+        await self.answer.wait()
+
+
+async def test_commit_counts_though_a_stop_cancels_the_handler_meanwhile() -> None:
+    outbox = SlowCommits(poll_interval=0.01)
+    outbox.answer = anyio.Event()
+    errors: list[Any] = []
+    told: list[Any] = []
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    bus.add_observer(told.append)
+    began = anyio.Event()
+
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        began.set()
+        async with delivery.transaction() as tx:
+            tx.put(TableName="accounts", Item={"id": "ada"})
+
+    with anyio.fail_after(5):
+        await bus.start()
+        event = await bus.emit("t")
+        await began.wait()
+        while outbox.status_of(event.id) is not COMPLETED:
+            await anyio.sleep(0.001)
+        stopping = asyncio.create_task(bus.stop(timeout=0))
+        while not any(attempt.calls[0]._cause for attempt in dispatcher_of(bus)._attempts):
+            await anyio.sleep(0.001)
+        outbox.answer.set()
+        await stopping
+    assert (outbox.status_of(event.id), errors) == (COMPLETED, [])
+    assert {LeaseLost, HandlerCancelled, HandlerFailed, EventReleased}.isdisjoint(map(type, told))
+    assert EventCompleted in map(type, told)
+
+
+def dispatcher_of(bus: OutboxEventBus) -> Dispatcher:
+    assert bus._worker is not None
+    return bus._worker._dispatcher
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retries"),
+    [(Reject("no"), FAILED, 0), (RetryLater(60), PENDING, 1), (ValueError(), PENDING, 1), (None, COMPLETED, 0)],
+)
+async def test_what_a_handler_said_counts_though_the_stop_comes_at_once(
+    error: Exception | None, status: EventStatus, retries: int
+) -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    bus = OutboxEventBus(outbox, on_error=lambda error: None)
+    began, end = asyncio.Event(), asyncio.Event()
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        began.set()
+        await end.wait()
+        if error is not None:
+            raise error
+
+    await bus.start()
+    event = await bus.emit("t")
+    await began.wait()
+    dispatcher = dispatcher_of(bus)
+    ((call,),) = [attempt.calls for attempt in dispatcher._attempts]
+    end.set()
+    await asyncio.sleep(0)
+    assert call._task.done()
+    assert not call.is_over, "it is to be accounted for in the next iteration of the loop"
+    dispatcher.release_all()
+    await bus.stop(timeout=0)
+    assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (status, retries)
+
+
+# One cycle
+
+
+async def cancels(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def times_out(task: asyncio.Task[Any]) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(task, timeout=0.01)
+
+
+@pytest.mark.parametrize("end", [cancels, times_out])
+@pytest.mark.parametrize("during", ["claim", "handler"])
+async def test_cycle_that_is_cancelled_releases_what_it_has_claimed(
+    during: str, end: Callable[[asyncio.Task[Any]], Any]
+) -> None:
+    before = asyncio.all_tasks()
+    outbox = SlowClaims()
+    outbox.claimed, outbox.answer, began = anyio.Event(), anyio.Event(), anyio.Event()
+    bus = OutboxEventBus(outbox)
+
+    @bus.on("t")
+    async def hang(event: Event) -> None:
+        began.set()
+        await anyio.sleep_forever()
+
+    event = await bus.emit("t")
+    cycle = asyncio.create_task(bus.run_once())
+    with anyio.fail_after(5):
+        await outbox.claimed.wait()
+        if during == "handler":
+            outbox.answer.set()
+            await began.wait()
+        else:
+            asyncio.get_running_loop().call_later(0.05, outbox.answer.set)
+        await end(cycle)
+    assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (PENDING, 0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_cycle_does_not_wait_for_a_reporter_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(once, "GRACE", 0.05)
+    before = asyncio.all_tasks()
+
+    async def hang(error: Any) -> None:
+        await anyio.sleep_forever()
+
+    bus = OutboxEventBus(InMemoryOutbox(), on_error=hang)
+    await bus.emit("nobody handles this")
+    with anyio.fail_after(5):
+        assert await bus.run_once() == 1
+    assert asyncio.all_tasks() == before
+
+
+async def test_cycle_runs_after_a_handler_has_stopped_the_worker() -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    bus = OutboxEventBus(outbox)
+    ran: list[str] = []
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        ran.append(event.id)
+        await bus.stop()
+
+    await bus.start()
+    await bus.emit("t", id="first")
+    (owner,) = [task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker"]
+    with anyio.fail_after(5):
+        await asyncio.wait([owner])
+    await bus.emit("t", id="second")
+    assert await bus.run_once() == 1
+    assert ran == ["first", "second"]

@@ -26,7 +26,7 @@ from dynamodb_outbox import (
     ThrottledError,
     UnavailableError,
 )
-from dynamodb_outbox.observing import HandlerCancelled, LeaseRenewed
+from dynamodb_outbox.observing import EventCompleted, HandlerCancelled, LeaseRenewed
 from dynamodb_outbox.worker import call
 
 LEASE = 0.4
@@ -169,6 +169,95 @@ async def test_handler_is_cancelled_when_its_renewal_is_refused(
     assert [type(fact) for fact in told if isinstance(fact, HandlerCancelled)] == [HandlerCancelled]
 
 
+@pytest.mark.parametrize("way", ["settle", "transaction"])
+async def test_renewal_that_comes_after_the_completion_is_of_no_account(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any], way: str
+) -> None:
+    sent, answered, completed = anyio.Event(), anyio.Event(), anyio.Event()
+    refused: list[Any] = []
+    ended: list[str] = []
+
+    async def renew(renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
+        sent.set()
+        await completed.wait()
+        refused.extend(await Renewals.renew(outbox, renewals))
+        answered.set()
+        return refused
+
+    def watch(observation: Any) -> None:
+        if isinstance(observation, EventCompleted):
+            completed.set()
+
+    bus.add_observer(watch)
+    outbox.renew = renew  # type: ignore[method-assign]
+
+    @bus.on("t", timeout=10)
+    async def handler(event: Event, delivery: Delivery) -> None:
+        await sent.wait()
+        if way == "transaction":
+            async with delivery.transaction() as tx:
+                tx.put(TableName="accounts", Item={"id": "ada"})
+            completed.set()
+            await answered.wait()
+            await anyio.sleep(0.01)
+        ended.append("in its own time")
+
+    with anyio.fail_after(5):
+        async with bus:
+            await bus.emit("t")
+            await answered.wait()
+            await bus.drain()
+    assert [type(error) for error in refused] == [LeaseLostError]
+    assert (ended, errors) == (["in its own time"], [])
+
+
+async def test_handler_goes_on_after_its_completing_commit_for_its_whole_timeout(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+) -> None:
+    ended: list[EventStatus | None] = []
+
+    @bus.on("t", timeout=10)
+    async def handler(event: Event, delivery: Delivery) -> None:
+        async with delivery.transaction() as tx:
+            tx.put(TableName="accounts", Item={"id": "ada"})
+        await anyio.sleep(1.5 * LEASE)
+        ended.append(outbox.status_of(event.id))
+
+    await bus.emit("t")
+    with anyio.fail_after(5):
+        assert await bus.run_once() == 1
+    assert (ended, errors, outbox.renewals) == ([EventStatus.COMPLETED], [], [])
+
+
+async def test_refused_transaction_leaves_the_settle_of_an_event_that_was_only_reset(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+) -> None:
+    runs: list[str] = []
+
+    @bus.on("t", name="sibling")
+    async def sibling(event: Event) -> None:
+        runs.append("sibling")
+
+    @bus.on("t", name="tx")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        runs.append(f"tx {delivery.attempt}")
+        if delivery.attempt == 1:
+            # A worker whose clock is ahead recovers the event, and has not claimed it yet.
+            outbox._events[event.id].sort_key = 0
+            await outbox.recover()
+        async with delivery.transaction() as tx:
+            tx.put(TableName="accounts", Item={"id": "ada"})
+
+    event = await bus.emit("t")
+    assert await bus.run_once() == 1
+    stored = outbox._events[event.id]
+    assert (stored.status, stored.retry_count, stored.handled_by) == (EventStatus.PENDING, 1, {"sibling"})
+    assert await bus.run_once() == 1
+    assert runs == ["sibling", "tx 1", "tx 2"]
+    assert outbox.status_of(event.id) is EventStatus.COMPLETED
+    assert errors == []
+
+
 async def test_extend_gives_handler_and_lease_more_time(
     outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
@@ -298,6 +387,30 @@ async def test_slot_of_a_handler_that_was_left_behind_is_free_again(errors: list
             await done.wait()
             assert outbox.status_of(stuck.id) is EventStatus.FAILED
             handler.let_go.set()
+    assert [type(error) for error in errors] == [HandlerStuckError, HandlerTimeoutError]
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_place_of_a_handler_that_was_left_behind_is_free_again(
+    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+) -> None:
+    stubborn = Stubborn()
+
+    @bus.on("t", concurrency=1, max_retries=0, timeout=0.02)
+    async def handler(event: Event) -> None:
+        if event.payload == "stuck":
+            await stubborn(event)
+
+    with anyio.fail_after(5):
+        async with bus:
+            stuck = await bus.emit("t", "stuck")
+            await stubborn.started.wait()
+            following = await bus.emit("t", "next")
+            await bus.drain()
+            assert not stubborn.ended
+            stubborn.let_go.set()
+    statuses = [outbox.status_of(event.id) for event in (stuck, following)]
+    assert statuses == [EventStatus.FAILED, EventStatus.COMPLETED]
     assert [type(error) for error in errors] == [HandlerStuckError, HandlerTimeoutError]
 
 
