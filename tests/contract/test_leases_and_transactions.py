@@ -184,7 +184,7 @@ async def test_transaction_of_a_handler_that_lost_its_lease_writes_nothing(
     assert (stored["status"], stored["token"], stored["handled_by"]) == (PROCESSING, second.token, set())
 
 
-@pytest.mark.parametrize("outcome", [Retry(delay=0, error="x"), Failed(error="x"), Released()])
+@pytest.mark.parametrize("outcome", [Completed(), Retry(delay=0, error="x"), Failed(error="x"), Released()])
 async def test_transaction_after_the_settle_writes_nothing(
     adapter: Adapter, outbox: Outbox, claim: Claim, outcome: Any
 ) -> None:

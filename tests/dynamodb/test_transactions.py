@@ -28,7 +28,9 @@ from dynamodb_outbox import (
     UnstorableValueError,
 )
 from dynamodb_outbox.dynamodb import transact
+from dynamodb_outbox.dynamodb.entries import entry_of
 from dynamodb_outbox.observing import Observation, Throttled
+from dynamodb_outbox.transaction import TransactionWrite
 from tests.engines import open_client
 from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, running_proxy
 
@@ -147,6 +149,7 @@ async def test_repeated_request_is_refused_by_the_id_of_its_event(bank: Bank) ->
         except DuplicateEventError as error:
             assert repeated
             assert error.event_id == "request-1"
+            assert "is stored already, so nothing of the transaction was written; if this is a" in str(error)
             assert isinstance(error.__cause__, TransactionCancelledError)
             assert "event 'request-1'" in str(error.__cause__)
         else:
@@ -162,6 +165,48 @@ async def test_plain_and_low_level_values_are_not_mixed(bank: Bank) -> None:
         "Put Item: 'balance' is a low-level value and 'id' a plain one; write all of them plain, such as 'text' or 5, "
         "or all of them low-level, such as {'S': 'text'} or {'N': '5'}"
     )
+    assert str(caught.value).endswith("(a map that only looks like one: {'M': {'S': {'S': 'text'}}})")
+
+
+async def test_event_that_is_there_twice_is_told_before_anything_is_sent(bank: Bank) -> None:
+    with pytest.raises(DuplicateEventError, match="the id 'same' is there twice in one call; nothing was sent"):
+        async with bank.bus.transaction() as tx:
+            tx.emit("t", id="same")
+            tx.emit("t", id="same")
+    assert bank.proxy.count("TransactWriteItems") == 0
+
+
+async def test_mapping_that_is_used_again_keeps_the_values_it_had(bank: Bank) -> None:
+    item: dict[str, Any] = {}
+    async with bank.bus.transaction() as tx:
+        for name, balance in (("bob", 1), ("eve", 2)):
+            item.update(id=name, balance=balance)
+            tx.put(TableName=bank.table, Item=item)
+    assert [await bank.balance(name) for name in ("bob", "eve")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ({"NS": [1, 2]}, {"M": {"NS": {"L": [{"N": "1"}, {"N": "2"}]}}}),
+        ({"L": [1]}, {"M": {"L": {"L": [{"N": "1"}]}}}),
+        ({"M": {"a": 1}}, {"M": {"M": {"M": {"a": {"N": "1"}}}}}),
+        ({"N": 5}, {"M": {"N": {"N": "5"}}}),
+        ({"M": {"S": {"S": "text"}}}, {"M": {"S": {"S": "text"}}}),
+        ({"NS": ["1"]}, {"NS": ["1"]}),
+    ],
+)
+async def test_what_only_looks_like_a_low_level_value_is_a_plain_map(value: Any, stored: dict[str, Any]) -> None:
+    def put(**item: Any) -> dict[str, Any]:
+        write = TransactionWrite(operation="Put", arguments={"TableName": "accounts", "Item": item})
+        fields: dict[str, Any] = entry_of(write)[0]["Put"]["Item"]
+        return fields
+
+    assert put(value=value) == {"value": stored}
+    other: Any = {"S": "ada"} if value == stored else "ada"
+    assert put(id=other, value=value) == {"id": {"S": "ada"}, "value": stored}
+    with pytest.raises(ConfigurationError, match=r"is a low-level value and '\w+' a plain one"):
+        put(id="ada" if value == stored else {"S": "ada"}, value=value)
 
 
 async def test_value_that_cannot_be_stored_is_named_with_its_path(bank: Bank) -> None:
@@ -287,16 +332,67 @@ async def test_items_for_a_call_of_the_users_own(bank: Bank) -> None:
 # Faults
 
 
+CANCELLED = {
+    "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+    "message": "Transaction cancelled",
+}
+
+
 def conflict(count: int) -> Reply:
     reasons = [
         {"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"},
         *[{"Code": "None"}] * count,
     ]
-    body = {
-        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-        "message": "Transaction cancelled",
-    }
-    return Reply(400, {**body, "CancellationReasons": reasons})
+    return Reply(400, {**CANCELLED, "CancellationReasons": reasons})
+
+
+def cancelled(*codes: str) -> Reply:
+    return Reply(400, {**CANCELLED, "CancellationReasons": [{"Code": code} for code in codes]})
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ["ConditionalCheckFailed", "TransactionConflict"],
+        ["ConditionalCheckFailed", "ThrottlingError"],
+        ["ConditionalCheckFailed", "ValidationError"],
+        ["None", "ValidationError"],
+    ],
+)
+@pytest.mark.parametrize("own_id", [None, "mine"])
+async def test_refusal_of_an_event_that_is_no_condition_is_no_duplicate(
+    bank: Bank, codes: list[str], own_id: str | None
+) -> None:
+    bank.proxy.rule = lambda request: cancelled(*codes) if request.operation == "TransactWriteItems" else None
+    with pytest.raises(TransactionCancelledError) as caught:
+        async with bank.bus.transaction() as tx:
+            debit(tx, bank, 4)
+            tx.emit("t", id=own_id)
+    assert [reason.code for reason in caught.value.reasons] == [code for code in codes if code != "None"]
+    assert bank.proxy.count("TransactWriteItems") == 1
+
+
+@pytest.mark.parametrize("reply", [cancelled("ConditionalCheckFailed", "TransactionConflict", "None"),
+                                   Reply(400, CANCELLED)])  # fmt: skip
+async def test_refused_delivery_is_told_and_tried_again(bank: Bank, reply: Reply) -> None:
+    bank.proxy.rule = nth(1, "TransactWriteItems", reply)
+
+    async def handler(event: Event, delivery: Delivery) -> None:
+        async with delivery.transaction() as tx:
+            debit(tx, bank, 4)
+            tx.emit("child")
+
+    assert await handle_one(bank, handler) == 1
+    item = await status_of(bank, "parent")
+    assert (item["status"], item["retryCount"]) == ({"S": "PENDING"}, {"N": "1"})
+    assert "TransactionCancelledError" in item["lastError"]["S"]
+
+
+async def test_refusal_without_reasons_is_told(bank: Bank) -> None:
+    bank.proxy.rule = nth(1, "TransactWriteItems", Reply(400, CANCELLED))
+    with pytest.raises(TransactionCancelledError, match="the transaction was cancelled, and nothing of it was"):
+        async with bank.bus.transaction() as tx:
+            tx.emit("t")
 
 
 async def test_conflict_is_repeated_under_the_same_token(bank: Bank) -> None:
