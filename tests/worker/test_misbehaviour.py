@@ -142,9 +142,16 @@ async def test_backoff_that_raises_what_is_no_exception_holds_up_nothing(
         if delivery.attempt == 1:
             raise ValueError
 
+    siblings: list[str] = []
+
+    @bus.on("t")
+    async def sibling(event: Event) -> None:
+        siblings.append(event.id)
+
     events = await drained(bus, "t", "t")
     assert [outbox.status_of(event.id) for event in events] == [COMPLETED] * 2
     assert [type(error) for error in errors] == [HandlerError, WorkerError] * 2
+    assert siblings == [event.id for event in events], "what had succeeded is not called again"
 
 
 # Deliveries that are used as they are not meant to be

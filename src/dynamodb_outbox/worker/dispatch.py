@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import anyio
@@ -152,7 +153,8 @@ class Dispatcher:
             raise
         except BaseException as unforeseen:  # whatever it is: the claim must be settled, and its place given back
             self._report(WorkerError(loop="dispatch", cause=unforeseen))
-            outcome = outcome_without_handler(claim, WorkerError(loop="dispatch", cause=unforeseen), self.options)
+            known = replace(claim, handled_by=attempt.handled_by)
+            outcome = outcome_without_handler(known, WorkerError(loop="dispatch", cause=unforeseen), self.options)
         if attempt.completed:
             self._commit.skip(claim, Completed(), None)
         elif attempt.lease.lost and isinstance(outcome, (Retry, Released)):
