@@ -188,6 +188,40 @@ async def test_delivery_is_of_no_use_after_its_handler(
     assert (outbox.committed, set(outbox._events)) == ([], {event.id})
 
 
+@pytest.mark.parametrize("use", [commits, emits, extends])
+async def test_delivery_is_of_no_use_to_what_a_handler_leaves_running(
+    bus: OutboxEventBus, outbox: Stores, use: Callable[[Delivery], Awaitable[None]]
+) -> None:
+    left: list[asyncio.Future[None]] = []
+
+    @bus.on("t", name="hasty")
+    async def hasty(event: Event, delivery: Delivery) -> None:
+        left.append(asyncio.ensure_future(use(delivery)))
+
+    event = await bus.emit("t")
+    assert await bus.run_once() == 1
+    with pytest.raises(ConfigurationError, match="handler 'hasty' has ended, and its delivery with it: await what"):
+        await left[0]
+    assert (outbox.committed, set(outbox._events)) == ([], {event.id})
+
+
+async def test_commit_that_a_handler_did_not_await_is_no_success(bus: OutboxEventBus, outbox: Stores) -> None:
+    outbox.gate = anyio.Event()
+    left: list[asyncio.Future[None]] = []
+
+    @bus.on("t", name="hasty")
+    async def hasty(event: Event, delivery: Delivery) -> None:
+        left.append(asyncio.ensure_future(commits(delivery)))
+        await asyncio.sleep(0)
+
+    event = await bus.emit("t")
+    assert await bus.run_once() == 1
+    outbox.gate.set()
+    with pytest.raises(ConfigurationError, match="handler 'hasty' ended before its transaction was answered"):
+        await left[0]
+    assert (outbox.committed, set(outbox._events)) == ([], {event.id})
+
+
 async def test_second_transaction_while_the_first_is_committed_is_refused(bus: OutboxEventBus, outbox: Stores) -> None:
     outbox.gate = anyio.Event()
     told: list[Any] = []

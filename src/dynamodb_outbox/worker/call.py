@@ -58,6 +58,7 @@ class HandlerCall:
         "_timer",
         "attempt",
         "committed",
+        "has_ended",
         "is_over",
         "limit",
         "registration",
@@ -67,6 +68,7 @@ class HandlerCall:
         self.attempt = attempt
         self.registration = registration
         self.is_over = False
+        self.has_ended = False
         self.committed = False
         self.limit = 0.0
         self._cause: Cause | None = None
@@ -117,7 +119,11 @@ class HandlerCall:
             steps = self._call_handler(claim.event)
         if not isinstance(steps, Coroutine):
             steps = _awaited(steps)
-        await timed_steps(steps, host.options.processing_timeout / 3, self._blocked)
+        try:
+            await timed_steps(steps, host.options.processing_timeout / 3, self._blocked)
+        finally:
+            # Told at once: what the handler has left running comes before it is accounted for.
+            self.has_ended = True
 
     def _call_handler(self, event: Event) -> Awaitable[None]:
         registration, host = self.registration, self.attempt.host

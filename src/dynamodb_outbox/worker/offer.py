@@ -70,9 +70,15 @@ class Offer:
             self._committing = False
             if task.done() and not task.cancelled() and task.exception() is None:
                 call.has_committed(completes=done.completes)
+        if call.has_ended:
+            # The handler's own success was being written meanwhile: either of the two may be what is recorded.
+            raise ConfigurationError(
+                f"handler {name!r} ended before its transaction was answered: whether it was written is not known; "
+                "await what belongs to a delivery before the handler returns"
+            )
 
     def _check_open(self) -> None:
-        if self._call.is_over:
+        if self._call.is_over or self._call.has_ended:
             raise ConfigurationError(
                 f"handler {self._call.registration.name!r} has ended, and its delivery with it: await what belongs to "
                 "it before it returns"
