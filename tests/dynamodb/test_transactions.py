@@ -186,6 +186,19 @@ async def test_mapping_that_is_used_again_keeps_the_values_it_had(bank: Bank) ->
 
 
 @pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"id": {"S": "\ud800"}}, "Put Item cannot be stored: it is no valid Unicode text"),
+        ({"id": {"M": {"\ud800": {"S": "a"}}}}, "Put Item cannot be stored: it is no valid Unicode text"),
+        ({1: {"S": "ada"}}, r"Put Item\[1\] cannot be stored: a key must be a string, not int"),
+    ],
+)
+async def test_low_level_text_and_names_that_cannot_be_stored_are_refused(item: Any, message: str) -> None:
+    with pytest.raises(UnstorableValueError, match=message):
+        entry_of(TransactionWrite(operation="Put", arguments={"TableName": "accounts", "Item": item}))
+
+
+@pytest.mark.parametrize(
     ("value", "stored"),
     [
         ({"NS": [1, 2]}, {"M": {"NS": {"L": [{"N": "1"}, {"N": "2"}]}}}),

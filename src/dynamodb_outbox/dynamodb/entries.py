@@ -69,9 +69,9 @@ def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, At
             "as 'text' or 5, or all of them low-level, such as {'S': 'text'} or {'N': '5'} (a map that only looks like "
             "one: {'M': {'S': {'S': 'text'}}})"
         )
-    if low_level:
-        return dict(members), sum(text_size(name) + _size_of(value) for name, value in members.items())
     try:
+        if low_level and all(isinstance(name, str) for name in members):
+            return dict(members), sum(text_size(name) + _size_of(value) for name, value in members.items())
         encoded, size = encode(dict(members), 0)
     except Unstorable as error:
         raise UnstorableValueError(path=error.path(root), reason=error.reason) from None
