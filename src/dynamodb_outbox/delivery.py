@@ -58,6 +58,7 @@ class Delivery:
         self._run = run
         self._emit = emit
         self._positions = {"emit": 0, "transaction": 0}
+        self._failed: list[Event] = []
 
     def __repr__(self) -> str:
         return f"Delivery({self._event.id!r}, handler={self.handler!r}, attempt={self.attempt})"
@@ -108,15 +109,23 @@ class Delivery:
                 "bus.emit for an event of your own"
             )
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
-        position = self._positions["emit"]
-        child = event_of(type, payload, id=self._child_id("emit", key), metadata=self._metadata(metadata))
+        described = self._metadata(metadata)
+        child_id = self._failed_before(type, payload) if key is None else None
+        child = event_of(type, payload, id=child_id or self._child_id("emit", key), metadata=described)
         try:
             stored = await self._emit([child], options)
         except BaseException:
-            # The handler may try again: it is the same child then.
-            self._positions["emit"] = min(self._positions["emit"], position)
+            if key is None:
+                self._failed.append(child)
             raise
         return stored[0] if stored else child
+
+    def _failed_before(self, type: str, payload: Any) -> str | None:
+        """Find the id of the same child, which the handler tries to emit again; another has an id of its own."""
+        for index, child in enumerate(self._failed):
+            if child.type == type and child.payload == payload:
+                return self._failed.pop(index).id
+        return None
 
     def _child_in_transaction(
         self,

@@ -258,6 +258,26 @@ async def test_emit_that_is_repeated_in_one_attempt_is_the_same_child(bus: Outbo
     assert set(outbox._events) == {event.id, *emitted}
 
 
+async def test_emit_of_another_child_after_one_that_failed_is_not_taken_for_it(
+    bus: OutboxEventBus, outbox: Stores
+) -> None:
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        with pytest.raises(UnavailableError):
+            await delivery.emit("lossy", {"n": 1})
+        await delivery.emit("lossy", {"n": 2})
+        await delivery.emit("other")
+
+    await bus.emit("t")
+    assert await bus.run_once() == 1
+    children = [claim.event for claim in await outbox.claim(9)]
+    assert [(child.type, child.payload) for child in children] == [
+        ("lossy", {"n": 1}),
+        ("lossy", {"n": 2}),
+        ("other", None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("emit", "message"),
     [
