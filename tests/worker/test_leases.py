@@ -403,12 +403,14 @@ async def test_place_of_a_handler_that_was_left_behind_is_free_again(
 
     with anyio.fail_after(5):
         async with bus:
-            stuck = await bus.emit("t", "stuck")
-            await stubborn.started.wait()
-            following = await bus.emit("t", "next")
-            await bus.drain()
-            assert not stubborn.ended
-            stubborn.let_go.set()
+            try:
+                stuck = await bus.emit("t", "stuck")
+                await stubborn.started.wait()
+                following = await bus.emit("t", "next")
+                await bus.drain()
+                assert not stubborn.ended
+            finally:
+                stubborn.let_go.set()
     statuses = [outbox.status_of(event.id) for event in (stuck, following)]
     assert statuses == [EventStatus.FAILED, EventStatus.COMPLETED]
     assert [type(error) for error in errors] == [HandlerStuckError, HandlerTimeoutError]
