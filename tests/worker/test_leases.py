@@ -29,7 +29,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.observing import EventCompleted, HandlerCancelled, LeaseRenewed
 from dynamodb_outbox.worker import call
 
-LEASE = 0.4
+LEASE = 0.6
 
 
 class Renewals(InMemoryOutbox):
@@ -90,7 +90,7 @@ async def test_lease_is_renewed_at_a_third_of_its_length_for_a_declared_timeout(
     assert (runs, errors) == ([1], [])
     gaps = [b - a for a, b in zip([start, *outbox.times], outbox.times, strict=False)]
     assert 6 <= len(gaps) <= 10, gaps
-    assert gaps[1:] == pytest.approx([LEASE / 3] * (len(gaps) - 1), abs=LEASE / 6)
+    assert gaps[1:] == pytest.approx([LEASE / 3] * (len(gaps) - 1), abs=LEASE / 4)
     assert expiries[1] > expiries[0] + 2 * LEASE
     assert {type(fact) for fact in told if getattr(fact, "event_id", "") == event.id} >= {LeaseRenewed}
 
@@ -114,7 +114,7 @@ async def test_leases_that_are_due_together_are_renewed_together(outbox: Renewal
     await bus.emit_many([Event("t") for _ in range(10)])
     with anyio.fail_after(5):
         assert await bus.run_once() == 10
-    assert [len(batch) for batch in outbox.renewals] == [10]
+    assert {len(batch) for batch in outbox.renewals} == {10}
 
 
 @pytest.mark.parametrize(
