@@ -72,7 +72,7 @@ class Emitter:
         write = self._outbox.transact(transaction.writes, events, done=done, birth=birth)
         await self._write(write, birth, {event.id: due_at for event, due_at in events})
         for event, due_at in events:
-            self._tell_published([event], due_at)
+            self._tell_published([event], due_at, birth)
 
     async def _accept(self, events: Sequence[Event]) -> list[Event]:
         if not self.middleware:
@@ -103,13 +103,13 @@ class Emitter:
             refused = frozenset({error.event_id})
         except PartialPublishError as error:
             refused = frozenset(error.causes)
-            self._tell_published(error.published, due_at)
+            self._tell_published(error.published, due_at, birth)
             if options.if_exists == "raise":
                 raise
             causes = {key: cause for key, cause in error.causes.items() if not isinstance(cause, DuplicateEventError)}
             raise_unless_stored(events, causes)
             return
-        self._tell_published([event for event in events if event.id not in refused], due_at)
+        self._tell_published([event for event in events if event.id not in refused], due_at, birth)
 
     def _reserve(self, events: Sequence[Event]) -> Birth | None:
         worker = self._worker()
@@ -129,7 +129,9 @@ class Emitter:
             for due_at in {due_at for event_id, due_at in due.items() if birth is None or event_id not in birth.tokens}:
                 worker.wake(due_at)
 
-    def _tell_published(self, events: Sequence[Event], due_at: float | None) -> None:
+    def _tell_published(self, events: Sequence[Event], due_at: float | None, birth: Birth | None) -> None:
         if observers := self._outbox.observers:
             for event in events:
-                observers.tell(Published(event_id=event.id, event_type=event.type, due_at=due_at))
+                # Those of a birth are told of before their handlers are called.
+                if birth is None or event.id not in birth.tokens:
+                    observers.tell(Published(event_id=event.id, event_type=event.type, due_at=due_at))

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import HandlerRegistry
+from dynamodb_outbox.observing import Observers, Published
 from dynamodb_outbox.outbox import Birth, Claim, OutboxOptions
 from dynamodb_outbox.worker.poll import Slots
 
@@ -25,12 +26,14 @@ class Births:
         slots: Slots,
         *,
         options: OutboxOptions,
+        observers: Observers,
         on_claim: Callable[[Claim], None],
         on_late: Callable[[Claim], None],
     ) -> None:
         self._registry = registry
         self._slots = slots
         self._options = options
+        self._observers = observers
         self._on_claim = on_claim
         self._on_late = on_late
         self._taken_over: set[str] = set()
@@ -70,6 +73,9 @@ class Births:
 
     def _claimed(self, claim: Claim) -> None:
         self._taken_over.add(claim.token)
+        if self._observers:
+            event = claim.event
+            self._observers.tell(Published(event_id=event.id, event_type=event.type, due_at=None))
         left = claim.lease_expires_at - self._options.clock()
         if left < LEAST_LEASE * self._options.processing_timeout:
             self._on_late(claim)

@@ -75,6 +75,7 @@ class Worker:
             registry,
             self._slots,
             options=options,
+            observers=outbox.observers,
             # In a copy: an eager handler may emit while the event it is for is still being taken.
             on_claim=lambda claim: self._context.copy().run(self._take, claim),
             on_late=lambda claim: self._commit.put(claim, Released()),
@@ -92,7 +93,9 @@ class Worker:
         self._started = anyio.Event()
         self._stop_requested = anyio.Event()
         self._drain = anyio.CancelScope()
-        self._suspect: str | None = None
+        self._suspect: Claim | None = None
+        self._suspect_runs = False
+        self._set_apart: set[str] = set()
 
     @property
     def running(self) -> bool:
@@ -217,16 +220,29 @@ class Worker:
         elif not _is_suspect(claim):
             self._dispatcher.start(claim)
         elif self._suspect is None:
-            self._suspect = claim.token
-            self._dispatcher.start(claim)
+            self._suspect = claim
+            asyncio.get_running_loop().call_soon(self._start_suspect)
         else:
             # One at a time, so that the one that ends its worker takes no others with it to the dead letters.
+            self._set_apart.add(claim.token)
             self._commit.put(claim, Released(delay=self._outbox.options.poll_interval))
+
+    def _start_suspect(self) -> None:
+        """Call the handlers of a suspect, once those that were claimed with it are released."""
+        if self._suspect is not None and not self._suspect_runs and not self._set_apart:
+            self._suspect_runs = True
+            if self._stop_requested.is_set():
+                self._commit.put(self._suspect, Released())
+            else:
+                self._dispatcher.start(self._suspect)
 
     def _settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         self._slots.give_back(claim.token)
-        if claim.token == self._suspect:
-            self._suspect = None
+        if self._suspect is not None:
+            self._set_apart.discard(claim.token)
+            if claim.token == self._suspect.token:
+                self._suspect, self._suspect_runs = None, False
+            self._start_suspect()
         if error is None and isinstance(outcome, Retry):
             self._alarm.ring_at(self._outbox.options.clock() + outcome.delay)
         self._on_settled(claim, outcome, error)
