@@ -1,0 +1,81 @@
+"""Units of an event from its emit to its completion, in a run of its own that is not timed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.delivering import Counting
+from benchmarks.engine import drop_table, new_table
+from benchmarks.payloads import TYPE, events
+from benchmarks.units import MeteringClient, Projection
+from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
+from dynamodb_outbox.dynamodb.writes import WriteMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Units:
+    """Units an event, and who counted the writes: the engine, the rule, or each its part."""
+
+    emit: float
+    deliver: float
+    read: float
+    by: str
+
+    @property
+    def written(self) -> float:
+        """Write units from emit to completion."""
+        return self.emit + self.deliver
+
+
+async def polled(
+    client: Any,
+    *,
+    count: int,
+    mode: WriteMode,
+    payload: dict[str, Any] | None = None,
+    projection: Projection = "ALL",
+) -> Units:
+    """Count the units of events that are emitted, then polled."""
+    table = await new_table(client, projection)
+    meter = MeteringClient(client, projection)
+    bus, handler = _bus(meter, table, count, mode)
+    await bus.emit_many(events(count, payload))
+    emitted, by = sum(meter.written.values()), {meter.units_by}
+    meter.start_over()
+    async with bus:
+        await handler.done.wait()
+    await drop_table(client, table)
+    return Units(
+        emit=emitted / count,
+        deliver=sum(meter.written.values()) / count,
+        read=meter.read / count,
+        by=" + ".join(sorted(by | {meter.units_by})),
+    )
+
+
+async def born(client: Any, *, count: int, mode: WriteMode) -> Units:
+    """Count the units of events that are claimed at birth."""
+    table = await new_table(client)
+    meter = MeteringClient(client)
+    bus, handler = _bus(meter, table, count, mode)
+    async with bus:
+        await asyncio.sleep(0.1)
+        meter.start_over()
+        for event in events(count):
+            await bus.emit(event)
+        await handler.done.wait()
+        await bus.stop()
+    await drop_table(client, table)
+    total = sum(meter.written.values()) / count
+    return Units(emit=total, deliver=0.0, read=meter.read / count, by=meter.units_by)
+
+
+def _bus(meter: MeteringClient, table: str, count: int, mode: WriteMode) -> tuple[OutboxEventBus, Counting]:
+    client: Any = meter
+    handler = Counting(count)
+    outbox = DynamoDBOutbox(client, table_name=table, conditional_writes=mode, batch_size=25, concurrency=400)
+    bus = OutboxEventBus(outbox)
+    bus.on(TYPE, handler, name="count")
+    return bus, handler

@@ -1,0 +1,81 @@
+"""What a measurement brings: runs of the library, each next to its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from benchmarks.gauge import Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run: the library's usage for so many events, and the floor's in the same minute."""
+
+    events: int
+    ours: Usage
+    floor: Usage
+    requests: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Comparison:
+    """The runs of one measurement. Ratios are made within a run, and their median is taken."""
+
+    name: str
+    floor: str
+    runs: list[Run] = field(default_factory=list[Run])
+    write_units: float | None = None
+    read_units: float | None = None
+    units_by: str = ""
+    more: dict[str, float] = field(default_factory=dict[str, float])
+
+    def median(self, figure: Callable[[Run], float]) -> float:
+        """Take the median of a figure over the runs."""
+        return median(map(figure, self.runs))
+
+    @property
+    def cpu(self) -> float:
+        """Microseconds of CPU an event."""
+        return self.median(lambda run: run.ours.cpu / run.events * 1e6)
+
+    @property
+    def floor_cpu(self) -> float:
+        """Microseconds of CPU an event, of the floor."""
+        return self.median(lambda run: run.floor.cpu / run.events * 1e6)
+
+    @property
+    def ratio(self) -> float:
+        """The library's CPU by the floor's."""
+        return self.median(lambda run: run.ours.cpu / run.floor.cpu)
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.median(lambda run: run.events / run.ours.seconds)
+
+    @property
+    def floor_rate(self) -> float:
+        """Events a second, of the floor."""
+        return self.median(lambda run: run.events / run.floor.seconds)
+
+    @property
+    def requests(self) -> float:
+        """Requests an event."""
+        return self.median(lambda run: run.requests / run.events)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what stands in the results file."""
+        figures = ("cpu", "floor_cpu", "ratio", "rate", "floor_rate", "requests")
+        return {
+            "name": self.name,
+            "floor": self.floor,
+            **{figure: round(getattr(self, figure), 4) for figure in figures},
+            "write_units": self.write_units,
+            "read_units": self.read_units,
+            "units_by": self.units_by,
+            **self.more,
+            "runs": [asdict(run) for run in self.runs],
+        }

@@ -1,0 +1,106 @@
+"""Emitting: one by one, by 100 emitters at once, and many in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from benchmarks import floor
+from benchmarks.comparison import Run
+from benchmarks.engine import drop_table, new_table
+from benchmarks.gauge import Gauge, Usage
+from benchmarks.payloads import events
+from benchmarks.recording import RecordingClient
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+
+EMITTERS: Final = 100
+
+
+async def one(client: Any, *, count: int) -> Run:
+    """Emit one event after the other; the floor makes the same PutItems."""
+
+    async def emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
+        for event in waiting:
+            await bus.emit(event)
+
+    return await _compared(client, emit, count=count)
+
+
+async def concurrently(client: Any, *, count: int) -> Run:
+    """Emit with 100 emitters at once; the floor makes the same requests."""
+    return await _compared(client, _emit_concurrently, count=count)
+
+
+async def concurrently_against_puts(client: Any, *, count: int) -> Run:
+    """Emit with 100 emitters at once; the floor is one PutItem per event, as without group commit."""
+    return await _compared(client, _emit_concurrently, count=count, one_put_each=True)
+
+
+async def many(client: Any, *, count: int, payload: dict[str, Any] | None = None) -> Run:
+    """Emit all in one call; the floor makes the same BatchWriteItems, with prepared items."""
+
+    async def emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
+        await bus.emit_many(waiting)
+
+    return await _compared(client, emit, count=count, payload=payload)
+
+
+async def _emit_concurrently(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
+    left = iter(waiting)
+
+    async def emitter() -> None:
+        for event in left:
+            await bus.emit(event)
+
+    await asyncio.gather(*(emitter() for _ in range(EMITTERS)))
+
+
+async def _compared(
+    client: Any, emit: Any, *, count: int, payload: dict[str, Any] | None = None, one_put_each: bool = False
+) -> Run:
+    ours, target = await new_table(client), await new_table(client)
+    recorder = RecordingClient(client)
+    bus = OutboxEventBus(DynamoDBOutbox(recorder, table_name=ours))
+    waiting = events(count, payload)
+    with Gauge() as gauge:
+        await emit(bus, waiting)
+    recording = recorder.recording
+    if one_put_each:
+        usage = await puts(client, items_of(recording.requests), table=target)
+    else:
+        usage = await floor.replayed(client, floor.moved(recording, source=ours, target=target))
+    await drop_table(client, ours)
+    await drop_table(client, target)
+    return Run(events=count, ours=gauge.usage, floor=usage, requests=len(recording.requests))
+
+
+def items_of(requests: Sequence[Any]) -> list[dict[str, Any]]:
+    """Take the items out of requests that store them."""
+    items: list[dict[str, Any]] = []
+    for request in requests:
+        if request.operation == "put_item":
+            items.append(request.arguments["Item"])
+        elif request.operation == "batch_write_item":
+            for writes in request.arguments["RequestItems"].values():
+                items += [write["PutRequest"]["Item"] for write in writes]
+    return items
+
+
+async def puts(client: Any, items: Sequence[dict[str, Any]], *, table: str) -> Usage:
+    """Put prepared items one by one, as 100 emitters would without group commit."""
+    calls = (
+        client.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(id)") for item in items
+    )
+    return await floor.in_parallel(calls, width=EMITTERS)
+
+
+async def stored(client: Any, items: Sequence[dict[str, Any]], *, table: str) -> None:
+    """Store prepared items in batches; this is not measured."""
+    calls = (
+        client.batch_write_item(
+            RequestItems={table: [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]}
+        )
+        for start in range(0, len(items), 25)
+    )
+    await floor.in_parallel(calls, width=4)

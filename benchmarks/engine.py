@@ -1,0 +1,40 @@
+"""The engine, the clients and the tables that everything here is measured with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import uuid4
+
+from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox.dynamodb.client import DynamoDBClient, tuned_client
+from dynamodb_outbox.dynamodb.table import Projection
+
+REGION: Final = "us-east-1"
+CONNECTIONS: Final = 420
+
+
+def use_fake_credentials() -> None:
+    """Keep the SDK from looking for real ones: the engine takes any."""
+    os.environ.update(AWS_ACCESS_KEY_ID="benchmark", AWS_SECRET_ACCESS_KEY="benchmark", AWS_DEFAULT_REGION=REGION)
+
+
+@asynccontextmanager
+async def connected(endpoint: str) -> AsyncGenerator[DynamoDBClient]:
+    """Open the client that `DynamoDBOutbox.connect` makes; the floors are measured with the same."""
+    async with tuned_client(region_name=REGION, endpoint_url=endpoint, connections=CONNECTIONS) as client:
+        yield client
+
+
+async def new_table(client: DynamoDBClient, projection: Projection = "ALL") -> str:
+    """Create an empty table; its name."""
+    name = f"benchmark-{uuid4().hex[:12]}"
+    await DynamoDBOutbox(client, table_name=name).create_table(projection=projection)
+    return name
+
+
+async def drop_table(client: Any, name: str) -> None:
+    """Delete a table, so that the engine's memory does not grow from run to run."""
+    await client.delete_table(TableName=name)

@@ -1,0 +1,79 @@
+"""Latency: from an emit to the start of its handler, in one process with an idle worker, next to a bare put."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import dataclass
+from statistics import quantiles
+from time import perf_counter
+from typing import Any, Final
+
+from benchmarks.delivering import prepared_items
+from benchmarks.engine import drop_table, new_table
+from benchmarks.payloads import TYPE, events
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+
+PAUSE: Final = 0.01
+"""Seconds of rest after each sample: the worker has settled the event, and is idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds that half, and 99 of 100, of the samples did not exceed."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Latency:
+        """Take the percentiles of samples."""
+        cuts = quantiles(seconds, n=100, method="inclusive")
+        return cls(cuts[49] * 1000, cuts[98] * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRun:
+    """One run: the library and the bare put, in turns."""
+
+    ours: Latency
+    put: Latency
+
+
+async def emit_to_handler(client: Any, *, samples: int, claim_on_emit: bool) -> LatencyRun:
+    """Emit, wait for the handler, put; again and again."""
+    ours, target = await new_table(client), await new_table(client)
+    items = await prepared_items(client, target, events(samples))
+    outbox = DynamoDBOutbox(
+        client, table_name=ours, poll_interval=1.0, claim_on_emit=claim_on_emit, concurrency=CONCURRENCY
+    )
+    bus = OutboxEventBus(outbox)
+    started: list[float] = []
+    handled = asyncio.Event()
+
+    @bus.on(TYPE)
+    async def handle(event: Event) -> None:
+        started.append(perf_counter())
+        handled.set()
+
+    emitted: list[float] = []
+    put: list[float] = []
+    async with bus:
+        await asyncio.sleep(0.2)
+        for event, item in zip(events(samples), items, strict=True):
+            gc.collect(0)
+            handled.clear()
+            emitted.append(perf_counter())
+            await bus.emit(event)
+            await handled.wait()
+            await asyncio.sleep(PAUSE)
+            before = perf_counter()
+            await client.put_item(TableName=target, Item=item, ConditionExpression="attribute_not_exists(id)")
+            put.append(perf_counter() - before)
+            await asyncio.sleep(PAUSE)
+    await drop_table(client, ours)
+    await drop_table(client, target)
+    return LatencyRun(Latency.of([end - begin for begin, end in zip(emitted, started, strict=True)]), Latency.of(put))
+
+
+CONCURRENCY: Final = 50

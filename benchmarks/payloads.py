@@ -1,0 +1,41 @@
+"""The events that are measured with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from dynamodb_outbox import Event
+
+TYPE: Final = "order.placed"
+
+
+def order() -> dict[str, Any]:
+    """Make a payload of 0.5 KB as JSON, with the 34 values that an order may have."""
+    return {
+        "order": "o-20250614-000417",
+        "customer": {"id": "c-88123", "name": "Ada Lovelace", "email": "ada@example.org", "vip": True},
+        "lines": [
+            {"sku": f"SKU-{number:05d}", "title": f"Difference engine, part {number}", "quantity": number, "price": 9.75}
+            for number in range(1, 5)
+        ],
+        "currency": "EUR",
+        "total": 97.5,
+        "coupon": None,
+        "placed": "2025-06-14T09:30:00+00:00",
+    }
+
+
+def text(kilobytes: float) -> dict[str, Any]:
+    """Make a payload of a size, most of it one text."""
+    payload = {**order(), "note": ""}
+    missing = round(kilobytes * 1024) - len(json.dumps(payload))
+    if missing < 0:
+        return {"note": "x" * round(kilobytes * 1024 - len('{"note": ""}'))}
+    return {**payload, "note": "x" * missing}
+
+
+def events(count: int, payload: dict[str, Any] | None = None) -> list[Event]:
+    """Make events that nobody has stored yet."""
+    content = order() if payload is None else payload
+    return [Event(TYPE, content) for _ in range(count)]

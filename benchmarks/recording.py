@@ -1,0 +1,65 @@
+"""A client that notes the requests of the library, so that the floor can make the same ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+OPERATIONS: Final = frozenset(
+    {"put_item", "batch_write_item", "update_item", "batch_execute_statement", "query", "transact_write_items"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, made when the first `after` of those that had ended were answered."""
+
+    operation: str
+    arguments: dict[str, Any]
+    after: int
+
+
+@dataclass(slots=True)
+class Recording:
+    """The requests in the order they were made, and their numbers in the order they were answered."""
+
+    requests: list[Request] = field(default_factory=list[Request])
+    ended: list[int] = field(default_factory=list[int])
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many requests of each operation there are."""
+        return Counter(request.operation for request in self.requests)
+
+
+class RecordingClient:
+    """An aiobotocore client that keeps what it is asked. It costs each request about a microsecond."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.recording = Recording()
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        if name in OPERATIONS:
+            attribute = self._recorded(name, attribute)
+            setattr(self, name, attribute)
+        return attribute
+
+    def _recorded(self, operation: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(**arguments: Any) -> Any:
+            recording = self.recording
+            number = len(recording.requests)
+            recording.requests.append(Request(operation, arguments, len(recording.ended)))
+            try:
+                return await method(**arguments)
+            finally:
+                recording.ended.append(number)
+
+        return call
+
+    def start_over(self) -> None:
+        """Forget what was recorded so far."""
+        self.recording = Recording()

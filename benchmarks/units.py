@@ -1,0 +1,145 @@
+"""Read and write units: what the engine reports, and the documented rule where it reports none.
+
+The rule: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadWriteCapacityMode.html
+and, for the index, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/GSI.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Literal
+
+WRITE_STEP: Final = 1024
+READ_STEP: Final = 4096
+INDEX_KEYS: Final = ("status", "gsiSortKey")
+PROJECTED_KEYS: Final = ("id", *INDEX_KEYS)
+
+Projection = Literal["ALL", "KEYS_ONLY"]
+Item = Mapping[str, Mapping[str, Any]]
+
+
+def item_bytes(item: Item) -> int:
+    """Count an item's bytes: names and values, as DynamoDB does."""
+    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+
+
+def _value_bytes(value: Mapping[str, Any]) -> int:
+    ((kind, content),) = value.items()
+    match kind:
+        case "S":
+            return len(content.encode())
+        case "N":
+            return math.ceil(len(content.lstrip("-").replace(".", "").strip("0")) / 2) + 1
+        case "M":
+            return 3 + sum(1 + len(name.encode()) + _value_bytes(member) for name, member in content.items())
+        case "L":
+            return 3 + sum(1 + _value_bytes(member) for member in content)
+        case "SS":
+            return sum(len(member.encode()) for member in content)
+        case "B":
+            return len(content)
+        case _:
+            return 1
+
+
+def write_units(old: Item | None, new: Item, projection: Projection) -> int:
+    """Count what a write costs by the rule: the table by the larger item, the index by what leaves and what enters."""
+    table = _steps(max(item_bytes(old) if old else 0, item_bytes(new)))
+    before, after = _projected(old, projection), _projected(new, projection)
+    if before == after:
+        return table
+    if before and after and all(before[key] == after[key] for key in INDEX_KEYS):
+        return table + _steps(max(item_bytes(before), item_bytes(after)))
+    return table + sum(_steps(item_bytes(each)) for each in (before, after) if each)
+
+
+def _projected(item: Item | None, projection: Projection) -> dict[str, Mapping[str, Any]] | None:
+    if item is None or not all(key in item for key in INDEX_KEYS):
+        return None
+    return dict(item) if projection == "ALL" else {name: item[name] for name in PROJECTED_KEYS}
+
+
+def _steps(size: int) -> int:
+    return math.ceil(size / WRITE_STEP)
+
+
+class MeteringClient:
+    """A client that asks for the capacity of every request, and counts the units.
+
+    PartiQL statements are counted by the rule, for DynamoDB Local reports nothing for them; a refused one counts
+    like a write of the item as it is.
+    """
+
+    def __init__(self, client: Any, projection: Projection = "ALL") -> None:
+        self._client = client
+        self._projection: Projection = projection
+        self._items: dict[str, dict[str, Any]] = {}
+        self.written = {"engine": 0.0, "rule": 0.0}
+        self.read = 0.0
+        self.refused = 0
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._client, name)
+        if name in {"put_item", "update_item", "batch_write_item", "query"}:
+            return self._metered(name, attribute)
+        return self._by_rule(attribute) if name == "batch_execute_statement" else attribute
+
+    @property
+    def units_by(self) -> str:
+        """Say where the write units come from."""
+        return " + ".join(source for source, units in self.written.items() if units)
+
+    def start_over(self) -> None:
+        """Forget the units so far, but not the items."""
+        self.written = {"engine": 0.0, "rule": 0.0}
+        self.read = 0.0
+
+    def know(self, items: list[dict[str, Any]]) -> None:
+        """Take note of items that are stored already."""
+        self._items.update({item["id"]["S"]: item for item in items})
+
+    def _metered(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(**arguments: Any) -> Any:
+            reply = await method(**arguments, ReturnConsumedCapacity="INDEXES")
+            consumed = reply.get("ConsumedCapacity", {})
+            units = sum(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
+            if name == "query":
+                self.read += units
+            else:
+                self.written["engine"] += units
+            if "Item" in arguments:
+                self.know([arguments["Item"]])
+            for writes in arguments.get("RequestItems", {}).values():
+                self.know([write["PutRequest"]["Item"] for write in writes])
+            return reply
+
+        return call
+
+    def _by_rule(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(**arguments: Any) -> Any:
+            reply = await method(**arguments)
+            for statement, response in zip(arguments["Statements"], reply["Responses"], strict=True):
+                self._count(statement, response)
+            return reply
+
+        return call
+
+    def _count(self, statement: dict[str, Any], response: dict[str, Any]) -> None:
+        old = next(
+            (self._items[each["S"]] for each in statement["Parameters"] if each.get("S") in self._items), None
+        )
+        if old is None:
+            return  # the probe, of an item that there is not
+        if "Error" in response:
+            self.refused += 1
+            self.written["rule"] += _steps(item_bytes(old))
+            return
+        new = response.get("Item") or _completed(old)
+        self.written["rule"] += write_units(old, new, self._projection)
+        self._items[new["id"]["S"]] = new
+
+
+def _completed(item: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in item.items() if name != "gsiSortKey"}
+    return {**kept, "status": {"S": "COMPLETED"}, "completedOn": item["startedOn"]}
