@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GROUP ?= dev
 PYTEST_ARGS ?=
 
-.PHONY: demo test check format templates dynamodb-local wheel clean help
+.PHONY: demo test bench bench-quick check format templates dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -21,6 +21,12 @@ demo: $(VENV)/.installed ## deliver 1,000 events with three worker processes, on
 
 test: $(VENV)/.installed ## run every test that this machine can
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed ## measure what the library costs, next to bare calls, and draw it for the documentation
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+bench-quick: $(VENV)/.installed ## measure the least, and fail where a promise is missed by more than half
+	$(BIN)/python -m benchmarks --quick
 
 check: $(VENV)/.installed ## lint and type-check
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -19,6 +19,16 @@ class Run:
     floor: Usage
     requests: int
 
+    @property
+    def cpu_each(self) -> float:
+        """Microseconds of CPU an event."""
+        return self.ours.cpu / self.events * 1e6
+
+    @property
+    def ratio(self) -> float:
+        """The library's CPU by the floor's."""
+        return self.ours.cpu / self.floor.cpu
+
 
 @dataclass(slots=True, kw_only=True)
 class Comparison:
@@ -27,10 +37,6 @@ class Comparison:
     name: str
     floor: str
     runs: list[Run] = field(default_factory=list[Run])
-    write_units: float | None = None
-    read_units: float | None = None
-    units_by: str = ""
-    more: dict[str, float] = field(default_factory=dict[str, float])
 
     def median(self, figure: Callable[[Run], float]) -> float:
         """Take the median of a figure over the runs."""
@@ -39,7 +45,7 @@ class Comparison:
     @property
     def cpu(self) -> float:
         """Microseconds of CPU an event."""
-        return self.median(lambda run: run.ours.cpu / run.events * 1e6)
+        return self.median(lambda run: run.cpu_each)
 
     @property
     def floor_cpu(self) -> float:
@@ -49,7 +55,7 @@ class Comparison:
     @property
     def ratio(self) -> float:
         """The library's CPU by the floor's."""
-        return self.median(lambda run: run.ours.cpu / run.floor.cpu)
+        return self.median(lambda run: run.ratio)
 
     @property
     def rate(self) -> float:
@@ -73,9 +79,5 @@ class Comparison:
             "name": self.name,
             "floor": self.floor,
             **{figure: round(getattr(self, figure), 4) for figure in figures},
-            "write_units": self.write_units,
-            "read_units": self.read_units,
-            "units_by": self.units_by,
-            **self.more,
-            "runs": [asdict(run) for run in self.runs],
+            "ratios": [round(run.ratio, 3) for run in self.runs],
         }

@@ -138,9 +138,7 @@ class _Withholding(RecordingClient):
         return super()._recorded(operation, nothing)
 
 
-async def _with_floor(
-    client: Any, recording: Recording, gauge: Gauge, *, count: int, source: str, target: str
-) -> Run:
+async def _with_floor(client: Any, recording: Recording, gauge: Gauge, *, count: int, source: str, target: str) -> Run:
     usage = await floor.replayed(client, floor.moved(recording, source=source, target=target))
     await drop_table(client, source)
     await drop_table(client, target)

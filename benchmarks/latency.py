@@ -14,6 +14,7 @@ from benchmarks.engine import drop_table, new_table
 from benchmarks.payloads import TYPE, events
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 
+CONCURRENCY: Final = 50
 PAUSE: Final = 0.01
 """Seconds of rest after each sample: the worker has settled the event, and is idle."""
 
@@ -38,6 +39,16 @@ class LatencyRun:
 
     ours: Latency
     put: Latency
+
+    @property
+    def p50_ratio(self) -> float:
+        """The library's median by the put's."""
+        return self.ours.p50 / self.put.p50
+
+    @property
+    def p99_ratio(self) -> float:
+        """The library's 99th percentile by the put's."""
+        return self.ours.p99 / self.put.p99
 
 
 async def emit_to_handler(client: Any, *, samples: int, claim_on_emit: bool) -> LatencyRun:
@@ -74,6 +85,3 @@ async def emit_to_handler(client: Any, *, samples: int, claim_on_emit: bool) -> 
     await drop_table(client, ours)
     await drop_table(client, target)
     return LatencyRun(Latency.of([end - begin for begin, end in zip(emitted, started, strict=True)]), Latency.of(put))
-
-
-CONCURRENCY: Final = 50

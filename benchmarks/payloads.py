@@ -16,7 +16,12 @@ def order() -> dict[str, Any]:
         "order": "o-20250614-000417",
         "customer": {"id": "c-88123", "name": "Ada Lovelace", "email": "ada@example.org", "vip": True},
         "lines": [
-            {"sku": f"SKU-{number:05d}", "title": f"Difference engine, part {number}", "quantity": number, "price": 9.75}
+            {
+                "sku": f"SKU-{number:05d}",
+                "title": f"Difference engine, part {number}",
+                "quantity": number,
+                "price": 9.75,
+            }
             for number in range(1, 5)
         ],
         "currency": "EUR",

@@ -9,7 +9,7 @@ import logging
 import pstats
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.table import Table
@@ -51,7 +51,7 @@ async def _profiled(endpoint: str, path: Callable[..., Awaitable[Run]], count: i
 
         usage = Usage(1.0, 1.0)
 
-        def __enter__(self) -> Profiling:
+        def __enter__(self) -> Self:
             profile.enable()
             return self
 
@@ -79,14 +79,16 @@ def _show(stats: pstats.Stats, *, events: int, lines: int, only_ours: bool) -> N
         ours = "dynamodb_outbox" in file
         total += own
         if ours or not only_ours:
-            label = f"{file.rsplit('dynamodb_outbox/', maxsplit=1)[-1] if ours else file.rsplit('/', 2)[-1]}:{line} {name}"
+            label = (
+                f"{file.rsplit('dynamodb_outbox/', maxsplit=1)[-1] if ours else file.rsplit('/', 2)[-1]}:{line} {name}"
+            )
             rows.append((own, label, calls, cumulative))
     rows.sort(reverse=True)
     for own, label, calls, cumulative in rows[:lines]:
-        table.add_row(
-            label, f"{calls / events:.2f}", f"{own / events * 1e6:.1f}", f"{cumulative / events * 1e6:.1f}"
-        )
-    table.caption = f"{total / events * 1e6:.0f} µs an event in all, {sum(r[0] for r in rows) / events * 1e6:.0f} in these"
+        table.add_row(label, f"{calls / events:.2f}", f"{own / events * 1e6:.1f}", f"{cumulative / events * 1e6:.1f}")
+    table.caption = (
+        f"{total / events * 1e6:.0f} µs an event in all, {sum(r[0] for r in rows) / events * 1e6:.0f} in these"
+    )
     Console(width=130).print(table)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,61 +13,156 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.comparison import Comparison
 from benchmarks.criteria import Criterion
 from benchmarks.suite import Results
 
 
-def show(results: Results, console: Console) -> None:
-    """Print the tables."""
-    console.print(_comparisons(list(results.comparisons.values())))
-    units = Table("units an event", "emit", "deliver", "total written", "read", "counted by")
-    for name, each in results.units.items():
-        units.add_row(name, f"{each.emit:g}", f"{each.deliver:g}", f"{each.written:g}", f"{each.read:.2f}", each.by)
-    console.print(units)
-    latencies = Table("emit to handler (ms)", "p50", "p99", "put p50", "put p99")
-    for name, runs in results.latencies.items():
-        for run in runs:
-            figures = (run.ours.p50, run.ours.p99, run.put.p50, run.put.p99)
-            latencies.add_row(name, *(f"{figure:.2f}" for figure in figures))
-    console.print(latencies)
-    console.print(_criteria(results.criteria))
+def show(results: Results, criteria: list[Criterion], console: Console) -> None:
+    """Print a table of each kind that was measured."""
+    for table in (
+        _comparisons(results),
+        _units(results),
+        _latencies(results),
+        _sizes(results),
+        _workers(results),
+        _backlogs(results),
+        _criteria(criteria),
+    ):
+        if table.row_count:
+            console.print(table)
 
 
-def _comparisons(comparisons: list[Comparison]) -> Table:
-    table = Table("measurement", "floor", "CPU µs", "floor", "ratio", "of runs", "events/s", "floor", "requests")
-    for each in comparisons:
-        ratios = [run.ours.cpu / run.floor.cpu for run in each.runs]
-        table.add_row(
-            each.name,
-            each.floor,
-            f"{each.cpu:.0f}",
-            f"{each.floor_cpu:.0f}",
-            f"{each.ratio:.2f}",
-            f"{min(ratios):.2f}-{max(ratios):.2f}",
-            f"{each.rate:.0f}",
-            f"{each.floor_rate:.0f}",
-            f"{each.requests:.3f}",
-        )
+def _table(heads: str, rows: Iterable[tuple[str, ...]]) -> Table:
+    first, *others = heads.split(" | ")
+    table = Table(first)
+    for head in others:
+        table.add_column(head, justify="right")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _comparisons(results: Results) -> Table:
+    return _table(
+        "measured | floor | CPU, µs | floor, µs | ratio | of the runs | events/s | floor's | requests",
+        (
+            (
+                each.name,
+                each.floor,
+                f"{each.cpu:.0f}",
+                f"{each.floor_cpu:.0f}",
+                f"{each.ratio:.2f}",
+                f"{min(run.ratio for run in each.runs):.2f}-{max(run.ratio for run in each.runs):.2f}",
+                f"{each.rate:.0f}",
+                f"{each.floor_rate:.0f}",
+                f"{each.requests:.3f}",
+            )
+            for each in results.comparisons.values()
+        ),
+    )
+
+
+def _units(results: Results) -> Table:
+    return _table(
+        "units an event | written | read | counted by",
+        ((name, f"{each.written:g}", f"{each.read:.2f}", each.by) for name, each in results.units.items()),
+    )
+
+
+def _latencies(results: Results) -> Table:
+    return _table(
+        "emit to handler | p50, ms | put's | ratio | p99, ms | put's | ratio",
+        (
+            (
+                name,
+                *(f"{figure:.2f}" for figure in (run.ours.p50, run.put.p50, run.p50_ratio)),
+                *(f"{figure:.2f}" for figure in (run.ours.p99, run.put.p99, run.p99_ratio)),
+            )
+            for name, runs in results.latencies.items()
+            for run in runs
+        ),
+    )
+
+
+def _sizes(results: Results) -> Table:
+    return _table(
+        "payload, KB | emit_many, µs | by floor | deliver, µs | by floor | write units, ALL | KEYS_ONLY | read, ALL | "
+        "KEYS_ONLY",
+        (
+            (
+                f"{run.kilobytes:g}",
+                f"{run.emit_cpu:.0f}",
+                f"{run.emit_ratio:.2f}",
+                f"{run.deliver_cpu:.0f}",
+                f"{run.deliver_ratio:.2f}",
+                f"{run.units_all:g}",
+                f"{run.units_keys_only:g}",
+                f"{run.read_all:.2f}",
+                f"{run.read_keys_only:.2f}",
+            )
+            for run in results.sizes
+        ),
+    )
+
+
+def _workers(results: Results) -> Table:
+    return _table(
+        "workers | events/s | refused claims | share | handled twice | CPU, µs",
+        (
+            (
+                str(run.workers),
+                f"{run.rate:.0f}",
+                str(run.refused),
+                f"{run.refused_share:.1%}",
+                str(run.handled_twice),
+                f"{run.cpu:.0f}",
+            )
+            for run in results.workers
+        ),
+    )
+
+
+def _backlogs(results: Results) -> Table:
+    return _table(
+        "backlog | events/s | CPU, µs | peak memory, MB",
+        (
+            (f"{run.events:,}", f"{run.rate:.0f}", f"{run.cpu:.0f}", f"{run.peak_megabytes:.1f}")
+            for run in results.backlogs
+        ),
+    )
 
 
 def _criteria(criteria: list[Criterion]) -> Table:
-    table = Table("", "promise", "measured", "limit", "")
-    for each in criteria:
-        verdict = "[green]kept" if each.kept else "[red]FAILED" if each.failed else "[yellow]missed"
-        table.add_row(str(each.number), each.promise, f"{each.figure:.3g}", f"{each.limit:g}", verdict)
-    return table
+    return _table(
+        "criterion | measured | limit | ",
+        (
+            (
+                f"{each.number}  {each.promise}",
+                f"{each.figure:.3g}",
+                f"{each.limit:g}",
+                "[green]kept" if each.kept else "[red]missed by more than half" if each.failed else "[yellow]missed",
+            )
+            for each in criteria
+        ),
+    )
 
 
-def write(results: Results, path: Path) -> None:
-    """Write everything that was measured as JSON."""
-    content: dict[str, Any] = {
-        "python": platform.python_version(),
-        "aiobotocore": version("aiobotocore"),
-        "comparisons": [each.as_json() for each in results.comparisons.values()],
+def write(results: Results, criteria: list[Criterion], path: Path) -> None:
+    """Write what was measured as JSON; groups that were not measured this time stay as they are."""
+    measured: dict[str, Any] = {
+        "comparisons": {name: each.as_json() for name, each in results.comparisons.items()},
         "units": {name: {**asdict(each), "written": each.written} for name, each in results.units.items()},
         "latencies": {name: [asdict(run) for run in runs] for name, runs in results.latencies.items()},
-        "criteria": [{**asdict(each), "kept": each.kept} for each in results.criteria],
+        "sizes": [asdict(run) for run in results.sizes],
+        "workers": [{**asdict(run), "refused_share": run.refused_share} for run in results.workers],
+        "backlogs": [asdict(run) for run in results.backlogs],
+        "criteria": {f"{each.number} {each.promise}": {**asdict(each), "kept": each.kept} for each in criteria},
     }
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, group in measured.items():
+        if isinstance(group, dict):
+            content.setdefault(name, {}).update(group)
+        elif group or name not in content:
+            content[name] = group
+    content |= {"python": platform.python_version(), "aiobotocore": version("aiobotocore")}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -27,8 +27,8 @@ def item_bytes(item: Item) -> int:
 def _value_bytes(value: Mapping[str, Any]) -> int:
     ((kind, content),) = value.items()
     match kind:
-        case "S":
-            return len(content.encode())
+        case "S" | "B":
+            return len(content.encode() if kind == "S" else content)
         case "N":
             return math.ceil(len(content.lstrip("-").replace(".", "").strip("0")) / 2) + 1
         case "M":
@@ -37,8 +37,6 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
             return 3 + sum(1 + _value_bytes(member) for member in content)
         case "SS":
             return sum(len(member.encode()) for member in content)
-        case "B":
-            return len(content)
         case _:
             return 1
 
@@ -46,7 +44,7 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
 def write_units(old: Item | None, new: Item, projection: Projection) -> int:
     """Count what a write costs by the rule: the table by the larger item, the index by what leaves and what enters."""
     table = _steps(max(item_bytes(old) if old else 0, item_bytes(new)))
-    before, after = _projected(old, projection), _projected(new, projection)
+    before, after = projected(old, projection), projected(new, projection)
     if before == after:
         return table
     if before and after and all(before[key] == after[key] for key in INDEX_KEYS):
@@ -54,7 +52,8 @@ def write_units(old: Item | None, new: Item, projection: Projection) -> int:
     return table + sum(_steps(item_bytes(each)) for each in (before, after) if each)
 
 
-def _projected(item: Item | None, projection: Projection) -> dict[str, Mapping[str, Any]] | None:
+def projected(item: Item | None, projection: Projection) -> dict[str, Mapping[str, Any]] | None:
+    """Take what the index holds of an item; None if it is not in it."""
     if item is None or not all(key in item for key in INDEX_KEYS):
         return None
     return dict(item) if projection == "ALL" else {name: item[name] for name in PROJECTED_KEYS}
@@ -126,9 +125,7 @@ class MeteringClient:
         return call
 
     def _count(self, statement: dict[str, Any], response: dict[str, Any]) -> None:
-        old = next(
-            (self._items[each["S"]] for each in statement["Parameters"] if each.get("S") in self._items), None
-        )
+        old = next((self._items[each["S"]] for each in statement["Parameters"] if each.get("S") in self._items), None)
         if old is None:
             return  # the probe, of an item that there is not
         if "Error" in response:

@@ -1,0 +1,128 @@
+"""What a million events cost: python -m benchmarks.cost --payload-bytes 500 --projection ALL --mode polled.
+
+The items are made as the library makes them, and their units counted by the rule of `benchmarks.units`, which the
+benchmarks compare with what the engine reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+from uuid import uuid4
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.payloads import TYPE
+from benchmarks.units import READ_STEP, Projection, item_bytes, projected, write_units
+from dynamodb_outbox import Event
+from dynamodb_outbox.dynamodb.codec import claimed_at_birth, encode_event, millis
+
+Mode = Literal["polled", "birth"]
+
+LEASE: Final = 30.0
+SIZES: Final = (500, 2000, 10_000, 50_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """Dollars per million request units; by default on demand, in us-east-1."""
+
+    write: float = 0.625
+    read: float = 0.125
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Units of one event, and dollars for a million of them."""
+
+    write_units: int
+    read_units: float
+    dollars: float
+
+
+def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: int, prices: Prices) -> Cost:
+    """Count what an event costs from emit to completion. Reads are those of a busy worker, whose pages are full."""
+    now = time.time()
+    event = Event(TYPE, _payload(payload_bytes))
+    pending, _ = encode_event(event, due_at=now)
+    claimed = claimed_at_birth(pending, token=uuid4().hex, now=now, lease_expires_at=now + LEASE)
+    completed = {name: value for name, value in claimed.items() if name != "gsiSortKey"}
+    completed |= {"status": {"S": "COMPLETED"}, "completedOn": millis(now)}
+    states = [pending, claimed, completed] if mode == "polled" else [claimed, completed]
+    olds = [None, *states[:-1]]
+    written = sum(write_units(old, new, projection) for old, new in zip(olds, states, strict=True))
+    read = _page_units(pending, projection, batch_size) / batch_size if mode == "polled" else 0.0
+    return Cost(write_units=written, read_units=read, dollars=written * prices.write + read * prices.read)
+
+
+def idle_dollars(*, poll_interval: float, prices: Prices) -> float:
+    """Count what one idle worker costs in 30 days: two queries of half a unit at each look."""
+    return 30 * 86_400 / poll_interval / 1e6 * prices.read
+
+
+def _payload(size: int) -> dict[str, Any]:
+    frame = len(json.dumps({"text": ""}))
+    return {"text": "x" * max(size - frame, 0)}
+
+
+def _page_units(item: Any, projection: Projection, batch_size: int) -> float:
+    # Read without consistency, half a unit for each 4 KB of what the index holds; a page ends at 1 MB.
+    size = item_bytes(projected(item, projection) or {}) * batch_size
+    return math.ceil(size / READ_STEP) / 2
+
+
+def main() -> None:
+    """Print the cost of one kind of event, and a table of others."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description="Dollars per million events.")
+    parser.add_argument("--payload-bytes", type=int, default=500, help="of the payload as JSON")
+    parser.add_argument("--projection", choices=get_args(Projection), default="ALL")
+    parser.add_argument("--mode", choices=get_args(Mode), default="polled")
+    parser.add_argument("--batch-size", type=int, default=10)
+    parser.add_argument("--poll-interval", type=float, default=1.0)
+    parser.add_argument("--write-price", type=float, default=Prices().write, help="dollars per million write units")
+    parser.add_argument("--read-price", type=float, default=Prices().read, help="dollars per million read units")
+    given = parser.parse_args()
+    prices = Prices(write=given.write_price, read=given.read_price)
+    console = Console(width=110)
+    one = cost(
+        payload_bytes=given.payload_bytes,
+        projection=given.projection,
+        mode=given.mode,
+        batch_size=given.batch_size,
+        prices=prices,
+    )
+    console.print(
+        f"{given.payload_bytes:,} bytes, index {given.projection}, {given.mode}: {one.write_units} write units and "
+        f"{one.read_units:.2f} read units an event, ${one.dollars:.2f} per million events"
+    )
+    console.print(_table(given.batch_size, prices))
+    idle = idle_dollars(poll_interval=given.poll_interval, prices=prices)
+    console.print(f"An idle worker that looks every {given.poll_interval:g} s: ${idle:.2f} in 30 days")
+
+
+def _table(batch_size: int, prices: Prices) -> Table:
+    table = Table("payload, bytes", title="dollars per million events (write units an event)")
+    kinds: list[tuple[Mode, Projection]] = [
+        ("polled", "ALL"),
+        ("polled", "KEYS_ONLY"),
+        ("birth", "ALL"),
+        ("birth", "KEYS_ONLY"),
+    ]
+    for mode, projection in kinds:
+        table.add_column(f"{mode}, {projection}", justify="right")
+    for size in SIZES:
+        costs = [
+            cost(payload_bytes=size, projection=projection, mode=mode, batch_size=batch_size, prices=prices)
+            for mode, projection in kinds
+        ]
+        table.add_row(f"{size:,}", *(f"{each.dollars:.2f} ({each.write_units})" for each in costs))
+    return table
+
+
+if __name__ == "__main__":
+    main()

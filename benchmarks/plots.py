@@ -1,0 +1,95 @@
+"""The results as pictures, for the documentation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib.figure import Figure
+
+OURS: Final = "#2563eb"
+FLOOR: Final = "#94a3b8"
+WARM: Final = "#ea580c"
+Values = Sequence[float]
+
+
+def draw(results: Path, folder: Path) -> None:
+    """Draw a picture of each group that stands in the results."""
+    content = json.loads(results.read_text(encoding="utf-8"))
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: dict[str, Callable[[Any], Figure]] = {"cpu": _cpu, "workers": _workers, "backlog": _backlog, "sizes": _sizes}
+    groups = {"cpu": "comparisons", "workers": "workers", "backlog": "backlogs", "sizes": "sizes"}
+    for name, draw_one in drawn.items():
+        if content.get(groups[name]):
+            figure = draw_one(content[groups[name]])
+            figure.tight_layout()
+            figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+
+
+def _cpu(comparisons: Mapping[str, Any]) -> Figure:
+    names = list(comparisons)[::-1]
+    figure = Figure(figsize=(8, 0.55 * len(names) + 1.2))
+    axes = figure.subplots()
+    places = range(len(names))
+    axes.barh([place + 0.2 for place in places], [comparisons[name]["cpu"] for name in names], 0.38, color=OURS)
+    axes.barh([place - 0.2 for place in places], [comparisons[name]["floor_cpu"] for name in names], 0.38, color=FLOOR)
+    for place, name in zip(places, names, strict=True):
+        axes.text(comparisons[name]["cpu"] * 1.03, place + 0.2, f"{comparisons[name]['ratio']:.2f} x", va="center")
+    axes.set_yticks(list(places), names)
+    axes.set_xscale("log")
+    axes.set_xlabel("CPU per event, µs (user + system)")
+    axes.legend(["dynamodb-outbox", "floor: bare calls"], loc="lower right")
+    axes.margins(x=0.12)
+    return figure
+
+
+def _workers(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    figure = Figure(figsize=(8, 3))
+    left, right = figure.subplots(1, 2)
+    workers = [str(run["workers"]) for run in runs]
+    left.bar(workers, [run["rate"] for run in runs], color=OURS)
+    left.set_ylabel("events per second, all together")
+    right.bar(workers, [100 * run["refused_share"] for run in runs], color=WARM)
+    right.axhline(2, color=FLOOR, linestyle="--")
+    right.set_ylabel("refused claims, %")
+    for axes in (left, right):
+        axes.set_xlabel("worker processes")
+    return figure
+
+
+def _backlog(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    figure = Figure(figsize=(8, 3))
+    left, right = figure.subplots(1, 2)
+    counts = [run["events"] for run in runs]
+    _line(left, counts, [run["cpu"] for run in runs], "CPU per event, µs")
+    _line(right, counts, [run["peak_megabytes"] for run in runs], "peak memory, MB")
+    return figure
+
+
+def _line(axes: Any, counts: Values, figures: Values, label: str) -> None:
+    axes.plot(counts, figures, "o-", color=OURS)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0, top=1.4 * max(figures))
+    axes.set_xlabel("events that wait")
+    axes.set_ylabel(label)
+
+
+def _sizes(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    figure = Figure(figsize=(8, 3.2))
+    axes = figure.subplots()
+    kilobytes = [run["kilobytes"] for run in runs]
+    axes.plot(kilobytes, [run["units_all"] for run in runs], "o-", color=WARM, label="index: ALL")
+    axes.plot(kilobytes, [run["units_keys_only"] for run in runs], "o-", color=OURS, label="index: KEYS_ONLY")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("payload, KB")
+    axes.set_ylabel("write units per event")
+    axes.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    draw(here / "results.json", here.parent / "docs" / "images")

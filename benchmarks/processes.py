@@ -1,0 +1,142 @@
+"""Worker processes: several on one backlog, and one on backlogs from small to large."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final
+
+from benchmarks.delivering import prepared_items
+from benchmarks.emitting import stored
+from benchmarks.engine import drop_table, new_table
+from benchmarks.payloads import events
+
+STALLED_SECONDS: Final = 60.0
+STORED_AT_ONCE: Final = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersRun:
+    """Some worker processes on one backlog."""
+
+    workers: int
+    events: int
+    rate: float
+    refused: int
+    handled_twice: int
+    cpu: float
+    """Microseconds an event, of all processes together."""
+
+    @property
+    def refused_share(self) -> float:
+        """Refused claims by all claims."""
+        return self.refused / (self.refused + self.events + self.handled_twice)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogRun:
+    """One worker process on a backlog."""
+
+    events: int
+    rate: float
+    cpu: float
+    """Microseconds an event."""
+    peak_megabytes: float
+
+
+async def share_backlog(client: Any, endpoint: str, *, workers: int, count: int) -> WorkersRun:
+    """Have worker processes with the default options deliver one backlog."""
+    reports, seconds = await _drain(client, endpoint, count=count, workers=workers, options=("--ids",))
+    handled = Counter(event_id for report in reports for event_id in report["ids"])
+    return WorkersRun(
+        workers=workers,
+        events=count,
+        rate=count / seconds,
+        refused=sum(report["refused"] for report in reports),
+        handled_twice=sum(times - 1 for times in handled.values()),
+        cpu=sum(report["cpu"] for report in reports) / count * 1e6,
+    )
+
+
+async def drain_backlog(client: Any, endpoint: str, *, count: int) -> BacklogRun:
+    """Have one process deliver a backlog, in batches of 25."""
+    options = ("--batch-size", "25", "--concurrency", "200")
+    (report,), seconds = await _drain(client, endpoint, count=count, workers=1, options=options)
+    cpu = report["cpu"] / count * 1e6
+    return BacklogRun(events=count, rate=count / seconds, cpu=cpu, peak_megabytes=report["peak_megabytes"])
+
+
+async def _drain(
+    client: Any, endpoint: str, *, count: int, workers: int, options: tuple[str, ...]
+) -> tuple[list[dict[str, Any]], float]:
+    table = await new_table(client)
+    for start in range(0, count, STORED_AT_ONCE):
+        waiting = events(min(STORED_AT_ONCE, count - start))
+        await stored(client, await prepared_items(client, table, waiting), table=table)
+    arguments = ("-m", "benchmarks.worker_process", "--endpoint", endpoint, "--table", table, *options)
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE, limit=1 << 24)
+        for _ in range(workers)
+    ]
+    try:
+        followers = [_Follower(process) for process in processes]
+        await asyncio.gather(*(follower.line() for follower in followers))
+        started = perf_counter()
+        seconds = await _until_handled(followers, count, started)
+        reports = [json.loads(follower.report) for follower in followers]
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+    await drop_table(client, table)
+    return reports, seconds
+
+
+async def _until_handled(followers: list[_Follower], count: int, started: float) -> float:
+    tasks = [asyncio.create_task(follower.follow()) for follower in followers]
+    for follower in followers:
+        follower.order("go")
+    handled, changed = 0, started
+    while handled < count:
+        await asyncio.sleep(0.05)
+        if (now := sum(follower.handled for follower in followers)) != handled:
+            handled, changed = now, perf_counter()
+        if perf_counter() - changed > STALLED_SECONDS:
+            raise RuntimeError(f"{handled} of {count} events were handled, and no more")
+    for follower in followers:
+        follower.order("stop")
+    await asyncio.gather(*tasks)
+    return changed - started
+
+
+class _Follower:
+    """Reads what one process says."""
+
+    def __init__(self, process: Process) -> None:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the process has no pipes")
+        self._input, self._output = process.stdin, process.stdout
+        self.report = ""
+        self.handled = 0
+
+    async def line(self) -> str:
+        return (await self._output.readline()).decode().strip()
+
+    def order(self, word: str) -> None:
+        self._input.write(f"{word}\n".encode())
+
+    async def follow(self) -> None:
+        while not self.report:
+            line = await self.line()
+            if line.isdigit():
+                self.handled = int(line)
+            elif line:
+                self.report = line
+            else:
+                raise RuntimeError("a worker process ended early")
