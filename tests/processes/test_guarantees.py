@@ -233,3 +233,22 @@ async def test_an_event_that_kills_its_worker_is_set_aside_and_the_others_are_ha
     assert [process.pid for process in workers.processes] == [*(entry["pid"] for entry in killed), worker.pid]
     assert {entry["id"] for entry in workers.of("end")} == {event.id for event in events}
     assert await statuses(local_client, outbox.table_name) == {"COMPLETED": 20, "FAILED": 1}
+
+
+async def test_events_claimed_at_birth_outlive_the_process_that_emitted_them(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any
+) -> None:
+    emitter = workers.start("emits", count=500)
+    with anyio.fail_after(30):
+        while emitter.poll() is None:
+            await anyio.sleep(0.05)
+    emitted = {entry["id"] for entry in workers.of("emitted", emitter)}
+    before = await items(local_client, outbox.table_name)
+    assert len(emitted) == 500
+    # All of them are stored, and some were claimed by the process that is gone.
+    assert emitted <= before.keys()
+    assert any(before[event_id]["status"] == {"S": "PROCESSING"} for event_id in emitted)
+    workers.start(poll_interval=0.2, processing_timeout=2.0)
+    await OutboxEventBus(outbox).drain(30)
+    after = await items(local_client, outbox.table_name)
+    assert {after[event_id]["status"]["S"] for event_id in emitted} == {"COMPLETED"}

@@ -20,7 +20,7 @@ class Slots:
     def __init__(self, total: int) -> None:
         self._total = total
         self._taken: set[str] = set()
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None
         self._closed = False
 
     @property
@@ -48,17 +48,23 @@ class Slots:
     def give_back(self, token: str) -> None:
         """Give back the place of a claim; a second time changes nothing."""
         self._taken.discard(token)
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._tell()
 
     def close(self) -> None:
         """Give out no more places."""
         self._closed = True
-        self._changed.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        # Mostly nobody waits, and this is called for every event.
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     async def wait_for_one(self) -> int:
         """Wait until a place is free; how many are, and 0 once closed."""
         while self.free <= 0 and not self._closed:
+            self._changed = self._changed or anyio.Event()
             await self._changed.wait()
         return 0 if self._closed else self.free
 
