@@ -10,8 +10,11 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
+from dynamodb_outbox.dynamodb.peers import WORKERS_ID
+
 WRITE_STEP: Final = 1024
 READ_STEP: Final = 4096
+ANNOUNCEMENT: Final = {"id": {"S": WORKERS_ID}}
 INDEX_KEYS: Final = ("status", "gsiSortKey")
 PROJECTED_KEYS: Final = ("id", *INDEX_KEYS)
 
@@ -76,6 +79,8 @@ class MeteringClient:
         self._items: dict[str, dict[str, Any]] = {}
         self.written = {"engine": 0.0, "rule": 0.0}
         self.read = 0.0
+        self.announced = 0.0
+        """What a worker writes when it starts, and while it meets others; it belongs to no event."""
         self.refused = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -105,6 +110,8 @@ class MeteringClient:
             units = sum(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
             if name == "query":
                 self.read += units
+            elif arguments.get("Key") == ANNOUNCEMENT:
+                self.announced += units
             else:
                 self.written["engine"] += units
             if "Item" in arguments:
