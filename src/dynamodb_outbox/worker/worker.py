@@ -238,11 +238,10 @@ class Worker:
 
     def _settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         self._slots.give_back(claim.token)
-        if self._suspect is not None:
-            self._set_apart.discard(claim.token)
-            if claim.token == self._suspect.token:
-                self._suspect, self._suspect_runs = None, False
-            self._start_suspect()
+        self._set_apart.discard(claim.token)
+        if self._suspect is not None and claim.token == self._suspect.token:
+            self._suspect, self._suspect_runs = None, False
+        self._start_suspect()
         if error is None and isinstance(outcome, Retry):
             self._alarm.ring_at(self._outbox.options.clock() + outcome.delay)
         self._on_settled(claim, outcome, error)
