@@ -17,6 +17,21 @@ variable "projection" {
   }
 }
 
+variable "index_keys" {
+  description = "The key of the index: status, or statusShard with shards; both during a move to shards"
+  type        = string
+  default     = "status"
+
+  validation {
+    condition     = contains(["status", "statusShard", "both"], var.index_keys)
+    error_message = "The index_keys must be one of status, statusShard, both."
+  }
+}
+
+locals {
+  index_keys = var.index_keys == "both" ? ["status", "statusShard"] : [var.index_keys]
+}
+
 resource "aws_dynamodb_table" "outbox" {
   name         = var.table_name
   billing_mode = "PAY_PER_REQUEST"
@@ -28,20 +43,28 @@ resource "aws_dynamodb_table" "outbox" {
   }
 
   attribute {
-    name = "status"
-    type = "S"
-  }
-
-  attribute {
     name = "gsiSortKey"
     type = "N"
   }
 
-  global_secondary_index {
-    name            = "status-gsiSortKey-index"
-    hash_key        = "status"
-    range_key       = "gsiSortKey"
-    projection_type = var.projection
+  dynamic "attribute" {
+    for_each = local.index_keys
+
+    content {
+      name = attribute.value
+      type = "S"
+    }
+  }
+
+  dynamic "global_secondary_index" {
+    for_each = local.index_keys
+
+    content {
+      name            = "${global_secondary_index.value}-gsiSortKey-index"
+      hash_key        = global_secondary_index.value
+      range_key       = "gsiSortKey"
+      projection_type = var.projection
+    }
   }
 
   # It does nothing until a retention lets events have the attribute.

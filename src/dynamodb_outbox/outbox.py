@@ -123,7 +123,10 @@ class Outbox(Protocol):
         ...
 
     async def claim(self, limit: int) -> list[Claim]:
-        """Claim up to `limit` due events, the longest due first. Fewer means that no more are due."""
+        """Claim up to `limit` due events, the longest due first. Fewer means that no more are known to be due.
+
+        Where the index is divided into shards, one is taken after the other, and the order is that within each.
+        """
         ...
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:

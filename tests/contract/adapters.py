@@ -27,7 +27,7 @@ class Adapter:
     delete: Callable[[str], Awaitable[None]]
 
 
-def dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock) -> Adapter:
+def dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock, **always: Any) -> Adapter:
     async def stored(event_id: str) -> dict[str, Any]:
         reply = await client.get_item(TableName=table_name, Key={"id": {"S": event_id}}, ConsistentRead=True)
         if "Item" not in reply:
@@ -47,7 +47,7 @@ def dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock) -> A
         await client.delete_item(TableName=table_name, Key={"id": {"S": event_id}})
 
     def make(**options: Any) -> Outbox:
-        return DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode, clock=clock, **options)
+        return DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode, clock=clock, **always, **options)
 
     return Adapter(make, stored, delete)
 

@@ -17,26 +17,30 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "moto-single", "local-single", "local-batch", "local-batch-keys-only"])
+@pytest.fixture(
+    params=["memory", "moto-single", "local-single", "local-batch", "local-batch-keys-only", "local-batch-sharded"]
+)
 def engine(request: pytest.FixtureRequest) -> tuple[str, str, str | None]:
-    """An engine's endpoint (None in memory), the write mode, and the projection of the index."""
+    """The write mode, the kind of index, and the engine's endpoint (None in memory)."""
     name, _, mode = str(request.param).partition("-")
     if name == "memory":
         request.config.stash[ENGINES]["InMemoryOutbox"] = "ran"
-        return mode, "ALL", None
-    mode, _, projection = mode.partition("-")
-    return mode, "KEYS_ONLY" if projection else "ALL", request.getfixturevalue(f"{name}_endpoint")
+        return mode, "", None
+    mode, _, index = mode.partition("-")
+    return mode, index, request.getfixturevalue(f"{name}_endpoint")
 
 
 @pytest.fixture
 async def adapter(engine: tuple[str, Any, str | None], clock: Clock, table_name: str) -> AsyncIterator[Adapter]:
-    mode, projection, endpoint = engine
+    mode, index, endpoint = engine
+    options = {"shards": 4} if index == "sharded" else {}
     if endpoint is None:
         yield memory_adapter(clock)
         return
     async with open_client(endpoint) as client:
-        await DynamoDBOutbox(client, table_name=table_name).create_table(projection=projection)
-        yield dynamodb_adapter(client, table_name, mode, clock)
+        projection: Any = "KEYS_ONLY" if index == "keys-only" else "ALL"
+        await DynamoDBOutbox(client, table_name=table_name, **options).create_table(projection=projection)
+        yield dynamodb_adapter(client, table_name, mode, clock, **options)
 
 
 @pytest.fixture

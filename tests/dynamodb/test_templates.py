@@ -18,7 +18,8 @@ import dynamodb_outbox.dynamodb
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.client import DynamoDBClient
 from dynamodb_outbox.dynamodb.table import TTL_ATTRIBUTE
-from dynamodb_outbox.dynamodb.templates import DEFAULT_SCHEMA, FILES, main
+from dynamodb_outbox.dynamodb.templates.__main__ import FILES, main
+from dynamodb_outbox.dynamodb.templates.parameters import DEFAULT_SCHEMA
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 ADAPTER = Path(dynamodb_outbox.dynamodb.__file__).parent
@@ -82,22 +83,29 @@ async def create_stack(stacks: Any, **parameters: str) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
-@pytest.mark.parametrize("projection", ["ALL", "KEYS_ONLY"])
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ({}, {}),
+        ({"Projection": "KEYS_ONLY", "IndexKeys": "statusShard"}, {"shards": 4}),
+        ({"IndexKeys": "both"}, {"shards": 4, "former_index_name": "status-gsiSortKey-index"}),
+    ],
+)
 async def test_stack_gives_a_table_that_is_verified(
-    stacks: Any, moto_client: Any, table_name: str, projection: str
+    stacks: Any, moto_client: Any, table_name: str, parameters: dict[str, str], options: dict[str, Any]
 ) -> None:
-    outputs = await create_stack(stacks, TableName=table_name, Projection=projection)
+    outputs = await create_stack(stacks, TableName=table_name, **parameters)
 
-    await DynamoDBOutbox(moto_client, table_name=table_name).verify_table()
+    await DynamoDBOutbox(moto_client, table_name=table_name, **options).verify_table()
     # moto creates the table, but leaves the template's time to live undone: it is applied here as it stands there.
     resource = cloudformation_template()["Resources"]["OutboxTable"]
     await moto_client.update_time_to_live(
         TableName=table_name, TimeToLiveSpecification=dict(resource["Properties"]["TimeToLiveSpecification"])
     )
-    await DynamoDBOutbox(moto_client, table_name=table_name, retention=86_400).verify_table()
+    await DynamoDBOutbox(moto_client, table_name=table_name, retention=86_400, **options).verify_table()
 
     table = (await moto_client.describe_table(TableName=table_name))["Table"]
-    assert table["GlobalSecondaryIndexes"][0]["Projection"]["ProjectionType"] == projection
+    assert table["GlobalSecondaryIndexes"][0]["Projection"]["ProjectionType"] == parameters.get("Projection", "ALL")
     assert table["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
     assert outputs == {"TableName": table_name, "TableArn": table["TableArn"]}
 
@@ -106,6 +114,7 @@ def test_cloudformation_parameters_have_the_defaults_of_the_schema() -> None:
     parameters = cloudformation_template()["Parameters"]
     assert parameters["TableName"]["Default"] == DEFAULT_SCHEMA.table_name == "events-outbox"
     assert parameters["Projection"]["Default"] == DEFAULT_SCHEMA.projection == "ALL"
+    assert parameters["IndexKeys"]["Default"] == "status"
 
 
 def plain(value: Any) -> Any:
@@ -131,16 +140,41 @@ def keys_of(block: dict[str, Any]) -> list[dict[str, str]]:
     return [{"AttributeName": block[name], "KeyType": role} for name, role in roles.items() if name in block]
 
 
+DYNAMIC = ("attribute", "global_secondary_index")
+
+
+def filled_in(content: list[dict[str, Any]], iterator: str, value: str) -> list[dict[str, Any]]:
+    """The content of a dynamic block, for one value."""
+    text = json.dumps(content).replace(f"${{{iterator}.value}}", value)
+    found: list[dict[str, Any]] = json.loads(text)
+    return found
+
+
+def terraform_locals() -> dict[str, Any]:
+    (found,) = plain(hcl2.loads(template_text("outbox.tf")))["locals"]
+    return dict(found)
+
+
 def test_terraform_has_the_keys_of_the_schema() -> None:
     table = terraform_blocks("resource")["aws_dynamodb_table"]["outbox"]
     definition = DEFAULT_SCHEMA.definition()
-    assert {attribute["name"]: attribute["type"] for attribute in table["attribute"]} == DEFAULT_SCHEMA.attribute_types
+    fixed = {attribute["name"]: attribute["type"] for attribute in table["attribute"]}
+    attributes, indexes = (block[kind] for block, kind in zip(table["dynamic"], DYNAMIC, strict=True))
+    assert attributes["for_each"] == indexes["for_each"] == "${local.index_keys}"
+    for key in DEFAULT_SCHEMA.indexes.values():
+        (attribute,) = filled_in(attributes["content"], "attribute", key)
+        fixed[attribute["name"]] = attribute["type"]
+    assert fixed == {each["AttributeName"]: each["AttributeType"] for each in definition["AttributeDefinitions"]}
     assert keys_of(table) == definition["KeySchema"]
     assert table["billing_mode"] == definition["BillingMode"]
-    assert [{"IndexName": index["name"], "KeySchema": keys_of(index)} for index in table["global_secondary_index"]] == [
+    found = [filled_in(indexes["content"], "global_secondary_index", key)[0] for key in DEFAULT_SCHEMA.indexes.values()]
+    assert [{"IndexName": index["name"], "KeySchema": keys_of(index)} for index in found] == [
         {"IndexName": index["IndexName"], "KeySchema": index["KeySchema"]}
         for index in definition["GlobalSecondaryIndexes"]
     ]
+    assert terraform_locals() == {
+        "index_keys": '${var.index_keys == "both" ? ["status", "statusShard"] : [var.index_keys]}'
+    }
 
 
 def test_terraform_enables_time_to_live_and_keeps_the_table() -> None:
@@ -153,9 +187,10 @@ def test_terraform_variables_and_outputs() -> None:
     table = terraform_blocks("resource")["aws_dynamodb_table"]["outbox"]
     variables = terraform_blocks("variable")
     assert table["name"] == "${var.table_name}"
-    assert table["global_secondary_index"][0]["projection_type"] == "${var.projection}"
+    assert table["dynamic"][1]["global_secondary_index"]["content"][0]["projection_type"] == "${var.projection}"
     assert variables["table_name"]["default"] == DEFAULT_SCHEMA.table_name
     assert variables["projection"]["default"] == DEFAULT_SCHEMA.projection
+    assert variables["index_keys"]["default"] == "status"
     assert {name: output["value"] for name, output in terraform_blocks("output").items()} == {
         "table_name": "${aws_dynamodb_table.outbox.name}",
         "table_arn": "${aws_dynamodb_table.outbox.arn}",
@@ -194,12 +229,12 @@ def test_policy_allows_what_the_adapter_calls_and_no_more() -> None:
     assert {statement["Effect"] for statement in statements()} == {"Allow"}
 
 
-def test_policy_has_no_wildcard_and_queries_the_index_only() -> None:
+def test_policy_has_no_wildcard_and_queries_the_indexes_only() -> None:
     table = f"arn:aws:dynamodb:REGION:ACCOUNT_ID:table/{DEFAULT_SCHEMA.table_name}"
-    index = f"{table}/index/{DEFAULT_SCHEMA.index_name}"
+    indexes = [f"{table}/index/{name}" for name in DEFAULT_SCHEMA.indexes]
     for statement in statements():
         assert not re.search(r"[*?]", json.dumps(statement))
-        assert statement["Resource"] == (index if statement["Action"] == ["dynamodb:Query"] else table)
+        assert statement["Resource"] == (indexes if statement["Action"] == ["dynamodb:Query"] else table)
 
 
 def test_policy_sets_the_verification_apart() -> None:

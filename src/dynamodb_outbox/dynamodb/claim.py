@@ -1,29 +1,27 @@
-"""Taking events: the due query, conditional claims, and recovery of what dead workers left."""
+"""Taking events: the due query, and conditional claims."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import anyio
 
-from dynamodb_outbox.dynamodb.codec import Item, decode_claim, error_text, millis
-from dynamodb_outbox.dynamodb.index import StatusIndex
+from dynamodb_outbox.dynamodb.codec import Item, decode_claim, millis
+from dynamodb_outbox.dynamodb.index import StatusIndex, look_seconds
 from dynamodb_outbox.dynamodb.peers import Peers
-from dynamodb_outbox.dynamodb.transitions import CLAIM, RECOVER, RECOVER_FAILED, Transition, Write
+from dynamodb_outbox.dynamodb.shards import Rotation
+from dynamodb_outbox.dynamodb.transitions import CLAIM, Write
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import StorageError, StoredEventError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observing import ClaimRefused, Observers
-from dynamodb_outbox.outbox import LEASE_EXPIRED, Claim, OutboxOptions, Recovered
+from dynamodb_outbox.outbox import Claim, OutboxOptions
 
-LOOK_SECONDS: Final = 10.0
-"""The longest that one look for events is tried; the worker then reports, and looks again."""
 INDEX_LAG_SECONDS: Final = 5.0
 """How long a claimed event is expected to show in the index as it was. A guess only costs or saves a write."""
-RECOVERY_PAGE: Final = 100
 MAX_SPREAD: Final = 8
 """How many times the events that it wants a worker reads at most, to find some that others do not try."""
 MAX_PAGE: Final = 250
@@ -77,6 +75,8 @@ class Claimer:
         peers: Peers,
         observers: Observers,
     ) -> None:
+        self._partitions = index.partitions(EventStatus.PENDING)
+        self._rotation = Rotation(len(self._partitions), interval=options.poll_interval, start=options.random())
         self._index = index
         self._peers = peers
         self._writer = writer
@@ -84,6 +84,10 @@ class Claimer:
         self._observers = observers
         self._just_tried: dict[tuple[str, str], float] = {}
         self._spread = 1
+
+    def expect(self, time: float) -> None:
+        """Expect an event to be due at a time (epoch seconds): that it is found does not depend on a quiet shard."""
+        self._rotation.expect(time)
 
     async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]]]:
         """Claim up to `limit` events, the longest due first.
@@ -110,25 +114,38 @@ class Claimer:
     async def _look_once(self, look: _Look) -> bool:
         """Claim what is due and this worker's, until a claim is refused; tells whether one was."""
         before = look.refused
-        # The rows of the others are read, too.
-        alone = self._peers.count == 1
-        wider = self._spread if alone else self._peers.count + 1
-        page_size = min(look.limit * wider, MAX_PAGE)
         left_by_others: list[Item] = []
-        pages = 0
-        async for page in self._due(EventStatus.PENDING, limit=page_size, attributes="id, gsiSortKey"):
-            rows, left = self._peers.divide(self._not_just_tried(page["Items"]))
-            left_by_others += left
-            if alone and wider > 1:
-                rows.sort(key=lambda _: self._options.random())
-            await self._claim_while_accepted(look, rows, before)
-            pages += not alone
-            if look.is_over or look.refused > before or pages == MAX_PAGES:
+        for shard in self._rotation.order(now=anyio.current_time(), clock=self._options.clock()):
+            await self._look_at(shard, look, before, left_by_others)
+            if look.is_over or look.refused > before:
                 break
         if not look.claims:
             left_by_others.sort(key=lambda _: self._options.random())
             await self._claim_while_accepted(look, left_by_others, before)
         return look.refused > before
+
+    async def _look_at(self, shard: int, look: _Look, before: int, left_by_others: list[Item]) -> None:
+        """Claim what is due in one shard and this worker's."""
+        # The rows of the others are read, too.
+        alone = self._peers.count == 1
+        wider = self._spread if alone else self._peers.count + 1
+        pages = 0
+        async for page in self._index.keys(
+            self._partitions[shard],
+            up_to=self._options.clock(),
+            within=look_seconds(self._options),
+            page=min(look.limit * wider, MAX_PAGE),
+        ):
+            if not pages:
+                self._rotation.saw(shard, empty=not page, now=anyio.current_time())
+            rows, left = self._peers.divide(self._not_just_tried(page))
+            left_by_others += left
+            if alone and wider > 1:
+                rows.sort(key=lambda _: self._options.random())
+            await self._claim_while_accepted(look, rows, before)
+            pages += 1
+            if look.is_over or look.refused > before or (pages == MAX_PAGES and not alone):
+                break
 
     async def _claim_while_accepted(self, look: _Look, rows: Sequence[Item], refused: int) -> None:
         """Claim rows until the look has enough, or one was refused."""
@@ -151,7 +168,7 @@ class Claimer:
             )
             for row in rows
         ]
-        results = await self._writer.write(writes, within=self._look_seconds, returning=True)
+        results = await self._writer.write(writes, within=look_seconds(self._options), returning=True)
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Refused) and self._observers:
                 self._observers.tell(ClaimRefused(event_id=row["id"]["S"]))
@@ -165,60 +182,3 @@ class Claimer:
         while self._just_tried and next(iter(self._just_tried.values())) < forgotten:
             del self._just_tried[next(iter(self._just_tried))]
         return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_tried]
-
-    async def recover(self, *, max_retries: int) -> Recovered:
-        """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""
-        reset: list[str] = []
-        failed: list[str] = []
-        # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
-        async for page in self._due(EventStatus.PROCESSING, limit=RECOVERY_PAGE, attributes="id, gsiSortKey"):
-            expired: list[Item] = page["Items"]
-            results = await self._write_recovery(RECOVER, expired, max_retries)
-            refused = [row for row, result in zip(expired, results, strict=True) if isinstance(result, Refused)]
-            reset += _applied_to(expired, results)
-            results += await self._write_recovery(RECOVER_FAILED, refused, max_retries)
-            failed += _applied_to(refused, results[len(expired) :])
-            errors = [result for result in results if isinstance(result, StorageError)]
-            if errors and not reset and not failed:
-                raise errors[0]
-        return Recovered(reset=tuple(reset), failed=tuple(failed))
-
-    async def _write_recovery(
-        self, transition: Transition, rows: Sequence[Item], max_retries: int
-    ) -> list[WriteResult]:
-        values = {
-            "now": millis(self._options.clock()),
-            "max": {"N": str(max_retries)},
-            "one": {"N": "1"},
-            "zero": {"N": "0"},
-        }
-        writes = [
-            Write(
-                transition,
-                row["id"]["S"],
-                values
-                | {
-                    "seen": row["gsiSortKey"],
-                    "error": error_text(LEASE_EXPIRED),
-                },
-            )
-            for row in rows
-        ]
-        return await self._writer.write(writes, within=self._look_seconds)
-
-    def _due(self, status: EventStatus, *, limit: int, attributes: str) -> AsyncIterator[dict[str, Any]]:
-        return self._index.pages(
-            status,
-            within=self._look_seconds,
-            up_to=self._options.clock(),
-            Limit=limit,
-            ProjectionExpression=attributes,
-        )
-
-    @property
-    def _look_seconds(self) -> float:
-        return min(LOOK_SECONDS, self._options.processing_timeout / 3)
-
-
-def _applied_to(rows: Sequence[Item], results: Sequence[WriteResult]) -> list[str]:
-    return [row["id"]["S"] for row, result in zip(rows, results, strict=True) if isinstance(result, Applied)]

@@ -123,7 +123,7 @@ class Caller:
                 if fault is Fault.THROTTLED and self.observers:
                     self.observers.tell(Throttled(operation=operation))
                 if fault is Fault.FATAL:
-                    raise self.fatal(error, operation) from error
+                    raise self.fatal(error, operation, index_name=params.get("IndexName")) from error
                 maybe_applied = maybe_applied or fault is Fault.AMBIGUOUS
                 delay = backoff.next_delay()
                 if once or anyio.current_time() + delay >= deadline:
@@ -141,9 +141,10 @@ class Caller:
         self._connected = True
         return reply
 
-    def fatal(self, error: BaseException, operation: str) -> StorageError:
+    def fatal(self, error: BaseException, operation: str, *, index_name: str | None = None) -> StorageError:
         """Name a fatal error in the words of the library."""
-        return fatal_error(error, operation=operation, table_name=self.table_name, index_name=self.index_name)
+        index_name = index_name or self.index_name
+        return fatal_error(error, operation=operation, table_name=self.table_name, index_name=index_name)
 
 
 def _was_closed(client: DynamoDBClient) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import anyio
 
@@ -23,7 +23,7 @@ PAGE: Final = 100
 
 
 class DeadLetters:
-    """Looks at the index by status, and makes FAILED events PENDING again."""
+    """Lists and counts what is in the index, and makes FAILED events PENDING again."""
 
     def __init__(self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
         self._caller = caller
@@ -33,16 +33,14 @@ class DeadLetters:
 
     async def count(self, status: EventStatus) -> int:
         """Count the rows of a status in the index."""
-        pages = self._index.pages(status, within=CALL_SECONDS, Select="COUNT")
-        return sum([page["Count"] async for page in pages])
+        return await self._index.count(status, within=CALL_SECONDS)
 
     async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
         """List dead letters, the latest first, as the table has them now."""
         found: list[FailedEvent] = []
-        params: dict[str, Any] = {"ScanIndexForward": False, "ProjectionExpression": "id", "Limit": PAGE}
-        async for reply in self._index.pages(EventStatus.FAILED, within=CALL_SECONDS, **params):
-            items = await self._get([row["id"]["S"] for row in reply["Items"]])
-            for row in reply["Items"]:
+        async for rows in self._index.latest_first(EventStatus.FAILED, within=CALL_SECONDS):
+            items = await self._get([row["id"]["S"] for row in rows])
+            for row in rows:
                 item = items.get(row["id"]["S"])
                 if item is None or item.get("status") != {"S": EventStatus.FAILED.value}:
                     continue

@@ -3,61 +3,34 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final, Self, get_args
+from typing import Any, Self, get_args
 
 from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
 
-from dynamodb_outbox.checks import check_bool, check_seconds
 from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
+from dynamodb_outbox.dynamodb.config import DynamoDBConfig
 from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
 from dynamodb_outbox.dynamodb.index import StatusIndex
+from dynamodb_outbox.dynamodb.move import Move
 from dynamodb_outbox.dynamodb.peers import Peers
 from dynamodb_outbox.dynamodb.publish import Publisher
+from dynamodb_outbox.dynamodb.recovery import Recovery
 from dynamodb_outbox.dynamodb.settle import Settler
-from dynamodb_outbox.dynamodb.table import Projection, Table, TableSchema
+from dynamodb_outbox.dynamodb.table import Projection, Table
 from dynamodb_outbox.dynamodb.transact import Transactor
 from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
 from dynamodb_outbox.errors import ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
 from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, OnError, OutboxOptions, Recovered
-from dynamodb_outbox.outcome import Outcome
+from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.transaction import TransactionWrite
-
-_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
-_YEAR: Final = 31_536_000.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DynamoDBConfig:
-    """Where the events are, and how they are written. Raises `ConfigurationError`."""
-
-    table_name: str
-    status_index_name: str
-    conditional_writes: WriteMode
-    retention: float | None
-
-    def __post_init__(self) -> None:
-        for parameter in ("table_name", "status_index_name"):
-            value = getattr(self, parameter)
-            if not isinstance(value, str) or not _NAME.fullmatch(value):
-                raise ConfigurationError(
-                    f"{parameter}={value!r}: it must have 3 to 255 characters of a-z, A-Z, 0-9, '_', '-' and '.'"
-                )
-        if self.conditional_writes not in get_args(WriteMode):
-            raise ConfigurationError(
-                f"conditional_writes={self.conditional_writes!r}: it must be 'auto', 'batch' or 'single'"
-            )
-        if self.retention is not None:
-            check_seconds("retention", self.retention, 0, 100 * _YEAR)
 
 
 class DynamoDBOutbox:
@@ -66,8 +39,11 @@ class DynamoDBOutbox:
     `client` is an aiobotocore DynamoDB client, aioboto3's included; it is the caller's, and never closed here.
     `conditional_writes` sends claims and settles as batches of PartiQL statements (`"batch"`), as single
     updates (`"single"`), or finds out what the engine can (`"auto"`). `retention` lets DynamoDB's time to live
-    delete completed events so many seconds after their completion. The other options are those of
-    `OutboxOptions`; times are seconds. Raises `ConfigurationError` for a value out of range.
+    delete completed events so many seconds after their completion. `shards` divides the index, for more than about
+    500 events a second; with `former_index_name` events are also found in the index that the table had before (see
+    `move_to_shards`). `status_index_name` is `status-gsiSortKey-index` by default, with shards
+    `statusShard-gsiSortKey-index`. The other options are those of `OutboxOptions`; times are seconds. Raises
+    `ConfigurationError` for a value out of range.
     """
 
     def __init__(
@@ -75,7 +51,7 @@ class DynamoDBOutbox:
         client: DynamoDBClient,
         *,
         table_name: str,
-        status_index_name: str = "status-gsiSortKey-index",
+        status_index_name: str | None = None,
         batch_size: int = 10,
         poll_interval: float = 1.0,
         max_poll_interval: float | None = None,
@@ -86,6 +62,8 @@ class DynamoDBOutbox:
         claim_on_emit: bool = True,
         group_emits: bool = True,
         conditional_writes: WriteMode = "auto",
+        shards: int = 1,
+        former_index_name: str | None = None,
         retention: float | None = None,
         on_error: OnError | None = None,
         observers: Iterable[Observer] = (),
@@ -95,10 +73,12 @@ class DynamoDBOutbox:
         config = DynamoDBConfig(
             table_name=table_name,
             status_index_name=status_index_name,
+            former_index_name=former_index_name,
+            shards=shards,
             conditional_writes=conditional_writes,
+            group_emits=group_emits,
             retention=retention,
         )
-        check_bool("group_emits", group_emits)
         self._options = OutboxOptions(
             batch_size=batch_size,
             poll_interval=poll_interval,
@@ -118,27 +98,32 @@ class DynamoDBOutbox:
                 f"client={client!r}: it must be an open aiobotocore DynamoDB client (boto3's would block), such as "
                 "that of `async with aioboto3.Session().client('dynamodb') as client`"
             )
-        self._observers = Observers(observers)
-        caller = Caller(
-            client=client,
-            table_name=table_name,
-            index_name=status_index_name,
-            random=random,
-            observers=self._observers,
-        )
-        schema = TableSchema(table_name=table_name, index_name=status_index_name, time_to_live=retention is not None)
-        index = StatusIndex(caller)
         self._client = client
         self._config = config
+        self._observers = Observers(observers)
         self._report = ErrorReporter(on_error).report
-        self._writer = ConditionalWriter(caller, conditional_writes)
-        self._table = Table(caller, schema)
-        self._publisher = Publisher(caller, self._options, group_emits=group_emits)
-        self._transactor = Transactor(caller, self._options, retention=retention)
-        self._peers = Peers(caller, self._options)
-        self._claimer = Claimer(index, self._writer, self._options, peers=self._peers, observers=self._observers)
-        self._settler = Settler(self._writer, self._options, retention=retention)
-        self._dead_letters = DeadLetters(caller, index, self._writer, self._options)
+        self._compose()
+
+    def _compose(self) -> None:
+        config, options, placement = self._config, self._options, self._config.placement
+        caller = Caller(
+            client=self._client,
+            table_name=config.table_name,
+            index_name=config.index_name,
+            random=options.random,
+            observers=self._observers,
+        )
+        index = StatusIndex(caller, placement, former_index_name=config.former_index_name)
+        self._writer = writer = ConditionalWriter(caller, config.conditional_writes, shards=placement)
+        self._table = Table(caller, config.schema)
+        self._publisher = Publisher(caller, options, shards=placement, group_emits=config.group_emits)
+        self._transactor = Transactor(caller, options, shards=placement, retention=config.retention)
+        self._peers = Peers(caller, options)
+        self._claimer = Claimer(index, writer, options, peers=self._peers, observers=self._observers)
+        self._recovery = Recovery(index, writer, options)
+        self._settler = Settler(writer, options, retention=config.retention)
+        self._dead_letters = DeadLetters(caller, index, writer, options)
+        self._move = Move(index, writer, placement)
 
     @classmethod
     @asynccontextmanager
@@ -192,6 +177,17 @@ class DynamoDBOutbox:
         """
         await self._table.verify()
 
+    async def move_to_shards(self, *, on_progress: Callable[[int], object] | None = None) -> int:
+        """Give every event its place in the new index, in a table that is moved to shards while it is in use.
+
+        To be run once every process writes with `shards` and `former_index_name`; afterwards the former index is no
+        longer needed. Returns the number of events moved, and tells `on_progress` of it every 250. It may be
+        repeated; raises `StorageError`, and `ConfigurationError` without a `former_index_name`.
+        """
+        if self._config.former_index_name is None:
+            raise ConfigurationError("move_to_shards: it needs former_index_name, the index that the table had before")
+        return await self._move.run(on_progress=on_progress)
+
     async def prepare(self) -> None:
         """Get ready for a worker: advise on the client, and probe the engine anew before the next write."""
         advise_on_client(self._client, slots=self._options.slots)
@@ -204,6 +200,7 @@ class DynamoDBOutbox:
         """Store events as PENDING, due at `due_at` (epoch seconds) or now, or claimed; see `Outbox.publish`."""
         if events:
             due = self._options.clock() if due_at is None else due_at
+            self._claimer.expect(due)
             await self._publisher.publish(events, due_at=due, birth=birth)
 
     def transact_items(self, events: Sequence[Event], *, due_at: float | None = None) -> list[dict[str, Any]]:
@@ -212,6 +209,7 @@ class DynamoDBOutbox:
         They carry the condition that no event of the id is stored. Once the call is made, `bus.notify()` has
         the worker look for them at once. Raises `InvalidEventError`, or `TransactionTooLargeError` beyond 100.
         """
+        self._claimer.expect(self._options.clock() if due_at is None else due_at)
         return self._transactor.items(events, due_at=due_at)
 
     async def transact(
@@ -223,6 +221,8 @@ class DynamoDBOutbox:
         birth: Birth | None = None,
     ) -> None:
         """Make writes, store events and record a handler as done, all or nothing; see `Outbox.transact`."""
+        for _, due_at in events:
+            self._claimer.expect(self._options.clock() if due_at is None else due_at)
         await self._transactor.transact(writes, events, done=done, birth=birth)
 
     async def claim(self, limit: int) -> list[Claim]:
@@ -240,6 +240,9 @@ class DynamoDBOutbox:
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
+        for _, outcome in settlements:
+            if isinstance(outcome, (Retry, Released)):
+                self._claimer.expect(self._options.clock() + outcome.delay)
         return await self._settler.settle(settlements)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
@@ -248,7 +251,10 @@ class DynamoDBOutbox:
 
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
-        return await self._claimer.recover(max_retries=self._options.retries_of(max_retries))
+        recovered = await self._recovery.recover(max_retries=self._options.retries_of(max_retries))
+        if recovered.reset:
+            self._claimer.expect(self._options.clock())
+        return recovered
 
     async def count(self, status: EventStatus) -> int:
         """Count the events of a status in the index; COMPLETED events are not in it."""
@@ -260,4 +266,5 @@ class DynamoDBOutbox:
 
     async def redrive(self, ids: Sequence[str]) -> int:
         """Make FAILED events PENDING again; the number that were FAILED."""
+        self._claimer.expect(self._options.clock())
         return await self._dead_letters.redrive(ids)

@@ -16,6 +16,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, sent_once
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event
+from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.errors import (
     DuplicateEventError,
     OutboxError,
@@ -74,8 +75,9 @@ class Publisher:
     under way go together when it returns, or when they fill a request. Nothing waits on purpose.
     """
 
-    def __init__(self, caller: Caller, options: OutboxOptions, *, group_emits: bool) -> None:
+    def __init__(self, caller: Caller, options: OutboxOptions, *, shards: Shards, group_emits: bool) -> None:
         self._caller = caller
+        self._shards = shards
         self._options = options
         self._group_emits = group_emits
         self._chunks = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
@@ -105,11 +107,11 @@ class Publisher:
     def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> _Put:
         token = birth.tokens.get(event.id) if birth is not None else None
         if token is None:
-            return _Put(event, item, size, event.take_unpublished(), None)
+            return _Put(event, self._shards.placed(item), size, event.take_unpublished(), None)
         now = self._options.clock()
         ends = now + self._options.processing_timeout
         item = claimed_at_birth(item, token=token, now=now, lease_expires_at=ends)
-        return _Put(event, item, size, event.take_unpublished(), birth)
+        return _Put(event, self._shards.placed(item), size, event.take_unpublished(), birth)
 
     # Group commit
 

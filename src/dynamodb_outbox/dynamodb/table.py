@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import anyio
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.client import Caller
 from dynamodb_outbox.dynamodb.faults import code_of
+from dynamodb_outbox.dynamodb.shards import SHARD_ATTRIBUTE
 from dynamodb_outbox.errors import StorageError, TableMismatchError, TableNotFoundError
 
 Projection = Literal["ALL", "KEYS_ONLY"]
 
+PARTITION_KEY: Final = "id"
+STATUS_KEY: Final = "status"
+SORT_KEY: Final = "gsiSortKey"
+KEY_TYPES: Final = {PARTITION_KEY: "S", STATUS_KEY: "S", SHARD_ATTRIBUTE: "S", SORT_KEY: "N"}
+STATUS_INDEX: Final = "status-gsiSortKey-index"
+SHARDED_INDEX: Final = "statusShard-gsiSortKey-index"
 TTL_ATTRIBUTE: Final = "expireAt"
 CALL_SECONDS: Final = 30.0
 ACTIVE_SECONDS: Final = 300.0
@@ -27,36 +34,30 @@ class TableSchema:
     """What the outbox needs of its table; the templates are rendered from the same definition."""
 
     table_name: str
-    index_name: str
+    indexes: Mapping[str, str]
+    """The partition key of each index, by the index's name. The sort key is the same for all."""
     projection: Projection = "ALL"
     time_to_live: bool = False
 
-    partition_key: str = "id"
-    index_partition_key: str = "status"
-    index_sort_key: str = "gsiSortKey"
-
-    @property
-    def attribute_types(self) -> dict[str, str]:
-        """The types of the key attributes."""
-        return {self.partition_key: "S", self.index_partition_key: "S", self.index_sort_key: "N"}
-
     def definition(self) -> dict[str, Any]:
         """Render the arguments of `CreateTable`."""
+        attributes = (PARTITION_KEY, *self.indexes.values(), SORT_KEY)
         return {
             "TableName": self.table_name,
             "AttributeDefinitions": [
-                {"AttributeName": name, "AttributeType": kind} for name, kind in self.attribute_types.items()
+                {"AttributeName": name, "AttributeType": KEY_TYPES[name]} for name in dict.fromkeys(attributes)
             ],
-            "KeySchema": [{"AttributeName": self.partition_key, "KeyType": "HASH"}],
+            "KeySchema": [{"AttributeName": PARTITION_KEY, "KeyType": "HASH"}],
             "GlobalSecondaryIndexes": [
                 {
-                    "IndexName": self.index_name,
+                    "IndexName": name,
                     "KeySchema": [
-                        {"AttributeName": self.index_partition_key, "KeyType": "HASH"},
-                        {"AttributeName": self.index_sort_key, "KeyType": "RANGE"},
+                        {"AttributeName": key, "KeyType": "HASH"},
+                        {"AttributeName": SORT_KEY, "KeyType": "RANGE"},
                     ],
                     "Projection": {"ProjectionType": self.projection},
                 }
+                for name, key in self.indexes.items()
             ],
             "BillingMode": "PAY_PER_REQUEST",
         }
@@ -65,27 +66,31 @@ class TableSchema:
         """Compare with what `DescribeTable` says; an index may project ALL or KEYS_ONLY."""
         types = {entry["AttributeName"]: entry["AttributeType"] for entry in description["AttributeDefinitions"]}
         found = _differences_of_keys("the table's key", self.definition()["KeySchema"], description["KeySchema"], types)
-        indexes = {index["IndexName"]: index for index in description.get("GlobalSecondaryIndexes", [])}
-        index = indexes.get(self.index_name)
-        if index is None:
-            others = f" (it has {', '.join(sorted(indexes))})" if indexes else ""
-            return [*found, f"the index {self.index_name!r} is missing{others}"]
-        wanted = self.definition()["GlobalSecondaryIndexes"][0]["KeySchema"]
-        found += _differences_of_keys(f"the key of the index {self.index_name!r}", wanted, index["KeySchema"], types)
-        projection = index["Projection"]["ProjectionType"]
-        if projection not in ("ALL", "KEYS_ONLY"):
-            found.append(f"the index {self.index_name!r} projects {projection}, it should be ALL or KEYS_ONLY")
+        for wanted in self.definition()["GlobalSecondaryIndexes"]:
+            found += _differences_of_index(wanted, description.get("GlobalSecondaryIndexes", []), types)
         return found
 
-    def _types_of(self, keys: list[dict[str, str]]) -> list[str]:
-        return [f"{key['AttributeName']} ({self.attribute_types[key['AttributeName']]})" for key in keys]
+
+def _differences_of_index(
+    wanted: Mapping[str, Any], indexes: Sequence[Mapping[str, Any]], types: Mapping[str, str]
+) -> list[str]:
+    name = wanted["IndexName"]
+    by_name = {index["IndexName"]: index for index in indexes}
+    index = by_name.get(name)
+    if index is None:
+        others = f" (it has {', '.join(sorted(by_name))})" if by_name else ""
+        return [f"the index {name!r} is missing{others}"]
+    found = _differences_of_keys(f"the key of the index {name!r}", wanted["KeySchema"], index["KeySchema"], types)
+    projection = index["Projection"]["ProjectionType"]
+    if projection not in get_args(Projection):
+        found.append(f"the index {name!r} projects {projection}, it should be ALL or KEYS_ONLY")
+    return found
 
 
 def _differences_of_keys(
     what: str, wanted: list[dict[str, str]], actual: list[dict[str, str]], types: Mapping[str, str]
 ) -> list[str]:
-    kinds = {"id": "S", "status": "S", "gsiSortKey": "N"}
-    wants = [(key["KeyType"], key["AttributeName"], kinds[key["AttributeName"]]) for key in wanted]
+    wants = [(key["KeyType"], key["AttributeName"], KEY_TYPES[key["AttributeName"]]) for key in wanted]
     has = [(key["KeyType"], key["AttributeName"], types.get(key["AttributeName"], "?")) for key in actual]
     return [] if wants == has else [f"{what} is {_describe(has)}, it should be {_describe(wants)}"]
 
@@ -104,7 +109,8 @@ class Table:
     async def create(self, *, projection: Projection, wait: bool) -> None:
         """Create the table; one that is there already is verified instead."""
         definition = self._schema.definition()
-        definition["GlobalSecondaryIndexes"][0]["Projection"] = {"ProjectionType": projection}
+        for index in definition["GlobalSecondaryIndexes"]:
+            index["Projection"] = {"ProjectionType": projection}
         try:
             await self._caller.call("create_table", within=CALL_SECONDS, **definition)
         except StorageError as error:

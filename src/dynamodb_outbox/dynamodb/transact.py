@@ -13,7 +13,8 @@ from dynamodb_outbox.dynamodb.client import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.entries import check_size
 from dynamodb_outbox.dynamodb.faults import cancellation_reasons
-from dynamodb_outbox.dynamodb.transitions import COMPLETE_BY_HANDLER, HANDLER_DONE, Write, update_entry
+from dynamodb_outbox.dynamodb.shards import Shards
+from dynamodb_outbox.dynamodb.transitions import COMPLETE_BY_HANDLER, HANDLER_DONE, Write, placed, update_entry
 from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.errors import (
     CancellationReason,
@@ -43,8 +44,9 @@ class _Put:
 class Transactor:
     """Commits transactions, each under a token that makes its repetition harmless for ten minutes."""
 
-    def __init__(self, caller: Caller, options: OutboxOptions, *, retention: float | None) -> None:
+    def __init__(self, caller: Caller, options: OutboxOptions, *, shards: Shards, retention: float | None) -> None:
         self._caller = caller
+        self._shards = shards
         self._options = options
         self._retention = retention
 
@@ -118,10 +120,10 @@ class Transactor:
 
     def _item(self, event: Event, item: Item, birth: Birth | None, now: float) -> Item:
         token = birth.tokens.get(event.id) if birth is not None else None
-        if token is None:
-            return item
-        ends = now + self._options.processing_timeout
-        return claimed_at_birth(item, token=token, now=now, lease_expires_at=ends)
+        if token is not None:
+            ends = now + self._options.processing_timeout
+            item = claimed_at_birth(item, token=token, now=now, lease_expires_at=ends)
+        return self._shards.placed(item)
 
     def _record(self, done: HandlerDone) -> dict[str, Any]:
         """Record that a handler is done: refused unless the claim is still held, and the handler is not done yet."""
@@ -136,7 +138,10 @@ class Transactor:
         if done.completes and self._retention is not None:
             transition = _COMPLETE_WITH_EXPIRY
             values["expiry"] = {"N": str(int(now + self._retention))}
-        return update_entry(Write(transition, done.claim.event.id, values), table_name=self._caller.table_name)
+        write = Write(transition, done.claim.event.id, values)
+        if self._shards.count > 1:
+            write = placed(write, self._shards)
+        return update_entry(write, table_name=self._caller.table_name)
 
 
 _COMPLETE_WITH_EXPIRY: Final = COMPLETE_BY_HANDLER.also_set("expireAt = :expiry")

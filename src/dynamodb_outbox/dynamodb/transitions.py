@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
+from dynamodb_outbox.dynamodb.shards import SHARD_ATTRIBUTE, Shards
 from dynamodb_outbox.dynamodb.values import AttributeValue
 
 
@@ -118,12 +119,41 @@ REDRIVE: Final = Transition(
     remove=("claimToken",),
     condition="status = :FAILED",
 )
+# No transition of the event: only its place in the index is another. Whoever else writes it meanwhile, moves it too.
+MOVE: Final = Transition(
+    name="move to its shard",
+    set=(f"{SHARD_ATTRIBUTE} = :shard",),
+    condition=(
+        "status = :was AND gsiSortKey = :seen "
+        f"AND (attribute_not_exists({SHARD_ATTRIBUTE}) OR {SHARD_ATTRIBUTE} <> :shard)"
+    ),
+)
 
 _STATUS_VALUES: Final[dict[str, AttributeValue]] = {
     status: {"S": status} for status in ("PENDING", "PROCESSING", "COMPLETED", "FAILED")
 }
 _PARAMETER: Final = re.compile(r":(\w+)")
 _STATUS: Final = re.compile(r"(?<!:)\bstatus\b")
+_STATUS_SET: Final = re.compile(r"status = :(\w+)")
+
+
+@lru_cache(maxsize=256)
+def _moving(transition: Transition) -> tuple[Transition, str | None]:
+    """Make of a transition one that also moves the event to its place in a divided index; and the status it sets."""
+    status = next((found[1] for found in map(_STATUS_SET.fullmatch, transition.set) if found), None)
+    if status is None:
+        return transition, None
+    if "gsiSortKey" in transition.remove:
+        return replace(transition, remove=(*transition.remove, SHARD_ATTRIBUTE)), None
+    return transition.also_set(f"{SHARD_ATTRIBUTE} = :shard"), status
+
+
+def placed(write: Write, shards: Shards) -> Write:
+    """Make of a write one that also moves the event to its place in a divided index."""
+    transition, status = _moving(write.transition)
+    if status is None:
+        return replace(write, transition=transition)
+    return Write(transition, write.event_id, {**write.values, "shard": shards.key(status, write.event_id)})
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.codec import Item
 from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, fatal_code, fault_of_code
-from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, statement, update_item
+from dynamodb_outbox.dynamodb.shards import Shards
+from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, placed, statement, update_item
 from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
 from dynamodb_outbox.observing import Throttled, logger
 
@@ -87,8 +88,9 @@ class ReadResult(Protocol):
 class ConditionalWriter:
     """Makes conditional writes in the mode that fits the engine."""
 
-    def __init__(self, caller: Caller, mode: WriteMode) -> None:
+    def __init__(self, caller: Caller, mode: WriteMode, *, shards: Shards) -> None:
         self._caller = caller
+        self._shards = shards
         self._configured: WriteMode = mode
         self._mode: WriteMode = mode
         self._probing = anyio.Lock()
@@ -102,6 +104,8 @@ class ConditionalWriter:
         """Make the writes; the results are in their order. Raises nothing but cancellation."""
         if not writes:
             return []
+        if self._shards.count > 1:
+            writes = [placed(write, self._shards) for write in writes]
         if self._mode == "auto":
             try:
                 await self._probe(within)

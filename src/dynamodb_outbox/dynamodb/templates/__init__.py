@@ -1,0 +1,1 @@
+"""Infrastructure templates, rendered from the schema of the table."""
