@@ -1,7 +1,7 @@
 """Shards: the index divided into partitions, for DynamoDB bounds what each of them can take.
 
 A partition takes 1,000 write units a second, see
-https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html  . An event
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html . An event
 spends two of them in each status that it passes through, one to come and one to go: some 500 events a second.
 """
 
@@ -67,12 +67,14 @@ class Rotation:
         self._empty_looks = [0] * count
         self._look_again_at = [-math.inf] * count
         self._expected: list[int] = []
+        self._known: set[int] = set()
         self._awake_until = -math.inf
 
     def expect(self, time: float) -> None:
         """Expect an event at a time: from then on, no shard is left out for a while."""
         grain = math.floor(time * GRAIN)
-        if self._count > 1 and grain not in self._expected[:1]:
+        if self._count > 1 and grain not in self._known:
+            self._known.add(grain)
             heapq.heappush(self._expected, grain)
 
     def order(self, *, now: float, clock: float) -> Sequence[int]:
@@ -80,7 +82,7 @@ class Rotation:
         if self._count == 1:
             return (0,)
         while self._expected and self._expected[0] <= clock * GRAIN:
-            heapq.heappop(self._expected)
+            self._known.discard(heapq.heappop(self._expected))
             self._awake_until = now + EXPECTED_INTERVALS * self._interval
         start, self._next = self._next, (self._next + 1) % self._count
         around = ((start + step) % self._count for step in range(self._count))

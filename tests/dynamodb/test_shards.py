@@ -1,0 +1,313 @@
+"""A divided index: every event has its place in it, is found there, and gets there while the table is in use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    Completed,
+    ConfigurationError,
+    DynamoDBOutbox,
+    Event,
+    EventStatus,
+    Failed,
+    IndexNotFoundError,
+    OutboxEventBus,
+    Released,
+    Retry,
+    TableMismatchError,
+)
+from tests.contract.adapters import Clock
+from tests.engines import open_client
+from tests.proxy import Proxy, running_proxy
+
+PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+FORMER = "status-gsiSortKey-index"
+
+
+@pytest.fixture
+async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
+    async with running_proxy(local_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[Any]:
+    async with open_client(proxy.endpoint) as opened:
+        yield opened
+
+
+async def items_of(client: Any, table_name: str) -> list[dict[str, Any]]:
+    items = (await client.scan(TableName=table_name, ConsistentRead=True))["Items"]
+    return [item for item in items if "status" in item]
+
+
+async def assert_in_their_shards(client: Any, table_name: str) -> None:
+    """Every event that is not over is in the index under the status it has."""
+    for item in await items_of(client, table_name):
+        if item["status"]["S"] == COMPLETED:
+            assert "gsiSortKey" not in item
+        else:
+            status, _, shard = item["statusShard"]["S"].partition("#")
+            assert status == item["status"]["S"]
+            assert 0 <= int(shard) < 4
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+async def test_every_transition_moves_the_event_to_its_shard(client: Any, table_name: str, mode: Any) -> None:
+    clock = Clock()
+    outbox = DynamoDBOutbox(
+        client, table_name=table_name, shards=4, conditional_writes=mode, clock=clock, max_retries=1, base_backoff=0
+    )
+    await outbox.create_table()
+    await outbox.verify_table()
+    await outbox.publish([Event("t") for _ in range(30)])
+    await outbox.publish([Event("t")])
+    await outbox.transact([], [(Event("t"), None)])
+    await assert_in_their_shards(client, table_name)
+    claims = await outbox.claim(40)
+    assert len(claims) == 32
+    await assert_in_their_shards(client, table_name)
+    clock.now += 1
+    outcomes = [Completed(), Retry(delay=5, error="x"), Failed(error="x"), Released()]
+    assert await outbox.settle([(claim, outcomes[n % 4]) for n, claim in enumerate(claims[:24])]) == [None] * 24
+    await assert_in_their_shards(client, table_name)
+    assert [await outbox.count(status) for status in (PENDING, PROCESSING, FAILED)] == [12, 8, 6]
+    clock.now += 31
+    assert len((await outbox.recover()).reset) == 8
+    await assert_in_their_shards(client, table_name)
+    assert len(await outbox.claim(40)) == 20
+    clock.now += 31
+    recovered = await outbox.recover()
+    # What was released has a retry left.
+    assert (len(recovered.reset), len(recovered.failed)) == (6, 14)
+    failed = await outbox.failed_events(limit=100)
+    assert len(failed) == 20
+    assert await outbox.redrive([event.id for event in failed]) == 20
+    await assert_in_their_shards(client, table_name)
+    assert len(await outbox.claim(40)) == 26
+
+
+async def test_delivery_transaction_and_birth_keep_the_event_in_its_shard(client: Any, table_name: str) -> None:
+    outbox = DynamoDBOutbox(client, table_name=table_name, shards=4, poll_interval=0.05)
+    await outbox.create_table()
+    bus = OutboxEventBus(outbox)
+    seen: list[str] = []
+
+    @bus.on("t")
+    async def handle(event: Event, delivery: Any) -> None:
+        await assert_in_their_shards(client, table_name)
+        async with delivery.transaction():
+            pass
+        seen.append(event.id)
+
+    async with bus:
+        born = await bus.emit("t")
+        delayed = await bus.emit("t", delay=0.1)
+        await bus.drain(timeout=30)
+    assert set(seen) == {born.id, delayed.id}
+    assert {item["status"]["S"] for item in await items_of(client, table_name)} == {"COMPLETED"}
+    await assert_in_their_shards(client, table_name)
+
+
+async def test_dead_letters_of_all_shards_come_latest_first(client: Any, table_name: str) -> None:
+    clock = Clock()
+    outbox = DynamoDBOutbox(client, table_name=table_name, shards=4, clock=clock)
+    await outbox.create_table()
+    await outbox.publish([Event("t", {"n": n}) for n in range(130)])
+    claims = sorted(await outbox.claim(200), key=lambda claim: claim.event.payload["n"])
+    for first in range(0, 130, 10):
+        clock.now += 0.01
+        await outbox.settle([(claim, Failed(error="x")) for claim in claims[first : first + 10]])
+    tens = [event.payload["n"] // 10 for event in await outbox.failed_events(limit=200)]
+    assert tens == sorted(tens, reverse=True)
+    assert len(tens) == 130
+    assert [event.payload["n"] // 10 for event in await outbox.failed_events(limit=15)] == [12] * 10 + [11] * 5
+
+
+async def test_busy_worker_asks_one_shard_at_a_time_and_all_are_served(
+    client: Any, proxy: Proxy, table_name: str
+) -> None:
+    outbox = DynamoDBOutbox(client, table_name=table_name, shards=4, conditional_writes="batch")
+    await outbox.create_table()
+    await outbox.publish([Event("t") for _ in range(200)])
+    proxy.requests.clear()
+    served: Counter[str] = Counter()
+    for _ in range(8):
+        claims = await outbox.claim(5)
+        assert len(claims) == 5
+        shards = {claim.event.id: outbox._config.placement.key("t", claim.event.id)["S"] for claim in claims}
+        assert len(set(shards.values())) == 1
+        served.update(set(shards.values()))
+    assert proxy.count("Query") == 8
+    assert list(served.values()) == [2, 2, 2, 2]
+
+
+async def test_idle_worker_asks_quiet_shards_less_often_and_finds_what_others_emit(
+    client: Any, proxy: Proxy, local_client: Any, table_name: str
+) -> None:
+    outbox = DynamoDBOutbox(client, table_name=table_name, shards=8, poll_interval=0.05)
+    await outbox.create_table()
+    bus = OutboxEventBus(outbox)
+    bus.on("t", nothing)
+    elsewhere = DynamoDBOutbox(local_client, table_name=table_name, shards=8)
+    async with bus:
+        await anyio.sleep(1)
+        proxy.requests.clear()
+        queries: list[int] = []
+        while len(queries) < 40:
+            await anyio.sleep(0.05)
+            queries.append(proxy.count("Query"))
+        # Of two loops that would ask eight shards each, every interval: a fourth of that, and some jitter.
+        assert queries[-1] <= 40 * 16 / 4 * 1.6
+        await elsewhere.publish([Event("t") for _ in range(20)])
+        await bus.drain(timeout=30)
+
+
+async def nothing(event: Event) -> None:
+    """Do nothing."""
+
+
+async def test_wrong_index_is_told(client: Any, table_name: str) -> None:
+    await DynamoDBOutbox(client, table_name=table_name).create_table()
+    sharded = DynamoDBOutbox(client, table_name=table_name, shards=4)
+    with pytest.raises(TableMismatchError) as caught:
+        await sharded.verify_table()
+    assert caught.value.differences == [f"the index 'statusShard-gsiSortKey-index' is missing (it has {FORMER})"]
+    with pytest.raises(IndexNotFoundError, match="no index 'statusShard-gsiSortKey-index'"):
+        await sharded.claim(1)
+    misnamed = DynamoDBOutbox(client, table_name=table_name, shards=4, status_index_name=FORMER)
+    with pytest.raises(TableMismatchError, match=r"is HASH status \(S\) \+ .*, it should be HASH statusShard \(S\)"):
+        await misnamed.verify_table()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shards": 0}, "shards=0: it must be a whole number from 1 to 256"),
+        ({"shards": 257}, "shards=257"),
+        ({"shards": True}, "shards=True"),
+        ({"former_index_name": FORMER}, "it must be the index that a table had before it got shards"),
+        ({"shards": 2, "former_index_name": "x"}, "former_index_name='x': it must have 3 to 255 characters"),
+        ({"shards": 2, "status_index_name": FORMER, "former_index_name": FORMER}, "beside 'status-gsiSortKey-index'"),
+    ],
+)
+async def test_options_out_of_range_are_refused(client: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        DynamoDBOutbox(client, table_name="events", **options)
+    assert message in str(caught.value)
+
+
+async def test_move_needs_the_former_index(client: Any) -> None:
+    with pytest.raises(ConfigurationError, match="it needs former_index_name"):
+        await DynamoDBOutbox(client, table_name="events", shards=4).move_to_shards()
+
+
+# Moving a table
+
+
+async def add_index(client: Any, table_name: str) -> None:
+    await client.update_table(
+        TableName=table_name,
+        AttributeDefinitions=[
+            {"AttributeName": "statusShard", "AttributeType": "S"},
+            {"AttributeName": "gsiSortKey", "AttributeType": "N"},
+        ],
+        GlobalSecondaryIndexUpdates=[
+            {
+                "Create": {
+                    "IndexName": "statusShard-gsiSortKey-index",
+                    "KeySchema": [
+                        {"AttributeName": "statusShard", "KeyType": "HASH"},
+                        {"AttributeName": "gsiSortKey", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "ALL"},
+                }
+            }
+        ],
+    )
+    await settled(client, table_name)
+
+
+async def settled(client: Any, table_name: str) -> None:
+    while True:
+        table = (await client.describe_table(TableName=table_name))["Table"]
+        if all(index["IndexStatus"] == "ACTIVE" for index in table["GlobalSecondaryIndexes"]):
+            return
+        await anyio.sleep(0.05)
+
+
+async def test_table_is_moved_to_shards_while_it_is_in_use(client: Any, table_name: str) -> None:
+    """Emitters and workers of the old and of the new kind at once, then the move, then the new kind alone."""
+    handled: Counter[str] = Counter()
+    emitted: set[str] = set()
+
+    async def count(event: Event) -> None:
+        handled[event.id] += 1
+        if event.payload.get("fails") and handled[event.id] == 1:
+            raise RuntimeError("once")
+
+    def service(**options: Any) -> OutboxEventBus:
+        outbox = DynamoDBOutbox(client, table_name=table_name, poll_interval=0.05, base_backoff=0.1, **options)
+        bus = OutboxEventBus(outbox, on_error=lambda _: None)
+        bus.on("t", count)
+        return bus
+
+    async def emit(bus: OutboxEventBus, **payload: Any) -> None:
+        for n in range(10):
+            emitted.add((await bus.emit("t", {**payload, "fails": n % 3 == 0}, delay=0.0 if n % 2 else 0.2)).id)
+
+    old = service()
+    await old._outbox.create_table()
+    waiting = [Event("t", {"when": "next year"}) for _ in range(30)]
+    await old._outbox.publish(waiting, due_at=4_000_000_000)
+    async with old:
+        await emit(old)
+        await add_index(client, table_name)
+        # A deployment that rolls: both kinds run.
+        async with service(shards=4, former_index_name=FORMER) as both:
+            await emit(old)
+            await emit(both)
+            await old.stop(5)
+            await emit(both)
+            while sum(event_id in handled for event_id in emitted) < 40:
+                await anyio.sleep(0.05)
+            progress: list[int] = []
+            moved = await both._outbox.move_to_shards(on_progress=progress.append)
+            assert moved >= 30
+            assert progress[-1] == moved
+            assert await both._outbox.move_to_shards() == 0
+    async with service(shards=4) as new:
+        await emit(new)
+        while await new._outbox.count(PENDING) + await new._outbox.count(PROCESSING) > len(waiting):
+            await anyio.sleep(0.05)
+    await assert_in_their_shards(client, table_name)
+    clock = Clock()
+    clock.now = 4_000_000_001
+    late = DynamoDBOutbox(client, table_name=table_name, shards=4, clock=clock)
+    assert {claim.event.id for claim in await late.claim(100)} == {event.id for event in waiting}
+    assert set(handled) == emitted
+
+
+async def test_what_an_old_worker_left_behind_is_recovered_during_the_move(client: Any, table_name: str) -> None:
+    clock = Clock()
+    old = DynamoDBOutbox(client, table_name=table_name, clock=clock)
+    await old.create_table()
+    await add_index(client, table_name)
+    both = DynamoDBOutbox(client, table_name=table_name, shards=4, former_index_name=FORMER, clock=clock)
+    await both.verify_table()
+    await both.publish([Event("t") for _ in range(10)])
+    # The old worker knows nothing of shards: of what it claimed, the new index still says that it waits.
+    assert len(await old.claim(10)) == 10
+    assert [await both.count(status) for status in (PENDING, PROCESSING)] == [0, 10]
+    clock.now += 31
+    assert len((await both.recover()).reset) == 10
+    claims = await both.claim(20)
+    assert len(claims) == 10
+    assert await both.settle([(claim, Released()) for claim in claims]) == [None] * 10
+    await assert_in_their_shards(client, table_name)
