@@ -22,7 +22,7 @@ from dynamodb_outbox import (
     ThrottledError,
     UnavailableError,
 )
-from dynamodb_outbox.dynamodb import publish
+from dynamodb_outbox.dynamodb import claim, publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.observing import ClaimRefused, Observation
 from tests.engines import open_client
@@ -166,10 +166,31 @@ async def test_worker_that_meets_others_looks_further_and_one_that_is_alone_does
     proxy.rule = lambda request: None
     for look in (outbox, other, other, outbox):
         assert len(await look.claim(5)) == 5
-    # The other looks twice at first, and then at ten; it announces itself to whoever was there.
-    assert [body["Limit"] for body in proxy.of("Query")] == [5, 5, 5, 5, 10, 5, 5]
-    (announced,) = proxy.of("UpdateItem")
+    # The other looks twice at first, and then at ten; it announces itself to whoever was there. The first reads ahead.
+    assert [body["Limit"] for body in proxy.of("Query")][:5] == [5, 5, 5, 50, 10]
+    announced, *_ = proxy.of("UpdateItem")
     assert announced["Key"] == {"id": {"S": "dynamodb-outbox-workers"}}
+
+
+async def test_busy_worker_reads_ahead_and_claims_what_it_read(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "AHEAD_SECONDS", 600.0)
+    await outbox.publish([Event("t") for _ in range(200)])
+    proxy.requests.clear()
+    seen = {claim.event.id for _ in range(11) for claim in await outbox.claim(10)}
+    assert len(seen) == 110
+    # Ten, and twice the fifty that it has places for.
+    assert [body["Limit"] for body in proxy.of("Query")] == [10, 50, 50]
+    # What was read too long ago is not even tried: somebody else had the time to take it.
+    assert len(await outbox.claim(10)) == 10
+    other = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
+    assert len(await other.claim(60)) == 60
+    outbox._claimer._ahead_until = 0.0
+    refusals: list[Observation] = []
+    outbox.observers.add(refusals.append)
+    assert len(await outbox.claim(10)) == 10
+    assert refusals == []
 
 
 # Probing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +27,8 @@ MAX_SPREAD: Final = 8
 """How many times the events that it wants a worker reads at most, to find some that others do not try."""
 MAX_PAGE: Final = 250
 """Rows that are read at once, at most; of keys only, they are some 25 KB."""
+AHEAD_SECONDS: Final = 0.5
+"""How long rows are good for that were read ahead: later, somebody else may have claimed them."""
 MAX_PAGES: Final = 4
 """Pages that a worker among others reads in search of its own events."""
 MAX_ROUNDS: Final = 5
@@ -64,7 +67,7 @@ class _Look:
 
 
 class Claimer:
-    """Finds due events in the index and claims them; resets those whose lease ran out."""
+    """Finds due events in the index and claims them."""
 
     def __init__(
         self,
@@ -84,6 +87,9 @@ class Claimer:
         self._observers = observers
         self._just_tried: dict[tuple[str, str], float] = {}
         self._spread = 1
+        self._was_full = False
+        self._ahead: list[Item] = []
+        self._ahead_until = -math.inf
 
     def expect(self, time: float) -> None:
         """Expect an event to be due at a time (epoch seconds): that it is found does not depend on a quiet shard."""
@@ -109,12 +115,16 @@ class Claimer:
         # Refused writes are billed. Where other workers are at the same events, a part of a wider page, taken at
         # random, meets them less often; a worker that is alone reads no more than it takes.
         self._spread = min(2 * self._spread, MAX_SPREAD) if look.refused else max(self._spread // 2, 1)
+        self._was_full = look.is_over
         return look.claims, look.unreadable
 
     async def _look_once(self, look: _Look) -> bool:
         """Claim what is due and this worker's, until a claim is refused; tells whether one was."""
         before = look.refused
         left_by_others: list[Item] = []
+        await self._claim_while_accepted(look, self._take_ahead(), before)
+        if look.is_over or look.refused > before:
+            return look.refused > before
         for shard in self._rotation.order(now=anyio.current_time(), clock=self._options.clock()):
             await self._look_at(shard, look, before, left_by_others)
             if look.is_over or look.refused > before:
@@ -126,18 +136,20 @@ class Claimer:
 
     async def _look_at(self, shard: int, look: _Look, before: int, left_by_others: list[Item]) -> None:
         """Claim what is due in one shard and this worker's."""
-        # The rows of the others are read, too.
+        # The rows of the others are read, too; and after a full page, those of the looks to come.
         alone = self._peers.count == 1
         wider = self._spread if alone else self._peers.count + 1
+        ahead = self._options.slots if self._was_full else 0
         pages = 0
         async for page in self._index.keys(
             self._partitions[shard],
             up_to=self._options.clock(),
             within=look_seconds(self._options),
-            page=min(look.limit * wider, MAX_PAGE),
+            page=min(max(look.limit * wider, ahead), MAX_PAGE),
         ):
             if not pages:
                 self._rotation.saw(shard, empty=not page, now=anyio.current_time())
+            self._ahead_until = anyio.current_time() + AHEAD_SECONDS
             rows, left = self._peers.divide(self._not_just_tried(page))
             left_by_others += left
             if alone and wider > 1:
@@ -147,13 +159,19 @@ class Claimer:
             if look.is_over or look.refused > before or (pages == MAX_PAGES and not alone):
                 break
 
+    def _take_ahead(self) -> list[Item]:
+        rows, self._ahead = self._ahead, []
+        return rows if anyio.current_time() < self._ahead_until else []
+
     async def _claim_while_accepted(self, look: _Look, rows: Sequence[Item], refused: int) -> None:
-        """Claim rows until the look has enough, or one was refused."""
+        """Claim rows until the look has enough, or one was refused; what is left is for the next look."""
         start = 0
         while start < len(rows) and not look.is_over and look.refused == refused:
             wanted = look.wanted
             look.read(await self._claim_rows(rows[start : start + wanted]))
             start += wanted
+        if look.is_over and look.refused == refused and start < len(rows):
+            self._ahead = list(rows[start:])
 
     async def _claim_rows(self, rows: Sequence[Item]) -> list[WriteResult]:
         if not rows:
