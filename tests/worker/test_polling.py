@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
 import pytest
 
-from dynamodb_outbox import Claim, ConfigurationError, Event, EventStatus, InMemoryOutbox, OutboxEventBus
+from dynamodb_outbox import (
+    Claim,
+    Completed,
+    ConfigurationError,
+    Event,
+    EventStatus,
+    InMemoryOutbox,
+    OutboxError,
+    OutboxEventBus,
+    Outcome,
+    Released,
+)
 from dynamodb_outbox.worker.poll import Poller, Slots
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -83,3 +95,51 @@ async def test_events_that_ended_two_workers_are_taken_one_at_a_time() -> None:
     assert most == 1
     # The attempts of those that had to wait are not counted.
     assert {stored.retry_count for stored in outbox._events.values()} == {2}
+
+
+class SlowReleases(InMemoryOutbox):
+    """Answers a release only once an event was completed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.releasing = anyio.Event()
+        self._completed = anyio.Event()
+
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+        outcomes = {type(outcome) for _, outcome in settlements}
+        if Released in outcomes:
+            self.releasing.set()
+            await self._completed.wait()
+        errors = await super().settle(settlements)
+        if Completed in outcomes:
+            self._completed.set()
+        return errors
+
+
+async def test_next_suspect_starts_also_when_the_last_was_quicker_than_the_releases() -> None:
+    now = 1_790_000_000.0
+    outbox = SlowReleases(clock=lambda: now, poll_interval=0.01, max_retries=9)
+    bus = OutboxEventBus(outbox)
+    running = anyio.Event()
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        running.set()
+        await outbox.releasing.wait()
+
+    await bus.emit_many([Event("t", id="first"), Event("t", id="second")])
+    for _ in range(2):
+        assert len(await outbox.claim(10)) == 2
+        now += 31
+        await outbox.recover()
+    here, elsewhere = await outbox.claim(10)
+    await InMemoryOutbox.settle(outbox, [(here, Released())])
+    with anyio.fail_after(10):
+        async with bus:
+            await running.wait()
+            # Claimed while the first runs, the second is given back; the first has completed before that is answered.
+            await InMemoryOutbox.settle(outbox, [(elsewhere, Released())])
+            while outbox.status_of("second") is not COMPLETED:
+                bus.notify()
+                await anyio.sleep(0.002)
+                now += 0.002
