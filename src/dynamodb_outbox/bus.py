@@ -24,6 +24,7 @@ from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.waiting import Waiters, wait_until_drained
 from dynamodb_outbox.worker.once import run_once
+from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.worker import Worker
 
 H = TypeVar("H", bound=Handler)
@@ -52,12 +53,19 @@ class OutboxEventBus:
         check_timeout("stop_timeout", stop_timeout)
         self._outbox = outbox
         self._stop_timeout = stop_timeout
-        self._reporter = ErrorReporter(on_error or outbox.options.on_error)
         on_many = warn_of_many_handlers if on_max_handlers is None else partial(on_max_handlers, self)
         self._registry = HandlerRegistry(max_handlers=max_handlers, on_max_handlers=on_many)
         self._emitter = Emitter(outbox, worker=lambda: self._worker)
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
+        self._setup = WorkerSetup(
+            outbox=outbox,
+            registry=self._registry,
+            emitter=self._emitter,
+            middleware=self._handler_middleware,
+            reporter=ErrorReporter(on_error or outbox.options.on_error),
+            on_settled=self._on_settled,
+        )
         self._worker: Worker | None = None
 
     # Handlers
@@ -197,14 +205,7 @@ class OutboxEventBus:
         """
         if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("the bus is started already; await bus.stop() before starting it again")
-        self._worker = Worker(
-            self._outbox,
-            self._registry,
-            emitter=self._emitter,
-            middleware=self._handler_middleware,
-            reporter=self._reporter,
-            on_settled=self._on_settled,
-        )
+        self._worker = Worker(self._setup)
         try:
             await self._worker.start()
         except BaseException:
@@ -243,15 +244,7 @@ class OutboxEventBus:
         """
         if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("run_once is for a bus without a running worker; await bus.stop() first")
-
-        return await run_once(
-            self._outbox,
-            self._registry,
-            emitter=self._emitter,
-            middleware=self._handler_middleware,
-            reporter=self._reporter,
-            on_settled=self._on_settled,
-        )
+        return await run_once(self._setup)
 
     def _on_settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         if error is None and isinstance(outcome, Completed):

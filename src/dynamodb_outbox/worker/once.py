@@ -7,35 +7,20 @@ from collections.abc import Sequence
 
 import anyio
 
-from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import OutboxError
-from dynamodb_outbox.handlers import HandlerRegistry
-from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.outbox import Claim, Outbox
+from dynamodb_outbox.outbox import Claim
 from dynamodb_outbox.outcome import Outcome
-from dynamodb_outbox.reporting import ErrorReporter
-from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.recover import recover
-from dynamodb_outbox.worker.reports import GRACE, Reports
-from dynamodb_outbox.worker.settle import GroupCommit, OnSettled
+from dynamodb_outbox.worker.reports import GRACE
+from dynamodb_outbox.worker.setup import WorkerSetup
 
 
-async def run_once(
-    outbox: Outbox,
-    registry: HandlerRegistry,
-    *,
-    emitter: Emitter,
-    middleware: Sequence[Middleware],
-    reporter: ErrorReporter,
-    on_settled: OnSettled,
-) -> int:
+async def run_once(setup: WorkerSetup) -> int:
     """Recover, claim one batch, dispatch and settle it; the number of events settled.
 
     Cancelled, it releases what it has claimed before it ends.
     """
-    cycle = _OneCycle(
-        outbox, registry, emitter=emitter, middleware=middleware, reporter=reporter, on_settled=on_settled
-    )
+    cycle = _OneCycle(setup)
     # In a task of its own, which a cancellation of the caller does not reach.
     task = asyncio.create_task(cycle.run(), name="dynamodb-outbox run_once")
     try:
@@ -48,37 +33,18 @@ async def run_once(
 
 
 class _OneCycle:
-    def __init__(
-        self,
-        outbox: Outbox,
-        registry: HandlerRegistry,
-        *,
-        emitter: Emitter,
-        middleware: Sequence[Middleware],
-        reporter: ErrorReporter,
-        on_settled: OnSettled,
-    ) -> None:
+    def __init__(self, setup: WorkerSetup) -> None:
         self.stopping = anyio.Event()
-        self._outbox = outbox
-        self._registry = registry
-        self._on_settled = on_settled
+        self._setup = setup
         self._settled = 0
-        self._reports = Reports(reporter)
-        self._commit = GroupCommit(outbox, on_settled=self._count, report=self._reports.report)
-        self._dispatcher = Dispatcher(
-            registry,
-            outbox,
-            emitter=emitter,
-            middleware=middleware,
-            commit=self._commit,
-            report=self._reports.report,
-            is_ending=self.stopping.is_set,
+        self._reports, self._commit, self._dispatcher = setup.stages(
+            on_settled=self._count, is_ending=self.stopping.is_set
         )
 
     async def run(self) -> int:
-        await recover(self._outbox, self._registry)
-        options = self._outbox.options
-        claims = await self._outbox.claim(min(options.batch_size, options.slots))
+        outbox = self._setup.outbox
+        await recover(outbox, self._setup.registry)
+        claims = await outbox.claim(min(outbox.options.batch_size, outbox.options.slots))
         async with anyio.create_task_group() as reporting:
             self._reports.open(reporting)
             async with anyio.create_task_group() as settling:
@@ -107,4 +73,4 @@ class _OneCycle:
 
     def _count(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         self._settled += error is None
-        self._on_settled(claim, outcome, error)
+        self._setup.on_settled(claim, outcome, error)

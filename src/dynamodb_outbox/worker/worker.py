@@ -10,21 +10,16 @@ from typing import Any, Final
 
 import anyio
 
-from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.handlers import HandlerRegistry
-from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.outbox import LEASE_EXPIRED, Birth, Claim, Outbox
+from dynamodb_outbox.outbox import LEASE_EXPIRED, Birth, Claim
 from dynamodb_outbox.outcome import Outcome, Released, Retry
-from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.birth import Births
 from dynamodb_outbox.worker.cycle import Alarm, Cycle, Step
-from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.poll import Poller, Slots
 from dynamodb_outbox.worker.recover import Recoverer
-from dynamodb_outbox.worker.reports import GRACE, Reports
-from dynamodb_outbox.worker.settle import GroupCommit, OnSettled
+from dynamodb_outbox.worker.reports import GRACE
+from dynamodb_outbox.worker.setup import WorkerSetup
 
 CLAIM_GRACE: Final = 2.0
 """Seconds after the deadline of a stop in which a claim under way may still be answered."""
@@ -43,36 +38,19 @@ class Worker:
     `start` and `stop` may be called from any (two cells of a notebook, a fixture and its finalizer).
     """
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        registry: HandlerRegistry,
-        *,
-        emitter: Emitter,
-        middleware: Sequence[Middleware],
-        reporter: ErrorReporter,
-        on_settled: OnSettled,
-    ) -> None:
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
+        self._outbox = outbox = setup.outbox
         options = outbox.options
-        self._outbox = outbox
-        self._reporter = reporter
-        self._on_settled = on_settled
-        self._reports = Reports(reporter)
         self._slots = Slots(options.slots)
-        self._commit = GroupCommit(outbox, on_settled=self._settled, report=self._reports.report)
-        self._dispatcher = Dispatcher(
-            registry,
-            outbox,
-            emitter=emitter,
-            middleware=middleware,
-            commit=self._commit,
-            report=self._reports.report,
+        self._reports, self._commit, self._dispatcher = setup.stages(
+            on_settled=self._settled,
             is_ending=lambda: self._task is not None and self._task.cancelling() > 0,
         )
         self._alarm = Alarm(options.clock)
         self._poller = poller = Poller(outbox, self._slots, on_claim=self._take)
         self._births = Births(
-            registry,
+            setup.registry,
             self._slots,
             options=options,
             observers=outbox.observers,
@@ -80,7 +58,7 @@ class Worker:
             on_claim=lambda claim: self._context.copy().run(self._take, claim),
             on_late=lambda claim: self._commit.put(claim, Released()),
         )
-        recoverer = Recoverer(outbox, registry, poller=self._alarm)
+        recoverer = Recoverer(outbox, setup.registry, poller=self._alarm)
 
         def cycle(name: str, step: Step, alarm: Alarm) -> Cycle:
             interval, observers = options.poll_interval, outbox.observers
@@ -166,7 +144,9 @@ class Worker:
             if not self._stop_requested.is_set():
                 # Not by our doing: the host cancelled us, or a handler raised what has to end the process.
                 with anyio.move_on_after(GRACE, shield=True):
-                    await self._reporter.report(WorkerError(loop="the worker's own task", cause=error, ended=True))
+                    await self._setup.reporter.report(
+                        WorkerError(loop="the worker's own task", cause=error, ended=True)
+                    )
             raise
 
     async def _settle_until_stopped(self) -> None:
@@ -244,7 +224,7 @@ class Worker:
         self._start_suspect()
         if error is None and isinstance(outcome, Retry):
             self._alarm.ring_at(self._outbox.options.clock() + outcome.delay)
-        self._on_settled(claim, outcome, error)
+        self._setup.on_settled(claim, outcome, error)
 
 
 def _is_suspect(claim: Claim) -> bool:

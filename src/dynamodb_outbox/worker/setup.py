@@ -1,0 +1,44 @@
+"""What a bus gives its workers, and the stages they make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dynamodb_outbox.emitter import Emitter
+from dynamodb_outbox.handlers import HandlerRegistry
+from dynamodb_outbox.middleware import Middleware
+from dynamodb_outbox.outbox import Outbox
+from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.worker.dispatch import Dispatcher
+from dynamodb_outbox.worker.reports import Reports
+from dynamodb_outbox.worker.settle import GroupCommit, OnSettled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSetup:
+    """The neighbours of a worker; one setup serves every worker and every `run_once` of a bus."""
+
+    outbox: Outbox
+    registry: HandlerRegistry
+    emitter: Emitter
+    middleware: Sequence[Middleware]
+    reporter: ErrorReporter
+    on_settled: OnSettled
+
+    def stages(
+        self, *, on_settled: OnSettled, is_ending: Callable[[], bool]
+    ) -> tuple[Reports, GroupCommit, Dispatcher]:
+        """Make the stages that every claim passes; this `on_settled` is told by them, and has to tell the setup's."""
+        reports = Reports(self.reporter)
+        commit = GroupCommit(self.outbox, on_settled=on_settled, report=reports.report)
+        dispatcher = Dispatcher(
+            self.registry,
+            self.outbox,
+            emitter=self.emitter,
+            middleware=self.middleware,
+            commit=commit,
+            report=reports.report,
+            is_ending=is_ending,
+        )
+        return reports, commit, dispatcher
