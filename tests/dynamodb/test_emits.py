@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -21,30 +20,9 @@ from dynamodb_outbox import (
     UnstorableValueError,
 )
 from dynamodb_outbox.dynamodb import publish
-from tests.engines import open_client
-from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused, running_proxy
+from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
-
-
-@pytest.fixture
-async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
-    async with running_proxy(local_endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(proxy: Proxy) -> AsyncIterator[Any]:
-    async with open_client(proxy.endpoint) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def outbox(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbox:
-    made = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch", poll_interval=30)
-    await made.create_table()
-    proxy.requests.clear()
-    return made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -26,29 +25,9 @@ from dynamodb_outbox.dynamodb import claim, publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.observing import ClaimRefused, Observation
 from tests.engines import open_client
-from tests.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused, running_proxy
+from tests.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused
 
 PENDING = EventStatus.PENDING
-
-
-@pytest.fixture
-async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
-    async with running_proxy(local_endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(proxy: Proxy) -> AsyncIterator[Any]:
-    async with open_client(proxy.endpoint) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def outbox(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbox:
-    made = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
-    await made.create_table()
-    proxy.requests.clear()
-    return made
 
 
 def single(client: Any, table_name: str) -> DynamoDBOutbox:

@@ -1,0 +1,33 @@
+"""DynamoDB Local behind a proxy that records what is sent, and breaks what it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox
+from tests.engines import open_client
+from tests.proxy import Proxy, running_proxy
+
+
+@pytest.fixture
+async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
+    async with running_proxy(local_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[Any]:
+    async with open_client(proxy.endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def outbox(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbox:
+    """An outbox on a new table, whose workers look so rarely that no request is there but those that a test makes."""
+    made = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch", poll_interval=30)
+    await made.create_table()
+    proxy.requests.clear()
+    return made
