@@ -1,41 +1,19 @@
-"""The aiohttp example on a real server: in this process, and as a process of its own with signals."""
+"""The aiohttp example on a real server in this process."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from examples.aiohttp_app import BUS, MAILER, create_app
+from tests.examples.serving import eventually
 
-ROOT = Path(__file__).parents[2]
 ADA = {"name": "Ada", "email": "ada@example.org"}
 BLOCKED = {"name": "Mallory", "email": "mallory@blocked.example"}
-
-
-async def eventually(look: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
-    """Look again until the answer is truthy."""
-    async with asyncio.timeout(within):
-        while not (answer := await look()):
-            await asyncio.sleep(0.02)
-    return answer
-
-
-@pytest.fixture
-def settings(moto_endpoint: str, table_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OUTBOX_ENDPOINT", moto_endpoint)
-    monkeypatch.setenv("OUTBOX_TABLE", table_name)
-    monkeypatch.setenv("OUTBOX_CREATE_TABLE", "1")
 
 
 @pytest.fixture
@@ -44,7 +22,7 @@ async def http(settings: None) -> AsyncIterator[TestClient]:
         yield http
 
 
-async def post_user(http: TestClient | aiohttp.ClientSession, user: dict[str, str]) -> dict[str, str]:
+async def post_user(http: TestClient, user: dict[str, str]) -> dict[str, str]:
     async with http.post("/users", json=user) as response:
         assert response.status == 201
         return await response.json()
@@ -118,55 +96,3 @@ async def test_the_cleanup_stops_the_bus(settings: None) -> None:
         assert bus.running
     assert not bus.running
     assert asyncio.all_tasks() == tasks
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
-@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_a_signal_lets_a_running_handler_finish(
-    settings: None, moto_client: Any, table_name: str, stop_signal: signal.Signals
-) -> None:
-    port = free_port()
-    server = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
-        [sys.executable, "-m", "examples.aiohttp_app"],
-        cwd=ROOT,
-        env=os.environ | {"MAIL_SECONDS": "1", "PORT": str(port)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
-
-            async def healthy() -> bool:
-                assert server.poll() is None
-                try:
-                    async with http.get("/health") as response:
-                        return response.ok
-                except aiohttp.ClientConnectionError:
-                    return False
-
-            await eventually(healthy)
-            event_id = (await post_user(http, ADA))["event_id"]
-
-        async def status() -> str:
-            reply = await moto_client.get_item(TableName=table_name, Key={"id": {"S": event_id}}, ConsistentRead=True)
-            return reply["Item"]["status"]["S"]
-
-        async def handled() -> bool:
-            return await status() != "PENDING"
-
-        await eventually(handled)
-        server.send_signal(stop_signal)
-        output, _ = await asyncio.to_thread(server.communicate, timeout=20)
-    finally:
-        server.kill()
-        server.wait()
-    assert server.returncode == 0
-    assert "Traceback" not in output
-    assert await status() == "COMPLETED"

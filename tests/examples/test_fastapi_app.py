@@ -1,15 +1,9 @@
-"""The FastAPI example, through HTTP: in this process with its lifespan, and under uvicorn with signals."""
+"""The FastAPI example, through HTTP, with its lifespan."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -17,25 +11,10 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from examples.fastapi_app import Mailer, app
+from tests.examples.serving import eventually
 
-ROOT = Path(__file__).parents[2]
 ADA = {"name": "Ada", "email": "ada@example.org"}
 BLOCKED = {"name": "Mallory", "email": "mallory@blocked.example"}
-
-
-async def eventually(look: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
-    """Look again until the answer is truthy."""
-    async with asyncio.timeout(within):
-        while not (answer := await look()):
-            await asyncio.sleep(0.02)
-    return answer
-
-
-@pytest.fixture
-def settings(moto_endpoint: str, table_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OUTBOX_ENDPOINT", moto_endpoint)
-    monkeypatch.setenv("OUTBOX_TABLE", table_name)
-    monkeypatch.setenv("OUTBOX_CREATE_TABLE", "1")
 
 
 @pytest.fixture
@@ -118,56 +97,3 @@ async def test_the_lifespan_stops_the_bus_and_can_be_entered_again(settings: Non
             assert bus.running
         assert not bus.running
         assert asyncio.all_tasks() == tasks
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
-@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-async def test_uvicorn_lets_a_running_handler_finish(
-    settings: None, moto_client: Any, table_name: str, stop_signal: signal.Signals
-) -> None:
-    port = free_port()
-    server = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
-        [sys.executable, "-m", "uvicorn", "examples.fastapi_app:app", "--port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"MAIL_SECONDS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-
-            async def healthy() -> bool:
-                assert server.poll() is None
-                try:
-                    return (await http.get("/health")).is_success
-                except httpx.TransportError:
-                    return False
-
-            await eventually(healthy)
-            event_id = (await post_user(http, ADA))["event_id"]
-
-        async def status() -> str:
-            reply = await moto_client.get_item(TableName=table_name, Key={"id": {"S": event_id}}, ConsistentRead=True)
-            return reply["Item"]["status"]["S"]
-
-        async def handled() -> bool:
-            return await status() != "PENDING"
-
-        await eventually(handled)
-        server.send_signal(stop_signal)
-        output, _ = await asyncio.to_thread(server.communicate, timeout=20)
-    finally:
-        server.kill()
-        server.wait()
-    assert "Application shutdown complete" in output
-    assert "Traceback" not in output
-    assert await status() == "COMPLETED"
-    # After an orderly end uvicorn raises the signal it caught once more; Python has a handler for SIGINT only.
-    assert server.returncode in ([0] if stop_signal is signal.SIGINT else [0, -signal.SIGTERM])
