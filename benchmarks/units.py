@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
 from dynamodb_outbox.dynamodb.peers import WORKERS_ID
+from dynamodb_outbox.dynamodb.sizes import size_of
+from dynamodb_outbox.dynamodb.values import text_size
 
 WRITE_STEP: Final = 1024
 READ_STEP: Final = 4096
@@ -24,24 +26,7 @@ Item = Mapping[str, Mapping[str, Any]]
 
 def item_bytes(item: Item) -> int:
     """Count an item's bytes: names and values, as DynamoDB does."""
-    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
-
-
-def _value_bytes(value: Mapping[str, Any]) -> int:
-    ((kind, content),) = value.items()
-    match kind:
-        case "S" | "B":
-            return len(content.encode() if kind == "S" else content)
-        case "N":
-            return math.ceil(len(content.lstrip("-").replace(".", "").strip("0")) / 2) + 1
-        case "M":
-            return 3 + sum(1 + len(name.encode()) + _value_bytes(member) for name, member in content.items())
-        case "L":
-            return 3 + sum(1 + _value_bytes(member) for member in content)
-        case "SS":
-            return sum(len(member.encode()) for member in content)
-        case _:
-            return 1
+    return sum(text_size(name) + size_of(value) for name, value in item.items())
 
 
 def write_units(old: Item | None, new: Item, projection: Projection) -> int:

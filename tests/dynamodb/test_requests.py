@@ -23,6 +23,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.dynamodb import claim, publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
+from dynamodb_outbox.dynamodb.values import encode
 from dynamodb_outbox.observing import ClaimRefused, Observation
 from tests.engines import open_client
 from tests.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused
@@ -384,6 +385,16 @@ async def test_largest_event_with_the_longest_id_is_recovered(local_client: Any,
     now += 31
     assert (await outbox.recover()).reset == (event_id,)
     assert (await outbox.claim(1))[0].attempt == 2
+
+
+@pytest.mark.parametrize("member", [-1, 1.2, -120, 0.012, {"ä", "b"}, {-1, 2}, "ä", [], {"k": None}])
+async def test_engine_counts_no_more_than_we_do(client: Any, outbox: DynamoDBOutbox, member: Any) -> None:
+    members = [member] * 2_000
+    _, taken = encode({"members": members, "text": ""})
+    room = MAX_ITEM_BYTES - len("id" + "e" + "value")
+    value, size = encode({"members": members, "text": "x" * (room - taken)})
+    assert size == room
+    await client.put_item(TableName=outbox.table_name, Item={"id": {"S": "e"}, "value": value})
 
 
 # Throttling and unprocessed items

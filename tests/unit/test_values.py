@@ -14,6 +14,7 @@ from hypothesis import given
 
 from dynamodb_outbox import Event, EventTooLargeError, UnstorableValueError
 from dynamodb_outbox.dynamodb.codec import MAX_ITEM_BYTES, decode_event, encode_event
+from dynamodb_outbox.dynamodb.sizes import size_of
 from dynamodb_outbox.dynamodb.values import decode, encode
 from tests.values import anything, payloads, same
 
@@ -155,3 +156,23 @@ def test_size_counts_names_and_values() -> None:
     # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
     assert encode({"ab": "xyz"})[1] == 3 + 1 + 2 + 3
     assert encode(["ä"])[1] == 3 + 1 + 2
+    assert encode({"ä", "b"})[1] == 2 + 1
+
+
+@given(payloads)
+def test_size_of_what_is_encoded_is_counted_while_encoding(payload: Any) -> None:
+    encoded, size = encode(payload)
+    assert size_of(encoded) == size
+
+
+@pytest.mark.parametrize(
+    ("number", "engine"),
+    [
+        (0, 1), (1, 2), (-1, 3), (12, 2), (-12, 3), (123, 3), (120, 3), (-120, 4), (1000, 2), (10100, 3), (0.5, 2),
+        (1.2, 3), (-1.2, 4), (12.5, 3), (123.4, 4), (0.012, 3), (0.00012, 3), (97.5, 3), (5e-130, 2),
+        (1_790_000_000_123, 8), (10**38 - 1, 20), (1 - 10**38, 21), (Decimal("12E48"), 2), (Decimal("12E49"), 3),
+    ],
+)  # fmt: skip
+def test_number_is_counted_as_the_engine_counts_it_or_a_little_more(number: Any, engine: int) -> None:
+    # As measured on DynamoDB Local: the longest text that an item takes beside the number.
+    assert engine <= encode(number)[1] <= engine + 3

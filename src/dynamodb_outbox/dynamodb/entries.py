@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from dynamodb_outbox.dynamodb.sizes import size_of
 from dynamodb_outbox.dynamodb.values import AttributeValue, Unstorable, encode, text_size
 from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError
 from dynamodb_outbox.transaction import TransactionWrite
@@ -71,7 +72,7 @@ def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, At
         )
     try:
         if low_level and all(isinstance(name, str) for name in members):
-            return dict(members), sum(text_size(name) + _size_of(value) for name, value in members.items())
+            return dict(members), sum(text_size(name) + size_of(value) for name, value in members.items())
         encoded, size = encode(dict(members), 0)
     except Unstorable as error:
         raise UnstorableValueError(path=error.path(root), reason=error.reason) from None
@@ -93,25 +94,3 @@ def _is_low_level(value: Any) -> bool:
         return all(_is_low_level(member) for member in members)
     member_type = {"SS": str, "NS": str, "BS": bytes}.get(kind)
     return member_type is None or all(isinstance(member, member_type) for member in members)
-
-
-def _size_of(value: AttributeValue) -> int:
-    """Count the bytes of a low-level value.
-
-    See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
-    """
-    ((kind, content),) = value.items()
-    match kind:
-        case "M":
-            size = 3 + sum(text_size(name) + _size_of(member) + 1 for name, member in content.items())
-        case "L":
-            size = 3 + sum(_size_of(member) + 1 for member in content)
-        case "SS" | "NS" | "BS":
-            size = 3 + sum(len(member) for member in content)
-        case "S":
-            size = text_size(content)
-        case "BOOL" | "NULL":
-            size = 1
-        case _:
-            size = len(content)
-    return size

@@ -25,6 +25,9 @@ MAX_DIGITS: Final = 38
 _BEYOND_DIGITS: Final = 10**MAX_DIGITS
 MAX_EXPONENT: Final = 125
 MIN_EXPONENT: Final = -130
+COLLECTION_BYTES: Final = 3
+"""The bytes of a list or a map; each of its members takes one more. A set has none of its own."""
+MEMBER_BYTES: Final = 1
 _SMALLEST: Final = 1e-130
 _BEYOND_LARGEST: Final = 1e126
 
@@ -91,13 +94,13 @@ def _encode_bytes(value: bytes | bytearray | memoryview, level: int) -> tuple[At
 def _encode_number(value: float | Decimal, level: int) -> tuple[AttributeValue, int]:
     _check_level(level)
     text = number_text(value)
-    return {"N": text}, _number_size(text)
+    return {"N": text}, number_size(text)
 
 
 def _encode_mapping(value: Mapping[Any, Any], level: int) -> tuple[AttributeValue, int]:
     _check_level(level + 1)
     members: dict[str, AttributeValue] = {}
-    size = 3
+    size = COLLECTION_BYTES
     for key, member in value.items():
         try:
             if not isinstance(key, str):
@@ -106,7 +109,7 @@ def _encode_mapping(value: Mapping[Any, Any], level: int) -> tuple[AttributeValu
                 raise Unstorable("a key must not be empty")
             encoder = _ENCODERS.get(type(member)) or _encoder_of(member)
             members[key], member_size = encoder(member, level + 1)
-            size += text_size(key) + member_size + 1
+            size += text_size(key) + member_size + MEMBER_BYTES
         except Unstorable as error:
             error.steps.append(f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]")
             raise
@@ -116,7 +119,7 @@ def _encode_mapping(value: Mapping[Any, Any], level: int) -> tuple[AttributeValu
 def _encode_sequence(value: list[Any] | tuple[Any, ...], level: int) -> tuple[AttributeValue, int]:
     _check_level(level + 1)
     members: list[AttributeValue] = []
-    size = 3
+    size = COLLECTION_BYTES
     for index, member in enumerate(value):
         try:
             encoder = _ENCODERS.get(type(member)) or _encoder_of(member)
@@ -125,7 +128,7 @@ def _encode_sequence(value: list[Any] | tuple[Any, ...], level: int) -> tuple[At
             error.steps.append(f"[{index}]")
             raise
         members.append(encoded)
-        size += member_size + 1
+        size += member_size + MEMBER_BYTES
     return {"L": members}, size
 
 
@@ -135,15 +138,15 @@ def _encode_set(value: set[Any] | frozenset[Any], level: int) -> tuple[Attribute
         raise Unstorable("DynamoDB has no empty set; use a list, or leave it out")
     if all(isinstance(member, str) and not isinstance(member, Enum) for member in value):
         texts = sorted(value)
-        return {"SS": texts}, 3 + sum(text_size(text) for text in texts)
+        return {"SS": texts}, sum(map(text_size, texts))
     if all(isinstance(member, (bytes, bytearray)) for member in value):
         blobs = sorted(value)
-        return {"BS": blobs}, 3 + sum(map(len, blobs))
+        return {"BS": blobs}, sum(map(len, blobs))
     if all(isinstance(member, (int, float, Decimal)) and not isinstance(member, (bool, Enum)) for member in value):
         numbers = sorted(number_text(member) for member in value)
         if len({Decimal(number) for number in numbers}) < len(numbers):
             raise Unstorable("two members of the set are the same number to DynamoDB")
-        return {"NS": numbers}, 3 + sum(map(_number_size, numbers))
+        return {"NS": numbers}, sum(map(number_size, numbers))
     raise Unstorable("the members of a set must be all strings, all numbers or all bytes; use a list")
 
 
@@ -180,9 +183,13 @@ def number_text(value: float | Decimal) -> str:
     return f"{'-' if sign else ''}{significant}E{int(exponent) + len(digits) - len(significant)}"
 
 
-def _number_size(text: str) -> int:
-    # Two digits a byte, one more for the exponent; one for a negative sign.
-    return (len(text) + 1) // 2 + 1
+def number_size(text: str) -> int:
+    """Count the bytes of a number: one for two significant digits, one for the exponent, one for a negative sign.
+
+    Rather a byte too many than one too few: the engine pairs digits from the decimal point, 12 and 0.12 are one pair,
+    1.2 and 0.012 are two.
+    """
+    return len(text.strip("-0.")) // 2 + 2 + text.startswith("-")
 
 
 def _number(text: str) -> int | float | Decimal:
