@@ -208,7 +208,7 @@ class OutboxEventBus:
         self._worker = Worker(self._setup)
         try:
             await self._worker.start()
-        except BaseException:
+        except BaseException:  # also when cancelled: nothing is started then
             self._worker = None
             raise
 

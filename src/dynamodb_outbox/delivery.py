@@ -114,7 +114,7 @@ class Delivery:
         child = event_of(type, payload, id=child_id or self._child_id("emit", key), metadata=described)
         try:
             stored = await self._emit([child], options)
-        except BaseException:
+        except BaseException:  # also when cancelled, for it may be stored
             if key is None:
                 self._failed.append(child)
             raise

@@ -90,6 +90,7 @@ async def engine(emptied_endpoint: str) -> str:
 
 @pytest.mark.parametrize("snippet", PROGRAMS)
 def test_program_prints_what_its_page_says(engine: str, snippet: Snippet, tmp_path: Path) -> None:
+    # The suite of the newest aiobotocore has no aioboto3, which cannot be installed beside it.
     if snippet.needs and find_spec(snippet.needs) is None:
         pytest.skip(f"{snippet.needs} is not installed")
     script = tmp_path / "snippet.py"

@@ -120,7 +120,7 @@ async def test_switch_turns_it_off(client: Any, outbox: DynamoDBOutbox, proxy: P
     await asyncio.gather(*(OutboxEventBus(apart).emit("t") for _ in range(10)))
     assert proxy.operations() == ["PutItem"] * 10
     with pytest.raises(ConfigurationError, match="group_emits=1: it must be True or False"):
-        DynamoDBOutbox(client, table_name=outbox.table_name, group_emits=1)  # type: ignore[arg-type]
+        DynamoDBOutbox(client, table_name=outbox.table_name, group_emits=1)  # type: ignore[arg-type]  # what is refused
 
 
 # Claimed at birth

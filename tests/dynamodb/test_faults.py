@@ -295,7 +295,7 @@ async def test_bad_configuration_names_parameter_value_and_range(options: dict[s
 
 def test_client_that_is_no_client_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="open aiobotocore DynamoDB client"):
-        DynamoDBOutbox("dynamodb", table_name="events")  # type: ignore[arg-type]
+        DynamoDBOutbox("dynamodb", table_name="events")  # type: ignore[arg-type]  # what is refused
 
 
 def test_boto3_client_is_refused() -> None:

@@ -24,13 +24,13 @@ def test_defaults() -> None:
     ("make", "path"),
     [
         (lambda: Event(""), "type"),
-        (lambda: Event(5), "type"),  # type: ignore[arg-type]
+        (lambda: Event(5), "type"),  # type: ignore[arg-type]  # what is refused
         (lambda: Event("\ud800"), "type"),
         (lambda: Event("t", id=""), "id"),
         (lambda: Event("t", id="ä" * 1025), "id"),
         (lambda: Event("t", occurred_at=datetime(2026, 1, 1)), "occurred_at"),  # noqa: DTZ001 - the naive one is refused
-        (lambda: Event("t", occurred_at="now"), "occurred_at"),  # type: ignore[arg-type]
-        (lambda: Event("t", metadata=[1]), "metadata"),  # type: ignore[arg-type]
+        (lambda: Event("t", occurred_at="now"), "occurred_at"),  # type: ignore[arg-type]  # what is refused
+        (lambda: Event("t", metadata=[1]), "metadata"),  # type: ignore[arg-type]  # what is refused
     ],
 )
 def test_bad_fields_are_refused_by_name(make: Any, path: str) -> None:

@@ -237,7 +237,7 @@ async def test_write_that_took_most_of_the_lease_is_released(errors: list[Any]) 
             birth.claimed(claim)
 
     async with bus:
-        outbox.publish = publish  # type: ignore[method-assign]
+        outbox.publish = publish  # type: ignore[method-assign]  # tells of its claims late
         await bus.emit("t", id="e")
         await bus.stop()
     assert (handler.events, outbox.status_of("e"), errors) == ([], PENDING, [])
@@ -264,4 +264,4 @@ async def test_handler_runs_in_the_context_of_the_worker_and_may_stop_it(bus: Ou
 
 async def test_switch_is_checked() -> None:
     with pytest.raises(ConfigurationError, match="claim_on_emit='no': it must be True or False"):
-        InMemoryOutbox(claim_on_emit="no")  # type: ignore[arg-type]
+        InMemoryOutbox(claim_on_emit="no")  # type: ignore[arg-type]  # what is refused

@@ -189,7 +189,7 @@ async def test_renewal_that_comes_after_the_completion_is_of_no_account(
             completed.set()
 
     bus.add_observer(watch)
-    outbox.renew = renew  # type: ignore[method-assign]
+    outbox.renew = renew  # type: ignore[method-assign]  # answers late
 
     @bus.on("t", timeout=10)
     async def handler(event: Event, delivery: Delivery) -> None:

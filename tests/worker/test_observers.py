@@ -211,9 +211,9 @@ async def test_nothing_is_made_for_nobody(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_what_cannot_be_called_is_refused(bus: OutboxEventBus) -> None:
     with pytest.raises(ConfigurationError, match="observer=5: it must be a function of one observation"):
-        bus.add_observer(5)  # type: ignore[arg-type]
+        bus.add_observer(5)  # type: ignore[arg-type]  # what is refused
     with pytest.raises(ConfigurationError, match="observer='log'"):
-        InMemoryOutbox(observers=["log"])  # type: ignore[list-item]
+        InMemoryOutbox(observers=["log"])  # type: ignore[list-item]  # what is refused
 
 
 async def watch(observation: Any) -> None: ...

@@ -111,7 +111,7 @@ class Caller:
         while True:
             try:
                 return await self._attempt(operation, params, deadline - anyio.current_time())
-            except Exception as error:
+            except Exception as error:  # also of the transport, which has exceptions of its own
                 fault = fault_of(error)
                 if fault is Fault.REFUSED:
                     reply = getattr(error, "response", {})

@@ -97,7 +97,7 @@ def decode_event(item: Item) -> Event:
             occurred_at=_decode_time(item["occurredAt"]["S"]),
             metadata=decode({"M": item["metadata"]["M"]}) if "metadata" in item else {},
         )
-    except Exception as error:
+    except Exception as error:  # whatever it is: other writers may have stored anything
         raise StoredEventError(event_id=item["id"]["S"], reason=_unreadable(item, error)) from error
 
 

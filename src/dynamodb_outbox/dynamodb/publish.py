@@ -151,7 +151,7 @@ class Publisher:
                 await self._put(chunk[0], publication, anyio.current_time() + PUBLISH_SECONDS)
             else:
                 await self._write_batch(chunk, publication)
-        except Exception as error:
+        except Exception as error:  # told to each caller whose event it was
             publication.fail(chunk, self._caller.fatal(error, "BatchWriteItem"))
         except asyncio.CancelledError:
             # The loop ends. What has no answer yet is not known to be stored.

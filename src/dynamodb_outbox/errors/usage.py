@@ -13,7 +13,7 @@ def describe(error: BaseException) -> str:
     """Write an exception as its type and its text, also where it has none to give."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:
+    except Exception:  # the text is the exception's own code, which may be broken
         return f"{type(error).__name__} (it cannot be written as text)"
 
 

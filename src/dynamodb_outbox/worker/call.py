@@ -190,7 +190,7 @@ class HandlerCall:
             if self._places is not None:
                 self._places.release()
             self._judge(error, succeeded=succeeded or self.committed)
-        except Exception as unforeseen:
+        except Exception as unforeseen:  # counts as a failure of the handler
             self.attempt.failures.setdefault(self.registration.name, unforeseen)
             self.attempt.host.report(WorkerError(loop="dispatch", cause=unforeseen))
         finally:

@@ -62,7 +62,7 @@ def _delay(
     number, error = attempt.claim.attempt, attempt.failures[name]
     try:
         return policy.delay(number, error)
-    except Exception as failure:
+    except Exception as failure:  # a policy is the user's code
         report(WorkerError(loop=f"the backoff of handler {name!r}", cause=failure))
         return usual(number, error)
 

@@ -96,7 +96,7 @@ class Worker:
         self._task = asyncio.create_task(self._own(), name="dynamodb-outbox worker")
         try:
             await self._started.wait()
-        except BaseException:
+        except BaseException:  # also when cancelled: the loops may run already
             with anyio.CancelScope(shield=True):
                 await self.stop(0)
             raise
