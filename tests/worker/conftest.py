@@ -1,11 +1,26 @@
+"""The worker's tests run in a time of their own: no wait costs time, and no machine is too slow for them."""
+
 from __future__ import annotations
 
 import asyncio
 
 import pytest
 
+from dynamodb_outbox import InMemoryOutbox
+from dynamodb_outbox.worker import blocking
+from tests.virtual_time import VirtualTime, install
+
 
 @pytest.fixture(autouse=True)
 async def debug_mode() -> None:
     """The worker's tests run in asyncio's debug mode; those of the engines would take twice as long in it."""
     asyncio.get_running_loop().set_debug(True)
+
+
+@pytest.fixture(autouse=True)
+async def virtual_time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
+    """The time of the test's event loop, of each `InMemoryOutbox` that is given no clock, and of handlers' steps."""
+    virtual = install(asyncio.get_running_loop(), monkeypatch)
+    monkeypatch.setitem(InMemoryOutbox.__init__.__kwdefaults__, "clock", virtual.clock)
+    monkeypatch.setattr(blocking, "perf_counter", virtual.time)
+    return virtual

@@ -64,8 +64,8 @@ async def test_idle_worker_makes_two_queries_per_interval() -> None:
     outbox = Counting(poll_interval=0.1, random=lambda: 0.5)
     async with OutboxEventBus(outbox):
         await anyio.sleep(1.05)
-    # One look and one recovery at the start, then ten of each at most.
-    assert 4 <= outbox.queries <= 22
+    # One look and one recovery at the start, then ten of each.
+    assert outbox.queries == 22
 
 
 async def test_events_that_ended_two_workers_are_taken_one_at_a_time() -> None:
