@@ -21,7 +21,7 @@ from typing import Final
 
 PACKAGE: Final = "amplify-dynamodb-simulator@2.9.30"
 CACHE: Final = Path(__file__).resolve().parent.parent / ".cache" / "dynamodb-local"
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 120.0
 
 
 class UnavailableError(RuntimeError):

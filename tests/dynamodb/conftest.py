@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox.dynamodb import peers
 from tests.engines import open_client
 from tests.proxy import Proxy, running_proxy
 
@@ -31,3 +32,22 @@ async def outbox(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbox:
     await made.create_table()
     proxy.requests.clear()
     return made
+
+
+class PeersTime:
+    """A loop's time that a test moves by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def current_time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def peers_time(monkeypatch: pytest.MonkeyPatch) -> PeersTime:
+    """The time by which workers judge each other: nobody is gone, or impatient, because the machine pauses."""
+    time = PeersTime()
+    monkeypatch.setattr(peers, "anyio", time)
+    monkeypatch.setattr(peers, "CALL_SECONDS", 30.0)
+    return time

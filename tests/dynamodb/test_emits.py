@@ -19,7 +19,7 @@ from dynamodb_outbox import (
     ThrottledError,
     UnstorableValueError,
 )
-from dynamodb_outbox.dynamodb import publish
+from tests.dynamodb.impatience import giving_up_after
 from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -82,17 +82,16 @@ async def test_lost_reply_of_a_shared_write_stores_each_event_once(
 
 
 async def test_failure_of_a_shared_write_reaches_each_caller(
-    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy
 ) -> None:
-    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 0.5)
-
     def throttle(request: Recorded) -> Any:
         if request.operation == "BatchWriteItem":
             return refused("ProvisionedThroughputExceededException", "slow down")
         return None
 
     proxy.rule = throttle
-    results = await asyncio.gather(*(bus.emit("t") for _ in range(11)), return_exceptions=True)
+    with giving_up_after(3):
+        results = await asyncio.gather(*(bus.emit("t") for _ in range(11)), return_exceptions=True)
     assert [type(result) for result in results] == [Event] + [ThrottledError] * 10
     proxy.rule = lambda request: None
     await asyncio.gather(*(bus.emit("t") for _ in range(11)))
@@ -109,7 +108,7 @@ async def test_cancelled_caller_takes_nothing_from_the_others(
     results = await asyncio.gather(*emits, return_exceptions=True)
     stored = [result.id for result in results if isinstance(result, Event)]
     assert len(stored) == 15
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         claimed: set[str] = set()
         while not claimed >= set(stored):
             claimed |= {claim.event.id for claim in await outbox.claim(30)}
@@ -134,8 +133,15 @@ class Handled:
         self.ids.append(event.id)
 
 
+async def until_idle(proxy: Proxy) -> None:
+    """Wait until a worker that was just started has made its first requests: the next come after a poll interval."""
+    with anyio.fail_after(60):
+        while Counter(proxy.operations()) != {"Query": 2, "UpdateItem": 1}:
+            await anyio.sleep(0.002)
+
+
 async def drained(bus: OutboxEventBus, handled: Handled, count: int) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while len(handled.ids) < count:
             await anyio.sleep(0.002)
         await bus.stop()
@@ -147,7 +153,7 @@ async def test_two_writes_from_emit_to_completion(
 ) -> None:
     bus.on("t", handled := Handled())
     await bus.start()
-    await anyio.sleep(0.2)
+    await until_idle(proxy)
     proxy.requests.clear()
     if how == "emit":
         await bus.emit("t", {"n": 1})
@@ -177,7 +183,6 @@ async def test_lost_reply_of_a_birth_is_handled_once(
 ) -> None:
     bus.on("t", handled := Handled())
     await bus.start()
-    await anyio.sleep(0.2)
     proxy.rule = nth(1, "PutItem", CUT_AFTER)
     event = await bus.emit("t", id=own_id)
     await drained(bus, handled, 1)

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event
-from dynamodb_outbox.dynamodb import peers
-from dynamodb_outbox.dynamodb.peers import WORKERS_ID
+from dynamodb_outbox.dynamodb.peers import GONE_SECONDS, PATIENCE, WORKERS_ID
+from tests.dynamodb.conftest import PeersTime
 from tests.engines import open_client
 from tests.proxy import refused, running_proxy
+
+pytestmark = pytest.mark.usefixtures("peers_time")
 
 
 async def workers(client: Any, table_name: str, count: int, **options: Any) -> list[DynamoDBOutbox]:
@@ -51,33 +53,34 @@ async def test_workers_that_know_each_other_meet_at_no_event(local_client: Any, 
     assert min(shares.values()) >= 12
 
 
-async def test_what_another_has_left_is_taken_after_two_polls(local_client: Any, table_name: str) -> None:
+async def test_what_another_has_left_is_taken_after_two_polls(
+    local_client: Any, table_name: str, peers_time: PeersTime
+) -> None:
     two = await workers(local_client, table_name, 2, conditional_writes="batch", poll_interval=0.1)
     await meet(two)
     await two[0].publish([Event("t") for _ in range(20)])
     # The other takes nothing, and goes on being there.
     mine = await two[0].claim(30)
     assert 0 < len(mine) < 20
+    peers_time.now += PATIENCE * 0.1 - 0.01
     assert await two[0].claim(30) == []
-    for _ in range(100):
-        two[1]._peers.introduce()
-        await two[1]._peers.look_around(refused=False)
-        mine += await two[0].claim(30)
-        if len(mine) == 20:
-            break
+    peers_time.now += 0.02
+    mine += await two[0].claim(30)
     assert len({claim.event.id for claim in mine}) == 20
 
 
 async def test_share_of_one_that_is_gone_is_taken_over(
-    local_client: Any, table_name: str, monkeypatch: pytest.MonkeyPatch
+    local_client: Any, table_name: str, peers_time: PeersTime
 ) -> None:
     two = await workers(local_client, table_name, 2, conditional_writes="batch")
     await meet(two)
-    monkeypatch.setattr(peers, "GONE_SECONDS", 0.0)
+    for seconds, count in ((0.0, 2), (GONE_SECONDS - 0.01, 2), (0.02, 1)):
+        peers_time.now += seconds
+        two[0]._peers.introduce()
+        assert await two[0].claim(1) == []
+        assert two[0]._peers.count == count
     await two[0].publish([Event("t") for _ in range(20)])
-    two[0]._peers.introduce()
     assert len(await two[0].claim(30)) == 20
-    assert two[0]._peers.count == 1
 
 
 async def test_worker_that_is_alone_announces_itself_once(local_endpoint: str, table_name: str) -> None:

@@ -25,6 +25,7 @@ from dynamodb_outbox.dynamodb import claim, publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.values import encode
 from dynamodb_outbox.observing import ClaimRefused, Observation
+from tests.dynamodb.impatience import giving_up_after
 from tests.engines import open_client
 from tests.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused
 
@@ -129,6 +130,7 @@ async def test_stale_index_row_costs_one_refused_write(
     assert proxy.operations() == ["Query"]
 
 
+@pytest.mark.usefixtures("peers_time")
 async def test_worker_that_meets_others_looks_further_and_one_that_is_alone_does_not(
     outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str
 ) -> None:
@@ -214,10 +216,10 @@ async def test_auto_falls_back_to_single_and_says_so_once(
 
 
 async def test_auto_waits_for_an_engine_that_is_down(client: Any, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
-    auto = DynamoDBOutbox(client, table_name=outbox.table_name, processing_timeout=1.5)
+    auto = DynamoDBOutbox(client, table_name=outbox.table_name)
     await auto.publish([Event("t")])
     proxy.rule = lambda request: CUT_BEFORE if request.operation == "BatchExecuteStatement" else None
-    with pytest.raises(UnavailableError):
+    with giving_up_after(3), pytest.raises(UnavailableError):
         await auto.claim(1)
     proxy.rule = lambda request: None
     assert len(await auto.claim(1)) == 1
@@ -355,15 +357,16 @@ async def test_invalid_statement_does_not_take_the_others_with_it(outbox: Dynamo
     assert "refused" in str(errors[1])
 
 
-async def test_many_emits_give_up_together_when_the_engine_is_down(
-    outbox: DynamoDBOutbox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 0.5)
+async def test_many_emits_give_up_together_when_the_engine_is_down(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     proxy.rule = lambda request: CUT_BEFORE
-    with anyio.fail_after(8):
+    with anyio.fail_after(60), giving_up_after(3):
         with pytest.raises(PartialPublishError) as caught:
             await outbox.publish([Event("t", id=f"{n}") for n in range(100)])
         assert len(caught.value.failed) == 100
+        # Those that are under way when the first gives up are the last that are sent.
+        most = 3 * publish.CONCURRENT_REQUESTS
+        assert 3 <= proxy.count("PutItem") <= most
+        proxy.requests.clear()
         async with anyio.create_task_group() as group:
 
             async def emit() -> None:
@@ -372,6 +375,9 @@ async def test_many_emits_give_up_together_when_the_engine_is_down(
 
             for _ in range(40):
                 group.start_soon(emit)
+    # The first alone, the others in two writes; after these each event again, as long as none has given up.
+    assert proxy.count("BatchWriteItem") == 2
+    assert proxy.count("PutItem") <= 3 + 2 * most
 
 
 async def test_largest_event_with_the_longest_id_is_recovered(local_client: Any, table_name: str) -> None:
@@ -414,11 +420,7 @@ async def test_unprocessed_items_are_repeated_and_only_those(outbox: DynamoDBOut
     assert await outbox.count(PENDING) == 7
 
 
-async def test_what_cannot_be_stored_in_the_end_is_named(
-    outbox: DynamoDBOutbox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 0.5)
-
+async def test_what_cannot_be_stored_in_the_end_is_named(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     def rule(request: Recorded) -> Any:
         if request.operation != "BatchWriteItem":
             return None
@@ -428,7 +430,7 @@ async def test_what_cannot_be_stored_in_the_end_is_named(
 
     proxy.rule = rule
     events = [Event("t", {"n": n}) for n in range(30)]
-    with pytest.raises(PartialPublishError) as caught:
+    with giving_up_after(3), pytest.raises(PartialPublishError) as caught:
         await outbox.publish(events)
     assert caught.value.published == events[:25]
     assert caught.value.failed == events[25:]

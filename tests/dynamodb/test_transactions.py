@@ -27,10 +27,10 @@ from dynamodb_outbox import (
     UnavailableError,
     UnstorableValueError,
 )
-from dynamodb_outbox.dynamodb import transact
 from dynamodb_outbox.dynamodb.entries import entry_of
 from dynamodb_outbox.observing import Observation, Throttled
 from dynamodb_outbox.transaction import TransactionWrite
+from tests.dynamodb.impatience import giving_up_after
 from tests.engines import open_client
 from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, running_proxy
 
@@ -322,7 +322,7 @@ async def test_worker_is_woken_by_the_commit(bank: Bank) -> None:
     async def handler(event: Event) -> None:
         handled.set()
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with bus:
             await anyio.sleep(0.1)
             async with bus.transaction() as tx:
@@ -419,15 +419,14 @@ async def test_conflict_is_repeated_under_the_same_token(bank: Bank) -> None:
     assert Throttled(operation="transact_write_items") in told
 
 
-async def test_lasting_conflict_is_told_with_its_item(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transact, "TRANSACT_SECONDS", 0.5)
+async def test_lasting_conflict_is_told_with_its_item(bank: Bank) -> None:
     bank.proxy.rule = lambda request: conflict(1) if request.operation == "TransactWriteItems" else None
-    with pytest.raises(TransactionCancelledError) as caught:
+    with giving_up_after(3), pytest.raises(TransactionCancelledError) as caught:
         async with bank.bus.transaction() as tx:
             debit(tx, bank, 4)
             tx.emit("t")
-    assert caught.value.attempts == bank.proxy.count("TransactWriteItems") > 1
-    assert f"cancelled {caught.value.attempts} times" in str(caught.value)
+    assert caught.value.attempts == bank.proxy.count("TransactWriteItems") == 3
+    assert "cancelled 3 times" in str(caught.value)
     assert "item 0, Update of {'id': {'S': 'ada'}}" in str(caught.value)
     assert "TransactionConflict: Transaction is ongoing for the item" in str(caught.value)
 
@@ -443,13 +442,12 @@ async def test_lost_reply_of_a_commit_is_repeated_and_commits_once(bank: Bank, o
     assert [claim.event.id for claim in await bank.outbox.claim(10)] == [event.id]
 
 
-async def test_commit_that_never_gets_through_is_told(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transact, "TRANSACT_SECONDS", 0.5)
+async def test_commit_that_never_gets_through_is_told(bank: Bank) -> None:
     bank.proxy.rule = lambda request: CUT_BEFORE if request.operation == "TransactWriteItems" else None
-    with pytest.raises(UnavailableError) as caught:
+    with giving_up_after(3), pytest.raises(UnavailableError) as caught:
         async with bank.bus.transaction() as tx:
             tx.emit("t")
-    assert caught.value.maybe_applied
+    assert (caught.value.attempts, caught.value.maybe_applied) == (3, True)
 
 
 # Deliveries
@@ -508,12 +506,8 @@ async def test_delivery_whose_commit_lost_its_reply_has_its_effect_once(bank: Ba
     assert (await status_of(bank, "parent"))["status"] == {"S": "COMPLETED"}
 
 
-async def test_effect_happens_once_though_the_commit_is_never_acknowledged(
-    bank: Bank, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_effect_happens_once_though_the_commit_is_never_acknowledged(bank: Bank) -> None:
     # The engine has it, and says so to nobody: the next attempt finds the record.
-    monkeypatch.setattr(transact, "TRANSACT_SECONDS", 0.2)
-    monkeypatch.setattr(transact, "LEAST_SECONDS", 0.2)
     lose = True
     bank.proxy.rule = lambda request: CUT_AFTER if request.operation == "TransactWriteItems" and lose else None
     others = 0
@@ -529,7 +523,8 @@ async def test_effect_happens_once_though_the_commit_is_never_acknowledged(
             raise ValueError("so that the event is not completed by the first attempt")
 
     bank.bus.on("t", other, name="other")
-    assert await handle_one(bank, handler) == 1
+    with giving_up_after(3):
+        assert await handle_one(bank, handler) == 1
     assert await bank.balance("ada") == 6
     lose = False
     await anyio.sleep(0.1)
