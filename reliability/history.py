@@ -1,0 +1,167 @@
+"""Histories: what happened to events, to workers and to the engine, one record each, and how it all ended.
+
+`at` is the true time (epoch seconds) of whoever judges, whatever a worker's own clock says. `began_at` is when the
+call was made that `at` answers: what the engine did, it did between the two. `worker` is the name of one life of one
+worker: a worker that is started again has another name. Times within the data, like `lease_expires_at`, are the
+worker's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Final
+
+from reliability.records.events import (
+    Claimed,
+    ClaimRefused,
+    EmitAcknowledged,
+    EmitAsked,
+    EmitRefused,
+    EmitUnknown,
+    HandlerEnded,
+    HandlerStarted,
+    LeaseLost,
+    LeaseRenewed,
+    Outcome,
+    Recovered,
+    Redriven,
+    Result,
+    Settled,
+    SettleFailed,
+    SettleRefused,
+)
+from reliability.records.surroundings import (
+    CallsCounted,
+    FaultBegan,
+    FaultEnded,
+    ItemDeleted,
+    ReplyLost,
+    Stored,
+    WorkerKilled,
+    WorkerResumed,
+    WorkerStarted,
+    WorkerStopped,
+    WorkerSuspended,
+    Written,
+)
+
+__all__ = [
+    "WORKERS_LIFE",
+    "CallsCounted",
+    "ClaimRefused",
+    "Claimed",
+    "EmitAcknowledged",
+    "EmitAsked",
+    "EmitRefused",
+    "EmitUnknown",
+    "FaultBegan",
+    "FaultEnded",
+    "FinalState",
+    "HandlerEnded",
+    "HandlerStarted",
+    "History",
+    "ItemDeleted",
+    "LeaseLost",
+    "LeaseRenewed",
+    "Outcome",
+    "Record",
+    "Recovered",
+    "Redriven",
+    "ReplyLost",
+    "Result",
+    "SettleFailed",
+    "SettleRefused",
+    "Settled",
+    "Stored",
+    "WorkerKilled",
+    "WorkerResumed",
+    "WorkerStarted",
+    "WorkerStopped",
+    "WorkerSuspended",
+    "Written",
+    "event_ids_of",
+    "shortened",
+    "text_of",
+]
+
+Record = (
+    EmitAsked
+    | EmitAcknowledged
+    | EmitRefused
+    | EmitUnknown
+    | Claimed
+    | ClaimRefused
+    | HandlerStarted
+    | HandlerEnded
+    | Settled
+    | SettleRefused
+    | SettleFailed
+    | LeaseRenewed
+    | LeaseLost
+    | Recovered
+    | Redriven
+    | WorkerStarted
+    | WorkerStopped
+    | WorkerKilled
+    | WorkerSuspended
+    | WorkerResumed
+    | ReplyLost
+    | FaultBegan
+    | FaultEnded
+    | ItemDeleted
+    | CallsCounted
+    | Written
+)
+
+History = Sequence[Record]
+"""Records in the order of their times; of one worker and of the engine, in the order in which they happened."""
+
+WORKERS_LIFE: Final = (WorkerStarted, WorkerStopped, WorkerKilled, WorkerSuspended, WorkerResumed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalState:
+    """What is there when all is over: the items by event id, and what is left of whom (tasks, connections by name)."""
+
+    at: float
+    events: Mapping[str, Stored]
+    left: tuple[str, ...] = ()
+
+
+def event_ids_of(record: Record) -> tuple[str, ...]:
+    """Tell which events a record is about; none for one of a worker or of a fault."""
+    if isinstance(record, ReplyLost):
+        return record.event_ids
+    event_id: str | None = getattr(record, "event_id", None)
+    return () if event_id is None else (event_id,)
+
+
+def shortened(history: History, *, event_id: str | None) -> list[Record]:
+    """Keep what is about one event, and the workers' life and the faults around it."""
+    kept = [record for record in history if event_id in event_ids_of(record)]
+    if event_id is not None and not kept:
+        return []
+    first = kept[0].at if kept else float("-inf")
+    last = kept[-1].at if kept else float("inf")
+    around = (*WORKERS_LIFE, FaultBegan, FaultEnded)
+    return [
+        record
+        for record in history
+        if event_id in event_ids_of(record) or (isinstance(record, around) and first <= record.at <= last)
+    ]
+
+
+def text_of(history: Iterable[Record]) -> str:
+    """Write records for people to read: the time since the first, what happened, and its facts."""
+    lines: list[str] = []
+    start: float | None = None
+    for record in history:
+        start = record.at if start is None else start
+        facts = [
+            f"{member.name}={getattr(record, member.name)!s}"
+            for member in fields(record)
+            if member.name != "at" and getattr(record, member.name) not in (None, "", ())
+        ]
+        lines.append(f"{record.at - start:10.3f}  {type(record).__name__:16} {' '.join(facts)}")
+    return "\n".join(lines)

@@ -1,0 +1,83 @@
+"""Journals: histories in files of JSON lines, which several processes write together."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from reliability.history import Outcome, Record, Result, Stored
+
+Write = Callable[[Record], None]
+"""Takes a record. It is called in the event loop, and must be quick."""
+
+
+def _stored_from(facts: Mapping[str, Any] | None) -> Stored | None:
+    """Read the item of a record."""
+    return None if facts is None else Stored(**{**facts, "handled_by": tuple(facts["handled_by"])})
+
+
+_KINDS: Final[Mapping[str, type[Record]]] = {kind.__name__: kind for kind in get_args(Record)}
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "result": Result,
+    "outcome": Outcome,
+    "event_ids": tuple,
+    "tasks": tuple,
+    "before": _stored_from,
+    "after": _stored_from,
+}
+
+
+class Journal:
+    """A file that records are appended to, each with one write: what is written outlives a SIGKILL."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def __call__(self, record: Record) -> None:
+        """Append a record."""
+        os.write(self._file, f"{line_of(record)}\n".encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def line_of(record: Record) -> str:
+    """Write a record as a line of JSON."""
+    return json.dumps({"what": type(record).__name__, **asdict(record)})
+
+
+def record_of(line: str) -> Record:
+    """Read a record from its line."""
+    facts = json.loads(line)
+    kind = _KINDS[facts.pop("what")]
+    return kind(**{name: _READERS[name](value) if name in _READERS else value for name, value in facts.items()})
+
+
+def read(path: Path) -> list[Record]:
+    """Read a journal, in the order of the times; a line that is being written yet is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")[:-1]
+    return sorted((record_of(line) for line in lines), key=attrgetter("at"))
+
+
+def stored_of(item: Mapping[str, Mapping[str, Any]], *, index_key: str = "status") -> Stored:
+    """Read what the checker wants to know of an item as the low-level API gives it."""
+    token = item.get("claimToken")
+    sort_key = item.get("gsiSortKey")
+    return Stored(
+        event_id=item["id"]["S"],
+        status=item["status"]["S"],
+        retry_count=int(item["retryCount"]["N"]) if "retryCount" in item else 0,
+        sort_key=None if sort_key is None else int(sort_key["N"]),
+        token=None if token is None else token["S"],
+        handled_by=tuple(sorted(item["handledBy"]["SS"])) if "handledBy" in item else (),
+        indexed=sort_key is not None and index_key in item,
+    )

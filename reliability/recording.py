@@ -1,0 +1,129 @@
+"""Recording: what a worker does, as records of a history; one `Recorder` for each life of each worker.
+
+Two places see all of it: the port, where tokens and outcomes pass, and observers, who are told of handlers.
+`bus = OutboxEventBus(recorder.around(outbox), on_error=recorder.report)` has both; handlers that are left behind are
+only told of to `on_error`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+from dynamodb_outbox.errors import HandlerStuckError, OutboxError
+from dynamodb_outbox.observing import (
+    ClaimRefused,
+    HandlerCancelled,
+    HandlerFailed,
+    HandlerStarted,
+    HandlerSucceeded,
+    Observation,
+)
+from dynamodb_outbox.outbox import Outbox
+from dynamodb_outbox.outcome import Reject, RetryLater
+from reliability import history
+from reliability.history import HandlerEnded, Result, WorkerStarted
+from reliability.journal import Write
+from reliability.port import RecordedOutbox
+
+
+class Recorder:
+    """Writes what one worker does, under its name; `now` is the true time (epoch seconds)."""
+
+    def __init__(self, write: Write, *, worker: str, now: Callable[[], float]) -> None:
+        self.write = write
+        self.worker = worker
+        self.now = now
+        self._tokens: dict[tuple[str, int], str] = {}
+        self._running: defaultdict[tuple[str, str, int], deque[str]] = defaultdict(deque)
+
+    def around(self, outbox: Outbox) -> RecordedOutbox:
+        """Record what passes the port of an outbox, and what its observers are told."""
+        outbox.observers.add(self)
+        return RecordedOutbox(outbox, self)
+
+    def started(self, outbox: Outbox, *, clock_offset: float = 0.0) -> None:
+        """Record that the worker is started now."""
+        options = outbox.options
+        self.write(
+            WorkerStarted(
+                at=self.now(),
+                worker=self.worker,
+                lease=options.processing_timeout,
+                poll_interval=options.max_poll_interval or options.poll_interval,
+                max_retries=options.max_retries,
+                base_backoff=options.base_backoff,
+                clock_offset=clock_offset,
+            )
+        )
+
+    def claimed(self, event_id: str, attempt: int, token: str) -> None:
+        """Note whose the handlers are that are called next; observations do not say it."""
+        self._tokens[event_id, attempt] = token
+
+    def report(self, error: OutboxError) -> None:
+        """Be an `on_error`: only there is told of a handler that was left behind."""
+        if isinstance(error, HandlerStuckError):
+            tokens = [
+                (attempt, token) for (event_id, attempt), token in self._tokens.items() if event_id == error.event_id
+            ]
+            attempt, token = tokens[-1] if tokens else (0, "")
+            self._ended(error.event_id, error.handler, attempt, Result.LEFT_BEHIND, token=token)
+
+    def __call__(self, observation: Observation, /) -> None:
+        """Be an observer: record what becomes of handlers, and the claims that were refused."""
+        match observation:
+            case HandlerStarted(event_id=event_id, handler=handler, attempt=attempt):
+                token = self._tokens.get((event_id, attempt), "")
+                self._running[event_id, handler, attempt].append(token)
+                self.write(
+                    history.HandlerStarted(
+                        at=self.now(),
+                        event_id=event_id,
+                        worker=self.worker,
+                        token=token,
+                        handler=handler,
+                        attempt=attempt,
+                    )
+                )
+            case HandlerSucceeded(event_id=event_id, handler=handler, attempt=attempt):
+                self._ended(event_id, handler, attempt, Result.SUCCEEDED)
+            case HandlerFailed(event_id=event_id, handler=handler, attempt=attempt, error=error):
+                self._ended(event_id, handler, attempt, Result.FAILED, error=error)
+            case HandlerCancelled(event_id=event_id, handler=handler, attempt=attempt):
+                self._ended(event_id, handler, attempt, Result.CANCELLED)
+            case ClaimRefused(event_id=event_id):
+                self.write(history.ClaimRefused(at=self.now(), event_id=event_id, worker=self.worker))
+            case _:
+                pass  # the port has seen it
+
+    def _ended(
+        self,
+        event_id: str,
+        handler: str,
+        attempt: int,
+        result: Result,
+        *,
+        error: BaseException | None = None,
+        token: str | None = None,
+    ) -> None:
+        if token is None:
+            running = self._running[event_id, handler, attempt]
+            # Of two claims with one number of attempt, the earlier one's handler ends first.
+            token = running.popleft() if running else self._tokens.get((event_id, attempt), "")
+            if not running:
+                del self._running[event_id, handler, attempt]
+        self.write(
+            HandlerEnded(
+                at=self.now(),
+                event_id=event_id,
+                worker=self.worker,
+                token=token,
+                handler=handler,
+                attempt=attempt,
+                result=result,
+                error="" if error is None else f"{type(error).__name__}: {error}"[:200],
+                retry_in=error.delay if isinstance(error, RetryLater) else None,
+                final=isinstance(error, Reject),
+            )
+        )

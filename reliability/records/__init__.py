@@ -1,0 +1,1 @@
+"""The records of histories, by what they are about."""

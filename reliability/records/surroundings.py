@@ -1,0 +1,132 @@
+"""What happens around the events: to workers, to the engine, and to what it stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Workers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted:
+    """A worker was started, with these options (seconds); `clock_offset` is what its clock is ahead at most."""
+
+    at: float
+    worker: str
+    lease: float
+    poll_interval: float
+    max_retries: int
+    base_backoff: float
+    clock_offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStopped:
+    """A worker's stop has returned; `tasks` names those of the library's that are left, `connections` counts."""
+
+    at: float
+    worker: str
+    tasks: tuple[str, ...] = ()
+    connections: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerKilled:
+    """A worker is gone, with all that it had not written."""
+
+    at: float
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSuspended:
+    """A worker stands still."""
+
+    at: float
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerResumed:
+    """A worker that stood still goes on."""
+
+    at: float
+    worker: str
+
+
+# The engine, and the faults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyLost:
+    """The reply to a request got lost; `applied`: whether the engine carried it out, None if nobody knows."""
+
+    at: float
+    operation: str
+    event_ids: tuple[str, ...]
+    worker: str = ""
+    applied: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultBegan:
+    """A fault that lasts has begun; `name` is its own, `kind` what it is one of."""
+
+    at: float
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultEnded:
+    """A fault is over. One that is over at once has only this record."""
+
+    at: float
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemDeleted:
+    """Somebody deleted a stored event on purpose: its time to live was over, or by hand."""
+
+    at: float
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsCounted:
+    """So many requests of an operation were made, about so many events; of a worker, or of all."""
+
+    at: float
+    operation: str
+    calls: int
+    events: int = 0
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An event as it is in the table; `sort_key` is in epoch milliseconds, `indexed`: the index holds it."""
+
+    event_id: str
+    status: str
+    retry_count: int
+    sort_key: int | None
+    token: str | None = None
+    handled_by: tuple[str, ...] = ()
+    indexed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The engine changed an item, by its own account: the truth, in its order, that no lost reply can hide.
+
+    `before` is None for a new item, `after` for one that is deleted; `worker` is who asked, if that is known.
+    """
+
+    at: float
+    event_id: str
+    before: Stored | None
+    after: Stored | None
+    worker: str = ""
