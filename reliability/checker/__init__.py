@@ -1,0 +1,43 @@
+"""The checker: judges a history by the invariants of the design, each in a module whose docstrings state its rules."""
+
+from __future__ import annotations
+
+from reliability.checker.calls import check_calls
+from reliability.checker.duplicates import check_duplicates
+from reliability.checker.fencing import check_fencing
+from reliability.checker.finality import check_finality
+from reliability.checker.loss import check_loss
+from reliability.checker.progress import check_progress
+from reliability.checker.retries import check_retries
+from reliability.checker.stops import check_stops
+from reliability.checker.timeline import Timeline
+from reliability.checker.verdict import HandlerRule, Limits, Violation
+from reliability.checker.waits import check_waits
+from reliability.history import FinalState, History
+
+__all__ = ["HandlerRule", "Limits", "Violation", "check", "report"]
+
+_NO_LIMITS = Limits()
+
+
+def check(history: History, final: FinalState, *, limits: Limits = _NO_LIMITS) -> list[Violation]:
+    """Judge a history and how it ended. The records must be in the order of their times; see `History`."""
+    timeline = Timeline(history, final)
+    return [
+        *check_loss(timeline),
+        *check_finality(timeline),
+        *check_fencing(timeline, limits),
+        *check_retries(timeline, limits),
+        *check_waits(timeline, limits),
+        *check_duplicates(timeline, limits),
+        *check_progress(timeline, limits),
+        *check_stops(timeline),
+        *check_calls(timeline, limits),
+    ]
+
+
+def report(violations: list[Violation], history: History, *, most: int = 5) -> str:
+    """Tell of violations, of the first ones with their histories."""
+    told = [violation.told(history) for violation in violations[:most]]
+    told += [str(violation) for violation in violations[most:]]
+    return "\n\n".join(told)

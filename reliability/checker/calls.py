@@ -1,0 +1,61 @@
+"""C: calls per event are bounded, also under faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.verdict import Limits, Violation
+from reliability.history import (
+    CallsCounted,
+    Claimed,
+    ClaimRefused,
+    EmitAsked,
+    LeaseRenewed,
+    Record,
+    Recovered,
+    Redriven,
+    SettleRefused,
+)
+
+_STEPS = (EmitAsked, Claimed, LeaseRenewed, Recovered, Redriven)
+
+
+def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    """Judge how many requests were made, and how many of them for nothing.
+
+    - For each claim of an event, and once besides, at most `refused_claims` claims of it are refused, and one outcome.
+    - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and redrive, and
+      `calls_per_second` for every second of every worker's life; that includes the repeats of what faults undid.
+    """
+    for life in timeline:
+        yield from _wasted(life, limits)
+    counted = timeline.of(CallsCounted)
+    if not counted:
+        return
+    steps = sum(isinstance(record, _STEPS) for record in timeline.history)
+    seconds = sum(
+        min(timeline.ended_at(worker), timeline.final.at) - start.at for worker, start in timeline.started.items()
+    )
+    most = limits.calls_per_step * steps + limits.calls_per_second * seconds
+    calls = sum(record.calls for record in counted)
+    if calls > most:
+        by_operation = ", ".join(f"{record.operation} {record.calls}" for record in counted)
+        sentence = f"{calls} calls for {steps} steps in {seconds:.0f} s of workers' lives, at most {most:.0f}: "
+        yield Violation(invariant="C", event_id=None, sentence=sentence + by_operation, records=tuple(counted))
+
+
+def _wasted(life: EventLife, limits: Limits) -> Iterator[Violation]:
+    claims = len(life.of(Claimed))
+    refused_claims = life.of(ClaimRefused)
+    refused_outcomes = life.of(SettleRefused)
+    if len(refused_claims) > limits.refused_claims * (claims + 1):
+        sentence = f"{len(refused_claims)} claims of it were refused, and {claims} accepted"
+        yield _violation(life, sentence, *refused_claims)
+    if len(refused_outcomes) > claims + 1:
+        sentence = f"{len(refused_outcomes)} outcomes of it were refused, for {claims} claims"
+        yield _violation(life, sentence, *refused_outcomes)
+
+
+def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
+    return Violation(invariant="C", event_id=life.event_id, sentence=sentence, records=records)

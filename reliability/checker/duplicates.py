@@ -1,0 +1,101 @@
+"""D: every duplicate execution is explained by a recorded expiry, crash or lost reply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from reliability.checker.timeline import EventLife, Execution, Timeline, began
+from reliability.checker.verdict import Limits, Violation
+from reliability.history import (
+    Claimed,
+    LeaseLost,
+    Record,
+    Recovered,
+    ReplyLost,
+    Result,
+    SettleFailed,
+    SettleRefused,
+    Written,
+)
+
+_TOLD = (SettleRefused, LeaseLost, SettleFailed)
+
+
+def check_duplicates(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    """Judge the calls of one handler for one event.
+
+    - Under one token a handler is called once at most; nothing explains a second call.
+    - A second call of a handler that had succeeded, or had not ended, is explained by one of these, between the first
+      call's claim and the second call: the first one's worker was killed; the event was recovered; a reply about the
+      event was lost, or one that nobody knows what it was about; the first one was left behind; its lease had run out,
+      and somebody was killed who may have recovered it. Or, at any time: the first one's worker was told that its
+      lease is lost, or could not find out whether its outcome is written.
+    - A call that failed or was cancelled, and had ended, needs no explanation: that is a retry.
+    """
+    for life in timeline:
+        executions = life.executions()
+        for later in range(1, len(executions)):
+            for earlier in range(later):
+                first, second = executions[earlier], executions[later]
+                if first.started.handler == second.started.handler:
+                    yield from _judged(life, first, second, timeline, limits)
+
+
+def _judged(
+    life: EventLife, first: Execution, second: Execution, timeline: Timeline, limits: Limits
+) -> Iterator[Violation]:
+    one, other = first.started, second.started
+    if one.token == other.token and one.token:
+        yield _violation(life, f"handler {one.handler!r} was called twice under one claim", one, other)
+        return
+    has_ended = first.end_place < second.place and not first.left_behind
+    succeeded = first.ended is not None and first.ended.result is Result.SUCCEEDED
+    if has_ended and not succeeded:
+        return
+    if not _is_explained(life, first, second, timeline, limits):
+        state = "it had succeeded" if has_ended else "the first call had ended"
+        sentence = f"handler {one.handler!r} was called again by {other.worker} "
+        sentence += f"{'after' if has_ended else 'before'} {state} with {one.worker}, and nothing explains it"
+        shown = (one, first.ended, other) if first.ended is not None else (one, other)
+        yield _violation(life, sentence, *shown)
+
+
+def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
+    return Violation(invariant="D", event_id=life.event_id, sentence=sentence, records=records)
+
+
+def _is_explained(life: EventLife, first: Execution, second: Execution, timeline: Timeline, limits: Limits) -> bool:
+    one, until = first.started, second.started.at
+    claim = life.claims().get(one.token)
+    since = one.at if claim is None else began(claim)
+    if since <= timeline.killed_at(one.worker) <= until or first.left_behind:
+        return True
+    if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):
+        return True
+    lost = (*life.of(ReplyLost), *timeline.replies_lost_of_unknown)
+    if any(since <= reply.at <= until for reply in lost):
+        return True
+    if any(_expired(write, since, until, timeline, limits) for write in life.of(Written)):
+        return True
+    if any(isinstance(record, _TOLD) and record.token == one.token for record in life.records):
+        return True
+    return _recovered_unseen(life, claim, second, timeline, limits)
+
+
+def _expired(write: Written, since: float, until: float, timeline: Timeline, limits: Limits) -> bool:
+    before, after = write.before, write.after
+    if before is None or after is None or not since <= write.at <= until or before.status != "PROCESSING":
+        return False
+    latest = write.at + timeline.offset(write.worker) + limits.tolerance
+    expired = before.sort_key is not None and before.sort_key / 1000 <= latest
+    return expired and after.status in ("PENDING", "FAILED") and after.token == before.token
+
+
+def _recovered_unseen(
+    life: EventLife, claim: Claimed | None, second: Execution, timeline: Timeline, limits: Limits
+) -> bool:
+    until = second.started.at
+    ends = math.inf if claim is None else life.lease_ends(claim.token, before=until)
+    latest = until + timeline.greatest_offset + limits.tolerance
+    return ends <= latest and bool(timeline.kills_between(ends - timeline.greatest_offset - limits.tolerance, until))

@@ -1,0 +1,139 @@
+"""F: only the holder of the current token changes a claimed event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reliability.checker.steps import Step, step_of
+from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.verdict import Limits, Violation
+from reliability.history import (
+    Claimed,
+    ItemDeleted,
+    LeaseRenewed,
+    Outcome,
+    Record,
+    Recovered,
+    Settled,
+    SettleFailed,
+    Stored,
+    Written,
+)
+
+
+def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    """Judge who changes a claimed event.
+
+    - The engine's account: each change of an item is a transition of the diagram. A new token comes only onto a PENDING
+      event; so nobody claims, or stores over, what another holds. A handler that is recorded as done stays so. Where
+      it is known who wrote: under a token only the worker writes that brought it, but for a recovery, and that comes
+      only once the lease has run out by the clock of whoever recovers.
+    - The workers' accounts: once the answer to a claim is there, no outcome and no renewal of an earlier claim that is
+      begun later is accepted, nor a later claim while that lease runs and nothing is settled or lost. No lease is
+      recovered before the end that its holder was told of.
+    """
+    for life in timeline:
+        yield from _changed_by_others(life, timeline, limits)
+        yield from _accepted_late(life)
+        yield from _recovered_early(life, timeline, limits)
+
+
+def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
+    return Violation(invariant="F", event_id=life.event_id, sentence=sentence, records=records)
+
+
+# The engine's account
+
+
+def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    holder = ""
+    for write in life.of(Written):
+        before, after, step = write.before, write.after, step_of(write)
+        if step is None:
+            yield _violation(life, f"no transition makes {_text(after)} of {_text(before)}", write)
+        elif step is Step.DELETE:
+            if not life.of(ItemDeleted):
+                yield _violation(life, "its item was deleted, and nobody had asked for that", write)
+        elif before is not None and after is not None:
+            if not set(before.handled_by) <= set(after.handled_by):
+                yield _violation(life, "it was forgotten which handlers are done", write)
+            if step not in (Step.CLAIM, Step.REDRIVE) and "" not in (holder, write.worker) and write.worker != holder:
+                yield from _written_by_another(life, write, before, timeline, limits)
+        if step in (Step.PUBLISH, Step.CLAIM):
+            holder = write.worker
+
+
+def _written_by_another(
+    life: EventLife, write: Written, before: Stored, timeline: Timeline, limits: Limits
+) -> Iterator[Violation]:
+    after = write.after
+    is_reset = (
+        after is not None
+        and before.status == "PROCESSING"
+        and (after.status, after.retry_count) in (("PENDING", before.retry_count + 1), ("FAILED", before.retry_count))
+    )
+    if not is_reset:
+        yield _violation(life, f"{write.worker} changed it, and another worker held it", write)
+        return
+    latest = write.at + timeline.offset(write.worker) + limits.tolerance
+    if before.sort_key is not None and before.sort_key / 1000 > latest:
+        early = before.sort_key / 1000 - write.at
+        yield _violation(life, f"{write.worker} recovered it {early:.3f} s before its lease ran out", write)
+
+
+def _text(stored: Stored | None) -> str:
+    return "nothing" if stored is None else f"{stored.status} (token {stored.token}, {stored.retry_count} retries)"
+
+
+# The workers' accounts
+
+
+def _accepted_late(life: EventLife) -> Iterator[Violation]:
+    claims = life.claims()
+    written: list[Settled | LeaseRenewed] = list(life.of(LeaseRenewed))
+    # A release that was refused when it was repeated counts as written: an earlier try may have been.
+    written += [settled for settled in life.of(Settled) if settled.outcome is not Outcome.RELEASE]
+    for record in written:
+        own = claims.get(record.token)
+        for claim in claims.values():
+            # The later claim was begun after the answer to the own one, and answered before the write was begun.
+            if own is not None and own.at < began(claim) and claim.at < began(record):
+                what = "an outcome" if isinstance(record, Settled) else "a renewal"
+                sentence = f"{what} of {record.worker} was accepted after {claim.worker} had claimed it"
+                yield _violation(life, sentence, own, claim, record)
+
+
+def _recovered_early(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    for recovered in life.of(Recovered):
+        claims = [claim for claim in life.of(Claimed) if claim.at <= began(recovered)]
+        if not claims:
+            continue
+        last = max(claims, key=began)
+        if _is_over(life, last.token):
+            continue
+        ends = life.lease_ends(last.token, before=began(recovered))
+        latest = recovered.at + timeline.offset(recovered.worker) + limits.tolerance
+        if ends > latest:
+            sentence = f"it was recovered {ends - recovered.at:.3f} s before its lease ran out"
+            yield _violation(life, sentence, last, recovered)
+    for claim in life.of(Claimed):
+        yield from _claimed_under_a_lease(life, claim, timeline, limits)
+
+
+def _is_over(life: EventLife, token: str) -> bool:
+    return any(isinstance(record, (Settled, SettleFailed)) and record.token == token for record in life.records)
+
+
+def _claimed_under_a_lease(life: EventLife, claim: Claimed, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    earlier = [other for other in life.of(Claimed) if other.at < began(claim) and other.token != claim.token]
+    if not earlier:
+        return
+    last = max(earlier, key=began)
+    if _is_over(life, last.token):
+        return
+    # Whoever has recovered it need not have lived to tell, but its clock is one of the workers'.
+    latest = claim.at + timeline.greatest_offset + limits.tolerance
+    ends = life.lease_ends(last.token, before=began(claim))
+    if ends > latest:
+        sentence = f"{claim.worker} claimed it {ends - claim.at:.3f} s before the lease of {last.worker} ran out"
+        yield _violation(life, sentence, last, claim)

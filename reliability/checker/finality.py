@@ -1,0 +1,102 @@
+"""A: a terminal state is final but for a redrive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reliability.checker.steps import Step, step_of
+from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.verdict import Violation
+from reliability.history import (
+    Claimed,
+    ItemDeleted,
+    Outcome,
+    Record,
+    Recovered,
+    Redriven,
+    Settled,
+    Written,
+)
+
+
+def check_finality(timeline: Timeline) -> Iterator[Violation]:
+    """Judge what happens to an event after its end.
+
+    - The engine's account: a COMPLETED item changes no more, but that the same write may be repeated, or that it is
+      deleted on purpose; a FAILED one only by a redrive that somebody asked for, which makes it PENDING with no retry
+      counted, no token, and the same handlers done.
+    - The workers' accounts: after the answer that an event is completed no claim that is asked for later gets it; after
+      the answer that it is FAILED, none without a redrive in between. It ends as it was settled.
+    """
+    for life in timeline:
+        yield from _changed_after_its_end(life)
+        for end, is_failure in _ends(life):
+            yield from _claimed_after(life, end, is_failure=is_failure)
+            yield from _ended_otherwise(life, end, is_failure=is_failure)
+
+
+def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
+    return Violation(invariant="A", event_id=life.event_id, sentence=sentence, records=records)
+
+
+def _changed_after_its_end(life: EventLife) -> Iterator[Violation]:
+    for write in life.of(Written):
+        before, after = write.before, write.after
+        if before is None or before.status not in ("COMPLETED", "FAILED"):
+            continue
+        step = step_of(write)
+        if step is Step.REPEAT:
+            continue
+        if step is Step.DELETE and life.of(ItemDeleted):
+            continue
+        if step is Step.REDRIVE and after is not None:
+            yield from _redriven(life, write)
+        else:
+            became = "deleted" if after is None else after.status
+            yield _violation(life, f"it was {before.status}, and became {became}", write)
+
+
+def _redriven(life: EventLife, write: Written) -> Iterator[Violation]:
+    before, after = write.before, write.after
+    asked = [redrive for redrive in life.of(Redriven) if redrive.at <= write.at]
+    if not asked:
+        yield _violation(life, "it was FAILED, and became PENDING, and nobody had asked for a redrive", write)
+    elif before is not None and after is not None:
+        expected = (0, None, before.handled_by)
+        if (after.retry_count, after.token, after.handled_by) != expected:
+            sentence = "its redrive did not take off the token and the retries, or lost which handlers were done"
+            yield _violation(life, sentence, write)
+
+
+def _ends(life: EventLife) -> Iterator[tuple[Settled | Recovered, bool]]:
+    for settled in life.of(Settled):
+        if settled.outcome in (Outcome.COMPLETE, Outcome.FAIL):
+            yield settled, settled.outcome is Outcome.FAIL
+    for recovered in life.of(Recovered):
+        if recovered.failed:
+            yield recovered, True
+
+
+def _since(life: EventLife, end: Settled | Recovered) -> float:
+    # A redrive that is asked for before the failure is written may still be repeated when it is.
+    starts = [began(claim) for claim in life.of(Claimed) if began(claim) <= end.at]
+    return max(starts, default=began(end))
+
+
+def _claimed_after(life: EventLife, end: Settled | Recovered, *, is_failure: bool) -> Iterator[Violation]:
+    for claim in life.of(Claimed):
+        if began(claim) <= end.at:
+            continue
+        redriven = is_failure and any(_since(life, end) <= redrive.at <= claim.at for redrive in life.of(Redriven))
+        if not redriven:
+            state = "FAILED, and not redriven" if is_failure else "COMPLETED"
+            yield _violation(life, f"it was claimed again after it was {state}", end, claim)
+
+
+def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: bool) -> Iterator[Violation]:
+    if life.stored is None:
+        return  # invariant L says what is wrong with that
+    expected = "FAILED" if is_failure else "COMPLETED"
+    redriven = is_failure and any(redrive.at >= _since(life, end) for redrive in life.of(Redriven))
+    if life.stored.status != expected and not redriven:
+        yield _violation(life, f"it was settled as {expected}, and is {life.stored.status} at the end", end)

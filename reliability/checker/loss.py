@@ -1,0 +1,91 @@
+"""L: an acknowledged event is never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reliability.checker.timeline import EventLife, Execution, Timeline, began
+from reliability.checker.verdict import Violation
+from reliability.history import (
+    EmitAcknowledged,
+    EmitAsked,
+    EmitRefused,
+    EmitUnknown,
+    ItemDeleted,
+    Outcome,
+    Result,
+    Settled,
+)
+
+
+def check_loss(timeline: Timeline) -> Iterator[Violation]:
+    """Judge what became of every emit.
+
+    - An acknowledged event is stored at the end, unless somebody deleted it on purpose; and it is COMPLETED or
+      FAILED, or in the index.
+    - What is COMPLETED is not in the index, and was handled: a handler succeeded, or was under way or done when its
+      worker was killed. No handler that was called under the claim that completed it had failed or was cancelled.
+    - An event of which every emit was surely refused, and none as a duplicate, is not stored.
+    """
+    for life in timeline:
+        if life.of(EmitAcknowledged) and not life.of(ItemDeleted):
+            yield from _not_found(life)
+        if life.stored is not None and life.stored.status == "COMPLETED":
+            yield from _completed_unhandled(life, timeline)
+        yield from _completed_although_failed(life)
+        yield from _stored_although_refused(life)
+
+
+def _violation(life: EventLife, sentence: str, *records: object) -> Violation:
+    shown = tuple(record for record in life.records if record in records)
+    return Violation(invariant="L", event_id=life.event_id, sentence=sentence, records=shown)
+
+
+def _not_found(life: EventLife) -> Iterator[Violation]:
+    acknowledged = life.of(EmitAcknowledged)[0]
+    stored = life.stored
+    if stored is None:
+        yield _violation(life, "it was acknowledged, and is not stored", acknowledged)
+    elif stored.status not in ("COMPLETED", "FAILED", "PENDING", "PROCESSING"):
+        yield _violation(life, f"its status is {stored.status!r}", acknowledged)
+    elif stored.status != "COMPLETED" and not stored.indexed:
+        yield _violation(life, f"it is {stored.status}, and the index does not hold it", acknowledged)
+
+
+def _completed_unhandled(life: EventLife, timeline: Timeline) -> Iterator[Violation]:
+    if life.stored is not None and life.stored.indexed:
+        yield _violation(life, "it is COMPLETED, and the index still holds it")
+    executions = life.executions()
+    if not any(_may_have_succeeded(execution, timeline) for execution in executions):
+        started = [execution.started for execution in executions]
+        yield _violation(life, "it is COMPLETED, and no handler succeeded", *started, *life.of(Settled))
+
+
+def _may_have_succeeded(execution: Execution, timeline: Timeline) -> bool:
+    if execution.ended is None:
+        return timeline.killed_at(execution.started.worker) < float("inf")
+    return execution.ended.result is Result.SUCCEEDED
+
+
+def _completed_although_failed(life: EventLife) -> Iterator[Violation]:
+    for settled in life.of(Settled):
+        if settled.outcome is not Outcome.COMPLETE:
+            continue
+        for execution in life.executions():
+            ended = execution.ended
+            if (
+                ended is not None
+                and ended.token == settled.token
+                and ended.result in (Result.FAILED, Result.CANCELLED)
+                and ended.at <= began(settled)
+            ):
+                sentence = f"it was completed, although handler {ended.handler!r} had {ended.result} under that claim"
+                yield _violation(life, sentence, ended, settled)
+
+
+def _stored_although_refused(life: EventLife) -> Iterator[Violation]:
+    refused = life.of(EmitRefused)
+    answered = len(refused) == len(life.of(EmitAsked))
+    surely = answered and not any(isinstance(record, (EmitAcknowledged, EmitUnknown)) for record in life.records)
+    if life.stored is not None and refused and surely and not any("Duplicate" in one.error for one in refused):
+        yield _violation(life, "its emit was told that nothing is stored, and it is", *refused)

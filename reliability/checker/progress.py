@@ -1,0 +1,111 @@
+"""P: after a fault ends, progress resumes within lease + poll interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from reliability.checker.stops import spans_of_faults
+from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.verdict import Limits, Violation
+from reliability.history import (
+    Claimed,
+    EmitAcknowledged,
+    EmitAsked,
+    HandlerEnded,
+    HandlerStarted,
+    LeaseRenewed,
+    Outcome,
+    Record,
+    Recovered,
+    Redriven,
+    ReplyLost,
+    Settled,
+    SettleFailed,
+    WorkerKilled,
+    WorkerResumed,
+    WorkerStarted,
+    WorkerSuspended,
+)
+
+_SIGNS = (Claimed, HandlerStarted, HandlerEnded, Settled, LeaseRenewed, Recovered)
+
+
+def check_progress(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    """Judge how soon work goes on, and that nobody starves.
+
+    The last fault ends with the last `FaultEnded`, `ReplyLost`, kill, resumption or start of a worker; a fault that
+    never ended, or a history that ends before, leaves nothing to judge. The time to resume is the longer one of the
+    longest lease and of the longest pause after errors, and the longest poll interval, and the slack.
+
+    - If an event was due by then and not at its end, somebody claims, recovers, renews, settles, or begins or ends a
+      handler within that time, while a worker lives.
+    - No event is left at the end that is due, or whose lease ran out, longer than that before the last worker ended.
+    """
+    living = {worker: start for worker, start in timeline.started.items() if _lives(timeline, worker)}
+    last = _last_fault(timeline)
+    if not living or math.isinf(last):
+        return
+    lease = max(*(start.lease for start in timeline.started.values()), limits.longest_backoff)
+    within = lease + max(start.poll_interval for start in living.values()) * 1.1 + limits.slack
+    end = max(min(timeline.ended_at(worker), timeline.final.at) for worker in living)
+    if last + within > end:
+        return
+    yield from _resumed(timeline, last, within)
+    for life in timeline:
+        yield from _starved(life, end - within - timeline.greatest_offset)
+
+
+def _lives(timeline: Timeline, worker: str) -> bool:
+    return math.isinf(timeline.killed_at(worker))
+
+
+def _last_fault(timeline: Timeline) -> float:
+    ends = [over for _, over in spans_of_faults(timeline)]
+    suspended: set[str] = set()
+    for record in timeline.history:
+        if isinstance(record, WorkerSuspended):
+            suspended.add(record.worker)
+        elif isinstance(record, (WorkerKilled, WorkerResumed)):
+            suspended.discard(record.worker)
+        if isinstance(record, (ReplyLost, WorkerKilled, WorkerResumed, WorkerStarted)):
+            ends.append(record.at)
+    return math.inf if suspended else max(ends, default=-math.inf)
+
+
+def _resumed(timeline: Timeline, last: float, within: float) -> Iterator[Violation]:
+    signs = [record for record in timeline.history if isinstance(record, _SIGNS)]
+    if any(last <= record.at <= last + within for record in signs):
+        return
+    for life in timeline:
+        if _is_waiting(life, last):
+            sentence = f"nothing was done about any event within {within:.1f} s after the last fault had ended"
+            yield Violation(invariant="P", event_id=life.event_id, sentence=sentence)
+            return
+
+
+def _is_waiting(life: EventLife, moment: float) -> bool:
+    """Tell whether an event was acknowledged, not at its end, and due at a moment."""
+    if not any(emit.at <= moment for emit in life.of(EmitAcknowledged)):
+        return False
+    due = max((emit.due_at or emit.at for emit in life.of(EmitAsked)), default=math.inf)
+    ends: list[Record] = []
+    for settled in life.of(Settled):
+        if settled.outcome in (Outcome.COMPLETE, Outcome.FAIL) and began(settled) <= moment:
+            ends.append(settled)
+        elif settled.at <= moment:
+            due = max(due, settled.at + settled.delay)
+    ends += [recovered for recovered in life.of(Recovered) if recovered.failed]
+    # What nobody knows to be at its end is no evidence.
+    ends += [*life.of(SettleFailed), *life.of(Redriven)]
+    return due <= moment and not ends and life.stored is not None
+
+
+def _starved(life: EventLife, since: float) -> Iterator[Violation]:
+    stored = life.stored
+    if stored is None or stored.status not in ("PENDING", "PROCESSING") or stored.sort_key is None:
+        return
+    if stored.sort_key / 1000 <= since:
+        waiting = "has been due" if stored.status == "PENDING" else "has had an expired lease"
+        sentence = f"it {waiting} for {since - stored.sort_key / 1000:.1f} s longer than it takes to get to it"
+        yield Violation(invariant="P", event_id=life.event_id, sentence=sentence, records=tuple(life.records[-1:]))

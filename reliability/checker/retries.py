@@ -1,0 +1,159 @@
+"""R: retryCount and backoff are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reliability.checker.steps import Step, step_of
+from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.verdict import Limits, Violation
+from reliability.history import (
+    Claimed,
+    HandlerEnded,
+    Outcome,
+    Record,
+    Recovered,
+    Redriven,
+    ReplyLost,
+    Result,
+    Settled,
+    SettleFailed,
+    Written,
+)
+
+
+def check_retries(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    """Judge what is counted, and when an event ends as FAILED; how long it waits is judged by `check_waits`.
+
+    - The engine's account: a new item has no retries. A claim, a renewal, a release, a completion and a failure change
+      nothing of it. A retry or a recovery makes it one more than it was when the current token came, once, also when
+      both happen. Each such step is told by a worker, or its lease had run out. A release is no retry.
+    - The workers' accounts, where there is no account of the engine: the attempt of each claim, and the retries at the
+      end, are what the retries and the recoveries before them make. Those of one token count once; a lost reply, a
+      settle that failed and a kill may hide one.
+    - An event fails for good only after 1 + max_retries attempts, unless a handler asked for it or judges by itself;
+      and no retry is scheduled beyond them.
+    """
+    for life in timeline:
+        if life.of(Written):
+            yield from _counted_by_the_engine(life, timeline, limits)
+        else:
+            yield from _counted_by_workers(life, timeline)
+        yield from _ended_in_time(life, timeline, limits)
+
+
+def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
+    return Violation(invariant="R", event_id=life.event_id, sentence=sentence, records=records)
+
+
+# The engine's account
+
+
+def _counted_by_the_engine(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    at_claim = 0
+    for write in life.of(Written):
+        before, after, step = write.before, write.after, step_of(write)
+        if after is None or step is None or step is Step.REDRIVE:
+            continue  # invariants A and F say what is wrong with that
+        if step is Step.PUBLISH and after.retry_count != 0:
+            yield _violation(life, f"it was stored with {after.retry_count} retries", write)
+        if step in (Step.PUBLISH, Step.CLAIM):
+            at_claim = after.retry_count
+        if before is not None:
+            yield from _counted_by(life, write, before.retry_count, after.retry_count, step, at_claim=at_claim)
+        if step is Step.RETRY and not _is_explained(life, write, timeline, limits):
+            yield _violation(life, "a retry was counted, and neither a failure nor an expiry explains it", write)
+
+
+def _counted_by(
+    life: EventLife, write: Written, before: int, after: int, step: Step, *, at_claim: int
+) -> Iterator[Violation]:
+    if step is Step.RETRY:
+        if after != at_claim + 1:
+            yield _violation(life, f"retryCount went from {before} to {after}, and had to be {at_claim + 1}", write)
+    elif after != before:
+        yield _violation(life, f"retryCount went from {before} to {after} with a {step.value}", write)
+    elif step is Step.RELEASE:
+        yield from _not_counted(life, write)
+
+
+def _is_explained(life: EventLife, write: Written, timeline: Timeline, limits: Limits) -> bool:
+    before, after = write.before, write.after
+    if before is None or after is None:
+        return False
+    latest = write.at + timeline.offset(write.worker) + limits.tolerance
+    if before.status == "PROCESSING" and before.sort_key is not None and before.sort_key / 1000 <= latest:
+        return True
+    released = [settled for settled in _around(life, write) if settled.outcome is Outcome.RELEASE]
+    ends = [end for end in life.of(HandlerEnded) if end.token == after.token]
+    # Without any handler the attempt has failed as well.
+    return not released and (not ends or any(end.result is not Result.SUCCEEDED for end in ends))
+
+
+def _not_counted(life: EventLife, write: Written) -> Iterator[Violation]:
+    for settled in _around(life, write):
+        if settled.outcome is Outcome.RETRY:
+            yield _violation(life, "an attempt failed, and was not counted", settled, write)
+
+
+def _around(life: EventLife, write: Written) -> list[Settled]:
+    token = None if write.after is None else write.after.token
+    return [
+        settled for settled in life.of(Settled) if settled.token == token and began(settled) <= write.at <= settled.at
+    ]
+
+
+# The workers' accounts
+
+
+def _counted_by_workers(life: EventLife, timeline: Timeline) -> Iterator[Violation]:
+    for claim in life.of(Claimed):
+        least, most = _retries(life, timeline, certain=began(claim), possible=claim.at)
+        if not least <= claim.attempt - 1 <= most:
+            sentence = f"a claim says attempt {claim.attempt}, and {_range(least + 1, most + 1)} is what was counted"
+            yield _violation(life, sentence, claim)
+    if life.stored is not None:
+        end = timeline.final.at
+        least, most = _retries(life, timeline, certain=end, possible=end)
+        if not least <= life.stored.retry_count <= most:
+            sentence = f"retryCount is {life.stored.retry_count} at the end, and {_range(least, most)} were counted"
+            yield _violation(life, sentence, *life.of(Settled), *life.of(Recovered))
+
+
+def _range(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _retries(life: EventLife, timeline: Timeline, *, certain: float, possible: float) -> tuple[int, int]:
+    """Count the retries: those written before `certain` for sure, and those that may be by `possible`."""
+    redrives = [redrive.at for redrive in life.of(Redriven) if redrive.at <= possible]
+    retries = [settled for settled in life.of(Settled) if settled.outcome is Outcome.RETRY]
+    resets = [recovered for recovered in life.of(Recovered) if not recovered.failed]
+    sure_retries = len({settled.token for settled in retries if settled.at < certain})
+    sure_resets = sum(reset.at < certain for reset in resets)
+    # A late retry writes what the recovery of its claim has counted already. A redrive begins anew, or does nothing.
+    least = 0 if redrives else max(sure_retries, sure_resets)
+    hidden = len(timeline.replies_lost_of_unknown) + len(timeline.kills_between(float("-inf"), possible))
+    hidden += sum(reply.at <= possible for reply in life.of(ReplyLost))
+    hidden += sum(failure.at <= possible for failure in life.of(SettleFailed))
+    most = sum(began(settled) <= possible for settled in retries) + sum(began(reset) <= possible for reset in resets)
+    return least, most + hidden
+
+
+# The end
+
+
+def _ended_in_time(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    for settled in life.of(Settled):
+        start = timeline.started.get(settled.worker)
+        if start is None or settled.outcome not in (Outcome.RETRY, Outcome.FAIL):
+            continue
+        failed = [end for end in life.of(HandlerEnded) if end.token == settled.token and end.result is Result.FAILED]
+        if any(limits.rule_of(end.handler).judges or end.final for end in failed):
+            continue
+        allowed = [limits.rule_of(end.handler).max_retries for end in failed]
+        most = max((start.max_retries if own is None else own for own in allowed), default=start.max_retries)
+        if settled.outcome is Outcome.RETRY and settled.attempt > most:
+            yield _violation(life, f"attempt {settled.attempt} was to be retried, beyond {most} retries", settled)
+        if settled.outcome is Outcome.FAIL and failed and settled.attempt <= most:
+            yield _violation(life, f"it failed for good at attempt {settled.attempt}, with {most} retries", settled)

@@ -1,0 +1,96 @@
+"""S: nothing leaks. After a stop no task, no connection, no pending settle of ours is left."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+
+from reliability.checker.timeline import Timeline
+from reliability.checker.verdict import Violation
+from reliability.history import (
+    Claimed,
+    FaultBegan,
+    FaultEnded,
+    HandlerEnded,
+    HandlerStarted,
+    LeaseLost,
+    LeaseRenewed,
+    Record,
+    Recovered,
+    Result,
+    Settled,
+    SettleFailed,
+    SettleRefused,
+    WorkerKilled,
+    WorkerStopped,
+)
+
+_WORK = (Claimed, HandlerStarted, HandlerEnded, LeaseRenewed, Settled, SettleRefused, SettleFailed, Recovered)
+_ENDS = (Settled, SettleRefused, SettleFailed, LeaseLost)
+
+
+def check_stops(timeline: Timeline) -> Iterator[Violation]:
+    """Judge what is left of workers.
+
+    - A stopped worker names no task and counts no connection; nothing is left in the final state.
+    - After its stop has returned, or after it was killed, a worker does nothing more: no claim, no call or end of a
+      handler, no outcome, no renewal, no recovery. Emits may go on. Handlers that were left behind may.
+    - For every claim that a stopped worker took it was told of an outcome: written, refused or unknown; unless a fault
+      lasted when it stopped, or one of its settles had failed.
+    """
+    for stop in timeline.of(WorkerStopped):
+        if stop.tasks or stop.connections:
+            left = f"{', '.join(stop.tasks) or 'no task'}, {stop.connections} connections"
+            yield _violation(f"{stop.worker} has left behind: {left}", stop)
+    for left in timeline.final.left:
+        yield _violation(f"{left} is left at the end")
+    for record in timeline.history:
+        if isinstance(record, _WORK) and record.at > timeline.ended_at(record.worker):
+            if isinstance(record, HandlerEnded) and record.result is Result.LEFT_BEHIND:
+                continue
+            end = timeline.ended[record.worker]
+            how = "killed" if isinstance(end, WorkerKilled) else "stopped"
+            yield Violation(
+                invariant="S",
+                event_id=record.event_id,
+                sentence=f"{record.worker} goes on after it was {how}",
+                records=(end, record),
+            )
+    yield from _not_settled(timeline)
+
+
+def _violation(sentence: str, *records: Record) -> Violation:
+    return Violation(invariant="S", event_id=None, sentence=sentence, records=records)
+
+
+def _not_settled(timeline: Timeline) -> Iterator[Violation]:
+    faults = spans_of_faults(timeline)
+    unsure: defaultdict[str, int] = defaultdict(int)
+    for failure in timeline.of(SettleFailed):
+        unsure[failure.worker] += 1
+    for life in timeline:
+        ended = {record.token for record in life.records if isinstance(record, _ENDS)}
+        for claim in life.of(Claimed):
+            end = timeline.ended.get(claim.worker)
+            if claim.token in ended or not isinstance(end, WorkerStopped) or unsure[claim.worker]:
+                continue
+            if not any(start <= end.at and claim.at <= over for start, over in faults):
+                yield Violation(
+                    invariant="S",
+                    event_id=life.event_id,
+                    sentence=f"{claim.worker} has stopped without an outcome of its claim",
+                    records=(claim, end),
+                )
+
+
+def spans_of_faults(timeline: Timeline) -> list[tuple[float, float]]:
+    """List from when to when faults lasted; infinity for one that never ended."""
+    began: dict[str, float] = {}
+    spans: list[tuple[float, float]] = []
+    for record in timeline.history:
+        if isinstance(record, FaultBegan):
+            began[record.name] = record.at
+        elif isinstance(record, FaultEnded):
+            spans.append((began.pop(record.name, record.at), record.at))
+    return spans + [(start, math.inf) for start in began.values()]

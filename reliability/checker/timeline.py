@@ -1,0 +1,162 @@
+"""A history put in order: the life of each event and each worker, and the calls of handlers."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from reliability.history import (
+    Claimed,
+    FinalState,
+    HandlerEnded,
+    HandlerStarted,
+    History,
+    LeaseRenewed,
+    Record,
+    ReplyLost,
+    Result,
+    Stored,
+    WorkerKilled,
+    WorkerStarted,
+    WorkerStopped,
+    event_ids_of,
+)
+
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Execution:
+    """A call of a handler; `ended` is None for one that no record shows the end of."""
+
+    started: HandlerStarted
+    place: int
+    ended: HandlerEnded | None = None
+    end_place: float = math.inf
+    left_behind: bool = False
+
+
+@dataclass(slots=True)
+class EventLife:
+    """What happened to one event, and how it is stored at last."""
+
+    event_id: str
+    stored: Stored | None
+    records: list[Record] = field(default_factory=list[Record])
+    _by_kind: dict[type, list[Any]] = field(default_factory=dict[type, list[Any]])
+
+    def add(self, record: Record) -> None:
+        """Add the next record."""
+        self.records.append(record)
+        self._by_kind.setdefault(type(record), []).append(record)
+
+    def of(self, kind: type[R]) -> list[R]:
+        """List the records of a kind."""
+        return cast("list[R]", self._by_kind.get(kind, []))
+
+    def claims(self) -> dict[str, Claimed]:
+        """Map tokens to their claims."""
+        return {claim.token: claim for claim in self.of(Claimed)}
+
+    def lease_ends(self, token: str, *, before: float) -> float:
+        """Tell until when a claim holds, as far as that was answered before a moment; in its holder's clock."""
+        ends = [claim.lease_expires_at for claim in self.of(Claimed) if claim.token == token]
+        ends += [renewal.lease_expires_at for renewal in self.of(LeaseRenewed) if _is_of(renewal, token, before)]
+        return max(ends, default=-math.inf)
+
+    def executions(self) -> list[Execution]:
+        """Pair the starts of handlers with their ends, per token and handler in their order."""
+        running: defaultdict[tuple[str, str, str], deque[Execution]] = defaultdict(deque)
+        executions: list[Execution] = []
+        for place, record in enumerate(self.records):
+            if isinstance(record, HandlerStarted):
+                execution = Execution(record, place)
+                executions.append(execution)
+                running[record.worker, record.token, record.handler].append(execution)
+            elif isinstance(record, HandlerEnded):
+                key = (record.worker, record.token, record.handler)
+                if record.result is Result.LEFT_BEHIND:
+                    for execution in executions:
+                        started = execution.started
+                        execution.left_behind |= (started.worker, started.token, started.handler) == key
+                elif running[key]:
+                    execution = running[key].popleft()
+                    execution.ended, execution.end_place = record, place
+        return executions
+
+
+def _is_of(renewal: LeaseRenewed, token: str, before: float) -> bool:
+    return renewal.token == token and renewal.at <= before
+
+
+class Timeline:
+    """A history by events and by workers."""
+
+    def __init__(self, history: History, final: FinalState) -> None:
+        self.history = history
+        self.final = final
+        self._events: dict[str, EventLife] = {}
+        self.started: dict[str, WorkerStarted] = {}
+        self.ended: dict[str, WorkerStopped | WorkerKilled] = {}
+        self.replies_lost_of_unknown: list[ReplyLost] = []
+        for record in history:
+            self._add(record)
+
+    def _add(self, record: Record) -> None:
+        for event_id in event_ids_of(record):
+            life = self._events.get(event_id)
+            if life is None:
+                life = self._events[event_id] = EventLife(event_id, self.final.events.get(event_id))
+            life.add(record)
+        if isinstance(record, WorkerStarted):
+            self.started[record.worker] = record
+        elif isinstance(record, (WorkerStopped, WorkerKilled)):
+            self.ended.setdefault(record.worker, record)
+        elif isinstance(record, ReplyLost) and not record.event_ids:
+            self.replies_lost_of_unknown.append(record)
+
+    def __iter__(self) -> Iterator[EventLife]:
+        return iter(self._events.values())
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def of(self, kind: type[R]) -> list[R]:
+        """List the records of a kind."""
+        return [record for record in self.history if isinstance(record, kind)]
+
+    def killed_at(self, worker: str) -> float:
+        """Tell when a worker was killed; infinity for one that was not."""
+        end = self.ended.get(worker)
+        return end.at if isinstance(end, WorkerKilled) else math.inf
+
+    def ended_at(self, worker: str) -> float:
+        """Tell when a worker was stopped or killed; infinity for one that was not."""
+        end = self.ended.get(worker)
+        return math.inf if end is None else end.at
+
+    def offset(self, worker: str) -> float:
+        """Tell by how much a worker's clock may be wrong; of an unknown one, by how much any is."""
+        start = self.started.get(worker)
+        if start is not None:
+            return abs(start.clock_offset)
+        return self.greatest_offset
+
+    @property
+    def greatest_offset(self) -> float:
+        """Tell by how much a clock is wrong at most."""
+        return max((abs(start.clock_offset) for start in self.started.values()), default=0.0)
+
+    def kills_between(self, start: float, end: float) -> list[WorkerKilled]:
+        """List the kills within a time."""
+        return [kill for kill in self.ended.values() if isinstance(kill, WorkerKilled) and start <= kill.at <= end]
+
+
+def began(record: Any) -> float:
+    """Tell when the call was made that a record tells the answer of."""
+    began_at: float | None = record.began_at
+    at: float = record.at
+    return at if began_at is None else began_at
