@@ -16,7 +16,6 @@ from reliability.history import (
     HandlerStarted,
     LeaseRenewed,
     Outcome,
-    Record,
     Recovered,
     Redriven,
     ReplyLost,
@@ -85,20 +84,22 @@ def _resumed(timeline: Timeline, last: float, within: float) -> Iterator[Violati
 
 
 def _is_waiting(life: EventLife, moment: float) -> bool:
-    """Tell whether an event was acknowledged, not at its end, and due at a moment."""
-    if not any(emit.at <= moment for emit in life.of(EmitAcknowledged)):
-        return False
+    """Tell whether an event was acknowledged, due, and certainly not at its end at a moment."""
     due = max((emit.due_at or emit.at for emit in life.of(EmitAsked)), default=math.inf)
-    ends: list[Record] = []
-    for settled in life.of(Settled):
-        if settled.outcome in (Outcome.COMPLETE, Outcome.FAIL) and began(settled) <= moment:
-            ends.append(settled)
-        elif settled.at <= moment:
-            due = max(due, settled.at + settled.delay)
-    ends += [recovered for recovered in life.of(Recovered) if recovered.failed]
-    # What nobody knows to be at its end is no evidence.
-    ends += [*life.of(SettleFailed), *life.of(Redriven)]
-    return due <= moment and not ends and life.stored is not None
+    due = max(due, *(retry.at + retry.delay for retry in life.of(Settled) if retry.at <= moment), -math.inf)
+    acknowledged = any(emit.at <= moment for emit in life.of(EmitAcknowledged))
+    return acknowledged and due <= moment < _end_of(life)
+
+
+def _end_of(life: EventLife) -> float:
+    """Tell when an event came to its end, at the earliest; infinity for one that did not."""
+    stored = life.stored
+    if stored is None or any(isinstance(record, (SettleFailed, Redriven)) for record in life.records):
+        return -math.inf
+    ends = [began(settled) for settled in life.of(Settled) if settled.outcome in (Outcome.COMPLETE, Outcome.FAIL)]
+    ends += [began(recovered) for recovered in life.of(Recovered) if recovered.failed]
+    unfinished = stored.status in ("PENDING", "PROCESSING")
+    return min(ends, default=math.inf if unfinished else -math.inf)
 
 
 def _starved(life: EventLife, since: float) -> Iterator[Violation]:
