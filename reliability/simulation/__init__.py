@@ -1,0 +1,1 @@
+"""Production code on virtual time, over a simulated DynamoDB: one seed makes one run, to the letter."""
