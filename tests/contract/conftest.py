@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Outbox
+from reliability.simulation.client import direct_client
+from reliability.simulation.engine import Engine
 from tests.contract.adapters import Adapter, Clock, dynamodb_adapter, memory_adapter
 from tests.engines import ENGINES, open_client
+
+SIMULATED = "simulated"
 
 
 @pytest.fixture
@@ -18,16 +23,36 @@ def clock() -> Clock:
 
 
 @pytest.fixture(
-    params=["memory", "moto-single", "local-single", "local-batch", "local-batch-keys-only", "local-batch-sharded"]
+    params=[
+        "memory",
+        "simulated-single",
+        "simulated-batch",
+        "simulated-batch-keys-only",
+        "simulated-batch-sharded",
+        "moto-single",
+        "local-single",
+        "local-batch",
+        "local-batch-keys-only",
+        "local-batch-sharded",
+    ]
 )
 def engine(request: pytest.FixtureRequest) -> tuple[str, str, str | None]:
-    """The write mode, the kind of index, and the engine's endpoint (None in memory)."""
+    """The write mode, the kind of index, and an engine's endpoint, which is none for one in this process."""
     name, _, mode = str(request.param).partition("-")
     if name == "memory":
         request.config.stash[ENGINES]["InMemoryOutbox"] = "ran"
         return mode, "", None
     mode, _, index = mode.partition("-")
-    return mode, index, request.getfixturevalue(f"{name}_endpoint")
+    return mode, index, SIMULATED if name == "simulated" else request.getfixturevalue(f"{name}_endpoint")
+
+
+@asynccontextmanager
+async def client_of(endpoint: str, clock: Clock) -> AsyncGenerator[Any]:
+    if endpoint == SIMULATED:
+        yield direct_client(Engine(clock=clock))
+        return
+    async with open_client(endpoint) as client:
+        yield client
 
 
 @pytest.fixture
@@ -37,7 +62,7 @@ async def adapter(engine: tuple[str, Any, str | None], clock: Clock, table_name:
     if endpoint is None:
         yield memory_adapter(clock)
         return
-    async with open_client(endpoint) as client:
+    async with client_of(endpoint, clock) as client:
         projection: Any = "KEYS_ONLY" if index == "keys-only" else "ALL"
         await DynamoDBOutbox(client, table_name=table_name, **options).create_table(projection=projection)
         yield dynamodb_adapter(client, table_name, mode, clock, **options)

@@ -1,0 +1,111 @@
+"""The operations that write many items: each on its own, or all or none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from reliability.simulation import writes
+from reliability.simulation.evaluation import Scope
+from reliability.simulation.replies import EXCEEDED, THROTTLED, Refusal, cancelled, client_error
+from reliability.simulation.requests import Parameters, UnknownRequestError, check_parameters, invalid
+from reliability.simulation.updates import parse_statement
+
+if TYPE_CHECKING:
+    from reliability.simulation.engine import Engine
+
+MAX_PUTS: Final = 25
+MAX_STATEMENTS: Final = 25
+MAX_TRANSACTION: Final = 100
+TOKEN_SECONDS: Final = 600.0
+"""How long a transaction is known by its ClientRequestToken."""
+
+
+def batch_write_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+    """Put items without conditions; those for which there is no throughput come back unprocessed."""
+    check_parameters(parameters, frozenset({"RequestItems"}))
+    if sum(len(requests) for requests in parameters["RequestItems"].values()) > MAX_PUTS:
+        raise invalid("Too many items requested for the BatchWriteItem call")
+    unprocessed: dict[str, list[Any]] = {}
+    refusal: Refusal | None = None
+    worked_out: list[tuple[str, Any, writes.Write]] = []
+    for name, requests in parameters["RequestItems"].items():
+        table = engine.table(name, "batch_write_item")
+        for request in requests:
+            check_parameters(request, frozenset({"PutRequest"}))
+            worked_out.append((name, request, writes.put(table, request["PutRequest"])))
+    if len({(name, write.change.key) for name, _, write in worked_out}) < len(worked_out):
+        raise invalid("Provided list of item keys contains duplicates")
+    for name, request, write in worked_out:
+        try:
+            engine.make(write)
+        except Refusal as refused:
+            refusal = refused
+            unprocessed.setdefault(name, []).append(request)
+    if refusal is not None and sum(map(len, unprocessed.values())) == len(worked_out):
+        throttled = refusal.code in (THROTTLED, EXCEEDED)
+        raise refusal if throttled else Refusal(THROTTLED, "None of the items could be processed")
+    return {"UnprocessedItems": unprocessed}
+
+
+def batch_execute_statement(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+    """Make conditional updates, each with a result of its own."""
+    check_parameters(parameters, frozenset({"Statements"}))
+    if len(parameters["Statements"]) > MAX_STATEMENTS:
+        raise invalid("Member must have length less than or equal to 25")
+    parsed = [parse_statement(each["Statement"]) for each in parameters["Statements"]]
+    values = [_values(each, known.parameters) for each, known in zip(parameters["Statements"], parsed, strict=True)]
+    keys = [str(known.key[1](Scope({}, {}, value))) for known, value in zip(parsed, values, strict=True)]
+    if len(set(keys)) < len(keys):
+        raise invalid("Members of the list must be unique")
+    responses: list[dict[str, Any]] = []
+    for statement, value in zip(parsed, values, strict=True):
+        name = statement.table_name
+        if name not in engine.tables:
+            code, message = "ResourceNotFound", "Requested resource not found"
+            responses.append({"Error": {"Code": code, "Message": message}, "TableName": name})
+            continue
+        try:
+            write = writes.statement(engine.tables[name], statement, value)
+            engine.make(write)
+        except Refusal as refusal:
+            responses.append(refusal.of_statement(name))
+        else:
+            item = {"Item": dict(write.change.new or {})} if statement.returning else {}
+            responses.append({"TableName": name, **item})
+    return {"Responses": responses}
+
+
+def _values(statement: Parameters, parameters: int) -> dict[str, Any]:
+    check_parameters(statement, frozenset({"Statement", "Parameters"}))
+    given = statement["Parameters"]
+    if len(given) != parameters:
+        raise UnknownRequestError(f"{len(given)} parameters are given for {parameters} question marks")
+    return {f":{index}": value for index, value in enumerate(given)}
+
+
+def transact_write_items(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+    """Make all of the writes, or none; a repetition with the same token changes nothing."""
+    check_parameters(parameters, frozenset({"TransactItems", "ClientRequestToken"}))
+    operation, entries = "transact_write_items", parameters["TransactItems"]
+    token, now = parameters.get("ClientRequestToken"), engine.clock()
+    known = engine.committed.get(token or "")
+    if known is not None and now - known[0] < TOKEN_SECONDS:
+        if known[1] != entries:
+            raise client_error("IdempotentParameterMismatchException", "The parameters differ", operation=operation)
+        return {}
+    if len(entries) > MAX_TRANSACTION:
+        raise invalid("Member must have length less than or equal to 100")
+    worked_out: list[writes.Write] = []
+    for entry in entries:
+        ((kind, arguments),) = entry.items()
+        worked_out.append(writes.OPERATIONS[kind](engine.table(arguments["TableName"], operation), arguments))
+    if len({(write.table.name, write.change.key) for write in worked_out}) < len(worked_out):
+        raise invalid("Transaction request cannot include multiple operations on one item")
+    refusals = [write.refusal or engine.admitted(write, factor=2) for write in worked_out]
+    if any(refusals):
+        raise cancelled(refusals, operation=operation)
+    for write in worked_out:
+        engine.apply(write)
+    if token is not None:
+        engine.committed[token] = (now, [dict(entry) for entry in entries])
+    return {}

@@ -1,0 +1,44 @@
+"""Who may refuse a write that the engine would otherwise make: a limit of throughput, or a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from reliability.simulation.replies import Refusal
+from reliability.simulation.table import Change
+
+
+class Gate(Protocol):
+    """Asked before each write, in the order of their arrival; a transaction's writes are asked for one by one.
+
+    The change says what the write costs: units of the table in the partition of its key, and units of each index in
+    the partitions of its rows. A write whose condition is false is asked for as well, for it is billed.
+    """
+
+    def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
+        """Let a write pass, or refuse it; `factor` multiplies the table's units, as transactions do."""
+        ...
+
+
+class Open:
+    """Lets everything pass."""
+
+    def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
+        """Let a write pass."""
+        return None
+
+
+class Gates:
+    """Several gates, one behind the other."""
+
+    def __init__(self, gates: Sequence[Gate]) -> None:
+        self._gates = list(gates)
+
+    def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
+        """Let a write pass that all let pass."""
+        for gate in self._gates:
+            refusal = gate.admit(change, table_name=table_name, now=now, factor=factor)
+            if refusal is not None:
+                return refusal
+        return None

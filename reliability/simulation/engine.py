@@ -1,0 +1,150 @@
+"""The simulated DynamoDB: its operations on tables, with the requests and replies of the low-level API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from reliability.simulation import batches, reading, writes
+from reliability.simulation.capacity import Gate, Open
+from reliability.simulation.replies import Refusal, client_error
+from reliability.simulation.requests import Parameters, UnknownRequestError
+from reliability.simulation.table import IndexLag, Table, no_lag
+from reliability.simulation.writes import Write
+
+Reply = dict[str, Any]
+
+
+class Engine:
+    """Tables, and the operations on them. Each operation takes place at once and whole, at the time of the clock.
+
+    `gate` may refuse single writes; `lag` says when an index shows a change, in each of its `replicas`, of which
+    `choose_replica` draws the one that a query reads.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        gate: Gate | None = None,
+        lag: IndexLag = no_lag,
+        replicas: int = 1,
+        choose_replica: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.tables: dict[str, Table] = {}
+        self.clock = clock
+        self.choose_replica = choose_replica
+        self.committed: dict[str, tuple[float, Any]] = {}
+        self._gate: Gate = gate or Open()
+        self._lag = lag
+        self._replicas = replicas
+
+    def execute(self, operation: str, parameters: Parameters) -> Reply:
+        """Do what a call of a client asks for. Raises `ClientError` as the SDK would, and others for the unknown."""
+        if operation not in _OPERATIONS:
+            raise UnknownRequestError(f"the operation {operation} is not known here")
+        try:
+            return _OPERATIONS[operation](self, parameters)
+        except Refusal as refusal:
+            raise refusal.raised_by(operation) from None
+
+    def table(self, name: str, operation: str) -> Table:
+        """Find a table. Raises `ClientError`."""
+        if name not in self.tables:
+            raise table_missing(operation)
+        return self.tables[name]
+
+    def admitted(self, write: Write, *, factor: int = 1) -> Refusal | None:
+        """Ask whether a write may pass; tells why not, the falseness of its condition included."""
+        refusal = self._gate.admit(write.change, table_name=write.table.name, now=self.clock(), factor=factor)
+        return refusal or write.refusal
+
+    def make(self, write: Write) -> None:
+        """Make a write that may pass. Raises `Refusal`."""
+        refusal = self.admitted(write)
+        if refusal is None or (refusal.applied and write.refusal is None):
+            self.apply(write)
+        if refusal is not None:
+            raise refusal
+
+    def apply(self, write: Write) -> None:
+        """Make a write that was admitted."""
+        write.table.apply(write.change, now=self.clock())
+
+    def create_table(self, parameters: Parameters) -> Reply:
+        """Create a table, which is there at once."""
+        name = parameters["TableName"]
+        if name in self.tables:
+            raise client_error("ResourceInUseException", "Cannot create preexisting table", operation="create_table")
+        self.tables[name] = Table.of(parameters, replicas=self._replicas)
+        self.tables[name].lag = self._lag
+        return {"TableDescription": self._description(self.tables[name])}
+
+    def describe_table(self, parameters: Parameters) -> Reply:
+        """Describe a table."""
+        return {"Table": self._description(self.table(parameters["TableName"], "describe_table"))}
+
+    def _description(self, table: Table) -> Reply:
+        indexes = [{**index, "IndexStatus": "ACTIVE"} for index in table.definition.get("GlobalSecondaryIndexes", [])]
+        return {**table.definition, "TableStatus": "ACTIVE", "GlobalSecondaryIndexes": indexes}
+
+    def describe_time_to_live(self, parameters: Parameters) -> Reply:
+        """Tell the attribute by which items would expire; none ever does here."""
+        attribute = self.table(parameters["TableName"], "describe_time_to_live").time_to_live
+        if attribute is None:
+            return {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}
+        return {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": attribute}}
+
+    def update_time_to_live(self, parameters: Parameters) -> Reply:
+        """Take note of the attribute."""
+        table = self.table(parameters["TableName"], "update_time_to_live")
+        table.time_to_live = parameters["TimeToLiveSpecification"]["AttributeName"]
+        return {"TimeToLiveSpecification": parameters["TimeToLiveSpecification"]}
+
+    def put_item(self, parameters: Parameters) -> Reply:
+        """Put an item."""
+        self.make(writes.put(self.table(parameters["TableName"], "put_item"), parameters))
+        return {}
+
+    def delete_item(self, parameters: Parameters) -> Reply:
+        """Delete an item."""
+        self.make(writes.delete(self.table(parameters["TableName"], "delete_item"), parameters))
+        return {}
+
+    def update_item(self, parameters: Parameters) -> Reply:
+        """Update an item; the new one is in the reply, if asked for."""
+        rest = dict(parameters)
+        returning = rest.pop("ReturnValues", "NONE")
+        if returning not in ("NONE", "ALL_NEW"):
+            raise UnknownRequestError(f"ReturnValues={returning} is not known here")
+        write = writes.update(self.table(parameters["TableName"], "update_item"), rest)
+        self.make(write)
+        return {"Attributes": dict(write.change.new or {})} if returning == "ALL_NEW" else {}
+
+
+def table_missing(operation: str) -> ClientError:
+    """Make the exception of a call of a table that is not there."""
+    return client_error(
+        "ResourceNotFoundException", "Cannot do operations on a non-existent table", operation=operation
+    )
+
+
+_OPERATIONS: Final[Mapping[str, Callable[[Engine, Parameters], Reply]]] = {
+    "create_table": Engine.create_table,
+    "describe_table": Engine.describe_table,
+    "describe_time_to_live": Engine.describe_time_to_live,
+    "update_time_to_live": Engine.update_time_to_live,
+    "put_item": Engine.put_item,
+    "delete_item": Engine.delete_item,
+    "update_item": Engine.update_item,
+    "get_item": reading.get_item,
+    "batch_get_item": reading.batch_get_item,
+    "query": reading.query,
+    "batch_write_item": batches.batch_write_item,
+    "batch_execute_statement": batches.batch_execute_statement,
+    "transact_write_items": batches.transact_write_items,
+}
+OPERATIONS: Final = frozenset(_OPERATIONS)
+"""The operations that are known, by the names of a client's methods."""

@@ -1,0 +1,111 @@
+"""Evaluating expressions: closures over an item, put together by the parser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from reliability.simulation.values import AttributeValue, Item, add_numbers, are_equal, compare, contains
+
+
+class UnknownExpressionError(Exception):
+    """An expression that DynamoDB would refuse, or that this part of its language does not have."""
+
+
+class Scope(NamedTuple):
+    """What an expression is evaluated on."""
+
+    item: Item
+    names: Mapping[str, str]
+    values: Mapping[str, AttributeValue]
+
+
+Name = Callable[[Scope], str]
+Operand = Callable[[Scope], AttributeValue | None]
+Condition = Callable[[Scope], bool]
+
+COMPARISONS: Final[Mapping[str, Callable[[AttributeValue, AttributeValue], bool]]] = {
+    "=": are_equal,
+    "<>": lambda left, right: not are_equal(left, right),
+    "<": lambda left, right: (order := compare(left, right)) is not None and order < 0,
+    "<=": lambda left, right: (order := compare(left, right)) is not None and order <= 0,
+    ">": lambda left, right: (order := compare(left, right)) is not None and order > 0,
+    ">=": lambda left, right: (order := compare(left, right)) is not None and order >= 0,
+}
+
+
+def name_of(placeholder: str, scope: Scope) -> str:
+    """Look up the name that a placeholder stands for."""
+    if placeholder not in scope.names:
+        raise UnknownExpressionError(f"the name {placeholder} is not given")
+    return scope.names[placeholder]
+
+
+def value_of(placeholder: str, scope: Scope) -> AttributeValue:
+    """Look up the value that a placeholder stands for."""
+    if placeholder not in scope.values:
+        raise UnknownExpressionError(f"the value {placeholder} is not given")
+    return scope.values[placeholder]
+
+
+def either(left: Condition, right: Condition) -> Condition:
+    """Join two conditions with OR."""
+    return lambda scope: left(scope) or right(scope)
+
+
+def both(left: Condition, right: Condition) -> Condition:
+    """Join two conditions with AND."""
+    return lambda scope: left(scope) and right(scope)
+
+
+def has_member(name: Name, member: Operand) -> Condition:
+    """Make the condition `contains`."""
+
+    def condition(scope: Scope) -> bool:
+        container, wanted = scope.item.get(name(scope)), member(scope)
+        return container is not None and wanted is not None and contains(container, wanted)
+
+    return condition
+
+
+def total_of(left: Operand, right: Operand) -> Operand:
+    """Make the sum of two operands."""
+
+    def total(scope: Scope) -> AttributeValue:
+        a, b = left(scope), right(scope)
+        if a is None or b is None or "N" not in a or "N" not in b:
+            raise UnknownExpressionError("an operand of + is no number, or is missing")
+        return add_numbers(a, b)
+
+    return total
+
+
+def if_not_exists(name: Name, default: Operand) -> Operand:
+    """Make the operand `if_not_exists`."""
+
+    def chosen(scope: Scope) -> AttributeValue | None:
+        attribute = scope.item.get(name(scope))
+        return default(scope) if attribute is None else attribute
+
+    return chosen
+
+
+def set_add(name: Name, members: Operand) -> Operand:
+    """Make the operand `set_add`."""
+
+    def united(scope: Scope) -> AttributeValue:
+        added = members(scope)
+        if added is None:
+            raise UnknownExpressionError("the members to add are missing")
+        return unite(scope.item.get(name(scope)), added)
+
+    return united
+
+
+def unite(members: AttributeValue | None, added: AttributeValue) -> AttributeValue:
+    """Add members to a set of texts, or a number to a number, as ADD does."""
+    if "SS" in added and (members is None or "SS" in members):
+        return {"SS": sorted({*(members or added)["SS"], *added["SS"]})}
+    if "N" in added and (members is None or "N" in members):
+        return added if members is None else add_numbers(members, added)
+    raise UnknownExpressionError(f"cannot add {added} to {members}")

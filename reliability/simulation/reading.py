@@ -1,0 +1,117 @@
+"""The operations that read: items as the table has them, rows as an index shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from reliability.simulation.replies import client_error
+from reliability.simulation.requests import (
+    QUERY,
+    Parameters,
+    UnknownRequestError,
+    check_parameters,
+    check_used,
+    invalid,
+    key_of,
+    scope_of,
+)
+from reliability.simulation.table import Index, IndexQuery, Table
+from reliability.simulation.updates import parse_key_condition, parse_projection
+from reliability.simulation.values import Item, item_size, number
+
+if TYPE_CHECKING:
+    from reliability.simulation.engine import Engine
+
+MAX_PAGE_BYTES: Final = 1_048_576
+MAX_KEYS: Final = 100
+
+
+def get_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+    """Read an item."""
+    check_parameters(parameters, frozenset({"TableName", "Key", "ConsistentRead"}))
+    table = engine.table(parameters["TableName"], "get_item")
+    item = table.items.get(key_of(table, parameters["Key"]))
+    return {} if item is None else {"Item": dict(item)}
+
+
+def batch_get_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+    """Read items; those that are not there are left out."""
+    check_parameters(parameters, frozenset({"RequestItems"}))
+    responses: dict[str, list[Item]] = {}
+    for name, wanted in parameters["RequestItems"].items():
+        check_parameters(wanted, frozenset({"Keys", "ConsistentRead"}))
+        table = engine.table(name, "batch_get_item")
+        keys = [key_of(table, key) for key in wanted["Keys"]]
+        if len(keys) > MAX_KEYS:
+            raise invalid("Too many items requested for the BatchGetItem call")
+        if len(set(keys)) < len(keys):
+            raise invalid("Provided list of item keys contains duplicates")
+        responses[name] = [dict(table.items[key]) for key in keys if key in table.items]
+    return {"Responses": responses, "UnprocessedKeys": {}}
+
+
+def query(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+    """Read a page of an index."""
+    check_parameters(parameters, QUERY)
+    table = engine.table(parameters["TableName"], "query")
+    index = table.indexes.get(parameters.get("IndexName", ""))
+    if index is None:
+        message = f"The table does not have the specified index: {parameters.get('IndexName')}"
+        raise client_error("ValidationException", message, operation="query")
+    wanted = _query_of(index, table, parameters)
+    rows, limited = index.page(wanted, replica=engine.choose_replica(), now=engine.clock())
+    fitting = _fitting(rows)
+    reply: dict[str, Any] = {"Count": len(fitting), "ScannedCount": len(fitting)}
+    if limited or len(fitting) < len(rows):
+        names = (table.key_name, index.schema.partition_key, index.schema.sort_key)
+        reply["LastEvaluatedKey"] = {name: fitting[-1][name] for name in names}
+    if parameters.get("Select") != "COUNT":
+        reply["Items"] = _projected(fitting, parameters)
+    return reply
+
+
+def _query_of(index: Index, table: Table, parameters: Parameters) -> IndexQuery:
+    parts, used = parse_key_condition(parameters["KeyConditionExpression"])
+    projection = parameters.get("ProjectionExpression")
+    check_used(parameters, used, *([parse_projection(projection)[1]] if projection else []))
+    scope = scope_of({}, parameters)
+    partition, sign, bound = None, "", "0"
+    for name, comparison, operand in parts:
+        value = operand(scope) or {}
+        if name(scope) == index.schema.partition_key and comparison == "=":
+            partition = value["S"]
+        elif name(scope) == index.schema.sort_key and not sign:
+            sign, bound = comparison, value["N"]
+        else:
+            raise UnknownRequestError(f"the condition of {name(scope)} is not known here")
+    if partition is None:
+        raise invalid("Query condition missed key schema element")
+    start = parameters.get("ExclusiveStartKey")
+    after = None if start is None else (number(start[index.schema.sort_key]["N"]), start[table.key_name]["S"])
+    return IndexQuery(
+        partition=partition,
+        sign=sign,
+        bound=bound,
+        after=after,
+        limit=parameters.get("Limit"),
+        forward=parameters.get("ScanIndexForward", True),
+    )
+
+
+def _fitting(rows: list[Item]) -> list[Item]:
+    """Cut a page where it would exceed its largest size; the item that exceeds it is still in it."""
+    size = 0
+    for count, row in enumerate(rows, 1):
+        size += item_size(row)
+        if size > MAX_PAGE_BYTES:
+            return rows[:count]
+    return rows
+
+
+def _projected(rows: list[Item], parameters: Parameters) -> list[Item]:
+    text = parameters.get("ProjectionExpression")
+    if text is None:
+        return [dict(row) for row in rows]
+    scope = scope_of({}, parameters)
+    names = [name(scope) for name in parse_projection(text)[0]]
+    return [{name: row[name] for name in names if name in row} for row in rows]

@@ -1,0 +1,89 @@
+"""What the simulated engine knows of attribute values: their order, their arithmetic, their size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+AttributeValue = Mapping[str, Any]
+Item = Mapping[str, AttributeValue]
+
+KILOBYTE: Final = 1024
+
+
+def number(text: str) -> int | Decimal:
+    """Read a number."""
+    try:
+        return int(text)
+    except ValueError:
+        return Decimal(text)
+
+
+def add_numbers(left: AttributeValue, right: AttributeValue) -> AttributeValue:
+    """Add two numbers; raises `KeyError` where one is none."""
+    return {"N": str(number(left["N"]) + number(right["N"]))}
+
+
+def are_equal(left: AttributeValue, right: AttributeValue) -> bool:
+    """Compare two values; those of different types are never equal."""
+    if "N" in left and "N" in right:
+        return number(left["N"]) == number(right["N"])
+    if "SS" in left and "SS" in right:
+        return set(left["SS"]) == set(right["SS"])
+    return left == right
+
+
+def compare(left: AttributeValue, right: AttributeValue) -> int | None:
+    """Order two values: negative, 0 or positive; None where they have no order."""
+    if "N" in left and "N" in right:
+        a, b = number(left["N"]), number(right["N"])
+        return (a > b) - (a < b)
+    if "S" in left and "S" in right:
+        x, y = str(left["S"]).encode(), str(right["S"]).encode()
+        return (x > y) - (x < y)
+    return None
+
+
+def contains(container: AttributeValue, member: AttributeValue) -> bool:
+    """Tell whether a set has a member, or a text a part."""
+    if "SS" in container and "S" in member:
+        return any(member["S"] == other for other in container["SS"])
+    if "S" in container and "S" in member:
+        return str(member["S"]) in str(container["S"])
+    return False
+
+
+def item_size(item: Item) -> int:
+    """Count the bytes of an item.
+
+    See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
+    """
+    return sum(len(name.encode()) + value_size(value) for name, value in item.items())
+
+
+def value_size(value: AttributeValue) -> int:
+    """Count the bytes of a value."""
+    ((kind, content),) = value.items()
+    match kind:
+        case "S":
+            size = len(content) if content.isascii() else len(content.encode())
+        case "N":
+            # Two digits to a byte, and one byte for the rest.
+            size = (len(content.lstrip("-").replace(".", "")) + 1) // 2 + 1
+        case "BOOL" | "NULL":
+            size = 1
+        case "M":
+            size = 3 + sum(len(name.encode()) + value_size(member) + 1 for name, member in content.items())
+        case "L":
+            size = 3 + sum(value_size(member) + 1 for member in content)
+        case "SS" | "NS" | "BS":
+            size = sum(len(member) for member in content)
+        case _:
+            size = len(content)
+    return size
+
+
+def units(size: int) -> int:
+    """Count the write units of so many bytes: one for each kilobyte that is begun."""
+    return max(-(-size // KILOBYTE), 1)

@@ -1,0 +1,271 @@
+"""The simulated engine against DynamoDB Local: the same requests, the same replies, the same items.
+
+What the simulation proves is worth as much as its engine. Every write that the library makes is sent to both, with
+values of a small pool, so that conditions are true and false in turns.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from botocore.exceptions import ClientError
+
+from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox.dynamodb import transitions
+from dynamodb_outbox.dynamodb.transitions import Transition, Write, statement, update_entry, update_item
+from reliability.simulation.client import direct_client
+from reliability.simulation.engine import Engine
+
+TABLE = "contract"
+IDS = ("a", "b", "c", "d", "e")
+TOKENS = ("t1", "t2")
+NUMBERS = ("1", "2", "3")
+HANDLED_BY = (transitions.RETRY, transitions.FAIL, transitions.RELEASE)
+TRANSITIONS: tuple[Transition, ...] = (
+    transitions.CLAIM,
+    transitions.CLAIM,
+    transitions.COMPLETE,
+    transitions.RETRY,
+    transitions.FAIL,
+    transitions.RELEASE,
+    transitions.RENEW,
+    transitions.HANDLER_DONE,
+    transitions.COMPLETE_BY_HANDLER,
+    transitions.RECOVER,
+    transitions.RECOVER_FAILED,
+    transitions.REDRIVE,
+    transitions.COMPLETE.also_set("expireAt = :now"),
+    *(transition.also_add("handledBy", ":handled") for transition in HANDLED_BY),
+)
+Request = tuple[str, dict[str, Any]]
+
+
+def sort_key(dice: random.Random, event_id: str) -> dict[str, Any]:
+    """One of three times of an item, which no other item has: the order of equal ones is nobody's promise."""
+    return {"N": dice.choice(NUMBERS) + str(len(event_id) + ord(event_id[0]))}
+
+
+def values(dice: random.Random, event_id: str) -> dict[str, Any]:
+    """A value for everything that any transition asks for."""
+    handlers = sorted(dice.sample(["h1", "h2", "h3"], dice.randint(1, 2)))
+    return {
+        **{name: sort_key(dice, event_id) for name in ("now", "deadline", "seen", "due")},
+        **{name: {"N": dice.choice(NUMBERS)} for name in ("retries", "max")},
+        "token": {"S": dice.choice(TOKENS)},
+        "error": {"S": dice.choice(["", "boom"])},
+        "handled": {"SS": handlers},
+        "handler": {"S": handlers[0]},
+        "one": {"N": "1"},
+        "zero": {"N": "0"},
+    }
+
+
+def write(dice: random.Random, event_id: str | None = None) -> Write:
+    event_id = event_id or dice.choice(IDS)
+    return Write(dice.choice(TRANSITIONS), event_id, values(dice, event_id))
+
+
+def item(dice: random.Random, event_id: str, key_name: str) -> dict[str, Any]:
+    status = dice.choice(["PENDING", "PROCESSING"])
+    made = {
+        "id": {"S": event_id},
+        "type": {"S": "t"},
+        "payload": {"M": {"n": {"N": "1"}}},
+        "status": {"S": status},
+        "gsiSortKey": sort_key(dice, event_id),
+    }
+    if dice.random() < 0.7:
+        made["retryCount"] = {"N": "0"}
+    if status == "PROCESSING":
+        made["claimToken"] = {"S": dice.choice(TOKENS)}
+    return made if key_name in made else {**made, key_name: {"S": f"{status}#0"}}
+
+
+def put(dice: random.Random, key_name: str) -> dict[str, Any]:
+    return {
+        "TableName": TABLE,
+        "Item": item(dice, dice.choice(IDS), key_name),
+        "ConditionExpression": "attribute_not_exists(id)",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def put_request(dice: random.Random, key_name: str) -> Request:
+    return "put_item", put(dice, key_name)
+
+
+def update_request(dice: random.Random, key_name: str) -> Request:
+    return "update_item", update_item(write(dice), table_name=TABLE, returning=dice.random() < 0.5)
+
+
+def statements_request(dice: random.Random, key_name: str) -> Request:
+    ids = [*IDS, "missing"]
+    if dice.random() < 0.1:
+        # The same item twice is refused; DynamoDB Local makes some of the other writes before it says so.
+        ids = ["missing", "missing"]
+    returning = dice.random() < 0.5
+    return "batch_execute_statement", {
+        "Statements": [statement(write(dice, each), table_name=TABLE, returning=returning) for each in ids]
+    }
+
+
+def transaction_request(dice: random.Random, key_name: str) -> Request:
+    entries: list[dict[str, Any]] = [{"Update": update_entry(write(dice, each), table_name=TABLE)} for each in "ab"]
+    if dice.random() < 0.5:
+        entries = entries[:1]
+    if dice.random() < 0.5:
+        entries.append({"Put": {**put(dice, key_name), "Item": item(dice, dice.choice("cde"), key_name)}})
+    if dice.random() < 0.3:
+        condition = {"ConditionExpression": "attribute_exists(id)", "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+        entries.append({"ConditionCheck": {"TableName": TABLE, "Key": {"id": {"S": "missing"}}, **condition}})
+    return "transact_write_items", {"TransactItems": entries, "ClientRequestToken": uuid4().hex}
+
+
+def batch_request(dice: random.Random, key_name: str) -> Request:
+    ids = dice.sample(IDS, 2) if dice.random() < 0.9 else ["a", "a"]
+    puts = [{"PutRequest": {"Item": item(dice, each, key_name)}} for each in ids]
+    return "batch_write_item", {"RequestItems": {TABLE: puts}}
+
+
+def invalid_request(dice: random.Random, key_name: str) -> Request:
+    wrong: dict[str, Any] = dice.choice(
+        [
+            {"id": {"S": ""}},
+            {"id": {"N": "1"}},
+            {"id": {"S": "a"}, "gsiSortKey": {"S": "text"}},
+            {"id": {"S": "a"}, "text": {"S": "x" * 409_600}},
+        ]
+    )
+    return "put_item", {"TableName": TABLE, "Item": wrong}
+
+
+def delete_request(dice: random.Random, key_name: str) -> Request:
+    return "delete_item", {"TableName": TABLE, "Key": {"id": {"S": dice.choice(IDS)}}}
+
+
+def query_request(dice: random.Random, key_name: str) -> Request:
+    status = dice.choice(["PENDING", "PROCESSING", "FAILED"])
+    sign = dice.choice(["<=", "<", "=", ">", ">=", ""])
+    parameters: dict[str, Any] = {
+        "TableName": TABLE,
+        "IndexName": "index",
+        "KeyConditionExpression": "#key = :key" + (f" AND gsiSortKey {sign} :until" if sign else ""),
+        "ExpressionAttributeNames": {"#key": key_name},
+        "ExpressionAttributeValues": {":key": {"S": status if key_name == "status" else f"{status}#0"}},
+        "ScanIndexForward": dice.random() < 0.7,
+    }
+    if sign:
+        parameters["ExpressionAttributeValues"][":until"] = sort_key(dice, dice.choice(IDS))
+    if dice.random() < 0.5:
+        parameters["Limit"] = dice.randint(1, 3)
+    if dice.random() < 0.3:
+        parameters["Select"] = "COUNT"
+    elif dice.random() < 0.5:
+        parameters["ProjectionExpression"] = "id, gsiSortKey"
+    return "query", parameters
+
+
+def read_request(dice: random.Random, key_name: str) -> Request:
+    keys = [{"id": {"S": each}} for each in (*dice.sample(IDS, 3), "missing")]
+    return "batch_get_item", {"RequestItems": {TABLE: {"Keys": keys, "ConsistentRead": True}}}
+
+
+REQUESTS: Mapping[Callable[[random.Random, str], Request], int] = {
+    put_request: 4,
+    update_request: 8,
+    statements_request: 4,
+    transaction_request: 4,
+    batch_request: 1,
+    invalid_request: 1,
+    delete_request: 1,
+    query_request: 3,
+    read_request: 1,
+}
+
+
+def definition(key_name: str, projection: str) -> dict[str, Any]:
+    keys = {"id": "S", key_name: "S", "gsiSortKey": "N"}
+    return {
+        "TableName": TABLE,
+        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": kind} for name, kind in keys.items()],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "GlobalSecondaryIndexes": [
+            {
+                "IndexName": "index",
+                "KeySchema": [
+                    {"AttributeName": key_name, "KeyType": "HASH"},
+                    {"AttributeName": "gsiSortKey", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": projection},
+            }
+        ],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
+
+
+def in_order(value: Any) -> Any:
+    """The same value with its sets sorted: DynamoDB promises no order of them."""
+    if isinstance(value, dict):
+        return {name: sorted(member) if name == "SS" else in_order(member) for name, member in value.items()}
+    return [in_order(member) for member in value] if isinstance(value, list) else value
+
+
+async def reply_of(client: Any, request: Request) -> Any:
+    """What a request is answered with, without what nobody looks at: sentences, and the order of rows alike."""
+    operation, parameters = request
+    try:
+        reply = await getattr(client, operation)(**parameters)
+    except ClientError as error:
+        reasons = [
+            {name: reason.get(name) for name in ("Code", "Item")}
+            for reason in error.response.get("CancellationReasons", [])
+        ]
+        return error.response["Error"]["Code"], in_order(error.response.get("Item")), in_order(reasons)
+    for name in ("ResponseMetadata", "ConsumedCapacity"):
+        reply.pop(name, None)
+    for response in reply.get("Responses", []) if isinstance(reply.get("Responses"), list) else []:
+        if "Error" in response:
+            response["Error"] = response["Error"]["Code"]
+    if operation == "batch_get_item":
+        reply["Responses"][TABLE].sort(key=lambda each: each["id"]["S"])
+    return in_order(reply)
+
+
+@pytest.fixture
+async def both(request: pytest.FixtureRequest, local_client: Any) -> AsyncIterator[tuple[Any, Any, str]]:
+    key_name, projection = request.param
+    simulated = direct_client(Engine(clock=lambda: 0.0))
+    for client in (local_client, simulated):
+        await client.create_table(**definition(key_name, projection))
+    yield local_client, simulated, key_name
+    await local_client.delete_table(TableName=TABLE)
+
+
+@pytest.mark.parametrize("both", [("status", "ALL"), ("status", "KEYS_ONLY"), ("statusShard", "ALL")], indirect=True)
+@pytest.mark.parametrize("seed", range(2))
+async def test_replies_and_items_are_those_of_dynamodb_local(both: tuple[Any, Any, str], seed: int) -> None:
+    local, simulated, key_name = both
+    dice = random.Random(seed)
+    everything = {"RequestItems": {TABLE: {"Keys": [{"id": {"S": each}} for each in IDS]}}}
+    succeeded = 0
+    for _ in range(150):
+        (kind,) = dice.choices(list(REQUESTS), list(REQUESTS.values()))
+        request = kind(dice, key_name)
+        replies = [await reply_of(client, request) for client in (local, simulated)]
+        assert replies[0] == replies[1], request
+        items = [await reply_of(client, ("batch_get_item", everything)) for client in (local, simulated)]
+        assert items[0]["Responses"][TABLE] == items[1]["Responses"][TABLE], (request, replies)
+        succeeded += not isinstance(replies[0], tuple)
+    assert 50 < succeeded < 145  # both answers were met
+
+
+async def test_table_is_described_as_dynamodb_local_describes_it(local_client: Any, table_name: str) -> None:
+    for client in (local_client, direct_client(Engine(clock=lambda: 0.0))):
+        outbox = DynamoDBOutbox(client, table_name=table_name, retention=60)
+        await outbox.create_table()
+        await outbox.create_table()
+        await outbox.verify_table()
