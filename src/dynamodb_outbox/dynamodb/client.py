@@ -14,6 +14,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, fatal_error, fault_of
+from dynamodb_outbox.dynamodb.replies import Read, UnreadableReplyError
 from dynamodb_outbox.errors import ClientClosedError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observing import Observers, Throttled, logger
 
@@ -99,25 +100,29 @@ class Caller:
     observers: Observers
     _connected: bool = False
 
-    async def call(self, operation: str, *, within: float, once: bool = False, **params: Any) -> Any:
+    async def call(
+        self, operation: str, *, within: float, once: bool = False, read: Read | None = None, **params: Any
+    ) -> Any:
         """Call an operation that may be repeated, until it succeeds or `within` seconds are over.
 
-        Raises `ConditionRefused` for a false condition; `UnavailableError` or `ThrottledError` at the deadline,
-        or at the first failure with `once`; another `StorageError` at once where repeating is of no use.
+        Returns the reply, or what `read` makes of it; one that it cannot read is no answer, and the call may have been
+        applied. Raises `ConditionRefused` for a false condition; `UnavailableError` or `ThrottledError` at the
+        deadline, or at the first failure with `once`; another `StorageError` at once where repeating is of no use.
         """
         deadline = anyio.current_time() + within
         backoff = Backoff(self.random)
         maybe_applied = False
         while True:
             try:
-                return await self._attempt(operation, params, deadline - anyio.current_time())
+                reply = await self._attempt(operation, params, deadline - anyio.current_time())
+                return reply if read is None else _read(reply, read)
             except Exception as error:  # also of the transport, which has exceptions of its own
                 fault = fault_of(error)
                 if fault is Fault.REFUSED:
-                    reply = getattr(error, "response", {})
+                    answer = getattr(error, "response", {})
                     # A client that retries by itself may have been refused by its own earlier attempt.
-                    by_client = reply.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
-                    raise ConditionRefused(item=reply.get("Item"), repeated=maybe_applied or by_client) from None
+                    by_client = answer.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
+                    raise ConditionRefused(item=answer.get("Item"), repeated=maybe_applied or by_client) from None
                 if fault is Fault.CANCELLED and isinstance(error, ClientError):
                     raise TransactionRefused(reasons=cancellation_reasons(error), repeated=maybe_applied) from error
                 if fault is Fault.THROTTLED and self.observers:
@@ -145,6 +150,13 @@ class Caller:
         """Name a fatal error in the words of the library."""
         index_name = index_name or self.index_name
         return fatal_error(error, operation=operation, table_name=self.table_name, index_name=index_name)
+
+
+def _read(reply: Any, read: Read) -> Any:
+    try:
+        return read(reply)
+    except Exception as error:
+        raise UnreadableReplyError(error) from error
 
 
 def _was_closed(client: DynamoDBClient) -> bool:

@@ -60,6 +60,9 @@ _FAULT_OF_CODE: Final[Mapping[str, Fault]] = {
     "ServiceUnavailable": Fault.AMBIGUOUS,
     "RequestTimeout": Fault.AMBIGUOUS,
     "RequestTimeoutException": Fault.AMBIGUOUS,
+    # An error without a code: its body could not be read, and the SDK puts the status in the code's place.
+    "": Fault.AMBIGUOUS,
+    "400": Fault.AMBIGUOUS,
 }
 _CREDENTIALS_CODES: Final = frozenset(
     {

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.client import Caller
 from dynamodb_outbox.dynamodb.codec import Item, millis
+from dynamodb_outbox.dynamodb.replies import read_count, read_rows
 from dynamodb_outbox.dynamodb.shards import SHARD_ATTRIBUTE, Shards, shard_key
 from dynamodb_outbox.dynamodb.table import PARTITION_KEY, SORT_KEY, STATUS_KEY
 from dynamodb_outbox.event import EventStatus
@@ -84,6 +85,7 @@ class StatusIndex:
             reply = await self._caller.call(
                 "query",
                 within=within,
+                read=read_count if params.get("Select") == "COUNT" else read_rows,
                 TableName=self._caller.table_name,
                 IndexName=partition.index_name,
                 KeyConditionExpression=condition,

@@ -16,6 +16,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, sent_once
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event
+from dynamodb_outbox.dynamodb.replies import unprocessed_of
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.errors import (
     DuplicateEventError,
@@ -236,14 +237,14 @@ class Publisher:
         table_name = self._caller.table_name
         requests = [{"PutRequest": {"Item": put.item}} for put in puts]
         with sent_once(self._caller.client, "BatchWriteItem"):
-            reply = await self._caller.call(
+            unprocessed: list[str] = await self._caller.call(
                 "batch_write_item",
                 within=deadline - anyio.current_time(),
                 once=True,
+                read=unprocessed_of(table_name, [put.event.id for put in puts]),
                 RequestItems={table_name: requests},
             )
-        unprocessed = reply.get("UnprocessedItems", {}).get(table_name, [])
-        return [request["PutRequest"]["Item"]["id"]["S"] for request in unprocessed]
+        return unprocessed
 
 
 def _tell(put: _Put, error: OutboxError | None) -> None:

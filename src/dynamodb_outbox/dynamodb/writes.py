@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.codec import Item
 from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, fatal_code, fault_of_code
+from dynamodb_outbox.dynamodb.replies import UnreadableReplyError, read_new_item, responses_to
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, placed, statement, update_item
 from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
@@ -63,11 +64,11 @@ class _Batch:
         if isinstance(error, UnavailableError) and error.maybe_applied:
             self.maybe_applied.update(self.left)
 
-    def read(self, responses: list[dict[str, Any]], result_of: ReadResult) -> None:
+    def read(self, responses: list[dict[str, Any]], result_of: ReadResult, *, returning: bool) -> None:
         """Read the results of the statements that were left; a `Fault` leaves one for the next request."""
         again: list[int] = []
         for index, response in zip(self.left, responses, strict=True):
-            result = result_of(response, repeated=index in self.maybe_applied)
+            result = result_of(response, repeated=index in self.maybe_applied, returning=returning)
             if isinstance(result, Fault):
                 again.append(index)
                 if result is Fault.AMBIGUOUS:
@@ -80,8 +81,8 @@ class _Batch:
 class ReadResult(Protocol):
     """Reads the response to one statement."""
 
-    def __call__(self, response: dict[str, Any], *, repeated: bool) -> WriteResult | Fault:
-        """Read a response; `repeated` says that the statement may have been applied before."""
+    def __call__(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | Fault:
+        """Read a response; `repeated`: it may have been applied before, `returning`: the item was asked for."""
         ...
 
 
@@ -141,12 +142,13 @@ class ConditionalWriter:
     async def _write_item(self, writes: list[Write], *, within: float, returning: bool) -> list[WriteResult]:
         params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
         try:
-            reply = await self._caller.call("update_item", within=within, **params)
+            read = read_new_item if returning else None
+            item: Item | None = await self._caller.call("update_item", within=within, read=read, **params)
         except ConditionRefused as refused:
             return [Refused(repeated=refused.repeated)]
         except StorageError as error:
             return [error]
-        return [Applied(reply.get("Attributes"))]
+        return [Applied(item if returning else None)]
 
     async def _write_statements(self, writes: list[Write], *, within: float, returning: bool) -> list[WriteResult]:
         deadline = anyio.current_time() + within
@@ -155,7 +157,8 @@ class ConditionalWriter:
         while batch.left:
             chunk = [writes[index] for index in batch.left]
             try:
-                batch.read(await self._execute(chunk, deadline=deadline, returning=returning), self._result_of)
+                responses = await self._execute(chunk, deadline=deadline, returning=returning)
+                batch.read(responses, self._result_of, returning=returning)
             except (UnavailableError, ThrottledError) as error:
                 batch.failed(error)
             except StorageError as error:
@@ -178,15 +181,18 @@ class ConditionalWriter:
         table_name = self._caller.table_name
         statements = [statement(write, table_name=table_name, returning=returning) for write in writes]
         within = deadline - anyio.current_time()
-        reply = await self._caller.call("batch_execute_statement", within=within, once=True, Statements=statements)
-        responses: list[dict[str, Any]] = reply["Responses"]
+        read = responses_to(len(statements))
+        responses: list[dict[str, Any]] = await self._caller.call(
+            "batch_execute_statement", within=within, once=True, read=read, Statements=statements
+        )
         return responses
 
-    def _result_of(self, response: dict[str, Any], *, repeated: bool) -> WriteResult | Fault:
+    def _result_of(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | Fault:
         """Read the result of one statement; a `Fault` says to repeat it."""
         error = response.get("Error")
         if error is None:
-            return Applied(response.get("Item"))
+            item: Item | None = response.get("Item")
+            return Fault.AMBIGUOUS if returning and item is None else Applied(item)
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
         fault = fault_of_code(code)
         if fault is Fault.REFUSED:
@@ -224,18 +230,18 @@ class ConditionalWriter:
         statements = [statement(write, table_name=self._caller.table_name, returning=True)]
         try:
             with sent_once(self._caller.client, "BatchExecuteStatement"):
-                reply = await self._caller.call(
-                    "batch_execute_statement", within=within, once=True, Statements=statements
+                (response,) = await self._caller.call(
+                    "batch_execute_statement", within=within, once=True, read=responses_to(1), Statements=statements
                 )
         except (ThrottledError, TableNotFoundError):
             raise
         except UnavailableError as error:
-            if isinstance(error.__cause__, (ClientError, RepeatWithheldError)):
+            if isinstance(error.__cause__, (ClientError, RepeatWithheldError, UnreadableReplyError)):
                 return f"the engine cannot run a conditional PartiQL UPDATE ({error.__cause__})"
             raise
         except StorageError as error:
             return str(error)
-        result = self._result_of(reply["Responses"][0], repeated=False)
+        result = self._result_of(response, repeated=False, returning=False)
         if isinstance(result, TableNotFoundError):
             raise result
         return None if isinstance(result, Refused) else f"a conditional PartiQL UPDATE was answered with {result!r}"
