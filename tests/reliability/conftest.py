@@ -1,0 +1,58 @@
+"""One table of DynamoDB Local, behind proxies that do to requests what no engine can be asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox
+from tests.conftest import MakeOutbox
+from tests.engines import open_client
+from tests.proxy import Proxy, running_proxy
+
+Items = Callable[[], Awaitable[dict[str, Any]]]
+
+
+@pytest.fixture
+async def table(local_client: Any, table_name: str) -> str:
+    await DynamoDBOutbox(local_client, table_name=table_name).create_table()
+    return table_name
+
+
+@pytest.fixture
+async def items(local_client: Any, table: str) -> Items:
+    """Reads what is stored, by id, without a proxy between."""
+
+    async def read() -> dict[str, Any]:
+        pages = local_client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+        found = {item["id"]["S"]: item async for page in pages for item in page["Items"]}
+        # Not an event: here workers announce themselves.
+        found.pop("dynamodb-outbox-workers", None)
+        return found
+
+    return read
+
+
+@pytest.fixture
+async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
+    async with running_proxy(local_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[Any]:
+    async with open_client(proxy.endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_outbox(client: Any, table: str) -> MakeOutbox:
+    """Makes outboxes on the table, behind the proxy."""
+
+    def make(**options: Any) -> DynamoDBOutbox:
+        usual = {"conditional_writes": "batch", "poll_interval": 0.05}
+        return DynamoDBOutbox(client, table_name=table, **(usual | options))
+
+    return make

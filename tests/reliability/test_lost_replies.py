@@ -1,0 +1,142 @@
+"""Replies that are lost, cut, corrupt or errors: was it applied? Nothing is lost, and no handler runs twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import web
+from microburst.app import make_app
+from microburst.core.pipeline import Microburst
+
+from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxEventBus
+from tests.conftest import MakeOutbox
+from tests.engines import open_client
+from tests.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth
+from tests.reliability.conftest import Items
+from tests.reliability.wire import Runs, first_of_each, kind_of
+
+
+def tokens_by_event(proxy: Proxy) -> dict[str, set[str]]:
+    """The tokens that claims were sent with."""
+    tokens: dict[str, set[str]] = {}
+    for request in proxy.requests:
+        if kind_of(request) != "claim":
+            continue
+        for statement in request.body.get("Statements", []):
+            # In the order of the statement: the new status, the token, ..., and the id that it is for.
+            values = [next(iter(parameter.values())) for parameter in statement["Parameters"]]
+            place = statement["Statement"].partition(" WHERE ")[0].count("?")
+            tokens.setdefault(values[place], set()).add(values[1])
+        if "Key" in request.body:
+            token = request.body["ExpressionAttributeValues"][":token"]["S"]
+            tokens.setdefault(request.body["Key"]["id"]["S"], set()).add(token)
+    return tokens
+
+
+@pytest.mark.parametrize("lost", [CUT_AFTER, RESET_AFTER])
+@pytest.mark.parametrize("kind", ["claim", "complete"])
+@pytest.mark.parametrize(("mode", "count"), [("single", 2), ("batch", 1), ("batch", 30)])
+async def test_handler_runs_once_though_each_reply_is_lost_once(
+    make_outbox: MakeOutbox, proxy: Proxy, items: Items, *, mode: str, count: int, kind: str, lost: str
+) -> None:
+    errors: list[Any] = []
+    outbox = make_outbox(conditional_writes=mode, batch_size=count, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    bus.on("t", runs := Runs())
+    events = [Event("t", {"n": n}) for n in range(count)]
+    await outbox.publish(events)
+    proxy.rule = first_of_each(kind, lost)
+    assert await bus.run_once() == count
+    assert await bus.run_once() == 0
+    assert runs.counts == {event.id: 1 for event in events}
+    assert {item["status"]["S"] for item in (await items()).values()} == {"COMPLETED"}
+    assert errors == []
+    # A claim is repeated with its own token: only so does the engine accept it again.
+    assert {event_id: len(tokens) for event_id, tokens in tokens_by_event(proxy).items()} == dict(runs.counts)
+    repeated = sum(kind_of(request) == kind for request in proxy.requests)
+    assert repeated == 2 * (count if mode == "single" else -(-count // 25))
+
+
+async def test_reply_that_does_not_say_what_was_stored_is_not_taken_for_a_yes(
+    make_outbox: MakeOutbox, proxy: Proxy, items: Items
+) -> None:
+    # An empty reply is what the SDK makes of a body that it cannot read; here nothing was stored.
+    proxy.rule = nth(1, "BatchWriteItem", Reply(200, {}))
+    events = [Event("t") for _ in range(5)]
+    await make_outbox().publish(events)
+    assert (await items()).keys() == {event.id for event in events}
+    assert (proxy.count("BatchWriteItem"), proxy.count("PutItem")) == (1, 5)
+
+
+async def test_claim_is_not_lost_when_its_item_is_missing_in_the_reply(make_outbox: MakeOutbox, proxy: Proxy) -> None:
+    outbox = make_outbox()
+    await outbox.publish([Event("t", id=f"e{n}") for n in range(3)])
+    proxy.rule = nth(1, "BatchExecuteStatement", lambda reply: {"Responses": [{}, *reply["Responses"][1:]]})
+    assert {claim.event.id for claim in await outbox.claim(3)} == {"e0", "e1", "e2"}
+    assert [len(body["Statements"]) for body in proxy.of("BatchExecuteStatement")] == [3, 1]
+
+
+@dataclass
+class Burst:
+    microburst: Microburst
+    endpoint: str
+
+
+@pytest.fixture
+async def burst(local_endpoint: str, table: str) -> AsyncIterator[Burst]:
+    """A proxy that renders errors from AWS's own service models, and spoils bodies."""
+    microburst = Microburst(local_endpoint)
+    runner = web.AppRunner(make_app(microburst), shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield Burst(microburst, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    await runner.cleanup()
+
+
+SPOILED = {
+    "lost": {"response": {"abort_bytes": 0}},
+    "cut": {"response": {"abort_frac": 0.5}},
+    "truncated": {"response": {"truncate_frac": 0.5}},
+    "empty": {"response": {"truncate_bytes": 0}},
+    "corrupt": {"response": {"corrupt_bytes": 16}},
+    "500": {"error": {"code": "InternalServerError"}},
+    "503": {"error": {"code": "ServiceUnavailable", "status": 503}},
+    "reset": {"reset": True},
+}
+OPERATIONS = ["PutItem", "BatchWriteItem", "TransactWriteItems", "Query", "BatchExecuteStatement", "UpdateItem"]
+
+
+@pytest.mark.parametrize("spoiled", SPOILED)
+@pytest.mark.parametrize("mode", ["batch", "single"])
+async def test_spoiled_replies_of_every_operation(
+    burst: Burst, table: str, items: Items, mode: Any, spoiled: str
+) -> None:
+    errors: list[Any] = []
+    rules = [{"service": "dynamodb", "operation": name, "times": 2, **SPOILED[spoiled]} for name in OPERATIONS]
+    async with open_client(burst.endpoint) as client:
+        outbox = DynamoDBOutbox(client, table_name=table, conditional_writes=mode, on_error=errors.append)
+        bus = OutboxEventBus(outbox)
+        bus.on("t", runs := Runs())
+
+        @bus.on("parent")
+        async def parent(event: Event, delivery: Delivery) -> None:
+            async with delivery.transaction() as tx:
+                tx.emit("t", id="child")
+
+        burst.microburst.engine.set_rules(rules)
+        await bus.emit("t", id="single")
+        await bus.emit_many([Event("t") for _ in range(4)])
+        await bus.emit("parent", id="parent")
+        while await bus.run_once():
+            pass
+    stored = await items()
+    assert len(stored) == 7
+    assert runs.counts == {event_id: 1 for event_id in stored if event_id != "parent"}
+    assert {item["status"]["S"] for item in stored.values()} == {"COMPLETED"}
+    assert errors == []
+    faulted = {event.operation for event in burst.microburst.fired}
+    assert faulted >= {"PutItem", "BatchWriteItem", "TransactWriteItems", "Query"}
+    assert len(faulted) == 5

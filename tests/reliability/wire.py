@@ -1,0 +1,70 @@
+"""Telling requests apart, rules for the proxy, and a handler that counts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from dynamodb_outbox import Event
+from tests.proxy import Recorded, Rule
+
+
+def kind_of(request: Recorded) -> str:
+    """What a request is to the outbox: a transition's name, or else its operation."""
+    texts = [statement["Statement"] for statement in request.body.get("Statements", [])]
+    texts.append(request.body.get("UpdateExpression", ""))
+    text = " ".join(texts)
+    if "if_not_exists(retryCount" in text:
+        return "recover"
+    for attribute, kind in (("startedOn", "claim"), ("completedOn", "complete"), ("retryCount", "retry")):
+        if attribute in text:
+            return kind
+    if request.operation not in ("BatchExecuteStatement", "UpdateItem"):
+        return request.operation
+    if "status" not in text.partition("WHERE")[0].replace("#status", "status"):
+        return "renew" if "gsiSortKey" in text else "announce"
+    return "fail" if "lastError" in text else "release"
+
+
+def first_of_each(kind: str, action: Any) -> Rule:
+    """Do something to each request of a kind, and pass on its repetition."""
+    seen: set[str] = set()
+
+    def rule(request: Recorded) -> Any:
+        body = json.dumps(request.body, sort_keys=True)
+        if kind_of(request) != kind or body in seen:
+            return None
+        seen.add(body)
+        return action
+
+    return rule
+
+
+def every(kind: str, action: Any) -> Rule:
+    """Do something to all requests of a kind."""
+    return lambda request: action if kind_of(request) == kind else None
+
+
+class Runs:
+    """A handler that counts its calls by event, and keeps their order."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.ids.append(event.id)
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(self.ids)
+
+
+async def eventually(condition: Callable[[], Any], *, within: float = 20.0) -> None:
+    """Wait for a condition; the time is only there to end a test that fails."""
+    with anyio.fail_after(within):
+        while not condition():
+            await anyio.sleep(0.005)
