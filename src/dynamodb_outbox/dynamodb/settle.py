@@ -38,11 +38,13 @@ class Settler:
         leases = min(claim.lease_expires_at for claim, _ in settlements) - now
         within = min(max(leases, LEAST_SECONDS), max(self._options.processing_timeout, LEAST_SECONDS))
         writes = [self._write(claim, outcome, now) for claim, outcome in settlements]
-        results = await self._writer.write(writes, within=within)
+        results = await self._writer.write(writes, within=within, urgent=True)
         too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
         if too_large:
             shorter = [self._write(*settlements[index], now, SHORT_ERROR_CHARS) for index in too_large]
-            for index, result in zip(too_large, await self._writer.write(shorter, within=within), strict=True):
+            for index, result in zip(
+                too_large, await self._writer.write(shorter, within=within, urgent=True), strict=True
+            ):
                 results[index] = result
         return [
             _error(claim, OUTCOME_NAMES[type(outcome)], result)
@@ -57,7 +59,7 @@ class Settler:
         ]
         # Short: a renewal that failed is tried again by the worker, while the lease still holds.
         within = self._options.processing_timeout * RENEWAL_PART
-        results = await self._writer.write(writes, within=within)
+        results = await self._writer.write(writes, within=within, urgent=True)
         return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
 
     async def set_aside(self, unreadable: Sequence[tuple[str, str, str]]) -> None:
@@ -69,6 +71,7 @@ class Settler:
                 for event_id, token, reason in unreadable
             ],
             within=LEAST_SECONDS,
+            urgent=True,
         )
 
     def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int = 1024) -> Write:

@@ -95,14 +95,20 @@ class ConditionalWriter:
         self._configured: WriteMode = mode
         self._mode: WriteMode = mode
         self._probing = anyio.Lock()
-        self._calls = anyio.CapacityLimiter(CONCURRENT_CALLS)
+        # Two lanes: behind claims that are throttled, a settle would wait for seconds of its lease.
+        self._calls = {urgent: anyio.CapacityLimiter(CONCURRENT_CALLS) for urgent in (True, False)}
 
     def forget_probe(self) -> None:
         """Probe again before the next write; a worker that starts may find another engine or other rights."""
         self._mode = self._configured
 
-    async def write(self, writes: Sequence[Write], *, within: float, returning: bool = False) -> list[WriteResult]:
-        """Make the writes; the results are in their order. Raises nothing but cancellation."""
+    async def write(
+        self, writes: Sequence[Write], *, within: float, returning: bool = False, urgent: bool = False
+    ) -> list[WriteResult]:
+        """Make the writes; the results are in their order. Raises nothing but cancellation.
+
+        Those that are `urgent` wait for no others, however long these are repeated.
+        """
         if not writes:
             return []
         if self._shards.count > 1:
@@ -119,7 +125,7 @@ class ConditionalWriter:
 
         async def run(indexes: list[int]) -> None:
             chunk: list[WriteResult]
-            async with self._calls:
+            async with self._calls[urgent]:
                 # What is left of the time after waiting for a turn, and enough for one attempt.
                 left = max(deadline - anyio.current_time(), LEAST_SECONDS)
                 try:
