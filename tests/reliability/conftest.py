@@ -52,7 +52,8 @@ def make_outbox(client: Any, table: str) -> MakeOutbox:
     """Makes outboxes on the table, behind the proxy."""
 
     def make(**options: Any) -> DynamoDBOutbox:
-        usual = {"conditional_writes": "batch", "poll_interval": 0.05}
+        # Backoffs with little jitter are short ones.
+        usual: dict[str, Any] = {"conditional_writes": "batch", "poll_interval": 0.05, "random": lambda: 0.1}
         return DynamoDBOutbox(client, table_name=table, **(usual | options))
 
     return make

@@ -117,7 +117,9 @@ async def test_spoiled_replies_of_every_operation(
     errors: list[Any] = []
     rules = [{"service": "dynamodb", "operation": name, "times": 2, **SPOILED[spoiled]} for name in OPERATIONS]
     async with open_client(burst.endpoint) as client:
-        outbox = DynamoDBOutbox(client, table_name=table, conditional_writes=mode, on_error=errors.append)
+        outbox = DynamoDBOutbox(
+            client, table_name=table, conditional_writes=mode, on_error=errors.append, random=lambda: 0.1
+        )
         bus = OutboxEventBus(outbox)
         bus.on("t", runs := Runs())
 
