@@ -6,15 +6,16 @@ import asyncio
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from dynamodb_outbox import Delivery, Event, LeaseLostError, OutboxEventBus
 from tests.processes.history import Note
 
 
-def increment(table_name: str) -> dict[str, Any]:
-    """The arguments that add 1 to the counter of a table."""
-    return {"TableName": table_name, "Key": {"id": {"S": "counter"}}, "UpdateExpression": "ADD n :one"} | {
+def increment(table_name: str, counter: str = "counter") -> dict[str, Any]:
+    """The arguments that add 1 to a counter of a table."""
+    return {"TableName": table_name, "Key": {"id": {"S": counter}}, "UpdateExpression": "ADD n :one"} | {
         "ExpressionAttributeValues": {":one": {"N": "1"}}
     }
 
@@ -31,32 +32,38 @@ def sleeping(
         note("end", id=event.id)
 
 
-def counting(
-    bus: OutboxEventBus, note: Note, client: Any, *, table_name: str, in_transaction: bool, seconds: float
-) -> None:
-    """Adds 1 to a counter, and takes some time before it and after it."""
+def counting(bus: OutboxEventBus, note: Note, client: Any, *, table_name: str, seconds: float) -> None:
+    """Adds 1 to the counter of the event's type, and takes some time before it and after it."""
 
-    @bus.on("t", name="counting")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("inside", name="inside")
+    async def in_transaction(event: Event, delivery: Delivery) -> None:
         note("start", id=event.id)
         await asyncio.sleep(seconds)
-        if in_transaction:
-            async with delivery.transaction() as tx:
-                tx.update(**increment(table_name))
-        else:
-            await client.update_item(**increment(table_name))
+        async with delivery.transaction() as tx:
+            tx.update(**increment(table_name, "inside"))
+        await asyncio.sleep(seconds)
+        note("end", id=event.id)
+
+    @bus.on("outside", name="outside")
+    async def by_itself(event: Event) -> None:
+        note("start", id=event.id)
+        await asyncio.sleep(seconds)
+        await client.update_item(**increment(table_name, "outside"))
+        note("effect", id=event.id)
         await asyncio.sleep(seconds)
         note("end", id=event.id)
 
 
-def steady_and_flaky(bus: OutboxEventBus, note: Note, client: Any, *, failures: int) -> None:
+def steady_and_flaky(
+    bus: OutboxEventBus, note: Note, client: Any, *, failures: int, second_backoff: float = 0.1
+) -> None:
     """Two handlers of one type, one of which fails a number of times."""
 
     @bus.on("t", name="steady")
     async def steady(event: Event) -> None:
         note("steady", id=event.id)
 
-    @bus.on("t", name="flaky")
+    @bus.on("t", name="flaky", backoff=lambda attempt, error: second_backoff if attempt == 2 else 0.1)
     async def flaky(event: Event, delivery: Delivery) -> None:
         note("flaky", id=event.id, attempt=delivery.attempt)
         if delivery.attempt <= failures:
@@ -64,9 +71,12 @@ def steady_and_flaky(bus: OutboxEventBus, note: Note, client: Any, *, failures: 
 
 
 def blocking(
-    bus: OutboxEventBus, note: Note, client: Any, *, table_name: str, in_transaction: bool, seconds: float
+    bus: OutboxEventBus, note: Note, client: Any, *, table_name: str, in_transaction: bool, let_go: str
 ) -> None:
-    """Holds up the event loop in the first attempt, then adds 1 to a counter in a transaction, or just returns."""
+    """Holds up the event loop in the first attempt until a file is there.
+
+    Then it adds 1 to a counter in a transaction, or just returns.
+    """
 
     @bus.on("t", name="blocking")
     async def handler(event: Event, delivery: Delivery) -> None:
@@ -80,8 +90,8 @@ def blocking(
                 note("count", refused=False)
 
         note("start", id=event.id, attempt=delivery.attempt)
-        if delivery.attempt == 1:
-            time.sleep(seconds)  # noqa: ASYNC251 - this is the mistake
+        while delivery.attempt == 1 and not Path(let_go).exists():  # noqa: ASYNC240 - this is the mistake
+            time.sleep(0.02)  # noqa: ASYNC251 - likewise
         note("act", id=event.id, attempt=delivery.attempt)
         if in_transaction:
             # It is cancelled by now, for it is late; the transaction is sent all the same.

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,12 +16,12 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from tests.processes.transfers import ACCOUNTS, account_id, transfer_id
-from tests.processes.workers import Workers, items, kill, statuses
+from tests.processes.workers import Workers, items, kill, make_due, statuses
 
-TRANSFERS = 200
-MAKERS = 4
+TRANSFERS = 150
+MAKERS = 3
 BALANCE = 1000
-COUNTED = 300
+COUNTED = 80
 
 
 async def test_every_transfer_has_its_event_although_every_process_that_makes_them_is_killed(
@@ -39,7 +40,7 @@ async def test_every_transfer_has_its_event_although_every_process_that_makes_th
             await anyio.sleep(chance.uniform(0, 0.2))
             kill(process)
         process = workers.start("transfers", accounts=data_table, share=share)
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             while process.poll() is None:
                 await anyio.sleep(0.05)
         assert process.returncode == 0
@@ -64,87 +65,91 @@ async def test_every_transfer_has_its_event_although_every_process_that_makes_th
     assert {account_id(number): balance for number, balance in balances.items()} == moved
 
 
-async def kill_busy_ones(workers: Workers, lane: int, *, kills: int, **options: Any) -> None:
-    """Start a worker and kill it at a random moment, once it has begun; several times."""
-    chance = random.Random(lane)
-    for _ in range(kills):
-        process = workers.start(**options)
-        await workers.until(1, "start", process)
-        await anyio.sleep(chance.uniform(0, 0.5))
-        kill(process)
+async def kill_busy_ones(workers: Workers, lane: int, **options: Any) -> None:
+    """Start a worker and kill it at a random moment, once it has begun; then another, between effect and settle."""
+    process = workers.start(**options)
+    await workers.until(1, "start", process)
+    await anyio.sleep(random.Random(lane).uniform(0, 0.5))
+    kill(process)
+    process = workers.start(**options)
+    await workers.until(1, "effect", process)
+    # Stopped, it does not end meanwhile what its history shows.
+    process.send_signal(signal.SIGSTOP)
+    while not workers.held_by(process, since="effect"):
+        process.send_signal(signal.SIGCONT)
+        await anyio.sleep(0.02)
+        process.send_signal(signal.SIGSTOP)
+    kill(process)
 
 
-@pytest.mark.parametrize("in_transaction", [True, False], ids=["in the delivery's transaction", "by itself"])
 async def test_an_effect_happens_exactly_once_only_in_the_transaction_of_its_delivery(
-    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, data_table: str, *, in_transaction: bool
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, data_table: str
 ) -> None:
-    counting = {"table_name": data_table, "in_transaction": in_transaction, "seconds": 0.06}
+    # So slow that there is work left for the last that is killed, however late that is.
+    counting = {"table_name": data_table, "seconds": 0.2}
     options = {"handler": "counting", "handler_options": counting, "max_retries": 100, "poll_interval": 0.2}
-    options |= {"processing_timeout": 2.0, "concurrency": 4, "batch_size": 4}
+    options |= {"processing_timeout": 2.0, "concurrency": 6, "batch_size": 6}
     bus = OutboxEventBus(outbox)
-    await bus.emit_many([Event("t", {"n": n}) for n in range(COUNTED)])
-    with anyio.fail_after(60):
+    await bus.emit_many([Event(kind) for _ in range(COUNTED) for kind in ("inside", "outside")])
+    with anyio.fail_after(240):
         async with anyio.create_task_group() as lanes:
-            for lane in range(3):
-                lanes.start_soon(partial(kill_busy_ones, workers, lane, kills=2, **options))
-        assert sum(len(workers.held_by(process)) for process in workers.processes) >= 6, "the kills hit nothing"
-        for _ in range(3):
+            for lane in range(2):
+                lanes.start_soon(partial(kill_busy_ones, workers, lane, **options))
+        for _ in range(2):
             workers.start(**options)
         await bus.drain()
-    assert await statuses(local_client, outbox.table_name) == {"COMPLETED": COUNTED}
-    count = int((await items(local_client, data_table))["counter"]["n"]["N"])
-    if in_transaction:
-        assert count == COUNTED
-    else:
-        assert count > COUNTED
+    assert await statuses(local_client, outbox.table_name) == {"COMPLETED": 2 * COUNTED}
+    counters = await items(local_client, data_table)
+    assert int(counters["inside"]["n"]["N"]) == COUNTED
+    assert int(counters["outside"]["n"]["N"]) > COUNTED
 
 
 async def kill_while_every_event_waits(
-    workers: Workers, process: subprocess.Popen[bytes], client: Any, table_name: str, *, retries: int
+    process: subprocess.Popen[bytes], client: Any, table_name: str, *, retries: int
 ) -> None:
-    """Kill a worker at a moment when all events have failed so many times, and none is with the worker."""
-    with anyio.fail_after(20):
-        while True:
-            process.send_signal(signal.SIGSTOP)
-            found = (await items(client, table_name)).values()
-            if all((item["status"]["S"], item["retryCount"]["N"]) == ("PENDING", str(retries)) for item in found):
-                break
-            process.send_signal(signal.SIGCONT)
+    """Kill a worker while all events have failed so many times, and wait long for their next attempt."""
+    with anyio.fail_after(60):
+        while any(
+            (item["status"]["S"], item["retryCount"]["N"]) != ("PENDING", str(retries))
+            for item in (await items(client, table_name)).values()
+        ):
             await anyio.sleep(0.05)
     kill(process)
+    await make_due(client, table_name, "PENDING")
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["one worker", "killed between the attempts"])
 async def test_a_handler_that_succeeded_is_not_run_again_with_another_that_failed(
     workers: Workers, outbox: DynamoDBOutbox, local_client: Any, *, is_killed: bool
 ) -> None:
-    options = {"handler": "steady_and_flaky", "handler_options": {"failures": 3}, "base_backoff": 0.3}
-    worker = workers.start(**options, poll_interval=0.2)
+    flaky = {"failures": 3, "second_backoff": 600.0 if is_killed else 0.1}
+    options = {"handler": "steady_and_flaky", "handler_options": flaky, "poll_interval": 0.2}
+    worker = workers.start(**options)
     bus = OutboxEventBus(outbox)
     events = [Event("t", {"n": n}) for n in range(10)]
     await bus.emit_many(events)
     if is_killed:
-        await workers.until_ready(worker)
-        await kill_while_every_event_waits(workers, worker, local_client, outbox.table_name, retries=2)
+        await kill_while_every_event_waits(worker, local_client, outbox.table_name, retries=2)
         assert Counter(entry["attempt"] for entry in workers.of("flaky")) == {1: 10, 2: 10}
-        workers.start(**options, poll_interval=0.2)
-    await bus.drain(20)
+        workers.start(**options)
+    await bus.drain(120)
     assert await statuses(local_client, outbox.table_name) == {"COMPLETED": 10}
     assert Counter(entry["id"] for entry in workers.of("steady")) == Counter(event.id for event in events)
     attempts = Counter((entry["id"], entry["attempt"]) for entry in workers.of("flaky"))
     assert attempts == Counter((event.id, attempt) for event in events for attempt in (1, 2, 3, 4))
 
 
-async def test_a_handler_that_takes_three_leases_runs_once_on_one_worker(
+async def test_a_handler_that_takes_two_leases_runs_once_on_one_worker(
     workers: Workers, outbox: DynamoDBOutbox, local_client: Any
 ) -> None:
-    handler = {"seconds": 3.2, "timeout": 10.0}
-    started = [workers.start(handler_options=handler, processing_timeout=1.0, poll_interval=0.2) for _ in range(3)]
+    # Two seconds are left of a lease when it is renewed: machines pause.
+    handler = {"seconds": 6.2, "timeout": 60.0}
+    started = [workers.start(handler_options=handler, processing_timeout=3.0, poll_interval=0.2) for _ in range(3)]
     await workers.until_ready(*started)
     bus = OutboxEventBus(outbox)
     events = [Event("t", {"n": n}) for n in range(6)]
     await bus.emit_many(events)
-    await bus.drain(15)
+    await bus.drain(120)
     for what in ("start", "end"):
         assert Counter(entry["id"] for entry in workers.of(what)) == Counter(event.id for event in events)
     assert {(entry["id"], entry["pid"]) for entry in workers.of("start")} == {
@@ -159,8 +164,8 @@ async def test_a_handler_that_takes_three_leases_runs_once_on_one_worker(
 async def test_what_a_stopped_worker_held_is_completed_by_another_long_before_the_lease_ends(
     workers: Workers, outbox: DynamoDBOutbox, local_client: Any, mode: str
 ) -> None:
-    options = {"processing_timeout": 60.0, "poll_interval": 0.2, "batch_size": 20, "conditional_writes": mode}
-    slow = workers.start(handler_options={"seconds": 50.0}, stop_seconds=1.0, **options)
+    options = {"processing_timeout": 300.0, "poll_interval": 0.2, "batch_size": 20, "conditional_writes": mode}
+    slow = workers.start(handler_options={"seconds": 250.0}, stop_seconds=1.0, **options)
     bus = OutboxEventBus(outbox)
     await bus.emit_many([Event("t", {"n": n}) for n in range(20)])
     await workers.until(20, "start", slow)
@@ -168,10 +173,10 @@ async def test_what_a_stopped_worker_held_is_completed_by_another_long_before_th
     await workers.until_ready(quick)
     stopped_at = time.time()
     slow.terminate()
-    await bus.drain(15)
+    await bus.drain(120)
     found = (await items(local_client, outbox.table_name)).values()
     assert [(item["status"]["S"], item["retryCount"]["N"]) for item in found] == [("COMPLETED", "0")] * 20
-    assert stopped_at + 1.0 <= max(int(item["completedOn"]["N"]) / 1000 for item in found) <= stopped_at + 3.0
+    assert stopped_at + 1.0 <= min(int(item["completedOn"]["N"]) / 1000 for item in found)
     assert len(workers.of("end", quick)) == 20
     assert workers.of("end", slow) == []
     assert workers.stop() == [0, 0]
@@ -180,21 +185,32 @@ async def test_what_a_stopped_worker_held_is_completed_by_another_long_before_th
 
 @pytest.mark.parametrize("in_transaction", [True, False], ids=["then commits", "then returns"])
 async def test_a_handler_that_blocks_past_its_lease_is_named_and_its_late_result_refused(
-    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, data_table: str, *, in_transaction: bool
+    workers: Workers,
+    outbox: DynamoDBOutbox,
+    local_client: Any,
+    data_table: str,
+    tmp_path: Path,
+    *,
+    in_transaction: bool,
 ) -> None:
-    options = {"table_name": data_table, "in_transaction": in_transaction, "seconds": 3.0}
+    let_go = tmp_path / "let go"
+    options = {"table_name": data_table, "in_transaction": in_transaction, "let_go": str(let_go)}
     started = [
-        workers.start(handler="blocking", handler_options=options, processing_timeout=1.0, poll_interval=0.2)
+        workers.start(handler="blocking", handler_options=options, processing_timeout=3.0, poll_interval=0.2)
         for _ in range(2)
     ]
     await workers.until_ready(*started)
     event = await OutboxEventBus(outbox).emit("t")
+    with anyio.fail_after(60):
+        while await statuses(local_client, outbox.table_name) != {"COMPLETED": 1}:
+            await anyio.sleep(0.05)
+    let_go.touch()
     await workers.until(2, "act")
     first, second = workers.of("start")
     assert first["pid"] != second["pid"]
     blocked, other = sorted(started, key=lambda process: process.pid != first["pid"])
-    assert [entry["attempt"] for entry in workers.of("act")] == [2, 1], "the other worker was not in time"
-    await workers.until_error("LoopBlockedError: handler 'blocking' held up the event loop for 3", blocked)
+    assert [entry["attempt"] for entry in workers.of("act")] == [2, 1]
+    await workers.until_error("LoopBlockedError: handler 'blocking' held up the event loop for ", blocked)
     if in_transaction:
         await workers.until(2, "count")
         counts = [(entry["pid"], entry["refused"]) for entry in workers.of("count")]
@@ -217,22 +233,20 @@ async def test_an_event_that_kills_its_worker_is_set_aside_and_the_others_are_ha
     poison = await bus.emit("poison")
     events = await bus.emit_many([Event("t", {"n": n}) for n in range(20)])
     # What a worker holds besides the poison loses an attempt with it, but not its last: suspects go one at a time.
-    options = {"handler": "deadly", "processing_timeout": 1.0, "poll_interval": 0.2, "max_retries": 3}
-    with anyio.fail_after(60):
+    options = {"handler": "deadly", "processing_timeout": 300.0, "poll_interval": 0.2, "max_retries": 3}
+    with anyio.fail_after(120):
         worker = workers.start(**options)
         while not (failed := await bus.get_failed_events()):
             if worker.poll() is not None:
+                await make_due(local_client, outbox.table_name, "PROCESSING")
                 worker = workers.start(**options)
             await anyio.sleep(0.05)
-    await bus.drain(10)
+    await bus.drain(120)
     assert [event.id for event in failed] == [poison.id]
     assert failed[0].retry_count == 3
     assert "lease ran out" in failed[0].last_error
     killed = [entry for entry in workers.of("start") if entry["id"] == poison.id]
-    attempts = [entry["attempt"] for entry in killed]
-    # A claim whose lease of a second ran out on a busy machine before its handler began has counted as well.
-    assert attempts == sorted(set(attempts))
-    assert (attempts[-1], len(attempts) >= 2) == (4, True)
+    assert [entry["attempt"] for entry in killed] == [1, 2, 3, 4]
     assert [process.pid for process in workers.processes] == [*(entry["pid"] for entry in killed), worker.pid]
     assert {entry["id"] for entry in workers.of("end")} == {event.id for event in events}
     assert await statuses(local_client, outbox.table_name) == {"COMPLETED": 20, "FAILED": 1}
@@ -241,17 +255,17 @@ async def test_an_event_that_kills_its_worker_is_set_aside_and_the_others_are_ha
 async def test_events_claimed_at_birth_outlive_the_process_that_emitted_them(
     workers: Workers, outbox: DynamoDBOutbox, local_client: Any
 ) -> None:
-    emitter = workers.start("emits", count=500)
-    with anyio.fail_after(30):
+    emitter = workers.start("emits", count=300)
+    with anyio.fail_after(120):
         while emitter.poll() is None:
             await anyio.sleep(0.05)
     emitted = {entry["id"] for entry in workers.of("emitted", emitter)}
     before = await items(local_client, outbox.table_name)
-    assert len(emitted) == 500
+    assert len(emitted) == 300
     # All of them are stored, and some were claimed by the process that is gone.
     assert emitted <= before.keys()
     assert any(before[event_id]["status"] == {"S": "PROCESSING"} for event_id in emitted)
     workers.start(poll_interval=0.2, processing_timeout=2.0)
-    await OutboxEventBus(outbox).drain(30)
+    await OutboxEventBus(outbox).drain(120)
     after = await items(local_client, outbox.table_name)
     assert {after[event_id]["status"]["S"] for event_id in emitted} == {"COMPLETED"}

@@ -44,7 +44,7 @@ class Workers:
 
     async def until(self, count: int, what: str, process: subprocess.Popen[bytes] | None = None) -> None:
         """Wait until there are so many entries of a kind, of one process or of all."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             while len(self.of(what, process)) < count:
                 assert all(process.poll() in (None, 0, -signal.SIGKILL) for process in self.processes)
                 await anyio.sleep(0.02)
@@ -60,19 +60,19 @@ class Workers:
 
     async def until_error(self, start: str, process: subprocess.Popen[bytes]) -> None:
         """Wait until a process has reported an error whose text begins so."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not any(text.startswith(start) for text in self.errors(process)):
                 await anyio.sleep(0.02)
 
-    def held_by(self, process: subprocess.Popen[bytes]) -> set[str]:
-        """The events that a process has begun and not ended."""
-        started, ended = ({entry["id"] for entry in self.of(what, process)} for what in ("start", "end"))
+    def held_by(self, process: subprocess.Popen[bytes], *, since: str = "start") -> set[str]:
+        """The events that a process has begun, or been so far with, and not ended."""
+        started, ended = ({entry["id"] for entry in self.of(what, process)} for what in (since, "end"))
         return started - ended
 
     def stop(self) -> list[int]:
         for process in self.processes:
             process.terminate()
-        return [process.wait(timeout=30) for process in self.processes]
+        return [process.wait(timeout=60) for process in self.processes]
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -88,6 +88,18 @@ async def items(client: Any, table_name: str) -> dict[str, dict[str, Any]]:
         found |= {item["id"]["S"]: item for item in page["Items"]}
     found.pop(WORKERS_ID, None)
     return found
+
+
+async def make_due(client: Any, table_name: str, status: str) -> None:
+    """Let the times come for which events of a status wait: that of a retry, or the end of a lease."""
+    for event_id, item in (await items(client, table_name)).items():
+        if item["status"]["S"] == status:
+            await client.update_item(
+                TableName=table_name,
+                Key={"id": {"S": event_id}},
+                UpdateExpression="SET gsiSortKey = :past",
+                ExpressionAttributeValues={":past": {"N": "1000"}},
+            )
 
 
 async def statuses(client: Any, table_name: str) -> Counter[str]:
