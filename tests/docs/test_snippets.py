@@ -97,7 +97,7 @@ def test_program_prints_what_its_page_says(engine: str, snippet: Snippet, tmp_pa
     script.write_text(snippet.code)
     environment = os.environ | {"AWS_ENDPOINT_URL": engine, "PYTHONWARNINGS": "error"}
     ran = subprocess.run(
-        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert ran.returncode == 0, ran.stderr
     # The log tells of what a handler raises; nothing else may be said there.

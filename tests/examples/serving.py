@@ -21,7 +21,7 @@ COMMANDS = {
 }
 
 
-async def eventually(look: Callable[[], Awaitable[Any]], *, within: float = 20.0) -> Any:
+async def eventually(look: Callable[[], Awaitable[Any]], *, within: float = 120.0) -> Any:
     """Look again until the answer is truthy."""
     async with asyncio.timeout(within):
         while not (answer := await look()):
@@ -66,7 +66,7 @@ def free_port() -> int:
     return port
 
 
-async def ended(server: subprocess.Popen[str], *, within: float = 20.0) -> str:
+async def ended(server: subprocess.Popen[str], *, within: float = 120.0) -> str:
     """Wait for the end of a process; returns what it wrote."""
     output, _ = await asyncio.to_thread(server.communicate, timeout=within)
     return output

@@ -71,7 +71,7 @@ async def test_a_dead_letter_is_shown_and_retried(http: TestClient) -> None:
     http.app[MAILER].blocked_domains.clear()
     async with http.post("/dead-letters/retry", json={"ids": [letter["id"], "unknown"]}) as response:
         assert await response.json() == {"retried": 1}
-    await http.app[BUS].drain(timeout=20)
+    await http.app[BUS].drain(timeout=120)
     assert await get(http, f"/users/{mallory['id']}/mails") == ["Welcome, Mallory!"]
     assert await get(http, "/dead-letters") == []
 
