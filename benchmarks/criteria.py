@@ -10,32 +10,43 @@ from typing import Final
 from benchmarks.accounting import Units
 from benchmarks.comparison import Comparison
 from benchmarks.latency import LatencyRun
+from benchmarks.partitions import ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
 from benchmarks.suite import Results
 
 TOLERANCE: Final = 1.5
 """A quick run fails only where a promise is missed by more than half: it shares its machine with others."""
 
+SHARDS_COMPARED: Final = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
-    """A figure and its limit. `number` groups those that belong together; `exact` ones have no tolerance."""
+    """A figure and its limit, from above, or with `at_least` from below; `exact` ones have no tolerance.
+
+    `number` groups those that belong together.
+    """
 
     number: int
     promise: str
     figure: float
     limit: float
     exact: bool = False
+    at_least: bool = False
 
     @property
     def kept(self) -> bool:
         """Whether the promise was kept."""
-        return self.figure == self.limit if self.exact else self.figure <= self.limit
+        if self.exact:
+            return self.figure == self.limit
+        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
 
     @property
     def failed(self) -> bool:
         """Whether it was missed by more than half."""
-        return not self.kept if self.exact else self.figure > self.limit * TOLERANCE
+        if self.exact:
+            return not self.kept
+        return self.figure < self.limit / TOLERANCE if self.at_least else self.figure > self.limit * TOLERANCE
 
 
 def judge(results: Results) -> list[Criterion]:
@@ -46,6 +57,7 @@ def judge(results: Results) -> list[Criterion]:
         *_of_workers(results.workers),
         *_of_latency(results.latencies),
         *_of_backlogs(results.backlogs),
+        *_of_shards(results.shards),
     ]
 
 
@@ -68,10 +80,12 @@ def _of_units(units: dict[str, Units]) -> Iterator[Criterion]:
 
 
 def _of_workers(runs: list[WorkersRun]) -> Iterator[Criterion]:
-    for run in runs[-1:]:
-        what = f"{run.workers} workers, {run.events} events"
-        yield Criterion(number=4, promise=f"{what}: refused claims", figure=run.refused_share, limit=0.02)
-        yield Criterion(number=4, promise=f"{what}: handled twice", figure=run.handled_twice, limit=0, exact=True)
+    if runs:
+        most = [run for run in runs if run.workers == runs[-1].workers]
+        what = f"{most[0].workers} workers, {most[0].events} events"
+        refused, twice = median(run.refused_share for run in most), sum(run.handled_twice for run in most)
+        yield Criterion(number=4, promise=f"{what}: refused claims", figure=refused, limit=0.02)
+        yield Criterion(number=4, promise=f"{what}: handled twice", figure=twice, limit=0, exact=True)
 
 
 def _of_latency(latencies: dict[str, list[LatencyRun]]) -> Iterator[Criterion]:
@@ -92,3 +106,15 @@ def _of_backlogs(runs: list[BacklogRun]) -> Iterator[Criterion]:
         what = f"{large.events:,} events, and {small.events:,}"
         yield Criterion(number=6, promise=f"{what}: more peak memory, MB", figure=more, limit=60)
         yield Criterion(number=6, promise=f"{what}: difference of CPU", figure=cpu, limit=0.15)
+
+
+def _of_shards(runs: list[ShardsRun]) -> Iterator[Criterion]:
+    by_count = {run.shards: run for run in runs}
+    one, several = by_count.get(1), by_count.get(SHARDS_COMPARED)
+    if one and several:
+        more = several.per_second / one.per_second
+        yield Criterion(
+            number=7, promise=f"{SHARDS_COMPARED} shards: events/s by those of 1", figure=more, limit=6.5, at_least=True
+        )
+        gone = sum(run.lost + run.leases_lost + run.settles_failed for run in runs)
+        yield Criterion(number=7, promise="at the limit: lost, or settled too late", figure=gone, limit=0, exact=True)

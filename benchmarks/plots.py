@@ -20,7 +20,8 @@ def draw(results: Path, folder: Path) -> None:
     content = json.loads(results.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, Callable[[Any], Figure]] = {"cpu": _cpu, "workers": _workers, "backlog": _backlog, "sizes": _sizes}
-    groups = {"cpu": "comparisons", "workers": "workers", "backlog": "backlogs", "sizes": "sizes"}
+    drawn["shards"] = _shards
+    groups = {"cpu": "comparisons", "workers": "workers", "backlog": "backlogs", "sizes": "sizes", "shards": "shards"}
     for name, draw_one in drawn.items():
         if content.get(groups[name]):
             figure = draw_one(content[groups[name]])
@@ -45,6 +46,7 @@ def _cpu(comparisons: Mapping[str, Any]) -> Figure:
 def _workers(runs: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(8, 3))
     left, right = figure.subplots(1, 2)
+    runs = list({run["workers"]: run for run in runs}.values())
     workers = [str(run["workers"]) for run in runs]
     left.bar(workers, [run["rate"] for run in runs], color=OURS)
     left.set_ylabel("events per second, all together")
@@ -83,6 +85,18 @@ def _sizes(runs: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_yscale("log")
     axes.set_xlabel("payload, KB")
     axes.set_ylabel("write units per event")
+    axes.legend()
+    return figure
+
+
+def _shards(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    figure = Figure(figsize=(8, 3.2))
+    axes = figure.subplots()
+    shards = [run["shards"] for run in runs]
+    axes.plot(shards, [run["per_second"] for run in runs], "o-", color=OURS, label="delivered, while more is emitted")
+    axes.plot(shards, [500 * count for count in shards], "--", color=FLOOR, label="what the partitions take")
+    axes.set_xlabel("shards")
+    axes.set_ylabel("events per second")
     axes.legend()
     return figure
 

@@ -26,6 +26,7 @@ def show(results: Results, criteria: list[Criterion], console: Console) -> None:
         _sizes(results),
         _workers(results),
         _backlogs(results),
+        _shards(results),
         _criteria(criteria),
     ):
         if table.row_count:
@@ -132,6 +133,26 @@ def _backlogs(results: Results) -> Table:
     )
 
 
+def _shards(results: Results) -> Table:
+    return _table(
+        "shards | events | events/s | drained after, s | throttled | unsettled | leases lost | lost | handled twice",
+        (
+            (
+                str(run.shards),
+                f"{run.events:,}",
+                f"{run.per_second:,.0f}",
+                f"{run.drained_after:.1f}",
+                f"{run.throttled:,}",
+                str(run.settles_failed),
+                str(run.leases_lost),
+                str(run.lost),
+                str(run.handled_twice),
+            )
+            for run in results.shards
+        ),
+    )
+
+
 def _criteria(criteria: list[Criterion]) -> Table:
     return _table(
         "criterion | measured | limit | ",
@@ -156,6 +177,7 @@ def write(results: Results, criteria: list[Criterion], path: Path) -> None:
         "sizes": [asdict(run) for run in results.sizes],
         "workers": [{**asdict(run), "refused_share": run.refused_share} for run in results.workers],
         "backlogs": [asdict(run) for run in results.backlogs],
+        "shards": [asdict(run) for run in results.shards],
         "criteria": {f"{each.number} {each.promise}": {**asdict(each), "kept": each.kept} for each in criteria},
     }
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

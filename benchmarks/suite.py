@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from benchmarks import accounting, delivering, emitting, latency, processes, sizes
+from benchmarks import accounting, delivering, emitting, latency, partitions, processes, sizes
 from benchmarks.accounting import Units
 from benchmarks.comparison import Comparison, Run
 from benchmarks.latency import LatencyRun
+from benchmarks.partitions import ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
 from benchmarks.sizes import SizeRun
 
@@ -27,6 +29,7 @@ class Scale:
     shared: int = 5000
     workers: tuple[int, ...] = (1, 2, 4, 8)
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000)
+    shards: tuple[int, ...] = partitions.SHARDS
     groups: tuple[str, ...]
 
 
@@ -34,7 +37,7 @@ FULL: Final = Scale(
     runs=5,
     events=1000,
     singles=200,
-    groups=("emit", "deliver", "more", "units", "latency", "sizes", "workers", "backlog"),
+    groups=("emit", "deliver", "more", "units", "latency", "sizes", "workers", "backlog", "shards"),
 )
 QUICK: Final = Scale(runs=3, events=500, singles=100, groups=("emit", "deliver", "units"))
 
@@ -49,6 +52,7 @@ class Results:
     sizes: list[SizeRun] = field(default_factory=list[SizeRun])
     workers: list[WorkersRun] = field(default_factory=list[WorkersRun])
     backlogs: list[BacklogRun] = field(default_factory=list[BacklogRun])
+    shards: list[ShardsRun] = field(default_factory=list[ShardsRun])
 
 
 async def measure(client: Any, endpoint: str, scale: Scale, say: Say) -> Results:
@@ -91,7 +95,7 @@ async def _sizes(client: Any, endpoint: str, scale: Scale, results: Results) -> 
 
 
 async def _workers(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
-    for workers in scale.workers:
+    for workers in (*scale.workers, *scale.workers[-1:] * (scale.runs - 1)):
         run = await processes.share_backlog(client, endpoint, workers=workers, count=scale.shared)
         results.workers.append(run)
 
@@ -101,12 +105,19 @@ async def _backlog(client: Any, endpoint: str, scale: Scale, results: Results) -
         results.backlogs.append(await processes.drain_backlog(client, endpoint, count=count))
 
 
+async def _shards(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
+    for shards in scale.shards:
+        # In a thread: it runs event loops of its own.
+        results.shards.append(await asyncio.to_thread(partitions.simulate, shards))
+
+
 _GROUPS: Final = {
     "units": _units,
     "latency": _latency,
     "sizes": _sizes,
     "workers": _workers,
     "backlog": _backlog,
+    "shards": _shards,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -23,23 +22,10 @@ from dynamodb_outbox import (
     TableMismatchError,
 )
 from tests.contract.adapters import Clock
-from tests.engines import open_client
-from tests.proxy import Proxy, running_proxy
+from tests.proxy import Proxy, Recorded, refused
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 FORMER = "status-gsiSortKey-index"
-
-
-@pytest.fixture
-async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
-    async with running_proxy(local_endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(proxy: Proxy) -> AsyncIterator[Any]:
-    async with open_client(proxy.endpoint) as opened:
-        yield opened
 
 
 async def items_of(client: Any, table_name: str) -> list[dict[str, Any]]:
@@ -143,6 +129,26 @@ async def test_busy_worker_asks_one_shard_after_the_other(client: Any, proxy: Pr
     assert proxy.count("Query") == 8
     assert served == served[:4] * 2
     assert len(set(served)) == 4
+
+
+async def test_shard_at_its_limit_does_not_hold_up_the_others(client: Any, proxy: Proxy, table_name: str) -> None:
+    outbox = DynamoDBOutbox(client, table_name=table_name, shards=4, conditional_writes="batch")
+    await outbox.create_table()
+    await outbox.publish([Event("t") for _ in range(120)])
+    throttled = {"S": "PROCESSING#2"}
+
+    def hot(request: Any) -> Any:
+        if any(throttled in each["Parameters"] for each in request.body.get("Statements", ())):
+            return refused("ThrottlingException", "throughput exceeds the limit of a partition")
+        return None
+
+    proxy.rule = hot
+    proxy.requests.clear()
+    claims = [claim for _ in range(6) for claim in await outbox.claim(10)]
+    assert len(claims) == 60
+    asked = [body for body in proxy.of("BatchExecuteStatement") if hot(Recorded("BatchExecuteStatement", body))]
+    # Once in a look, at most, and not again and again until it gives in.
+    assert 1 <= len(asked) <= 6
 
 
 async def test_idle_worker_asks_quiet_shards_less_often_and_finds_what_others_emit(

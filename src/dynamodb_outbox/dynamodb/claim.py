@@ -16,7 +16,7 @@ from dynamodb_outbox.dynamodb.peers import Peers
 from dynamodb_outbox.dynamodb.shards import Rotation
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
-from dynamodb_outbox.errors import StorageError, StoredEventError
+from dynamodb_outbox.errors import StorageError, StoredEventError, ThrottledError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observing import ClaimRefused, Observers
 from dynamodb_outbox.outbox import Claim, OutboxOptions
@@ -43,6 +43,7 @@ class _Look:
     claims: list[Claim] = field(default_factory=list[Claim])
     unreadable: list[tuple[str, StoredEventError]] = field(default_factory=list[tuple[str, StoredEventError]])
     refused: int = 0
+    throttled: list[Item] = field(default_factory=list[Item])
 
     @property
     def wanted(self) -> int:
@@ -121,6 +122,7 @@ class Claimer:
     async def _look_once(self, look: _Look) -> bool:
         """Claim what is due and this worker's, until a claim is refused; tells whether one was."""
         before = look.refused
+        look.throttled.clear()
         left_by_others: list[Item] = []
         await self._claim_while_accepted(look, self._take_ahead(), before)
         if look.is_over or look.refused > before:
@@ -129,6 +131,9 @@ class Claimer:
             await self._look_at(shard, look, before, left_by_others)
             if look.is_over or look.refused > before:
                 break
+        if look.throttled and not look.is_over and look.refused == before:
+            # Every other shard was asked. Now there is time to wait for those that are at their limit.
+            await self._claim_while_accepted(look, look.throttled, before, patient=True)
         if not look.claims:
             left_by_others.sort(key=lambda _: self._options.random())
             await self._claim_while_accepted(look, left_by_others, before)
@@ -163,17 +168,25 @@ class Claimer:
         rows, self._ahead = self._ahead, []
         return rows if anyio.current_time() < self._ahead_until else []
 
-    async def _claim_while_accepted(self, look: _Look, rows: Sequence[Item], refused: int) -> None:
+    async def _claim_while_accepted(
+        self, look: _Look, rows: Sequence[Item], refused: int, *, patient: bool = False
+    ) -> None:
         """Claim rows until the look has enough, or one was refused; what is left is for the next look."""
         start = 0
         while start < len(rows) and not look.is_over and look.refused == refused:
             wanted = look.wanted
-            look.read(await self._claim_rows(rows[start : start + wanted]))
+            tried = rows[start : start + wanted]
+            patient = patient or len(self._partitions) == 1
+            results = await self._claim_rows(tried, patient=patient)
+            if not patient:
+                look.throttled += [row for row, result in zip(tried, results, strict=True) if _is_throttled(result)]
+                results = [result for result in results if not _is_throttled(result)]
+            look.read(results)
             start += wanted
         if look.is_over and look.refused == refused and start < len(rows):
             self._ahead = list(rows[start:])
 
-    async def _claim_rows(self, rows: Sequence[Item]) -> list[WriteResult]:
+    async def _claim_rows(self, rows: Sequence[Item], *, patient: bool) -> list[WriteResult]:
         if not rows:
             return []
         now = self._options.clock()
@@ -186,7 +199,8 @@ class Claimer:
             )
             for row in rows
         ]
-        results = await self._writer.write(writes, within=look_seconds(self._options), returning=True)
+        within = look_seconds(self._options)
+        results = await self._writer.write(writes, within=within, returning=True, patient=patient)
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Refused) and self._observers:
                 self._observers.tell(ClaimRefused(event_id=row["id"]["S"]))
@@ -200,3 +214,7 @@ class Claimer:
         while self._just_tried and next(iter(self._just_tried.values())) < forgotten:
             del self._just_tried[next(iter(self._just_tried))]
         return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_tried]
+
+
+def _is_throttled(result: WriteResult) -> bool:
+    return isinstance(result, ThrottledError)

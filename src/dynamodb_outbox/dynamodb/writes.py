@@ -103,11 +103,18 @@ class ConditionalWriter:
         self._mode = self._configured
 
     async def write(
-        self, writes: Sequence[Write], *, within: float, returning: bool = False, urgent: bool = False
+        self,
+        writes: Sequence[Write],
+        *,
+        within: float,
+        returning: bool = False,
+        urgent: bool = False,
+        patient: bool = True,
     ) -> list[WriteResult]:
         """Make the writes; the results are in their order. Raises nothing but cancellation.
 
-        Those that are `urgent` wait for no others, however long these are repeated.
+        Those that are `urgent` wait for no others, however long these are repeated. Unless `patient`, writes of a
+        batch that are throttled are not repeated: the caller has something better to do.
         """
         if not writes:
             return []
@@ -129,7 +136,9 @@ class ConditionalWriter:
                 # What is left of the time after waiting for a turn, and enough for one attempt.
                 left = max(deadline - anyio.current_time(), LEAST_SECONDS)
                 try:
-                    chunk = await write_chunk([writes[index] for index in indexes], within=left, returning=returning)
+                    chunk = await write_chunk(
+                        [writes[index] for index in indexes], within=left, returning=returning, patient=patient
+                    )
                 except Exception as error:
                     # Unforeseen in one chunk: the results of the others are still theirs.
                     chunk = [self._caller.fatal(error, "a conditional write")] * len(indexes)
@@ -145,7 +154,9 @@ class ConditionalWriter:
                     group.start_soon(run, chunk)
         return [result for result in results if result is not None]
 
-    async def _write_item(self, writes: list[Write], *, within: float, returning: bool) -> list[WriteResult]:
+    async def _write_item(
+        self, writes: list[Write], *, within: float, returning: bool, patient: bool
+    ) -> list[WriteResult]:
         params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
         try:
             read = read_new_item if returning else None
@@ -156,7 +167,9 @@ class ConditionalWriter:
             return [error]
         return [Applied(item if returning else None)]
 
-    async def _write_statements(self, writes: list[Write], *, within: float, returning: bool) -> list[WriteResult]:
+    async def _write_statements(
+        self, writes: list[Write], *, within: float, returning: bool, patient: bool = True
+    ) -> list[WriteResult]:
         deadline = anyio.current_time() + within
         backoff = Backoff(self._caller.random)
         batch = _Batch(list(range(len(writes))))
@@ -178,7 +191,8 @@ class ConditionalWriter:
                 break
             if batch.left:
                 delay = backoff.next_delay()
-                if anyio.current_time() + delay >= deadline:
+                given_up = not patient and batch.maybe_applied.isdisjoint(batch.left)
+                if given_up or anyio.current_time() + delay >= deadline:
                     return [batch.results.get(index, batch.failure) for index in range(len(writes))]
                 await anyio.sleep(delay)
         return [batch.results[index] for index in range(len(writes))]

@@ -1,0 +1,181 @@
+"""What shards carry where partitions have limits: production code in virtual time, on a simulated table.
+
+DynamoDB Local has no limits, and the real service would have to be paid for an hour at each number of shards. Here
+emitters and workers run as in production, on event loops whose time is virtual; the table takes 1,000 write units a
+second in each partition, of the table and of the index, and refuses what is beyond, as DynamoDB does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.dynamodb.shards import SHARD_ATTRIBUTE
+from dynamodb_outbox.dynamodb.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
+from dynamodb_outbox.errors import OutboxError
+from dynamodb_outbox.observing import EventCompleted, EventRecovered, LeaseLost, Observation, SettleFailed, Throttled
+from reliability.simulation.client import Client
+from reliability.simulation.engine import Engine
+from reliability.simulation.loop import Timeline
+from reliability.simulation.partitions import PartitionLimits
+
+SHARDS: Final = (1, 2, 4, 8, 16)
+SECONDS: Final = 2.0
+"""So long is emitted, in virtual time; then what is left is delivered. The first quarter does not count."""
+BATCH: Final = 25
+PER_SHARD: Final = 500
+"""What a shard carries by the rule: two units in each of its partitions for an event, 1,000 units a second."""
+UNDER_WAY: Final = 250
+"""So many events for each shard are emitted and not yet delivered, at most."""
+PROCESSES: Final = 8
+TABLE_PARTITIONS: Final = 64
+"""A table that has grown: on demand, its own partitions are split by load, while those of a hot key are not."""
+BURST_SECONDS: Final = 0.05
+"""DynamoDB lends unused throughput of five minutes; here nothing but smoothing, so that the limit is seen at once."""
+HALF_TRIP: Final = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardsRun:
+    """One number of shards. `per_second` are events completed, while there are always more to emit.
+
+    Times are virtual seconds; `throttled` counts requests and statements.
+    """
+
+    shards: int
+    events: int
+    per_second: float
+    drained_after: float
+    throttled: int
+    settles_failed: int
+    leases_lost: int
+    lost: int
+    handled_twice: int
+
+
+class _World:
+    def __init__(self, shards: int, seconds: float, seed: int) -> None:
+        self.seconds = seconds
+        self.random = Random(seed)
+        self.timeline = Timeline(self.random)
+        limits = PartitionLimits(table_partitions=TABLE_PARTITIONS, burst_seconds=BURST_SECONDS)
+        self.engine = Engine(clock=self.now, gate=limits)
+        self.shards = shards
+        self.emitted: list[str] = []
+        self.emitting = PROCESSES
+        self.begun = 0
+        self.handled: Counter[str] = Counter()
+        self.seen: Counter[type[Observation]] = Counter()
+        self.completed_at: list[float] = []
+
+    def now(self) -> float:
+        return 1_790_000_000.0 + self.timeline.now
+
+    def bus(self) -> OutboxEventBus:
+        outbox = DynamoDBOutbox(
+            Client(self.send),
+            table_name="events",
+            shards=self.shards,
+            batch_size=BATCH,
+            concurrency=250,
+            claim_on_emit=False,
+            on_error=self.note,
+            observers=[self.observe],
+            clock=self.now,
+            random=self.random.random,
+        )
+        bus = OutboxEventBus(outbox)
+        bus.on("t", self.handle)
+        return bus
+
+    async def send(self, operation: str, parameters: dict[str, Any]) -> Any:
+        """Carry a call to the engine and its reply back; each way takes its time."""
+        await asyncio.sleep(HALF_TRIP)
+        reply: Any
+        try:
+            reply = self.engine.execute(operation, parameters)
+        except ClientError as error:
+            reply = error
+        await asyncio.sleep(HALF_TRIP)
+        if isinstance(reply, ClientError):
+            raise reply
+        return reply
+
+    async def handle(self, event: Event) -> None:
+        self.handled[event.id] += 1
+
+    def observe(self, observation: Observation) -> None:
+        self.seen[type(observation)] += 1
+        if isinstance(observation, EventCompleted):
+            self.completed_at.append(self.timeline.now)
+
+    def note(self, error: OutboxError) -> None:
+        """Throttled polling and settling are reported; they are counted by the observer."""
+
+    async def deliver(self, bus: OutboxEventBus) -> None:
+        """Deliver, until nothing is left."""
+        async with bus:
+            while not self.is_over:  # noqa: ASYNC110 - an Event belongs to one loop, and here are many
+                await asyncio.sleep(0.1)
+
+    async def emit(self, bus: OutboxEventBus) -> None:
+        """Emit, as long as not too many events are under way: more than the shards can carry."""
+        async with asyncio.TaskGroup() as group:
+            while self.timeline.now < self.seconds:
+                if self.begun - self.seen[EventCompleted] < UNDER_WAY * self.shards:
+                    self.begun += BATCH
+                    group.create_task(self.emit_some(bus))
+                await asyncio.sleep(HALF_TRIP)
+        self.emitting -= 1
+
+    async def emit_some(self, bus: OutboxEventBus) -> None:
+        events = [Event("t", {"text": "x" * 400}) for _ in range(BATCH)]
+        while events:
+            try:
+                await bus.emit_many(events)
+            except OutboxError as error:
+                # What a service does whose table is at its limit: it emits again what was not stored.
+                stored = {event.id for event in getattr(error, "published", ())}
+                self.emitted += stored
+                events = [event for event in events if event.id not in stored]
+                continue
+            self.emitted += [event.id for event in events]
+            return
+
+    @property
+    def is_over(self) -> bool:
+        return self.emitting == 0 and self.seen[EventCompleted] >= len(self.emitted)
+
+
+def simulate(shards: int, *, seconds: float = SECONDS, seed: int = 1) -> ShardsRun:
+    """Emit and deliver at the limit of so many shards."""
+    logging.getLogger("dynamodb_outbox").setLevel(logging.CRITICAL)
+    world = _World(shards, seconds, seed)
+    key = STATUS_KEY if shards == 1 else SHARD_ATTRIBUTE
+    index = STATUS_INDEX if shards == 1 else SHARDED_INDEX
+    schema = TableSchema(table_name="events", indexes={index: key})
+    world.engine.execute("create_table", schema.definition())
+    works = [world.emit, world.deliver] * PROCESSES
+    services = [world.timeline.new_loop().create_task(work(world.bus())) for work in works]
+    world.timeline.run_until(lambda: all(service.done() for service in services))
+    world.timeline.bury()
+    for service in services:
+        service.result()
+    return ShardsRun(
+        shards=shards,
+        events=len(world.emitted),
+        per_second=sum(seconds / 4 <= at < seconds for at in world.completed_at) / (seconds * 3 / 4),
+        drained_after=max(world.completed_at) - seconds,
+        throttled=world.seen[Throttled],
+        settles_failed=world.seen[SettleFailed],
+        leases_lost=world.seen[LeaseLost] + world.seen[EventRecovered],
+        lost=len(set(world.emitted) - set(world.handled)),
+        handled_twice=sum(count > 1 for count in world.handled.values()),
+    )
