@@ -33,9 +33,11 @@ from reliability.records.events import (
 )
 from reliability.records.surroundings import (
     CallsCounted,
+    ErrorReported,
     FaultBegan,
     FaultEnded,
     ItemDeleted,
+    Noted,
     ReplyLost,
     Stored,
     WorkerKilled,
@@ -55,6 +57,7 @@ __all__ = [
     "EmitAsked",
     "EmitRefused",
     "EmitUnknown",
+    "ErrorReported",
     "FaultBegan",
     "FaultEnded",
     "FinalState",
@@ -64,6 +67,7 @@ __all__ = [
     "ItemDeleted",
     "LeaseLost",
     "LeaseRenewed",
+    "Noted",
     "Outcome",
     "Record",
     "Recovered",
@@ -106,6 +110,8 @@ Record = (
     | WorkerKilled
     | WorkerSuspended
     | WorkerResumed
+    | ErrorReported
+    | Noted
     | ReplyLost
     | FaultBegan
     | FaultEnded
@@ -134,7 +140,7 @@ def event_ids_of(record: Record) -> tuple[str, ...]:
     if isinstance(record, ReplyLost):
         return record.event_ids
     event_id: str | None = getattr(record, "event_id", None)
-    return () if event_id is None else (event_id,)
+    return (event_id,) if event_id else ()
 
 
 def shortened(history: History, *, event_id: str | None) -> list[Record]:

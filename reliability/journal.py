@@ -50,13 +50,13 @@ class Journal:
 
 def line_of(record: Record) -> str:
     """Write a record as a line of JSON."""
-    return json.dumps({"what": type(record).__name__, **asdict(record)})
+    return json.dumps({"record": type(record).__name__, **asdict(record)})
 
 
 def record_of(line: str) -> Record:
     """Read a record from its line."""
     facts = json.loads(line)
-    kind = _KINDS[facts.pop("what")]
+    kind = _KINDS[facts.pop("record")]
     return kind(**{name: _READERS[name](value) if name in _READERS else value for name, value in facts.items()})
 
 

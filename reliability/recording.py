@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from typing import Any
 
 from dynamodb_outbox.errors import HandlerStuckError, OutboxError
 from dynamodb_outbox.observing import (
@@ -22,8 +23,9 @@ from dynamodb_outbox.observing import (
 from dynamodb_outbox.outbox import Outbox
 from dynamodb_outbox.outcome import Reject, RetryLater
 from reliability import history
-from reliability.history import HandlerEnded, Result, WorkerStarted
+from reliability.history import ErrorReported, HandlerEnded, Noted, Result, WorkerStarted, WorkerStopped
 from reliability.journal import Write
+from reliability.leftovers import connections_in_use, tasks_left
 from reliability.port import RecordedOutbox
 
 
@@ -57,12 +59,24 @@ class Recorder:
             )
         )
 
+    def stopped(self, client: Any = None) -> None:
+        """Record that the worker's stop has returned, and what is left of it in this event loop and its client."""
+        self.write(
+            WorkerStopped(at=self.now(), worker=self.worker, tasks=tasks_left(), connections=connections_in_use(client))
+        )
+
     def claimed(self, event_id: str, attempt: int, token: str) -> None:
         """Note whose the handlers are that are called next; observations do not say it."""
         self._tokens[event_id, attempt] = token
 
+    def note(self, what: str, *, event_id: str = "") -> None:
+        """Record something that the worker's own code wants to be known."""
+        self.write(Noted(at=self.now(), worker=self.worker, what=what, event_id=event_id))
+
     def report(self, error: OutboxError) -> None:
         """Be an `on_error`: only there is told of a handler that was left behind."""
+        kind = type(error).__name__
+        self.write(ErrorReported(at=self.now(), worker=self.worker, kind=kind, text=str(error)[:300]))
         if isinstance(error, HandlerStuckError):
             tokens = [
                 (attempt, token) for (event_id, attempt), token in self._tokens.items() if event_id == error.event_id

@@ -85,7 +85,7 @@ def _is_explained(life: EventLife, first: Execution, second: Execution, timeline
 
 def _expired(write: Written, since: float, until: float, timeline: Timeline, limits: Limits) -> bool:
     before, after = write.before, write.after
-    if before is None or after is None or not since <= write.at <= until or before.status != "PROCESSING":
+    if before is None or after is None or write.at < since or began(write) > until or before.status != "PROCESSING":
         return False
     latest = write.at + timeline.offset(write.worker) + limits.tolerance
     expired = before.sort_key is not None and before.sort_key / 1000 <= latest

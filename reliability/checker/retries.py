@@ -98,9 +98,8 @@ def _not_counted(life: EventLife, write: Written) -> Iterator[Violation]:
 
 def _around(life: EventLife, write: Written) -> list[Settled]:
     token = None if write.after is None else write.after.token
-    return [
-        settled for settled in life.of(Settled) if settled.token == token and began(settled) <= write.at <= settled.at
-    ]
+    settles = [settled for settled in life.of(Settled) if settled.token == token]
+    return [settled for settled in settles if began(settled) <= write.at and began(write) <= settled.at]
 
 
 # The workers' accounts

@@ -54,6 +54,26 @@ class WorkerResumed:
     worker: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorReported:
+    """An error was reported to a worker's `on_error`."""
+
+    at: float
+    worker: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """Something that a worker's own code wants to be known, such as a handler's effect."""
+
+    at: float
+    worker: str
+    what: str
+    event_id: str = ""
+
+
 # The engine, and the faults
 
 
@@ -123,6 +143,7 @@ class Written:
     """The engine changed an item, by its own account: the truth, in its order, that no lost reply can hide.
 
     `before` is None for a new item, `after` for one that is deleted; `worker` is who asked, if that is known.
+    Where the engine's clock is coarse, it was between `began_at` and `at`.
     """
 
     at: float
@@ -130,3 +151,4 @@ class Written:
     before: Stored | None
     after: Stored | None
     worker: str = ""
+    began_at: float | None = None

@@ -195,6 +195,7 @@ def test_lease_must_not_be_recovered_before_it_runs_out() -> None:
     early = Story().emit().claim(2.0).start(2.1).recover(7.0)
     early.attempt(8.0, "succeeded", "complete", "w2", number=2).ends(retries=1)
     assert "F" in early.broken()
+    assert Story().emit().claim(2.0).recover(7.0).ends("PENDING", retries=1, at=15.0).broken() == "F"
     renewed = recovered().renew(5.0, 15.0)
     assert "F" in renewed.broken()
 

@@ -39,7 +39,7 @@ def test_several_writers_share_a_journal_and_a_torn_line_is_left_out(tmp_path: P
     first.close()
     second.close()
     with path.open("a") as file:
-        file.write('{"what": "Claimed", "at"')
+        file.write('{"record": "Claimed", "at"')
     assert read(path) == records
 
 
