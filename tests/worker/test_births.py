@@ -221,6 +221,33 @@ async def test_write_that_is_acknowledged_during_a_stop_is_released(outbox: Watc
     assert (handler.events, outbox.status_of("e")) == ([], PENDING)
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_write_that_is_acknowledged_after_the_end_is_released(
+    outbox: Watched, bus: OutboxEventBus, is_cancelled: bool
+) -> None:
+    outbox.gate = anyio.Event()
+    handled: list[str] = []
+
+    async def handler(event: Event) -> None:
+        handled.append(event.id)
+
+    bus.on("t", handler)
+    await bus.start()
+    emit = asyncio.create_task(bus.emit_many([Event("t", id="a"), Event("t", id="b")]))
+    while not outbox.births:
+        await asyncio.sleep(0)
+    if is_cancelled:
+        (owner,) = (task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker")
+        owner.cancel()
+    await bus.stop(0)
+    outbox.gate.set()
+    await emit
+    # No lease is left that would have to run out, and no attempt is counted.
+    assert (await outbox.count(PENDING), await outbox.count(PROCESSING)) == (2, 0)
+    assert [claim.attempt for claim in await outbox.claim(10)] == [1, 1]
+    assert handled == []
+
+
 async def test_write_that_took_most_of_the_lease_is_released(errors: list[Any]) -> None:
     now = 1_790_000_000.0
     outbox = Watched(clock=lambda: now, on_error=errors.append)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -29,6 +29,7 @@ class Births:
         observers: Observers,
         on_claim: Callable[[Claim], None],
         on_late: Callable[[Claim], None],
+        on_orphans: Callable[[Sequence[Claim]], Awaitable[None]],
     ) -> None:
         self._registry = registry
         self._slots = slots
@@ -36,6 +37,9 @@ class Births:
         self._observers = observers
         self._on_claim = on_claim
         self._on_late = on_late
+        self._on_orphans = on_orphans
+        self._orphans: dict[str, Claim] = {}
+        self._closed = False
         self._taken_over: set[str] = set()
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -62,6 +66,10 @@ class Births:
         while self._writing:
             await asyncio.wait(self._writing)
 
+    def close(self) -> None:
+        """Hand on no more claims: nobody would settle them. Those of writes under way are given back by these."""
+        self._closed = True
+
     async def _write(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
         try:
             await write
@@ -70,6 +78,9 @@ class Births:
                 if token not in self._taken_over:
                     self._slots.give_back(token)
                 self._taken_over.discard(token)
+            orphans = [self._orphans.pop(token) for token in birth.tokens.values() if token in self._orphans]
+            if orphans:
+                await self._on_orphans(orphans)
 
     def _claimed(self, claim: Claim) -> None:
         self._taken_over.add(claim.token)
@@ -77,7 +88,9 @@ class Births:
             event = claim.event
             self._observers.tell(Published(event_id=event.id, event_type=event.type, due_at=None))
         left = claim.lease_expires_at - self._options.clock()
-        if left < LEAST_LEASE * self._options.processing_timeout:
+        if self._closed:
+            self._orphans[claim.token] = claim
+        elif left < LEAST_LEASE * self._options.processing_timeout:
             self._on_late(claim)
         else:
             self._on_claim(claim)

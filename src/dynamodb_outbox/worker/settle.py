@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
@@ -59,6 +59,10 @@ class GroupCommit:
         """Take note of an outcome that is written already, or never can be."""
         self._tell(claim, outcome, error)
         self._on_settled(claim, outcome, error)
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Release claims here and now: the writers have ended."""
+        await self._settle([(claim, Released()) for claim in claims])
 
     def abandon_at(self, deadline: float) -> None:
         """Give up what is not written by then (event loop time): recovery takes the events up."""

@@ -57,6 +57,7 @@ class Worker:
             # In a copy: an eager handler may emit while the event it is for is still being taken.
             on_claim=lambda claim: self._context.copy().run(self._take, claim),
             on_late=lambda claim: self._commit.put(claim, Released()),
+            on_orphans=self._commit.release,
         )
         recoverer = Recoverer(outbox, setup.registry, poller=self._alarm)
 
@@ -157,6 +158,7 @@ class Worker:
             finally:
                 if not math.isinf(self._drain.deadline):
                     self._commit.abandon_at(max(self._drain.deadline, anyio.current_time()) + GRACE)
+                self._births.close()
                 self._commit.close()
 
     async def _handle_until_stopped(self) -> None:
