@@ -61,7 +61,7 @@ class Dispatcher:
         self._report = report
         self._is_ending = is_ending
         self._places: dict[object, asyncio.Semaphore] = {}
-        self._attempts: set[Attempt] = set()
+        self._attempts: dict[Attempt, None] = {}
         self._idle = anyio.Event()
         self.stuck: set[asyncio.Task[None]] = set()
         """The handlers that were left behind. They are held here, so that they are not collected while they run."""
@@ -88,7 +88,7 @@ class Dispatcher:
         loop_time = asyncio.get_running_loop().time()
         lease = Lease(claim, now=options.clock(), loop_time=loop_time, length=options.processing_timeout)
         attempt = Attempt(self, lease, registered)
-        self._attempts.add(attempt)
+        self._attempts[attempt] = None
         attempt.begin()
 
     async def wait_until_idle(self) -> None:
@@ -144,7 +144,7 @@ class Dispatcher:
 
     def concluded(self, attempt: Attempt) -> None:
         """Judge an attempt, and hand its outcome on."""
-        self._attempts.discard(attempt)
+        self._attempts.pop(attempt, None)
         self._idle.set()
         claim = attempt.claim
         try:

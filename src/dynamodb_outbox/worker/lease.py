@@ -73,7 +73,7 @@ class LeaseKeeper:
         self._outbox = outbox
         self._report = report
         self._length = outbox.options.processing_timeout
-        self._held: set[LeaseHolder] = set()
+        self._held: dict[LeaseHolder, None] = {}
         self._busy: set[Lease] = set()
         self._changed = anyio.Event()
         self._errors = 0
@@ -81,12 +81,12 @@ class LeaseKeeper:
     def hold(self, holder: LeaseHolder) -> None:
         """Renew a lease from now on, for as long as it is wanted."""
         if holder not in self._held:
-            self._held.add(holder)
+            self._held[holder] = None
             self._notify()
 
     def let_go(self, holder: LeaseHolder) -> None:
         """Renew a lease no more."""
-        self._held.discard(holder)
+        self._held.pop(holder, None)
 
     async def extend(self, holder: LeaseHolder, seconds: float) -> None:
         """Have a lease last so many seconds from now on, at least. Raises `LeaseLostError` or `StorageError`."""
