@@ -92,7 +92,8 @@ async def burst(local_endpoint: str, table: str) -> AsyncIterator[Burst]:
     runner = web.AppRunner(make_app(microburst), shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield Burst(microburst, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    # By an address with dots it would look for a service, in the models of all 400, which takes seconds to read.
+    yield Burst(microburst, f"http://localhost:{runner.addresses[0][1]}")
     await runner.cleanup()
 
 
