@@ -24,7 +24,7 @@ def endpoint(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_endpoint"))
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(batch=st.lists(payloads, min_size=1, max_size=25))
 async def test_payloads_come_back_equal(endpoint: str, batch: list[Any]) -> None:
     async with open_client(endpoint) as client:
