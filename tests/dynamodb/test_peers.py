@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import asyncio
 from typing import Any
 
 import pytest
@@ -33,24 +33,28 @@ async def meet(outboxes: list[DynamoDBOutbox]) -> None:
             assert await outbox.claim(1) == []
 
 
-async def test_workers_that_know_each_other_meet_at_no_event(local_client: Any, table_name: str) -> None:
-    three = await workers(local_client, table_name, 3, conditional_writes="batch")
+async def test_workers_that_know_each_other_meet_at_no_event(
+    local_client: Any, table_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "GONE_SECONDS", 3600.0)
+    three = await workers(local_client, table_name, 3, conditional_writes="batch", poll_interval=600)
     await meet(three)
     assert [outbox._peers.count for outbox in three] == [3, 3, 3]
-    await three[0].publish([Event("t") for _ in range(90)])
+    events = [Event("t") for _ in range(90)]
+    await three[0].publish(events)
+    rows = [{"id": {"S": event.id}} for event in events]
+    shares = [{row["id"]["S"] for row in outbox._peers.divide(rows)[0]} for outbox in three]
+    assert (sum(map(len, shares)), len(set().union(*shares))) == (90, 90)
+    # By their hashes: about thirty each.
+    assert min(map(len, shares)) >= 12
     refusals: list[Any] = []
-    shares: Counter[int] = Counter()
-    seen: set[str] = set()
     for outbox in three:
         outbox.observers.add(refusals.append)
-    for _ in range(12):
-        for index, outbox in enumerate(three):
-            claims = await outbox.claim(5)
-            seen |= {claim.event.id for claim in claims}
-            shares[index] += len(claims)
-    assert (len(seen), refusals) == (90, [])
-    # By their hashes: about thirty each.
-    assert min(shares.values()) >= 12
+    taken = await asyncio.gather(*(outbox.claim(30) for outbox in three))
+    for share, claims in zip(shares, taken, strict=True):
+        assert len(claims) == min(len(share), 30)
+        assert {claim.event.id for claim in claims} <= share
+    assert refusals == []
 
 
 async def test_what_another_has_left_is_taken_after_two_polls(
