@@ -88,6 +88,21 @@ def test_other_values_come_back_in_their_json_form(value: Any, expected: Any) ->
 
 
 @pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ("1.0", 1),
+        ("97.5", 97.5),
+        ("-0.5", -0.5),
+        ("1.50", 1.5),
+        ("1.00000000000000000001", Decimal("1.00000000000000000001")),
+    ],
+)
+def test_number_is_read_however_it_is_written(stored: str, expected: Any) -> None:
+    received = decode({"N": stored})
+    assert (received, type(received)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
     ("payload", "path", "reason"),
     [
         ({"a": [1, {"b": float("nan")}]}, "payload.a[1].b", "no number nan"),

@@ -48,7 +48,8 @@ class Unstorable(Exception):  # noqa: N818 - internal: becomes UnstorableValueEr
 def encode(value: Any, level: int = 1) -> tuple[AttributeValue, int]:
     """Encode a value; return it with its size in bytes as DynamoDB counts it. Raises `Unstorable`.
 
-    `level` is the nesting level the value stands on, 1 for an attribute of the item.
+    `level` is the nesting level the value stands on, 1 for an attribute of the item. Lists and mappings check that
+    their members may stand below them.
     """
     encoder = _ENCODERS.get(type(value)) or _encoder_of(value)
     return encoder(value, level)
@@ -71,28 +72,23 @@ def text_size(text: str) -> int:
 
 
 def _encode_text(value: str, level: int) -> tuple[AttributeValue, int]:
-    _check_level(level)
     return {"S": value}, text_size(value)
 
 
 def _encode_bool(value: bool, level: int) -> tuple[AttributeValue, int]:  # noqa: FBT001 - it is the value
-    _check_level(level)
     return {"BOOL": value}, 1
 
 
 def _encode_none(value: None, level: int) -> tuple[AttributeValue, int]:
-    _check_level(level)
     return {"NULL": True}, 1
 
 
 def _encode_bytes(value: bytes | bytearray | memoryview, level: int) -> tuple[AttributeValue, int]:
-    _check_level(level)
     content = bytes(value)
     return {"B": content}, len(content)
 
 
 def _encode_number(value: float | Decimal, level: int) -> tuple[AttributeValue, int]:
-    _check_level(level)
     text = number_text(value)
     return {"N": text}, number_size(text)
 
@@ -133,7 +129,6 @@ def _encode_sequence(value: list[Any] | tuple[Any, ...], level: int) -> tuple[At
 
 
 def _encode_set(value: set[Any] | frozenset[Any], level: int) -> tuple[AttributeValue, int]:
-    _check_level(level)
     if not value:
         raise Unstorable("DynamoDB has no empty set; use a list, or leave it out")
     if all(isinstance(member, str) and not isinstance(member, Enum) for member in value):
@@ -195,6 +190,9 @@ def number_size(text: str) -> int:
 def _number(text: str) -> int | float | Decimal:
     if len(text) <= MAX_DIGITS and text.lstrip("-").isdigit():
         return int(text)
+    # Most floats come back as they were written; Decimal, which takes ten times as long, is for all others.
+    if "." in text and repr(number := float(text)) == text and not number.is_integer():
+        return number
     try:
         exact = Decimal(text)
         nearest = float(exact)
