@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import uuid4
+from secrets import token_hex
 
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
 from dynamodb_outbox.dynamodb.entries import check_size
@@ -170,7 +170,7 @@ class InMemoryOutbox:
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`."""
         now = self._options.clock()
-        return [self._claim(stored, uuid4().hex, now) for stored in list(self._due(EventStatus.PENDING, now))[:limit]]
+        return [self._claim(stored, token_hex(16), now) for stored in list(self._due(EventStatus.PENDING, now))[:limit]]
 
     def _claim(self, stored: _Stored, token: str, now: float) -> Claim:
         stored.status, stored.token = EventStatus.PROCESSING, token

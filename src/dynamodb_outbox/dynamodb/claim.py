@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Final
-from uuid import uuid4
 
 import anyio
 
@@ -195,7 +195,7 @@ class Claimer:
             Write(
                 CLAIM,
                 row["id"]["S"],
-                {"token": {"S": uuid4().hex}, "now": millis(now), "deadline": deadline, "seen": row["gsiSortKey"]},
+                {"token": {"S": token_hex(16)}, "now": millis(now), "deadline": deadline, "seen": row["gsiSortKey"]},
             )
             for row in rows
         ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from secrets import token_hex
 from typing import Any, Final
-from uuid import uuid4
 
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import HandlerRegistry
@@ -48,7 +48,7 @@ class Births:
         tokens: dict[str, str] = {}
         for event in events:
             if self._registry.of(event.type):
-                token = uuid4().hex
+                token = token_hex(16)
                 if not self._slots.try_take(token):
                     break
                 tokens[event.id] = token
