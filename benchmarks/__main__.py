@@ -17,8 +17,9 @@ from benchmarks import criteria, plots, report, suite
 from benchmarks.engine import connected, use_fake_credentials
 from tools.dynamodb_local import running
 
-RESULTS: Final = Path(__file__).parent / "results.json"
-IMAGES: Final = Path(__file__).parent.parent / "docs" / "images"
+DOCS: Final = Path(__file__).parent.parent / "docs"
+RESULTS: Final = DOCS / "performance.json"
+IMAGES: Final = DOCS / "images"
 
 
 def main() -> int:

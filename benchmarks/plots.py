@@ -102,5 +102,5 @@ def _shards(runs: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 if __name__ == "__main__":
-    here = Path(__file__).parent
-    draw(here / "results.json", here.parent / "docs" / "images")
+    docs = Path(__file__).parent.parent / "docs"
+    draw(docs / "performance.json", docs / "images")
