@@ -40,6 +40,7 @@ from reliability.records.surroundings import (
     Noted,
     ReplyLost,
     Stored,
+    TimeMoved,
     WorkerKilled,
     WorkerResumed,
     WorkerStarted,
@@ -78,6 +79,7 @@ __all__ = [
     "SettleRefused",
     "Settled",
     "Stored",
+    "TimeMoved",
     "WorkerKilled",
     "WorkerResumed",
     "WorkerStarted",
@@ -116,6 +118,7 @@ Record = (
     | FaultBegan
     | FaultEnded
     | ItemDeleted
+    | TimeMoved
     | CallsCounted
     | Written
 )

@@ -17,6 +17,7 @@ from reliability.history import (
     Settled,
     SettleFailed,
     Stored,
+    TimeMoved,
     Written,
 )
 
@@ -30,7 +31,7 @@ def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       only once the lease has run out by the clock of whoever recovers.
     - The workers' accounts: once the answer to a claim is there, no outcome and no renewal of an earlier claim that is
       begun later is accepted, nor a later claim while that lease runs and nothing is settled or lost. No lease is
-      recovered before the end that its holder was told of.
+      recovered before the end that its holder was told of, unless somebody moved it by hand.
     """
     for life in timeline:
         yield from _changed_by_others(life, timeline, limits)
@@ -104,6 +105,8 @@ def _accepted_late(life: EventLife) -> Iterator[Violation]:
 
 
 def _recovered_early(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    if life.of(TimeMoved):
+        return
     for recovered in life.of(Recovered):
         claims = [claim for claim in life.of(Claimed) if claim.at <= began(recovered)]
         if not claims:

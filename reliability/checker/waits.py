@@ -15,6 +15,7 @@ from reliability.history import (
     Redriven,
     Result,
     Settled,
+    TimeMoved,
     WorkerStarted,
 )
 
@@ -24,7 +25,7 @@ def check_waits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 
     - The delay of a retry is the longest that a handler that failed asked for, by `RetryLater` or else
       `base_backoff * 2 ** (attempt - 1)`; handlers that judge by themselves, or have no retry left, are left out.
-    - After a retry or a release, no claim comes before the delay is over, but after a redrive.
+    - After a retry or a release, no claim comes before the delay is over, but after a redrive, or a move by hand.
     - A delayed event is not claimed before it is due.
     """
     for life in timeline:
@@ -67,7 +68,8 @@ def _waited(life: EventLife, settled: Settled, timeline: Timeline, limits: Limit
     if not later:
         return
     claim = min(later, key=began)
-    if any(began(settled) <= redrive.at <= claim.at for redrive in life.of(Redriven)):
+    excuses: list[Redriven | TimeMoved] = [*life.of(Redriven), *life.of(TimeMoved)]
+    if any(began(settled) <= excuse.at <= claim.at for excuse in excuses):
         return
     early = due - claim.at - _inexact(timeline, settled.worker, claim.worker, limits)
     if early > 0:

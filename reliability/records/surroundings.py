@@ -115,6 +115,14 @@ class ItemDeleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeMoved:
+    """Somebody changed by hand the time that an event waits for: when it is due, or when its lease ends."""
+
+    at: float
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallsCounted:
     """So many requests of an operation were made, about so many events; of a worker, or of all."""
 

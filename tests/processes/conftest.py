@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox
-from tests.processes.workers import Workers, kill
+from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
+from reliability.stream import switch_on
+from tests.engines import SESSION
+from tests.processes.workers import Workers
+
+Judge = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture
@@ -17,7 +22,7 @@ def workers(local_endpoint: str, table_name: str, tmp_path: Path) -> Iterator[Wo
     started = Workers(local_endpoint, table_name, tmp_path / "history.jsonl")
     yield started
     for process in started.processes:
-        kill(process)
+        started.kill(process)
 
 
 @pytest.fixture
@@ -25,6 +30,29 @@ async def outbox(local_client: Any, table_name: str) -> DynamoDBOutbox:
     made = DynamoDBOutbox(local_client, table_name=table_name, poll_interval=0.1)
     await made.create_table()
     return made
+
+
+@pytest.fixture
+def bus(outbox: DynamoDBOutbox, workers: Workers) -> OutboxEventBus:
+    """Emits, on the record."""
+    return OutboxEventBus(workers.recorder.around(outbox))
+
+
+@pytest.fixture
+def judge(workers: Workers, local_client: Any) -> Judge:
+    """Has the checker find nothing in what the workers did."""
+    return partial(workers.judge, local_client)
+
+
+@pytest.fixture
+async def judge_by_account(
+    workers: Workers, outbox: DynamoDBOutbox, local_client: Any, local_endpoint: str
+) -> AsyncIterator[Judge]:
+    """Has the checker find nothing in what the workers did, nor in the engine's own account, which costs some time."""
+    await switch_on(local_client, table_name=outbox.table_name)
+    create = SESSION.create_client
+    async with create("dynamodbstreams", region_name="us-east-1", endpoint_url=local_endpoint) as streams:
+        yield partial(workers.judge, local_client, streams)
 
 
 @pytest.fixture

@@ -7,54 +7,55 @@ from typing import Any
 
 import anyio
 
-from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
-from tests.processes.workers import Workers, kill, statuses
+from dynamodb_outbox import Event, OutboxEventBus
+from reliability.history import ClaimRefused, HandlerStarted
+from tests.processes.conftest import Judge
+from tests.processes.program import name_of
+from tests.processes.workers import Workers, statuses
 
 
 async def test_three_workers_handle_every_event_exactly_once(
-    workers: Workers, outbox: DynamoDBOutbox, local_client: Any
+    workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:
-    for _ in range(3):
-        workers.start(poll_interval=0.2)
-    await workers.until(3, "ready")
-    bus = OutboxEventBus(outbox)
+    await workers.until_ready(*[workers.start(poll_interval=0.2) for _ in range(3)])
     events = [Event("t", {"n": n}) for n in range(1000)]
     for start in range(0, 1000, 200):
         await bus.emit_many(events[start : start + 200])
     await bus.drain(120)
     assert workers.stop() == [0, 0, 0]
-    handled = Counter(entry["id"] for entry in workers.of("end"))
+    handled = Counter(end.event_id for end in workers.succeeded())
     assert handled == Counter(event.id for event in events)
-    assert await statuses(local_client, outbox.table_name) == {"COMPLETED": 1000}
+    assert await statuses(local_client, workers.table_name) == {"COMPLETED": 1000}
     assert workers.errors() == []
     # They divide the events: few claims are refused, and billed for nothing. Hardly any are where the workers hear of
     # each other in time; without that there would be two for each event.
-    assert len(workers.of("refused")) <= 0.2 * len(events)
+    assert len(workers.of(ClaimRefused)) <= 0.2 * len(events)
+    await judge()
 
 
 async def test_killed_worker_loses_nothing_and_explains_every_duplicate(
-    workers: Workers, outbox: DynamoDBOutbox, local_client: Any
+    workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:
     options = {"poll_interval": 0.2, "processing_timeout": 8.0, "handler_options": {"seconds": 0.2}, "batch_size": 25}
     options["concurrency"] = 50
-    victim, *_ = [workers.start(**options) for _ in range(3)]
-    await workers.until(3, "ready")
-    bus = OutboxEventBus(outbox)
+    victim, *others = [workers.start(**options) for _ in range(3)]
+    await workers.until_ready(victim, *others)
     events = [Event("t", {"n": n}) for n in range(1000)]
     await bus.emit_many(events)
-    await workers.until(300, "start")
+    await workers.until(300, HandlerStarted)
     with anyio.fail_after(60):
         while not workers.held_by(victim):
             await anyio.sleep(0.01)
-    kill(victim)
+    workers.kill(victim)
     await bus.drain(120)
     assert workers.stop()[1:] == [0, 0]
-    assert await statuses(local_client, outbox.table_name) == {"COMPLETED": 1000}
-    ended = Counter(entry["id"] for entry in workers.of("end"))
+    assert await statuses(local_client, workers.table_name) == {"COMPLETED": 1000}
+    ended = Counter(end.event_id for end in workers.succeeded())
     assert ended.keys() == {event.id for event in events}
-    held = {entry["id"] for entry in workers.of("start") if entry["pid"] == victim.pid}
-    started = Counter(entry["id"] for entry in workers.of("start"))
+    held = {start.event_id for start in workers.of(HandlerStarted) if start.worker == name_of(victim.pid)}
+    started = Counter(start.event_id for start in workers.of(HandlerStarted))
     twice = {event_id for event_id, count in started.items() if count > 1}
     assert twice, "the worker was killed too late to show anything"
     assert twice <= held
     assert workers.errors() == []
+    await judge()

@@ -1,4 +1,4 @@
-"""A process that makes transfers: `python -m tests.processes.transfers ENDPOINT TABLE HISTORY OPTIONS`.
+"""A process that makes transfers: `python -m tests.processes.transfers ENDPOINT TABLE HISTORY OFFSET OPTIONS`.
 
 Its share of the transfers is given by their numbers; it makes those of which there is no event yet, then it ends.
 """
@@ -10,7 +10,8 @@ import random
 from typing import Any
 
 from dynamodb_outbox import DuplicateEventError, DynamoDBOutbox, OutboxEventBus
-from tests.processes.history import Note, arguments
+from reliability.recording import Recorder
+from tests.processes.program import arguments
 
 ACCOUNTS = 10
 
@@ -61,18 +62,18 @@ async def transfer(bus: OutboxEventBus, accounts: str, number: int) -> None:
         tx.emit("transfer.made", made, id=transfer_id(number))
 
 
-async def main(endpoint: str, table_name: str, note: Note, *, accounts: str, share: list[int]) -> None:
+async def main(endpoint: str, table_name: str, recorder: Recorder, *, accounts: str, share: list[int]) -> None:
     async with DynamoDBOutbox.connect(table_name=table_name, region_name="us-east-1", endpoint_url=endpoint) as outbox:
-        bus = OutboxEventBus(outbox)
+        bus = OutboxEventBus(recorder.around(outbox))
         left = await undone(outbox._client, table_name, share)
-        note("ready", left=len(left))
+        recorder.note("ready")
         for number in left:
             try:
                 await transfer(bus, accounts, number)
             except DuplicateEventError:
-                note("duplicate", id=transfer_id(number))
+                recorder.note("duplicate", event_id=transfer_id(number))
 
 
 if __name__ == "__main__":
-    endpoint, table_name, note, options = arguments()
-    asyncio.run(main(endpoint, table_name, note, **options))
+    endpoint, table_name, recorder, options = arguments()
+    asyncio.run(main(endpoint, table_name, recorder, **options))

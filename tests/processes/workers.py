@@ -1,84 +1,194 @@
-"""Processes that tests start, kill and wait for, and what these leave in the table."""
+"""Processes that tests start, kill and wait for, what they did, and what they leave in the table."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
 from dynamodb_outbox.dynamodb.peers import WORKERS_ID
+from reliability.checker import Limits, check, report
+from reliability.history import (
+    ErrorReported,
+    FinalState,
+    HandlerEnded,
+    HandlerStarted,
+    Noted,
+    Record,
+    Result,
+    TimeMoved,
+    WorkerKilled,
+    WorkerResumed,
+    WorkerStarted,
+    WorkerSuspended,
+)
+from reliability.journal import Journal, record_of, stored_of
+from reliability.recording import Recorder
+from reliability.stream import read_account
+from tests.processes.program import name_of, true_time
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENT = Limits(tolerance=0.1, slack=20.0)
+"""A machine that is busy with other things is late, and its clocks are adjusted now and then."""
+
+Process = subprocess.Popen[bytes]
+R = TypeVar("R")
 
 
 class Workers:
     """Processes on one table, and the history that they wrote together."""
 
     def __init__(self, endpoint: str, table_name: str, history: Path) -> None:
-        self._arguments = [endpoint, table_name, str(history)]
+        offset = time.time() - time.monotonic()
+        self._arguments = [endpoint, table_name, str(history), repr(offset)]
+        self._journal = Journal(history)
         self._history = history
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.folder = history.parent
+        self._read = 0
+        self._records: list[Record] = []
+        self.table_name = table_name
+        self.now = true_time(offset)
+        self.recorder = Recorder(self._journal, worker="test", now=self.now)
+        self.processes: list[Process] = []
 
-    def start(self, program: str = "worker", **options: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, program: str = "worker", *, environment: Mapping[str, str] | None = None, **options: Any
+    ) -> Process:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"tests.processes.{program}", *self._arguments, json.dumps(options)], cwd=ROOT
+            [sys.executable, "-m", f"tests.processes.{program}", *self._arguments, json.dumps(options)],
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
         )
         self.processes.append(process)
         return process
 
-    def history(self) -> list[dict[str, Any]]:
-        if not self._history.exists():
-            return []
-        lines = self._history.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+    # What they do to them
 
-    def of(self, what: str, process: subprocess.Popen[bytes] | None = None) -> list[dict[str, Any]]:
-        pid = None if process is None else process.pid
-        return [entry for entry in self.history() if entry["what"] == what and pid in (None, entry["pid"])]
+    def kill(self, process: Process) -> None:
+        """End a process by SIGKILL."""
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+            self._journal(WorkerKilled(at=self.now(), worker=name_of(process.pid)))
 
-    async def until(self, count: int, what: str, process: subprocess.Popen[bytes] | None = None) -> None:
-        """Wait until there are so many entries of a kind, of one process or of all."""
-        with anyio.fail_after(120):
-            while len(self.of(what, process)) < count:
-                assert all(process.poll() in (None, 0, -signal.SIGKILL) for process in self.processes)
-                await anyio.sleep(0.02)
+    def suspend(self, process: Process) -> None:
+        """Have a process stand still."""
+        process.send_signal(signal.SIGSTOP)
+        self._journal(WorkerSuspended(at=self.now(), worker=name_of(process.pid)))
 
-    async def until_ready(self, *processes: subprocess.Popen[bytes]) -> None:
-        for process in processes:
-            await self.until(1, "ready", process)
-
-    def errors(self, process: subprocess.Popen[bytes] | None = None) -> list[str]:
-        """What was reported, but for looks that a busy machine did not answer in time: they are repeated."""
-        texts: list[str] = [entry["text"] for entry in self.of("error", process)]
-        return [text for text in texts if not text.startswith("PollingError")]
-
-    async def until_error(self, start: str, process: subprocess.Popen[bytes]) -> None:
-        """Wait until a process has reported an error whose text begins so."""
-        with anyio.fail_after(60):
-            while not any(text.startswith(start) for text in self.errors(process)):
-                await anyio.sleep(0.02)
-
-    def held_by(self, process: subprocess.Popen[bytes], *, since: str = "start") -> set[str]:
-        """The events that a process has begun, or been so far with, and not ended."""
-        started, ended = ({entry["id"] for entry in self.of(what, process)} for what in (since, "end"))
-        return started - ended
+    def resume(self, process: Process) -> None:
+        """Have a process go on."""
+        process.send_signal(signal.SIGCONT)
+        self._journal(WorkerResumed(at=self.now(), worker=name_of(process.pid)))
 
     def stop(self) -> list[int]:
         for process in self.processes:
             process.terminate()
         return [process.wait(timeout=60) for process in self.processes]
 
+    async def make_due(self, client: Any, status: str) -> None:
+        """Let the times come for which events of a status wait: that of a retry, or the end of a lease."""
+        for event_id, item in (await items(client, self.table_name)).items():
+            if item["status"]["S"] == status:
+                self._journal(TimeMoved(at=self.now(), event_id=event_id))
+                await client.update_item(
+                    TableName=self.table_name,
+                    Key={"id": {"S": event_id}},
+                    UpdateExpression="SET gsiSortKey = :past",
+                    ExpressionAttributeValues={":past": {"N": "1000"}},
+                )
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process by SIGKILL."""
-    process.kill()
-    process.wait()
+    # What they did
+
+    def history(self) -> list[Record]:
+        """All records, in the order in which they were written."""
+        with self._history.open("rb") as file:
+            file.seek(self._read)
+            lines, _, _ = file.read().rpartition(b"\n")
+        if lines:
+            self._read += len(lines) + 1
+            self._records += [record_of(line) for line in lines.decode().splitlines()]
+        return self._records
+
+    def of(self, kind: type[R], process: Process | None = None) -> list[R]:
+        """The records of a kind, of one process or of all."""
+        worker = None if process is None else name_of(process.pid)
+        return [
+            record
+            for record in self.history()
+            if isinstance(record, kind) and worker in (None, getattr(record, "worker", None))
+        ]
+
+    def succeeded(self, process: Process | None = None) -> list[HandlerEnded]:
+        """The calls of handlers that ended well."""
+        return [end for end in self.of(HandlerEnded, process) if end.result is Result.SUCCEEDED]
+
+    def noted(self, what: str, process: Process | None = None) -> list[Noted]:
+        """What handlers had to say."""
+        return [note for note in self.of(Noted, process) if note.what == what]
+
+    def errors(self, process: Process | None = None) -> list[str]:
+        """What was reported, but for looks that a busy machine did not answer in time: they are repeated."""
+        reported = self.of(ErrorReported, process)
+        return [f"{error.kind}: {error.text}" for error in reported if error.kind != "PollingError"]
+
+    def held_by(self, process: Process, *, since: type[HandlerStarted | Noted] = HandlerStarted) -> set[str]:
+        """The events that a process has begun, or said something of, and not ended."""
+        started = {record.event_id for record in self.of(since, process)}
+        return started - {end.event_id for end in self.of(HandlerEnded, process)}
+
+    # Waiting for them
+
+    async def until(self, count: int, kind: type[Any], process: Process | None = None) -> None:
+        """Wait until there are so many records of a kind, of one process or of all."""
+        with anyio.fail_after(120):
+            while len(self.of(kind, process)) < count:
+                assert all(process.poll() in (None, 0, -signal.SIGKILL) for process in self.processes)
+                await anyio.sleep(0.02)
+
+    async def until_noted(self, count: int, what: str, process: Process | None = None) -> None:
+        """Wait until so much was said."""
+        with anyio.fail_after(120):
+            while len(self.noted(what, process)) < count:
+                await anyio.sleep(0.02)
+
+    async def until_ready(self, *processes: Process) -> None:
+        for process in processes:
+            await self.until(1, WorkerStarted, process)
+
+    async def until_dead(self, process: Process) -> None:
+        """Wait until a process has killed itself."""
+        with anyio.fail_after(120):
+            while process.poll() is None:
+                await anyio.sleep(0.02)
+        assert process.returncode == -signal.SIGKILL
+
+    async def until_error(self, start: str, process: Process) -> None:
+        """Wait until a process has reported an error whose text begins so."""
+        with anyio.fail_after(60):
+            while not any(text.startswith(start) for text in self.errors(process)):
+                await anyio.sleep(0.02)
+
+    # Judging them
+
+    async def judge(self, client: Any, streams: Any = None, *, limits: Limits = PATIENT) -> None:
+        """Have the checker find nothing: in the history, and given `streams` in the engine's own account."""
+        found = await items(client, self.table_name)
+        account = [] if streams is None else await read_account(client, streams, table_name=self.table_name)
+        final = FinalState(at=self.now(), events={event_id: stored_of(item) for event_id, item in found.items()})
+        history = sorted([*self.history(), *account], key=attrgetter("at"))
+        violations = check(history, final, limits=limits)
+        assert not violations, report(violations, history)
 
 
 async def items(client: Any, table_name: str) -> dict[str, dict[str, Any]]:
@@ -88,18 +198,6 @@ async def items(client: Any, table_name: str) -> dict[str, dict[str, Any]]:
         found |= {item["id"]["S"]: item for item in page["Items"]}
     found.pop(WORKERS_ID, None)
     return found
-
-
-async def make_due(client: Any, table_name: str, status: str) -> None:
-    """Let the times come for which events of a status wait: that of a retry, or the end of a lease."""
-    for event_id, item in (await items(client, table_name)).items():
-        if item["status"]["S"] == status:
-            await client.update_item(
-                TableName=table_name,
-                Key={"id": {"S": event_id}},
-                UpdateExpression="SET gsiSortKey = :past",
-                ExpressionAttributeValues={":past": {"N": "1000"}},
-            )
 
 
 async def statuses(client: Any, table_name: str) -> Counter[str]:

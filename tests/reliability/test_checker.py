@@ -20,6 +20,7 @@ from reliability.history import (
     ReplyLost,
     SettleFailed,
     SettleRefused,
+    TimeMoved,
     WorkerKilled,
     WorkerResumed,
     WorkerStopped,
@@ -198,6 +199,15 @@ def test_lease_must_not_be_recovered_before_it_runs_out() -> None:
     assert Story().emit().claim(2.0).recover(7.0).ends("PENDING", retries=1, at=15.0).broken() == "F"
     renewed = recovered().renew(5.0, 15.0)
     assert "F" in renewed.broken()
+
+
+def test_times_that_were_moved_by_hand_are_no_violations() -> None:
+    early = Story().emit().claim(2.0).recover(7.0).ends("PENDING", retries=1, at=15.0)
+    assert early.broken() == "F"
+    assert early.add(TimeMoved(at=6.5, event_id="e")).broken() == ""
+    hasty = Story().emit().attempt(2.0, "failed", "retry", delay=1.0).attempt(3.2, "succeeded", "complete", number=2)
+    assert hasty.ends(retries=1).broken() == "R"
+    assert hasty.add(TimeMoved(at=3.0, event_id="e")).broken() == ""
 
 
 def test_clock_that_is_ahead_may_recover_earlier() -> None:
