@@ -9,8 +9,8 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb import peers
+from reliability.proxy import Proxy, running_proxy
 from tests.engines import open_client
-from tests.proxy import Proxy, running_proxy
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 
 import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, PollingError
+from reliability.proxy import CUT_BEFORE, running_proxy
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after
 from tests.engines import open_client
-from tests.proxy import CUT_BEFORE, running_proxy
 
 
 async def item_of(client: Any, table_name: str, event_id: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from dynamodb_outbox import (
     ThrottledError,
     UnstorableValueError,
 )
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
 from tests.dynamodb.impatience import giving_up_after
-from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 

@@ -9,9 +9,9 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event
 from dynamodb_outbox.dynamodb.peers import GONE_SECONDS, PATIENCE, WORKERS_ID
+from reliability.proxy import refused, running_proxy
 from tests.dynamodb.conftest import PeersTime
 from tests.engines import open_client
-from tests.proxy import refused, running_proxy
 
 pytestmark = pytest.mark.usefixtures("peers_time")
 

@@ -25,9 +25,9 @@ from dynamodb_outbox.dynamodb import claim, publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.values import encode
 from dynamodb_outbox.observing import ClaimRefused, Observation
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused
 from tests.dynamodb.impatience import giving_up_after
 from tests.engines import open_client
-from tests.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused
 
 PENDING = EventStatus.PENDING
 

@@ -21,8 +21,8 @@ from dynamodb_outbox import (
     Retry,
     TableMismatchError,
 )
+from reliability.proxy import Proxy, Recorded, refused
 from tests.contract.adapters import Clock
-from tests.proxy import Proxy, Recorded, refused
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 FORMER = "status-gsiSortKey-index"

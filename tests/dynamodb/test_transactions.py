@@ -30,9 +30,9 @@ from dynamodb_outbox import (
 from dynamodb_outbox.dynamodb.entries import entry_of
 from dynamodb_outbox.observing import Observation, Throttled
 from dynamodb_outbox.transaction import TransactionWrite
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, running_proxy
 from tests.dynamodb.impatience import giving_up_after
 from tests.engines import open_client
-from tests.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, running_proxy
 
 
 @dataclass

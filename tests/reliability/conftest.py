@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
+from reliability.proxy import Proxy, running_proxy
 from tests.conftest import MakeOutbox
 from tests.engines import open_client
-from tests.proxy import Proxy, running_proxy
 
 Items = Callable[[], Awaitable[dict[str, Any]]]
 

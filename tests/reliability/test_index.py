@@ -11,8 +11,8 @@ import pytest
 
 from dynamodb_outbox import Event, OutboxEventBus
 from dynamodb_outbox.observing import ClaimRefused
+from reliability.proxy import Proxy, Recorded, Reply
 from tests.conftest import MakeOutbox
-from tests.proxy import Proxy, Recorded, Reply
 from tests.reliability.conftest import Items
 from tests.reliability.wire import Runs, eventually, every, kind_of
 

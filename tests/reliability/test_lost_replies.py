@@ -12,9 +12,9 @@ from microburst.app import make_app
 from microburst.core.pipeline import Microburst
 
 from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxEventBus
+from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth
 from tests.conftest import MakeOutbox
 from tests.engines import open_client
-from tests.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth
 from tests.reliability.conftest import Items
 from tests.reliability.wire import Runs, first_of_each, kind_of
 

@@ -20,9 +20,9 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.dynamodb import client as client_module
 from dynamodb_outbox.observing import LeaseLost, LeaseRenewed, PollFailed
+from reliability.proxy import Proxy, Recorded, refused
 from tests.conftest import MakeOutbox
 from tests.engines import open_client
-from tests.proxy import Proxy, Recorded, refused
 from tests.reliability.wire import Runs, eventually
 
 EXPIRED = refused("ExpiredTokenException", "The security token included in the request is expired")

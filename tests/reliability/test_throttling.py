@@ -20,8 +20,8 @@ from dynamodb_outbox import (
     ThrottledError,
 )
 from dynamodb_outbox.dynamodb import publish
+from reliability.proxy import CUT_BEFORE, Proxy, Recorded, Reply, nth, refused
 from tests.conftest import MakeOutbox
-from tests.proxy import CUT_BEFORE, Proxy, Recorded, Reply, nth, refused
 from tests.reliability.conftest import Items
 from tests.reliability.wire import Runs, eventually, every, first_of_each, kind_of
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from dynamodb_outbox import Event
-from tests.proxy import Recorded, Rule
+from reliability.proxy import Recorded, Rule
 
 
 def kind_of(request: Recorded) -> str:

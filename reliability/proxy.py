@@ -31,6 +31,8 @@ class Reply:
 
 @dataclass
 class Recorded:
+    """A request as it came."""
+
     operation: str
     body: dict[str, Any]
 
@@ -42,17 +44,22 @@ Rule = Callable[[Recorded], Any]
 
 @dataclass
 class Proxy:
+    """A running proxy: where it is, what was asked of it, and what it does to that."""
+
     endpoint: str = ""
     requests: list[Recorded] = field(default_factory=list)
     rule: Rule = lambda request: None
 
     def operations(self) -> list[str]:
+        """List the operations, in the order of the requests."""
         return [request.operation for request in self.requests]
 
     def of(self, operation: str) -> list[dict[str, Any]]:
+        """List the bodies of an operation's requests."""
         return [request.body for request in self.requests if request.operation == operation]
 
     def count(self, operation: str) -> int:
+        """Count the requests of an operation."""
         return len(self.of(operation))
 
 
@@ -101,7 +108,8 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
 
 
 def _cut(request: web.Request, *, reset: bool = False) -> None:
-    assert request.transport is not None
+    if request.transport is None:
+        return  # the caller has gone away
     if reset:
         # No lingering: the peer sees "connection reset by peer".
         linger = struct.pack("ii", 1, 0)
