@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
+from dynamodb_outbox.dynamodb import dead_letters, publish
 from reliability.stream import switch_on
 from tests.engines import SESSION
 from tests.processes.workers import Workers
@@ -23,6 +24,13 @@ def workers(local_endpoint: str, table_name: str, tmp_path: Path) -> Iterator[Wo
     yield started
     for process in started.processes:
         started.kill(process)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With workers on every core the engine may take seconds for an answer to the test."""
+    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 120.0)
+    monkeypatch.setattr(dead_letters, "CALL_SECONDS", 120.0)
 
 
 @pytest.fixture
