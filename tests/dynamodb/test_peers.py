@@ -34,9 +34,8 @@ async def meet(outboxes: list[DynamoDBOutbox]) -> None:
 
 
 async def test_workers_that_know_each_other_meet_at_no_event(
-    local_client: Any, table_name: str, monkeypatch: pytest.MonkeyPatch
+    local_client: Any, table_name: str, peers_time: PeersTime
 ) -> None:
-    monkeypatch.setattr(peers, "GONE_SECONDS", 3600.0)
     three = await workers(local_client, table_name, 3, conditional_writes="batch", poll_interval=600)
     await meet(three)
     assert [outbox._peers.count for outbox in three] == [3, 3, 3]
