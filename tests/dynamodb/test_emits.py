@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import anyio
@@ -194,14 +196,15 @@ async def test_second_event_of_an_id_is_refused_and_not_handled(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy
 ) -> None:
     bus.on("t", handled := Handled())
+    emit = partial(bus.emit, "t", id="mine", occurred_at=datetime(2026, 1, 1, tzinfo=UTC))
     async with bus:
-        await bus.emit("t", id="mine")
+        await emit()
         with pytest.raises(DuplicateEventError):
-            await bus.emit("t", id="mine")
-        # Also where a reply was lost: the stored event is not of this emit.
+            await emit()
+        # Also where a reply was lost: the stored event is alike, but not of this emit.
         proxy.rule = nth(1, "PutItem", CUT_AFTER)
         with pytest.raises(DuplicateEventError):
-            await bus.emit("t", id="mine")
+            await emit()
         await anyio.sleep(0.1)
     assert handled.ids == ["mine"]
 
