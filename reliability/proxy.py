@@ -79,7 +79,9 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
             if isinstance(action, Reply):
                 return _reply(action.status, json.dumps(action.body).encode())
             if action == CUT_BEFORE:
+                # Nobody is there for the reply, but the server wants one.
                 _cut(request)
+                return web.Response()
             headers = {
                 name: value
                 for name, value in request.headers.items()
