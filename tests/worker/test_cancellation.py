@@ -315,6 +315,43 @@ async def test_worker_that_the_host_ended_is_reported_and_can_be_started_again()
     await bus.stop()
 
 
+class CountedClaims(InMemoryOutbox):
+    """Tells of every look, and gives way in it, as a request does."""
+
+    looks = 0
+    looking: anyio.Event
+
+    async def claim(self, limit: int) -> list[Claim]:
+        self.looks += 1
+        self.looking.set()
+        await asyncio.sleep(0.001)
+        return await super().claim(limit)
+
+
+async def test_worker_that_the_host_cancels_looks_no_more_though_there_is_a_backlog() -> None:
+    # A full page is followed by the next at once, and no cancellation reaches a claim under way: what is claimed then
+    # is released, is due again, and is the next page.
+    outbox = CountedClaims(poll_interval=60, batch_size=1, concurrency=100)
+    outbox.looking = anyio.Event()
+    bus = OutboxEventBus(outbox)
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        await asyncio.sleep(3600)
+
+    await bus.emit_many([Event("t") for _ in range(50)])
+    await bus.start()
+    await outbox.looking.wait()
+    (owner,) = (task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker")
+    owner.cancel()
+    stop = asyncio.create_task(bus.stop())
+    while not stop.done() and outbox.looks < 20:
+        await asyncio.sleep(0.001)
+    assert outbox.looks < 20
+    await stop
+    assert await outbox.count(PENDING) == 50
+
+
 class SlowClaims(InMemoryOutbox):
     """Answers a claim a while after it was made."""
 

@@ -169,8 +169,12 @@ class Worker:
                     looking.start_soon(self._polling.run)
                     looking.start_soon(self._recovery.run)
                     self._started.set()
-                    await self._stop_requested.wait()
-                    await self._drain_until_deadline()
+                    try:
+                        await self._stop_requested.wait()
+                        await self._drain_until_deadline()
+                    finally:
+                        # Also when the host cancels us: no cancellation reaches a look, and one may follow the other.
+                        self._look_no_more()
                     self._dispatcher.release_all()
                     looking.cancel_scope.cancel()
             finally:
@@ -182,9 +186,7 @@ class Worker:
 
     async def _drain_until_deadline(self) -> None:
         """Look no more, and let what runs finish."""
-        self._slots.close()
-        self._polling.stop()
-        self._recovery.stop()
+        self._look_no_more()
         with self._drain:
             await self._births.finish()
             await self._polling.ended.wait()
@@ -193,6 +195,11 @@ class Worker:
         self._poller.abandon_at(anyio.current_time() + CLAIM_GRACE)
         with anyio.move_on_after(CLAIM_GRACE):
             await self._births.finish()
+
+    def _look_no_more(self) -> None:
+        self._slots.close()
+        self._polling.stop()
+        self._recovery.stop()
 
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)
