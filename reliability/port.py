@@ -13,6 +13,7 @@ from dynamodb_outbox.errors import (
     LeaseLostError,
     OutboxError,
     PartialPublishError,
+    ThrottledError,
     TransactionCancelledError,
     TransactionTooLargeError,
     UnavailableError,
@@ -45,7 +46,6 @@ _NOT_STORED = (
     DuplicateEventError,
     InvalidEventError,
     LeaseLostError,
-    TransactionCancelledError,
     TransactionTooLargeError,
 )
 
@@ -202,7 +202,10 @@ class RecordedOutbox:
             )
 
     def _not_acknowledged(self, events: Iterable[Event], error: BaseException) -> None:
-        surely = isinstance(error, _NOT_STORED) or (isinstance(error, UnavailableError) and not error.maybe_applied)
+        if isinstance(error, (UnavailableError, ThrottledError, TransactionCancelledError)):
+            surely = not error.maybe_applied
+        else:
+            surely = isinstance(error, _NOT_STORED)
         kind = EmitRefused if surely else EmitUnknown
         for event in events:
             self._recorder.write(

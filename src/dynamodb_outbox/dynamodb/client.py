@@ -173,7 +173,7 @@ def exhausted(operation: str, fault: Fault, *, attempts: int, reason: object, ma
     """Make the error of a call whose time is up."""
     text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
     if fault is Fault.THROTTLED:
-        return ThrottledError(operation=operation, attempts=attempts, reason=text)
+        return ThrottledError(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
     return UnavailableError(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
 
 

@@ -79,7 +79,9 @@ class Transactor:
         except ThrottledError as error:
             if isinstance(error.__cause__, ClientError) and (reasons := cancellation_reasons(error.__cause__)):
                 listed = _reasons(reasons, entries, _event_ids(entries, puts, done))
-                raise TransactionCancelledError(reasons=listed, attempts=error.attempts) from error
+                raise TransactionCancelledError(
+                    reasons=listed, attempts=error.attempts, maybe_applied=error.maybe_applied
+                ) from error
             raise
         except TableNotFoundError as error:
             tables = {next(iter(entry.values()))["TableName"] for entry in entries}
@@ -163,7 +165,7 @@ def _raise_refusal(
     duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
     if any(_is_ours(by_event[reason.event_id or ""], reason.item, repeated=refused.repeated) for reason in duplicates):
         return
-    cancelled = TransactionCancelledError(reasons=listed)
+    cancelled = TransactionCancelledError(reasons=listed, maybe_applied=refused.repeated)
     if duplicates and len(duplicates) == len(listed):
         raise DuplicateEventError(event_id=duplicates[0].event_id or "", within="a transaction") from cancelled
     raise cancelled from None

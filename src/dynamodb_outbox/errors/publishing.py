@@ -132,11 +132,22 @@ class CancellationReason:
 
 
 class TransactionCancelledError(OutboxError):
-    """DynamoDB refused a transaction; nothing of it was written. `reasons` lists the items that stood against it."""
+    """DynamoDB refused a transaction; nothing of it was written. `reasons` lists the items that stood against it.
 
-    def __init__(self, *, reasons: Sequence[CancellationReason], attempts: int = 1) -> None:
+    `maybe_applied` is true when an earlier attempt was not answered: it may still be carried out.
+    """
+
+    def __init__(
+        self, *, reasons: Sequence[CancellationReason], attempts: int = 1, maybe_applied: bool = False
+    ) -> None:
         self.reasons = list(reasons)
         self.attempts = attempts
+        self.maybe_applied = maybe_applied
         lines = "".join(f"\n  - {reason}" for reason in self.reasons)
         times = f" {attempts} times" if attempts > 1 else ""
-        super().__init__(f"the transaction was cancelled{times}, and nothing of it was written:{lines}")
+        written = (
+            "and an earlier attempt of it, which was not answered, may still be carried out"
+            if maybe_applied
+            else "and nothing of it was written"
+        )
+        super().__init__(f"the transaction was cancelled{times}, {written}:{lines}")

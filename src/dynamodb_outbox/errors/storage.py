@@ -66,14 +66,19 @@ class CredentialsError(StorageError):
 
 
 class ThrottledError(StorageError):
-    """DynamoDB kept throttling until the deadline of the call."""
+    """DynamoDB kept throttling until the deadline of the call.
 
-    def __init__(self, *, operation: str, attempts: int, reason: str) -> None:
+    `maybe_applied` is true when an earlier attempt was not answered, and may have been carried out all the same.
+    """
+
+    def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool = False) -> None:
         self.operation = operation
         self.attempts = attempts
+        self.maybe_applied = maybe_applied
+        applied = " (an earlier attempt may have been applied all the same)" if maybe_applied else ""
         super().__init__(
-            f"{operation} was throttled {attempts} times, until its deadline: {reason}; check the table's capacity "
-            "and, beyond about 500 events a second, its shards"
+            f"{operation} was throttled {attempts} times, until its deadline{applied}: {reason}; check the table's "
+            "capacity and, beyond about 500 events a second, its shards"
         )
 
 

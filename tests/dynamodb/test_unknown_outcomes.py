@@ -1,0 +1,64 @@
+"""Errors that leave open what became of a request say so, also when it was repeated and then refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from dynamodb_outbox import DynamoDBOutbox, Event, ThrottledError, TransactionCancelledError
+from dynamodb_outbox.transaction import TransactionWrite
+from reliability.simulation.client import Client
+from reliability.simulation.replies import client_error
+
+TIMEOUT = ReadTimeoutError(endpoint_url="https://dynamodb.test")
+WRITE = TransactionWrite(operation="Put", arguments={"TableName": "business", "Item": {"id": "b"}})
+
+
+def cancelled(code: str) -> ClientError:
+    reasons = [{"Code": code, "Message": "no"}, {"Code": "None"}]
+    return client_error("TransactionCanceledException", "no", operation="t", CancellationReasons=reasons)
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DynamoDBOutbox]:
+    """Makes an outbox whose calls are answered with these errors, the last of them again and again."""
+    # The deadline of a transaction, which is ten seconds.
+    monkeypatch.setattr("dynamodb_outbox.dynamodb.transact.TRANSACT_SECONDS", 0.5)
+
+    def make(*errors: Exception) -> DynamoDBOutbox:
+        left = list(errors)
+
+        async def send(operation: str, parameters: dict[str, Any]) -> Any:
+            raise left.pop(0) if len(left) > 1 else left[0]
+
+        client: Any = Client(send)
+        return DynamoDBOutbox(client, table_name="events")
+
+    return make
+
+
+@pytest.mark.parametrize("code", ["ConditionalCheckFailed", "TransactionConflict"])
+async def test_transaction_that_is_refused_after_a_lost_reply_may_still_be_carried_out(
+    answering: Callable[..., DynamoDBOutbox], code: str
+) -> None:
+    with pytest.raises(TransactionCancelledError, match="may still be carried out") as caught:
+        await answering(TIMEOUT, cancelled(code)).transact([WRITE], [(Event("t"), None)])
+    assert caught.value.maybe_applied
+    with pytest.raises(TransactionCancelledError, match="nothing of it was written") as caught:
+        await answering(cancelled(code)).transact([WRITE], [(Event("t"), None)])
+    assert not caught.value.maybe_applied
+
+
+async def test_throttling_after_a_lost_reply_says_that_the_request_may_have_been_applied(
+    answering: Callable[..., DynamoDBOutbox],
+) -> None:
+    throttled = client_error("ThrottlingException", "slow down", operation="t")
+    with pytest.raises(ThrottledError, match="may have been applied all the same") as caught:
+        await answering(TIMEOUT, throttled).transact([], [(Event("t"), None)])
+    assert caught.value.maybe_applied
+    with pytest.raises(ThrottledError) as caught:
+        await answering(throttled).transact([], [(Event("t"), None)])
+    assert not caught.value.maybe_applied
