@@ -30,13 +30,15 @@ def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       it is known who wrote: under a token only the worker writes that brought it, but for a recovery, and that comes
       only once the lease has run out by the clock of whoever recovers.
     - The workers' accounts: once the answer to a claim is there, no outcome and no renewal of an earlier claim that is
-      begun later is accepted, nor a later claim while that lease runs and nothing is settled or lost. No lease is
-      recovered before the end that its holder was told of, unless somebody moved it by hand.
+      begun later is accepted. Where there is no account of the engine, neither is a later claim while that lease runs
+      and nothing is settled or lost, and no lease is recovered before the end that its holder was told of,
+       unless somebody moved it by hand.
     """
     for life in timeline:
         yield from _changed_by_others(life, timeline, limits)
         yield from _accepted_late(life)
-        yield from _recovered_early(life, timeline, limits)
+        if not life.of(Written):
+            yield from _recovered_early(life, timeline, limits)
 
 
 def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:

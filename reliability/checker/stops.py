@@ -35,7 +35,8 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
 
     - A stopped worker names no task and counts no connection; nothing is left in the final state.
     - After its stop has returned, or after it was killed, a worker does nothing more: no claim, no call or end of a
-      handler, no outcome, no renewal, no recovery. Emits may go on. Handlers that were left behind may.
+      handler, no outcome, no renewal, no recovery. Emits may go on, and release what they were still to bear. Handlers
+      that were left behind may.
     - For every claim that a stopped worker took it was told of an outcome: written, refused or unknown; unless a fault
       lasted when it stopped, or one of its settles had failed.
     """
@@ -45,9 +46,14 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
             yield _violation(f"{stop.worker} has left behind: {left}", stop)
     for left in timeline.final.left:
         yield _violation(f"{left} is left at the end")
+    late_births = [
+        claim for claim in timeline.of(Claimed) if claim.born and claim.at >= timeline.ended_at(claim.worker)
+    ]
     for record in timeline.history:
         if isinstance(record, _WORK) and record.at > timeline.ended_at(record.worker):
             if isinstance(record, HandlerEnded) and record.result is Result.LEFT_BEHIND:
+                continue
+            if record in late_births or getattr(record, "token", None) in {birth.token for birth in late_births}:
                 continue
             end = timeline.ended[record.worker]
             how = "killed" if isinstance(end, WorkerKilled) else "stopped"
