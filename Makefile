@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GROUP ?= dev
 PYTEST_ARGS ?=
 
-.PHONY: demo test bench bench-quick check format templates dynamodb-local wheel clean help
+.PHONY: demo test bench bench-quick simulate check format templates dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -27,6 +27,9 @@ bench: $(VENV)/.installed ## measure what the library costs, next to bare calls,
 
 bench-quick: $(VENV)/.installed ## measure the least, and fail where a promise is missed by more than half
 	$(BIN)/python -m benchmarks --quick
+
+simulate: $(VENV)/.installed ## run simulations of faults on virtual time (SEEDS=500, SEED=42 for one and its history)
+	$(BIN)/python -m reliability.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500) $(if $(FROM),--from $(FROM)))
 
 check: $(VENV)/.installed ## lint and type-check
 	$(BIN)/ruff check .

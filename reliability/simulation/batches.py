@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from reliability.simulation import writes
 from reliability.simulation.evaluation import Scope
-from reliability.simulation.replies import EXCEEDED, THROTTLED, Refusal, cancelled, client_error
+from reliability.simulation.replies import EXCEEDED, INTERNAL, THROTTLED, Refusal, cancelled, client_error
 from reliability.simulation.requests import Parameters, UnknownRequestError, check_parameters, invalid
-from reliability.simulation.updates import parse_statement
+from reliability.simulation.updates import Statement, parse_statement
 
 if TYPE_CHECKING:
     from reliability.simulation.engine import Engine
@@ -36,9 +37,11 @@ def batch_write_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
     if len({(name, write.change.key) for name, _, write in worked_out}) < len(worked_out):
         raise invalid("Provided list of item keys contains duplicates")
     for name, request, write in worked_out:
-        try:
-            engine.make(write)
-        except Refusal as refused:
+        refused = engine.admitted(write)
+        if refused is None:
+            engine.apply(write)
+        else:
+            # What comes back unprocessed was not written, whatever the reason.
             refusal = refused
             unprocessed.setdefault(name, []).append(request)
     if refusal is not None and sum(map(len, unprocessed.values())) == len(worked_out):
@@ -52,13 +55,12 @@ def batch_execute_statement(engine: Engine, parameters: Parameters) -> dict[str,
     check_parameters(parameters, frozenset({"Statements"}))
     if len(parameters["Statements"]) > MAX_STATEMENTS:
         raise invalid("Member must have length less than or equal to 25")
-    parsed = [parse_statement(each["Statement"]) for each in parameters["Statements"]]
-    values = [_values(each, known.parameters) for each, known in zip(parameters["Statements"], parsed, strict=True)]
-    keys = [str(known.key[1](Scope({}, {}, value))) for known, value in zip(parsed, values, strict=True)]
+    parsed = _parsed(parameters)
+    keys = keys_of_statements(parameters)
     if len(set(keys)) < len(keys):
         raise invalid("Members of the list must be unique")
     responses: list[dict[str, Any]] = []
-    for statement, value in zip(parsed, values, strict=True):
+    for statement, value in parsed:
         name = statement.table_name
         if name not in engine.tables:
             code, message = "ResourceNotFound", "Requested resource not found"
@@ -73,6 +75,17 @@ def batch_execute_statement(engine: Engine, parameters: Parameters) -> dict[str,
             item = {"Item": dict(write.change.new or {})} if statement.returning else {}
             responses.append({"TableName": name, **item})
     return {"Responses": responses}
+
+
+def keys_of_statements(parameters: Parameters) -> list[str]:
+    """Read the keys of the items that statements are about."""
+    keys = [statement.key[1](Scope({}, {}, values)) or {} for statement, values in _parsed(parameters)]
+    return [key["S"] for key in keys]
+
+
+def _parsed(parameters: Parameters) -> list[tuple[Statement, dict[str, Any]]]:
+    statements = [(parse_statement(each["Statement"]), each) for each in parameters["Statements"]]
+    return [(statement, _values(each, statement.parameters)) for statement, each in statements]
 
 
 def _values(statement: Parameters, parameters: int) -> dict[str, Any]:
@@ -102,10 +115,22 @@ def transact_write_items(engine: Engine, parameters: Parameters) -> dict[str, An
     if len({(write.table.name, write.change.key) for write in worked_out}) < len(worked_out):
         raise invalid("Transaction request cannot include multiple operations on one item")
     refusals = [write.refusal or engine.admitted(write, factor=2) for write in worked_out]
-    if any(refusals):
-        raise cancelled(refusals, operation=operation)
+    internal = _internal_error(refusals, operation)
+    if internal is not None and not internal.applied:
+        raise internal
     for write in worked_out:
         engine.apply(write)
     if token is not None:
         engine.committed[token] = (now, [dict(entry) for entry in entries])
+    if internal is not None:
+        raise internal
     return {}
+
+
+def _internal_error(refusals: Sequence[Refusal | None], operation: str) -> Refusal | None:
+    """Find an internal error, behind which the transaction may be committed. Raises the cancellation for any other."""
+    internal = [refusal for refusal in refusals if refusal is not None and refusal.code == INTERNAL]
+    reasons = [None if refusal in internal else refusal for refusal in refusals]
+    if any(reasons):
+        raise cancelled(reasons, operation=operation)
+    return internal[0] if internal else None

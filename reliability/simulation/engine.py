@@ -11,7 +11,7 @@ from reliability.simulation import batches, reading, writes
 from reliability.simulation.capacity import Gate, Open
 from reliability.simulation.replies import Refusal, client_error
 from reliability.simulation.requests import Parameters, UnknownRequestError
-from reliability.simulation.table import IndexLag, Table, no_lag
+from reliability.simulation.table import Change, IndexLag, Table, no_lag
 from reliability.simulation.writes import Write
 
 Reply = dict[str, Any]
@@ -21,7 +21,7 @@ class Engine:
     """Tables, and the operations on them. Each operation takes place at once and whole, at the time of the clock.
 
     `gate` may refuse single writes; `lag` says when an index shows a change, in each of its `replicas`, of which
-    `choose_replica` draws the one that a query reads.
+    `choose_replica` draws the one that a query reads. `on_written` is told of every change, and who asked for it.
     """
 
     def __init__(
@@ -32,17 +32,21 @@ class Engine:
         lag: IndexLag = no_lag,
         replicas: int = 1,
         choose_replica: Callable[[], int] = lambda: 0,
+        on_written: Callable[[Change, str], None] = lambda change, asked_by: None,
     ) -> None:
         self.tables: dict[str, Table] = {}
         self.clock = clock
         self.choose_replica = choose_replica
         self.committed: dict[str, tuple[float, Any]] = {}
         self._gate: Gate = gate or Open()
+        self._on_written = on_written
+        self._asked_by = ""
         self._lag = lag
         self._replicas = replicas
 
-    def execute(self, operation: str, parameters: Parameters) -> Reply:
+    def execute(self, operation: str, parameters: Parameters, *, asked_by: str = "") -> Reply:
         """Do what a call of a client asks for. Raises `ClientError` as the SDK would, and others for the unknown."""
+        self._asked_by = asked_by
         if operation not in _OPERATIONS:
             raise UnknownRequestError(f"the operation {operation} is not known here")
         try:
@@ -72,6 +76,7 @@ class Engine:
     def apply(self, write: Write) -> None:
         """Make a write that was admitted."""
         write.table.apply(write.change, now=self.clock())
+        self._on_written(write.change, self._asked_by)
 
     def create_table(self, parameters: Parameters) -> Reply:
         """Create a table, which is there at once."""

@@ -8,19 +8,26 @@ kept, callbacks are run in the order of their scheduling; between processes ther
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
+import inspect
 import itertools
 import math
 import sys
-from asyncio.events import _set_running_loop as set_running_loop  # what run_forever does, and it is not used here
+import warnings
+
+# What run_forever and the tasks do; here the timeline runs the loops, and closes the tasks.
+from asyncio.events import _set_running_loop as set_running_loop
+from asyncio.tasks import _enter_task as enter_task
+from asyncio.tasks import _leave_task as leave_task
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-RESOLUTION: Final = 1e-6
-"""Times closer than this are the same, as far as timers go."""
+RESOLUTION: Final = 1e-9
+"""What asyncio adds to the time when it looks for timers that are due; it must be more than nothing."""
 LONGEST_STANDSTILL: Final = 200_000
 """Steps without any progress of the time that count as an endless loop."""
 
@@ -68,6 +75,8 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         self.set_task_factory(lambda loop, coro, **options: NumberedTask(coro, loop=loop, **options))
         self._suspended_until = -math.inf
         self._dead = False
+        self._doom: tuple[int, Callable[[], None]] | None = None
+        self._running = _Running(self, self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
 
     def time(self) -> float:
         """Tell the time of the timeline."""
@@ -80,6 +89,11 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
     def kill(self) -> None:
         """Run nothing any more."""
         self._dead = True
+        self._timeline.forget(self)
+
+    def doom(self, steps: int, strike: Callable[[], None]) -> None:
+        """Have something happen to the process after so many steps: between any two of its awaits. 0 is never."""
+        self._doom = (steps, strike) if steps else None
 
     @property
     def is_suspended(self) -> bool:
@@ -94,44 +108,69 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
     @property
     def next_at(self) -> float:
         """When the loop has something to run: a time in the past if it has already, infinity if never."""
-        if self._dead:
-            return math.inf
         # One that is cancelled is waited for in vain, which harms nobody.
         next_at = -math.inf if self._ready else self._scheduled[0].when() if self._scheduled else math.inf
         return max(next_at, self._suspended_until)
 
+    @property
+    def waiting(self) -> str:
+        """Describe what is to be run next."""
+        return f"{list(self._ready)[:3]} {self._scheduled[:1]}"
+
     def step(self) -> None:
         """Run what is ready."""
-        with self._running():
+        with self._running:
             self._run_once()
-
-    @contextmanager
-    def _running(self) -> Generator[None]:
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook)
-        set_running_loop(self)
-        try:
-            yield
-        finally:
-            set_running_loop(None)
-            sys.set_asyncgen_hooks(*hooks)
+        if self._doom is not None:
+            left, strike = self._doom
+            self._doom = (left - 1, strike) if left > 1 else None
+            if self._doom is None:
+                strike()
 
     def bury(self) -> None:
         """Close the loop, and the coroutines that it leaves behind, so that nothing of them runs later."""
-        left = asyncio.all_tasks(self)
+        left = sorted(asyncio.all_tasks(self), key=hash)
         self.close()
-        with self._running():
+        with self._running, warnings.catch_warnings():
+            # What they begin at their end is not awaited by anybody.
+            warnings.simplefilter("ignore", RuntimeWarning)
             for task in left:
-                setattr(task, "_log_destroy_pending", False)  # noqa: B010 - the stubs do not know it
-                # What a coroutine does about its end concerns a process that is not there any more.
+                self._close(task)
+
+    def _close(self, task: asyncio.Task[Any]) -> None:
+        """Close the coroutine of a task; what it does about that concerns a process that is not there any more."""
+        setattr(task, "_log_destroy_pending", False)  # noqa: B010 - the stubs do not know it
+        coroutine: Any = task.get_coro()
+        enter_task(self, task)
+        try:
+            # One that catches what tells it to end, and goes on, is told again.
+            while inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED:
                 with suppress(BaseException):
-                    task.get_coro().close()
+                    coroutine.close()
+        finally:
+            leave_task(self, task)
 
     def _process_events(self, event_list: list[Any]) -> None:
         """There are no files, and so no events of files."""
 
     def _write_to_self(self) -> None:
         """There are no other threads that would have to be heard."""
+
+
+class _Running:
+    """Has a loop be the running one; it is entered for every step, and makes nothing for that."""
+
+    def __init__(self, loop: VirtualLoop, *asyncgen_hooks: Any) -> None:
+        self._loop = loop
+        self._hooks = asyncgen_hooks
+
+    def __enter__(self) -> None:
+        sys.set_asyncgen_hooks(*self._hooks)
+        set_running_loop(self._loop)
+
+    def __exit__(self, *_: object) -> None:
+        set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
 
 
 class _NoFiles:
@@ -147,6 +186,7 @@ class Timeline:
         self.steps = 0
         self._random = random
         self._loops: list[VirtualLoop] = []
+        self._dead: list[VirtualLoop] = []
         self._scheduled: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
 
@@ -155,6 +195,11 @@ class Timeline:
         loop = VirtualLoop(self)
         self._loops.append(loop)
         return loop
+
+    def forget(self, loop: VirtualLoop) -> None:
+        """Take a loop away that is not run any more; it is kept until the burial."""
+        self._loops.remove(loop)
+        self._dead.append(loop)
 
     def call_at(self, when: float, callback: Callable[[], object]) -> None:
         """Have something happen in the world, at a time. What it raises ends the run."""
@@ -167,32 +212,57 @@ class Timeline:
     def run_until(self, done: Callable[[], bool]) -> None:
         """Let time pass until a condition holds, which is looked at whenever something has happened."""
         standstill = 0
-        while not done():
-            runnable = [loop for loop in self._loops if loop.next_at <= self.now + RESOLUTION]
+        while True:
+            self._happen()
+            if done():
+                return
+            next_at = [loop.next_at for loop in self._loops]
+            runnable = [loop for loop, at in zip(self._loops, next_at, strict=True) if at <= self.now]
             if runnable:
                 standstill += 1
                 if standstill > LONGEST_STANDSTILL:
-                    raise StandstillError(f"{standstill} steps at {self.now:g} s, and no end")
+                    raise StandstillError(f"{standstill} steps at {self.now:g} s, and no end: {runnable[0].waiting}")
                 self.steps += 1
                 (runnable[0] if len(runnable) == 1 else self._random.choice(runnable)).step()
-            elif self._advance():
+            else:
                 standstill = 0
+                self._advance(min(next_at, default=math.inf))
 
-    def _advance(self) -> bool:
-        """Go to the next thing that happens; tells whether the time has moved."""
-        next_at = min((loop.next_at for loop in self._loops), default=math.inf)
+    def _advance(self, to: float) -> None:
+        """Go to the next thing that happens, in a loop or in the world."""
         if self._scheduled:
-            next_at = min(next_at, self._scheduled[0][0])
-        if math.isinf(next_at):
+            to = min(to, self._scheduled[0][0])
+        if math.isinf(to):
             raise StandstillError(f"nothing is left to happen at {self.now:g} s")
-        before, self.now = self.now, max(self.now, next_at)
+        self.now = max(self.now, to)
+
+    def _happen(self) -> None:
+        """Have happen in the world what is due."""
         while self._scheduled and self._scheduled[0][0] <= self.now:
             heapq.heappop(self._scheduled)[2]()
-        return self.now > before
 
     def bury(self) -> None:
         """Close all loops."""
-        for loop in self._loops:
+        for loop in (*self._loops, *self._dead):
             loop.bury()
         self._loops.clear()
+        self._dead.clear()
         self._scheduled.clear()
+        # Now, and not while the next world is running: what is collected then would run in its loops.
+        gc.collect()
+
+
+@contextmanager
+def undisturbed() -> Generator[None]:
+    """Collect garbage only where it is asked for, and keep still about what coroutines do at their end."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+        sys.unraisablehook = hook

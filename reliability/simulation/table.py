@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -140,6 +141,11 @@ class Index:
 
     schema: IndexSchema
     replicas: list[Replica]
+
+    def catch_up(self) -> None:
+        """Show all that is written, in every copy."""
+        for replica in self.replicas:
+            replica.catch_up(math.inf, self.schema)
 
     def page(self, query: IndexQuery, *, replica: int, now: float) -> tuple[list[Item], bool]:
         """Read rows of a partition from one copy, in order; also tells whether the limit was reached."""

@@ -1,0 +1,78 @@
+"""Many seeds, shared out between processes, and what came of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from reliability.checker import report
+from reliability.simulation.faults import Kind
+from reliability.simulation.result import Result
+from reliability.simulation.world import run_each
+
+CHUNK: Final = 10
+MOST_RECORDS: Final = 20_000
+"""The characters of a failure that are kept: a history may be long."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What some runs were made of, and the failures among them, by seed."""
+
+    runs: int = 0
+    seconds: float = 0.0
+    events: int = 0
+    calls: int = 0
+    faults: Counter[Kind] = field(default_factory=Counter[Kind])
+    failures: dict[int, str] = field(default_factory=dict[int, str])
+
+    def add(self, result: Result) -> None:
+        """Add a run."""
+        self.runs += 1
+        self.seconds += result.seconds
+        self.events += result.events
+        self.calls += result.calls
+        self.faults.update(result.faults)
+        if result.violations:
+            self.failures[result.seed] = report(list(result.violations), result.history, most=2)[:MOST_RECORDS]
+
+    def join(self, other: Summary) -> None:
+        """Add the runs of another summary."""
+        self.runs += other.runs
+        self.seconds += other.seconds
+        self.events += other.events
+        self.calls += other.calls
+        self.faults.update(other.faults)
+        self.failures.update(other.failures)
+
+
+def summary_of(seeds: Sequence[int]) -> Summary:
+    """Run seeds here, one after the other. A run that cannot go on is a failure of its seed."""
+    summary = Summary()
+    left = list(seeds)
+    while left:
+        try:
+            for result in run_each(tuple(left)):
+                left.pop(0)
+                summary.add(result)
+        except Exception:
+            summary.runs += 1
+            summary.failures[left.pop(0)] = traceback.format_exc()
+    return summary
+
+
+def summaries_of(seeds: range, *, processes: int | None = None) -> Iterator[Summary]:
+    """Run seeds in so many processes, by default one for each core; a summary for every few of them, as they come."""
+    chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
+    count = min(processes or os.cpu_count() or 1, len(chunks))
+    if count <= 1:
+        yield from map(summary_of, chunks)
+        return
+    # Forked processes would inherit whatever the parent has open.
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        yield from pool.imap_unordered(summary_of, chunks)

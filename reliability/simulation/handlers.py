@@ -1,0 +1,94 @@
+"""The handlers of the simulated services. What one does in a call is drawn anew each time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Final
+
+from dynamodb_outbox import Delivery, Event, OutboxError, OutboxEventBus, Reject, RetryLater
+from reliability.simulation.faults import Faults, Kind
+from reliability.simulation.scenario import TYPES, Scenario
+
+BUSINESS: Final = "business"
+"""A table of the service's own, beside the outbox."""
+BUSINESS_TABLE: Final = {
+    "TableName": BUSINESS,
+    "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+    "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+}
+CHILD: Final = "child"
+"""The type of events that handlers emit."""
+
+
+class Handlers:
+    """The handlers of one process; `die` ends it at once."""
+
+    def __init__(self, scenario: Scenario, faults: Faults, random: Random, *, die: Callable[[], None]) -> None:
+        self._scenario = scenario
+        self._faults = faults
+        self._random = random
+        self._die = die
+
+    def register(self, bus: OutboxEventBus) -> None:
+        """Register one handler for the first type, two for the second, and so on."""
+        scenario = self._scenario
+        for count, event_type in enumerate(TYPES, 1):
+            for number in range(count):
+                bus.on(
+                    event_type,
+                    self._handler(number),
+                    name=f"h{number}",
+                    timeout=scenario.declared_timeout if number == 0 else None,
+                    max_retries=scenario.own_retries if number == 1 else None,
+                    concurrency=scenario.concurrency if number == 2 else None,
+                )
+        bus.on(CHILD, self._handler(0), name="h0")
+
+    def _handler(self, number: int) -> Callable[[Event, Delivery], Awaitable[None]]:
+        async def handle(event: Event, delivery: Delivery) -> None:
+            await self._misbehave(delivery)
+            await self._work(event, delivery, number)
+
+        return handle
+
+    async def _misbehave(self, delivery: Delivery) -> None:
+        strikes, random = self._faults.strikes, self._random
+        await asyncio.sleep(random.choice([0.0, random.uniform(0, 0.5)]))
+        if strikes(Kind.HANDLER_DEADLY):
+            self._die()
+            await asyncio.sleep(0)
+        if strikes(Kind.HANDLER_FAILED):
+            later, never = RetryLater(random.uniform(0, 3)), Reject("no")
+            raise random.choice([ValueError("no luck"), ValueError("no luck"), later, never])
+        if strikes(Kind.HANDLER_SLOW):
+            if random.random() < 0.3:
+                await delivery.extend(self._scenario.lease * random.uniform(0.5, 2))
+            await asyncio.sleep(self._scenario.lease * random.uniform(0.5, 3))
+        if strikes(Kind.HANDLER_STUBBORN):
+            try:
+                await asyncio.sleep(self._scenario.lease * 2)
+            except asyncio.CancelledError:
+                await asyncio.sleep(random.uniform(0, 10))
+
+    async def _work(self, event: Event, delivery: Delivery, number: int) -> None:
+        if event.type == CHILD:
+            return
+        # What a handler does is the same in each attempt, as that of a real one is.
+        choice = Random(f"{event.id} {number}").random()
+        if choice < 0.15:
+            await delivery.emit(CHILD, {"of": event.id})
+        elif choice < 0.3:
+            async with delivery.transaction() as transaction:
+                transaction.put(TableName=BUSINESS, Item={"id": f"{event.id} {number}"})
+                transaction.emit(CHILD, {"of": event.id})
+
+
+async def in_spite_of_faults(work: Awaitable[object]) -> bool:
+    """Await what may fail as the documentation says; tells whether it succeeded."""
+    try:
+        await work
+    except OutboxError:
+        return False
+    return True

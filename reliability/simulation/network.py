@@ -1,0 +1,157 @@
+"""The way between processes and the engine: each call takes time there and back, and may get lost on either.
+
+A request that was sent arrives also when whoever sent it is dead, suspended, or does not wait for the answer any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
+
+from reliability.history import Record, ReplyLost
+from reliability.simulation.batches import keys_of_statements
+from reliability.simulation.client import Client
+from reliability.simulation.engine import Engine
+from reliability.simulation.faults import Fate, Faults
+from reliability.simulation.loop import Timeline
+
+
+class Caller(Protocol):
+    """A process that makes calls: its name, and the place it is run at, which its successors share."""
+
+    @property
+    def name(self) -> str:
+        """The name of this life."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Where it is run."""
+        ...
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was killed."""
+        ...
+
+
+@dataclass(slots=True)
+class _Call:
+    caller: Caller
+    operation: str
+    parameters: dict[str, Any]
+    fate: Fate
+    answer: asyncio.Future[Any]
+    applied: bool | None = None
+    told: bool = False
+
+
+class Network:
+    """Carries calls to the engine, and replies back. It counts the calls, and the events in them, by caller."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        engine: Engine,
+        faults: Faults,
+        *,
+        write: Callable[[Record], None],
+        now: Callable[[], float],
+    ) -> None:
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.events: Counter[tuple[str, str]] = Counter()
+        self._timeline = timeline
+        self._engine = engine
+        self._faults = faults
+        self._write = write
+        self._now = now
+
+    def client_of(self, caller: Caller) -> Any:
+        """Make the client of a process."""
+
+        async def send(operation: str, parameters: dict[str, Any]) -> Any:
+            return await self._send(caller, operation, parameters)
+
+        return Client(send)
+
+    def _send(self, caller: Caller, operation: str, parameters: dict[str, Any]) -> asyncio.Future[Any]:
+        self.calls[caller.name, operation] += 1
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        fate = self._faults.fate(operation, caller.place)
+        call = _Call(caller, operation, parameters, fate, answer)
+        answer.add_done_callback(lambda _: self._given_up(call))
+        self._timeline.call_later(fate.request_delay, lambda: self._arrive(call))
+        return answer
+
+    def _arrive(self, call: _Call) -> None:
+        fate = call.fate
+        answer: Any = fate.before
+        if answer is None and fate.unprocessed:
+            answer = {"UnprocessedItems": call.parameters["RequestItems"]}
+        elif answer is None:
+            try:
+                answer = self._engine.execute(call.operation, call.parameters, asked_by=call.caller.name)
+                call.applied = True
+            except ClientError as error:
+                answer, call.applied = error, False
+            answer = fate.after or answer
+        else:
+            call.applied = False
+        if fate.silent or fate.after is not None:
+            self._lost(call)
+        if not fate.silent:
+            self._timeline.call_later(fate.reply_delay, lambda: self._deliver(call, answer))
+
+    def _deliver(self, call: _Call, answer: Any) -> None:
+        if call.caller.is_dead or call.answer.done():
+            return
+        if isinstance(answer, Exception):
+            call.answer.set_exception(answer)
+        else:
+            call.answer.set_result(answer)
+
+    def _given_up(self, call: _Call) -> None:
+        """Take note that nobody waits for an answer any more; the request may arrive all the same."""
+        if call.answer.cancelled():
+            self._lost(call)
+
+    def _lost(self, call: _Call) -> None:
+        event_ids = _event_ids(call.operation, call.parameters)
+        if event_ids and not call.told:
+            call.told = True
+            self._write(
+                ReplyLost(
+                    at=self._now(),
+                    operation=call.operation,
+                    event_ids=event_ids,
+                    worker=call.caller.name,
+                    applied=call.applied,
+                )
+            )
+
+
+def _event_ids(operation: str, parameters: dict[str, Any]) -> tuple[str, ...]:
+    """List the events that a request would change; none for one that only reads."""
+    match operation:
+        case "put_item":
+            return (parameters["Item"]["id"]["S"],)
+        case "update_item":
+            return (parameters["Key"]["id"]["S"],)
+        case "batch_execute_statement":
+            return tuple(keys_of_statements(parameters))
+        case "batch_write_item":
+            return tuple(
+                request["PutRequest"]["Item"]["id"]["S"]
+                for requests in parameters["RequestItems"].values()
+                for request in requests
+            )
+        case "transact_write_items":
+            entries = [next(iter(entry.values())) for entry in parameters["TransactItems"]]
+            return tuple((entry.get("Item") or entry["Key"])["id"]["S"] for entry in entries)
+        case _:
+            return ()

@@ -1,0 +1,167 @@
+"""One life of one process: an outbox and a bus on a loop of their own, and a service around them that emits."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.errors import HandlerStuckError, OutboxError
+from reliability.history import WorkerKilled, WorkerResumed, WorkerStopped, WorkerSuspended
+from reliability.recording import Recorder
+from reliability.simulation.handlers import BUSINESS, Handlers, in_spite_of_faults
+from reliability.simulation.scenario import Emission, Place, Way
+
+if TYPE_CHECKING:
+    from reliability.simulation.world import World
+
+TABLE: Final = "events"
+REPEATS: Final = 20
+_SERVICE: Final = "service"
+"""The name of the tasks that are not the library's."""
+_EMITS: Final = (_SERVICE, "dynamodb-outbox emit", "dynamodb-outbox emits", "dynamodb-outbox commit")
+EMIT_SECONDS: Final = 200.0
+"""The longest that a service tries to emit an event."""
+
+
+class Process:
+    """A process that is run at a place until it is stopped or killed; the next one there has another name."""
+
+    def __init__(self, world: World, place: Place, *, life: int) -> None:
+        self.name = f"{place.name}{life}"
+        self.place = place.name
+        self.works = place.works
+        self.is_leaving = False
+        """Whether its worker has stopped, so that the service begins nothing more."""
+        self.has_ended = False
+        self.loop = world.timeline.new_loop()
+        self.random = Random(f"{world.scenario.seed} {self.name}")
+        self.clock_offset = place.clock_offset
+        self._world = world
+        self._stuck: set[str] = set()
+        self._stop_asked: asyncio.Event = asyncio.Event()
+        self._timeout: float | None = None
+        self.recorder = Recorder(world.write, worker=self.name, now=world.now)
+        self.outbox = DynamoDBOutbox(
+            world.network.client_of(self),
+            table_name=TABLE,
+            clock=lambda: world.now() + self.clock_offset,
+            random=self.random.random,
+            on_error=self._report,
+            **place.options,
+        )
+        self.bus = OutboxEventBus(self.recorder.around(self.outbox))
+        Handlers(world.scenario, world.faults, self.random, die=lambda: self.loop.doom(1, self.kill)).register(self.bus)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it was killed."""
+        return self.loop.is_dead
+
+    def start(self, *, most_offset: float) -> None:
+        """Start it; `most_offset` is how far off its clock will be at most."""
+        if self.works:
+            self.recorder.started(self.outbox, clock_offset=most_offset)
+        self._begin(self._run())
+
+    def _begin(self, work: Any) -> None:
+        self.loop.create_task(work, name=_SERVICE).add_done_callback(self._raise_what_is_unforeseen)
+
+    def _raise_what_is_unforeseen(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._world.unforeseen.append(error)
+
+    async def _run(self) -> None:
+        if self.works:
+            await self.bus.start()
+        await self._stop_asked.wait()
+        await self.bus.stop(self._timeout)
+        self.is_leaving = True
+        stopped_at = self._world.now()
+        # Emits go on after a stop: they are the service's, or of a handler that was cancelled. They have an end.
+        emits = [task for name in _EMITS for task in self._tasks(name) if task is not asyncio.current_task()]
+        if emits:
+            await asyncio.wait(emits, timeout=EMIT_SECONDS)
+        if self.works:
+            names = sorted(task.get_name() for task in asyncio.all_tasks() - self._tasks(_SERVICE))
+            left = tuple(name for name in names if name not in self._stuck)
+            self._world.write(WorkerStopped(at=stopped_at, worker=self.name, tasks=left))
+        self.has_ended = True
+
+    def _tasks(self, name: str) -> set[asyncio.Task[Any]]:
+        return {task for task in asyncio.all_tasks(self.loop) if task.get_name() == name}
+
+    def _report(self, error: OutboxError) -> None:
+        if isinstance(error, HandlerStuckError):
+            self._stuck.add(f"{error.handler} of {error.event_id}")
+        self.recorder.report(error)
+
+    # Its end
+
+    def stop(self, timeout: float | None) -> None:
+        """Ask it to stop, within so many seconds."""
+        self._timeout = timeout
+        self._stop_asked.set()
+
+    def cancel(self) -> None:
+        """Cancel the worker from outside, as a host does that ends; then stop it."""
+        if not self._stop_asked.is_set():
+            for task in self._tasks("dynamodb-outbox worker"):
+                task.cancel()
+            self.stop(None)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if not self.loop.is_dead and not self.has_ended:
+            self.loop.kill()
+            if self.works:
+                self._world.write(WorkerKilled(at=self._world.now(), worker=self.name))
+            self._world.has_died(self)
+
+    def suspend(self, seconds: float) -> None:
+        """Let it stand still."""
+        world = self._world
+        self.loop.suspend(seconds)
+        world.write(WorkerSuspended(at=world.now(), worker=self.name))
+
+        def resumed() -> None:
+            if not self.is_dead and not self.loop.is_suspended:
+                world.write(WorkerResumed(at=world.now(), worker=self.name))
+
+        world.timeline.call_later(seconds, resumed)
+
+    # What the service does
+
+    def emit(self, emission: Emission, events: list[Event]) -> None:
+        """Have the service emit events."""
+        self._begin(self._emit(emission, events))
+
+    async def _emit(self, emission: Emission, events: list[Event]) -> None:
+        delay = emission.delay
+        match emission.way:
+            case Way.SINGLE:
+                await in_spite_of_faults(self.bus.emit(events[0], delay=delay))
+            case Way.MANY:
+                await in_spite_of_faults(self.bus.emit_many(events, delay=delay))
+            case Way.TRANSACTION:
+                await in_spite_of_faults(self._transaction(events, delay))
+            case Way.REPEATED:
+                for _ in range(REPEATS):
+                    if await in_spite_of_faults(self.bus.emit(events[0], delay=delay, if_exists="ignore")):
+                        return
+                    await asyncio.sleep(self.random.uniform(0, 5))
+
+    async def _transaction(self, events: list[Event], delay: float | None) -> None:
+        async with self.bus.transaction() as transaction:
+            transaction.put(TableName=BUSINESS, Item={"id": events[0].id})
+            for event in events:
+                transaction.emit(event, delay=delay)
+
+    def redrive(self) -> None:
+        """Have the service make all dead letters pending again."""
+        self._begin(in_spite_of_faults(self._redrive()))
+
+    async def _redrive(self) -> None:
+        failed = await self.bus.get_failed_events()
+        await self.bus.retry_events([event.id for event in failed])

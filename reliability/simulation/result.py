@@ -1,0 +1,49 @@
+"""What becomes of a run."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reliability.checker import HandlerRule, Limits, Violation
+from reliability.history import Record, text_of
+from reliability.simulation.faults import Kind
+from reliability.simulation.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of a run: how the invariants fare, and what it was made of. `seconds` are of virtual time."""
+
+    seed: int
+    violations: tuple[Violation, ...]
+    history: tuple[Record, ...]
+    faults: Mapping[Kind, int]
+    seconds: float
+    events: int
+    calls: int
+
+    @property
+    def text(self) -> str:
+        """The whole history, for people."""
+        return text_of(self.history)
+
+
+def unforeseen(error: BaseException) -> Violation:
+    """Make a violation of an exception that no process must raise."""
+    text = "".join(traceback.format_exception(error))
+    return Violation(invariant="S", event_id=None, sentence=f"a process raised what it must not: {text}")
+
+
+def starved(event_id: str, *, since: float) -> Violation:
+    """Make a violation of an event that is not at its end so many seconds after the last fault."""
+    sentence = f"it is not at its end {since:.0f} s after the last fault"
+    return Violation(invariant="P", event_id=event_id, sentence=sentence)
+
+
+def limits_of(scenario: Scenario) -> Limits:
+    """Say what the checker lets pass."""
+    # An emit by a clock that is ahead is due later than the history tells.
+    offset = max(abs(place.clock_offset) for place in scenario.places)
+    return Limits(slack=1.0 + 2 * offset, handlers={"h1": HandlerRule(max_retries=scenario.own_retries)})

@@ -1,0 +1,300 @@
+"""A world: the processes of a scenario on one table, until all faults are over and all events at their end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
+from random import Random
+from typing import Final
+
+from dynamodb_outbox import DynamoDBOutbox, Event
+from reliability.checker import check
+from reliability.history import (
+    CallsCounted,
+    FaultBegan,
+    FaultEnded,
+    FinalState,
+    ItemDeleted,
+    Record,
+    Stored,
+    Written,
+)
+from reliability.journal import stored_of
+from reliability.simulation.client import direct_client
+from reliability.simulation.engine import Engine
+from reliability.simulation.entropy import seeded
+from reliability.simulation.faults import Faults, Kind
+from reliability.simulation.handlers import BUSINESS_TABLE
+from reliability.simulation.loop import Timeline, undisturbed
+from reliability.simulation.network import Network
+from reliability.simulation.process import TABLE, Process
+from reliability.simulation.result import Result, limits_of, starved, unforeseen
+from reliability.simulation.scenario import Action, Emission, Place, Scenario, scenario_of
+from reliability.simulation.table import Change
+from reliability.simulation.values import Item
+
+EPOCH: Final = 1_790_000_000.0
+"""When a run begins (epoch seconds)."""
+LOOK_SECONDS: Final = 0.5
+"""How often it is looked whether all events are at their end."""
+STOP_SECONDS: Final = 120.0
+"""How long the stops at the end may take."""
+LONGEST_PAUSE: Final = 90.0
+"""What pauses after errors, delays and the backlog may add at the end to lease, backoff and clocks."""
+JUMP_SECONDS: Final = 30.0
+"""How far a clock jumps at most, either way."""
+MOST_JUMPS: Final = 4
+WEATHER: Final = "all faults"
+
+
+def run(seed: int) -> Result:
+    """Run the scenario of a seed, and judge its history."""
+    (result,) = run_each([seed])
+    return result
+
+
+def run_each(seeds: Iterable[int]) -> Iterator[Result]:
+    """Run the scenarios of seeds, one after the other."""
+    with undisturbed():
+        for seed in seeds:
+            yield _run(seed)
+
+
+def _run(seed: int) -> Result:
+    scenario = scenario_of(seed)
+    random = Random(f"{seed} world")
+    world = World(scenario, random)
+    with seeded(Random(f"{seed} entropy"), now=lambda: world.timeline.now):
+        try:
+            return world.run()
+        finally:
+            world.timeline.bury()
+
+
+class World:
+    """A run. It is used once."""
+
+    def __init__(self, scenario: Scenario, random: Random) -> None:
+        self.scenario = scenario
+        self.random = random
+        self.timeline = Timeline(random)
+        self.history: list[Record] = []
+        self.unforeseen: list[BaseException] = []
+        self.faults = Faults(scenario.weather, random, now=lambda: self.timeline.now)
+        self.engine = Engine(
+            clock=self.now,
+            gate=self.faults,
+            lag=self.faults.lag,
+            replicas=scenario.replicas,
+            choose_replica=lambda: random.randrange(scenario.replicas),
+            on_written=self._written,
+        )
+        self.network = Network(self.timeline, self.engine, self.faults, write=self.write, now=self.now)
+        self._places = {place.name: place for place in scenario.places}
+        self._lives: Counter[str] = Counter()
+        self._processes: dict[str, Process] = {}
+        self._all: list[Process] = []
+        self._emitted = 0
+        self._closing = False
+
+    def now(self) -> float:
+        """Tell the true time (epoch seconds)."""
+        return EPOCH + self.timeline.now
+
+    def write(self, record: Record) -> None:
+        """Take a record of the history."""
+        self.history.append(record)
+
+    def run(self) -> Result:
+        """Let everything happen, and judge it."""
+        self._create_tables()
+        self._schedule()
+        self._pass(self.scenario.seconds)
+        self._end_faults()
+        is_over = self._wait_for_the_ends()
+        if is_over:
+            self._stop_all()
+        return self._result(is_over=is_over)
+
+    # The beginning
+
+    def _create_tables(self) -> None:
+        client = direct_client(self.engine)
+        options = dict(self.scenario.places[0].options)
+        outbox = DynamoDBOutbox(client, table_name=TABLE, **options)
+        loop = self.timeline.new_loop()
+        created = loop.create_task(outbox.create_table(projection=self.scenario.projection))
+        self.timeline.run_until(created.done)
+        created.result()
+        self.engine.create_table(BUSINESS_TABLE)
+
+    def _schedule(self) -> None:
+        scenario, timeline = self.scenario, self.timeline
+        self.write(FaultBegan(at=self.now(), name=WEATHER, kind="weather"))
+        for place in scenario.places:
+            timeline.call_at(place.starts_at, partial(self._start, place))
+        for emission in scenario.emissions:
+            timeline.call_at(emission.at, partial(self._emit, emission))
+        for action in scenario.actions:
+            timeline.call_at(action.at, partial(self._act, action))
+
+    def _start(self, place: Place) -> None:
+        """Start a process at a place, unless one runs there."""
+        before = self._processes.get(place.name)
+        if self._closing or (before is not None and not (before.is_dead or before.has_ended)):
+            return
+        self._lives[place.name] += 1
+        process = Process(self, place, life=self._lives[place.name])
+        self._processes[place.name] = process
+        self._all.append(process)
+        jumps = Kind.CLOCK_JUMP in {action.kind for action in self.scenario.actions}
+        if place.clock_offset:
+            self.faults.counts[Kind.CLOCK_SKEW] += 1
+        process.start(most_offset=abs(place.clock_offset) + (JUMP_SECONDS * MOST_JUMPS if jumps else 0.0))
+
+    def _emit(self, emission: Emission) -> None:
+        process = self._processes.get(emission.place)
+        if process is None or process.is_dead or process.is_leaving:
+            self.timeline.call_later(1.0, partial(self._emit, emission))
+            return
+        occurred_at = datetime.fromtimestamp(self.now(), UTC)
+        self._emitted += len(emission.types)
+        events = [
+            Event(event_type, {"n": number}, occurred_at=occurred_at)
+            if self.random.random() < 0.5
+            else Event(event_type, {"n": number}, id=f"e{self._emitted}-{number}", occurred_at=occurred_at)
+            for number, event_type in enumerate(emission.types)
+        ]
+        process.emit(emission, events)
+
+    # Faults
+
+    def has_died(self, process: Process) -> None:
+        """Have a process that was killed be followed by another one."""
+        self.faults.counts[Kind.KILL] += 1
+        self.timeline.call_later(self.random.uniform(0, 5), partial(self._start, self._places[process.place]))
+
+    def _act(self, action: Action) -> None:
+        process = self._processes.get(action.place)
+        if process is None or process.is_dead or process.is_leaving:
+            return
+        if action.kind is not Kind.KILL:
+            self.faults.counts[action.kind] += 1
+        match action.kind:
+            case Kind.KILL:
+                # Between any two of its awaits that follow.
+                process.loop.doom(1 + int(action.amount * 200), process.kill)
+            case Kind.SUSPEND:
+                process.suspend(action.amount * 3 * self.scenario.lease)
+            case Kind.CLOCK_JUMP:
+                process.clock_offset += (2 * action.amount - 1) * JUMP_SECONDS
+            case Kind.STOP:
+                process.stop(self.random.choice([None, 0.0, 1.0]))
+                self._start_again(process)
+            case Kind.CANCEL:
+                process.loop.doom(1 + int(action.amount * 20), process.cancel)
+                self._start_again(process)
+            case Kind.DELETE:
+                self._delete()
+            case _:
+                process.redrive()
+
+    def _start_again(self, process: Process) -> None:
+        """Start the next process at a place once the one before has ended."""
+        if process.has_ended or process.is_dead:
+            self._start(self._places[process.place])
+        else:
+            self.timeline.call_later(LOOK_SECONDS, partial(self._start_again, process))
+
+    def _delete(self) -> None:
+        table = self.engine.tables[TABLE]
+        keys = [key for key, item in table.items.items() if "status" in item]
+        if keys:
+            key = self.random.choice(keys)
+            self.write(ItemDeleted(at=self.now(), event_id=key))
+            change = table.change(key, None)
+            table.apply(change, now=self.timeline.now)
+            self._written(change, "")
+
+    def _written(self, change: Change, asked_by: str) -> None:
+        before, after = self._stored(change.old), self._stored(change.new)
+        if before is not None or after is not None:
+            self.write(Written(at=self.now(), event_id=change.key, before=before, after=after, worker=asked_by))
+
+    def _stored(self, item: Item | None) -> Stored | None:
+        if item is None or "status" not in item:
+            return None
+        (index,) = self.engine.tables[TABLE].indexes.values()
+        return stored_of(item, index_key=index.schema.partition_key)
+
+    # The end
+
+    def _pass(self, until: float) -> None:
+        over: list[bool] = []
+        self.timeline.call_at(until, lambda: over.append(True))
+        self.timeline.run_until(lambda: bool(over))
+
+    def _end_faults(self) -> None:
+        self.faults.end()
+        for index in self.engine.tables[TABLE].indexes.values():
+            index.catch_up()
+        for place in self.scenario.places:
+            self._start(place)
+        for process in self._processes.values():
+            process.clock_offset = 0.0
+            process.loop.doom(0, lambda: None)
+        self.write(FaultEnded(at=self.now(), name=WEATHER, kind="weather"))
+
+    def _unfinished(self) -> list[str]:
+        items = self.engine.tables[TABLE].items.values()
+        return [item["id"]["S"] for item in items if item.get("status", {}).get("S") in ("PENDING", "PROCESSING")]
+
+    def _wait_for_the_ends(self) -> bool:
+        """Wait until no event is unfinished; tells whether that was in time."""
+        options = self.scenario.places[0].options
+        backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
+        offsets = 2 * max(abs(place.clock_offset) for place in self.scenario.places) + 2 * JUMP_SECONDS
+        limit = self.timeline.now + 4 * self.scenario.lease + 2 * backoffs + offsets + LONGEST_PAUSE
+        while self._unfinished():
+            if self.timeline.now > limit:
+                return False
+            self._pass(self.timeline.now + LOOK_SECONDS)
+        return True
+
+    def _stop_all(self) -> None:
+        self._closing = True
+        limit = self.timeline.now + STOP_SECONDS
+        alive = [process for process in self._all if not process.is_dead]
+        for process in alive:
+            process.stop(None)
+        while not all(process.has_ended or process.is_dead for process in alive) and self.timeline.now < limit:
+            self._pass(self.timeline.now + LOOK_SECONDS)
+
+    def _result(self, *, is_over: bool) -> Result:
+        for (worker, operation), calls in sorted(self.network.calls.items()):
+            self.write(CallsCounted(at=self.now(), operation=operation, calls=calls, worker=worker))
+        stored = {key: self._stored(item) for key, item in self.engine.tables[TABLE].items.items()}
+        final = FinalState(
+            at=self.now(),
+            events={key: item for key, item in stored.items() if item is not None},
+            left=tuple(process.name for process in self._all if not (process.has_ended or process.is_dead))
+            if is_over
+            else (),
+        )
+        history = sorted(self.history, key=attrgetter("at"))
+        since = self.timeline.now - self.scenario.seconds
+        violations = [] if is_over else [starved(event_id, since=since) for event_id in self._unfinished()]
+        violations += [unforeseen(error) for error in self.unforeseen]
+        violations += check(history, final, limits=limits_of(self.scenario))
+        return Result(
+            seed=self.scenario.seed,
+            violations=tuple(violations),
+            history=tuple(history),
+            faults=dict(self.faults.counts),
+            seconds=self.timeline.now,
+            events=len(final.events),
+            calls=sum(self.network.calls.values()),
+        )
