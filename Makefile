@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GROUP ?= dev
 PYTEST_ARGS ?=
 
-.PHONY: demo test bench bench-quick simulate check format templates dynamodb-local wheel clean help
+.PHONY: demo test bench bench-quick simulate mutants check format templates dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -37,6 +37,9 @@ check: $(VENV)/.installed ## lint and type-check
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+
+mutants: $(VENV)/.installed ## break the library in one place after the other, and see that a test notices
+	$(BIN)/python -m reliability.mutants $(if $(ONLY),--only "$(ONLY)")
 
 format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff check --fix .

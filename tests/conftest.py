@@ -66,8 +66,15 @@ def moto_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def local_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
-    """DynamoDB Local for the session; skips where it cannot run, unless REQUIRE_DYNAMODB_LOCAL=1."""
+    """DynamoDB Local for the session; skips where it cannot run, unless REQUIRE_DYNAMODB_LOCAL=1.
+
+    One that runs already is named by DYNAMODB_LOCAL_ENDPOINT.
+    """
     engines = request.config.stash[ENGINES]
+    if running := os.environ.get("DYNAMODB_LOCAL_ENDPOINT"):
+        engines["DynamoDB Local"] = f"ran ({running})"
+        yield running
+        return
     try:
         engine = dynamodb_local.running()
         endpoint = engine.__enter__()

@@ -31,8 +31,8 @@ def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       only once the lease has run out by the clock of whoever recovers.
     - The workers' accounts: once the answer to a claim is there, no outcome and no renewal of an earlier claim that is
       begun later is accepted. Where there is no account of the engine, neither is a later claim while that lease runs
-      and nothing is settled or lost, and no lease is recovered before the end that its holder was told of,
-       unless somebody moved it by hand.
+      and nothing is settled or lost, and no lease is recovered before the end that its holder was told of, unless
+      somebody moved it by hand.
     """
     for life in timeline:
         yield from _changed_by_others(life, timeline, limits)

@@ -1,0 +1,198 @@
+"""The mutants, in the order of the table of faults in docs/reliability.md."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reliability.mutants.mutant import Mutant
+
+_RACES: Final = "tests/reliability/test_races.py"
+_LOST: Final = "tests/reliability/test_lost_replies.py"
+_ONCE: Final = f"{_LOST}::test_handler_runs_once_though_each_reply_is_lost_once"
+_THROTTLING: Final = "tests/reliability/test_throttling.py"
+_INDEX: Final = "tests/reliability/test_index.py"
+_STORED: Final = "tests/reliability/test_stored_items.py"
+_REQUESTS: Final = "tests/dynamodb/test_requests.py"
+_CONTRACT: Final = "tests/contract/test_outbox_contract.py"
+
+_TRANSITIONS: Final = "dynamodb/transitions.py"
+
+MUTANTS: Final = (
+    Mutant(
+        row=1,
+        name="a claim does not know its own token",
+        file=_TRANSITIONS,
+        text='"(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)"',
+        replacement='"status = :PENDING AND gsiSortKey = :seen"',
+        test=f"{_ONCE}[single-2-claim-cut after]",
+    ),
+    Mutant(
+        row=2,
+        name="a batch is repeated with other tokens",
+        file=_TRANSITIONS,
+        text='    values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}\n',
+        replacement=(
+            '    values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}\n'
+            '    if "seen" in values:\n'
+            '        values["token"] = {"S": __import__("uuid").uuid4().hex}\n'
+        ),
+        test=f"{_ONCE}[batch-30-claim-cut after]",
+    ),
+    Mutant(
+        row=3,
+        name="a completion is refused after itself",
+        file=_TRANSITIONS,
+        text='condition="claimToken = :token AND status <> :FAILED"',
+        replacement='condition="claimToken = :token AND status = :PROCESSING"',
+        test=f"{_ONCE}[single-2-complete-cut after]",
+    ),
+    Mutant(
+        row=4,
+        name="a renewal makes an item that is gone",
+        file=_TRANSITIONS,
+        text=('    set=("gsiSortKey = :deadline",),\n    condition="claimToken = :token AND status = :PROCESSING",\n'),
+        replacement=(
+            '    set=("gsiSortKey = :deadline",),\n'
+            '    condition="attribute_not_exists(claimToken) OR claimToken = :token",\n'
+        ),
+        test=f"{_STORED}::test_no_write_about_a_claim_brings_back_an_item_that_was_deleted[single]",
+    ),
+    Mutant(
+        row=5,
+        name="an ambiguous batch of puts goes again without conditions",
+        file="dynamodb/publish.py",
+        text="if isinstance(error, UnavailableError) and error.maybe_applied:",
+        replacement="if isinstance(error, UnavailableError) and not error.maybe_applied:",
+        test=f"{_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[cut after]",
+    ),
+    Mutant(
+        row=8,
+        name="a recovered lease counts no attempt",
+        file=_TRANSITIONS,
+        text="if_not_exists(retryCount, :zero) + :one",
+        replacement="if_not_exists(retryCount, :zero) + :zero",
+        test=f"{_CONTRACT}::test_event_that_kills_every_worker_ends_failed[local-batch]",
+    ),
+    Mutant(
+        row=9,
+        name="a late completion is accepted whoever holds the claim",
+        file=_TRANSITIONS,
+        text='condition="claimToken = :token AND status <> :FAILED"',
+        replacement='condition="status <> :FAILED"',
+        test=f"{_CONTRACT}::test_settle_of_a_lost_lease_is_refused_and_changes_nothing[local-batch]",
+    ),
+    Mutant(
+        row=10,
+        name="a handler runs on when its lease is over",
+        file="worker/lease.py",
+        text="return self.ends - self.margin",
+        replacement="return self.ends + self.margin",
+        test="tests/worker/test_leases.py::"
+        "test_renewals_that_fail_have_the_handler_cancelled_while_the_lease_holds[error0]",
+    ),
+    Mutant(
+        row=13,
+        name="what is throttled is repeated without a pause",
+        file="dynamodb/client.py",
+        text="return self.random() * min(MAX_DELAY, FIRST_DELAY * 2.0**self.attempts)",
+        replacement="return 0.0",
+        test=f"{_THROTTLING}::test_settle_is_repeated_while_its_lease_holds_and_not_for_ever",
+    ),
+    Mutant(
+        row=14,
+        name="settles queue behind claims",
+        file="dynamodb/writes.py",
+        text="{urgent: anyio.CapacityLimiter(CONCURRENT_CALLS) for urgent in (True, False)}",
+        replacement="dict.fromkeys((True, False), anyio.CapacityLimiter(CONCURRENT_CALLS))",
+        test=f"{_THROTTLING}::test_settles_do_not_queue_behind_claims_that_are_throttled[batch]",
+    ),
+    Mutant(
+        row=15,
+        name="one throttled statement has the whole batch repeated",
+        file="dynamodb/writes.py",
+        text="        self.left = again\n",
+        replacement="        self.left = again and self.left\n",
+        test=f"{_THROTTLING}::"
+        "test_statements_refused_inside_of_a_200_are_repeated_and_only_those[claim-ThrottlingError]",
+    ),
+    Mutant(
+        row=16,
+        name="unprocessed items are forgotten",
+        file="dynamodb/replies.py",
+        text='requests = reply["UnprocessedItems"].get(table_name, [])',
+        replacement='requests = reply["UnprocessedItems"].get("", [])',
+        test=f"{_THROTTLING}::test_items_that_come_back_unprocessed_are_named_in_the_end",
+    ),
+    Mutant(
+        row=18,
+        name="a claim trusts a stale row",
+        file=_TRANSITIONS,
+        text="(status = :PENDING AND gsiSortKey = :seen) OR",
+        replacement="(status = :PENDING) OR",
+        test=f"{_REQUESTS}::test_stale_row_of_a_retried_event_is_not_claimed_before_its_time",
+    ),
+    Mutant(
+        row=18,
+        name="a recovery trusts a stale row",
+        file=_TRANSITIONS,
+        text='"status = :PROCESSING AND gsiSortKey = :seen AND (attribute_not_exists',
+        replacement='"status = :PROCESSING AND (attribute_not_exists',
+        test=f"{_INDEX}::test_stale_lease_resets_no_event_that_was_settled_or_renewed",
+    ),
+    Mutant(
+        row=23,
+        name="a cancelled worker leaves its settles",
+        file="worker/settle.py",
+        text="anyio.CancelScope(shield=True)",
+        replacement="anyio.CancelScope(shield=False)",
+        test=f"{_RACES}::test_worker_that_is_cancelled_in_a_settle_leaves_the_event_settled_or_leased[1]",
+    ),
+    Mutant(
+        row=26,
+        name="an empty key is sent",
+        file="dynamodb/values.py",
+        text="            if not key:\n",
+        replacement="            if key is None:\n",
+        test="tests/unit/test_values.py::test_refused_value_is_named_by_its_path",
+    ),
+    Mutant(
+        row=27,
+        name="an error that makes the item too large is not cut",
+        file="dynamodb/settle.py",
+        text="        if too_large:\n",
+        replacement="        if too_large is None:\n",
+        test="tests/dynamodb/test_round_trip.py::test_the_largest_and_the_deepest_event_can_be_delivered",
+    ),
+    Mutant(
+        row=28,
+        name="an empty reply is taken for a yes",
+        file="dynamodb/replies.py",
+        text='reply["UnprocessedItems"].get(',
+        replacement='reply.get("UnprocessedItems", {}).get(',
+        test=f"{_LOST}::test_reply_that_does_not_say_what_was_stored_is_not_taken_for_a_yes",
+    ),
+    Mutant(
+        row=31,
+        name="a conflict of transactions is final",
+        file="dynamodb/faults.py",
+        text='    "TransactionConflict": Fault.THROTTLED,\n',
+        replacement='    "TransactionConflict": Fault.FATAL,\n',
+        test=f"{_THROTTLING}::test_conflict_with_a_transaction_of_the_users_counts_no_attempt[batch]",
+    ),
+    Mutant(
+        row=32,
+        name="a redrive leaves the old token",
+        file=_TRANSITIONS,
+        text='    remove=("claimToken",),\n',
+        replacement="",
+        test=f"{_RACES}::test_redrive_that_meets_the_settle_of_a_recovered_event_has_one_winner[batch]",
+    ),
+    Mutant(
+        row=34,
+        name="an item without a count had a retry",
+        file="dynamodb/codec.py",
+        text="    except (KeyError, TypeError, ValueError):\n        return 0\n",
+        replacement="    except (KeyError, TypeError, ValueError):\n        return 1\n",
+        test=f"{_STORED}::test_items_of_an_older_release_are_delivered_recovered_and_redriven[batch]",
+    ),
+)
