@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random as system_random
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from random import Random
@@ -29,6 +30,7 @@ def seeded(random: Random, *, now: Callable[[], float]) -> Generator[None]:
     logger.setLevel(logging.CRITICAL + 1)
     with (
         mock.patch.object(os, "urandom", random.randbytes),
+        mock.patch.object(system_random, "_urandom", random.randbytes),  # what secrets draws from
         mock.patch.object(blocking, "perf_counter", now),
         mock.patch.object(CancelScope, "__hash__", _hash_of_scope),
     ):

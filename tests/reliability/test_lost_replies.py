@@ -16,7 +16,7 @@ from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth
 from tests.conftest import MakeOutbox
 from tests.engines import open_client
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs, first_of_each, kind_of
+from tests.reliability.wire import Runs, first_of_each, ids_and_tokens, kind_of
 
 
 def tokens_by_event(proxy: Proxy) -> dict[str, set[str]]:
@@ -25,14 +25,8 @@ def tokens_by_event(proxy: Proxy) -> dict[str, set[str]]:
     for request in proxy.requests:
         if kind_of(request) != "claim":
             continue
-        for statement in request.body.get("Statements", []):
-            # In the order of the statement: the new status, the token, ..., and the id that it is for.
-            values = [next(iter(parameter.values())) for parameter in statement["Parameters"]]
-            place = statement["Statement"].partition(" WHERE ")[0].count("?")
-            tokens.setdefault(values[place], set()).add(values[1])
-        if "Key" in request.body:
-            token = request.body["ExpressionAttributeValues"][":token"]["S"]
-            tokens.setdefault(request.body["Key"]["id"]["S"], set()).add(token)
+        for event_id, token in ids_and_tokens(request).items():
+            tokens.setdefault(event_id, set()).add(token)
     return tokens
 
 

@@ -130,7 +130,7 @@ async def test_worker_that_is_cancelled_in_a_settle_leaves_the_event_settled_or_
 ) -> None:
     stepping = Stepping(local_client)
     client: Any = stepping
-    outbox = DynamoDBOutbox(client, table_name=table, conditional_writes="batch", poll_interval=0.05)
+    outbox = DynamoDBOutbox(client, table_name=table, conditional_writes="batch", poll_interval=30)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
     runs = Runs()
     host: list[asyncio.Task[Any]] = []
@@ -142,7 +142,9 @@ async def test_worker_that_is_cancelled_in_a_settle_leaves_the_event_settled_or_
         if count == place:
             for task in host:
                 task.cancel()
-        await asyncio.sleep(0)
+            # Long enough for the cancellation to come through all groups of the worker.
+            for _ in range(100):
+                await asyncio.sleep(0)
 
     @bus.on("t")
     async def handler(event: Event) -> None:
