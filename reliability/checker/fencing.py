@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from reliability.checker.steps import Step, step_of
@@ -14,6 +15,7 @@ from reliability.history import (
     Outcome,
     Record,
     Recovered,
+    ReplyLost,
     Settled,
     SettleFailed,
     Stored,
@@ -31,8 +33,8 @@ def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       only once the lease has run out by the clock of whoever recovers.
     - The workers' accounts: once the answer to a claim is there, no outcome and no renewal of an earlier claim that is
       begun later is accepted. Where there is no account of the engine, neither is a later claim while that lease runs
-      and nothing is settled or lost, and no lease is recovered before the end that its holder was told of, unless
-      somebody moved it by hand.
+      and nothing is settled, lost, or undone by the death of its holder, and no lease is recovered before the end that
+      its holder was told of, but for a move by hand.
     """
     for life in timeline:
         yield from _changed_by_others(life, timeline, limits)
@@ -114,7 +116,7 @@ def _recovered_early(life: EventLife, timeline: Timeline, limits: Limits) -> Ite
         if not claims:
             continue
         last = max(claims, key=began)
-        if _is_over(life, last.token):
+        if _may_be_over(life, last, timeline):
             continue
         ends = life.lease_ends(last.token, before=began(recovered))
         latest = recovered.at + timeline.offset(recovered.worker) + limits.tolerance
@@ -125,8 +127,12 @@ def _recovered_early(life: EventLife, timeline: Timeline, limits: Limits) -> Ite
         yield from _claimed_under_a_lease(life, claim, timeline, limits)
 
 
-def _is_over(life: EventLife, token: str) -> bool:
-    return any(isinstance(record, (Settled, SettleFailed)) and record.token == token for record in life.records)
+def _may_be_over(life: EventLife, claim: Claimed, timeline: Timeline) -> bool:
+    """Tell whether the holder has settled, or may have, unseen: before it was killed, or with a reply that got lost."""
+    if any(isinstance(record, (Settled, SettleFailed)) and record.token == claim.token for record in life.records):
+        return True
+    lost = [*life.of(ReplyLost), *timeline.replies_lost_of_unknown]
+    return timeline.killed_at(claim.worker) < math.inf or any(reply.at >= began(claim) for reply in lost)
 
 
 def _claimed_under_a_lease(life: EventLife, claim: Claimed, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
@@ -134,7 +140,7 @@ def _claimed_under_a_lease(life: EventLife, claim: Claimed, timeline: Timeline, 
     if not earlier:
         return
     last = max(earlier, key=began)
-    if _is_over(life, last.token):
+    if _may_be_over(life, last, timeline):
         return
     # Whoever has recovered it need not have lived to tell, but its clock is one of the workers'.
     latest = claim.at + timeline.greatest_offset + limits.tolerance

@@ -223,6 +223,17 @@ def test_leased_event_must_not_be_claimed() -> None:
     assert released.broken() == ""
 
 
+@pytest.mark.parametrize(
+    "hiding",
+    [WorkerKilled(at=4.0, worker="w1"), ReplyLost(at=2.5, operation="UpdateItem", event_ids=("e",))],
+    ids=["crash", "lost reply"],
+)
+def test_outcome_may_be_written_unseen(hiding: object) -> None:
+    story = Story().emit().claim(2.0).start(2.1).attempt(5.0, "succeeded", "complete", "w2").ends()
+    assert "F" in story.broken()
+    assert story.add(hiding).broken() == ""  # type: ignore[arg-type]
+
+
 PENDING = stored("PENDING", sort_key=1.0)
 HELD = stored("PROCESSING", sort_key=12.0, token="t1")
 
