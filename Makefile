@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GROUP ?= dev
 PYTEST_ARGS ?=
 
-.PHONY: demo test bench bench-quick simulate mutants check format templates dynamodb-local wheel clean help
+.PHONY: demo test bench bench-quick simulate soak mutants check format templates dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -30,6 +30,9 @@ bench-quick: $(VENV)/.installed ## measure the least, and fail where a promise i
 
 simulate: $(VENV)/.installed ## run simulations of faults on virtual time (SEEDS=500, SEED=42 for one and its history)
 	$(BIN)/python -m reliability.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500) $(if $(FROM),--from $(FROM)))
+
+soak: $(VENV)/.installed ## deliver events for MINUTES=10 among faults of all kinds, with real processes
+	$(BIN)/python -m reliability.soak --minutes $(or $(MINUTES),10)
 
 check: $(VENV)/.installed ## lint and type-check
 	$(BIN)/ruff check .

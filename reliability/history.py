@@ -39,6 +39,7 @@ from reliability.records.surroundings import (
     ItemDeleted,
     Noted,
     ReplyLost,
+    Sampled,
     Stored,
     TimeMoved,
     WorkerKilled,
@@ -75,6 +76,7 @@ __all__ = [
     "Redriven",
     "ReplyLost",
     "Result",
+    "Sampled",
     "SettleFailed",
     "SettleRefused",
     "Settled",
@@ -114,6 +116,7 @@ Record = (
     | WorkerResumed
     | ErrorReported
     | Noted
+    | Sampled
     | ReplyLost
     | FaultBegan
     | FaultEnded

@@ -25,8 +25,6 @@ _KINDS: Final[Mapping[str, type[Record]]] = {kind.__name__: kind for kind in get
 _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "result": Result,
     "outcome": Outcome,
-    "event_ids": tuple,
-    "tasks": tuple,
     "before": _stored_from,
     "after": _stored_from,
 }
@@ -57,7 +55,13 @@ def record_of(line: str) -> Record:
     """Read a record from its line."""
     facts = json.loads(line)
     kind = _KINDS[facts.pop("record")]
-    return kind(**{name: _READERS[name](value) if name in _READERS else value for name, value in facts.items()})
+    return kind(**{name: _read(name, value) for name, value in facts.items()})
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _READERS:
+        return _READERS[name](value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def read(path: Path) -> list[Record]:

@@ -55,6 +55,17 @@ class WorkerResumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What a worker's process takes at a moment: memory in bytes, its tasks, and its connections in use."""
+
+    at: float
+    worker: str
+    memory: int
+    tasks: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReported:
     """An error was reported to a worker's `on_error`."""
 

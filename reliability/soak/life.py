@@ -1,0 +1,138 @@
+"""A process of the soak: `python -m reliability.soak.life`, with its orders as JSON in its only argument.
+
+It emits, or handles, or both, until SIGTERM. What happens goes to the journal, once a second with what it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxError, OutboxEventBus
+from reliability.history import Sampled
+from reliability.journal import Journal
+from reliability.leftovers import connections_in_use
+from reliability.recording import Recorder
+
+TYPES: Final = ("plain", "shared", "long", "committed")
+STOP_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a process is to do. `offset` makes its monotonic clock the judge's; `rate` is in emits a second."""
+
+    name: str
+    endpoint: str
+    table: str
+    journal: str
+    offset: float
+    rate: float
+    handles: bool
+    options: dict[str, Any]
+
+
+async def live(orders: Orders) -> None:
+    """Run until SIGTERM."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    recorder = Recorder(Journal(Path(orders.journal)), worker=orders.name, now=lambda: time.monotonic() + orders.offset)
+    async with DynamoDBOutbox.connect(
+        table_name=orders.table, region_name="us-east-1", endpoint_url=orders.endpoint, **orders.options
+    ) as outbox:
+        client = outbox._client  # noqa: SLF001 - nothing public tells of its connections
+        bus = OutboxEventBus(recorder.around(outbox), on_error=recorder.report)
+        register(bus, lease=outbox.options.processing_timeout)
+        if orders.handles:
+            await bus.start()
+            recorder.started(outbox)
+        sampling = asyncio.create_task(sample(recorder, client))
+        emitting = asyncio.create_task(emit(bus, orders.rate, stopping))
+        await stopping.wait()
+        await emitting
+        sampling.cancel()
+        if orders.handles:
+            await bus.stop(STOP_SECONDS)
+            recorder.stopped(client)
+
+
+def register(bus: OutboxEventBus, *, lease: float) -> None:
+    """Register handlers: one of one, two that share a type, one that takes two leases, one that commits its effect."""
+
+    @bus.on("plain", name="plain")
+    async def plain(event: Event) -> None:
+        await asyncio.sleep(random.uniform(0, 0.05))
+
+    @bus.on("shared", name="steady")
+    async def steady(event: Event) -> None:
+        pass
+
+    @bus.on("shared", name="flaky")
+    async def flaky(event: Event, delivery: Delivery) -> None:
+        await asyncio.sleep(random.uniform(0, 0.05))
+        if event.payload["failures"] >= delivery.attempt:
+            raise ValueError("not yet")
+
+    @bus.on("long", name="long", timeout=60.0)
+    async def long(event: Event) -> None:
+        await asyncio.sleep(2 * lease)
+
+    @bus.on("committed", name="committed")
+    async def committed(event: Event, delivery: Delivery) -> None:
+        async with delivery.transaction() as tx:
+            tx.emit("plain", {"parent": event.id})
+
+
+async def emit(bus: OutboxEventBus, rate: float, stopping: asyncio.Event) -> None:
+    """Emit so many events a second, one by one, several at once, later, and in transactions."""
+    while rate > 0 and not stopping.is_set():
+        started = time.monotonic()
+        made = [Event(kind, {"failures": random.randint(0, 2)}) for kind in _kinds(random.randint(1, 10))]
+        try:
+            if len(made) == 1:
+                async with bus.transaction() as tx:
+                    tx.emit(made[0])
+            else:
+                await bus.emit_many(made, delay=random.choice([None, None, 0.5]))
+        except OutboxError:
+            pass  # it is on the record, as refused or unknown
+        seconds = max(len(made) / rate - (time.monotonic() - started), 0.01)
+        try:
+            await asyncio.wait_for(stopping.wait(), seconds)
+        except TimeoutError:
+            continue
+
+
+def _kinds(count: int) -> list[str]:
+    return random.choices(TYPES, weights=(60, 30, 2, 8), k=count)
+
+
+async def sample(recorder: Recorder, client: Any) -> None:
+    """Record once a second what this process takes."""
+    process = psutil.Process()
+    while True:
+        recorder.write(
+            Sampled(
+                at=recorder.now(),
+                worker=recorder.worker,
+                memory=process.memory_info().rss,
+                tasks=len(asyncio.all_tasks()),
+                connections=connections_in_use(client),
+            )
+        )
+        await asyncio.sleep(1)
+
+
+if __name__ == "__main__":
+    logging.getLogger("dynamodb_outbox").setLevel(logging.CRITICAL)
+    asyncio.run(live(Orders(**json.loads(sys.argv[1]))))

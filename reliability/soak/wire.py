@@ -1,0 +1,137 @@
+"""Faults of the wire: what the proxy does to requests, in spells of a few seconds, each of another kind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from random import Random
+from typing import Any, Final
+
+from reliability.history import FaultBegan, FaultEnded, ReplyLost
+from reliability.journal import Write
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, refused
+
+
+class Kind(StrEnum):
+    """The kinds of faults of the wire."""
+
+    LOST_REPLIES = "lost replies"
+    CUTS = "cuts"
+    ERRORS = "500s"
+    THROTTLES = "throttles"
+    UNPROCESSED = "unprocessed items"
+    DELAYS = "delays"
+    OUTAGE = "outage"
+
+
+SPELL: Final = (0.5, 3.0)
+PAUSE: Final = (1.0, 4.0)
+LONGEST_DELAY: Final = 1.5
+_CHANCES: Final = {Kind.OUTAGE: 1.0, Kind.UNPROCESSED: 0.7, Kind.DELAYS: 0.3}
+
+
+class Wire:
+    """Has a proxy do harm, and writes down what it did."""
+
+    def __init__(self, proxy: Proxy, write: Write, *, now: Callable[[], float], chance: Random) -> None:
+        self._proxy = proxy
+        self._write = write
+        self._now = now
+        self._chance = chance
+        self._number = 0
+        self.kind: Kind | None = None
+        self.done: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        proxy.rule = self._treat
+
+    async def harm(self) -> None:
+        """Let spells of faults come and go, until cancelled; then the last one is over."""
+        try:
+            while True:
+                await asyncio.sleep(self._chance.uniform(*PAUSE))
+                self._begin(self._chance.choice(list(Kind)))
+                await asyncio.sleep(self._chance.uniform(*SPELL))
+                self._end()
+        finally:
+            self._end()
+
+    def _begin(self, kind: Kind) -> None:
+        self._number += 1
+        self.kind = kind
+        self._write(FaultBegan(at=self._now(), name=f"wire {self._number}", kind=kind))
+
+    def _end(self) -> None:
+        if self.kind is not None:
+            self._write(FaultEnded(at=self._now(), name=f"wire {self._number}", kind=self.kind))
+        self.kind = None
+
+    def _treat(self, request: Recorded) -> Any:
+        self._proxy.requests.clear()  # of a soak they would be many
+        self.requests[request.operation] += 1
+        kind = self.kind
+        if kind is None or self._chance.random() >= _CHANCES.get(kind, 0.2):
+            return None
+        return self._harmed(kind, request)
+
+    def _harmed(self, kind: Kind, request: Recorded) -> Any:
+        if kind is Kind.UNPROCESSED and request.operation != "BatchWriteItem":
+            return None
+        self.done[kind] += 1
+        match kind:
+            case Kind.LOST_REPLIES:
+                self._lost(request, applied=True)
+                action: Any = self._chance.choice([CUT_AFTER, RESET_AFTER])
+            case Kind.CUTS | Kind.OUTAGE:
+                self._lost(request, applied=False)
+                action = CUT_BEFORE
+            case Kind.ERRORS:
+                self._lost(request, applied=False)
+                action = refused("InternalServerError", "soaked", 500)
+            case Kind.THROTTLES:
+                code = self._chance.choice(["ThrottlingException", "ProvisionedThroughputExceededException"])
+                action = refused(code, "soaked")
+            case Kind.UNPROCESSED:
+                action = Reply(200, {"UnprocessedItems": request.body["RequestItems"]})
+            case Kind.DELAYS:
+                # Whoever asks may have given up when the answer comes.
+                self._lost(request, applied=None)
+                action = self._later()
+        return action
+
+    def _later(self) -> Awaitable[None]:
+        return asyncio.sleep(self._chance.uniform(0.2, LONGEST_DELAY))
+
+    def _lost(self, request: Recorded, *, applied: bool | None) -> None:
+        ids = tuple(dict.fromkeys(event_ids_in(request)))
+        if ids or request.operation not in ("Query", "DescribeTable", "BatchGetItem"):
+            self._write(ReplyLost(at=self._now(), operation=request.operation, event_ids=ids, applied=applied))
+
+
+def event_ids_in(request: Recorded) -> list[str]:
+    """Find which events a request writes."""
+    body = request.body
+    match request.operation:
+        case "PutItem":
+            return [body["Item"]["id"]["S"]]
+        case "UpdateItem":
+            return [body["Key"]["id"]["S"]]
+        case "BatchWriteItem":
+            return [each["PutRequest"]["Item"]["id"]["S"] for puts in body["RequestItems"].values() for each in puts]
+        case "BatchExecuteStatement":
+            return [_id_of(statement) for statement in body["Statements"]]
+        case "TransactWriteItems":
+            return [_id_in(entry) for item in body["TransactItems"] for entry in item.values()]
+        case _:
+            return []
+
+
+def _id_of(statement: dict[str, Any]) -> str:
+    # The library compares the id right after WHERE: the parameters before it are those of the assignments.
+    before, _, _ = statement["Statement"].partition(" WHERE id = ")
+    return str(statement["Parameters"][before.count("?")]["S"])
+
+
+def _id_in(entry: dict[str, Any]) -> str:
+    return str((entry.get("Item") or entry["Key"])["id"]["S"])
