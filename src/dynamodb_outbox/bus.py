@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 import anyio
 
-from dynamodb_outbox.checks import check_int, check_timeout
+from dynamodb_outbox.checks import check_callable, check_int, check_timeout
 from dynamodb_outbox.emission import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError
@@ -51,6 +51,9 @@ class OutboxEventBus:
         on_max_handlers: OnMaxHandlers | None = None,
     ) -> None:
         check_timeout("stop_timeout", stop_timeout)
+        for name, callback in (("on_error", on_error), ("on_max_handlers", on_max_handlers)):
+            if callback is not None:
+                check_callable(name, callback)
         self._outbox = outbox
         self._stop_timeout = stop_timeout
         on_many = warn_of_many_handlers if on_max_handlers is None else partial(on_max_handlers, self)
@@ -283,7 +286,10 @@ class OutboxEventBus:
         """
         if isinstance(ids, str):
             raise ConfigurationError(f"ids={ids!r}: it must be several ids, such as [{ids!r}]")
-        redriven = await self._outbox.redrive(list(ids))
+        listed = list(ids)
+        if not all(isinstance(event_id, str) for event_id in listed):
+            raise ConfigurationError(f"ids={ids!r}: the ids of events are strings")
+        redriven = await self._outbox.redrive(listed)
         if redriven:
             self.notify()
         return redriven

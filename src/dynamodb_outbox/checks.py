@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.outcome import LONGEST_DELAY
+
+LONGEST_SHOWN: Final = 200
+
+
+def shown(value: object) -> str:
+    """Write a value for a message, also one that is endless or has no text to give."""
+    try:
+        text = repr(value)
+    except Exception:  # of the user's own class, or an integer of thousands of digits
+        return f"({type(value).__name__})"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def check_callable(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless the value can be called."""
+    if not callable(value):
+        raise ConfigurationError(f"{name}={shown(value)}: it must be a function")
 
 
 def check_int(name: str, value: object, low: int, high: int) -> None:
     """Raise `ConfigurationError` unless the value is an int from `low` to `high`."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigurationError(f"{name}={value!r}: it must be a whole number from {low:,} to {high:,}")
+        raise ConfigurationError(f"{name}={shown(value)}: it must be a whole number from {low:,} to {high:,}")
 
 
 def check_seconds(name: str, value: object, low: float, high: float) -> None:
     """Raise `ConfigurationError` unless the value is a number of seconds from `low` to `high`."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigurationError(f"{name}={value!r}: it must be a number of seconds from {low:g} to {high:,g}")
+        raise ConfigurationError(f"{name}={shown(value)}: it must be a number of seconds from {low:g} to {high:,g}")
 
 
 def check_part(name: str, value: object) -> None:
     """Raise `ConfigurationError` unless the value is a number from 0 to 1."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ConfigurationError(f"{name}={value!r}: it must be a number from 0 to 1")
+        raise ConfigurationError(f"{name}={shown(value)}: it must be a number from 0 to 1")
 
 
 def check_timeout(name: str, value: object) -> None:
@@ -33,4 +52,4 @@ def check_timeout(name: str, value: object) -> None:
 def check_bool(name: str, value: object) -> None:
     """Raise `ConfigurationError` unless the value is True or False."""
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}={value!r}: it must be True or False")
+        raise ConfigurationError(f"{name}={shown(value)}: it must be True or False")

@@ -70,7 +70,11 @@ class Event:
                 event_id=self.id,
             )
         if self.occurred_at.tzinfo is not UTC:
-            object.__setattr__(self, "occurred_at", self.occurred_at.astimezone(UTC))
+            try:
+                object.__setattr__(self, "occurred_at", self.occurred_at.astimezone(UTC))
+            except OverflowError:
+                reason = f"{self.occurred_at!r} is in no year from 1 to 9999 of UTC"
+                raise UnstorableValueError(path="occurred_at", reason=reason, event_id=self.id) from None
         if not isinstance(self.metadata, Mapping):
             raise UnstorableValueError(path="metadata", reason="it must be a mapping", event_id=self.id)
 

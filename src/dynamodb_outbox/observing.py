@@ -210,6 +210,8 @@ class Observers:
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._observers: tuple[Observer, ...] = ()
+        if not isinstance(observers, Iterable):
+            raise ConfigurationError(f"observers={observers!r}: it must be several functions, such as [observer]")
         for observer in observers:
             self.add(observer)
 

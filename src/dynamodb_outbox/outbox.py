@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from dynamodb_outbox.checks import check_bool, check_int, check_seconds
+from dynamodb_outbox.checks import check_bool, check_callable, check_int, check_seconds
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
@@ -187,6 +187,8 @@ class OutboxOptions:
         if self.concurrency is not None:
             check_int("concurrency", self.concurrency, 1, 10_000)
         check_bool("claim_on_emit", self.claim_on_emit)
+        check_callable("clock", self.clock)
+        check_callable("random", self.random)
         if self.on_error is not None and not callable(self.on_error):
             raise ConfigurationError(f"on_error={self.on_error!r}: it must be a function of one argument, or None")
 
