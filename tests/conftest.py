@@ -37,6 +37,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ENGINES] = {}
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # One of several processes of pytest-xdist has the first tell what it ran.
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["engines"] = session.config.stash[ENGINES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[ENGINES] |= getattr(node, "workeroutput", {}).get("engines", {})
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     terminalreporter.section("engines")
     for engine in ("InMemoryOutbox", "moto server", "DynamoDB Local"):
