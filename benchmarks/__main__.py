@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=suite.FULL.groups, help="measure only these groups")
     given = parser.parse_args()
     use_fake_credentials()
-    logging.getLogger("dynamodb_outbox").setLevel(logging.ERROR)
+    logging.getLogger("dynamodb_outbox").setLevel(logging.CRITICAL)
     console = Console(width=None if sys.stdout.isatty() else 130)
     started = time.monotonic()
 

@@ -8,7 +8,6 @@ second in each partition, of the table and of the index, and refuses what is bey
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from random import Random
@@ -156,7 +155,6 @@ class _World:
 
 def simulate(shards: int, *, seconds: float = SECONDS, seed: int = 1) -> ShardsRun:
     """Emit and deliver at the limit of so many shards."""
-    logging.getLogger("dynamodb_outbox").setLevel(logging.CRITICAL)
     world = _World(shards, seconds, seed)
     key = STATUS_KEY if shards == 1 else SHARD_ATTRIBUTE
     index = STATUS_INDEX if shards == 1 else SHARDED_INDEX

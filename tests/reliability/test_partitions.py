@@ -38,7 +38,7 @@ def used(limits: PartitionLimits) -> tuple[int, dict[str, int]]:
 
 def outbox_with(limits: PartitionLimits, time: Time, **options: Any) -> DynamoDBOutbox:
     engine = Engine(clock=time, gate=limits)
-    engine.create_table(TableSchema(table_name="events", index_name=INDEX).definition())
+    engine.create_table(TableSchema(table_name="events", indexes={INDEX: "status"}).definition())
     return DynamoDBOutbox(
         direct_client(engine), table_name="events", clock=time, conditional_writes="single", **options
     )
@@ -91,7 +91,7 @@ async def test_refused_write_costs_units_of_the_table_only(time: Time) -> None:
 async def test_full_index_partition_holds_up_the_table_until_time_has_passed(time: Time) -> None:
     limits = PartitionLimits(units_per_second=5)
     engine = Engine(clock=time, gate=limits)
-    engine.create_table(TableSchema(table_name="events", index_name=INDEX).definition())
+    engine.create_table(TableSchema(table_name="events", indexes={INDEX: "status"}).definition())
     client = direct_client(engine)
 
     async def put(number: int, status: str) -> None:

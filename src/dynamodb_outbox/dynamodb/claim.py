@@ -146,6 +146,7 @@ class Claimer:
         wider = self._spread if alone else self._peers.count + 1
         ahead = self._options.slots if self._was_full else 0
         pages = 0
+        throttled = len(look.throttled)
         async for page in self._index.keys(
             self._partitions[shard],
             up_to=self._options.clock(),
@@ -161,7 +162,8 @@ class Claimer:
                 rows.sort(key=lambda _: self._options.random())
             await self._claim_while_accepted(look, rows, before)
             pages += 1
-            if look.is_over or look.refused > before or (pages == MAX_PAGES and not alone):
+            is_at_limit = len(look.throttled) > throttled
+            if look.is_over or look.refused > before or is_at_limit or (pages == MAX_PAGES and not alone):
                 break
 
     def _take_ahead(self) -> list[Item]:
