@@ -40,6 +40,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 110)
     with running() as endpoint, Live(console=console, refresh_per_second=2, transient=False) as live:
         asyncio.run(soak.run(endpoint, _shown_in(live)))
+    if not sys.stdout.isatty():
+        console.line()  # the display ends without one there
     for problem in soak.problems:
         console.print(problem, style="red", markup=False, highlight=False)
     verdict = (

@@ -29,6 +29,15 @@ def sleeping(
         await asyncio.sleep(seconds)
 
 
+def waiting(bus: OutboxEventBus, recorder: Recorder, client: Any, *, let_go: str) -> None:
+    """Waits until a file is there."""
+
+    @bus.on("t", name="waiting")
+    async def handler(event: Event) -> None:
+        while not Path(let_go).exists():  # noqa: ASYNC240 - of a few microseconds
+            await asyncio.sleep(0.02)
+
+
 def counting(bus: OutboxEventBus, recorder: Recorder, client: Any, *, table_name: str, seconds: float) -> None:
     """Adds 1 to the counter of the event's type, and takes some time before it and after it."""
 

@@ -45,8 +45,8 @@ async def test_what_a_worker_claimed_and_never_began_is_taken_up_by_another(
     assert len(claimed) == 1
     assert workers.of(HandlerStarted, victim) == []
     assert Counter(start.event_id for start in workers.of(HandlerStarted)).most_common(1)[0][1] == 1
-    taken_up = next(claim for claim in workers.of(Claimed) if claim.attempt == 2)
-    assert taken_up.event_id == claimed[0].event_id
+    # What else came with that claim had no time to be on the record.
+    assert claimed[0].event_id in {claim.event_id for claim in workers.of(Claimed) if claim.attempt == 2}
     await judge_by_account()
 
 
@@ -66,23 +66,27 @@ async def test_what_a_worker_did_and_never_settled_is_delivered_again_under_the_
 async def test_what_a_suspended_worker_does_after_its_lease_changes_nothing(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge
 ) -> None:
-    options = {"processing_timeout": 2.0, "poll_interval": 0.2}
-    sleeper = workers.start(handler_options={"seconds": 1.0}, **options)
+    let_go = workers.folder / "let go"
+    options = {"handler": "waiting", "handler_options": {"let_go": str(let_go)}, "poll_interval": 0.2}
+    sleeper = workers.start(**options, processing_timeout=2.0)
     await workers.until_ready(sleeper)
     event = await bus.emit("t")
     await workers.until(1, HandlerStarted, sleeper)
     workers.suspend(sleeper)
     assert workers.held_by(sleeper) == {event.id}, "it was suspended too late to show anything"
-    workers.start(**options)
-    await bus.drain(60)
+    other = workers.start(**options, processing_timeout=120.0)
+    await workers.until(1, HandlerStarted, other)
     before = await items(local_client, workers.table_name)
     workers.resume(sleeper)
     await workers.until(1, SettleRefused, sleeper)
+    # Nor does it recover what it has lost.
     assert await items(local_client, workers.table_name) == before
-    assert before[event.id]["retryCount"]["N"] == "1"
+    assert (before[event.id]["status"]["S"], before[event.id]["retryCount"]["N"]) == ("PROCESSING", "1")
+    let_go.touch()
     # It is none the worse for it.
     await bus.emit_many([Event("t") for _ in range(5)])
     await bus.drain(60)
+    assert {end.event_id for end in workers.succeeded(other)} >= {event.id}
     assert workers.stop() == [0, 0]
     assert [record.event_id for record in workers.of(Recovered)][:1] == [event.id]
     await judge_by_account()
