@@ -11,6 +11,7 @@ import anyio
 from dynamodb_outbox.dynamodb.client import Backoff, Caller
 from dynamodb_outbox.dynamodb.codec import Item, decode_failed, millis
 from dynamodb_outbox.dynamodb.index import StatusIndex
+from dynamodb_outbox.dynamodb.replies import items_of
 from dynamodb_outbox.dynamodb.transitions import REDRIVE, Write
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter
 from dynamodb_outbox.errors import StorageError, ThrottledError
@@ -72,13 +73,13 @@ class DeadLetters:
         backoff = Backoff(self._caller.random)
         deadline = anyio.current_time() + CALL_SECONDS
         while keys:
-            reply = await self._caller.call(
+            found, keys = await self._caller.call(
                 "batch_get_item",
                 within=CALL_SECONDS,
+                read=items_of(self._caller.table_name),
                 RequestItems={self._caller.table_name: {"Keys": keys, "ConsistentRead": True}},
             )
-            items |= {item["id"]["S"]: item for item in reply["Responses"].get(self._caller.table_name, [])}
-            keys = reply.get("UnprocessedKeys", {}).get(self._caller.table_name, {}).get("Keys", [])
+            items |= found
             if keys:
                 delay = backoff.next_delay()
                 if anyio.current_time() + delay >= deadline:

@@ -19,6 +19,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.client import Caller
 from dynamodb_outbox.dynamodb.codec import Item, millis
+from dynamodb_outbox.dynamodb.replies import read_new_item
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.outbox import OutboxOptions
 
@@ -118,21 +119,26 @@ class Peers:
     async def _announce(self) -> dict[str, Any]:
         names = {"#me": self._me} | {f"#old{index}": name for index, name in enumerate(self._forgotten)}
         removal = f" REMOVE {', '.join(name for name in names if name != '#me')}" if self._forgotten else ""
-        reply = await self._caller.call(
+        attributes: dict[str, Any] = await self._caller.call(
             "update_item",
             within=CALL_SECONDS,
             TableName=self._caller.table_name,
             Key={"id": {"S": WORKERS_ID}},
+            read=read_new_item,
             UpdateExpression=f"SET #me = :now{removal}",
             ExpressionAttributeNames=names,
             ExpressionAttributeValues={":now": millis(self._options.clock())},
             ReturnValues="ALL_NEW",
         )
-        attributes: dict[str, Any] = reply.get("Attributes", {})
         return attributes
 
     def _read(self, item: dict[str, Any], now: float) -> None:
-        announced = {name: value["N"] for name, value in item.items() if name.startswith(_PREFIX) and name != self._me}
+        # What is no announcement, whoever wrote it, must not stand in the way of claims.
+        announced = {
+            name: value["N"]
+            for name, value in item.items()
+            if name.startswith(_PREFIX) and name != self._me and _is_time(value)
+        }
         others: dict[str, _Peer] = {}
         for name, at in announced.items():
             before = self._others.get(name)
@@ -145,7 +151,14 @@ class Peers:
             self._met_at = now
         self._other_salts = [_salt(name) for name in alive]
         forgotten = self._options.clock() * 1000 - FORGOTTEN_MILLIS
-        self._forgotten = [name for name, at in announced.items() if int(at) < forgotten][:50]
+        self._forgotten = [name for name, at in announced.items() if float(at) < forgotten][:50]
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value["N"]))
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _salt(worker: str) -> int:

@@ -24,7 +24,8 @@ def read_rows(reply: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read a page of the index."""
     for row in reply["Items"]:
         _text(row["id"]["S"])
-        _text(row["gsiSortKey"]["N"])
+        float(row["gsiSortKey"]["N"])
+    _mapping(reply.get("LastEvaluatedKey", {}))
     return reply
 
 
@@ -32,6 +33,7 @@ def read_count(reply: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read a page of the index that is only counted."""
     if not isinstance(reply["Count"], int):
         raise TypeError("the count is no number")
+    _mapping(reply.get("LastEvaluatedKey", {}))
     return reply
 
 
@@ -59,6 +61,17 @@ def unprocessed_of(table_name: str, ids: Collection[str]) -> Read:
         if not set(unprocessed) <= set(ids):
             raise ValueError("items came back that were not sent")
         return unprocessed
+
+    return read
+
+
+def items_of(table_name: str) -> Read:
+    """Read the items of a BatchGetItem by their ids, and the keys that came back."""
+
+    def read(reply: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+        items = {item["id"]["S"]: _mapping(item) for item in reply["Responses"].get(table_name, [])}
+        keys = reply.get("UnprocessedKeys", {}).get(table_name, {}).get("Keys", [])
+        return items, list(keys)
 
     return read
 

@@ -140,13 +140,26 @@ class Table:
             raise TableMismatchError(table_name=self._schema.table_name, differences=differences)
 
     async def _describe(self) -> Mapping[str, Any]:
-        reply = await self._caller.call("describe_table", within=CALL_SECONDS, TableName=self._schema.table_name)
+        table: Mapping[str, Any] = await self._caller.call(
+            "describe_table", within=CALL_SECONDS, read=self._read_table, TableName=self._schema.table_name
+        )
+        return table
+
+    def _read_table(self, reply: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read a description; one that cannot be compared is none."""
         table: Mapping[str, Any] = reply["Table"]
+        self._schema.differences(table)
+        if not isinstance(table["TableStatus"], str):
+            raise TypeError("the status of the table is no text")
         return table
 
     async def _has_time_to_live(self) -> bool:
-        reply = await self._caller.call("describe_time_to_live", within=CALL_SECONDS, TableName=self._schema.table_name)
-        description = reply["TimeToLiveDescription"]
+        description: Mapping[str, Any] = await self._caller.call(
+            "describe_time_to_live",
+            within=CALL_SECONDS,
+            read=lambda reply: dict(reply["TimeToLiveDescription"]),
+            TableName=self._schema.table_name,
+        )
         return (
             description.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
             and description.get("AttributeName") == TTL_ATTRIBUTE
