@@ -1,0 +1,119 @@
+"""Whatever the engine answers: a typed error or a repetition, never a crash of the worker or a lost event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, OutboxError, OutboxEventBus
+from reliability.proxy import Proxy, Recorded, Reply
+from tests.conftest import MakeOutbox
+from tests.dynamodb.impatience import giving_up_after
+from tests.reliability.conftest import Items
+from tests.reliability.wire import Runs, eventually
+
+KEYS = ["Items", "Count", "Responses", "UnprocessedItems", "UnprocessedKeys", "Attributes", "Item", "Error", "Code"]
+KEYS += ["events", "id", "S", "N", "M", "Table", "LastEvaluatedKey", "gsiSortKey", "claimToken", "PutRequest", "w-x"]
+scalars = st.none() | st.booleans() | st.integers(-2, 2) | st.floats(allow_nan=False) | st.text(max_size=3)
+replies = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class Meta:
+    class events:  # noqa: N801 - as the SDK names it
+        @staticmethod
+        def register(*arguments: Any, **named: Any) -> None:
+            pass
+
+
+class Answering:
+    """A client that gives the same answer to everything."""
+
+    meta = Meta
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def __getattr__(self, operation: str) -> Any:
+        async def call(**params: Any) -> Any:
+            return self._answer
+
+        return call
+
+
+@pytest.mark.parametrize("mode", ["batch", "single", "auto"])
+@settings(max_examples=60, deadline=None)
+@given(answer=replies)
+@example(answer={"Items": [{"id": {"S": "e"}, "gsiSortKey": {"N": "1"}}], "Responses": [{}], "Attributes": {}})
+@example(answer={"Attributes": {"w-x": {"S": "no time"}, "w-y": 5, "w-z": {"N": "1.5"}}, "Items": []})
+@example(answer={"Responses": [{"Error": {"Code": "Unknown"}}]})
+@example(answer={"UnprocessedItems": {"events": [{"PutRequest": {"Item": {"id": {"S": "unknown"}}}}]}})
+@example(answer={"Table": {}})
+@example(answer={"Responses": {"events": [{"id": 5}]}, "Items": [{"id": {"S": "e"}, "gsiSortKey": {"N": "x"}}]})
+async def test_any_reply_is_a_typed_error_or_an_answer(mode: Any, answer: Any) -> None:
+    client: Any = Answering(answer)
+    outbox = DynamoDBOutbox(client, table_name="events", conditional_writes=mode, processing_timeout=1)
+    bus = OutboxEventBus(outbox, on_error=lambda error: None)
+    bus.on("t", Runs())
+    outbox._peers.introduce()
+    calls: list[Any] = [
+        lambda: bus.emit("t"),
+        lambda: bus.emit_many([Event("t") for _ in range(2)]),
+        bus.run_once,
+        outbox.recover,
+        lambda: outbox.claim(3),
+        lambda: outbox.count(EventStatus.PENDING),
+        bus.get_failed_events,
+        lambda: bus.retry_events(["e"]),
+        outbox.verify_table,
+    ]
+    with giving_up_after(2):
+        for call in calls:
+            try:
+                await call()
+            except OutboxError as error:
+                assert str(error)
+
+
+GARBAGE = [
+    {},
+    {"Items": 5},
+    {"Responses": []},
+    {"Responses": [{"Error": {}}]},
+    {"UnprocessedItems": []},
+    {"Attributes": 1},
+]
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(answers=st.lists(st.sampled_from(GARBAGE) | st.dictionaries(st.sampled_from(KEYS), scalars), min_size=8))
+async def test_worker_goes_on_after_replies_of_any_kind_and_loses_nothing(
+    make_outbox: MakeOutbox, proxy: Proxy, items: Items, answers: list[dict[str, Any]]
+) -> None:
+    left = list(answers)
+
+    async def garbled(request: Recorded) -> Any:
+        # Some are carried out and some are not; who is told nonsense cannot know.
+        if not left:
+            return None
+        answer = left.pop()
+        return Reply(200, answer) if len(left) % 2 and request.operation != "PutItem" else lambda reply: answer
+
+    outbox = make_outbox(on_error=lambda error: None, max_retries=20)
+    bus = OutboxEventBus(outbox)
+    bus.on("t", runs := Runs())
+    proxy.rule = garbled
+    async with bus:
+        events = [await bus.emit("t"), *await bus.emit_many([Event("t") for _ in range(5)])]
+        await eventually(lambda: set(runs.ids) >= {event.id for event in events})
+        await bus.drain(30)
+        assert bus.running
+    proxy.rule = lambda request: None
+    stored = await items()
+    assert {stored[event.id]["status"]["S"] for event in events} == {"COMPLETED"}
