@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, HandlerOptions, Observation
+from reliability.mutants.catalogue import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -58,6 +59,18 @@ def test_every_page_is_in_the_index() -> None:
     index = (DOCS / "README.md").read_text()
     for page in DOCS.rglob("*.md"):
         assert page.name == "README.md" or f"]({page.relative_to(DOCS)})" in index
+
+
+def test_every_fault_has_a_test_that_is_there() -> None:
+    rows = re.findall(r"^\| (\d+) \| .* \| (.*) \| (✓?) ?\|$", (DOCS / "reliability.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, 35))
+    for number, tests, _ in rows:
+        named = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
+        assert named, number
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(), test
+    broken = {mutant.row for mutant in MUTANTS}
+    assert {int(number) for number, _, mark in rows if mark} == broken
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
