@@ -12,6 +12,7 @@ from reliability.history import (
     ClaimRefused,
     EmitAsked,
     LeaseRenewed,
+    Outcome,
     Record,
     Recovered,
     Redriven,
@@ -24,7 +25,8 @@ _STEPS = (EmitAsked, Claimed, LeaseRenewed, Recovered, Redriven)
 def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Judge how many requests were made, and how many of them for nothing.
 
-    - For each claim of an event, and once besides, at most `refused_claims` claims of it are refused, and one outcome.
+    - For each claim of an event, and once besides, at most `refused_claims` claims of it are refused, and one outcome,
+      transactions of handlers apart.
     - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and redrive, and
       `calls_per_second` for every second of every worker's life; that includes the repeats of what faults undid.
     """
@@ -48,7 +50,7 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 def _wasted(life: EventLife, limits: Limits) -> Iterator[Violation]:
     claims = len(life.of(Claimed))
     refused_claims = life.of(ClaimRefused)
-    refused_outcomes = life.of(SettleRefused)
+    refused_outcomes = [one for one in life.of(SettleRefused) if one.outcome is not Outcome.HANDLER_DONE]
     if len(refused_claims) > limits.refused_claims * (claims + 1):
         sentence = f"{len(refused_claims)} claims of it were refused, and {claims} accepted"
         yield _violation(life, sentence, *refused_claims)

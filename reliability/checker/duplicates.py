@@ -26,8 +26,8 @@ def check_duplicates(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Judge the calls of one handler for one event.
 
     - Under one token a handler is called once at most; nothing explains a second call.
-    - A second call of a handler that had succeeded, or had not ended, is explained by one of these, between the first
-      call's claim and the second call: the first one's worker was killed; the event was recovered; a reply about the
+    - A second call of a handler that had succeeded, or had not ended, is explained by one of these, between the earlier
+      of their claims and the second call: the first one's worker was killed; the event was recovered; a reply about the
       event was lost, or one that nobody knows what it was about; the first one was left behind; its lease had run out,
       and somebody was killed who may have recovered it. Or, at any time: the first one's worker was told that its
       lease is lost, or could not find out whether its outcome is written.
@@ -67,8 +67,9 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
 
 def _is_explained(life: EventLife, first: Execution, second: Execution, timeline: Timeline, limits: Limits) -> bool:
     one, until = first.started, second.started.at
-    claim = life.claims().get(one.token)
-    since = one.at if claim is None else began(claim)
+    claim, other = life.claims().get(one.token), life.claims().get(second.started.token)
+    # A handler may wait for its place: the second call may be under the earlier claim.
+    since = min(one.at if each is None else began(each) for each in (claim, other))
     if since <= timeline.killed_at(one.worker) <= until or first.left_behind:
         return True
     if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from reliability.checker.timeline import Timeline
+from reliability.checker.timeline import Timeline, began
 from reliability.checker.verdict import Violation
 from reliability.history import (
     Claimed,
@@ -35,8 +35,8 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
 
     - A stopped worker names no task and counts no connection; nothing is left in the final state.
     - After its stop has returned, or after it was killed, a worker does nothing more: no claim, no call or end of a
-      handler, no outcome, no renewal, no recovery. Emits may go on, and release what they were still to bear. Handlers
-      that were left behind may.
+      handler, no outcome, no renewal, no recovery. After a stop, emits may go on, and release what they were still to
+      bear; so may handlers that were left behind, and the transaction that a cancelled handler had begun to commit.
     - For every claim that a stopped worker took it was told of an outcome: written, refused or unknown; unless a fault
       lasted when it stopped, or one of its settles had failed.
     """
@@ -46,16 +46,14 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
             yield _violation(f"{stop.worker} has left behind: {left}", stop)
     for left in timeline.final.left:
         yield _violation(f"{left} is left at the end")
-    late_births = [
-        claim for claim in timeline.of(Claimed) if claim.born and claim.at >= timeline.ended_at(claim.worker)
-    ]
+    started = {start.token for start in timeline.of(HandlerStarted)}
+    may_go_on = {claim.token for claim in timeline.of(Claimed) if claim.born and claim.token not in started}
+    may_go_on |= {end.token for end in timeline.of(HandlerEnded) if end.result is Result.LEFT_BEHIND}
     for record in timeline.history:
         if isinstance(record, _WORK) and record.at > timeline.ended_at(record.worker):
-            if isinstance(record, HandlerEnded) and record.result is Result.LEFT_BEHIND:
-                continue
-            if record in late_births or getattr(record, "token", None) in {birth.token for birth in late_births}:
-                continue
             end = timeline.ended[record.worker]
+            if isinstance(end, WorkerStopped) and (_is_late_answer(record, end) or _token_of(record) in may_go_on):
+                continue
             how = "killed" if isinstance(end, WorkerKilled) else "stopped"
             yield Violation(
                 invariant="S",
@@ -64,6 +62,15 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
                 records=(end, record),
             )
     yield from _not_settled(timeline)
+
+
+def _is_late_answer(record: Record, end: WorkerStopped) -> bool:
+    return isinstance(record, (Settled, SettleRefused, SettleFailed)) and began(record) <= end.at
+
+
+def _token_of(record: Record) -> str | None:
+    token: str | None = getattr(record, "token", None)
+    return token
 
 
 def _violation(sentence: str, *records: Record) -> Violation:
