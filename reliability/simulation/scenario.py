@@ -28,6 +28,8 @@ ACTIONS: Final = (
 TYPES: Final = ("one", "two", "three")
 """Types of events, by the number of their handlers."""
 LATENCY: Final = 0.01
+JUMP_SECONDS: Final = 30.0
+"""How far a clock jumps at most, either way."""
 HAS_SHARDS: Final = "shards" in inspect.signature(DynamoDBOutbox.__init__).parameters
 
 
@@ -87,6 +89,12 @@ class Scenario:
     declared_timeout: float | None
     own_retries: int | None
     concurrency: int | None
+
+    @property
+    def greatest_offset(self) -> float:
+        """How far off a clock is at most."""
+        jumps = sum(action.kind is Kind.CLOCK_JUMP for action in self.actions)
+        return max(abs(place.clock_offset) for place in self.places) + jumps * JUMP_SECONDS
 
     @property
     def lease(self) -> float:

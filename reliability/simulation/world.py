@@ -32,7 +32,7 @@ from reliability.simulation.loop import Timeline, undisturbed
 from reliability.simulation.network import Network
 from reliability.simulation.process import TABLE, Process
 from reliability.simulation.result import Result, limits_of, starved, unforeseen
-from reliability.simulation.scenario import Action, Emission, Place, Scenario, scenario_of
+from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario, scenario_of
 from reliability.simulation.table import Change
 from reliability.simulation.values import Item
 
@@ -44,9 +44,6 @@ STOP_SECONDS: Final = 120.0
 """How long the stops at the end may take."""
 LONGEST_PAUSE: Final = 90.0
 """What pauses after errors, delays and the backlog may add at the end to lease, backoff and clocks."""
-JUMP_SECONDS: Final = 30.0
-"""How far a clock jumps at most, either way."""
-MOST_JUMPS: Final = 4
 WEATHER: Final = "all faults"
 
 
@@ -150,10 +147,9 @@ class World:
         process = Process(self, place, life=self._lives[place.name])
         self._processes[place.name] = process
         self._all.append(process)
-        jumps = Kind.CLOCK_JUMP in {action.kind for action in self.scenario.actions}
         if place.clock_offset:
             self.faults.counts[Kind.CLOCK_SKEW] += 1
-        process.start(most_offset=abs(place.clock_offset) + (JUMP_SECONDS * MOST_JUMPS if jumps else 0.0))
+        process.start(most_offset=self.scenario.greatest_offset)
 
     def _emit(self, emission: Emission) -> None:
         process = self._processes.get(emission.place)
@@ -256,7 +252,7 @@ class World:
         """Wait until no event is unfinished; tells whether that was in time."""
         options = self.scenario.places[0].options
         backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
-        offsets = 2 * max(abs(place.clock_offset) for place in self.scenario.places) + 2 * JUMP_SECONDS
+        offsets = 2 * self.scenario.greatest_offset
         limit = self.timeline.now + 4 * self.scenario.lease + 2 * backoffs + offsets + LONGEST_PAUSE
         while self._unfinished():
             if self.timeline.now > limit:
