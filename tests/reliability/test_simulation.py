@@ -84,7 +84,7 @@ def letters_found(expected: str, *, first: int = 0) -> set[str]:
     ],
 )
 def test_condition_that_is_taken_away_is_missed(
-    module: Any, name: str, condition: str, expected: str, first: int, monkeypatch: pytest.MonkeyPatch
+    module: Any, name: str, *, condition: str, expected: str, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken: Transition = replace(getattr(module, name), condition=condition)
     monkeypatch.setattr(module, name, broken)
