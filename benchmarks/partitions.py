@@ -26,12 +26,12 @@ from reliability.simulation.loop import Timeline
 from reliability.simulation.partitions import PartitionLimits
 
 SHARDS: Final = (1, 2, 4, 8, 16)
-SECONDS: Final = 2.0
+SECONDS: Final = 3.0
 """So long is emitted, in virtual time; then what is left is delivered. The first quarter does not count."""
 BATCH: Final = 25
 PER_SHARD: Final = 500
 """What a shard carries by the rule: two units in each of its partitions for an event, 1,000 units a second."""
-UNDER_WAY: Final = 250
+UNDER_WAY: Final = 600
 """So many events for each shard are emitted and not yet delivered, at most."""
 PROCESSES: Final = 8
 TABLE_PARTITIONS: Final = 64

@@ -11,12 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamodb_outbox import DynamoDBOutbox, Event, EventTooLargeError
+from dynamodb_outbox.dynamodb import publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from tests.engines import open_client
 from tests.unit.test_values import nested
 from tests.values import payloads, same
 
 WEBHOOKS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "github-webhooks.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large payloads may keep an engine on a busy machine for longer than a publish takes elsewhere."""
+    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 120.0)
 
 
 @pytest.fixture(params=["moto", "local"])
