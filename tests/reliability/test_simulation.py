@@ -77,7 +77,7 @@ def letters_found(expected: str, *, first: int = 0) -> set[str]:
     ("module", "name", "condition", "expected", "first"),
     [
         (settle, "COMPLETE", "status <> :FAILED", "F", 36),
-        (claim, "CLAIM", "status = :PENDING OR (status = :PROCESSING AND claimToken = :token)", "R", 240),
+        (claim, "CLAIM", "status = :PENDING OR (status = :PROCESSING AND claimToken = :token)", "RFA", 3001),
         (claim, "CLAIM", "status = :PENDING OR status = :PROCESSING", "F", 0),
         (recovery, "RECOVER", "status = :PROCESSING", "F", 168),
         (recovery, "RECOVER_FAILED", "status = :PROCESSING", "F", 90),
