@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
+from botocore.exceptions import ClientError
 
 from dynamodb_outbox import (
     Completed,
@@ -239,9 +241,11 @@ async def add_index(client: Any, table_name: str) -> None:
 
 async def settled(client: Any, table_name: str) -> None:
     while True:
-        table = (await client.describe_table(TableName=table_name))["Table"]
-        if all(index["IndexStatus"] == "ACTIVE" for index in table["GlobalSecondaryIndexes"]):
-            return
+        # DynamoDB Local may answer InternalFailure while it makes an index.
+        with suppress(ClientError):
+            table = (await client.describe_table(TableName=table_name))["Table"]
+            if all(index["IndexStatus"] == "ACTIVE" for index in table["GlobalSecondaryIndexes"]):
+                return
         await anyio.sleep(0.05)
 
 
