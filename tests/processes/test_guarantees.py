@@ -21,10 +21,10 @@ from tests.processes.program import name_of
 from tests.processes.transfers import ACCOUNTS, account_id, transfer_id
 from tests.processes.workers import PATIENT, Process, Workers, items, statuses
 
-TRANSFERS = 150
-MAKERS = 3
+TRANSFERS = 200
+MAKERS = 4
 BALANCE = 1000
-COUNTED = 80
+COUNTED = 300
 
 
 async def test_every_transfer_has_its_event_although_every_process_that_makes_them_is_killed(
@@ -144,11 +144,11 @@ async def test_a_handler_that_succeeded_is_not_run_again_with_another_that_faile
     await judge_by_account(limits=replace(PATIENT, handlers={"flaky": HandlerRule(judges=True)}))
 
 
-async def test_a_handler_that_takes_two_leases_runs_once_on_one_worker(
+async def test_a_handler_that_takes_three_leases_runs_once_on_one_worker(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge
 ) -> None:
     # Two seconds are left of a lease when it is renewed: machines pause.
-    handler = {"seconds": 6.2, "timeout": 60.0}
+    handler = {"seconds": 9.2, "timeout": 60.0}
     started = [workers.start(handler_options=handler, processing_timeout=3.0, poll_interval=0.2) for _ in range(3)]
     await workers.until_ready(*started)
     events = [Event("t", {"n": n}) for n in range(6)]
