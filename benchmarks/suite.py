@@ -39,7 +39,7 @@ FULL: Final = Scale(
     singles=200,
     groups=("emit", "deliver", "more", "units", "latency", "sizes", "workers", "backlog", "shards"),
 )
-QUICK: Final = Scale(runs=3, events=500, singles=100, groups=("emit", "deliver", "units"))
+QUICK: Final = Scale(runs=5, events=500, singles=100, groups=("emit", "deliver", "units"))
 
 
 @dataclass(slots=True)
