@@ -60,7 +60,7 @@ def summary_of(seeds: Sequence[int]) -> Summary:
             for result in run_each(tuple(left)):
                 left.pop(0)
                 summary.add(result)
-        except Exception:
+        except Exception:  # whatever ends a run is a finding of its seed
             summary.runs += 1
             summary.failures[left.pop(0)] = traceback.format_exc()
     return summary

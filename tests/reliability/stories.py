@@ -69,7 +69,7 @@ class Story:
 
     def start(self, at: float, worker: str = "w1", *, attempt: int = 1, handler: str = "h") -> Story:
         facts = {"event_id": "e", "worker": worker, "token": token_of(worker, attempt), "handler": handler}
-        return self.add(HandlerStarted(at=at, attempt=attempt, **facts))  # type: ignore[arg-type]
+        return self.add(HandlerStarted(at=at, attempt=attempt, **facts))  # type: ignore[arg-type]  # of each test
 
     def end(self, at: float, result: str = "succeeded", worker: str = "w1", *, attempt: int = 1, **facts: Any) -> Story:
         facts = {"event_id": "e", "worker": worker, "token": token_of(worker, attempt), "handler": "h", **facts}

@@ -231,7 +231,7 @@ def test_leased_event_must_not_be_claimed() -> None:
 def test_outcome_may_be_written_unseen(hiding: object) -> None:
     story = Story().emit().claim(2.0).start(2.1).attempt(5.0, "succeeded", "complete", "w2").ends()
     assert "F" in story.broken()
-    assert story.add(hiding).broken() == ""  # type: ignore[arg-type]
+    assert story.add(hiding).broken() == ""  # type: ignore[arg-type]  # records of any kind
 
 
 PENDING = stored("PENDING", sort_key=1.0)
@@ -323,7 +323,7 @@ def test_what_may_hide_a_recovery_is_allowed_for(hiding: object) -> None:
     story = Story("w1", "w2", "w3").emit().claim(2.0)
     story.attempt(13.0, "succeeded", "complete", "w2", number=2).ends(retries=1)
     assert story.broken() == "R"
-    assert story.add(hiding).broken() == ""  # type: ignore[arg-type]
+    assert story.add(hiding).broken() == ""  # type: ignore[arg-type]  # records of any kind
 
 
 def test_retry_waits_as_long_as_the_backoff_says() -> None:
@@ -403,7 +403,7 @@ def test_event_is_not_retried_beyond_all_attempts() -> None:
     ],
 )
 def test_engine_tells_what_is_counted(after: object, broken: str) -> None:
-    assert held().write(12.5, HELD, after, "w1").broken() == broken  # type: ignore[arg-type]
+    assert held().write(12.5, HELD, after, "w1").broken() == broken  # type: ignore[arg-type]  # records of any kind
 
 
 def test_engine_tells_of_retries_that_a_new_item_or_a_claim_brings() -> None:
@@ -485,7 +485,7 @@ def test_second_call_is_explained(explaining: tuple[object, ...], ended: str | N
         story.end(2.2)
     story.attempt(13.0, "succeeded", "complete", "w2").ends()
     assert story.broken() == "D"
-    assert story.add(*explaining).broken() == ""  # type: ignore[arg-type]
+    assert story.add(*explaining).broken() == ""  # type: ignore[arg-type]  # records of any kind
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_second_call_is_explained(explaining: tuple[object, ...], ended: str | N
 )
 def test_what_happened_before_or_after_or_elsewhere_explains_no_second_call(explaining_nothing: object) -> None:
     story = Story("w1", "w2", "w3").emit().claim(2.0).start(2.1).end(2.2)
-    story.attempt(13.0, "succeeded", "complete", "w2").ends().add(explaining_nothing)  # type: ignore[arg-type]
+    story.attempt(13.0, "succeeded", "complete", "w2").ends().add(explaining_nothing)  # type: ignore[arg-type]  # records of any kind
     assert "D" in story.broken()
 
 
