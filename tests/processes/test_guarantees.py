@@ -180,7 +180,9 @@ async def test_what_a_stopped_worker_held_is_completed_by_another_long_before_th
     await bus.drain(120)
     found = (await items(local_client, workers.table_name)).values()
     assert [(item["status"]["S"], item["retryCount"]["N"]) for item in found] == [("COMPLETED", "0")] * 20
-    assert stopped_at + 1.0 <= min(int(item["completedOn"]["N"]) / 1000 for item in found)
+    completed_at = [int(item["completedOn"]["N"]) / 1000 for item in found]
+    # Two seconds on a machine that has the time; a tenth of the lease on any.
+    assert stopped_at + 1.0 <= min(completed_at) <= max(completed_at) <= stopped_at + 30.0
     assert len(workers.succeeded(quick)) == 20
     assert workers.succeeded(slow) == []
     assert workers.stop() == [0, 0]
