@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from dynamodb_outbox.checks import check_seconds
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError
@@ -13,6 +13,8 @@ from dynamodb_outbox.outcome import LONGEST_DELAY
 
 IfExists = Literal["raise", "ignore"]
 """What an emit does about an event whose id is stored already."""
+
+_IF_EXISTS: Final = get_args(IfExists)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class EmitOptions:
                 f"deliver_at={self.deliver_at!r}: it must be a datetime with a time zone, such as "
                 "datetime.now(UTC) + timedelta(days=1)"
             )
-        if self.if_exists not in get_args(IfExists):
+        if self.if_exists not in _IF_EXISTS:
             raise ConfigurationError(f"if_exists={self.if_exists!r}: it must be 'raise' or 'ignore'")
 
     def due_at(self, now: float) -> float | None:
@@ -57,8 +59,13 @@ def event_of(
     metadata: dict[str, Any] | None = None,
 ) -> Event:
     """Make the event that an emit was asked for. Raises `InvalidEventError` when asked for two things at once."""
-    given: dict[str, Any] = {"id": id, "occurred_at": occurred_at, "metadata": metadata}
-    given = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {}
+    if id is not None:
+        given["id"] = id
+    if occurred_at is not None:
+        given["occurred_at"] = occurred_at
+    if metadata is not None:
+        given["metadata"] = metadata
     if not isinstance(type_or_event, Event):
         return Event(type_or_event, payload, **given)
     if payload is not None or given:

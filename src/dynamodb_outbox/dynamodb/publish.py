@@ -36,7 +36,7 @@ PUBLISH_SECONDS: Final = 10.0
 """How long a publish is tried before it is reported to the caller as failed."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Put:
     event: Event
     item: Item
@@ -119,12 +119,10 @@ class Publisher:
     async def _put_together(self, put: _Put, publication: _Publication) -> None:
         """Store one event, alone if nothing is under way, else with the others that wait."""
         if self._group_emits and put.unpublished and self._under_way:
-            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(
-                _Put(put.event, put.item, put.size, unpublished=True, birth=put.birth, written=written)
-            )
+            put.written = asyncio.get_running_loop().create_future()
+            self._waiting.append(put)
             self._write_waiting()
-            await written
+            await put.written
             return
         self._under_way += 1
         try:

@@ -72,8 +72,10 @@ class Rotation:
 
     def expect(self, time: float) -> None:
         """Expect an event at a time: from then on, no shard is left out for a while."""
+        if self._count == 1:
+            return
         grain = math.floor(time * GRAIN)
-        if self._count > 1 and grain not in self._known:
+        if grain not in self._known:
             self._known.add(grain)
             heapq.heappush(self._expected, grain)
 
