@@ -125,17 +125,20 @@ async def prepared_items(client: Any, table: str, waiting: Sequence[Event]) -> l
     """Make the items of events as the library makes them, without storing any."""
     recorder = _Withholding(client)
     await OutboxEventBus(DynamoDBOutbox(recorder, table_name=table)).emit_many(waiting)
-    return items_of(recorder.recording.requests)
+    items = items_of(recorder.recording.requests)
+    if len(items) != len(waiting):
+        raise RuntimeError(f"{len(items)} items were made of {len(waiting)} events")
+    return items
 
 
 class _Withholding(RecordingClient):
-    """Keeps the requests, and sends none."""
+    """Keeps the requests, and sends none; each is told to have succeeded."""
 
     def _recorded(self, operation: str, method: Any) -> Any:
-        async def nothing(**arguments: Any) -> dict[str, Any]:
-            return {}
+        async def succeed(**arguments: Any) -> dict[str, Any]:
+            return {"UnprocessedItems": {}}
 
-        return super()._recorded(operation, nothing)
+        return super()._recorded(operation, succeed)
 
 
 async def _with_floor(client: Any, recording: Recording, gauge: Gauge, *, count: int, source: str, target: str) -> Run:
