@@ -25,7 +25,7 @@ class Scale:
     runs: int
     events: int
     singles: int
-    samples: int = 300
+    samples: int = 200
     shared: int = 5000
     workers: tuple[int, ...] = (1, 2, 4, 8)
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000)

@@ -24,6 +24,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+from anyio._backends._asyncio import _task_states
+from sniffio import thread_local
 
 RESOLUTION: Final = 1e-9
 """What asyncio adds to the time when it looks for timers that are due; it must be more than nothing."""
@@ -73,7 +77,8 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         self._clock_resolution = RESOLUTION
         self._selector = _NoFiles()
         self.set_debug(False)
-        self.set_task_factory(lambda loop, coro, **options: NumberedTask(coro, loop=loop, **options))
+        self.set_task_factory(self._new_task)
+        self._tasks: WeakSet[NumberedTask] = WeakSet()
         self._suspended_until = -math.inf
         self._dead = False
         self._doom: tuple[int, Callable[[], None]] | None = None
@@ -128,9 +133,19 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
             if self._doom is None:
                 strike()
 
+    def _new_task(self, _: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> NumberedTask:
+        task = NumberedTask(coro, loop=self, **options)
+        self._tasks.add(task)
+        return task
+
+    @property
+    def tasks(self) -> set[asyncio.Task[Any]]:
+        """The tasks that have not ended. `asyncio.all_tasks` would look through those of all loops that ever were."""
+        return {task for task in self._tasks if not task.done()}
+
     def bury(self) -> None:
         """Close the loop, and the coroutines that it leaves behind, so that nothing of them runs later."""
-        left = sorted(asyncio.all_tasks(self), key=hash)
+        left = sorted(self.tasks, key=hash)
         self.close()
         with self._running, warnings.catch_warnings():
             # What they begin at their end is not awaited by anybody.
@@ -150,6 +165,8 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
                     coroutine.close()
         finally:
             leave_task(self, task)
+            # What anyio keeps of a task leads to the task, and would keep it for good, and its whole world with it.
+            _task_states.pop(task, None)
 
     def _process_events(self, event_list: list[Any]) -> None:
         """There are no files, and so no events of files."""
@@ -168,8 +185,11 @@ class _Running:
     def __enter__(self) -> None:
         sys.set_asyncgen_hooks(*self._hooks)
         set_running_loop(self._loop)
+        # anyio asks which library is running for each thing it does, and would find it out anew every time.
+        thread_local.name = "asyncio"
 
     def __exit__(self, *_: object) -> None:
+        thread_local.name = None
         set_running_loop(None)
         sys.set_asyncgen_hooks(None, None)
 
@@ -217,8 +237,14 @@ class Timeline:
             self._happen()
             if done():
                 return
-            next_at = [loop.next_at for loop in self._loops]
-            runnable = [loop for loop, at in zip(self._loops, next_at, strict=True) if at <= self.now]
+            runnable: list[VirtualLoop] = []
+            soonest = math.inf
+            for loop in self._loops:
+                next_at = loop.next_at
+                if next_at <= self.now:
+                    runnable.append(loop)
+                elif next_at < soonest:
+                    soonest = next_at
             if runnable:
                 standstill += 1
                 if standstill > LONGEST_STANDSTILL:
@@ -227,7 +253,7 @@ class Timeline:
                 (runnable[0] if len(runnable) == 1 else self._random.choice(runnable)).step()
             else:
                 standstill = 0
-                self._advance(min(next_at, default=math.inf))
+                self._advance(soonest)
 
     def _advance(self, to: float) -> None:
         """Go to the next thing that happens, in a loop or in the world."""

@@ -84,13 +84,13 @@ class Process:
         if emits:
             await asyncio.wait(emits, timeout=EMIT_SECONDS)
         if self.works:
-            names = sorted(task.get_name() for task in asyncio.all_tasks() - self._tasks(_SERVICE))
+            names = sorted(task.get_name() for task in self.loop.tasks - self._tasks(_SERVICE))
             left = tuple(name for name in names if name not in self._stuck)
             self._world.write(WorkerStopped(at=stopped_at, worker=self.name, tasks=left))
         self.has_ended = True
 
     def _tasks(self, name: str) -> set[asyncio.Task[Any]]:
-        return {task for task in asyncio.all_tasks(self.loop) if task.get_name() == name}
+        return {task for task in self.loop.tasks if task.get_name() == name}
 
     def _report(self, error: OutboxError) -> None:
         if isinstance(error, HandlerStuckError):

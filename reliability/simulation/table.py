@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from reliability.simulation.values import Item, item_size, number, units
@@ -65,15 +66,41 @@ class IndexWrite:
     units: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Change:
-    """A write that is about to take place; `new` is None for a deletion. One that is refused costs, too."""
+    """A write that is about to take place; `new` is None for a deletion. One that is refused costs, too.
 
+    What it costs is worked out when somebody asks.
+    """
+
+    table: Table
     key: str
     old: Item | None
     new: Item | None
-    units: int
-    indexes: tuple[IndexWrite, ...] = ()
+
+    @cached_property
+    def units(self) -> int:
+        """The write units of the table."""
+        return units(max((item_size(item) for item in (self.old, self.new) if item is not None), default=0))
+
+    @cached_property
+    def indexes(self) -> tuple[IndexWrite, ...]:
+        """What it costs the indexes that it changes."""
+        costs = (self._index_write(index.schema) for index in self.table.indexes.values())
+        return tuple(cost for cost in costs if cost.units)
+
+    def _index_write(self, schema: IndexSchema) -> IndexWrite:
+        before, after = (schema.row_of(item, self.table.key_name) for item in (self.old, self.new))
+        costs: defaultdict[str, int] = defaultdict(int)
+        if before is not None and after is not None and schema.place_of(before) == schema.place_of(after):
+            if before != after:
+                costs[schema.place_of(after)[0]] = units(max(item_size(before), item_size(after)))
+        else:
+            # A row cannot move: it is deleted in one place, and put in the other.
+            for row in (before, after):
+                if row is not None:
+                    costs[schema.place_of(row)[0]] += units(item_size(row))
+        return IndexWrite(index=schema.name, units=costs)
 
 
 class Replica:
@@ -206,35 +233,13 @@ class Table:
         return cls(name=definition["TableName"], definition=definition, key_name=key, key_types=types, indexes=indexes)
 
     def change(self, key: str, new: Item | None) -> Change:
-        """Work out a write, and what it costs."""
-        old = self.items.get(key)
-        sizes = [item_size(item) for item in (old, new) if item is not None]
-        costs = (self._index_write(index.schema, old, new) for index in self.indexes.values())
-        return Change(
-            key=key,
-            old=old,
-            new=new,
-            units=units(max(sizes, default=0)),
-            indexes=tuple(cost for cost in costs if cost.units),
-        )
+        """Work out a write."""
+        return Change(table=self, key=key, old=self.items.get(key), new=new)
 
     def refused(self, key: str) -> Change:
-        """Work out what a write costs whose condition is false: nothing changes, and it is billed."""
+        """Work out a write whose condition is false: nothing changes, and it is billed."""
         old = self.items.get(key)
-        return Change(key=key, old=old, new=old, units=units(item_size(old or {})))
-
-    def _index_write(self, schema: IndexSchema, old: Item | None, new: Item | None) -> IndexWrite:
-        before, after = schema.row_of(old, self.key_name), schema.row_of(new, self.key_name)
-        costs: defaultdict[str, int] = defaultdict(int)
-        if before is not None and after is not None and schema.place_of(before) == schema.place_of(after):
-            if before != after:
-                costs[schema.place_of(after)[0]] = units(max(item_size(before), item_size(after)))
-        else:
-            # A row cannot move: it is deleted in one place, and put in the other.
-            for row in (before, after):
-                if row is not None:
-                    costs[schema.place_of(row)[0]] += units(item_size(row))
-        return IndexWrite(index=schema.name, units=costs)
+        return Change(table=self, key=key, old=old, new=old)
 
     def apply(self, change: Change, *, now: float) -> None:
         """Make a write."""

@@ -59,7 +59,15 @@ def item_size(item: Item) -> int:
 
     See https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
     """
-    return sum(len(name.encode()) + value_size(value) for name, value in item.items())
+    size = 0
+    for name, value in item.items():
+        size += text_size(name) + value_size(value)
+    return size
+
+
+def text_size(text: str) -> int:
+    """Count the bytes of a text."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def value_size(value: AttributeValue) -> int:
@@ -67,14 +75,14 @@ def value_size(value: AttributeValue) -> int:
     ((kind, content),) = value.items()
     match kind:
         case "S":
-            size = len(content) if content.isascii() else len(content.encode())
+            size = text_size(content)
         case "N":
             # Two digits to a byte, and one byte for the rest.
             size = (len(content.lstrip("-").replace(".", "")) + 1) // 2 + 1
         case "BOOL" | "NULL":
             size = 1
         case "M":
-            size = 3 + sum(len(name.encode()) + value_size(member) + 1 for name, member in content.items())
+            size = 3 + sum(text_size(name) + value_size(member) + 1 for name, member in content.items())
         case "L":
             size = 3 + sum(value_size(member) + 1 for member in content)
         case "SS" | "NS" | "BS":
