@@ -81,7 +81,7 @@ class Soak:
             await outbox.create_table()
             await switch_on(client, table_name=self._table)
             async with running_proxy(endpoint) as proxy:
-                self.wire = Wire(proxy, self._write, now=self.now, chance=chance)
+                self.wire = Wire(proxy, client, self._write, now=self.now, chance=chance)
                 self.herd = Herd(self._orders(proxy.endpoint), self._write, now=self.now, chance=chance)
                 try:
                     await self._soak(OutboxEventBus(outbox), show)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from reliability.history import FaultBegan, FaultEnded, ReplyLost
 from reliability.journal import Write
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, refused
+from reliability.rules import LaggingIndex, partly_refused
 
 
 class Kind(StrEnum):
@@ -22,6 +23,8 @@ class Kind(StrEnum):
     ERRORS = "500s"
     THROTTLES = "throttles"
     UNPROCESSED = "unprocessed items"
+    STATEMENTS = "refused statements"
+    INDEX_LAG = "index lag"
     DELAYS = "delays"
     OUTAGE = "outage"
 
@@ -29,18 +32,33 @@ class Kind(StrEnum):
 SPELL: Final = (0.5, 3.0)
 PAUSE: Final = (1.0, 4.0)
 LONGEST_DELAY: Final = 1.5
-_CHANCES: Final = {Kind.OUTAGE: 1.0, Kind.UNPROCESSED: 0.7, Kind.DELAYS: 0.3}
+REFUSED_STATEMENTS: Final = 0.5
+_CHANCES: Final = {
+    Kind.OUTAGE: 1.0,
+    Kind.UNPROCESSED: 0.7,
+    Kind.STATEMENTS: 0.7,
+    Kind.INDEX_LAG: 0.7,
+    Kind.DELAYS: 0.3,
+}
+_ONLY: Final = {
+    Kind.UNPROCESSED: "BatchWriteItem",
+    Kind.STATEMENTS: "BatchExecuteStatement",
+    Kind.INDEX_LAG: "Query",
+}
+"""The faults that only requests of one operation can have."""
 
 
 class Wire:
-    """Has a proxy do harm, and writes down what it did."""
+    """Has a proxy do harm, and writes down what it did; `client` goes around the proxy."""
 
-    def __init__(self, proxy: Proxy, write: Write, *, now: Callable[[], float], chance: Random) -> None:
+    def __init__(self, proxy: Proxy, client: Any, write: Write, *, now: Callable[[], float], chance: Random) -> None:
         self._proxy = proxy
+        self._client = client
         self._write = write
         self._now = now
         self._chance = chance
         self._number = 0
+        self._lagging = LaggingIndex(chance)
         self.kind: Kind | None = None
         self.done: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
@@ -59,6 +77,7 @@ class Wire:
 
     def _begin(self, kind: Kind) -> None:
         self._number += 1
+        self._lagging = LaggingIndex(self._chance)
         self.kind = kind
         self._write(FaultBegan(at=self._now(), name=f"wire {self._number}", kind=kind))
 
@@ -76,7 +95,7 @@ class Wire:
         return self._harmed(kind, request)
 
     def _harmed(self, kind: Kind, request: Recorded) -> Any:
-        if kind is Kind.UNPROCESSED and request.operation != "BatchWriteItem":
+        if request.operation != _ONLY.get(kind, request.operation):
             return None
         self.done[kind] += 1
         match kind:
@@ -94,11 +113,21 @@ class Wire:
                 action = refused(code, "soaked")
             case Kind.UNPROCESSED:
                 action = Reply(200, {"UnprocessedItems": request.body["RequestItems"]})
+            case Kind.STATEMENTS:
+                action = self._partly(request)
+            case Kind.INDEX_LAG:
+                action = self._lagging(request)
             case Kind.DELAYS:
                 # Whoever asks may have given up when the answer comes.
                 self._lost(request, applied=None)
                 action = self._later()
         return action
+
+    def _partly(self, request: Recorded) -> Awaitable[Reply]:
+        count = len(request.body["Statements"])
+        refused_ones = [n for n in range(count) if self._chance.random() < REFUSED_STATEMENTS]
+        code = self._chance.choice(["ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"])
+        return partly_refused(self._client, request, code, refused_ones)
 
     def _later(self) -> Awaitable[None]:
         return asyncio.sleep(self._chance.uniform(0.2, LONGEST_DELAY))

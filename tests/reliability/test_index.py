@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import anyio
@@ -11,39 +10,11 @@ import pytest
 
 from dynamodb_outbox import Event, OutboxEventBus
 from dynamodb_outbox.observing import ClaimRefused
-from reliability.proxy import Proxy, Recorded, Reply
+from reliability.proxy import Proxy, Reply
+from reliability.rules import LaggingIndex
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items
 from tests.reliability.wire import Runs, eventually, every, kind_of
-
-
-class LaggingIndex:
-    """Rules for the proxy: queries miss rows that are there, and show rows as they were.
-
-    Every row that was ever seen may come again, until the lag ends.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._seen: dict[str, list[dict[str, Any]]] = {}
-        self.missing = 0
-        self.stale = 0
-
-    def __call__(self, request: Recorded) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
-        if request.operation != "Query":
-            return None
-        status = request.body["ExpressionAttributeValues"][":status"]["S"]
-
-        def lag(reply: dict[str, Any]) -> dict[str, Any]:
-            seen = self._seen.setdefault(status, [])
-            shown = [row for row in reply["Items"] if self._random.random() < 0.6]
-            self.missing += len(reply["Items"]) - len(shown)
-            old = [row for row in seen if row not in reply["Items"] and self._random.random() < 0.5]
-            self.stale += len(old)
-            seen += [row for row in reply["Items"] if row not in seen]
-            return {"Items": [*old, *shown], "Count": len(old) + len(shown)}
-
-        return lag
 
 
 @pytest.mark.parametrize(("mode", "seed"), [("batch", 1), ("single", 2)])
@@ -61,7 +32,7 @@ async def test_rows_that_are_missing_or_stale_cost_refused_claims_and_nothing_el
         buses[-1].on("t", runs)
     events = [Event("t", id=f"e{n:02}") for n in range(30)]
     await make_outbox().publish(events)
-    proxy.rule = lag = LaggingIndex(seed)
+    proxy.rule = lag = LaggingIndex(Random(seed))
     async with buses[0], buses[1]:
         await eventually(lambda: len(runs.counts) == len(events))
         # What is done stays in the index for a while, as it was.

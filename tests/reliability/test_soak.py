@@ -53,7 +53,7 @@ def test_events_of_a_request_are_found_however_it_is_sent(transition: Any) -> No
 )
 def test_lost_replies_are_on_the_record_with_their_events(kind: Kind, expected: tuple[str, ...], applied: bool) -> None:
     written: list[Record] = []
-    wire = Wire(Proxy(), written.append, now=lambda: 1.0, chance=Random(1))
+    wire = Wire(Proxy(), None, written.append, now=lambda: 1.0, chance=Random(1))
     request = Recorded("PutItem", {"Item": {"id": {"S": "a"}}})
     assert wire._treat(request) is None
     wire._begin(kind)
@@ -66,12 +66,43 @@ def test_lost_replies_are_on_the_record_with_their_events(kind: Kind, expected: 
 
 
 def test_unprocessed_items_come_back_as_they_were_sent() -> None:
-    wire = Wire(Proxy(), lambda record: None, now=lambda: 1.0, chance=Random(1))
+    wire = Wire(Proxy(), None, lambda record: None, now=lambda: 1.0, chance=Random(1))
     wire._begin(Kind.UNPROCESSED)
     puts = {"events": [{"PutRequest": {"Item": {"id": {"S": "a"}}}}]}
     replies = [wire._treat(Recorded("BatchWriteItem", {"RequestItems": puts})) for _ in range(50)]
     assert Reply(200, {"UnprocessedItems": puts}) in replies
     assert all(wire._treat(Recorded("PutItem", {"Item": {"id": {"S": "a"}}})) is None for _ in range(50))
+
+
+async def test_some_statements_are_refused_and_the_others_carried_out() -> None:
+    class Engine:
+        async def batch_execute_statement(self, *, Statements: list[Any]) -> Any:  # noqa: N803 - the API's name
+            return {"Responses": [{"Item": {"id": {"S": each}}} for each in Statements]}
+
+    wire = Wire(Proxy(), Engine(), lambda record: None, now=lambda: 1.0, chance=Random(1))
+    wire._begin(Kind.STATEMENTS)
+    sent = [str(n) for n in range(20)]
+    actions = [wire._treat(Recorded("BatchExecuteStatement", {"Statements": sent})) for _ in range(10)]
+    replies = [await action for action in actions if action is not None]
+    assert replies
+    for reply in replies:
+        executed = {n for n, response in enumerate(reply.body["Responses"]) if "Item" in response}
+        assert 0 < len(executed) < len(sent)
+        assert all(reply.body["Responses"][n]["Item"]["id"]["S"] == str(n) for n in executed)
+        assert {response["Error"]["Code"] for n, response in enumerate(reply.body["Responses"]) if n not in executed}
+
+
+def test_index_lags_for_queries_that_bring_rows() -> None:
+    wire = Wire(Proxy(), None, lambda record: None, now=lambda: 1.0, chance=Random(1))
+    wire._begin(Kind.INDEX_LAG)
+    query = {"ExpressionAttributeValues": {":status": {"S": "PENDING"}}}
+    treated = (wire._treat(Recorded("Query", query)) for _ in range(50))
+    lags = [lag for lag in treated if lag is not None]
+    rows = {"Items": [{"id": {"S": str(n)}} for n in range(20)]}
+    assert any(len(lag(rows)["Items"]) < len(rows["Items"]) for lag in lags), "none is missing"
+    assert any(lag({"Items": []})["Items"] for lag in lags), "none is stale"
+    assert wire._treat(Recorded("PutItem", {})) is None
+    assert all(wire._treat(Recorded("Query", {**query, "Select": "COUNT"})) is None for _ in range(20))
 
 
 def samples(memory: Callable[[float], float], **facts: int) -> list[Record]:

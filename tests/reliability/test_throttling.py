@@ -21,6 +21,7 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from reliability.proxy import CUT_BEFORE, Proxy, Recorded, Reply, nth, refused
+from reliability.rules import partly_refused
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after
 from tests.reliability.conftest import Items
@@ -28,16 +29,6 @@ from tests.reliability.wire import Runs, eventually, every, first_of_each, kind_
 
 THROTTLED = refused("ThrottlingException", "Rate of requests exceeds the allowed throughput.")
 EXCEEDED = refused("ProvisionedThroughputExceededException", "The level of configured throughput was exceeded.")
-
-
-async def partly(client: Any, request: Recorded, code: str, throttled: set[int]) -> Reply:
-    """Have the engine execute all statements but some, and say of those that they were throttled."""
-    executed = [statement for n, statement in enumerate(request.body["Statements"]) if n not in throttled]
-    reply = await client.batch_execute_statement(Statements=executed)
-    responses = iter(reply["Responses"])
-    error = {"Error": {"Code": code, "Message": "try again"}}
-    count = len(request.body["Statements"])
-    return Reply(200, {"Responses": [error if n in throttled else next(responses) for n in range(count)]})
 
 
 @pytest.mark.parametrize("code", ["ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"])
@@ -53,7 +44,7 @@ async def test_statements_refused_inside_of_a_200_are_repeated_and_only_those(
 
     def rule(request: Recorded) -> Any:
         throttled = next(answers, None) if kind_of(request) == kind else None
-        return None if throttled is None else partly(local_client, request, code, throttled & {0, 1, 4})
+        return None if throttled is None else partly_refused(local_client, request, code, throttled & {0, 1, 4})
 
     proxy.rule = rule
     assert await bus.run_once() == 6
