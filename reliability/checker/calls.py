@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from reliability.checker.timeline import EventLife, Timeline
 from reliability.checker.verdict import Limits, Violation
@@ -19,6 +20,8 @@ from reliability.history import (
     SettleRefused,
 )
 
+SHORTEST_LIFE: Final = 1.0
+"""Seconds that a life counts for at least: however soon it ends, it has begun with looks and an announcement."""
 _STEPS = (EmitAsked, Claimed, LeaseRenewed, Recovered, Redriven)
 
 
@@ -36,9 +39,8 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     if not counted:
         return
     steps = sum(isinstance(record, _STEPS) for record in timeline.history)
-    seconds = sum(
-        min(timeline.ended_at(worker), timeline.final.at) - start.at for worker, start in timeline.started.items()
-    )
+    lives = (min(timeline.ended_at(worker), timeline.final.at) - start.at for worker, start in timeline.started.items())
+    seconds = sum(max(life, SHORTEST_LIFE) for life in lives)
     most = limits.calls_per_step * steps + limits.calls_per_second * seconds
     calls = sum(record.calls for record in counted)
     if calls > most:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from random import Random
 from typing import Final
@@ -122,6 +122,7 @@ class Faults:
     def __init__(self, weather: Weather, random: Random, *, now: Callable[[], float]) -> None:
         self.counts: Counter[Kind] = Counter()
         self._weather = weather
+        self._ordered: Counter[tuple[Kind, str]] = Counter()
         self._random = random
         self._now = now
         self._over = False
@@ -130,10 +131,20 @@ class Faults:
         """Let all be well from now on."""
         self._over = True
 
-    def strikes(self, kind: Kind) -> bool:
+    def order(self, kind: Kind, operation: str = "") -> None:
+        """Have a fault happen at the next opportunity; one of a call, to the next call of an operation."""
+        self._ordered[kind, operation] += 1
+
+    def brew(self, storm: Storm) -> None:
+        """Have one storm more."""
+        self._weather = replace(self._weather, storms=(*self._weather.storms, storm))
+
+    def strikes(self, kind: Kind, operation: str = "") -> bool:
         """Draw whether a fault happens now, and count it."""
-        if self._over or self._random.random() >= self._weather.chances.get(kind, 0.0):
+        ordered = self._ordered[kind, operation] > 0
+        if self._over or (not ordered and self._random.random() >= self._weather.chances.get(kind, 0.0)):
             return False
+        self._ordered[kind, operation] -= ordered
         self.counts[kind] += 1
         return True
 
@@ -166,7 +177,7 @@ class Faults:
             return fate
         if not self._stormy(fate, operation, place):
             for kind in OF_CALLS:
-                if (kind is not Kind.UNPROCESSED or operation == "batch_write_item") and self.strikes(kind):
+                if (kind is not Kind.UNPROCESSED or operation == "batch_write_item") and self.strikes(kind, operation):
                     self._one(fate, kind, operation)
                     break
         return fate

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
@@ -61,18 +62,23 @@ def run_each(seeds: Iterable[int]) -> Iterator[Result]:
 
 
 def _run(seed: int) -> Result:
-    scenario = scenario_of(seed)
-    random = Random(f"{seed} world")
-    world = World(scenario, random)
-    with seeded(Random(f"{seed} entropy"), now=lambda: world.timeline.now):
+    with world_of(scenario_of(seed)) as world:
+        return world.run()
+
+
+@contextmanager
+def world_of(scenario: Scenario) -> Generator[World]:
+    """Make the world of a scenario. Until it is left, nothing in this process happens by chance."""
+    world = World(scenario, Random(f"{scenario.seed} world"))
+    with seeded(Random(f"{scenario.seed} entropy"), now=lambda: world.timeline.now):
         try:
-            return world.run()
+            yield world
         finally:
             world.timeline.bury()
 
 
 class World:
-    """A run. It is used once."""
+    """A run: of its scenario, or between `open` and `close` of whatever it is told to do. It is used once."""
 
     def __init__(self, scenario: Scenario, random: Random) -> None:
         self.scenario = scenario
@@ -96,6 +102,7 @@ class World:
         self._all: list[Process] = []
         self._emitted = 0
         self._closing = False
+        self._faults_ended_at = 0.0
 
     def now(self) -> float:
         """Tell the true time (epoch seconds)."""
@@ -106,17 +113,20 @@ class World:
         self.history.append(record)
 
     def run(self) -> Result:
-        """Let everything happen, and judge it."""
-        self._create_tables()
+        """Let everything happen that the scenario has, and judge it."""
+        self.open()
         self._schedule()
-        self._pass(self.scenario.seconds)
-        self._end_faults()
-        is_over = self._wait_for_the_ends()
-        if is_over:
-            self._stop_all()
-        return self._result(is_over=is_over)
+        self.pass_until(self.scenario.seconds)
+        return self.close()
 
     # The beginning
+
+    def open(self) -> None:
+        """Make the tables, and have the processes start."""
+        self._create_tables()
+        self.write(FaultBegan(at=self.now(), name=WEATHER, kind="weather"))
+        for place in self.scenario.places:
+            self.timeline.call_at(place.starts_at, partial(self._start, place))
 
     def _create_tables(self) -> None:
         client = direct_client(self.engine)
@@ -129,14 +139,10 @@ class World:
         self.engine.create_table(BUSINESS_TABLE)
 
     def _schedule(self) -> None:
-        scenario, timeline = self.scenario, self.timeline
-        self.write(FaultBegan(at=self.now(), name=WEATHER, kind="weather"))
-        for place in scenario.places:
-            timeline.call_at(place.starts_at, partial(self._start, place))
-        for emission in scenario.emissions:
-            timeline.call_at(emission.at, partial(self._emit, emission))
-        for action in scenario.actions:
-            timeline.call_at(action.at, partial(self._act, action))
+        for emission in self.scenario.emissions:
+            self.timeline.call_at(emission.at, partial(self.emit, emission))
+        for action in self.scenario.actions:
+            self.timeline.call_at(action.at, partial(self.act, action))
 
     def _start(self, place: Place) -> None:
         """Start a process at a place, unless one runs there."""
@@ -151,10 +157,11 @@ class World:
             self.faults.counts[Kind.CLOCK_SKEW] += 1
         process.start(most_offset=self.scenario.greatest_offset)
 
-    def _emit(self, emission: Emission) -> None:
+    def emit(self, emission: Emission) -> None:
+        """Have a process emit events; if none runs there, the one that follows."""
         process = self._processes.get(emission.place)
         if process is None or process.is_dead or process.is_leaving:
-            self.timeline.call_later(1.0, partial(self._emit, emission))
+            self.timeline.call_later(1.0, partial(self.emit, emission))
             return
         occurred_at = datetime.fromtimestamp(self.now(), UTC)
         self._emitted += len(emission.types)
@@ -173,7 +180,8 @@ class World:
         self.faults.counts[Kind.KILL] += 1
         self.timeline.call_later(self.random.uniform(0, 5), partial(self._start, self._places[process.place]))
 
-    def _act(self, action: Action) -> None:
+    def act(self, action: Action) -> None:
+        """Do something to the process that runs at a place, or to an event."""
         process = self._processes.get(action.place)
         if process is None or process.is_dead or process.is_leaving:
             return
@@ -228,13 +236,23 @@ class World:
 
     # The end
 
-    def _pass(self, until: float) -> None:
+    def pass_until(self, until: float) -> None:
+        """Let time pass until so many seconds of the run."""
         over: list[bool] = []
         self.timeline.call_at(until, lambda: over.append(True))
         self.timeline.run_until(lambda: bool(over))
 
+    def close(self) -> Result:
+        """End all faults, wait for the ends of all events, stop, and judge."""
+        self._end_faults()
+        is_over = self._wait_for_the_ends()
+        if is_over:
+            self._stop_all()
+        return self._result(is_over=is_over)
+
     def _end_faults(self) -> None:
         self.faults.end()
+        self._faults_ended_at = self.timeline.now
         for index in self.engine.tables[TABLE].indexes.values():
             index.catch_up()
         for place in self.scenario.places:
@@ -257,7 +275,7 @@ class World:
         while self._unfinished():
             if self.timeline.now > limit:
                 return False
-            self._pass(self.timeline.now + LOOK_SECONDS)
+            self.pass_until(self.timeline.now + LOOK_SECONDS)
         return True
 
     def _stop_all(self) -> None:
@@ -267,7 +285,7 @@ class World:
         for process in alive:
             process.stop(None)
         while not all(process.has_ended or process.is_dead for process in alive) and self.timeline.now < limit:
-            self._pass(self.timeline.now + LOOK_SECONDS)
+            self.pass_until(self.timeline.now + LOOK_SECONDS)
 
     def _result(self, *, is_over: bool) -> Result:
         for (worker, operation), calls in sorted(self.network.calls.items()):
@@ -281,7 +299,7 @@ class World:
             else (),
         )
         history = sorted(self.history, key=attrgetter("at"))
-        since = self.timeline.now - self.scenario.seconds
+        since = self.timeline.now - self._faults_ended_at
         violations = [] if is_over else [starved(event_id, since=since) for event_id in self._unfinished()]
         violations += [unforeseen(error) for error in self.unforeseen]
         violations += check(history, final, limits=limits_of(self.scenario))
