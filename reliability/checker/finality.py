@@ -26,7 +26,7 @@ def check_finality(timeline: Timeline) -> Iterator[Violation]:
       deleted on purpose; a FAILED one only by a redrive that somebody asked for, which makes it PENDING with no retry
       counted, no token, and the same handlers done.
     - The workers' accounts: after the answer that an event is completed no claim that is asked for later gets it; after
-      the answer that it is FAILED, none without a redrive in between. It ends as it was settled.
+      the answer that it is FAILED, none without a redrive in between, unless it was deleted. It ends as it was settled.
     """
     for life in timeline:
         yield from _changed_after_its_end(life)
@@ -88,7 +88,9 @@ def _claimed_after(life: EventLife, end: Settled | Recovered, *, is_failure: boo
         if began(claim) <= end.at:
             continue
         redriven = is_failure and any(_since(life, end) <= redrive.at <= claim.at for redrive in life.of(Redriven))
-        if not redriven:
+        # A handler that is called again may emit again what was deleted meanwhile: no item refuses it.
+        deleted = any(began(end) <= deletion.at <= claim.at for deletion in life.of(ItemDeleted))
+        if not redriven and not deleted:
             state = "FAILED, and not redriven" if is_failure else "COMPLETED"
             yield _violation(life, f"it was claimed again after it was {state}", end, claim)
 

@@ -168,6 +168,11 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
             # What anyio keeps of a task leads to the task, and would keep it for good, and its whole world with it.
             _task_states.pop(task, None)
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Take note of an error that nobody has looked at, unless the process is not there any more."""
+        if not self._dead and not self.is_closed():
+            self._timeline.unseen.append(context)
+
     def _process_events(self, event_list: list[Any]) -> None:
         """There are no files, and so no events of files."""
 
@@ -205,6 +210,8 @@ class Timeline:
     def __init__(self, random: Random) -> None:
         self.now = 0.0
         self.steps = 0
+        self.unseen: list[dict[str, Any]] = []
+        """The errors that nobody has looked at, as asyncio tells of them."""
         self._random = random
         self._loops: list[VirtualLoop] = []
         self._dead: list[VirtualLoop] = []

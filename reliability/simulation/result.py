@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reliability.checker import HandlerRule, Limits, Violation
 from reliability.history import Record, text_of
@@ -34,6 +35,12 @@ def unforeseen(error: BaseException) -> Violation:
     """Make a violation of an exception that no process must raise."""
     text = "".join(traceback.format_exception(error))
     return Violation(invariant="S", event_id=None, sentence=f"a process raised what it must not: {text}")
+
+
+def unseen(context: Mapping[str, Any]) -> Violation:
+    """Make a violation of an error that asyncio tells of because nobody has looked at it."""
+    sentence = f"an error that nobody looked at: {context.get('message')}: {context.get('exception')!r}"
+    return Violation(invariant="S", event_id=None, sentence=sentence)
 
 
 def starved(event_id: str, *, since: float) -> Violation:

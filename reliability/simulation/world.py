@@ -32,7 +32,7 @@ from reliability.simulation.handlers import BUSINESS_TABLE
 from reliability.simulation.loop import Timeline, undisturbed
 from reliability.simulation.network import Network
 from reliability.simulation.process import TABLE, Process
-from reliability.simulation.result import Result, limits_of, starved, unforeseen
+from reliability.simulation.result import Result, limits_of, starved, unforeseen, unseen
 from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario, scenario_of
 from reliability.simulation.table import Change
 from reliability.simulation.values import Item
@@ -302,6 +302,7 @@ class World:
         since = self.timeline.now - self._faults_ended_at
         violations = [] if is_over else [starved(event_id, since=since) for event_id in self._unfinished()]
         violations += [unforeseen(error) for error in self.unforeseen]
+        violations += [unseen(context) for context in self.timeline.unseen]
         violations += check(history, final, limits=limits_of(self.scenario))
         return Result(
             seed=self.scenario.seed,

@@ -6,9 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 
-from dynamodb_outbox import DynamoDBOutbox, Event, ThrottledError, TransactionCancelledError
+from dynamodb_outbox import (
+    DynamoDBOutbox,
+    Event,
+    PartialPublishError,
+    ThrottledError,
+    TransactionCancelledError,
+    UnavailableError,
+)
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
 from reliability.simulation.replies import client_error
@@ -27,6 +34,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DynamoDBOutbox]:
     """Makes an outbox whose calls are answered with these errors, the last of them again and again."""
     # The deadline of a transaction, which is ten seconds.
     monkeypatch.setattr("dynamodb_outbox.dynamodb.transact.TRANSACT_SECONDS", 0.5)
+    monkeypatch.setattr("dynamodb_outbox.dynamodb.publish.PUBLISH_SECONDS", 0.5)
 
     def make(*errors: Exception) -> DynamoDBOutbox:
         left = list(errors)
@@ -62,3 +70,23 @@ async def test_throttling_after_a_lost_reply_says_that_the_request_may_have_been
     with pytest.raises(ThrottledError) as caught:
         await answering(throttled).transact([], [(Event("t"), None)])
     assert not caught.value.maybe_applied
+
+
+@pytest.mark.parametrize("then", ["ThrottlingException", "no connection"])
+async def test_events_of_a_batch_that_was_not_answered_may_be_stored_whatever_stops_their_repeat(
+    answering: Callable[..., DynamoDBOutbox], then: str
+) -> None:
+    unsent = ConnectTimeoutError(endpoint_url="https://x")
+    failing = unsent if then == "no connection" else client_error(then, "slow down", operation="put_item")
+    events = [Event("t"), Event("t")]
+    with pytest.raises(PartialPublishError) as caught:
+        await answering(TIMEOUT, failing).publish(events)
+    kind = UnavailableError if then == "no connection" else ThrottledError
+    assert caught.value.failed == events
+    for cause in caught.value.causes.values():
+        assert isinstance(cause, kind)
+        assert cause.maybe_applied
+        assert "may have been applied all the same" in str(cause)
+    with pytest.raises(PartialPublishError) as caught:
+        await answering(failing).publish([Event("t"), Event("t")])
+    assert not any(cause.maybe_applied for cause in caught.value.causes.values() if isinstance(cause, kind))

@@ -44,6 +44,8 @@ class _Put:
     unpublished: bool
     birth: Birth | None
     written: asyncio.Future[None] | None = None
+    maybe_stored: bool = False
+    """Whether a batch with this event was not answered."""
 
 
 class _Publication:
@@ -57,7 +59,7 @@ class _Publication:
 
     def fail(self, puts: Iterable[_Put], error: OutboxError) -> None:
         """Note why events could not be stored."""
-        self.causes.update({put.event.id: error for put in puts})
+        self.causes.update({put.event.id: _doubtful(error) if put.maybe_stored else error for put in puts})
         if isinstance(error, (ThrottledError, UnavailableError)):
             self.given_up = error
 
@@ -209,6 +211,8 @@ class Publisher:
                     cause: StorageError = _unprocessed(backoff)
                 except (ThrottledError, UnavailableError) as error:
                     if isinstance(error, UnavailableError) and error.maybe_applied:
+                        for put in left.values():
+                            put.maybe_stored = True
                         await self._put_each(list(left.values()), publication, deadline)
                         return
                     unprocessed, cause = list(left), error
@@ -252,6 +256,15 @@ def _tell(put: _Put, error: OutboxError | None) -> None:
             put.written.set_result(None)
         else:
             put.written.set_exception(error)
+
+
+def _doubtful(error: OutboxError) -> OutboxError:
+    """Say of a write that was given up that an earlier attempt, in a batch, may have been applied."""
+    if not isinstance(error, (ThrottledError, UnavailableError)) or error.maybe_applied:
+        return error
+    doubtful = type(error)(operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=True)
+    doubtful.__cause__ = error.__cause__
+    return doubtful
 
 
 def _unprocessed(backoff: Backoff) -> ThrottledError:

@@ -74,6 +74,7 @@ class ThrottledError(StorageError):
     def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool = False) -> None:
         self.operation = operation
         self.attempts = attempts
+        self.reason = reason
         self.maybe_applied = maybe_applied
         applied = " (an earlier attempt may have been applied all the same)" if maybe_applied else ""
         super().__init__(
@@ -91,6 +92,7 @@ class UnavailableError(StorageError):
     def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool) -> None:
         self.operation = operation
         self.attempts = attempts
+        self.reason = reason
         self.maybe_applied = maybe_applied
         applied = "it may have been applied all the same" if maybe_applied else "it was not applied"
         super().__init__(
