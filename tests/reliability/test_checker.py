@@ -120,6 +120,12 @@ def test_completed_event_must_not_be_claimed_again() -> None:
     assert "A" in story.settle(3.4, "complete", "w2", attempt=2).broken()
 
 
+def test_event_that_was_deleted_may_be_emitted_and_handled_again() -> None:
+    story = delivered().emit(6.0).attempt(8.0, "succeeded", "complete", "w2", number=1)
+    assert story.broken() == "AD"
+    assert story.add(ItemDeleted(at=5.0, event_id="e")).broken() == ""
+
+
 def test_claim_that_was_under_way_when_the_event_was_completed_is_no_violation() -> None:
     story = recovered().claim(13.6, "w1", began_at=1.5)
     assert "A" not in story.broken()
