@@ -76,8 +76,9 @@ def _is_explained(life: EventLife, first: Execution, second: Execution, timeline
         return True
     if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):
         return True
-    upsets = (*life.of(ReplyLost), *timeline.replies_lost_of_unknown, *life.of(ItemDeleted))
-    if any(since <= upset.at <= until for upset in upsets):
+    lost = (*life.of(ReplyLost), *timeline.replies_lost_of_unknown)
+    upsets = [reply.at for reply in lost] + [deletion.at for deletion in life.of(ItemDeleted)]
+    if any(since <= at <= until for at in upsets):
         return True
     if any(_expired(write, since, until, timeline, limits) for write in life.of(Written)):
         return True

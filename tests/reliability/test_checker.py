@@ -95,6 +95,13 @@ def test_handler_of_a_killed_worker_may_have_succeeded_unseen() -> None:
     assert story.add(WorkerKilled(at=2.2, worker="w1")).broken() == ""
 
 
+def test_event_may_be_completed_by_a_transaction_of_which_its_handler_got_no_answer() -> None:
+    story = Story().emit().claim(2.0).start(2.1).end(3.1, "failed").ends()
+    assert "L" in story.broken()
+    unknown = SettleFailed(at=3.0, event_id="e", worker="w1", token="w1-1", outcome=Outcome.COMPLETE, error="?")
+    assert story.add(unknown).broken() == ""
+
+
 def test_one_failed_handler_of_two_must_not_complete() -> None:
     story = Story().emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.3)
     story.end(2.4, "failed", handler="other")
