@@ -25,8 +25,9 @@ class Scale:
     runs: int
     events: int
     singles: int
-    samples: int = 200
+    samples: int = 150
     shared: int = 5000
+    shared_by_fewer: int = 2000
     workers: tuple[int, ...] = (1, 2, 4, 8)
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000)
     shards: tuple[int, ...] = partitions.SHARDS
@@ -61,18 +62,25 @@ async def measure(client: Any, endpoint: str, scale: Scale, say: Say) -> Results
     # What is done for the first time (modules, endpoints, statements) belongs to no measurement.
     await emitting.many(client, count=200)
     await delivering.backlog(client, count=200)
-    for measurement in _comparisons(client, scale):
-        if measurement.group in scale.groups:
-            say(measurement.name)
-            comparison = Comparison(name=measurement.name, floor=measurement.floor)
-            for _ in range(scale.runs):
-                comparison.runs.append(await measurement.run())
-            results.comparisons[measurement.name] = comparison
+    for group in dict.fromkeys(measurement.group for measurement in _comparisons(client, scale)):
+        if group in scale.groups:
+            await _compare(group, client, scale, say, results)
     for group, measured in _GROUPS.items():
         if group in scale.groups:
             say(group)
             await measured(client, endpoint, scale, results)
     return results
+
+
+async def _compare(group: str, client: Any, scale: Scale, say: Say, results: Results) -> None:
+    """Run the comparisons of a group in turns: those that are compared with each other had the same minute."""
+    measurements = [measurement for measurement in _comparisons(client, scale) if measurement.group == group]
+    for measurement in measurements:
+        results.comparisons[measurement.name] = Comparison(name=measurement.name, floor=measurement.floor)
+    for run in range(scale.runs):
+        for measurement in measurements:
+            say(f"{measurement.name}, {run + 1} of {scale.runs}")
+            results.comparisons[measurement.name].runs.append(await measurement.run())
 
 
 async def _units(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
@@ -95,9 +103,12 @@ async def _sizes(client: Any, endpoint: str, scale: Scale, results: Results) -> 
 
 
 async def _workers(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
-    for workers in (*scale.workers, *scale.workers[-1:] * (scale.runs - 1)):
-        run = await processes.share_backlog(client, endpoint, workers=workers, count=scale.shared)
-        results.workers.append(run)
+    *fewer, most = scale.workers
+    for workers in fewer:
+        count = scale.shared_by_fewer
+        results.workers.append(await processes.share_backlog(client, endpoint, workers=workers, count=count))
+    for _ in range(scale.runs):
+        results.workers.append(await processes.share_backlog(client, endpoint, workers=most, count=scale.shared))
 
 
 async def _backlog(client: Any, endpoint: str, scale: Scale, results: Results) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from reliability.checker.steps import Step, step_of
@@ -26,7 +27,8 @@ def check_finality(timeline: Timeline) -> Iterator[Violation]:
       deleted on purpose; a FAILED one only by a redrive that somebody asked for, which makes it PENDING with no retry
       counted, no token, and the same handlers done.
     - The workers' accounts: after the answer that an event is completed no claim that is asked for later gets it; after
-      the answer that it is FAILED, none without a redrive in between, unless it was deleted. It ends as it was settled.
+      the answer that it is FAILED, none without a redrive in between. It ends as it was settled.
+    - What was deleted on purpose may be emitted again, by somebody who repeats an emit, and begins anew.
     """
     for life in timeline:
         yield from _changed_after_its_end(life)
@@ -88,9 +90,7 @@ def _claimed_after(life: EventLife, end: Settled | Recovered, *, is_failure: boo
         if began(claim) <= end.at:
             continue
         redriven = is_failure and any(_since(life, end) <= redrive.at <= claim.at for redrive in life.of(Redriven))
-        # A handler that is called again may emit again what was deleted meanwhile: no item refuses it.
-        deleted = any(began(end) <= deletion.at <= claim.at for deletion in life.of(ItemDeleted))
-        if not redriven and not deleted:
+        if not redriven and not _deleted_between(life, began(end), claim.at):
             state = "FAILED, and not redriven" if is_failure else "COMPLETED"
             yield _violation(life, f"it was claimed again after it was {state}", end, claim)
 
@@ -100,5 +100,9 @@ def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: b
         return  # invariant L says what is wrong with that
     expected = "FAILED" if is_failure else "COMPLETED"
     redriven = is_failure and any(redrive.at >= _since(life, end) for redrive in life.of(Redriven))
-    if life.stored.status != expected and not redriven:
+    if life.stored.status != expected and not redriven and not _deleted_between(life, began(end), math.inf):
         yield _violation(life, f"it was settled as {expected}, and is {life.stored.status} at the end", end)
+
+
+def _deleted_between(life: EventLife, since: float, until: float) -> bool:
+    return any(since <= deletion.at <= until for deletion in life.of(ItemDeleted))

@@ -13,6 +13,8 @@ _THROTTLING: Final = "tests/reliability/test_throttling.py"
 _INDEX: Final = "tests/reliability/test_index.py"
 _STORED: Final = "tests/reliability/test_stored_items.py"
 _REQUESTS: Final = "tests/dynamodb/test_requests.py"
+_UNKNOWN: Final = "tests/dynamodb/test_unknown_outcomes.py"
+_DOUBT: Final = "test_events_of_a_batch_that_was_not_answered_may_be_stored_whatever_stops_their_repeat"
 _CONTRACT: Final = "tests/contract/test_outbox_contract.py"
 
 _TRANSITIONS: Final = "dynamodb/transitions.py"
@@ -64,6 +66,14 @@ MUTANTS: Final = (
         text="if isinstance(error, UnavailableError) and error.maybe_applied:",
         replacement="if isinstance(error, UnavailableError) and not error.maybe_applied:",
         test=f"{_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[cut after]",
+    ),
+    Mutant(
+        row=5,
+        name="an emit whose batch was not answered is told that nothing is stored",
+        file="dynamodb/publish.py",
+        text="put.maybe_stored = True",
+        replacement="put.maybe_stored = False",
+        test=f"{_UNKNOWN}::{_DOUBT}[ThrottlingException]",
     ),
     Mutant(
         row=8,

@@ -131,6 +131,9 @@ def test_event_that_was_deleted_may_be_emitted_and_handled_again() -> None:
     story = delivered().emit(6.0).attempt(8.0, "succeeded", "complete", "w2", number=1)
     assert story.broken() == "AD"
     assert story.add(ItemDeleted(at=5.0, event_id="e")).broken() == ""
+    story = delivered().emit(6.0).ends("PENDING")
+    assert story.broken() == "A"
+    assert story.add(ItemDeleted(at=5.0, event_id="e")).broken() == ""
 
 
 def test_claim_that_was_under_way_when_the_event_was_completed_is_no_violation() -> None:
