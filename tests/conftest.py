@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox
+from reliability.proxy import Proxy, running_proxy
 from tests.engines import ENGINES, open_client
 
 # The SDK must find credentials, and must not look for others on this machine.
@@ -114,6 +115,20 @@ async def moto_client(moto_endpoint: str) -> AsyncIterator[Any]:
 async def local_client(local_endpoint: str) -> AsyncIterator[Any]:
     async with open_client(local_endpoint) as client:
         yield client
+
+
+@pytest.fixture
+async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
+    """A proxy before DynamoDB Local, that records what is sent, and breaks what it is told to."""
+    async with running_proxy(local_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[Any]:
+    """A client whose calls go through the proxy."""
+    async with open_client(proxy.endpoint) as opened:
+        yield opened
 
 
 MakeOutbox = Callable[..., DynamoDBOutbox]

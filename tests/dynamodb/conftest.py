@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb import peers
-from reliability.proxy import Proxy, running_proxy
-from tests.engines import open_client
-
-
-@pytest.fixture
-async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
-    async with running_proxy(local_endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(proxy: Proxy) -> AsyncIterator[Any]:
-    async with open_client(proxy.endpoint) as opened:
-        yield opened
+from reliability.proxy import Proxy
 
 
 @pytest.fixture

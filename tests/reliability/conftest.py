@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
-from reliability.proxy import Proxy, running_proxy
 from tests.conftest import MakeOutbox
-from tests.engines import open_client
 
 Items = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -33,18 +31,6 @@ async def items(local_client: Any, table: str) -> Items:
         return found
 
     return read
-
-
-@pytest.fixture
-async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
-    async with running_proxy(local_endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(proxy: Proxy) -> AsyncIterator[Any]:
-    async with open_client(proxy.endpoint) as opened:
-        yield opened
 
 
 @pytest.fixture
