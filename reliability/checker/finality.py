@@ -81,7 +81,8 @@ def _ends(life: EventLife) -> Iterator[tuple[Settled | Recovered, bool]]:
 
 def _since(life: EventLife, end: Settled | Recovered) -> float:
     # A redrive that is asked for before the failure is written may still be repeated when it is.
-    starts = [began(claim) for claim in life.of(Claimed) if began(claim) <= end.at]
+    # And the answer may be so late that the event was redriven and claimed again before it.
+    starts = [began(claim) for claim in life.of(Claimed) if began(claim) <= began(end)]
     return max(starts, default=began(end))
 
 

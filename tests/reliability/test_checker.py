@@ -16,6 +16,7 @@ from reliability.history import (
     ItemDeleted,
     LeaseLost,
     Outcome,
+    Recovered,
     Redriven,
     ReplyLost,
     SettleFailed,
@@ -150,6 +151,14 @@ def test_failed_event_is_delivered_again_only_after_a_redrive() -> None:
     story = dead().attempt(8.0, "succeeded", "complete", "w2", number=1).ends()
     assert "A" in story.broken()
     assert story.add(Redriven(at=7.0, event_id="e")).broken() == ""
+
+
+def test_answer_that_an_event_failed_may_come_after_its_redrive_and_delivery() -> None:
+    story = Story(max_retries=0).emit().claim(2.0).start(2.1)
+    story.attempt(14.2, "succeeded", "complete", "w2", number=1).ends()
+    story.add(Recovered(at=14.5, event_id="e", worker="w2", failed=True, began_at=12.4))
+    assert "A" in story.broken()
+    assert story.add(Redriven(at=13.5, event_id="e")).broken() == ""
 
 
 def test_recovery_that_fails_an_event_is_an_end_too() -> None:
