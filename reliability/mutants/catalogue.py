@@ -161,8 +161,8 @@ MUTANTS: Final = (
         row=26,
         name="an empty key is sent",
         file="dynamodb/values.py",
-        text="            if not key:\n",
-        replacement="            if key is None:\n",
+        text="    if not key:\n",
+        replacement="    if key is None:\n",
         test="tests/unit/test_values.py::test_refused_value_is_named_by_its_path",
     ),
     Mutant(
