@@ -76,6 +76,14 @@ MUTANTS: Final = (
         test=f"{_UNKNOWN}::{_DOUBT}[ThrottlingException]",
     ),
     Mutant(
+        row=5,
+        name="a batch that is sent late is given up early",
+        file="dynamodb/publish.py",
+        text="within=PUBLISH_SECONDS,\n                once=True",
+        replacement="within=PUBLISH_SECONDS / 10,\n                once=True",
+        test=f"{_UNKNOWN}::test_batch_that_is_sent_late_has_its_whole_time_to_be_answered",
+    ),
+    Mutant(
         row=8,
         name="a recovered lease counts no attempt",
         file=_TRANSITIONS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +18,11 @@ from dynamodb_outbox import (
     TransactionCancelledError,
     UnavailableError,
 )
+from dynamodb_outbox.dynamodb.publish import PUBLISH_SECONDS
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
 from reliability.simulation.replies import client_error
+from tests.virtual_time import install
 
 TIMEOUT = ReadTimeoutError(endpoint_url="https://dynamodb.test")
 WRITE = TransactionWrite(operation="Put", arguments={"TableName": "business", "Item": {"id": "b"}})
@@ -90,3 +94,23 @@ async def test_events_of_a_batch_that_was_not_answered_may_be_stored_whatever_st
     with pytest.raises(PartialPublishError) as caught:
         await answering(failing).publish([Event("t"), Event("t")])
     assert not any(cause.maybe_applied for cause in caught.value.causes.values() if isinstance(cause, kind))
+
+
+async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    time = install(asyncio.get_running_loop(), monkeypatch)
+    began, sent = time.time(), Counter[str]()
+
+    async def send(operation: str, parameters: dict[str, Any]) -> Any:
+        sent[operation] += 1
+        if operation == "put_item":
+            return {}
+        if time.time() - began < PUBLISH_SECONDS - 2.0:
+            raise client_error("ThrottlingException", "slow down", operation=operation)
+        await asyncio.sleep(PUBLISH_SECONDS / 2 - 0.1)
+        return {"UnprocessedItems": {}}
+
+    client: Any = Client(send)
+    await DynamoDBOutbox(client, table_name="events", random=lambda: 0.5).publish([Event("t"), Event("t")])
+    # Given up sooner, it could be carried out after its events have gone again, and been claimed.
+    assert sent["put_item"] == 0
+    assert time.time() - began > PUBLISH_SECONDS + 1.0

@@ -33,7 +33,7 @@ MAX_BATCH_BYTES: Final = 900_000
 """A request may have 16 MB, but a body over 1 MiB holds up the event loop, as aiohttp warns."""
 CONCURRENT_REQUESTS: Final = 8
 PUBLISH_SECONDS: Final = 10.0
-"""How long a publish is tried before it is reported to the caller as failed."""
+"""How long a publish is tried anew before it is reported to the caller as failed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -207,7 +207,7 @@ class Publisher:
             left = {put.event.id: put for put in chunk}
             while left:
                 try:
-                    unprocessed = await self._send(list(left.values()), deadline)
+                    unprocessed = await self._send(list(left.values()))
                     cause: StorageError = _unprocessed(backoff)
                 except (ThrottledError, UnavailableError) as error:
                     if isinstance(error, UnavailableError) and error.maybe_applied:
@@ -234,14 +234,18 @@ class Publisher:
             for put in puts:
                 group.start_soon(self._put_in_turn, put, publication, deadline)
 
-    async def _send(self, puts: list[_Put], deadline: float) -> list[str]:
-        """Send one BatchWriteItem; the ids that came back unprocessed."""
+    async def _send(self, puts: list[_Put]) -> list[str]:
+        """Send one BatchWriteItem; the ids that came back unprocessed.
+
+        However late it is sent, its answer has half of `PUBLISH_SECONDS`: once it is given up its events go again, and
+        it must not be on its way any more.
+        """
         table_name = self._caller.table_name
         requests = [{"PutRequest": {"Item": put.item}} for put in puts]
         with sent_once(self._caller.client, "BatchWriteItem"):
             unprocessed: list[str] = await self._caller.call(
                 "batch_write_item",
-                within=deadline - anyio.current_time(),
+                within=PUBLISH_SECONDS,
                 once=True,
                 read=unprocessed_of(table_name, [put.event.id for put in puts]),
                 RequestItems={table_name: requests},
