@@ -108,7 +108,7 @@ class RecordedOutbox:
             raise
         self._acknowledged(stored)
         if done is not None:
-            self._settled(done.claim, _outcome_of(done), began_at)
+            self._settled(done.claim, _outcome_of(done), began_at, by_handler=True)
 
     async def claim(self, limit: int) -> list[Claim]:
         """Claim due events; see `Outbox.claim`."""
@@ -245,6 +245,7 @@ class RecordedOutbox:
         *,
         error: BaseException | None = None,
         delay: float = 0.0,
+        by_handler: bool = False,
     ) -> None:
         recorder, event_id, token = self._recorder, claim.event.id, claim.token
         at, worker = recorder.now(), recorder.worker
@@ -259,6 +260,7 @@ class RecordedOutbox:
                     attempt=claim.attempt,
                     delay=delay,
                     began_at=began_at,
+                    by_handler=by_handler,
                 )
             )
         elif isinstance(error, LeaseLostError):

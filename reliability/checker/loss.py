@@ -26,8 +26,8 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
     - An acknowledged event is stored at the end, unless somebody deleted it on purpose; and it is COMPLETED or
       FAILED, or in the index.
     - What is COMPLETED is not in the index, and was handled: a handler succeeded, or was under way or done when its
-      worker was killed, or has committed a transaction whose reply was lost or no answer. No handler that was called
-      under the claim that completed it had failed or was cancelled.
+      worker was killed, or has committed a transaction, though its reply was lost, or no answer, or came too late. No
+      handler that was called under the claim that completed it had failed or was cancelled.
     - An event of which every emit was surely refused, and none as a duplicate, is not stored.
     """
     for life in timeline:
@@ -59,8 +59,10 @@ def _completed_unhandled(life: EventLife, timeline: Timeline) -> Iterator[Violat
     if life.stored is not None and life.stored.indexed:
         yield _violation(life, "it is COMPLETED, and the index still holds it")
     executions = life.executions()
-    # By a handler's own transaction, whose answer it never got.
-    committed = any(reply.operation == "transact_write_items" for reply in life.of(ReplyLost))
+    # By a handler's own transaction, whose answer it never got, or only when it was cancelled.
+    committed = any(reply.operation == "transact_write_items" for reply in life.of(ReplyLost)) or any(
+        settled.by_handler and settled.outcome is Outcome.COMPLETE for settled in life.of(Settled)
+    )
     unknown = any(failed.outcome is Outcome.COMPLETE for failed in life.of(SettleFailed))
     if not committed and not unknown and not any(_may_have_succeeded(execution, timeline) for execution in executions):
         started = [execution.started for execution in executions]

@@ -122,7 +122,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A worker was told that an outcome is written; `delay` (seconds) is that of a retry or a release."""
+    """A worker was told that an outcome is written; `delay` (seconds) is that of a retry or a release.
+
+    `by_handler`: by the handler's own transaction.
+    """
 
     at: float
     event_id: str
@@ -132,6 +135,7 @@ class Settled:
     attempt: int
     delay: float = 0.0
     began_at: float | None = None
+    by_handler: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,15 @@ def test_event_may_be_completed_by_a_transaction_of_which_its_handler_got_no_ans
     assert story.add(unknown).broken() == ""
 
 
+def test_event_may_be_completed_by_a_transaction_that_its_handler_was_cancelled_in() -> None:
+    def story(**facts: bool) -> Story:
+        cut = Story().emit().claim(2.0).start(2.1).end(5.0, "cancelled")
+        return cut.settle(5.2, began_at=2.2, **facts).ends()
+
+    assert story().broken() == "L"
+    assert story(by_handler=True).broken() == ""
+
+
 def test_one_failed_handler_of_two_must_not_complete() -> None:
     story = Story().emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.3)
     story.end(2.4, "failed", handler="other")
