@@ -13,15 +13,15 @@ from dynamodb_outbox.errors import (
     LeaseLostError,
     OutboxError,
     PartialPublishError,
-    ThrottledError,
+    StorageError,
     TransactionCancelledError,
     TransactionTooLargeError,
-    UnavailableError,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import Observers
 from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Outbox, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome, Released, Retry
+from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability import history
 from reliability.history import (
@@ -110,10 +110,10 @@ class RecordedOutbox:
         if done is not None:
             self._settled(done.claim, _outcome_of(done), began_at, by_handler=True)
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim due events; see `Outbox.claim`."""
         began_at = self._recorder.now()
-        claims = await self.outbox.claim(limit)
+        claims = await self.outbox.claim(limit, report=report)
         for claim in claims:
             self._claimed(claim, began_at)
         return claims
@@ -202,7 +202,7 @@ class RecordedOutbox:
             )
 
     def _not_acknowledged(self, events: Iterable[Event], error: BaseException) -> None:
-        if isinstance(error, (UnavailableError, ThrottledError, TransactionCancelledError)):
+        if isinstance(error, (StorageError, TransactionCancelledError)):
             surely = not error.maybe_applied
         else:
             surely = isinstance(error, _NOT_STORED)

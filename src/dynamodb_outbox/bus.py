@@ -18,9 +18,9 @@ from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.observing import Observer
-from dynamodb_outbox.outbox import Claim, OnError, Outbox
+from dynamodb_outbox.outbox import Claim, Outbox
 from dynamodb_outbox.outcome import Completed, Outcome
-from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.reporting import ErrorReporter, OnError
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.waiting import Waiters, wait_until_drained
 from dynamodb_outbox.worker.once import run_once

@@ -25,13 +25,13 @@ from dynamodb_outbox.outbox import (
     Birth,
     Claim,
     HandlerDone,
-    OnError,
     OutboxOptions,
     Recovered,
     raise_unless_stored,
     refuse_repeated_ids,
 )
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 
 
@@ -167,7 +167,7 @@ class InMemoryOutbox:
         if done.completes:
             stored.status, stored.sort_key = EventStatus.COMPLETED, None
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`."""
         now = self._options.clock()
         return [self._claim(stored, token_hex(16), now) for stored in list(self._due(EventStatus.PENDING, now))[:limit]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -14,16 +14,15 @@ from dynamodb_outbox.errors import (
     DuplicateEventError,
     OutboxError,
     PartialPublishError,
+    StorageError,
     ThrottledError,
     UnavailableError,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import Observers
 from dynamodb_outbox.outcome import Outcome
+from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
-
-OnError = Callable[[OutboxError], Awaitable[None] | None]
-"""Called with every error that is reported instead of raised; may be async."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +101,7 @@ class Outbox(Protocol):
         """Store events as PENDING, due at `due_at` (epoch seconds) or now; those of a `birth` as claimed.
 
         Raises `InvalidEventError` before anything is sent, `DuplicateEventError` or a `StorageError` when
-        nothing was stored, `PartialPublishError` otherwise.
+        nothing was stored (unless its `maybe_applied` is true), `PartialPublishError` otherwise.
         """
         ...
 
@@ -118,14 +117,15 @@ class Outbox(Protocol):
 
         Raises `InvalidEventError`, `ConfigurationError` or `TransactionTooLargeError` before anything is sent;
         `LeaseLostError` when the claim of `done` is not held any more, `DuplicateEventError`,
-        `TransactionCancelledError` or `StorageError` when nothing was written.
+        `TransactionCancelledError` or `StorageError` when nothing was written, unless their `maybe_applied` is true.
         """
         ...
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events, the longest due first. Fewer means that no more are known to be due.
 
         Where the index is divided into shards, one is taken after the other, and the order is that within each.
+        `report` is told of stored items that are no events; without one, the outbox's own `on_error`.
         """
         ...
 
@@ -221,8 +221,13 @@ def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxErro
     published = [event for event in events if event.id not in causes]
     failed = [event for event in events if event.id in causes]
     first = next(iter(causes.values()))
-    lasting = not isinstance(first, (ThrottledError, UnavailableError))
+    # What may be stored all the same has to be emitted again under its ids, which that error tells.
+    lasting = not isinstance(first, (ThrottledError, UnavailableError)) and not _is_doubtful(first)
     alike = len({type(cause) for cause in causes.values()}) == 1
     if len(events) == 1 or (not published and lasting and alike and not isinstance(first, DuplicateEventError)):
         raise first
     raise PartialPublishError(published=published, failed=failed, causes=causes) from first
+
+
+def _is_doubtful(error: OutboxError) -> bool:
+    return isinstance(error, StorageError) and error.maybe_applied

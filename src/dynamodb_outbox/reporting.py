@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from dynamodb_outbox.cancellation import is_ours
 from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.observing import logger
-from dynamodb_outbox.outbox import OnError
+
+OnError = Callable[[OutboxError], Awaitable[None] | None]
+"""Called with every error that is reported instead of raised; may be async."""
 
 Report = Callable[[OutboxError], None]
 """Has an error reported; returns at once."""

@@ -231,6 +231,36 @@ async def test_unreadable_item_is_set_aside_and_others_flow(local_client: Any, t
     assert {error.event_id for error in errors if isinstance(error, StoredEventError)} == failed.keys()
 
 
+async def test_report_of_an_unreadable_item_reaches_the_bus_and_holds_nobody_up(
+    local_client: Any, table_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamodb_outbox.worker.worker.GRACE", 0.1)
+    outbox = DynamoDBOutbox(local_client, table_name=table_name, poll_interval=0.05, claim_on_emit=False)
+    await outbox.create_table()
+    broken = {"id": {"S": "no-type"}, "status": {"S": "PENDING"}, "gsiSortKey": {"N": "1"}}
+    await local_client.put_item(TableName=table_name, Item=broken)
+    told: list[Exception] = []
+    handled: list[Event] = []
+
+    async def never_return(error: Exception) -> None:
+        told.append(error)
+        await asyncio.Event().wait()
+
+    bus = OutboxEventBus(outbox, on_error=never_return)
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        handled.append(event)
+
+    async with asyncio.timeout(60), bus:
+        while not told:
+            await asyncio.sleep(0.01)
+        await bus.emit("t", {"n": 1})
+        await bus.drain(30)
+    assert len(handled) == 1
+    assert [type(error) for error in told] == [StoredEventError]
+
+
 async def test_items_of_other_writers_are_read(local_client: Any, table_name: str) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table_name)
     await outbox.create_table()

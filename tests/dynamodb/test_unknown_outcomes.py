@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 
 from dynamodb_outbox import (
+    CredentialsError,
     DynamoDBOutbox,
     Event,
     PartialPublishError,
+    StorageError,
     ThrottledError,
     TransactionCancelledError,
     UnavailableError,
 )
-from dynamodb_outbox.dynamodb.publish import PUBLISH_SECONDS
+from dynamodb_outbox.dynamodb.publish import ANSWER_SECONDS, CONCURRENT_REQUESTS, PUBLISH_SECONDS
+from dynamodb_outbox.outbox import Birth, Claim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
 from reliability.simulation.replies import client_error
-from tests.virtual_time import install
+from tests.virtual_time import VirtualTime, install
 
 TIMEOUT = ReadTimeoutError(endpoint_url="https://dynamodb.test")
 WRITE = TransactionWrite(operation="Put", arguments={"TableName": "business", "Item": {"id": "b"}})
@@ -34,11 +37,14 @@ def cancelled(code: str) -> ClientError:
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DynamoDBOutbox]:
+async def time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
+    """A time in which a deadline of ten seconds is over at once."""
+    return install(asyncio.get_running_loop(), monkeypatch)
+
+
+@pytest.fixture
+def answering(time: VirtualTime) -> Callable[..., DynamoDBOutbox]:
     """Makes an outbox whose calls are answered with these errors, the last of them again and again."""
-    # The deadline of a transaction, which is ten seconds.
-    monkeypatch.setattr("dynamodb_outbox.dynamodb.transact.TRANSACT_SECONDS", 0.5)
-    monkeypatch.setattr("dynamodb_outbox.dynamodb.publish.PUBLISH_SECONDS", 0.5)
 
     def make(*errors: Exception) -> DynamoDBOutbox:
         left = list(errors)
@@ -76,28 +82,53 @@ async def test_throttling_after_a_lost_reply_says_that_the_request_may_have_been
     assert not caught.value.maybe_applied
 
 
-@pytest.mark.parametrize("then", ["ThrottlingException", "no connection"])
-async def test_events_of_a_batch_that_was_not_answered_may_be_stored_whatever_stops_their_repeat(
-    answering: Callable[..., DynamoDBOutbox], then: str
+FAILING = {
+    "ThrottlingException": (client_error("ThrottlingException", "slow down", operation="put_item"), ThrottledError),
+    "no connection": (ConnectTimeoutError(endpoint_url="https://x"), UnavailableError),
+    "ExpiredTokenException": (client_error("ExpiredTokenException", "expired", operation="put_item"), CredentialsError),
+}
+
+
+@pytest.mark.parametrize("then", FAILING)
+@pytest.mark.parametrize("count", [1, 2])
+async def test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_stops_their_repeat(
+    answering: Callable[..., DynamoDBOutbox], then: str, count: int
 ) -> None:
-    unsent = ConnectTimeoutError(endpoint_url="https://x")
-    failing = unsent if then == "no connection" else client_error(then, "slow down", operation="put_item")
-    events = [Event("t"), Event("t")]
-    with pytest.raises(PartialPublishError) as caught:
-        await answering(TIMEOUT, failing).publish(events)
-    kind = UnavailableError if then == "no connection" else ThrottledError
-    assert caught.value.failed == events
-    for cause in caught.value.causes.values():
+    failing, kind = FAILING[then]
+    events = [Event("t") for _ in range(count)]
+    causes = await causes_of(answering(TIMEOUT, failing), events)
+    assert causes.keys() == {event.id for event in events}
+    for cause in causes.values():
         assert isinstance(cause, kind)
         assert cause.maybe_applied
         assert "may have been applied all the same" in str(cause)
-    with pytest.raises(PartialPublishError) as caught:
-        await answering(failing).publish([Event("t"), Event("t")])
-    assert not any(cause.maybe_applied for cause in caught.value.causes.values() if isinstance(cause, kind))
+    for cause in (await causes_of(answering(failing), [Event("t") for _ in range(count)])).values():
+        assert isinstance(cause, kind)
+        assert not cause.maybe_applied
+        assert "all the same" not in str(cause)
 
 
-async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    time = install(asyncio.get_running_loop(), monkeypatch)
+async def test_events_that_were_not_sent_are_surely_not_stored(answering: Callable[..., DynamoDBOutbox]) -> None:
+    events = [Event("t", id=f"own-{number}") for number in range(CONCURRENT_REQUESTS + 2)]
+    causes = await causes_of(answering(TIMEOUT), events)
+    sent = [isinstance(cause, UnavailableError) and cause.maybe_applied for cause in causes.values()]
+    assert len(causes) == len(events)
+    assert sum(sent) == CONCURRENT_REQUESTS
+
+
+async def causes_of(outbox: DynamoDBOutbox, events: list[Event]) -> Mapping[str, Exception]:
+    """Publish what cannot be published; why, by id."""
+    try:
+        await outbox.publish(events)
+    except PartialPublishError as error:
+        assert error.failed == events
+        return error.causes
+    except StorageError as error:
+        return dict.fromkeys([event.id for event in events], error)
+    raise AssertionError("all is stored")
+
+
+async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(time: VirtualTime) -> None:
     began, sent = time.time(), Counter[str]()
 
     async def send(operation: str, parameters: dict[str, Any]) -> Any:
@@ -106,7 +137,7 @@ async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(monkeyp
             return {}
         if time.time() - began < PUBLISH_SECONDS - 2.0:
             raise client_error("ThrottlingException", "slow down", operation=operation)
-        await asyncio.sleep(PUBLISH_SECONDS / 2 - 0.1)
+        await asyncio.sleep(ANSWER_SECONDS - 0.1)
         return {"UnprocessedItems": {}}
 
     client: Any = Client(send)
@@ -114,3 +145,20 @@ async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(monkeyp
     # Given up sooner, it could be carried out after its events have gone again, and been claimed.
     assert sent["put_item"] == 0
     assert time.time() - began > PUBLISH_SECONDS + 1.0
+
+
+async def test_lease_of_a_birth_begins_when_its_batch_is_sent(time: VirtualTime) -> None:
+    lease, began = 5.0, time.clock()
+
+    async def send(operation: str, parameters: dict[str, Any]) -> Any:
+        if time.clock() - began < lease + 1.0:
+            raise client_error("ThrottlingException", "slow down", operation=operation)
+        return {"UnprocessedItems": {}}
+
+    client: Any = Client(send)
+    outbox = DynamoDBOutbox(client, table_name="events", processing_timeout=lease, clock=time.clock, random=lambda: 0.5)
+    claims: list[Claim] = []
+    events = [Event("t"), Event("t")]
+    await outbox.publish(events, birth=Birth(tokens={event.id: event.id for event in events}, claimed=claims.append))
+    assert [claim.event.id for claim in claims] == [event.id for event in events]
+    assert all(claim.lease_expires_at > time.clock() + lease / 2 for claim in claims)

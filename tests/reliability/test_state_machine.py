@@ -127,7 +127,7 @@ def look_for_a_story(*, examples: int, **options: Any) -> None:
 
 
 def test_no_story_breaks_an_invariant() -> None:
-    look_for_a_story(examples=100)
+    look_for_a_story(examples=60)
 
 
 def test_condition_that_is_taken_away_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:

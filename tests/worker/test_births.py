@@ -22,6 +22,7 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from dynamodb_outbox.outbox import Outbox
+from dynamodb_outbox.reporting import Report
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 DOWN = UnavailableError(operation="put_item", attempts=1, reason="down", maybe_applied=True)
@@ -37,7 +38,7 @@ class Watched(InMemoryOutbox):
         self.error: Exception | None = None
         self.gate: anyio.Event | None = None
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         claims = await super().claim(limit)
         self.claimed += len(claims)
         return claims

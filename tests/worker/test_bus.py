@@ -37,6 +37,7 @@ from dynamodb_outbox import (
     WaitTimeoutError,
     WorkerError,
 )
+from dynamodb_outbox.reporting import Report
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -637,7 +638,7 @@ class FaultyOutbox(InMemoryOutbox):
     recover_error: Exception | None = None
     looks = 0
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         self.looks += 1
         if self.claim_error:
             raise self.claim_error

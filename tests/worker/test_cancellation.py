@@ -24,6 +24,7 @@ from dynamodb_outbox import (
     WorkerError,
 )
 from dynamodb_outbox.observing import EventCompleted, EventReleased, HandlerCancelled, HandlerFailed, LeaseLost
+from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker import once
 from dynamodb_outbox.worker.dispatch import Dispatcher
 
@@ -146,7 +147,7 @@ class OddOutbox(InMemoryOutbox):
             self.odd.remove(operation)
             await awaits_something_cancelled()
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         await self.once("claim")
         return await super().claim(limit)
 
@@ -321,7 +322,7 @@ class CountedClaims(InMemoryOutbox):
     looks = 0
     looking: anyio.Event
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         self.looks += 1
         self.looking.set()
         await asyncio.sleep(0.001)
@@ -358,7 +359,7 @@ class SlowClaims(InMemoryOutbox):
     claimed: anyio.Event
     answer: anyio.Event
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         claims = await super().claim(limit)
         if claims:
             self.claimed.set()

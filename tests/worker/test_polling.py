@@ -20,6 +20,7 @@ from dynamodb_outbox import (
     Outcome,
     Released,
 )
+from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.poll import Poller, Slots
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -27,7 +28,7 @@ PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
 async def test_idle_worker_slows_down_and_is_back_at_once() -> None:
     outbox = InMemoryOutbox(poll_interval=1.0, max_poll_interval=6.0, random=lambda: 0.5)
-    poller = Poller(outbox, Slots(10), on_claim=lambda claim: None)
+    poller = Poller(outbox, Slots(10), on_claim=lambda claim: None, report=lambda error: None)
     assert [await poller.look() for _ in range(5)] == [1, 2, 4, 6, 6]
     poller.be_quick()
     assert await poller.look() == 1
@@ -37,7 +38,9 @@ async def test_idle_worker_slows_down_and_is_back_at_once() -> None:
 
 
 async def test_without_a_longest_interval_it_looks_as_ever() -> None:
-    poller = Poller(InMemoryOutbox(random=lambda: 0.5), Slots(10), on_claim=lambda claim: None)
+    poller = Poller(
+        InMemoryOutbox(random=lambda: 0.5), Slots(10), on_claim=lambda claim: None, report=lambda error: None
+    )
     assert [await poller.look() for _ in range(4)] == [1, 1, 1, 1]
 
 
@@ -51,7 +54,7 @@ class Counting(InMemoryOutbox):
 
     queries = 0
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         self.queries += 1
         return await super().claim(limit)
 

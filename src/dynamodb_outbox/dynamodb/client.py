@@ -13,7 +13,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
-from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, fatal_error, fault_of
+from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, doubtful, fatal_error, fault_of
 from dynamodb_outbox.dynamodb.replies import Read, UnreadableReplyError
 from dynamodb_outbox.errors import ClientClosedError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observing import Observers, Throttled, logger
@@ -108,6 +108,7 @@ class Caller:
         Returns the reply, or what `read` makes of it; one that it cannot read is no answer, and the call may have been
         applied. Raises `ConditionRefused` for a false condition; `UnavailableError` or `ThrottledError` at the
         deadline, or at the first failure with `once`; another `StorageError` at once where repeating is of no use.
+        `maybe_applied` of these tells of earlier attempts, too.
         """
         deadline = anyio.current_time() + within
         backoff = Backoff(self.random)
@@ -128,7 +129,8 @@ class Caller:
                 if fault is Fault.THROTTLED and self.observers:
                     self.observers.tell(Throttled(operation=operation))
                 if fault is Fault.FATAL:
-                    raise self.fatal(error, operation, index_name=params.get("IndexName")) from error
+                    fatal = self.fatal(error, operation, index_name=params.get("IndexName"))
+                    raise (doubtful(fatal) if maybe_applied else fatal) from error
                 maybe_applied = maybe_applied or fault is Fault.AMBIGUOUS
                 delay = backoff.next_delay()
                 if once or anyio.current_time() + delay >= deadline:

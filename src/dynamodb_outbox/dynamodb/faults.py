@@ -152,6 +152,15 @@ def is_closed(error: BaseException) -> bool:
     return any(message in text for message in _CLOSED_MESSAGES)
 
 
+def doubtful(error: StorageError) -> StorageError:
+    """Say in the same words that an earlier attempt, which was not answered, may have been applied all the same."""
+    doubted = type(error).__new__(type(error))
+    doubted.__dict__.update(error.__dict__, maybe_applied=True)
+    doubted.args = (f"{error}; an earlier attempt was not answered, and may have been applied all the same",)
+    doubted.__cause__ = error.__cause__
+    return doubted
+
+
 def fatal_error(error: BaseException, *, operation: str, table_name: str, index_name: str) -> StorageError:
     """Say in our words what is wrong when repeating is of no use."""
     if isinstance(error, StorageError):

@@ -27,9 +27,9 @@ from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
 from dynamodb_outbox.errors import ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
-from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, OnError, OutboxOptions, Recovered
+from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import Outcome, Released, Retry
-from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 
 
@@ -225,14 +225,17 @@ class DynamoDBOutbox:
             self._claimer.expect(self._options.clock() if due_at is None else due_at)
         await self._transactor.transact(writes, events, done=done, birth=birth)
 
-    async def claim(self, limit: int) -> list[Claim]:
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
         claims, unreadable = await self._claimer.claim(limit)
         if unreadable:
-            await self._settler.set_aside([(error.event_id, token, str(error)) for token, error in unreadable])
-            for _, error in unreadable:
-                await self._report(error)
-                if self._observers:
+            set_aside = await self._settler.set_aside(unreadable)
+            for (_, error), is_failed in zip(unreadable, set_aside, strict=True):
+                if report is not None:
+                    report(error)
+                else:
+                    await self._report(error)
+                if is_failed and self._observers:
                     self._observers.tell(
                         EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error))
                     )

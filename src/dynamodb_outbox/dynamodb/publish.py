@@ -16,6 +16,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, sent_once
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event
+from dynamodb_outbox.dynamodb.faults import doubtful
 from dynamodb_outbox.dynamodb.replies import unprocessed_of
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.errors import (
@@ -33,7 +34,9 @@ MAX_BATCH_BYTES: Final = 900_000
 """A request may have 16 MB, but a body over 1 MiB holds up the event loop, as aiohttp warns."""
 CONCURRENT_REQUESTS: Final = 8
 PUBLISH_SECONDS: Final = 10.0
-"""How long a publish is tried anew before it is reported to the caller as failed."""
+"""Until when a write is begun anew, counted from its first attempt; what is under way then may still be answered."""
+ANSWER_SECONDS: Final = 5.0
+"""How long a batch may take to be answered, however late it is sent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,14 +57,18 @@ class _Publication:
     def __init__(self) -> None:
         self.causes: dict[str, OutboxError] = {}
         self.known: set[str] = set()
-        self.given_up: StorageError | None = None
+        self.given_up: ThrottledError | UnavailableError | None = None
         """Why an event could not be stored until its deadline: those that still wait need not try."""
 
     def fail(self, puts: Iterable[_Put], error: OutboxError) -> None:
         """Note why events could not be stored."""
-        self.causes.update({put.event.id: _doubtful(error) if put.maybe_stored else error for put in puts})
+        self.causes.update({put.event.id: _as_told(error, put) for put in puts})
         if isinstance(error, (ThrottledError, UnavailableError)):
             self.given_up = error
+
+    def fail_unsent(self, puts: Iterable[_Put], error: ThrottledError | UnavailableError) -> None:
+        """Note that events were not sent, for this became of others."""
+        self.fail(puts, _restated(error, maybe_applied=False))
 
     def stored(self, *puts: _Put) -> None:
         """Note that events are stored: of those that are claimed, the handlers may be called."""
@@ -108,13 +115,17 @@ class Publisher:
         raise_unless_stored(events, publication.causes)
 
     def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> _Put:
-        token = birth.tokens.get(event.id) if birth is not None else None
-        if token is None:
-            return _Put(event, self._shards.placed(item), size, event.take_unpublished(), None)
+        is_born = birth is not None and event.id in birth.tokens
+        return _Put(event, self._shards.placed(item), size, event.take_unpublished(), birth if is_born else None)
+
+    def _begin_lease(self, put: _Put) -> None:
+        """Let the lease of a birth begin now; not if an earlier attempt may have stored another."""
+        if put.birth is None or put.maybe_stored:
+            return
         now = self._options.clock()
         ends = now + self._options.processing_timeout
-        item = claimed_at_birth(item, token=token, now=now, lease_expires_at=ends)
-        return _Put(event, self._shards.placed(item), size, event.take_unpublished(), birth)
+        item = claimed_at_birth(put.item, token=put.birth.tokens[put.event.id], now=now, lease_expires_at=ends)
+        put.item = self._shards.placed(item)
 
     # Group commit
 
@@ -137,7 +148,7 @@ class Publisher:
         while self._waiting and (
             not self._under_way or (len(self._waiting) >= MAX_BATCH_ITEMS and self._under_way < CONCURRENT_REQUESTS)
         ):
-            chunk = _chunks(self._waiting)[0]
+            chunk = _chunks(self._waiting[:MAX_BATCH_ITEMS])[0]
             del self._waiting[: len(chunk)]
             self._under_way += 1
             # In a task of its own, that no cancellation of one caller takes from the others. It ends by its deadline.
@@ -170,12 +181,13 @@ class Publisher:
     async def _put_in_turn(self, put: _Put, publication: _Publication, deadline: float | None = None) -> None:
         async with self._puts:
             if publication.given_up is not None:
-                publication.fail([put], publication.given_up)
+                publication.fail_unsent([put], publication.given_up)
             else:
                 await self._put(put, publication, deadline or anyio.current_time() + PUBLISH_SECONDS)
 
     async def _put(self, put: _Put, publication: _Publication, deadline: float) -> None:
         """Store one event unless its id is taken."""
+        self._begin_lease(put)
         try:
             await self._caller.call(
                 "put_item",
@@ -200,7 +212,7 @@ class Publisher:
         """Store a chunk of events that nobody can have stored before."""
         async with self._chunks:
             if publication.given_up is not None:
-                publication.fail(chunk, publication.given_up)
+                publication.fail_unsent(chunk, publication.given_up)
                 return
             deadline = anyio.current_time() + PUBLISH_SECONDS
             backoff = Backoff(self._caller.random)
@@ -237,15 +249,17 @@ class Publisher:
     async def _send(self, puts: list[_Put]) -> list[str]:
         """Send one BatchWriteItem; the ids that came back unprocessed.
 
-        However late it is sent, its answer has half of `PUBLISH_SECONDS`: once it is given up its events go again, and
-        it must not be on its way any more.
+        Once it is given up its events go again, and it had better not be on its way any more: so it is waited for also
+        beyond the deadline.
         """
         table_name = self._caller.table_name
+        for put in puts:
+            self._begin_lease(put)
         requests = [{"PutRequest": {"Item": put.item}} for put in puts]
         with sent_once(self._caller.client, "BatchWriteItem"):
             unprocessed: list[str] = await self._caller.call(
                 "batch_write_item",
-                within=PUBLISH_SECONDS,
+                within=2 * ANSWER_SECONDS,  # an attempt has half of what is left
                 once=True,
                 read=unprocessed_of(table_name, [put.event.id for put in puts]),
                 RequestItems={table_name: requests},
@@ -262,13 +276,21 @@ def _tell(put: _Put, error: OutboxError | None) -> None:
             put.written.set_exception(error)
 
 
-def _doubtful(error: OutboxError) -> OutboxError:
-    """Say of a write that was given up that an earlier attempt, in a batch, may have been applied."""
-    if not isinstance(error, (ThrottledError, UnavailableError)) or error.maybe_applied:
+def _as_told(error: OutboxError, put: _Put) -> OutboxError:
+    """Say of a write that was given up whether an earlier attempt, in a batch, may have been applied."""
+    if not put.maybe_stored or not isinstance(error, StorageError) or error.maybe_applied:
         return error
-    doubtful = type(error)(operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=True)
-    doubtful.__cause__ = error.__cause__
-    return doubtful
+    if isinstance(error, (ThrottledError, UnavailableError)):
+        return _restated(error, maybe_applied=True)
+    return doubtful(error)
+
+
+def _restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -> ThrottledError | UnavailableError:
+    restated = type(error)(
+        operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=maybe_applied
+    )
+    restated.__cause__ = error.__cause__
+    return restated
 
 
 def _unprocessed(backoff: Backoff) -> ThrottledError:

@@ -10,7 +10,7 @@ from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
 from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RENEW, RETRY, Transition, Write
 from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
-from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError
+from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError, StoredEventError
 from dynamodb_outbox.outbox import RENEWAL, Claim, OutboxOptions
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 
@@ -62,17 +62,15 @@ class Settler:
         results = await self._writer.write(writes, within=within, urgent=True)
         return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
 
-    async def set_aside(self, unreadable: Sequence[tuple[str, str, str]]) -> None:
-        """Make claimed items FAILED that cannot be read: per item its id, the claim's token and the reason."""
+    async def set_aside(self, unreadable: Sequence[tuple[str, StoredEventError]]) -> list[bool]:
+        """Make claimed items FAILED that cannot be read, by the claims' tokens; tells per item whether it is."""
         now = millis(self._options.clock())
-        await self._writer.write(
-            [
-                Write(FAIL, event_id, {"token": {"S": token}, "now": now, "error": error_text(reason)})
-                for event_id, token, reason in unreadable
-            ],
-            within=LEAST_SECONDS,
-            urgent=True,
-        )
+        writes = [
+            Write(FAIL, error.event_id, {"token": {"S": token}, "now": now, "error": error_text(str(error))})
+            for token, error in unreadable
+        ]
+        results = await self._writer.write(writes, within=LEAST_SECONDS, urgent=True)
+        return [isinstance(result, Applied) for result in results]
 
     def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int = 1024) -> Write:
         values: dict[str, AttributeValue] = {"token": {"S": claim.token}, "now": millis(now)}

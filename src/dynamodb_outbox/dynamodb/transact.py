@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox.dynamodb.client import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.entries import check_size
-from dynamodb_outbox.dynamodb.faults import cancellation_reasons
+from dynamodb_outbox.dynamodb.faults import cancellation_reasons, doubtful
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import COMPLETE_BY_HANDLER, HANDLER_DONE, Write, placed, update_entry
 from dynamodb_outbox.dynamodb.values import AttributeValue
@@ -85,7 +85,8 @@ class Transactor:
             raise
         except TableNotFoundError as error:
             tables = {next(iter(entry.values()))["TableName"] for entry in entries}
-            raise TableNotFoundError(table_name=error.table_name, among=sorted(tables)) from error
+            missing = TableNotFoundError(table_name=error.table_name, among=sorted(tables))
+            raise (doubtful(missing) if error.maybe_applied else missing) from error
 
     def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
         """Make the entries of events, for a transaction of the user's own."""

@@ -8,7 +8,12 @@ from dynamodb_outbox.errors.usage import OutboxError
 
 
 class StorageError(OutboxError):
-    """DynamoDB refused a request, or could not be reached."""
+    """DynamoDB refused a request, or could not be reached.
+
+    `maybe_applied` is true when an attempt was not answered, and may have been carried out all the same.
+    """
+
+    maybe_applied: bool = False
 
 
 class TableNotFoundError(StorageError):
@@ -66,10 +71,7 @@ class CredentialsError(StorageError):
 
 
 class ThrottledError(StorageError):
-    """DynamoDB kept throttling until the deadline of the call.
-
-    `maybe_applied` is true when an earlier attempt was not answered, and may have been carried out all the same.
-    """
+    """DynamoDB kept throttling until the deadline of the call."""
 
     def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool = False) -> None:
         self.operation = operation
@@ -84,10 +86,7 @@ class ThrottledError(StorageError):
 
 
 class UnavailableError(StorageError):
-    """DynamoDB was not reached, or its reply cannot be trusted, until the deadline of the call.
-
-    `maybe_applied` is true when one of the attempts may have been carried out all the same.
-    """
+    """DynamoDB was not reached, or its reply cannot be trusted, until the deadline of the call."""
 
     def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool) -> None:
         self.operation = operation

@@ -44,7 +44,8 @@ class _OneCycle:
     async def run(self) -> int:
         outbox = self._setup.outbox
         await recover(outbox, self._setup.registry)
-        claims = await outbox.claim(min(outbox.options.batch_size, outbox.options.slots))
+        limit = min(outbox.options.batch_size, outbox.options.slots)
+        claims = await outbox.claim(limit, report=self._reports.report)
         async with anyio.create_task_group() as reporting:
             self._reports.open(reporting)
             async with anyio.create_task_group() as settling:

@@ -8,6 +8,7 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.outbox import Claim, Outbox
+from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 
 POLLING_SHARE: Final = 4
@@ -72,8 +73,9 @@ class Slots:
 class Poller:
     """Takes as many due events as there are free slots, a batch at a time."""
 
-    def __init__(self, outbox: Outbox, slots: Slots, *, on_claim: Callable[[Claim], None]) -> None:
+    def __init__(self, outbox: Outbox, slots: Slots, *, on_claim: Callable[[Claim], None], report: Report) -> None:
         self._outbox = outbox
+        self._report = report
         self._slots = slots
         self._on_claim = on_claim
         self._scope = anyio.CancelScope(shield=True)
@@ -94,7 +96,7 @@ class Poller:
         claims: list[Claim] = []
         # Under a shield: what was claimed when a stop cancels us has to be handed on, to be released.
         with anyio.CancelScope(shield=True) as self._scope:
-            claims = await self._outbox.claim(limit) if limit else []
+            claims = await self._outbox.claim(limit, report=self._report) if limit else []
             for claim in claims:
                 self._on_claim(claim)
         if len(claims) >= limit:

@@ -48,7 +48,7 @@ class Worker:
             is_ending=lambda: self._task is not None and self._task.cancelling() > 0,
         )
         self._alarm = Alarm(options.clock)
-        self._poller = poller = Poller(outbox, self._slots, on_claim=self._take)
+        self._poller = poller = Poller(outbox, self._slots, on_claim=self._take, report=self._reports.report)
         self._births = Births(
             setup.registry,
             self._slots,
