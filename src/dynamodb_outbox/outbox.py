@@ -222,7 +222,7 @@ def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxErro
     failed = [event for event in events if event.id in causes]
     first = next(iter(causes.values()))
     # What may be stored all the same has to be emitted again under its ids, which that error tells.
-    lasting = not isinstance(first, (ThrottledError, UnavailableError)) and not _is_doubtful(first)
+    lasting = not isinstance(first, (ThrottledError, UnavailableError)) and not any(map(_is_doubtful, causes.values()))
     alike = len({type(cause) for cause in causes.values()}) == 1
     if len(events) == 1 or (not published and lasting and alike and not isinstance(first, DuplicateEventError)):
         raise first

@@ -116,6 +116,16 @@ async def test_events_that_were_not_sent_are_surely_not_stored(answering: Callab
     assert sum(sent) == CONCURRENT_REQUESTS
 
 
+async def test_one_doubtful_event_among_others_is_told_by_its_own_cause(
+    answering: Callable[..., DynamoDBOutbox],
+) -> None:
+    expired, _ = FAILING["ExpiredTokenException"]
+    certain, doubtful = Event("t", id="certain"), Event("t", id="doubtful")
+    causes = await causes_of(answering(expired, TIMEOUT, expired), [certain, doubtful])
+    doubts = {event_id: isinstance(cause, StorageError) and cause.maybe_applied for event_id, cause in causes.items()}
+    assert doubts == {"certain": False, "doubtful": True}
+
+
 async def causes_of(outbox: DynamoDBOutbox, events: list[Event]) -> Mapping[str, Exception]:
     """Publish what cannot be published; why, by id."""
     try:
