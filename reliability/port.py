@@ -41,7 +41,7 @@ from reliability.history import (
 if TYPE_CHECKING:
     from reliability.recording import Recorder
 
-_NOT_STORED = (
+_REFUSED = (
     ConfigurationError,
     DuplicateEventError,
     InvalidEventError,
@@ -104,7 +104,7 @@ class RecordedOutbox:
         except BaseException as error:
             self._not_acknowledged(stored, error)
             if done is not None:
-                self._settled(done.claim, _outcome_of(done), began_at, error=error)
+                self._settled(done.claim, _outcome_of(done), began_at, error=error, by_handler=True)
             raise
         self._acknowledged(stored)
         if done is not None:
@@ -202,11 +202,7 @@ class RecordedOutbox:
             )
 
     def _not_acknowledged(self, events: Iterable[Event], error: BaseException) -> None:
-        if isinstance(error, (StorageError, TransactionCancelledError)):
-            surely = not error.maybe_applied
-        else:
-            surely = isinstance(error, _NOT_STORED)
-        kind = EmitRefused if surely else EmitUnknown
+        kind = EmitRefused if _is_surely_refused(error) else EmitUnknown
         for event in events:
             self._recorder.write(
                 kind(at=self._recorder.now(), event_id=event.id, worker=self._recorder.worker, error=_text_of(error))
@@ -277,8 +273,16 @@ class RecordedOutbox:
                     outcome=outcome,
                     error=_text_of(error),
                     began_at=began_at,
+                    by_handler=by_handler,
+                    maybe_applied=not _is_surely_refused(error),
                 )
             )
+
+
+def _is_surely_refused(error: BaseException) -> bool:
+    if isinstance(error, (StorageError, TransactionCancelledError)):
+        return not error.maybe_applied
+    return isinstance(error, _REFUSED)
 
 
 def _name_of(outcome: Outcome) -> history.Outcome:

@@ -9,7 +9,6 @@ from reliability.checker.timeline import EventLife, Execution, Timeline, began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
-    ItemDeleted,
     LeaseLost,
     Record,
     Recovered,
@@ -30,7 +29,7 @@ def check_duplicates(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - A second call of a handler that had succeeded, or had not ended, is explained by one of these, between the earlier
       of their claims and the second call: the first one's worker was killed; the event was recovered; a reply about the
       event was lost, or one that nobody knows what it was about; the first one was left behind; its lease had run out,
-      and somebody was killed who may have recovered it; its item was deleted, so that it could be emitted again. Or, at
+      and somebody was killed who may have recovered it; its item was deleted, and it was emitted again. Or, at
       any time: the first one's worker was told that its lease is lost, or could not find out whether its outcome is
       written.
     - A call that failed or was cancelled, and had ended, needs no explanation: that is a retry.
@@ -77,8 +76,7 @@ def _is_explained(life: EventLife, first: Execution, second: Execution, timeline
     if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):
         return True
     lost = (*life.of(ReplyLost), *timeline.replies_lost_of_unknown)
-    upsets = [reply.at for reply in lost] + [deletion.at for deletion in life.of(ItemDeleted)]
-    if any(since <= at <= until for at in upsets):
+    if any(since <= reply.at <= until for reply in lost) or life.begins_anew(since, until):
         return True
     if any(_expired(write, since, until, timeline, limits) for write in life.of(Written)):
         return True

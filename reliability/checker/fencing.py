@@ -27,7 +27,8 @@ from reliability.history import (
 def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Judge who changes a claimed event.
 
-    - The engine's account: each change of an item is a transition of the diagram. A new token comes only onto a PENDING
+    - The engine's account: each change of an item is a transition of the diagram. What was deleted comes back only by
+      an emit that is repeated, or was still on its way. A new token comes only onto a PENDING
       event; so nobody claims, or stores over, what another holds. A handler that is recorded as done stays so. Where
       it is known who wrote: under a token only the worker writes that brought it, but for a recovery, and that comes
       only once the lease has run out by the clock of whoever recovers.
@@ -51,7 +52,7 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
 
 
 def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    holder = ""
+    holder, deleted_at = "", math.nan
     for write in life.of(Written):
         before, after, step = write.before, write.after, step_of(write)
         if step is None:
@@ -59,6 +60,9 @@ def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> I
         elif step is Step.DELETE:
             if not life.of(ItemDeleted):
                 yield _violation(life, "its item was deleted, and nobody had asked for that", write)
+            deleted_at = write.at
+        elif step is Step.PUBLISH and deleted_at <= write.at and not life.may_be_stored_after(deleted_at, write.at):
+            yield _violation(life, "it was stored again after it was deleted, and nobody had emitted it again", write)
         elif before is not None and after is not None:
             if not set(before.handled_by) <= set(after.handled_by):
                 yield _violation(life, "it was forgotten which handlers are done", write)

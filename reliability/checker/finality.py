@@ -28,7 +28,7 @@ def check_finality(timeline: Timeline) -> Iterator[Violation]:
       counted, no token, and the same handlers done.
     - The workers' accounts: after the answer that an event is completed no claim that is asked for later gets it; after
       the answer that it is FAILED, none without a redrive in between. It ends as it was settled.
-    - What was deleted on purpose may be emitted again, by somebody who repeats an emit, and begins anew.
+    - What was deleted on purpose begins anew with an emit that is repeated, or was still on its way.
     """
     for life in timeline:
         yield from _changed_after_its_end(life)
@@ -91,7 +91,7 @@ def _claimed_after(life: EventLife, end: Settled | Recovered, *, is_failure: boo
         if began(claim) <= end.at:
             continue
         redriven = is_failure and any(_since(life, end) <= redrive.at <= claim.at for redrive in life.of(Redriven))
-        if not redriven and not _deleted_between(life, began(end), claim.at):
+        if not redriven and not life.begins_anew(began(end), claim.at):
             state = "FAILED, and not redriven" if is_failure else "COMPLETED"
             yield _violation(life, f"it was claimed again after it was {state}", end, claim)
 
@@ -101,9 +101,5 @@ def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: b
         return  # invariant L says what is wrong with that
     expected = "FAILED" if is_failure else "COMPLETED"
     redriven = is_failure and any(redrive.at >= _since(life, end) for redrive in life.of(Redriven))
-    if life.stored.status != expected and not redriven and not _deleted_between(life, began(end), math.inf):
+    if life.stored.status != expected and not redriven and not life.begins_anew(began(end), math.inf):
         yield _violation(life, f"it was settled as {expected}, and is {life.stored.status} at the end", end)
-
-
-def _deleted_between(life: EventLife, since: float, until: float) -> bool:
-    return any(since <= deletion.at <= until for deletion in life.of(ItemDeleted))

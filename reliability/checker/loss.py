@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from reliability.checker.timeline import EventLife, Execution, Timeline, began
 from reliability.checker.verdict import Violation
@@ -11,6 +11,7 @@ from reliability.history import (
     EmitAsked,
     EmitRefused,
     EmitUnknown,
+    HandlerStarted,
     ItemDeleted,
     Outcome,
     ReplyLost,
@@ -59,14 +60,19 @@ def _completed_unhandled(life: EventLife, timeline: Timeline) -> Iterator[Violat
     if life.stored is not None and life.stored.indexed:
         yield _violation(life, "it is COMPLETED, and the index still holds it")
     executions = life.executions()
-    # By a handler's own transaction, whose answer it never got, or only when it was cancelled.
-    committed = any(reply.operation == "transact_write_items" for reply in life.of(ReplyLost)) or any(
-        settled.by_handler and settled.outcome is Outcome.COMPLETE for settled in life.of(Settled)
-    )
-    unknown = any(failed.outcome is Outcome.COMPLETE for failed in life.of(SettleFailed))
-    if not committed and not unknown and not any(_may_have_succeeded(execution, timeline) for execution in executions):
-        started = [execution.started for execution in executions]
+    started = [execution.started for execution in executions]
+    if not _committed(life, started) and not any(_may_have_succeeded(execution, timeline) for execution in executions):
         yield _violation(life, "it is COMPLETED, and no handler succeeded", *started, *life.of(Settled))
+
+
+def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
+    """Tell whether a handler's own transaction completed it; the handler got no answer, or was cancelled before."""
+    if any(reply.operation in ("transact_write_items", "TransactWriteItems") for reply in life.of(ReplyLost)):
+        return True
+    tokens = {start.token for start in started}
+    written = [settled for settled in life.of(Settled) if settled.by_handler]
+    unknown = [failed for failed in life.of(SettleFailed) if failed.by_handler and failed.maybe_applied]
+    return any(each.outcome is Outcome.COMPLETE and each.token in tokens for each in (*written, *unknown))
 
 
 def _may_have_succeeded(execution: Execution, timeline: Timeline) -> bool:

@@ -10,10 +10,15 @@ from typing import Any, TypeVar, cast
 
 from reliability.history import (
     Claimed,
+    EmitAcknowledged,
+    EmitAsked,
+    EmitRefused,
+    EmitUnknown,
     FinalState,
     HandlerEnded,
     HandlerStarted,
     History,
+    ItemDeleted,
     LeaseRenewed,
     Record,
     ReplyLost,
@@ -26,6 +31,9 @@ from reliability.history import (
 )
 
 R = TypeVar("R")
+
+_ANSWERS = (EmitAcknowledged, EmitRefused, EmitUnknown)
+_STORING = {"put_item", "batch_write_item", "transact_write_items", "PutItem", "BatchWriteItem", "TransactWriteItems"}
 
 
 @dataclass(slots=True)
@@ -66,6 +74,19 @@ class EventLife:
         ends = [claim.lease_expires_at for claim in self.of(Claimed) if claim.token == token]
         ends += [renewal.lease_expires_at for renewal in self.of(LeaseRenewed) if _is_of(renewal, token, before)]
         return max(ends, default=-math.inf)
+
+    def begins_anew(self, since: float, until: float) -> bool:
+        """Tell whether the item was deleted on purpose within a time, and an emit may have stored it again."""
+        deletions = [deletion.at for deletion in self.of(ItemDeleted)]
+        return any(since <= at <= until and self.may_be_stored_after(at, until) for at in deletions)
+
+    def may_be_stored_after(self, moment: float, until: float) -> bool:
+        """Tell whether an emit was asked for then, or one of before may still have been on its way."""
+        asked = [emit.at for emit in self.of(EmitAsked)]
+        answered = sum(isinstance(record, _ANSWERS) and record.at <= moment for record in self.records)
+        if any(moment <= at <= until for at in asked) or sum(at <= moment for at in asked) > answered:
+            return True
+        return any(reply.operation in _STORING and reply.at <= until for reply in self.of(ReplyLost))
 
     def executions(self) -> list[Execution]:
         """Pair the starts of handlers with their ends, per token and handler in their order."""

@@ -152,7 +152,7 @@ class SettleRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettleFailed:
-    """A worker does not know whether an outcome is written."""
+    """A worker could not write an outcome, or does not know whether it is written; `by_handler` as in `Settled`."""
 
     at: float
     event_id: str
@@ -161,6 +161,8 @@ class SettleFailed:
     outcome: Outcome
     error: str
     began_at: float | None = None
+    by_handler: bool = False
+    maybe_applied: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

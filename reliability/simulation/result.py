@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,10 +53,11 @@ def limits_of(scenario: Scenario) -> Limits:
     """Say what the checker lets pass."""
     # What was written by a clock that was ahead is due later than the history tells.
     slack = 1.0 + 2 * scenario.greatest_offset
-    # Polling whose calls are cut within a lease, for the way is so long, fails by chance, and pauses each time.
-    is_near = scenario.weather.latency <= min(float(one.options["processing_timeout"]) for one in scenario.places) / 50
+    # Calls are cut within a lease. Where one takes a tenth of it, looks may fail by chance, each with a pause.
+    lease = min(float(place.options["processing_timeout"]) for place in scenario.places)
+    pauses = 1 if scenario.weather.latency <= lease / 50 else 3
     # An emit is tried for ten seconds, and a run may be little else.
     calls = 10.0
     rules = {"h1": HandlerRule(max_retries=scenario.own_retries)}
-    longest_backoff = Limits().longest_backoff if is_near else math.inf
+    longest_backoff = pauses * Limits().longest_backoff
     return Limits(slack=slack, calls_per_step=calls, handlers=rules, longest_backoff=longest_backoff)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reliability.checker import HandlerRule, Limits, report
@@ -99,8 +101,11 @@ def test_handler_of_a_killed_worker_may_have_succeeded_unseen() -> None:
 def test_event_may_be_completed_by_a_transaction_of_which_its_handler_got_no_answer() -> None:
     story = Story().emit().claim(2.0).start(2.1).end(3.1, "failed").ends()
     assert "L" in story.broken()
-    unknown = SettleFailed(at=3.0, event_id="e", worker="w1", token="w1-1", outcome=Outcome.COMPLETE, error="?")
-    assert story.add(unknown).broken() == ""
+    failed = SettleFailed(at=3.0, event_id="e", worker="w1", token="w1-1", outcome=Outcome.COMPLETE, error="?")
+    assert "L" in story.add(failed).broken()
+    assert "L" in story.add(replace(failed, by_handler=True, maybe_applied=False)).broken()
+    assert "L" in story.add(replace(failed, by_handler=True, token="foreign")).broken()
+    assert story.add(replace(failed, by_handler=True)).broken() == ""
 
 
 def test_event_may_be_completed_by_a_transaction_that_its_handler_was_cancelled_in() -> None:
@@ -144,6 +149,16 @@ def test_event_that_was_deleted_may_be_emitted_and_handled_again() -> None:
     story = delivered().emit(6.0).ends("PENDING")
     assert story.broken() == "A"
     assert story.add(ItemDeleted(at=5.0, event_id="e")).broken() == ""
+
+
+def test_event_that_was_deleted_does_not_come_back_by_itself() -> None:
+    story = delivered().add(ItemDeleted(at=5.0, event_id="e"))
+    assert story.attempt(8.0, "succeeded", "complete", "w2", number=1).broken() == "AD"
+    late = ReplyLost(at=0.55, operation="put_item", event_ids=("e",), applied=False)
+    assert story.add(late).broken() == ""
+    story = held().add(ItemDeleted(at=4.9, event_id="e")).write(5.0, HELD, None)
+    assert story.write(6.0, None, stored("PENDING", sort_key=0.5)).broken() == "F"
+    assert story.emit(5.5).broken() == ""
 
 
 def test_claim_that_was_under_way_when_the_event_was_completed_is_no_violation() -> None:
