@@ -47,6 +47,7 @@ class LaggingIndex:
             old = [row for row in seen if row not in reply["Items"] and self._random.random() < STALE]
             self.stale += len(old)
             seen += [row for row in reply["Items"] if row not in seen]
-            return {"Items": [*old, *shown], "Count": len(old) + len(shown)}
+            items = [*old, *shown]
+            return {**reply, "Items": items, "Count": len(items)}
 
         return lag

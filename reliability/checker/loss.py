@@ -70,9 +70,9 @@ def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
     if any(reply.operation in ("transact_write_items", "TransactWriteItems") for reply in life.of(ReplyLost)):
         return True
     tokens = {start.token for start in started}
-    written = [settled for settled in life.of(Settled) if settled.by_handler]
-    unknown = [failed for failed in life.of(SettleFailed) if failed.by_handler and failed.maybe_applied]
-    return any(each.outcome is Outcome.COMPLETE and each.token in tokens for each in (*written, *unknown))
+    outcomes: list[Settled | SettleFailed] = [settled for settled in life.of(Settled) if settled.by_handler]
+    outcomes += [failed for failed in life.of(SettleFailed) if failed.by_handler and failed.maybe_applied]
+    return any(one.outcome is Outcome.COMPLETE and one.token in tokens for one in outcomes)
 
 
 def _may_have_succeeded(execution: Execution, timeline: Timeline) -> bool:

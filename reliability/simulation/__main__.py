@@ -12,8 +12,8 @@ from rich.table import Table
 from reliability.checker import report
 from reliability.simulation.campaign import Summary, summaries_of
 from reliability.simulation.faults import Kind
+from reliability.simulation.runs import run
 from reliability.simulation.scenario import scenario_of
-from reliability.simulation.world import run
 
 MOST_FAILURES = 5
 

@@ -13,7 +13,7 @@ from typing import Final
 from reliability.checker import report
 from reliability.simulation.faults import Kind
 from reliability.simulation.result import Result
-from reliability.simulation.world import run_each
+from reliability.simulation.runs import run_each
 
 CHUNK: Final = 10
 MOST_RECORDS: Final = 20_000

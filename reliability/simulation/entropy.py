@@ -6,9 +6,11 @@ handler took, and the order of sets, which Python takes from addresses in memory
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import random as system_random
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from random import Random
@@ -43,3 +45,19 @@ def seeded(random: Random, *, now: Callable[[], float]) -> Generator[None]:
 def _hash_of_scope(scope: CancelScope) -> int:
     """Hash a cancel scope as the task that entered it: it is cancelled in the order of these."""
     return hash(scope._host_task)  # noqa: SLF001 - there is no other order to tell scopes by
+
+
+@contextmanager
+def undisturbed() -> Generator[None]:
+    """Collect garbage only where it is asked for, and keep still about what coroutines do at their end."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+        sys.unraisablehook = hook

@@ -20,8 +20,8 @@ from asyncio.events import _set_running_loop as set_running_loop
 from asyncio.tasks import _enter_task as enter_task
 from asyncio.tasks import _leave_task as leave_task
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -284,19 +284,3 @@ class Timeline:
         self._scheduled.clear()
         # Now, and not while the next world is running: what is collected then would run in its loops.
         gc.collect()
-
-
-@contextmanager
-def undisturbed() -> Generator[None]:
-    """Collect garbage only where it is asked for, and keep still about what coroutines do at their end."""
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda _: None
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
-        sys.unraisablehook = hook

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
@@ -26,14 +24,13 @@ from reliability.history import (
 from reliability.journal import stored_of
 from reliability.simulation.client import direct_client
 from reliability.simulation.engine import Engine
-from reliability.simulation.entropy import seeded
 from reliability.simulation.faults import Faults, Kind
 from reliability.simulation.handlers import BUSINESS_TABLE
-from reliability.simulation.loop import Timeline, undisturbed
+from reliability.simulation.loop import Timeline
 from reliability.simulation.network import Network
 from reliability.simulation.process import TABLE, Process
 from reliability.simulation.result import Result, limits_of, starved, unforeseen, unseen
-from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario, scenario_of
+from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario
 from reliability.simulation.table import Change
 from reliability.simulation.values import Item
 
@@ -46,35 +43,6 @@ STOP_SECONDS: Final = 120.0
 LONGEST_PAUSE: Final = 90.0
 """What pauses after errors, delays and the backlog may add at the end to lease, backoff and clocks."""
 WEATHER: Final = "all faults"
-
-
-def run(seed: int) -> Result:
-    """Run the scenario of a seed, and judge its history."""
-    (result,) = run_each([seed])
-    return result
-
-
-def run_each(seeds: Iterable[int]) -> Iterator[Result]:
-    """Run the scenarios of seeds, one after the other."""
-    with undisturbed():
-        for seed in seeds:
-            yield _run(seed)
-
-
-def _run(seed: int) -> Result:
-    with world_of(scenario_of(seed)) as world:
-        return world.run()
-
-
-@contextmanager
-def world_of(scenario: Scenario) -> Generator[World]:
-    """Make the world of a scenario. Until it is left, nothing in this process happens by chance."""
-    world = World(scenario, Random(f"{scenario.seed} world"))
-    with seeded(Random(f"{scenario.seed} entropy"), now=lambda: world.timeline.now):
-        try:
-            yield world
-        finally:
-            world.timeline.bury()
 
 
 class World:

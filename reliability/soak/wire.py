@@ -97,7 +97,6 @@ class Wire:
     def _harmed(self, kind: Kind, request: Recorded) -> Any:
         if request.operation != _ONLY.get(kind, request.operation):
             return None
-        self.done[kind] += 1
         match kind:
             case Kind.LOST_REPLIES:
                 self._lost(request, applied=True)
@@ -121,13 +120,15 @@ class Wire:
                 # Whoever asks may have given up when the answer comes.
                 self._lost(request, applied=None)
                 action = self._later()
+        self.done[kind] += action is not None
         return action
 
     def _partly(self, request: Recorded) -> Awaitable[Reply]:
         count = len(request.body["Statements"])
-        refused_ones = [n for n in range(count) if self._chance.random() < REFUSED_STATEMENTS]
+        chosen = self._chance.randrange(count)
+        places = {n for n in range(count) if n == chosen or self._chance.random() < REFUSED_STATEMENTS}
         code = self._chance.choice(["ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"])
-        return partly_refused(self._client, request, code, refused_ones)
+        return partly_refused(self._client, request, code, places)
 
     def _later(self) -> Awaitable[None]:
         return asyncio.sleep(self._chance.uniform(0.2, LONGEST_DELAY))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reliability.checker import HandlerRule, Limits, report
+from reliability.checker.calls import SHORTEST_LIFE
 from reliability.history import (
     CallsCounted,
     ClaimRefused,
@@ -683,6 +684,16 @@ def test_calls_are_bounded() -> None:
     few = [CallsCounted(at=99.0, operation="Query", calls=3900), CallsCounted(at=99.0, operation="PutItem", calls=8)]
     assert delivered().add(*few).broken() == ""
     assert delivered().add(*few, CallsCounted(at=99.0, operation="UpdateItem", calls=150)).broken() == "C"
+
+
+def test_life_that_ends_at_once_has_begun_with_calls() -> None:
+    def story(calls: int) -> Story:
+        counted = CallsCounted(at=0.1, operation="Query", calls=calls)
+        return Story("w1").add(WorkerKilled(at=0.1, worker="w1"), counted)
+
+    most = int(LIMITS.calls_per_second * SHORTEST_LIFE)
+    assert story(most).broken() == ""
+    assert story(most + 1).broken() == "C"
 
 
 def test_refused_claims_and_outcomes_are_bounded() -> None:

@@ -5,6 +5,7 @@ A failure is looked into with `python -m reliability.simulation --seed N`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -15,16 +16,16 @@ import pytest
 
 from dynamodb_outbox.dynamodb import claim, client, recovery, settle
 from dynamodb_outbox.dynamodb.transitions import Transition
-from dynamodb_outbox.worker import birth
+from dynamodb_outbox.worker import birth, recover
 from reliability.simulation.campaign import Summary, summaries_of
 from reliability.simulation.faults import Kind
-from reliability.simulation.world import run, run_each
+from reliability.simulation.runs import run, run_each
 
 SEEDS = 500
 MOST_SEEDS = 300
 """So many are tried at most, until a library that is broken is found out."""
 
-PRINT = "import sys; from reliability.simulation.world import run; print(*(run(int(n)).text for n in sys.argv[1:]))"
+PRINT = "import sys; from reliability.simulation.runs import run; print(*(run(int(n)).text for n in sys.argv[1:]))"
 
 
 @pytest.mark.timeout(1800)
@@ -103,6 +104,20 @@ def test_put_without_its_condition_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(client.Caller, "call", unconditional)
     assert letters_found("AF") & set("AF")
+
+
+def test_error_that_nobody_looks_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = recover.Recoverer.look
+
+    async def look_and_forget(recoverer: recover.Recoverer) -> float:
+        async def fail() -> None:
+            raise RuntimeError("forgotten")
+
+        asyncio.ensure_future(fail())  # noqa: RUF006 - that nobody keeps it is the point
+        return await look(recoverer)
+
+    monkeypatch.setattr(recover.Recoverer, "look", look_and_forget)
+    assert any("forgotten" in str(violation) for violation in run(0).violations)
 
 
 def test_births_that_nobody_settles_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import hypothesis.strategies as st
 import pytest
@@ -13,13 +14,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from dynamodb_outbox.dynamodb import claim
 from reliability.checker import report
+from reliability.simulation.entropy import undisturbed
 from reliability.simulation.faults import OF_CALLS, OF_WRITES, STORMS, Kind, Storm, Weather
-from reliability.simulation.loop import undisturbed
+from reliability.simulation.runs import world_of
 from reliability.simulation.scenario import ACTIONS, TYPES, Action, Emission, Place, Scenario, Way
-from reliability.simulation.world import world_of
 
 PLACES = ("a", "b")
 OPERATIONS = ("put_item", "batch_write_item", "query", "batch_execute_statement", "update_item", "transact_write_items")
+FAULTS_OF_CALLS = [
+    (kind, operation)
+    for kind in OF_CALLS
+    for operation in OPERATIONS
+    if kind is not Kind.UNPROCESSED or operation == "batch_write_item"
+]
 HANDLER_FAULTS = (Kind.HANDLER_FAILED, Kind.HANDLER_SLOW, Kind.HANDLER_STUBBORN, Kind.HANDLER_DEADLY)
 
 places = st.sampled_from(PLACES)
@@ -28,6 +35,8 @@ amounts = st.integers(0, 99).map(lambda percent: percent / 100)
 
 class Service(RuleBasedStateMachine):
     """Two processes that emit and handle, and everything that can happen to them."""
+
+    struck: ClassVar[Counter[Kind]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,8 +95,9 @@ class Service(RuleBasedStateMachine):
     def let_time_pass(self, tenths: int) -> None:
         self.world.pass_until(self.world.timeline.now + tenths / 10)
 
-    @rule(kind=st.sampled_from(OF_CALLS), operation=st.sampled_from(OPERATIONS))
-    def harm_the_next_call(self, kind: Kind, operation: str) -> None:
+    @rule(fault=st.sampled_from(FAULTS_OF_CALLS))
+    def harm_the_next_call(self, fault: tuple[Kind, str]) -> None:
+        kind, operation = fault
         self.world.faults.order(kind, operation)
 
     @rule(kind=st.sampled_from((*OF_WRITES, *HANDLER_FAULTS)))
@@ -108,6 +118,7 @@ class Service(RuleBasedStateMachine):
         with self._around:
             if hasattr(self, "world"):
                 result = self.world.close()
+                self.struck.update(result.faults)
                 assert not result.violations, report(list(result.violations), result.history)
 
 
@@ -126,10 +137,15 @@ def look_for_a_story(*, examples: int, **options: Any) -> None:
     )
 
 
+@pytest.mark.timeout(900)
 def test_no_story_breaks_an_invariant() -> None:
+    Service.struck.clear()
     look_for_a_story(examples=60)
+    # The stories depend on the release of hypothesis: a few kinds may be missing.
+    assert len(Service.struck) >= 0.7 * len(Kind), Service.struck
 
 
+@pytest.mark.timeout(900)
 def test_condition_that_is_taken_away_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = replace(claim.CLAIM, condition="status = :PENDING OR status = :PROCESSING")
     monkeypatch.setattr(claim, "CLAIM", broken)

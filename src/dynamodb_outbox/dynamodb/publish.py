@@ -41,6 +41,8 @@ ANSWER_SECONDS: Final = 5.0
 
 @dataclass(slots=True, eq=False)
 class _Put:
+    """An event to be stored; `item` and `maybe_stored` change while that is tried."""
+
     event: Event
     item: Item
     size: int

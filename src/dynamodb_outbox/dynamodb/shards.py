@@ -2,7 +2,7 @@
 
 A partition takes 1,000 write units a second, see
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html . An event
-spends two of them in each status that it passes through, one to come and one to go: some 500 events a second.
+spends two of them in each status that it passes through, one to come and one to go: up to 500 events a second.
 """
 
 from __future__ import annotations

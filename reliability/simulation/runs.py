@@ -1,0 +1,41 @@
+"""Running scenarios, each in a world of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from random import Random
+
+from reliability.simulation.entropy import seeded, undisturbed
+from reliability.simulation.result import Result
+from reliability.simulation.scenario import Scenario, scenario_of
+from reliability.simulation.world import World
+
+
+def run(seed: int) -> Result:
+    """Run the scenario of a seed, and judge its history."""
+    (result,) = run_each([seed])
+    return result
+
+
+def run_each(seeds: Iterable[int]) -> Iterator[Result]:
+    """Run the scenarios of seeds, one after the other."""
+    with undisturbed():
+        for seed in seeds:
+            yield _run(seed)
+
+
+def _run(seed: int) -> Result:
+    with world_of(scenario_of(seed)) as world:
+        return world.run()
+
+
+@contextmanager
+def world_of(scenario: Scenario) -> Generator[World]:
+    """Make the world of a scenario. Until it is left, nothing in this process happens by chance."""
+    world = World(scenario, Random(f"{scenario.seed} world"))
+    with seeded(Random(f"{scenario.seed} entropy"), now=lambda: world.timeline.now):
+        try:
+            yield world
+        finally:
+            world.timeline.bury()
