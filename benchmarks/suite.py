@@ -25,7 +25,7 @@ class Scale:
     runs: int
     events: int
     singles: int
-    samples: int = 150
+    samples: int = 100
     shared: int = 5000
     shared_by_fewer: int = 2000
     workers: tuple[int, ...] = (1, 2, 4, 8)
