@@ -37,7 +37,7 @@ class Scale:
 FULL: Final = Scale(
     runs=5,
     events=1000,
-    singles=200,
+    singles=100,
     groups=("emit", "deliver", "more", "units", "latency", "sizes", "workers", "backlog", "shards"),
 )
 QUICK: Final = Scale(runs=5, events=500, singles=100, groups=("emit", "deliver", "units"))
