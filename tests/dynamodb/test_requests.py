@@ -21,7 +21,7 @@ from dynamodb_outbox import (
     ThrottledError,
     UnavailableError,
 )
-from dynamodb_outbox.dynamodb import claim, publish
+from dynamodb_outbox.dynamodb import claim, publication
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.values import encode
 from dynamodb_outbox.observing import ClaimRefused, Observation
@@ -53,7 +53,7 @@ async def test_large_events_are_also_bounded_by_bytes(outbox: DynamoDBOutbox, pr
     await outbox.publish([Event("t", {"text": "x" * 200_000}) for _ in range(10)])
     sizes = [len(body["RequestItems"][outbox.table_name]) for body in proxy.of("BatchWriteItem")]
     assert sorted(sizes) == [2, 4, 4]
-    assert max(sizes) * 200_000 <= publish.MAX_BATCH_BYTES
+    assert max(sizes) * 200_000 <= publication.MAX_BATCH_BYTES
 
 
 @pytest.mark.parametrize("mode", ["batch", "single"])

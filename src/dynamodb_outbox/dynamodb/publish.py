@@ -8,15 +8,14 @@ an event that was already claimed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
 
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, sent_once
-from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event
-from dynamodb_outbox.dynamodb.faults import doubtful
+from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, encode_event
+from dynamodb_outbox.dynamodb.publication import MAX_BATCH_ITEMS, Publication, Put, chunks_of, is_same_event
 from dynamodb_outbox.dynamodb.replies import unprocessed_of
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.errors import (
@@ -29,55 +28,11 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outbox import Birth, OutboxOptions, raise_unless_stored, refuse_repeated_ids
 
-MAX_BATCH_ITEMS: Final = 25
-MAX_BATCH_BYTES: Final = 900_000
-"""A request may have 16 MB, but a body over 1 MiB holds up the event loop, as aiohttp warns."""
 CONCURRENT_REQUESTS: Final = 8
 PUBLISH_SECONDS: Final = 10.0
 """Until when a write is begun anew, counted from its first attempt; what is under way then may still be answered."""
 ANSWER_SECONDS: Final = 5.0
 """How long a batch may take to be answered, however late it is sent."""
-
-
-@dataclass(slots=True, eq=False)
-class _Put:
-    """An event to be stored; `item` and `maybe_stored` change while that is tried."""
-
-    event: Event
-    item: Item
-    size: int
-    unpublished: bool
-    birth: Birth | None
-    written: asyncio.Future[None] | None = None
-    maybe_stored: bool = False
-    """Whether a batch with this event was not answered."""
-
-
-class _Publication:
-    """What became of the events of one publish."""
-
-    def __init__(self) -> None:
-        self.causes: dict[str, OutboxError] = {}
-        self.known: set[str] = set()
-        self.given_up: ThrottledError | UnavailableError | None = None
-        """Why an event could not be stored until its deadline: those that still wait need not try."""
-
-    def fail(self, puts: Iterable[_Put], error: OutboxError) -> None:
-        """Note why events could not be stored."""
-        self.causes.update({put.event.id: _as_told(error, put) for put in puts})
-        if isinstance(error, (ThrottledError, UnavailableError)):
-            self.given_up = error
-
-    def fail_unsent(self, puts: Iterable[_Put], error: ThrottledError | UnavailableError) -> None:
-        """Note that events were not sent, for this became of others."""
-        self.fail(puts, _restated(error, maybe_applied=False))
-
-    def stored(self, *puts: _Put) -> None:
-        """Note that events are stored: of those that are claimed, the handlers may be called."""
-        for put in puts:
-            self.known.add(put.event.id)
-            if put.birth is not None:
-                put.birth.claimed(decode_claim(put.item))
 
 
 class Publisher:
@@ -94,7 +49,7 @@ class Publisher:
         self._group_emits = group_emits
         self._chunks = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
         self._puts = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
-        self._waiting: list[_Put] = []
+        self._waiting: list[Put] = []
         self._under_way = 0
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -104,23 +59,23 @@ class Publisher:
         encoded = [encode_event(event, due_at=due_at) for event in events]
         # Only now, when every event is known to be storable, does an id cease to be unpublished.
         puts = [self._put_of(event, item, size, birth) for event, (item, size) in zip(events, encoded, strict=True)]
-        publication = _Publication()
+        publication = Publication()
         if len(puts) == 1:
             await self._put_together(puts[0], publication)
         else:
             async with anyio.create_task_group() as group:
-                for chunk in _chunks([put for put in puts if put.unpublished]):
+                for chunk in chunks_of([put for put in puts if put.unpublished]):
                     group.start_soon(self._write_batch, chunk, publication)
                 for put in puts:
                     if not put.unpublished:
                         group.start_soon(self._put_in_turn, put, publication)
         raise_unless_stored(events, publication.causes)
 
-    def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> _Put:
+    def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> Put:
         is_born = birth is not None and event.id in birth.tokens
-        return _Put(event, self._shards.placed(item), size, event.take_unpublished(), birth if is_born else None)
+        return Put(event, self._shards.placed(item), size, event.take_unpublished(), birth if is_born else None)
 
-    def _begin_lease(self, put: _Put) -> None:
+    def _begin_lease(self, put: Put) -> None:
         """Let the lease of a birth begin now; not if an earlier attempt may have stored another."""
         if put.birth is None or put.maybe_stored:
             return
@@ -131,7 +86,7 @@ class Publisher:
 
     # Group commit
 
-    async def _put_together(self, put: _Put, publication: _Publication) -> None:
+    async def _put_together(self, put: Put, publication: Publication) -> None:
         """Store one event, alone if nothing is under way, else with the others that wait."""
         if self._group_emits and put.unpublished and self._under_way:
             put.written = asyncio.get_running_loop().create_future()
@@ -150,7 +105,7 @@ class Publisher:
         while self._waiting and (
             not self._under_way or (len(self._waiting) >= MAX_BATCH_ITEMS and self._under_way < CONCURRENT_REQUESTS)
         ):
-            chunk = _chunks(self._waiting[:MAX_BATCH_ITEMS])[0]
+            chunk = chunks_of(self._waiting[:MAX_BATCH_ITEMS])[0]
             del self._waiting[: len(chunk)]
             self._under_way += 1
             # In a task of its own, that no cancellation of one caller takes from the others. It ends by its deadline.
@@ -158,8 +113,8 @@ class Publisher:
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
 
-    async def _write_group(self, chunk: list[_Put]) -> None:
-        publication = _Publication()
+    async def _write_group(self, chunk: list[Put]) -> None:
+        publication = Publication()
         try:
             if len(chunk) == 1:
                 await self._put(chunk[0], publication, anyio.current_time() + PUBLISH_SECONDS)
@@ -180,14 +135,14 @@ class Publisher:
 
     # Writing
 
-    async def _put_in_turn(self, put: _Put, publication: _Publication, deadline: float | None = None) -> None:
+    async def _put_in_turn(self, put: Put, publication: Publication, deadline: float | None = None) -> None:
         async with self._puts:
             if publication.given_up is not None:
                 publication.fail_unsent([put], publication.given_up)
             else:
                 await self._put(put, publication, deadline or anyio.current_time() + PUBLISH_SECONDS)
 
-    async def _put(self, put: _Put, publication: _Publication, deadline: float) -> None:
+    async def _put(self, put: Put, publication: Publication, deadline: float) -> None:
         """Store one event unless its id is taken."""
         self._begin_lease(put)
         try:
@@ -201,7 +156,7 @@ class Publisher:
             )
         except ConditionRefused as refused:
             # An id made here a moment ago can only be taken by an earlier attempt of ours.
-            ours = put.unpublished or (refused.repeated and _is_same_event(put.item, refused.item))
+            ours = put.unpublished or (refused.repeated and is_same_event(put.item, refused.item))
             if not ours:
                 publication.fail([put], DuplicateEventError(event_id=put.event.id))
                 return
@@ -210,7 +165,7 @@ class Publisher:
             return
         publication.stored(put)
 
-    async def _write_batch(self, chunk: list[_Put], publication: _Publication) -> None:
+    async def _write_batch(self, chunk: list[Put], publication: Publication) -> None:
         """Store a chunk of events that nobody can have stored before."""
         async with self._chunks:
             if publication.given_up is not None:
@@ -243,12 +198,12 @@ class Publisher:
                 if left:
                     await anyio.sleep(delay)
 
-    async def _put_each(self, puts: Sequence[_Put], publication: _Publication, deadline: float) -> None:
+    async def _put_each(self, puts: Sequence[Put], publication: Publication, deadline: float) -> None:
         async with anyio.create_task_group() as group:
             for put in puts:
                 group.start_soon(self._put_in_turn, put, publication, deadline)
 
-    async def _send(self, puts: list[_Put]) -> list[str]:
+    async def _send(self, puts: list[Put]) -> list[str]:
         """Send one BatchWriteItem; the ids that came back unprocessed.
 
         Once it is given up its events go again, and it had better not be on its way any more: so it is waited for also
@@ -269,7 +224,7 @@ class Publisher:
         return unprocessed
 
 
-def _tell(put: _Put, error: OutboxError | None) -> None:
+def _tell(put: Put, error: OutboxError | None) -> None:
     """Give a caller the result of its own event; one that was cancelled wants none."""
     if put.written is not None and not put.written.done():
         if error is None:
@@ -278,44 +233,7 @@ def _tell(put: _Put, error: OutboxError | None) -> None:
             put.written.set_exception(error)
 
 
-def _as_told(error: OutboxError, put: _Put) -> OutboxError:
-    """Say of a write that was given up whether an earlier attempt, in a batch, may have been applied."""
-    if not put.maybe_stored or not isinstance(error, StorageError) or error.maybe_applied:
-        return error
-    if isinstance(error, (ThrottledError, UnavailableError)):
-        return _restated(error, maybe_applied=True)
-    return doubtful(error)
-
-
-def _restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -> ThrottledError | UnavailableError:
-    restated = type(error)(
-        operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=maybe_applied
-    )
-    restated.__cause__ = error.__cause__
-    return restated
-
-
 def _unprocessed(backoff: Backoff) -> ThrottledError:
     return ThrottledError(
         operation="BatchWriteItem", attempts=backoff.attempts + 1, reason="events came back unprocessed"
     )
-
-
-def _is_same_event(sent: Item, stored: object) -> bool:
-    """Tell whether the stored item is the one that we sent; what delivery changes since then does not count."""
-    if not isinstance(stored, dict):
-        return False
-    ours = ("id", "type", "occurredAt", "claimToken") if "claimToken" in sent else ("id", "type", "occurredAt")
-    return all(stored.get(name) == sent[name] for name in ours)
-
-
-def _chunks(puts: Sequence[_Put]) -> list[list[_Put]]:
-    chunks: list[list[_Put]] = []
-    size = 0
-    for put in puts:
-        if not chunks or len(chunks[-1]) == MAX_BATCH_ITEMS or size + put.size > MAX_BATCH_BYTES:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(put)
-        size += put.size
-    return chunks
