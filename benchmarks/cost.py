@@ -7,7 +7,6 @@ benchmarks compare with what the engine reports.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from uuid import uuid4
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.payloads import TYPE
+from benchmarks.payloads import TYPE, text
 from benchmarks.units import READ_STEP, Projection, item_bytes, projected, write_units
 from dynamodb_outbox import Event
 from dynamodb_outbox.dynamodb.codec import claimed_at_birth, encode_event, millis
@@ -48,7 +47,7 @@ class Cost:
 def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: int, prices: Prices) -> Cost:
     """Count what an event costs from emit to completion. Reads are those of a busy worker, whose pages are full."""
     now = time.time()
-    event = Event(TYPE, _payload(payload_bytes))
+    event = Event(TYPE, text(payload_bytes / 1024))
     pending, _ = encode_event(event, due_at=now)
     claimed = claimed_at_birth(pending, token=uuid4().hex, now=now, lease_expires_at=now + LEASE)
     completed = {name: value for name, value in claimed.items() if name != "gsiSortKey"}
@@ -63,11 +62,6 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
 def idle_dollars(*, poll_interval: float, prices: Prices) -> float:
     """Count what one idle worker costs in 30 days: two queries of half a unit at each look."""
     return 30 * 86_400 / poll_interval / 1e6 * prices.read
-
-
-def _payload(size: int) -> dict[str, Any]:
-    frame = len(json.dumps({"text": ""}))
-    return {"text": "x" * max(size - frame, 0)}
 
 
 def _page_units(item: Any, projection: Projection, batch_size: int) -> float:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Final, get_args
+
 import pytest
 
 from benchmarks.cost import Mode, Prices, cost, idle_dollars
+from benchmarks.sizes import KILOBYTES
 from benchmarks.units import Projection, write_units
+
+RESULTS: Final = Path(__file__).parents[2] / "docs" / "performance.json"
 
 PENDING = {"id": {"S": "e"}, "status": {"S": "PENDING"}, "gsiSortKey": {"N": "1"}}
 CLAIMED = {"id": {"S": "e"}, "status": {"S": "PROCESSING"}, "gsiSortKey": {"N": "2"}}
@@ -39,3 +46,13 @@ def test_dollars_are_units_by_prices() -> None:
     prices = Prices(write=2.0, read=0.0)
     assert cost(payload_bytes=500, projection="ALL", mode="birth", batch_size=10, prices=prices).dollars == 8.0
     assert idle_dollars(poll_interval=1.0, prices=Prices(read=1.0)) == pytest.approx(2.592)
+
+
+def test_calculator_comes_to_what_the_benchmark_measured() -> None:
+    sizes = json.loads(RESULTS.read_text(encoding="utf-8"))["sizes"]
+    assert len(sizes) == len(KILOBYTES)
+    for measured in sizes:
+        bytes_, key = round(measured["kilobytes"] * 1024), {"ALL": "units_all", "KEYS_ONLY": "units_keys_only"}
+        for projection in get_args(Projection):
+            found = cost(payload_bytes=bytes_, projection=projection, mode="polled", batch_size=10, prices=Prices())
+            assert found.write_units == measured[key[projection]]
