@@ -1,0 +1,108 @@
+"""Ten minutes of throttling, in a time of their own: few calls, nothing lost, and full recovery."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from random import Random
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, OutboxEventBus, ThrottledError
+from dynamodb_outbox.dynamodb.table import TableSchema
+from dynamodb_outbox.worker.backoff import JITTER, LONGEST_POLLING_BACKOFF
+from reliability.simulation.client import Client
+from reliability.simulation.engine import Engine
+from reliability.simulation.faults import throttled
+from reliability.simulation.replies import THROTTLED, Refusal
+from reliability.simulation.table import Change
+from tests.virtual_time import VirtualTime, install
+
+STORM: Final = 600.0
+LEASE: Final = 30.0
+LATENCY: Final = 0.005
+INDEX: Final = "status-gsiSortKey-index"
+
+
+class Service:
+    """A table that throttles every call, or writes to its index alone, while `storm` says so."""
+
+    def __init__(self, clock: VirtualTime, *, everything: bool) -> None:
+        self._everything = everything
+        self._random = Random(7)
+        self._engine = Engine(clock=clock.clock, gate=self)
+        self._engine.create_table(TableSchema(table_name="events", indexes={INDEX: "status"}).definition())
+        self.storm = False
+        self.calls: Counter[str] = Counter()
+        self.client: Any = Client(self._send)
+
+    async def _send(self, operation: str, parameters: dict[str, Any]) -> Any:
+        self.calls[operation] += 1
+        await asyncio.sleep(LATENCY)
+        if self.storm and self._everything:
+            raise throttled(operation, self._random)
+        return self._engine.execute(operation, parameters)
+
+    def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
+        """Refuse writes that the index would have to follow; it is a `Gate`."""
+        refused = self.storm and change.indexes
+        return Refusal(THROTTLED, "Throughput exceeds the limit of the index") if refused else None
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
+    return install(asyncio.get_running_loop(), monkeypatch)
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+@pytest.mark.parametrize("everything", [True, False], ids=["every call", "the index"])
+async def test_ten_minutes_of_throttling_are_met_with_few_calls_and_left_behind(
+    clock: VirtualTime, *, everything: bool, mode: Any
+) -> None:
+    service = Service(clock, everything=everything)
+    outbox = DynamoDBOutbox(
+        service.client,
+        table_name="events",
+        conditional_writes=mode,
+        processing_timeout=LEASE,
+        clock=clock.clock,
+        on_error=lambda error: None,
+    )
+    bus = OutboxEventBus(outbox)
+    runs: Counter[str] = Counter()
+    begun = anyio.Event()
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        runs[event.id] += 1
+        begun.set()
+        await asyncio.sleep(1)
+
+    events = [Event("t", id=f"e{n}") for n in range(100)]
+    async with bus:
+        await bus.emit_many(events[:5])
+        await bus.emit_many(events[5:], delay=5)
+        await begun.wait()
+        service.storm = True  # in the middle of their handlers
+        before, until = service.calls.total(), clock.time() + STORM
+        while clock.time() < until:
+            with pytest.raises(ThrottledError):
+                await bus.emit("t", id="during")
+            await asyncio.sleep(60)
+        during = service.calls.total() - before
+        service.storm = False
+        ended = clock.time()
+        await bus.emit("t", id="during")
+        await bus.drain(timeout=None)
+        recovered_in = clock.time() - ended
+    assert await outbox.count(EventStatus.FAILED) == 0
+    # Those that were done when it began could not say so before their leases ended: once more, and no other.
+    assert runs == Counter({event.id: 1 for event in events}) + Counter(
+        {event.id: 1 for event in events[:5]} | {"during": 1}
+    )
+    # An idle worker makes two calls a second. Single updates of the index are refused one by one: a batch of ten.
+    most_a_second = 10 if mode == "single" and not everything else 2
+    assert during < most_a_second * STORM
+    assert recovered_in < LONGEST_POLLING_BACKOFF * (1 + JITTER) + 10
