@@ -63,7 +63,7 @@ def test_no_shard_is_left_unseen_for_longer_than_four_intervals() -> None:
 
 def test_expected_event_wakes_every_shard_at_its_time() -> None:
     rotation = Rotation(4, interval=1.0)
-    rotation.expect(20.0)
+    rotation.expect(20.0, clock=0.0)
     seen = looks(rotation, [float(n) for n in range(30)])
     assert min(len(order) for order in seen[8:20]) < 4
     assert [len(order) for order in seen[20:23]] == [4, 4, 4]
@@ -73,7 +73,7 @@ def test_expected_event_wakes_every_shard_at_its_time() -> None:
 def test_many_expectations_of_one_time_are_kept_once() -> None:
     rotation = Rotation(2, interval=1.0)
     for n in range(1_000):
-        rotation.expect(5.0 + n % 2)
+        rotation.expect(5.0 + n % 2, clock=0.0)
     assert len(rotation._expected) == 2
 
 

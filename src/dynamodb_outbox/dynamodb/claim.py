@@ -31,6 +31,8 @@ AHEAD_SECONDS: Final = 0.5
 """How long rows are good for that were read ahead: later, somebody else may have claimed them."""
 MAX_PAGES: Final = 4
 """Pages that a worker among others reads in search of its own events."""
+LEAST_SECONDS: Final = 0.5
+"""What one call of a look is given in any case."""
 MAX_ROUNDS: Final = 5
 """How often one look begins anew because a claim was refused: other workers are at the same events."""
 
@@ -40,6 +42,9 @@ class _Look:
     """What one look for due events has found."""
 
     limit: int
+    seconds: float
+    """How long one call may take, and how long the look goes on once it has a claim: the leases run meanwhile."""
+    ends_at: float = math.inf
     claims: list[Claim] = field(default_factory=list[Claim])
     unreadable: list[tuple[str, StoredEventError]] = field(default_factory=list[tuple[str, StoredEventError]])
     refused: int = 0
@@ -50,8 +55,17 @@ class _Look:
         return self.limit - len(self.claims)
 
     @property
-    def is_over(self) -> bool:
+    def is_full(self) -> bool:
         return self.wanted <= 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.is_full or anyio.current_time() >= self.ends_at
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the next call may take."""
+        return max(min(self.seconds, self.ends_at - anyio.current_time()), LEAST_SECONDS)
 
     def read(self, results: Sequence[WriteResult]) -> None:
         """Read the results of claims. Raises the first error among them, after all that succeeded."""
@@ -62,6 +76,8 @@ class _Look:
                     self.claims.append(decode_claim(result.item))
                 except StoredEventError as error:
                     self.unreadable.append((result.item["claimToken"]["S"], error))
+        if self.claims and math.isinf(self.ends_at):
+            self.ends_at = anyio.current_time() + self.seconds
         for result in results:
             if isinstance(result, StorageError):
                 raise result
@@ -94,7 +110,7 @@ class Claimer:
 
     def expect(self, time: float) -> None:
         """Expect an event to be due at a time (epoch seconds): that it is found does not depend on a quiet shard."""
-        self._rotation.expect(time)
+        self._rotation.expect(time, clock=self._options.clock())
 
     async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]]]:
         """Claim up to `limit` events, the longest due first.
@@ -102,7 +118,7 @@ class Claimer:
         Also returns the claimed items that are no readable events, as token and reason. Raises
         `StorageError` only while nothing was claimed.
         """
-        look = _Look(limit=limit)
+        look = _Look(limit=limit, seconds=look_seconds(self._options))
         refused = False
         try:
             for _ in range(MAX_ROUNDS):
@@ -116,7 +132,7 @@ class Claimer:
         # Refused writes are billed. Where other workers are at the same events, a part of a wider page, taken at
         # random, meets them less often; a worker that is alone reads no more than it takes.
         self._spread = min(2 * self._spread, MAX_SPREAD) if look.refused else max(self._spread // 2, 1)
-        self._was_full = look.is_over
+        self._was_full = look.is_full
         return look.claims, look.unreadable
 
     async def _look_once(self, look: _Look) -> bool:
@@ -134,7 +150,7 @@ class Claimer:
         if look.throttled and not look.is_over and look.refused == before:
             # Every other shard was asked. Now there is time to wait for those that are at their limit.
             await self._claim_while_accepted(look, look.throttled, before, patient=True)
-        if not look.claims:
+        if left_by_others and not look.is_over and look.refused == before:
             left_by_others.sort(key=lambda _: self._options.random())
             await self._claim_while_accepted(look, left_by_others, before)
         return look.refused > before
@@ -150,7 +166,7 @@ class Claimer:
         async for page in self._index.keys(
             self._partitions[shard],
             up_to=self._options.clock(),
-            within=look_seconds(self._options),
+            within=look.seconds_left,
             page=min(max(look.limit * wider, ahead), MAX_PAGE),
         ):
             if not pages:
@@ -179,16 +195,16 @@ class Claimer:
             wanted = look.wanted
             tried = rows[start : start + wanted]
             patient = patient or len(self._partitions) == 1
-            results = await self._claim_rows(tried, patient=patient)
+            results = await self._claim_rows(tried, within=look.seconds_left, patient=patient)
             if not patient:
                 look.throttled += [row for row, result in zip(tried, results, strict=True) if _is_throttled(result)]
                 results = [result for result in results if not _is_throttled(result)]
             look.read(results)
             start += wanted
-        if look.is_over and look.refused == refused and start < len(rows):
+        if look.is_full and look.refused == refused and start < len(rows):
             self._ahead = list(rows[start:])
 
-    async def _claim_rows(self, rows: Sequence[Item], *, patient: bool) -> list[WriteResult]:
+    async def _claim_rows(self, rows: Sequence[Item], *, within: float, patient: bool) -> list[WriteResult]:
         if not rows:
             return []
         now = self._options.clock()
@@ -201,7 +217,6 @@ class Claimer:
             )
             for row in rows
         ]
-        within = look_seconds(self._options)
         results = await self._writer.write(writes, within=within, returning=True, patient=patient)
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Refused) and self._observers:
@@ -219,4 +234,4 @@ class Claimer:
 
 
 def _is_throttled(result: WriteResult) -> bool:
-    return isinstance(result, ThrottledError)
+    return isinstance(result, ThrottledError) and not result.maybe_applied

@@ -29,6 +29,8 @@ ANNOUNCE_SECONDS: Final = 1.0
 """How often workers that have met others announce themselves."""
 MAX_SEEN: Final = 2_000
 """Of how many events of others is remembered when they were seen first."""
+SEEN_INTERVALS: Final = 10
+"""Poll intervals after which that is forgotten, to make place for others."""
 GONE_SECONDS: Final = 3.0
 """How long after the last announcement of another worker that was seen it counts as gone."""
 PATIENCE: Final = 2
@@ -85,6 +87,9 @@ class Peers:
         if refused:
             self._met_at = now
         met = now - self._met_at < ALONE_SECONDS
+        if not met:
+            # What is known of them is old. Events must not wait for one that has gone.
+            self._other_salts = []
         if self._is_new or (met and now - self._announced_at >= (SOONEST_SECONDS if refused else ANNOUNCE_SECONDS)):
             self._is_new, self._announced_at = False, now
             try:
@@ -98,17 +103,26 @@ class Peers:
             return list(rows), []
         now = anyio.current_time()
         patience = now - PATIENCE * self._options.poll_interval
+        self._forget_seen(now - SEEN_INTERVALS * self._options.poll_interval)
         mine: list[Item] = []
         left: list[Item] = []
         for row in rows:
             event_id = row["id"]["S"]
             if self._is_mine(event_id):
                 mine.append(row)
-            elif self._seen_at.setdefault(event_id, now) <= patience:
+            elif self._first_seen(event_id, now) <= patience:
                 left.append(row)
-        while len(self._seen_at) > MAX_SEEN:
-            del self._seen_at[next(iter(self._seen_at))]
         return mine, left
+
+    def _first_seen(self, event_id: str, now: float) -> float:
+        """Tell when an event was seen first; of a crowd of them, the first to be seen are remembered."""
+        if len(self._seen_at) < MAX_SEEN:
+            return self._seen_at.setdefault(event_id, now)
+        return self._seen_at.get(event_id, now)
+
+    def _forget_seen(self, before: float) -> None:
+        while self._seen_at and next(iter(self._seen_at.values())) < before:
+            del self._seen_at[next(iter(self._seen_at))]
 
     def _is_mine(self, event_id: str) -> bool:
         """Tell whether this worker has the highest score for an event."""

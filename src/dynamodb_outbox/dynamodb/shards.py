@@ -29,6 +29,8 @@ EXPECTED_INTERVALS: Final = 2
 """For so many poll intervals after an event is expected, every shard is looked at: a transaction may commit late."""
 GRAIN: Final = 10
 """Expectations are kept in tenths of a second, however many events are delayed."""
+MAX_EXPECTED: Final = 10_000
+"""So many expectations are kept. Without one, an event that is due waits for the next look at its quiet shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +70,34 @@ class Rotation:
         self._look_again_at = [-math.inf] * count
         self._expected: list[int] = []
         self._known: set[int] = set()
+        self._has_come = False
         self._awake_until = -math.inf
 
-    def expect(self, time: float) -> None:
+    def expect(self, time: float, *, clock: float) -> None:
         """Expect an event at a time: from then on, no shard is left out for a while."""
         if self._count == 1:
             return
+        # A process that only emits never looks: what has come must not pile up.
+        self._let_come(clock)
         grain = math.floor(time * GRAIN)
-        if grain not in self._known:
+        if grain <= clock * GRAIN:
+            self._has_come = True
+        elif grain not in self._known and len(self._known) < MAX_EXPECTED:
             self._known.add(grain)
             heapq.heappush(self._expected, grain)
+
+    def _let_come(self, clock: float) -> None:
+        while self._expected and self._expected[0] <= clock * GRAIN:
+            self._known.discard(heapq.heappop(self._expected))
+            self._has_come = True
 
     def order(self, *, now: float, clock: float) -> Sequence[int]:
         """Tell which shards to look at now, and begin the next look with another."""
         if self._count == 1:
             return (0,)
-        while self._expected and self._expected[0] <= clock * GRAIN:
-            self._known.discard(heapq.heappop(self._expected))
+        self._let_come(clock)
+        if self._has_come:
+            self._has_come = False
             self._awake_until = now + EXPECTED_INTERVALS * self._interval
         start, self._next = self._next, (self._next + 1) % self._count
         around = ((start + step) % self._count for step in range(self._count))
