@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
+from itertools import count
 from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
@@ -57,7 +59,7 @@ class Delivery:
         self._event = event
         self._run = run
         self._emit = emit
-        self._positions = {"emit": 0, "transaction": 0}
+        self._emits = count()
         self._failed: list[Event] = []
 
     def __repr__(self) -> str:
@@ -85,7 +87,8 @@ class Delivery:
         the worker afterwards. Raises what `bus.transaction()` raises, `LeaseLostError` if the event is not ours
         any more (nothing is written then), and `ConfigurationError` for a second one after a commit.
         """
-        return Transaction(self._run.commit, make_event=self._child_in_transaction)
+        # Positions are counted in each: one that is tried again makes the same children.
+        return Transaction(self._run.commit, make_event=partial(self._child_in_transaction, count()))
 
     async def emit(
         self,
@@ -111,7 +114,7 @@ class Delivery:
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
         described = self._metadata(metadata)
         child_id = self._failed_before(type, payload) if key is None else None
-        child = event_of(type, payload, id=child_id or self._child_id("emit", key), metadata=described)
+        child = event_of(type, payload, id=child_id or self._id_of_emit(key), metadata=described)
         try:
             stored = await self._emit([child], options)
         except BaseException:  # also when cancelled, for it may be stored
@@ -129,6 +132,7 @@ class Delivery:
 
     def _child_in_transaction(
         self,
+        positions: Iterator[int],
         type_or_event: str | Event,
         payload: Any = None,
         *,
@@ -138,17 +142,18 @@ class Delivery:
     ) -> Event:
         if isinstance(type_or_event, Event):
             return event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
-        child_id = id if id is not None else self._child_id("transaction", None)
+        child_id = id if id is not None else self._child_id("transaction", str(next(positions)))
         return event_of(type_or_event, payload, id=child_id, occurred_at=occurred_at, metadata=self._metadata(metadata))
 
-    def _child_id(self, way: str, key: str | None) -> str:
-        if key is not None:
-            if not isinstance(key, str) or not key:
-                raise ConfigurationError(f"key={key!r}: it must be a string that is not empty")
-            return str(uuid5(CHILD_IDS, f"{self._event.id}\0{self.handler}\0key\0{key}"))
-        position = self._positions[way]
-        self._positions[way] += 1
-        return str(uuid5(CHILD_IDS, f"{self._event.id}\0{self.handler}\0{way}\0{position}"))
+    def _id_of_emit(self, key: str | None) -> str:
+        if key is None:
+            return self._child_id("emit", str(next(self._emits)))
+        if not isinstance(key, str) or not key:
+            raise ConfigurationError(f"key={key!r}: it must be a string that is not empty")
+        return self._child_id("key", key)
+
+    def _child_id(self, way: str, which: str) -> str:
+        return str(uuid5(CHILD_IDS, f"{self._event.id}\0{self.handler}\0{way}\0{which}"))
 
     def _metadata(self, given: dict[str, Any] | None) -> dict[str, Any]:
         if given is not None and not isinstance(given, Mapping):

@@ -13,7 +13,7 @@ from dynamodb_outbox.dynamodb.codec import Item, decode_failed, millis
 from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.replies import items_of
 from dynamodb_outbox.dynamodb.transitions import REDRIVE, Write
-from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter
+from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused
 from dynamodb_outbox.errors import StorageError, ThrottledError
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.outbox import OutboxOptions
@@ -52,7 +52,10 @@ class DeadLetters:
         return found[:limit]
 
     async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING. Raises `StorageError` if one of the writes failed; it may be repeated."""
+        """Make FAILED events PENDING. Raises `StorageError` if one of the writes failed; it may be repeated.
+
+        One whose write was not answered, and that is not FAILED any more, counts: it was this call's.
+        """
         redriven = 0
         unique = iter(dict.fromkeys(ids))
         while chunk := list(itertools.islice(unique, PAGE)):
@@ -60,7 +63,7 @@ class DeadLetters:
             results = await self._writer.write(
                 [Write(REDRIVE, event_id, values) for event_id in chunk], within=CALL_SECONDS
             )
-            redriven += sum(isinstance(result, Applied) for result in results)
+            redriven += sum(isinstance(result, Applied) or result == Refused(repeated=True) for result in results)
             for result in results:
                 if isinstance(result, StorageError):
                     raise result

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import anyio
@@ -108,13 +109,14 @@ class Publisher:
             chunk = chunks_of(self._waiting[:MAX_BATCH_ITEMS])[0]
             del self._waiting[: len(chunk)]
             self._under_way += 1
+            publication = Publication()
             # In a task of its own, that no cancellation of one caller takes from the others. It ends by its deadline.
-            task = asyncio.create_task(self._write_group(chunk), name="dynamodb-outbox emits")
+            task = asyncio.create_task(self._write_group(chunk, publication), name="dynamodb-outbox emits")
             self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
+            # Not at the end of the task: one that is cancelled before it begins has none.
+            task.add_done_callback(partial(self._group_is_written, chunk, publication))
 
-    async def _write_group(self, chunk: list[Put]) -> None:
-        publication = Publication()
+    async def _write_group(self, chunk: list[Put], publication: Publication) -> None:
         try:
             if len(chunk) == 1:
                 await self._put(chunk[0], publication, anyio.current_time() + PUBLISH_SECONDS)
@@ -122,16 +124,17 @@ class Publisher:
                 await self._write_batch(chunk, publication)
         except Exception as error:  # told to each caller whose event it was
             publication.fail(chunk, self._caller.fatal(error, "BatchWriteItem"))
-        except asyncio.CancelledError:
+
+    def _group_is_written(self, chunk: list[Put], publication: Publication, task: asyncio.Task[None]) -> None:
+        self._writing.discard(task)
+        self._under_way -= 1
+        if task.cancelled():
             # The loop ends. What has no answer yet is not known to be stored.
             unknown = UnavailableError(operation="BatchWriteItem", attempts=1, reason="cancelled", maybe_applied=True)
             publication.fail([put for put in chunk if put.event.id not in publication.known], unknown)
-            raise
-        finally:
-            self._under_way -= 1
-            self._write_waiting()
-            for put in chunk:
-                _tell(put, publication.causes.get(put.event.id))
+        self._write_waiting()
+        for put in chunk:
+            _tell(put, publication.causes.get(put.event.id))
 
     # Writing
 

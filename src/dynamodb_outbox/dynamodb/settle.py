@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from dynamodb_outbox.dynamodb.codec import error_text, millis
+from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, error_text, millis
 from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
 from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RENEW, RETRY, Transition, Write
 from dynamodb_outbox.dynamodb.values import AttributeValue
@@ -35,17 +35,14 @@ class Settler:
         if not settlements:
             return []
         now = self._options.clock()
-        leases = min(claim.lease_expires_at for claim, _ in settlements) - now
+        # The longest of them: fenced as they are, late writes do no harm, and one that hurries must not end the others.
+        leases = max(claim.lease_expires_at for claim, _ in settlements) - now
         within = min(max(leases, LEAST_SECONDS), max(self._options.processing_timeout, LEAST_SECONDS))
-        writes = [self._write(claim, outcome, now) for claim, outcome in settlements]
-        results = await self._writer.write(writes, within=within, urgent=True)
-        too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
-        if too_large:
-            shorter = [self._write(*settlements[index], now, SHORT_ERROR_CHARS) for index in too_large]
-            for index, result in zip(
-                too_large, await self._writer.write(shorter, within=within, urgent=True), strict=True
-            ):
-                results[index] = result
+
+        def write_of(index: int, error_chars: int) -> Write:
+            return self._write(*settlements[index], now, error_chars)
+
+        results = await self._write_all(write_of, len(settlements), within=within)
         return [
             _error(claim, OUTCOME_NAMES[type(outcome)], result)
             for (claim, outcome), result in zip(settlements, results, strict=True)
@@ -65,14 +62,30 @@ class Settler:
     async def set_aside(self, unreadable: Sequence[tuple[str, StoredEventError]]) -> list[bool]:
         """Make claimed items FAILED that cannot be read, by the claims' tokens; tells per item whether it is."""
         now = millis(self._options.clock())
-        writes = [
-            Write(FAIL, error.event_id, {"token": {"S": token}, "now": now, "error": error_text(str(error))})
-            for token, error in unreadable
-        ]
-        results = await self._writer.write(writes, within=LEAST_SECONDS, urgent=True)
+
+        def write_of(index: int, error_chars: int) -> Write:
+            token, error = unreadable[index]
+            text = error_text(str(error), error_chars)
+            return Write(FAIL, error.event_id, {"token": {"S": token}, "now": now, "error": text})
+
+        results = await self._write_all(write_of, len(unreadable), within=LEAST_SECONDS)
         return [isinstance(result, Applied) for result in results]
 
-    def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int = 1024) -> Write:
+    async def _write_all(
+        self, write_of: Callable[[int, int], Write], count: int, *, within: float
+    ) -> list[WriteResult]:
+        """Make the writes, and those again with a shorter error whose item would be too large; by index and length."""
+        writes = [write_of(index, MAX_ERROR_CHARS) for index in range(count)]
+        results = await self._writer.write(writes, within=within, urgent=True)
+        too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
+        if too_large:
+            shorter = [write_of(index, SHORT_ERROR_CHARS) for index in too_large]
+            again = await self._writer.write(shorter, within=within, urgent=True)
+            for index, result in zip(too_large, again, strict=True):
+                results[index] = result
+        return results
+
+    def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int) -> Write:
         values: dict[str, AttributeValue] = {"token": {"S": claim.token}, "now": millis(now)}
         match outcome:
             case Completed():

@@ -23,6 +23,9 @@ KEY_TYPES: Final = {PARTITION_KEY: "S", STATUS_KEY: "S", SHARD_ATTRIBUTE: "S", S
 STATUS_INDEX: Final = "status-gsiSortKey-index"
 SHARDED_INDEX: Final = "statusShard-gsiSortKey-index"
 TTL_ATTRIBUTE: Final = "expireAt"
+NO_TIME_TO_LIVE: Final = (
+    f"time to live is not enabled on the attribute {TTL_ATTRIBUTE!r}, but a retention is configured"
+)
 CALL_SECONDS: Final = 30.0
 ACTIVE_SECONDS: Final = 300.0
 FIRST_WAIT: Final = 0.1
@@ -122,20 +125,31 @@ class Table:
         if wait or self._schema.time_to_live:
             await self._wait_until_active()
         if self._schema.time_to_live and not await self._has_time_to_live():
+            await self._enable_time_to_live()
+
+    async def _enable_time_to_live(self) -> None:
+        try:
             await self._caller.call(
                 "update_time_to_live",
                 within=CALL_SECONDS,
                 TableName=self._schema.table_name,
                 TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
             )
+        except StorageError as error:
+            # Refused if somebody else was quicker, and if it is enabled on another attribute.
+            if await self._has_time_to_live():
+                return
+            if type(error) is not StorageError:
+                raise
+            raise TableMismatchError(
+                table_name=self._schema.table_name, differences=[f"{NO_TIME_TO_LIVE} ({error})"]
+            ) from error
 
     async def verify(self) -> None:
         """Raise `TableMismatchError` with every difference, or `TableNotFoundError`."""
         differences = self._schema.differences(await self._describe())
         if self._schema.time_to_live and not await self._has_time_to_live():
-            differences.append(
-                f"time to live is not enabled on the attribute {TTL_ATTRIBUTE!r}, but a retention is configured"
-            )
+            differences.append(NO_TIME_TO_LIVE)
         if differences:
             raise TableMismatchError(table_name=self._schema.table_name, differences=differences)
 

@@ -60,12 +60,13 @@ class Transactor:
     ) -> None:
         """Commit; see `Outbox.transact`."""
         entries, puts = self._entries(writes, events, records=int(done is not None), birth=birth)
-        await self._commit(entries, puts, done)
-        for put in puts:
+        stored = await self._commit(entries, puts, done)
+        for put in stored:
             if birth is not None and put.event.id in birth.tokens:
                 birth.claimed(decode_claim(put.item))
 
-    async def _commit(self, entries: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None) -> None:
+    async def _commit(self, entries: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None) -> list[_Put]:
+        """Commit; returns the puts that are stored as they are, by this call or by one that was not answered."""
         within = TRANSACT_SECONDS
         if done is not None:
             entries.append({"Update": self._record(done)})
@@ -75,7 +76,7 @@ class Transactor:
                 "transact_write_items", within=within, TransactItems=entries, ClientRequestToken=uuid4().hex
             )
         except TransactionRefused as refused:
-            _raise_refusal(refused, entries, puts, done)
+            return _stored_before(refused, entries, puts, done)
         except ThrottledError as error:
             if isinstance(error.__cause__, ClientError) and (reasons := cancellation_reasons(error.__cause__)):
                 listed = _reasons(reasons, entries, _event_ids(entries, puts, done))
@@ -87,6 +88,7 @@ class Transactor:
             tables = {next(iter(entry.values()))["TableName"] for entry in entries}
             missing = TableNotFoundError(table_name=error.table_name, among=sorted(tables))
             raise (doubtful(missing) if error.maybe_applied else missing) from error
+        return puts
 
     def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
         """Make the entries of events, for a transaction of the user's own."""
@@ -150,22 +152,30 @@ class Transactor:
 _COMPLETE_WITH_EXPIRY: Final = COMPLETE_BY_HANDLER.also_set("expireAt = :expiry")
 
 
-def _raise_refusal(
+def _stored_before(
     refused: TransactionRefused, entries: Sequence[dict[str, Any]], puts: Sequence[_Put], done: HandlerDone | None
-) -> None:
-    """Raise what a refused transaction means; return if it was refused only because it had been applied already."""
+) -> list[_Put]:
+    """Raise what a refused transaction means, unless an earlier one made it needless: the puts that this one stored.
+
+    That may be an earlier attempt of the same, or an earlier transaction of the same delivery, with other puts.
+    """
     event_ids = _event_ids(entries, puts, done)
     listed = _reasons(refused.reasons, entries, event_ids)
     by_event = {put.event.id: put for put in puts}
+    duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
+    ours = [
+        by_event[reason.event_id or ""]
+        for reason in duplicates
+        if _is_ours(by_event[reason.event_id or ""], reason.item, repeated=refused.repeated)
+    ]
     record = refused.reasons[-1] if refused.reasons else {}
     if done is not None and record.get("Code") == REFUSED:
         if _is_recorded(done, record.get("Item", {})):
-            return
+            return ours
         event = done.claim.event
         raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
-    duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
-    if any(_is_ours(by_event[reason.event_id or ""], reason.item, repeated=refused.repeated) for reason in duplicates):
-        return
+    if ours:
+        return ours
     cancelled = TransactionCancelledError(reasons=listed, maybe_applied=refused.repeated)
     if duplicates and len(duplicates) == len(listed):
         raise DuplicateEventError(event_id=duplicates[0].event_id or "", within="a transaction") from cancelled

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.codec import Item
-from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, fatal_code, fault_of_code
+from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, doubtful, fatal_code, fault_of_code
 from dynamodb_outbox.dynamodb.replies import UnreadableReplyError, read_new_item, responses_to
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, placed, statement, update_item
@@ -54,15 +54,20 @@ class _Batch:
     left: list[int]
     results: dict[int, WriteResult] = field(default_factory=dict[int, WriteResult])
     maybe_applied: set[int] = field(default_factory=set[int])
-    failure: StorageError = field(
-        default_factory=lambda: ThrottledError(operation="a statement", attempts=1, reason="inside of a batch")
-    )
+    failures: dict[int, StorageError] = field(default_factory=dict[int, StorageError])
 
     def failed(self, error: StorageError) -> None:
         """Note that the whole request failed, and may be repeated."""
-        self.failure = error
-        if isinstance(error, UnavailableError) and error.maybe_applied:
+        self.failures |= dict.fromkeys(self.left, error)
+        if error.maybe_applied:
             self.maybe_applied.update(self.left)
+
+    def result(self, index: int) -> WriteResult:
+        """Tell what became of a statement; one that is left has failed."""
+        if index in self.results:
+            return self.results[index]
+        error = self.failures[index]
+        return doubtful(error) if index in self.maybe_applied and not error.maybe_applied else error
 
     def read(self, responses: list[dict[str, Any]], result_of: ReadResult, *, returning: bool) -> None:
         """Read the results of the statements that were left; a `Fault` leaves one for the next request."""
@@ -73,6 +78,7 @@ class _Batch:
                 again.append(index)
                 if result is Fault.AMBIGUOUS:
                     self.maybe_applied.add(index)
+                self.failures[index] = _failure_of_statement(result)
             else:
                 self.results[index] = result
         self.left = again
@@ -182,20 +188,22 @@ class ConditionalWriter:
                 batch.failed(error)
             except StorageError as error:
                 if len(chunk) == 1 or _concerns_all(error):
-                    return [batch.results.get(index, error) for index in range(len(writes))]
+                    batch.failed(error)
+                    break
                 # One statement that is not valid fails the whole request: each goes on its own.
-                within = deadline - anyio.current_time()
                 for index, write in zip(batch.left, chunk, strict=True):
-                    alone = await self._write_statements([write], within=within, returning=returning)
-                    batch.results[index] = alone[0]
+                    within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+                    (alone,) = await self._write_statements([write], within=within, returning=returning)
+                    repeated = isinstance(alone, Refused) and index in batch.maybe_applied
+                    batch.results[index] = Refused(repeated=True) if repeated else alone
                 break
             if batch.left:
                 delay = backoff.next_delay()
                 given_up = not patient and batch.maybe_applied.isdisjoint(batch.left)
                 if given_up or anyio.current_time() + delay >= deadline:
-                    return [batch.results.get(index, batch.failure) for index in range(len(writes))]
+                    break
                 await anyio.sleep(delay)
-        return [batch.results[index] for index in range(len(writes))]
+        return [batch.result(index) for index in range(len(writes))]
 
     async def _execute(self, writes: list[Write], *, deadline: float, returning: bool) -> list[dict[str, Any]]:
         table_name = self._caller.table_name
@@ -278,6 +286,13 @@ def _chunks_of_distinct_events(writes: Sequence[Write], size: int) -> list[list[
         chunks[-1].append(index)
         seen.add(write.event_id)
     return chunks if chunks[0] else []
+
+
+def _failure_of_statement(fault: Fault) -> StorageError:
+    if fault is Fault.THROTTLED:
+        return ThrottledError(operation="a statement", attempts=1, reason="inside of a batch")
+    is_ambiguous = fault is Fault.AMBIGUOUS
+    return UnavailableError(operation="a statement", attempts=1, reason="inside of a batch", maybe_applied=is_ambiguous)
 
 
 def _concerns_all(error: StorageError) -> bool:
