@@ -221,7 +221,7 @@ class OutboxEventBus:
         Handlers that still run after `timeout` seconds are cancelled and their events released, so that
         another worker takes them at once, without an attempt being counted. Without a timeout a handler has
         what is left of its lease. May be called from any task, and again with a shorter timeout. A handler that
-        calls it asks for the stop, and does not wait for its own end.
+        calls it, or a task that one has started, asks for the stop and does not wait: it is a part of what would end.
         """
         check_timeout("timeout", timeout)
         if (worker := self._worker) is not None:

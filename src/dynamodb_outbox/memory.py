@@ -1,7 +1,7 @@
 """`InMemoryOutbox`: the outbox in a dictionary, for users' tests.
 
 It encodes through the same codec and makes the same transitions as the DynamoDB adapter, and passes the same
-contract suite: a test against it refuses what DynamoDB would refuse, and sees what DynamoDB would return.
+contract suite: a test against it sees events refused that DynamoDB would refuse, and what DynamoDB would return.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Stored:
 
 
 class InMemoryOutbox:
-    """An outbox that lives and dies with its process. The options are those of `DynamoDBOutbox`."""
+    """An outbox that lives and dies with its process. Options: those of `DynamoDBOutbox` that concern no table."""
 
     def __init__(
         self,
@@ -127,8 +127,8 @@ class InMemoryOutbox:
     ) -> None:
         """Store events, and record writes and a handler as done, all or nothing; see `Outbox.transact`.
 
-        The writes concern tables that are not here: they are checked as DynamoDB's are, recorded in `committed`,
-        and not carried out. Their conditions are not evaluated; test those with moto or DynamoDB Local.
+        The writes concern tables that are not here: their values, number and size are checked, and they are recorded
+        in `committed` and not carried out. For keys and conditions, test with moto or DynamoDB Local.
         """
         refuse_repeated_ids([event for event, _ in events])
         now = self._options.clock()
@@ -137,11 +137,13 @@ class InMemoryOutbox:
         check_size(writes, events=[size for _, size in items], records=int(done is not None))
         if done is not None and self._is_recorded(done):
             return
+        if done is not None:
+            self._check_held(done)
         for event, _ in events:
             if event.id in self._events:
                 raise DuplicateEventError(event_id=event.id, within="a transaction")
         if done is not None:
-            self._record(done, now)
+            self._record(done)
         for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
             event.take_unpublished()
             self._store(event, item, due, birth)
@@ -158,11 +160,14 @@ class InMemoryOutbox:
             return False
         return done.handler in stored.handled_by or (done.completes and stored.status is EventStatus.COMPLETED)
 
-    def _record(self, done: HandlerDone, now: float) -> None:
+    def _check_held(self, done: HandlerDone) -> None:
         event = done.claim.event
         stored = self._events.get(event.id)
         if stored is None or stored.token != done.claim.token or stored.status is not EventStatus.PROCESSING:
             raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION)
+
+    def _record(self, done: HandlerDone) -> None:
+        stored = self._events[done.claim.event.id]
         stored.handled_by |= {done.handler}
         if done.completes:
             stored.status, stored.sort_key = EventStatus.COMPLETED, None

@@ -79,7 +79,7 @@ TRANSACTION: Final = "delivery transaction"
 
 
 class Outbox(Protocol):
-    """A storage adapter. Every write it makes is conditional, and may be repeated."""
+    """A storage adapter. Every write about an event that is stored is conditional, and may be repeated."""
 
     @property
     def options(self) -> OutboxOptions:

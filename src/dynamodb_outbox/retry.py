@@ -82,8 +82,8 @@ class RetryPolicy:
 
     def is_final(self, error: BaseException) -> bool:
         """Tell whether no retry is of use after the exception, however many are left."""
-        if isinstance(error, Reject):
-            return True
+        if isinstance(error, (Reject, RetryLater)):
+            return isinstance(error, Reject)
         if isinstance(error, BaseExceptionGroup) and self.fatal:
             return error.subgroup(self.fatal) is not None
         return isinstance(error, self.fatal)

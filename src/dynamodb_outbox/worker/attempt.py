@@ -85,7 +85,7 @@ class Attempt:
         self.succeeded: set[str] = set()
         self.failures: dict[str, BaseException] = {}
         self.given_up: list[Registration] = []
-        self.interrupted: set[Cause] = set()
+        self.interrupted: dict[str, Cause] = {}
         self.completed = False
 
     @property

@@ -47,7 +47,8 @@ class Births:
         """Take places for events that have a handler here, as many as are free."""
         tokens: dict[str, str] = {}
         for event in events:
-            if self._registry.of(event.type):
+            # An id that comes twice is refused by the write; it takes one place.
+            if event.id not in tokens and self._registry.of(event.type):
                 token = token_hex(16)
                 if not self._slots.try_take(token):
                     break

@@ -210,7 +210,7 @@ class HandlerCall:
             if observers := host.observers:
                 observers.tell(HandlerSucceeded(**self._facts, seconds=self._seconds))
         elif cause is not None and cause is not Cause.TIMEOUT:
-            attempt.interrupted.add(cause)
+            attempt.interrupted[self.registration.name] = cause
             if (observers := host.observers) and self._started is not None:
                 observers.tell(HandlerCancelled(**self._facts, seconds=self._seconds))
         else:

@@ -17,21 +17,23 @@ def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outc
 
     One handler that gives up for good, by `Reject`, by a fatal exception or by its backoff, sets the event aside.
     Else the event is tried again while a handler that failed has retries left, after the longest of their delays.
+    One that was interrupted, or had no place, has its turn before the event is set aside for another.
     """
     handled_by = attempt.handled_by
-    if Cause.STOP in attempt.interrupted or (attempt.interrupted and not attempt.failures):
+    if Cause.STOP in attempt.interrupted.values() or (attempt.interrupted and not attempt.failures):
         return Released(handled_by=handled_by)
     delays: list[float] = []
     registered = {registration.name: registration for registration in attempt.registered}
     for name, error in attempt.failures.items():
         policy = _policy(registered[name], options)
-        if policy.is_final(error):
-            return Failed(error=_text(attempt), handled_by=handled_by)
-        if attempt.claim.attempt <= policy.max_retries:
-            delay = _delay(policy, attempt, name, usual=_usual(options), report=report)
+        is_final = policy.is_final(error)
+        if is_final or attempt.claim.attempt <= policy.max_retries:
+            delay = None if is_final else _delay(policy, attempt, name, usual=_usual(options), report=report)
             if delay is None:
                 return Failed(error=_text(attempt), handled_by=handled_by)
             delays.append(delay)
+    if attempt.interrupted:
+        return _outcome_of_interrupted(attempt, options, delay=max(delays, default=0.0))
     if delays:
         return Retry(delay=max(delays), error=_text(attempt), handled_by=handled_by)
     if attempt.failures or attempt.given_up:
@@ -39,6 +41,15 @@ def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outc
     # Only what is known to have succeeded completes an event.
     undone = [name for name in registered if name not in handled_by]
     return Released(handled_by=handled_by) if undone else Completed()
+
+
+def _outcome_of_interrupted(attempt: Attempt, options: OutboxOptions, *, delay: float) -> Outcome:
+    """Judge an attempt in which some handlers failed, and others did not come to an end of their own."""
+    interrupted = [registration for registration in attempt.registered if registration.name in attempt.interrupted]
+    if any(attempt.claim.attempt > _policy(registration, options).max_retries for registration in interrupted):
+        # Counted, the attempt would have been the last of one that had no turn in it.
+        return Released(handled_by=attempt.handled_by, delay=delay)
+    return Retry(delay=delay, error=_text(attempt), handled_by=attempt.handled_by)
 
 
 def outcome_without_handler(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:

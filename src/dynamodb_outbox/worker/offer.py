@@ -22,11 +22,11 @@ COMMIT_SECONDS: Final = 2.0
 class Offer:
     """The side of `Delivery` that is the worker's."""
 
-    __slots__ = ("_call", "_committing")
+    __slots__ = ("_call", "_commit")
 
     def __init__(self, call: HandlerCall) -> None:
         self._call = call
-        self._committing = False
+        self._commit: asyncio.Task[None] | None = None
 
     @property
     def lease_expires_at(self) -> float:
@@ -50,16 +50,15 @@ class Offer:
         """Commit a transaction, and with it that the handler is done."""
         call, attempt, name = self._call, self._call.attempt, self._call.registration.name
         self._check_open()
-        if call.committed or self._committing:
+        if call.committed or (self._commit is not None and not self._commit.done()):
             what = "has committed" if call.committed else "is committing"
             raise ConfigurationError(
                 f"handler {name!r} {what} a transaction of this delivery already, and is done by it. Put everything "
                 "into one, or use bus.transaction() for what may happen more than once"
             )
-        self._committing = True
         done = HandlerDone(claim=attempt.claim, handler=name, completes=attempt.would_complete(call))
         # In a task of its own: a handler that is cancelled now has to know whether it has committed.
-        task = asyncio.create_task(attempt.host.commit(transaction, done), name="dynamodb-outbox commit")
+        task = self._commit = asyncio.create_task(attempt.host.commit(transaction, done), name="dynamodb-outbox commit")
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -67,7 +66,6 @@ class Offer:
             await asyncio.wait([task], timeout=COMMIT_SECONDS)
             raise
         finally:
-            self._committing = False
             if task.done() and not task.cancelled() and task.exception() is None:
                 call.has_committed(completes=done.completes)
         if call.has_ended:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 import anyio
@@ -21,6 +22,7 @@ class Slots:
     def __init__(self, total: int) -> None:
         self._total = total
         self._taken: set[str] = set()
+        self._looked_for = 0
         self._changed: anyio.Event | None = None
         self._closed = False
 
@@ -41,10 +43,19 @@ class Slots:
     def try_take(self, token: str) -> bool:
         """Take a place for an event that is emitted here; polling keeps a part, for the backlog of others."""
         kept = max(self._total // POLLING_SHARE, 1) if self._total > 1 else 0
-        if self._closed or self.free <= kept:
+        if self._closed or self.free <= max(kept, self._looked_for):
             return False
         self._taken.add(token)
         return True
+
+    @contextmanager
+    def looked_for(self, places: int) -> Generator[None]:
+        """Keep free places for a look that is under way: nobody knows yet how many it takes."""
+        self._looked_for = places
+        try:
+            yield
+        finally:
+            self._looked_for = 0
 
     def give_back(self, token: str) -> None:
         """Give back the place of a claim; a second time changes nothing."""
@@ -95,7 +106,7 @@ class Poller:
         limit = min(await self._slots.wait_for_one(), options.batch_size)
         claims: list[Claim] = []
         # Under a shield: what was claimed when a stop cancels us has to be handed on, to be released.
-        with anyio.CancelScope(shield=True) as self._scope:
+        with anyio.CancelScope(shield=True) as self._scope, self._slots.looked_for(limit):
             claims = await self._outbox.claim(limit, report=self._report) if limit else []
             for claim in claims:
                 self._on_claim(claim)

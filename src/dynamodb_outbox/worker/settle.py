@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from dynamodb_outbox.cancellation import is_ours
-from dynamodb_outbox.errors import LeaseLostError, OutboxError, SettleError, WorkerError
+from dynamodb_outbox.errors import LeaseLostError, OutboxError, SettleError, UnavailableError, WorkerError
 from dynamodb_outbox.observing import (
     EventCompleted,
     EventFailed,
@@ -80,12 +80,26 @@ class GroupCommit:
         with scope:
             while self._waiting or not self._closed:
                 if self._waiting:
-                    count = min(BATCH, len(self._waiting))
-                    await self._settle([self._waiting.popleft() for _ in range(count)])
+                    await self._settle(self._next_batch())
                 else:
-                    work = anyio.Event()
-                    self._idle.append(work)
-                    await work.wait()
+                    await self._wait_for_work()
+        while self._waiting and scope.cancelled_caught:
+            self._give_up(self._next_batch(), sent=False)
+
+    def _next_batch(self) -> list[tuple[Claim, Outcome]]:
+        return [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+
+    async def _wait_for_work(self) -> None:
+        work = anyio.Event()
+        self._idle.append(work)
+        try:
+            await work.wait()
+        except asyncio.CancelledError as cancelled:
+            # A host that cancels every task of the loop ends the handlers, and their outcomes are written all the same.
+            if is_ours(cancelled):
+                raise
+            if work in self._idle:
+                self._idle.remove(work)
 
     async def _settle(self, batch: list[tuple[Claim, Outcome]]) -> None:
         errors: list[OutboxError | None]
@@ -93,8 +107,17 @@ class GroupCommit:
             errors = await self._outbox.settle(batch)
         except (Exception, asyncio.CancelledError) as unforeseen:
             if is_ours(unforeseen):
+                self._give_up(batch, sent=True)
                 raise
             errors = [WorkerError(loop="settling", cause=unforeseen)] * len(batch)
+        self._conclude(batch, errors)
+
+    def _give_up(self, batch: list[tuple[Claim, Outcome]], *, sent: bool) -> None:
+        """Say that outcomes were not written, or not answered, before the end of a stop."""
+        over = UnavailableError(operation="a settle", attempts=int(sent), reason="the stop ended", maybe_applied=sent)
+        self._conclude(batch, [over] * len(batch))
+
+    def _conclude(self, batch: list[tuple[Claim, Outcome]], errors: Sequence[OutboxError | None]) -> None:
         for (claim, outcome), error in zip(batch, errors, strict=True):
             if isinstance(error, LeaseLostError):
                 self._report(error)

@@ -12,7 +12,7 @@ import anyio
 
 from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.outbox import LEASE_EXPIRED, Birth, Claim
+from dynamodb_outbox.outbox import Birth, Claim
 from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.worker.birth import Births
 from dynamodb_outbox.worker.cycle import Alarm, Cycle, Step
@@ -20,12 +20,10 @@ from dynamodb_outbox.worker.poll import Poller, Slots
 from dynamodb_outbox.worker.recover import Recoverer
 from dynamodb_outbox.worker.reports import GRACE
 from dynamodb_outbox.worker.setup import WorkerSetup
+from dynamodb_outbox.worker.suspects import Suspects, is_suspect
 
 CLAIM_GRACE: Final = 2.0
 """Seconds after the deadline of a stop in which a claim under way may still be answered."""
-
-SUSPECT_ATTEMPT: Final = 3
-"""From this attempt on, an event whose last attempt ended with its worker is suspected to be the cause."""
 
 _inside: ContextVar[Worker | None] = ContextVar("dynamodb_outbox_worker", default=None)
 """The worker whose task this is: a handler, or a callback that is told of an error."""
@@ -71,10 +69,10 @@ class Worker:
         self._context = copy_context()
         self._started = anyio.Event()
         self._stop_requested = anyio.Event()
+        self._is_ending = False
+        self._is_settling_only = False
         self._drain = anyio.CancelScope()
-        self._suspect: Claim | None = None
-        self._suspect_runs = False
-        self._set_apart: set[str] = set()
+        self._suspects = Suspects(options, begin=self._begin, release=self._commit.put)
 
     @property
     def running(self) -> bool:
@@ -111,6 +109,9 @@ class Worker:
         if timeout is not None:
             self._drain.deadline = min(self._drain.deadline, anyio.current_time() + timeout)
         self._stop_requested.set()
+        self._is_ending = True
+        if self._is_settling_only:
+            self._abandon_settles()
         if self._task is not None and _inside.get() is not self:
             await asyncio.wait([self._task])
 
@@ -156,10 +157,15 @@ class Worker:
             try:
                 await self._handle_until_stopped()
             finally:
-                if not math.isinf(self._drain.deadline):
-                    self._commit.abandon_at(max(self._drain.deadline, anyio.current_time()) + GRACE)
+                self._is_settling_only = True
+                self._abandon_settles()
                 self._births.close()
                 self._commit.close()
+
+    def _abandon_settles(self) -> None:
+        """Give up what is not written soon after the deadline of a stop."""
+        if not math.isinf(self._drain.deadline):
+            self._commit.abandon_at(max(self._drain.deadline, anyio.current_time()) + GRACE)
 
     async def _handle_until_stopped(self) -> None:
         async with anyio.create_task_group() as handling:
@@ -197,44 +203,28 @@ class Worker:
             await self._births.finish()
 
     def _look_no_more(self) -> None:
+        self._is_ending = True
         self._slots.close()
         self._polling.stop()
         self._recovery.stop()
 
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)
-        if self._stop_requested.is_set():
-            # Claimed while the stop was asked for: nothing has begun, another worker may have it at once.
-            self._commit.put(claim, Released())
-        elif not _is_suspect(claim):
-            self._dispatcher.start(claim)
-        elif self._suspect is None:
-            self._suspect = claim
-            asyncio.get_running_loop().call_soon(self._start_suspect)
+        if is_suspect(claim) and not self._is_ending:
+            self._suspects.take(claim)
         else:
-            # One at a time, so that the one that ends its worker takes no others with it to the dead letters.
-            self._set_apart.add(claim.token)
-            self._commit.put(claim, Released(delay=self._outbox.options.poll_interval))
+            self._begin(claim)
 
-    def _start_suspect(self) -> None:
-        """Call the handlers of a suspect, once those that were claimed with it are released."""
-        if self._suspect is not None and not self._suspect_runs and not self._set_apart:
-            self._suspect_runs = True
-            if self._stop_requested.is_set():
-                self._commit.put(self._suspect, Released())
-            else:
-                self._dispatcher.start(self._suspect)
+    def _begin(self, claim: Claim) -> None:
+        if self._is_ending:
+            # Nothing has begun: another worker may have it at once.
+            self._commit.put(claim, Released())
+        else:
+            self._dispatcher.start(claim)
 
     def _settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         self._slots.give_back(claim.token)
-        self._set_apart.discard(claim.token)
-        if self._suspect is not None and claim.token == self._suspect.token:
-            self._suspect, self._suspect_runs = None, False
-        self._start_suspect()
+        self._suspects.settled(claim)
         if error is None and isinstance(outcome, Retry):
             self._alarm.ring_at(self._outbox.options.clock() + outcome.delay)
         self._setup.on_settled(claim, outcome, error)
-
-
-def _is_suspect(claim: Claim) -> bool:
-    return claim.attempt >= SUSPECT_ATTEMPT and claim.last_error == LEASE_EXPIRED

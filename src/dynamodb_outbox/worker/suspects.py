@@ -1,0 +1,69 @@
+"""Suspects: events whose last attempt ended with its worker. They are handled one at a time.
+
+The one that ends its worker then takes no others with it to the dead letters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from dynamodb_outbox.outbox import LEASE_EXPIRED, Claim, OutboxOptions
+from dynamodb_outbox.outcome import Released
+
+SUSPECT_ATTEMPT: Final = 3
+"""From this attempt on, an event whose last attempt ended with its worker is suspected to be the cause."""
+
+
+def is_suspect(claim: Claim) -> bool:
+    """Tell whether an event may have ended its worker, more than once."""
+    return claim.attempt >= SUSPECT_ATTEMPT and claim.last_error == LEASE_EXPIRED
+
+
+class Suspects:
+    """Begins one suspect after the other; those that are claimed meanwhile are released for a while.
+
+    Each look at one of these is a claim and a release. So they come back one after the other, at the pace at which
+    suspects are handled.
+    """
+
+    def __init__(
+        self, options: OutboxOptions, *, begin: Callable[[Claim], None], release: Callable[[Claim, Released], None]
+    ) -> None:
+        self._options = options
+        self._begin = begin
+        self._release = release
+        self._claim: Claim | None = None
+        self._has_begun = False
+        self._taken_at = 0.0
+        self._last_seconds = 0.0
+        self._released = 0
+        self._releasing: set[str] = set()
+
+    def take(self, claim: Claim) -> None:
+        """Begin with a suspect soon, or release it."""
+        loop = asyncio.get_running_loop()
+        if self._claim is None:
+            self._claim, self._taken_at, self._released = claim, loop.time(), 0
+            loop.call_soon(self._begin_alone)
+            return
+        self._releasing.add(claim.token)
+        self._released += 1
+        pace = max(self._options.poll_interval, self._last_seconds, loop.time() - self._taken_at)
+        longest = max(self._options.poll_interval, self._options.processing_timeout)
+        self._release(claim, Released(delay=min(self._released * pace, longest)))
+
+    def settled(self, claim: Claim) -> None:
+        """Take note that a claim is settled, a suspect's or another."""
+        self._releasing.discard(claim.token)
+        if self._claim is not None and claim.token == self._claim.token:
+            self._last_seconds = asyncio.get_running_loop().time() - self._taken_at
+            self._claim, self._has_begun = None, False
+        self._begin_alone()
+
+    def _begin_alone(self) -> None:
+        """Call the handlers of the suspect, once those that were claimed with it are released."""
+        if self._claim is not None and not self._has_begun and not self._releasing:
+            self._has_begun = True
+            self._begin(self._claim)
