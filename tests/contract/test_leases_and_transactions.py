@@ -184,6 +184,17 @@ async def test_transaction_of_a_handler_that_lost_its_lease_writes_nothing(
     assert (stored["status"], stored["token"], stored["handled_by"]) == (PROCESSING, second.token, set())
 
 
+async def test_lost_lease_is_told_though_the_child_is_stored_already(
+    outbox: Outbox, claim: Claim, clock: Clock
+) -> None:
+    clock.now += 31
+    await outbox.recover()
+    await claim_one(outbox)
+    await outbox.publish([Event("t", id="child")])
+    with pytest.raises(LeaseLostError):
+        await outbox.transact([], [(Event("t", id="child"), None)], done=done(claim))
+
+
 @pytest.mark.parametrize("outcome", [Completed(), Retry(delay=0, error="x"), Failed(error="x"), Released()])
 async def test_transaction_after_the_settle_writes_nothing(
     adapter: Adapter, outbox: Outbox, claim: Claim, outcome: Any

@@ -11,6 +11,7 @@ import pytest
 from aiobotocore.config import AioConfig
 
 import dynamodb_local
+from benchmarks.units import item_bytes
 from dynamodb_outbox import (
     ClientClosedError,
     ConfigurationError,
@@ -27,6 +28,8 @@ from dynamodb_outbox import (
     TableNotFoundError,
     UnavailableError,
 )
+from dynamodb_outbox.dynamodb.codec import MAX_ITEM_BYTES
+from dynamodb_outbox.dynamodb.settle import SHORT_ERROR_CHARS
 from tests.dynamodb.impatience import giving_up_after
 from tests.engines import SESSION, open_client
 
@@ -229,6 +232,42 @@ async def test_unreadable_item_is_set_aside_and_others_flow(local_client: Any, t
     assert failed.keys() == {"no-type", "no-payload", "bad-time", "odd"}
     assert "the attribute 'payload' is missing" in failed["no-payload"].last_error
     assert {error.event_id for error in errors if isinstance(error, StoredEventError)} == failed.keys()
+
+
+async def test_unreadable_item_without_room_for_its_error_is_set_aside_with_a_shorter_one(
+    local_client: Any, table_name: str
+) -> None:
+    outbox = DynamoDBOutbox(local_client, table_name=table_name, on_error=lambda error: None)
+    await outbox.create_table()
+
+    async def set_aside(event_id: str, filler: int) -> dict[str, Any]:
+        item = {"type": {"S": "t"}, "status": {"S": "PENDING"}, "gsiSortKey": {"N": "1"}, "filler": {"S": "x" * filler}}
+        await local_client.put_item(TableName=table_name, Item={"id": {"S": event_id}, **item})
+        assert await outbox.claim(1) == []
+        reply = await local_client.get_item(TableName=table_name, Key={"id": {"S": event_id}}, ConsistentRead=True)
+        assert reply["Item"]["status"] == {"S": "FAILED"}
+        stored: dict[str, Any] = reply["Item"]
+        return stored
+
+    small = await set_aside("e1", 0)
+    whole = small["lastError"]["S"]
+    room = MAX_ITEM_BYTES - item_bytes(small) + len(whole)
+    assert len(whole) > SHORT_ERROR_CHARS + 20
+    assert (await set_aside("e2", room - len(whole)))["lastError"] == {"S": whole.replace("e1", "e2")}
+    cut = (await set_aside("e3", room - SHORT_ERROR_CHARS - 10))["lastError"]["S"]
+    assert cut == whole.replace("e1", "e3")[: SHORT_ERROR_CHARS - 1] + "…"
+
+
+async def test_time_to_live_of_another_attribute_is_told(local_client: Any, table_name: str) -> None:
+    outbox = DynamoDBOutbox(local_client, table_name=table_name)
+    await outbox.create_table()
+    specification = {"Enabled": True, "AttributeName": "expires"}
+    await local_client.update_time_to_live(TableName=table_name, TimeToLiveSpecification=specification)
+    kept = DynamoDBOutbox(local_client, table_name=table_name, retention=3600)
+    with pytest.raises(TableMismatchError, match="not enabled on the attribute 'expireAt'"):
+        await kept.create_table()
+    with pytest.raises(TableMismatchError, match="not enabled on the attribute 'expireAt'"):
+        await kept.verify_table()
 
 
 async def test_report_of_an_unreadable_item_reaches_the_bus_and_holds_nobody_up(

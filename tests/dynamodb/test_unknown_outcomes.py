@@ -12,19 +12,23 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutErr
 
 from dynamodb_outbox import (
     CredentialsError,
+    Delivery,
     DynamoDBOutbox,
     Event,
+    OutboxEventBus,
     PartialPublishError,
     StorageError,
     ThrottledError,
     TransactionCancelledError,
     UnavailableError,
 )
+from dynamodb_outbox.dynamodb.peers import WORKERS_ID
 from dynamodb_outbox.dynamodb.publish import ANSWER_SECONDS, CONCURRENT_REQUESTS, PUBLISH_SECONDS
 from dynamodb_outbox.outbox import Birth, Claim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
 from reliability.simulation.replies import client_error
+from tests.simulated import SimulatedService
 from tests.virtual_time import VirtualTime, install
 
 TIMEOUT = ReadTimeoutError(endpoint_url="https://dynamodb.test")
@@ -124,6 +128,44 @@ async def test_one_doubtful_event_among_others_is_told_by_its_own_cause(
     causes = await causes_of(answering(expired, TIMEOUT, expired), [certain, doubtful])
     doubts = {event_id: isinstance(cause, StorageError) and cause.maybe_applied for event_id, cause in causes.items()}
     assert doubts == {"certain": False, "doubtful": True}
+
+
+async def test_transaction_of_a_delivery_that_is_tried_again_makes_the_same_child_and_no_other(
+    time: VirtualTime,
+) -> None:
+    service = SimulatedService(time)
+    errors: list[Any] = []
+    bus = OutboxEventBus(service.outbox(on_error=errors.append))
+    children: Counter[str] = Counter()
+    gave_up: list[StorageError] = []
+
+    async def lose(operation: str, parameters: Any) -> None:
+        if operation == "transact_write_items" and not gave_up:
+            raise TIMEOUT
+
+    service.after = lose
+
+    @bus.on("t")
+    async def parent(event: Event, delivery: Delivery) -> None:
+        try:
+            async with delivery.transaction() as tx:
+                tx.emit("child")
+        except UnavailableError as error:
+            gave_up.append(error)
+            async with delivery.transaction() as tx:
+                tx.emit("child")
+
+    @bus.on("child")
+    async def child(event: Event) -> None:
+        children[event.id] += 1
+
+    async with bus:
+        parent_event = await bus.emit("t")
+        await bus.drain(timeout=300)
+    assert [error.maybe_applied for error in gave_up] == [True]
+    assert list(children.values()) == [1]
+    assert service.engine.tables["events"].items.keys() - {WORKERS_ID} == {parent_event.id, *children}
+    assert errors == []
 
 
 async def causes_of(outbox: DynamoDBOutbox, events: list[Event]) -> Mapping[str, Exception]:

@@ -10,44 +10,32 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, OutboxEventBus, ThrottledError
-from dynamodb_outbox.dynamodb.table import TableSchema
+from dynamodb_outbox import Event, EventStatus, OutboxEventBus, ThrottledError
 from dynamodb_outbox.worker.backoff import JITTER, LONGEST_POLLING_BACKOFF
-from reliability.simulation.client import Client
-from reliability.simulation.engine import Engine
 from reliability.simulation.faults import throttled
 from reliability.simulation.replies import THROTTLED, Refusal
 from reliability.simulation.table import Change
+from tests.simulated import SimulatedService
 from tests.virtual_time import VirtualTime, install
 
 STORM: Final = 600.0
-LEASE: Final = 30.0
-LATENCY: Final = 0.005
-INDEX: Final = "status-gsiSortKey-index"
 
 
-class Service:
-    """A table that throttles every call, or writes to its index alone, while `storm` says so."""
+class Storm:
+    """Throttles every call, or writes to the index alone, while it lasts; the latter as a `Gate`."""
 
-    def __init__(self, clock: VirtualTime, *, everything: bool) -> None:
+    def __init__(self, *, everything: bool) -> None:
         self._everything = everything
         self._random = Random(7)
-        self._engine = Engine(clock=clock.clock, gate=self)
-        self._engine.create_table(TableSchema(table_name="events", indexes={INDEX: "status"}).definition())
-        self.storm = False
-        self.calls: Counter[str] = Counter()
-        self.client: Any = Client(self._send)
+        self.lasts = False
 
-    async def _send(self, operation: str, parameters: dict[str, Any]) -> Any:
-        self.calls[operation] += 1
-        await asyncio.sleep(LATENCY)
-        if self.storm and self._everything:
+    async def before(self, operation: str, parameters: Any) -> None:
+        if self.lasts and self._everything:
             raise throttled(operation, self._random)
-        return self._engine.execute(operation, parameters)
 
     def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
-        """Refuse writes that the index would have to follow; it is a `Gate`."""
-        refused = self.storm and change.indexes
+        """Refuse writes that the index would have to follow."""
+        refused = self.lasts and change.indexes
         return Refusal(THROTTLED, "Throughput exceeds the limit of the index") if refused else None
 
 
@@ -61,15 +49,10 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
 async def test_ten_minutes_of_throttling_are_met_with_few_calls_and_left_behind(
     clock: VirtualTime, *, everything: bool, mode: Any
 ) -> None:
-    service = Service(clock, everything=everything)
-    outbox = DynamoDBOutbox(
-        service.client,
-        table_name="events",
-        conditional_writes=mode,
-        processing_timeout=LEASE,
-        clock=clock.clock,
-        on_error=lambda error: None,
-    )
+    storm = Storm(everything=everything)
+    service = SimulatedService(clock, gate=storm)
+    service.before = storm.before
+    outbox = service.outbox(conditional_writes=mode, processing_timeout=30.0, on_error=lambda error: None)
     bus = OutboxEventBus(outbox)
     runs: Counter[str] = Counter()
     begun = anyio.Event()
@@ -85,14 +68,14 @@ async def test_ten_minutes_of_throttling_are_met_with_few_calls_and_left_behind(
         await bus.emit_many(events[:5])
         await bus.emit_many(events[5:], delay=5)
         await begun.wait()
-        service.storm = True  # in the middle of their handlers
+        storm.lasts = True  # in the middle of their handlers
         before, until = service.calls.total(), clock.time() + STORM
         while clock.time() < until:
             with pytest.raises(ThrottledError):
                 await bus.emit("t", id="during")
             await asyncio.sleep(60)
         during = service.calls.total() - before
-        service.storm = False
+        storm.lasts = False
         ended = clock.time()
         await bus.emit("t", id="during")
         await bus.drain(timeout=None)

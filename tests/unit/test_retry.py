@@ -49,6 +49,7 @@ def test_policy_gives_up_after_its_retries_at_a_rejection_and_at_fatal_exception
     assert policy(fatal=(KeyError, ValueError)).delay(1, ValueError()) is None
     assert policy(fatal=(ValueError,)).delay(1, ExceptionGroup("g", [KeyError(), ValueError()])) is None
     assert policy(fatal=(ValueError,)).delay(1, ExceptionGroup("g", [KeyError()])) == 5
+    assert policy(fatal=(Exception,)).delay(1, RetryLater(7)) == 7
     assert policy(backoff=lambda attempt, error: None).delay(1, ERROR) is None
 
 

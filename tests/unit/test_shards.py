@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from uuid import uuid4
 
-from dynamodb_outbox.dynamodb.shards import Rotation, Shards
+from dynamodb_outbox.dynamodb.shards import MAX_EXPECTED, Rotation, Shards
 
 
 def looks(rotation: Rotation, times: list[float], *, busy: frozenset[int] = frozenset()) -> list[list[int]]:
@@ -75,6 +75,18 @@ def test_many_expectations_of_one_time_are_kept_once() -> None:
     for n in range(1_000):
         rotation.expect(5.0 + n % 2, clock=0.0)
     assert len(rotation._expected) == 2
+
+
+def test_expectations_that_have_come_are_not_kept_though_nobody_looks() -> None:
+    rotation = Rotation(4, interval=1.0)
+    for n in range(1_000):
+        rotation.expect(n + 5.0, clock=float(n))
+        rotation.expect(float(n), clock=float(n))
+    assert len(rotation._expected) == len(rotation._known) == 5
+    assert len(rotation.order(now=2_000.0, clock=2_000.0)) == 4
+    for n in range(MAX_EXPECTED + 10):
+        rotation.expect(3_000.0 + n, clock=2_000.0)
+    assert len(rotation._expected) == len(rotation._known) == MAX_EXPECTED
 
 
 def test_one_shard_is_always_looked_at() -> None:

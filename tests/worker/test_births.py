@@ -14,6 +14,7 @@ from dynamodb_outbox import (
     Birth,
     Claim,
     ConfigurationError,
+    DuplicateEventError,
     Event,
     EventStatus,
     InMemoryOutbox,
@@ -142,6 +143,52 @@ async def test_polling_keeps_a_share_of_the_places(errors: list[Any]) -> None:
         await settled(bus)
     assert len(handler.events) == 21
     assert errors == []
+
+
+@pytest.mark.parametrize("total", [1, 4, 8])
+async def test_births_leave_free_what_a_look_that_is_under_way_may_take(total: int, errors: list[Any]) -> None:
+    class Slow(Watched):
+        async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
+            claims = await super().claim(limit)
+            await anyio.sleep(0.005)
+            return claims
+
+    outbox = Slow(concurrency=total, batch_size=100, poll_interval=0.01, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    running: list[int] = [0]
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        running.append(running[-1] + 1)
+        await anyio.sleep(0.02)
+        running.append(running[-1] - 1)
+
+    await bus.emit_many([Event("t") for _ in range(30)])
+    async with bus:
+        for _ in range(30):
+            await bus.emit("t")
+            await anyio.sleep(0.003)
+        await bus.drain(60)
+    assert max(running) == total
+    assert errors == []
+
+
+async def test_id_that_comes_twice_takes_no_place_for_good(errors: list[Any]) -> None:
+    outbox = Watched(concurrency=4, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    bus.on("t", Handler())
+    async with bus:
+        event = Event("t")
+        for _ in range(5):
+            with pytest.raises(DuplicateEventError):
+                await bus.emit_many([event, event])
+            with pytest.raises(DuplicateEventError):
+                async with bus.transaction() as tx:
+                    tx.emit(event)
+                    tx.emit(event)
+        await bus.emit("t")
+        assert outbox.births[-1] == 1
+        await bus.drain(5)
 
 
 async def test_transaction_is_handled_after_its_commit(bus: OutboxEventBus, outbox: Watched) -> None:

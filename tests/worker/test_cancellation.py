@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -17,7 +17,9 @@ from dynamodb_outbox import (
     EventStatus,
     HandlerError,
     InMemoryOutbox,
+    OutboxError,
     OutboxEventBus,
+    Outcome,
     Reject,
     RetryLater,
     SettleError,
@@ -27,6 +29,7 @@ from dynamodb_outbox.observing import EventCompleted, EventReleased, HandlerCanc
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker import once
 from dynamodb_outbox.worker.dispatch import Dispatcher
+from dynamodb_outbox.worker.reports import GRACE
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -351,6 +354,56 @@ async def test_worker_that_the_host_cancels_looks_no_more_though_there_is_a_back
     assert outbox.looks < 20
     await stop
     assert await outbox.count(PENDING) == 50
+
+
+async def test_host_that_cancels_every_task_leaves_no_event_leased() -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    bus = OutboxEventBus(outbox)
+    begun = anyio.Event()
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    await bus.start()
+    event = await bus.emit("t")
+    await begun.wait()
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    with anyio.fail_after(5):
+        await bus.stop()
+    assert outbox.status_of(event.id) is PENDING
+    assert outbox._events[event.id].retry_count == 0
+
+
+class Unanswered(InMemoryOutbox):
+    """Never answers a settle."""
+
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_stop_that_waits_for_settles_may_be_shortened() -> None:
+    errors: list[Any] = []
+    outbox = Unanswered(poll_interval=0.01, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        pass
+
+    await bus.start()
+    event = await bus.emit("t")
+    await anyio.sleep(0.1)
+    stop = asyncio.create_task(bus.stop())
+    await anyio.sleep(100)
+    assert not stop.done()
+    with anyio.fail_after(GRACE + 1):
+        await bus.stop(0)
+    await stop
+    assert [(type(error), error.event_id) for error in errors] == [(SettleError, event.id)]
 
 
 class SlowClaims(InMemoryOutbox):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
 
-from dynamodb_outbox import Claim, Completed, Event, InMemoryOutbox, Released
+from dynamodb_outbox import Claim, Completed, Event, InMemoryOutbox, Released, SettleError
 from dynamodb_outbox.worker.cycle import Alarm
 from dynamodb_outbox.worker.poll import Slots
 from dynamodb_outbox.worker.settle import BATCH, WRITERS, GroupCommit
@@ -102,6 +103,45 @@ async def test_outcomes_are_written_though_everything_is_cancelled() -> None:
             outbox.gate.set()
             commit.close()
     assert len(settled) == 1
+
+
+async def test_outcomes_are_written_though_a_host_cancels_each_task() -> None:
+    outbox, settled = SlowOutbox(), []
+    outbox.gate.set()
+    commit = GroupCommit(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            commit.open(group)
+            await anyio.sleep(0.01)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await anyio.sleep(0.01)
+            for claim in claims(100):
+                commit.put(claim, Released())
+            await anyio.sleep(0.01)
+            commit.close()
+    # Outside of the group, which ends without a word if one of its tasks does.
+    assert len(settled) == 100
+
+
+async def test_what_is_given_up_at_the_deadline_is_reported() -> None:
+    outbox = SlowOutbox()
+    settled: list[Any] = []
+    reported: list[Any] = []
+    commit = GroupCommit(outbox, on_settled=lambda *args: settled.append(args), report=reported.append)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            commit.open(group)
+            for claim in claims(BATCH * WRITERS + 30):
+                commit.put(claim, Completed())
+            await anyio.sleep(0.01)
+            commit.abandon_at(anyio.current_time() + 0.01)
+            commit.close()
+    assert {claim.token for claim, _, _ in settled} == {str(n) for n in range(BATCH * WRITERS + 30)}
+    assert {type(error) for error in reported} == {SettleError}
+    assert len(settled) == len(reported) == BATCH * WRITERS + 30
+    # Those that were sent may have been written.
+    assert sum(error.maybe_applied for _, _, error in settled) == BATCH * WRITERS
 
 
 async def test_writes_are_given_up_at_the_deadline() -> None:

@@ -314,6 +314,35 @@ async def test_event_that_finds_no_place_in_half_a_lease_is_released_and_no_atte
     assert told[HandlerCancelled] == 0, "it had not begun"
 
 
+@pytest.mark.parametrize("retries", [5, 0])
+async def test_handler_that_found_no_place_has_its_turn_before_the_event_is_set_aside(
+    errors: list[Any], retries: int
+) -> None:
+    outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    turns: list[str] = []
+
+    @bus.on("t", max_retries=5 - retries, backoff=FixedBackoff(0.1))
+    async def fails(event: Event) -> None:
+        if event.payload == "second":
+            raise ValueError("no")
+
+    @bus.on("t", name="crowded", concurrency=1, timeout=5, max_retries=retries)
+    async def crowded(event: Event) -> None:
+        turns.append(event.payload)
+        await anyio.sleep(0.7 if event.payload == "first" else 0)
+
+    with anyio.fail_after(30):
+        async with bus:
+            await bus.emit("t", "first")
+            await anyio.sleep(0.05)
+            await bus.emit("t", "second")
+            await bus.drain(20)
+    assert turns == ["first", "second"]
+    (failed,) = await bus.get_failed_events()
+    assert failed.handled_by == {"crowded"}
+
+
 async def test_places_are_freed_by_handlers_that_are_cancelled(bus: OutboxEventBus, clock: Clock) -> None:
     ended = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +21,10 @@ from dynamodb_outbox import (
     Outcome,
     Released,
 )
+from dynamodb_outbox.observing import EventReleased, Observation
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.poll import Poller, Slots
+from tests.virtual_time import VirtualTime
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -100,22 +103,83 @@ async def test_events_that_ended_two_workers_are_taken_one_at_a_time() -> None:
     assert {stored.retry_count for stored in outbox._events.values()} == {2}
 
 
+async def test_crowd_of_suspects_costs_few_claims_while_one_is_slow(virtual_time: VirtualTime) -> None:
+    outbox = InMemoryOutbox(poll_interval=1.0, max_retries=9, concurrency=100, batch_size=50)
+    claimed = 0
+
+    def count(observation: Observation) -> None:
+        nonlocal claimed
+        claimed += isinstance(observation, EventReleased)
+
+    bus = OutboxEventBus(outbox)
+    bus.add_observer(count)
+    most = running = 0
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        nonlocal most, running
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(10.0)
+        running -= 1
+
+    await bus.emit_many([Event("t") for _ in range(40)])
+    for _ in range(2):
+        assert len(await outbox.claim(100)) == 40
+        virtual_time.pass_by(31)
+        await outbox.recover()
+    begun = virtual_time.time()
+    async with bus:
+        await bus.drain(timeout=None)
+    assert most == 1
+    # They are handled one after the other without long pauses, and each is looked at a few times.
+    assert virtual_time.time() - begun < 40 * 15
+    assert claimed < 40 * 20
+
+
+async def test_suspect_that_waits_when_the_host_cancels_the_worker_never_begins() -> None:
+    now = 1_790_000_000.0
+    outbox = SlowReleases(clock=lambda: now, poll_interval=0.01, max_retries=9)
+    bus = OutboxEventBus(outbox)
+    begun: list[str] = []
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        begun.append(event.id)
+
+    await bus.emit_many([Event("t") for _ in range(3)])
+    for _ in range(2):
+        assert len(await outbox.claim(10)) == 3
+        now += 31
+        await outbox.recover()
+    await bus.start()
+    await outbox.releasing.wait()
+    (owner,) = (task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker")
+    owner.cancel()
+    await anyio.sleep(0.1)
+    outbox.answer.set()
+    await anyio.sleep(0.1)
+    await bus.stop()
+    assert begun == []
+    assert await outbox.count(EventStatus.PENDING) == 3
+
+
 class SlowReleases(InMemoryOutbox):
     """Answers a release only once an event was completed."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.releasing = anyio.Event()
-        self._completed = anyio.Event()
+        self.answer = anyio.Event()
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         outcomes = {type(outcome) for _, outcome in settlements}
         if Released in outcomes:
             self.releasing.set()
-            await self._completed.wait()
+            await self.answer.wait()
         errors = await super().settle(settlements)
         if Completed in outcomes:
-            self._completed.set()
+            self.answer.set()
         return errors
 
 

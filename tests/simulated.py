@@ -1,0 +1,60 @@
+"""A table in memory and in a time of its own, whose calls may be held up, refused or answered otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox.dynamodb.table import TableSchema
+from reliability.simulation.capacity import Gate
+from reliability.simulation.client import Client
+from reliability.simulation.engine import Engine
+from reliability.simulation.values import Item
+from tests.virtual_time import VirtualTime
+
+INDEX: Final = "status-gsiSortKey-index"
+SHARDED_INDEX: Final = "statusShard-gsiSortKey-index"
+LATENCY: Final = 0.005
+
+Parameters = dict[str, Any]
+Rule = Callable[[str, Parameters], Awaitable[Any]]
+"""Called with an operation and its parameters before they are carried out; may wait, or raise."""
+
+
+async def calm(operation: str, parameters: Parameters) -> None:
+    """Let a call pass."""
+
+
+class SimulatedService:
+    """An engine with the outbox's table, and the client for it."""
+
+    def __init__(self, time: VirtualTime, *, gate: Gate | None = None, shards: int = 1) -> None:
+        self.time = time
+        self.calls: Counter[str] = Counter()
+        self.before: Rule = calm
+        self.after: Rule = calm
+        self.engine = Engine(clock=time.clock, gate=gate)
+        key = {INDEX: "status"} if shards == 1 else {SHARDED_INDEX: "statusShard"}
+        self.engine.create_table(TableSchema(table_name="events", indexes=key).definition())
+        self.client: Any = Client(self._send)
+        self._shards = shards
+
+    def outbox(self, **options: Any) -> DynamoDBOutbox:
+        """Make an outbox of this table."""
+        defaults: dict[str, Any] = {"conditional_writes": "batch", "clock": self.time.clock, "shards": self._shards}
+        return DynamoDBOutbox(self.client, table_name="events", **(defaults | options))
+
+    def item(self, event_id: str) -> Item:
+        """Find an item as it is stored."""
+        return self.engine.tables["events"].items[event_id]
+
+    async def _send(self, operation: str, parameters: Parameters) -> Any:
+        self.calls[operation] += 1
+        await asyncio.sleep(LATENCY)
+        await self.before(operation, parameters)
+        reply = self.engine.execute(operation, parameters)
+        await self.after(operation, parameters)
+        return reply
