@@ -49,15 +49,21 @@ def starved(event_id: str, *, since: float) -> Violation:
     return Violation(invariant="P", event_id=event_id, sentence=sentence)
 
 
+def failed_looks(scenario: Scenario) -> int:
+    """Say how many looks in a row may fail by chance, each with a pause after it, when there are no faults.
+
+    Calls are cut within a lease. Where one takes a tenth of it, half of the attempts are not answered in time.
+    """
+    lease = min(float(place.options["processing_timeout"]) for place in scenario.places)
+    return 1 if scenario.weather.latency <= lease / 50 else 6
+
+
 def limits_of(scenario: Scenario) -> Limits:
     """Say what the checker lets pass."""
     # What was written by a clock that was ahead is due later than the history tells.
     slack = 1.0 + 2 * scenario.greatest_offset
-    # Calls are cut within a lease. Where one takes a tenth of it, looks may fail by chance, each with a pause.
-    lease = min(float(place.options["processing_timeout"]) for place in scenario.places)
-    pauses = 1 if scenario.weather.latency <= lease / 50 else 3
     # An emit is tried for ten seconds, and a run may be little else.
     calls = 10.0
     rules = {"h1": HandlerRule(max_retries=scenario.own_retries)}
-    longest_backoff = pauses * Limits().longest_backoff
+    longest_backoff = failed_looks(scenario) * Limits().longest_backoff
     return Limits(slack=slack, calls_per_step=calls, handlers=rules, longest_backoff=longest_backoff)

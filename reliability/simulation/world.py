@@ -29,7 +29,7 @@ from reliability.simulation.handlers import BUSINESS_TABLE
 from reliability.simulation.loop import Timeline
 from reliability.simulation.network import Network
 from reliability.simulation.process import TABLE, Process
-from reliability.simulation.result import Result, limits_of, starved, unforeseen, unseen
+from reliability.simulation.result import Result, failed_looks, limits_of, starved, unforeseen, unseen
 from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario
 from reliability.simulation.table import Change
 from reliability.simulation.values import Item
@@ -239,7 +239,8 @@ class World:
         options = self.scenario.places[0].options
         backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
         offsets = 2 * self.scenario.greatest_offset
-        limit = self.timeline.now + 4 * self.scenario.lease + 2 * backoffs + offsets + LONGEST_PAUSE
+        pauses = failed_looks(self.scenario) * LONGEST_PAUSE
+        limit = self.timeline.now + 4 * self.scenario.lease + 2 * backoffs + offsets + pauses
         while self._unfinished():
             if self.timeline.now > limit:
                 return False
