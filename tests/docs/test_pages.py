@@ -78,3 +78,14 @@ def test_make_targets_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?:^\$ |`)make ([a-z][a-z-]+)", page.read_text(), re.MULTILINE):
         assert f"\n{target}:" in makefile, target
+
+
+def test_layout_names_every_module_of_the_library_and_none_that_is_gone() -> None:
+    named = set(re.findall(r"[`/](\w+\.py)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    library = ROOT / "src" / "dynamodb_outbox"
+    modules = {
+        path.name for folder in (library, library / "worker", library / "dynamodb") for path in folder.glob("*.py")
+    }
+    assert modules - {"__init__.py"} <= named
+    folders = (library, ROOT / "benchmarks", ROOT / "reliability", ROOT / "tests")
+    assert named <= {path.name for folder in folders for path in folder.rglob("*.py")}

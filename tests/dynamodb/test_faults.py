@@ -368,6 +368,26 @@ def test_boto3_client_is_refused() -> None:
         DynamoDBOutbox(client, table_name="events")
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "You must specify a region"),
+        ({"region_name": "eu central 1"}, "region_name='eu central 1'"),
+        ({"region_name": "eu-central-1", "endpoint_url": "localhost:8000"}, "endpoint_url='localhost:8000'"),
+    ],
+)
+async def test_connect_says_what_keeps_it_from_making_a_client(
+    given: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        async with DynamoDBOutbox.connect(table_name="events", **given):
+            pass
+    assert "AWS_DEFAULT_REGION" in str(caught.value)
+
+
 @pytest.mark.parametrize("bad", [{"concurrency": 0}, {"poll_interval": 0}, {"no_such_option": 1}])
 async def test_connect_checks_its_options(bad: dict[str, Any], local_endpoint: str) -> None:
     with pytest.raises((ConfigurationError, TypeError)):

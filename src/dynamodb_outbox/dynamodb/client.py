@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
@@ -11,11 +11,11 @@ from typing import Any, Final, Protocol, cast
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, doubtful, fatal_error, fault_of
 from dynamodb_outbox.dynamodb.replies import Read, UnreadableReplyError
-from dynamodb_outbox.errors import ClientClosedError, StorageError, ThrottledError, UnavailableError
+from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observing import Observers, Throttled, logger
 
 Call = Callable[..., Awaitable[Any]]
@@ -198,7 +198,15 @@ async def tuned_client(
         user_agent="dynamodb-outbox",
     )
     create = get_session().create_client
-    async with create("dynamodb", region_name=region_name, endpoint_url=endpoint_url, config=config) as client:
+    async with AsyncExitStack() as stack:
+        made = create("dynamodb", region_name=region_name, endpoint_url=endpoint_url, config=config)
+        try:
+            client = await stack.enter_async_context(made)
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigurationError(
+                f"no client can be made of region_name={region_name!r} and endpoint_url={endpoint_url!r}: {error} "
+                "What is None comes from AWS_DEFAULT_REGION, AWS_ENDPOINT_URL and the AWS configuration"
+            ) from error
         # The SDK makes the operations at run time, unseen by type checkers.
         yield cast("DynamoDBClient", client)
 

@@ -138,7 +138,7 @@ class DynamoDBOutbox:
         """Make an outbox with a client of its own, tuned for it and closed at the end.
 
         `options` are those of the constructor; region, endpoint and credentials default to what the AWS SDK
-        finds in its environment.
+        finds in its environment. Raises `ConfigurationError` for a value out of range, and where no region is found.
         """
         slots = OutboxOptions(batch_size=options.get("batch_size", 10), concurrency=options.get("concurrency")).slots
         async with tuned_client(region_name=region_name, endpoint_url=endpoint_url, connections=slots + 8) as client:
