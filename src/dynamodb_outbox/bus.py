@@ -258,7 +258,9 @@ class OutboxEventBus:
     async def drain(self, timeout: float | None = None) -> None:
         """Wait until no event of the table is PENDING or PROCESSING, retries and delayed ones included.
 
-        Raises `WaitTimeoutError` after `timeout` seconds, with what is left.
+        What is in other processes is looked up in the index, which DynamoDB brings up to date a little later: an event
+        that another process has just stored may be missed. Raises `WaitTimeoutError` after `timeout` seconds, with what
+        is left.
         """
         check_timeout("timeout", timeout)
         await wait_until_drained(
