@@ -40,7 +40,9 @@ async def test_slots_wake_who_waits_and_close() -> None:
     got: list[int] = []
 
     async def wait() -> None:
-        got.append(await slots.wait_for_one())
+        await slots.wait_for_one()
+        with slots.for_look(10) as places:
+            got.append(places)
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:

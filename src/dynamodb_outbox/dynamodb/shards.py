@@ -7,9 +7,9 @@ spends two of them in each status that it passes through, one to come and one to
 
 from __future__ import annotations
 
-import heapq
 import math
 import zlib
+from bisect import bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -30,7 +30,7 @@ EXPECTED_INTERVALS: Final = 2
 GRAIN: Final = 10
 """Expectations are kept in tenths of a second, however many events are delayed."""
 MAX_EXPECTED: Final = 10_000
-"""So many expectations are kept. Without one, an event that is due waits for the next look at its quiet shard."""
+"""So many are kept, the nearest. Without one, an event that is due waits for the next look at its quiet shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,16 @@ class Rotation:
         grain = math.floor(time * GRAIN)
         if grain <= clock * GRAIN:
             self._has_come = True
-        elif grain not in self._known and len(self._known) < MAX_EXPECTED:
+        elif grain not in self._known:
             self._known.add(grain)
-            heapq.heappush(self._expected, grain)
+            insort(self._expected, grain)
+            if len(self._expected) > MAX_EXPECTED:
+                self._known.discard(self._expected.pop())
 
     def _let_come(self, clock: float) -> None:
-        while self._expected and self._expected[0] <= clock * GRAIN:
-            self._known.discard(heapq.heappop(self._expected))
+        if come := bisect_right(self._expected, clock * GRAIN):
+            self._known.difference_update(self._expected[:come])
+            del self._expected[:come]
             self._has_come = True
 
     def order(self, *, now: float, clock: float) -> Sequence[int]:

@@ -163,19 +163,19 @@ def _stored_before(
     listed = _reasons(refused.reasons, entries, event_ids)
     by_event = {put.event.id: put for put in puts}
     duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
-    ours = [
-        by_event[reason.event_id or ""]
-        for reason in duplicates
-        if _is_ours(by_event[reason.event_id or ""], reason.item, repeated=refused.repeated)
-    ]
+
+    def stored(*, repeated: bool) -> list[_Put]:
+        found = [(by_event[reason.event_id or ""], reason.item) for reason in duplicates]
+        return [put for put, item in found if _is_ours(put, item, repeated=repeated)]
+
     record = refused.reasons[-1] if refused.reasons else {}
     if done is not None and record.get("Code") == REFUSED:
         if _is_recorded(done, record.get("Item", {})):
-            return ours
+            return stored(repeated=True)
         event = done.claim.event
         raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
-    if ours:
-        return ours
+    if stored(repeated=refused.repeated):
+        return stored(repeated=True)
     cancelled = TransactionCancelledError(reasons=listed, maybe_applied=refused.repeated)
     if duplicates and len(duplicates) == len(listed):
         raise DuplicateEventError(event_id=duplicates[0].event_id or "", within="a transaction") from cancelled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dynamodb_outbox.errors import DeliveryError, OutboxError, WorkerError, describe
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.outbox import Claim, OutboxOptions
@@ -32,8 +34,8 @@ def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outc
             if delay is None:
                 return Failed(error=_text(attempt), handled_by=handled_by)
             delays.append(delay)
-    if attempt.interrupted:
-        return _outcome_of_interrupted(attempt, options, delay=max(delays, default=0.0))
+    if attempt.interrupted and (outcome := _outcome_of_interrupted(attempt, options, delays)):
+        return outcome
     if delays:
         return Retry(delay=max(delays), error=_text(attempt), handled_by=handled_by)
     if attempt.failures or attempt.given_up:
@@ -43,13 +45,15 @@ def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outc
     return Released(handled_by=handled_by) if undone else Completed()
 
 
-def _outcome_of_interrupted(attempt: Attempt, options: OutboxOptions, *, delay: float) -> Outcome:
-    """Judge an attempt in which some handlers failed, and others did not come to an end of their own."""
-    interrupted = [registration for registration in attempt.registered if registration.name in attempt.interrupted]
-    if any(attempt.claim.attempt > _policy(registration, options).max_retries for registration in interrupted):
-        # Counted, the attempt would have been the last of one that had no turn in it.
-        return Released(handled_by=attempt.handled_by, delay=delay)
-    return Retry(delay=delay, error=_text(attempt), handled_by=attempt.handled_by)
+def _outcome_of_interrupted(attempt: Attempt, options: OutboxOptions, delays: Sequence[float]) -> Outcome | None:
+    """Give handlers another turn that did not come to an end of their own; None if others must not have one more."""
+    registered = [registration for registration in attempt.registered if registration.name in attempt.interrupted]
+    if all(attempt.claim.attempt <= _policy(registration, options).max_retries for registration in registered):
+        return Retry(delay=max(delays, default=0.0), error=_text(attempt), handled_by=attempt.handled_by)
+    # Counted, the attempt would have been the last of one that had no turn in it.
+    if len(delays) == len(attempt.failures):
+        return Released(handled_by=attempt.handled_by, delay=max(delays))
+    return None
 
 
 def outcome_without_handler(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:

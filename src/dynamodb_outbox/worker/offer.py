@@ -50,24 +50,27 @@ class Offer:
         """Commit a transaction, and with it that the handler is done."""
         call, attempt, name = self._call, self._call.attempt, self._call.registration.name
         self._check_open()
-        if call.committed or (self._commit is not None and not self._commit.done()):
-            what = "has committed" if call.committed else "is committing"
+        if self._commit is not None and not _has_failed(self._commit):
+            what = "has committed" if self._commit.done() else "is committing"
             raise ConfigurationError(
                 f"handler {name!r} {what} a transaction of this delivery already, and is done by it. Put everything "
                 "into one, or use bus.transaction() for what may happen more than once"
             )
         done = HandlerDone(claim=attempt.claim, handler=name, completes=attempt.would_complete(call))
+
+        def committed(task: asyncio.Task[None]) -> None:
+            if not _has_failed(task) and not call.is_over:
+                call.has_committed(completes=done.completes)
+
         # In a task of its own: a handler that is cancelled now has to know whether it has committed.
         task = self._commit = asyncio.create_task(attempt.host.commit(transaction, done), name="dynamodb-outbox commit")
+        task.add_done_callback(committed)
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             attempt.host.left_behind(task)
             await asyncio.wait([task], timeout=COMMIT_SECONDS)
             raise
-        finally:
-            if task.done() and not task.cancelled() and task.exception() is None:
-                call.has_committed(completes=done.completes)
         if call.has_ended:
             # The handler's own success was being written meanwhile: either of the two may be what is recorded.
             raise ConfigurationError(
@@ -81,3 +84,7 @@ class Offer:
                 f"handler {self._call.registration.name!r} has ended, and its delivery with it: await what belongs to "
                 "it before it returns"
             )
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

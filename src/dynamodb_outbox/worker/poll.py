@@ -23,6 +23,7 @@ class Slots:
         self._total = total
         self._taken: set[str] = set()
         self._looked_for = 0
+        self._is_shared = False
         self._changed: anyio.Event | None = None
         self._closed = False
 
@@ -42,6 +43,7 @@ class Slots:
 
     def try_take(self, token: str) -> bool:
         """Take a place for an event that is emitted here; polling keeps a part, for the backlog of others."""
+        self._is_shared = True
         kept = max(self._total // POLLING_SHARE, 1) if self._total > 1 else 0
         if self._closed or self.free <= max(kept, self._looked_for):
             return False
@@ -49,11 +51,16 @@ class Slots:
         return True
 
     @contextmanager
-    def looked_for(self, places: int) -> Generator[None]:
-        """Keep free places for a look that is under way: nobody knows yet how many it takes."""
-        self._looked_for = places
+    def for_look(self, most: int) -> Generator[int]:
+        """Keep free places for a look that is under way, as nobody knows yet how many it takes; tells how many.
+
+        Where events are emitted here that want places meanwhile, it is half of all at most.
+        """
+        shared = max(self._total // 2, 1) if self._is_shared else self._total
+        self._is_shared = False
+        self._looked_for = 0 if self._closed else min(most, self.free, shared)
         try:
-            yield
+            yield self._looked_for
         finally:
             self._looked_for = 0
 
@@ -73,12 +80,11 @@ class Slots:
             self._changed.set()
             self._changed = None
 
-    async def wait_for_one(self) -> int:
-        """Wait until a place is free; how many are, and 0 once closed."""
+    async def wait_for_one(self) -> None:
+        """Wait until a place is free, or none will be."""
         while self.free <= 0 and not self._closed:
             self._changed = self._changed or anyio.Event()
             await self._changed.wait()
-        return 0 if self._closed else self.free
 
 
 class Poller:
@@ -103,10 +109,10 @@ class Poller:
     async def look(self) -> float:
         """Look once; returns 0 after a full page, for more may be due, else the seconds until the next look."""
         options = self._outbox.options
-        limit = min(await self._slots.wait_for_one(), options.batch_size)
+        await self._slots.wait_for_one()
         claims: list[Claim] = []
         # Under a shield: what was claimed when a stop cancels us has to be handed on, to be released.
-        with anyio.CancelScope(shield=True) as self._scope, self._slots.looked_for(limit):
+        with anyio.CancelScope(shield=True) as self._scope, self._slots.for_look(options.batch_size) as limit:
             claims = await self._outbox.claim(limit, report=self._report) if limit else []
             for claim in claims:
                 self._on_claim(claim)

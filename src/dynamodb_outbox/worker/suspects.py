@@ -24,8 +24,8 @@ def is_suspect(claim: Claim) -> bool:
 class Suspects:
     """Begins one suspect after the other; those that are claimed meanwhile are released for a while.
 
-    Each look at one of these is a claim and a release. So they come back one after the other, at the pace at which
-    suspects are handled.
+    Each look at one of these is a claim and a release. So they come back one after the other, and as often as the time
+    doubles that the one before them takes.
     """
 
     def __init__(
@@ -37,28 +37,26 @@ class Suspects:
         self._claim: Claim | None = None
         self._has_begun = False
         self._taken_at = 0.0
-        self._last_seconds = 0.0
-        self._released = 0
+        self._turns: dict[str, int] = {}
         self._releasing: set[str] = set()
 
     def take(self, claim: Claim) -> None:
         """Begin with a suspect soon, or release it."""
         loop = asyncio.get_running_loop()
         if self._claim is None:
-            self._claim, self._taken_at, self._released = claim, loop.time(), 0
+            self._claim, self._taken_at = claim, loop.time()
+            self._turns.clear()
             loop.call_soon(self._begin_alone)
             return
         self._releasing.add(claim.token)
-        self._released += 1
-        pace = max(self._options.poll_interval, self._last_seconds, loop.time() - self._taken_at)
-        longest = max(self._options.poll_interval, self._options.processing_timeout)
-        self._release(claim, Released(delay=min(self._released * pace, longest)))
+        turn = self._turns.setdefault(claim.event.id, len(self._turns) + 1)
+        taken = min(loop.time() - self._taken_at, self._options.processing_timeout)
+        self._release(claim, Released(delay=max(turn * self._options.poll_interval, taken)))
 
     def settled(self, claim: Claim) -> None:
         """Take note that a claim is settled, a suspect's or another."""
         self._releasing.discard(claim.token)
         if self._claim is not None and claim.token == self._claim.token:
-            self._last_seconds = asyncio.get_running_loop().time() - self._taken_at
             self._claim, self._has_begun = None, False
         self._begin_alone()
 
