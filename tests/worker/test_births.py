@@ -170,6 +170,8 @@ async def test_births_leave_free_what_a_look_that_is_under_way_may_take(total: i
             await anyio.sleep(0.003)
         await bus.drain(60)
     assert max(running) == total
+    # Of one place a look takes all; of several, births have some.
+    assert total == 1 or sum(outbox.births) > 0
     assert errors == []
 
 

@@ -455,6 +455,34 @@ class SlowCommits(InMemoryOutbox):
         await self.answer.wait()
 
 
+@pytest.mark.parametrize("steps", range(8))
+async def test_second_commit_of_a_delivery_is_refused_in_every_moment_of_the_first(steps: int) -> None:
+    outbox = SlowCommits(poll_interval=0.01)
+    outbox.answer = anyio.Event()
+    bus = OutboxEventBus(outbox)
+    results: list[Any] = []
+
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        async def commit(number: int) -> None:
+            async with delivery.transaction() as tx:
+                tx.put(TableName="business", Item={"id": f"{number}"})
+
+        first = asyncio.create_task(commit(1))
+        await asyncio.sleep(0.01)
+        outbox.answer.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        results.extend(await asyncio.gather(first, commit(2), return_exceptions=True))
+
+    async with bus:
+        await bus.emit("t")
+        await bus.drain(5)
+    assert results[0] is None
+    assert isinstance(results[1], ConfigurationError)
+    assert len(outbox.committed) == 1
+
+
 async def test_commit_counts_though_a_stop_cancels_the_handler_meanwhile() -> None:
     outbox = SlowCommits(poll_interval=0.01)
     outbox.answer = anyio.Event()

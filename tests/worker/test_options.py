@@ -343,6 +343,30 @@ async def test_handler_that_found_no_place_has_its_turn_before_the_event_is_set_
     assert failed.handled_by == {"crowded"}
 
 
+async def test_handler_without_a_retry_left_is_not_called_again_for_one_that_found_no_place(errors: list[Any]) -> None:
+    outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, max_retries=0, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    calls = Counter[str]()
+
+    @bus.on("t")
+    async def fails(event: Event) -> None:
+        calls[event.payload] += 1
+        if event.payload == "second":
+            raise ValueError("no")
+
+    @bus.on("t", concurrency=1, timeout=10)
+    async def crowded(event: Event) -> None:
+        await anyio.sleep(3)
+
+    async with bus:
+        await bus.emit("t", "first")
+        await anyio.sleep(0.05)
+        await bus.emit("t", "second")
+        await bus.drain(20)
+    assert calls == {"first": 1, "second": 1}
+    assert [failed.payload for failed in await bus.get_failed_events()] == ["second"]
+
+
 async def test_places_are_freed_by_handlers_that_are_cancelled(bus: OutboxEventBus, clock: Clock) -> None:
     ended = 0
 
