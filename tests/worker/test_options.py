@@ -367,6 +367,39 @@ async def test_handler_without_a_retry_left_is_not_called_again_for_one_that_fou
     assert [failed.payload for failed in await bus.get_failed_events()] == ["second"]
 
 
+async def test_handler_with_retries_has_its_turn_though_another_that_found_no_place_has_none(
+    errors: list[Any],
+) -> None:
+    outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, max_retries=0, on_error=errors.append)
+    bus = OutboxEventBus(outbox)
+    calls: list[str] = []
+
+    @bus.on("t")
+    async def fails(event: Event) -> None:
+        if event.payload == "second":
+            calls.append("fails")
+            raise ValueError("no")
+
+    @bus.on("t", concurrency=1, timeout=5)
+    async def once(event: Event) -> None:
+        if event.payload == "second":
+            calls.append("once")
+        await anyio.sleep(0.4)
+
+    @bus.on("t", concurrency=1, timeout=5, max_retries=5)
+    async def often(event: Event) -> None:
+        if event.payload == "second":
+            calls.append("often")
+        await anyio.sleep(0.4)
+
+    async with bus:
+        await bus.emit("t", "first")
+        await anyio.sleep(0.05)
+        await bus.emit("t", "second")
+        await bus.drain(20)
+    assert calls == ["fails", "often"]
+
+
 async def test_places_are_freed_by_handlers_that_are_cancelled(bus: OutboxEventBus, clock: Clock) -> None:
     ended = 0
 

@@ -19,12 +19,15 @@ from dynamodb_outbox import (
     InMemoryOutbox,
     OutboxError,
     OutboxEventBus,
+    OutboxOptions,
     Outcome,
     Released,
+    RetryLater,
 )
 from dynamodb_outbox.observing import EventCompleted, EventReleased, Observation
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.poll import Poller, Slots
+from dynamodb_outbox.worker.suspects import Suspects
 from tests.virtual_time import VirtualTime
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -134,6 +137,37 @@ async def test_crowd_of_suspects_costs_few_claims_and_waits_not_for_long(
     needed = first + (count - 1) * max(others, 1.0)  # at best one comes back with each look
     assert virtual_time.time() - begun < 2.2 * needed
     assert told[EventReleased] < count * count * 2
+
+
+async def test_suspects_of_a_large_crowd_are_put_off_by_no_more_than_a_lease() -> None:
+    delays: list[float] = []
+    options = OutboxOptions(poll_interval=1.0, processing_timeout=30.0)
+    suspects = Suspects(
+        options, begin=lambda claim: None, release=lambda claim, released: delays.append(released.delay)
+    )
+    for n in range(500):
+        suspects.take(Claim(event=Event("t"), token=f"{n}", attempt=3, lease_expires_at=0, last_error="x"))
+    await anyio.sleep(100)
+    suspects.take(Claim(event=Event("t"), token="late", attempt=3, lease_expires_at=0, last_error="x"))
+    assert delays == [*map(float, range(1, 30)), *[30.0] * 471]
+
+
+async def test_retry_without_a_delay_comes_at_once(virtual_time: VirtualTime) -> None:
+    outbox = InMemoryOutbox(poll_interval=60.0, base_backoff=0)
+    bus = OutboxEventBus(outbox)
+    times: list[float] = []
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        times.append(virtual_time.time())
+        if len(times) < 3:
+            raise RetryLater(0)
+
+    async with bus:
+        await anyio.sleep(1)
+        await bus.emit("t")
+        await bus.drain(120)
+    assert times[2] - times[0] < 1
 
 
 async def test_suspect_that_waits_when_the_host_cancels_the_worker_never_begins() -> None:

@@ -57,6 +57,7 @@ class HandlerCall:
         "_task",
         "_timer",
         "attempt",
+        "commit",
         "committed",
         "has_ended",
         "is_over",
@@ -70,6 +71,8 @@ class HandlerCall:
         self.is_over = False
         self.has_ended = False
         self.committed = False
+        self.commit: asyncio.Task[None] | None = None
+        """The transaction of the delivery that is under way, or was the last."""
         self.limit = 0.0
         self._cause: Cause | None = None
         self._started: float | None = None

@@ -47,12 +47,13 @@ def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outc
 
 def _outcome_of_interrupted(attempt: Attempt, options: OutboxOptions, delays: Sequence[float]) -> Outcome | None:
     """Give handlers another turn that did not come to an end of their own; None if others must not have one more."""
-    registered = [registration for registration in attempt.registered if registration.name in attempt.interrupted]
-    if all(attempt.claim.attempt <= _policy(registration, options).max_retries for registration in registered):
-        return Retry(delay=max(delays, default=0.0), error=_text(attempt), handled_by=attempt.handled_by)
-    # Counted, the attempt would have been the last of one that had no turn in it.
-    if len(delays) == len(attempt.failures):
+    interrupted = [registration for registration in attempt.registered if registration.name in attempt.interrupted]
+    have_retries = [attempt.claim.attempt <= _policy(each, options).max_retries for each in interrupted]
+    if not all(have_retries) and len(delays) == len(attempt.failures):
+        # Counted, the attempt would have been the last of one that had no turn in it.
         return Released(handled_by=attempt.handled_by, delay=max(delays))
+    if any(have_retries):
+        return Retry(delay=max(delays, default=0.0), error=_text(attempt), handled_by=attempt.handled_by)
     return None
 
 

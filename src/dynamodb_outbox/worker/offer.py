@@ -22,11 +22,10 @@ COMMIT_SECONDS: Final = 2.0
 class Offer:
     """The side of `Delivery` that is the worker's."""
 
-    __slots__ = ("_call", "_commit")
+    __slots__ = ("_call",)
 
     def __init__(self, call: HandlerCall) -> None:
         self._call = call
-        self._commit: asyncio.Task[None] | None = None
 
     @property
     def lease_expires_at(self) -> float:
@@ -50,8 +49,8 @@ class Offer:
         """Commit a transaction, and with it that the handler is done."""
         call, attempt, name = self._call, self._call.attempt, self._call.registration.name
         self._check_open()
-        if self._commit is not None and not _has_failed(self._commit):
-            what = "has committed" if self._commit.done() else "is committing"
+        if call.commit is not None and not _has_failed(call.commit):
+            what = "has committed" if call.commit.done() else "is committing"
             raise ConfigurationError(
                 f"handler {name!r} {what} a transaction of this delivery already, and is done by it. Put everything "
                 "into one, or use bus.transaction() for what may happen more than once"
@@ -63,7 +62,7 @@ class Offer:
                 call.has_committed(completes=done.completes)
 
         # In a task of its own: a handler that is cancelled now has to know whether it has committed.
-        task = self._commit = asyncio.create_task(attempt.host.commit(transaction, done), name="dynamodb-outbox commit")
+        task = call.commit = asyncio.create_task(attempt.host.commit(transaction, done), name="dynamodb-outbox commit")
         task.add_done_callback(committed)
         try:
             await asyncio.shield(task)

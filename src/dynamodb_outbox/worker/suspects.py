@@ -50,8 +50,9 @@ class Suspects:
             return
         self._releasing.add(claim.token)
         turn = self._turns.setdefault(claim.event.id, len(self._turns) + 1)
-        taken = min(loop.time() - self._taken_at, self._options.processing_timeout)
-        self._release(claim, Released(delay=max(turn * self._options.poll_interval, taken)))
+        delay = max(turn * self._options.poll_interval, loop.time() - self._taken_at)
+        longest = max(self._options.poll_interval, self._options.processing_timeout)
+        self._release(claim, Released(delay=min(delay, longest)))
 
     def settled(self, claim: Claim) -> None:
         """Take note that a claim is settled, a suspect's or another."""

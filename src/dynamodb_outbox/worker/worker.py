@@ -225,6 +225,7 @@ class Worker:
     def _settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         self._slots.give_back(claim.token)
         self._suspects.settled(claim)
-        if error is None and isinstance(outcome, (Retry, Released)) and outcome.delay:
+        # What is released without a delay is another worker's: not even a look at it is wanted.
+        if error is None and (isinstance(outcome, Retry) or (isinstance(outcome, Released) and outcome.delay > 0)):
             self._alarm.ring_at(self._outbox.options.clock() + outcome.delay)
         self._setup.on_settled(claim, outcome, error)
