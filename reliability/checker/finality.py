@@ -79,6 +79,12 @@ def _ends(life: EventLife) -> Iterator[tuple[Settled | Recovered, bool]]:
             yield recovered, True
 
 
+def _redrives(life: EventLife) -> list[float]:
+    """Tell when it was redriven: when that was asked for, or carried out, which may be long after it was given up."""
+    carried_out = [write.at for write in life.of(Written) if step_of(write) is Step.REDRIVE]
+    return [*(redrive.at for redrive in life.of(Redriven)), *carried_out]
+
+
 def _since(life: EventLife, end: Settled | Recovered) -> float:
     # A redrive that is asked for before the failure is written may still be repeated when it is.
     # And the answer may be so late that the event was redriven and claimed again before it.
@@ -90,7 +96,7 @@ def _claimed_after(life: EventLife, end: Settled | Recovered, *, is_failure: boo
     for claim in life.of(Claimed):
         if began(claim) <= end.at:
             continue
-        redriven = is_failure and any(_since(life, end) <= redrive.at <= claim.at for redrive in life.of(Redriven))
+        redriven = is_failure and any(_since(life, end) <= at <= claim.at for at in _redrives(life))
         if not redriven and not life.begins_anew(began(end), claim.at):
             state = "FAILED, and not redriven" if is_failure else "COMPLETED"
             yield _violation(life, f"it was claimed again after it was {state}", end, claim)
@@ -100,6 +106,6 @@ def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: b
     if life.stored is None:
         return  # invariant L says what is wrong with that
     expected = "FAILED" if is_failure else "COMPLETED"
-    redriven = is_failure and any(redrive.at >= _since(life, end) for redrive in life.of(Redriven))
+    redriven = is_failure and any(at >= _since(life, end) for at in _redrives(life))
     if life.stored.status != expected and not redriven and not life.begins_anew(began(end), math.inf):
         yield _violation(life, f"it was settled as {expected}, and is {life.stored.status} at the end", end)

@@ -178,6 +178,13 @@ def test_failed_event_is_delivered_again_only_after_a_redrive() -> None:
     assert story.add(Redriven(at=7.0, event_id="e")).broken() == ""
 
 
+def test_redrive_may_be_carried_out_late() -> None:
+    story = dead().attempt(8.0, "succeeded", "complete", "w2", number=1).ends().add(Redriven(at=0.1, event_id="e"))
+    assert "A" in story.broken()
+    failed = stored("FAILED", retries=1, sort_key=3.0, token="t")
+    assert "A" not in story.write(7.5, failed, stored("PENDING", sort_key=4.0)).broken()
+
+
 def test_answer_that_an_event_failed_may_come_after_its_redrive_and_delivery() -> None:
     story = Story(max_retries=0).emit().claim(2.0).start(2.1)
     story.attempt(14.2, "succeeded", "complete", "w2", number=1).ends()
