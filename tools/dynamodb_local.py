@@ -61,7 +61,7 @@ def start(port: int) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [
             java,
-            # On the few cores of a build machine, the threads of the default collector take a fifth of the engine's time.
+            # On few cores, the threads of the default collector take a fifth of the engine's time.
             "-XX:+UseSerialGC",
             "-Djava.library.path=./DynamoDBLocal_lib",
             "-jar",
