@@ -54,7 +54,7 @@ class LatencyRun:
 async def emit_to_handler(client: Any, *, samples: int, claim_on_emit: bool) -> LatencyRun:
     """Emit, wait for the handler, put; again and again."""
     ours, target = await new_table(client), await new_table(client)
-    items = await prepared_items(client, target, events(samples))
+    items = prepared_items(events(samples))
     outbox = DynamoDBOutbox(
         client, table_name=ours, poll_interval=1.0, claim_on_emit=claim_on_emit, concurrency=CONCURRENCY
     )

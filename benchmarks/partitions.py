@@ -26,7 +26,7 @@ from reliability.simulation.loop import Timeline
 from reliability.simulation.partitions import PartitionLimits
 
 SHARDS: Final = (1, 2, 4, 8, 16)
-SECONDS: Final = 3.0
+SECONDS: Final = 2.0
 """So long is emitted, in virtual time; then what is left is delivered. The first quarter does not count."""
 BATCH: Final = 25
 PER_SHARD: Final = 500

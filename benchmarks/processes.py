@@ -77,7 +77,7 @@ async def _drain(
     table = await new_table(client)
     for start in range(0, count, STORED_AT_ONCE):
         waiting = events(min(STORED_AT_ONCE, count - start))
-        await stored(client, await prepared_items(client, table, waiting), table=table)
+        await stored(client, prepared_items(waiting), table=table)
     arguments = ("-m", "benchmarks.worker_process", "--endpoint", endpoint, "--table", table, *options)
     processes = [
         await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE, limit=1 << 24)

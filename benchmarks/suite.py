@@ -23,11 +23,13 @@ class Scale:
     """How much is measured: runs, and events a run."""
 
     runs: int
+    more_runs: int = 3
+    """Of those that are not compared with what is promised."""
     events: int
     singles: int
     samples: int = 100
     shared: int = 5000
-    shared_by_fewer: int = 2000
+    shared_by_fewer: int = 1000
     workers: tuple[int, ...] = (1, 2, 4, 8)
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000)
     shards: tuple[int, ...] = partitions.SHARDS
@@ -77,9 +79,10 @@ async def _compare(group: str, client: Any, scale: Scale, say: Say, results: Res
     measurements = [measurement for measurement in _comparisons(client, scale) if measurement.group == group]
     for measurement in measurements:
         results.comparisons[measurement.name] = Comparison(name=measurement.name, floor=measurement.floor)
-    for run in range(scale.runs):
+    runs = scale.more_runs if group == "more" else scale.runs
+    for run in range(runs):
         for measurement in measurements:
-            say(f"{measurement.name}, {run + 1} of {scale.runs}")
+            say(f"{measurement.name}, {run + 1} of {runs}")
             results.comparisons[measurement.name].runs.append(await measurement.run())
 
 
