@@ -289,6 +289,16 @@ async def test_types_of_one_subscription_share_its_places(bus: OutboxEventBus, s
     assert most == at_once
 
 
+async def first_then_second(bus: OutboxEventBus) -> None:
+    """Deliver an event, and another while the handlers of the first have all places."""
+    with anyio.fail_after(30):
+        async with bus:
+            await bus.emit("t", "first")
+            await anyio.sleep(0.05)
+            await bus.emit("t", "second")
+            await bus.drain(20)
+
+
 async def test_event_that_finds_no_place_in_half_a_lease_is_released_and_no_attempt_is_counted(
     errors: list[Any],
 ) -> None:
@@ -303,12 +313,7 @@ async def test_event_that_finds_no_place_in_half_a_lease_is_released_and_no_atte
         order.append(f"{event.payload}: {delivery.attempt}")
         await anyio.sleep(0.7 if event.payload == "first" else 0)
 
-    with anyio.fail_after(10):
-        async with bus:
-            await bus.emit("t", "first")
-            await anyio.sleep(0.05)
-            await bus.emit("t", "second")
-            await bus.drain(8)
+    await first_then_second(bus)
     assert (order, errors) == (["first: 1", "second: 1"], [])
     assert told[EventReleased] > 0
     assert told[HandlerCancelled] == 0, "it had not begun"
@@ -332,12 +337,7 @@ async def test_handler_that_found_no_place_has_its_turn_before_the_event_is_set_
         turns.append(event.payload)
         await anyio.sleep(0.7 if event.payload == "first" else 0)
 
-    with anyio.fail_after(30):
-        async with bus:
-            await bus.emit("t", "first")
-            await anyio.sleep(0.05)
-            await bus.emit("t", "second")
-            await bus.drain(20)
+    await first_then_second(bus)
     assert turns == ["first", "second"]
     (failed,) = await bus.get_failed_events()
     assert failed.handled_by == {"crowded"}
@@ -358,11 +358,7 @@ async def test_handler_without_a_retry_left_is_not_called_again_for_one_that_fou
     async def crowded(event: Event) -> None:
         await anyio.sleep(3)
 
-    async with bus:
-        await bus.emit("t", "first")
-        await anyio.sleep(0.05)
-        await bus.emit("t", "second")
-        await bus.drain(20)
+    await first_then_second(bus)
     assert calls == {"first": 1, "second": 1}
     assert [failed.payload for failed in await bus.get_failed_events()] == ["second"]
 
@@ -392,11 +388,7 @@ async def test_handler_with_retries_has_its_turn_though_another_that_found_no_pl
             calls.append("often")
         await anyio.sleep(0.4)
 
-    async with bus:
-        await bus.emit("t", "first")
-        await anyio.sleep(0.05)
-        await bus.emit("t", "second")
-        await bus.drain(20)
+    await first_then_second(bus)
     assert calls == ["fails", "often"]
 
 
