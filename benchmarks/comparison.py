@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -12,12 +12,22 @@ from benchmarks.gauge import Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run: the library's usage for so many events, and the floor's in the same minute."""
+    """One run: the library's usage for so many events, and the floor's in turns with it."""
 
     events: int
     ours: Usage
     floor: Usage
     requests: int
+
+    @classmethod
+    def of(cls, pieces: Sequence[Run]) -> Run:
+        """Make one run of pieces that were measured one after the other."""
+        return cls(
+            events=sum(piece.events for piece in pieces),
+            ours=Usage.of([piece.ours for piece in pieces]),
+            floor=Usage.of([piece.floor for piece in pieces]),
+            requests=sum(piece.requests for piece in pieces),
+        )
 
     @property
     def cpu_each(self) -> float:

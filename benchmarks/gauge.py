@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +19,11 @@ class Usage:
 
     cpu: float
     seconds: float
+
+    @classmethod
+    def of(cls, pieces: Sequence[Usage]) -> Usage:
+        """Sum up what the pieces of a work took."""
+        return cls(sum(piece.cpu for piece in pieces), sum(piece.seconds for piece in pieces))
 
 
 class Gauge:

@@ -7,7 +7,9 @@ import json
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from time import perf_counter
 from typing import Any, Final
 
@@ -47,6 +49,16 @@ class BacklogRun:
     cpu: float
     """Microseconds an event."""
     peak_megabytes: float
+
+    @classmethod
+    def mean(cls, runs: Sequence[BacklogRun]) -> BacklogRun:
+        """Take the mean of runs on backlogs of one length."""
+        return cls(
+            events=runs[0].events,
+            rate=fmean(run.rate for run in runs),
+            cpu=fmean(run.cpu for run in runs),
+            peak_megabytes=fmean(run.peak_megabytes for run in runs),
+        )
 
 
 async def share_backlog(client: Any, endpoint: str, *, workers: int, count: int) -> WorkersRun:

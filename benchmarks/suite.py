@@ -25,8 +25,10 @@ class Scale:
     runs: int
     more_runs: int = 3
     """Of those that are not compared with what is promised."""
+    pieces: int
+    """Of a run, each next to its floor, and in turns: where the machine changes its speed, it does so for all alike."""
     events: int
-    singles: int
+    """A piece; `emit_many` and the 100 emitters have twice as many, single requests a fifth."""
     samples: int = 100
     shared: int = 5000
     shared_by_fewer: int = 1000
@@ -38,11 +40,11 @@ class Scale:
 
 FULL: Final = Scale(
     runs=5,
-    events=1000,
-    singles=100,
+    pieces=4,
+    events=300,
     groups=("emit", "deliver", "more", "units", "latency", "sizes", "workers", "backlog", "shards"),
 )
-QUICK: Final = Scale(runs=5, events=500, singles=100, groups=("emit", "deliver", "units"))
+QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "units"))
 
 
 @dataclass(slots=True)
@@ -75,15 +77,19 @@ async def measure(client: Any, endpoint: str, scale: Scale, say: Say) -> Results
 
 
 async def _compare(group: str, client: Any, scale: Scale, say: Say, results: Results) -> None:
-    """Run the comparisons of a group in turns: those that are compared with each other had the same minute."""
+    """Run the comparisons of a group piece by piece, in turns."""
     measurements = [measurement for measurement in _comparisons(client, scale) if measurement.group == group]
     for measurement in measurements:
         results.comparisons[measurement.name] = Comparison(name=measurement.name, floor=measurement.floor)
     runs = scale.more_runs if group == "more" else scale.runs
     for run in range(runs):
-        for measurement in measurements:
-            say(f"{measurement.name}, {run + 1} of {runs}")
-            results.comparisons[measurement.name].runs.append(await measurement.run())
+        say(f"{group}, {run + 1} of {runs}")
+        measured: dict[str, list[Run]] = {measurement.name: [] for measurement in measurements}
+        for _ in range(scale.pieces):
+            for measurement in measurements:
+                measured[measurement.name].append(await measurement.run())
+        for name, pieces in measured.items():
+            results.comparisons[name].runs.append(Run.of(pieces))
 
 
 async def _units(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
@@ -102,7 +108,7 @@ async def _latency(client: Any, endpoint: str, scale: Scale, results: Results) -
 
 async def _sizes(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
     for kilobytes in sizes.KILOBYTES:
-        results.sizes.append(await sizes.of_payload(client, kilobytes=kilobytes, count=scale.events // 2))
+        results.sizes.append(await sizes.of_payload(client, kilobytes=kilobytes, count=2 * scale.events))
 
 
 async def _workers(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
@@ -115,8 +121,16 @@ async def _workers(client: Any, endpoint: str, scale: Scale, results: Results) -
 
 
 async def _backlog(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
-    for count in scale.backlogs:
-        results.backlogs.append(await processes.drain_backlog(client, endpoint, count=count))
+    shortest, *longer = scale.backlogs
+
+    async def drain(count: int, runs: int = 1) -> list[BacklogRun]:
+        return [await processes.drain_backlog(client, endpoint, count=count) for _ in range(runs)]
+
+    # The longest takes minutes. What it is compared with takes a second, so it is taken often, before and after.
+    before = await drain(shortest, scale.runs)
+    results.backlogs += [run for count in longer for run in await drain(count)]
+    after = await drain(shortest, scale.runs)
+    results.backlogs.insert(0, BacklogRun.mean(before + after))
 
 
 async def _shards(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
@@ -144,7 +158,7 @@ class _Measurement:
 
 
 def _comparisons(client: Any, scale: Scale) -> list[_Measurement]:
-    many, few, emitted = scale.events, scale.singles, 3 * scale.events
+    many, few, emitted = scale.events, scale.events // 5, 2 * scale.events
     return [
         _Measurement("more", "emit, one by one", "PutItem", lambda: emitting.one(client, count=few)),
         _Measurement(
@@ -154,7 +168,7 @@ def _comparisons(client: Any, scale: Scale) -> list[_Measurement]:
             "emit",
             "emit, 100 at once, by puts",
             "one PutItem an event",
-            lambda: emitting.concurrently_against_puts(client, count=many),
+            lambda: emitting.concurrently_against_puts(client, count=emitted),
         ),
         _Measurement("emit", "emit_many", "BatchWriteItem", lambda: emitting.many(client, count=emitted)),
         _Measurement("deliver", "deliver, batch", "the same requests", lambda: delivering.backlog(client, count=many)),
