@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -13,10 +12,9 @@ from benchmarks.comparison import Run
 from benchmarks.emitting import stored
 from benchmarks.engine import drop_table, new_table
 from benchmarks.gauge import Gauge
-from benchmarks.payloads import TYPE, events
+from benchmarks.payloads import TYPE, events, prepared_items
 from benchmarks.recording import Recording, RecordingClient
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
-from dynamodb_outbox.dynamodb.codec import encode_event
 from dynamodb_outbox.dynamodb.writes import WriteMode
 
 BATCH_SIZE: Final = 25
@@ -121,12 +119,6 @@ async def _emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
             await bus.emit_many(chunk)
 
     await asyncio.gather(*(emitter() for _ in range(EMITS_AT_ONCE)))
-
-
-def prepared_items(waiting: Sequence[Event]) -> list[dict[str, Any]]:
-    """Make the items of events as the library makes them, without storing any."""
-    now = time.time()
-    return [encode_event(event, due_at=now)[0] for event in waiting]
 
 
 async def _with_floor(client: Any, recording: Recording, gauge: Gauge, *, count: int, source: str, target: str) -> Run:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Final
 
 from benchmarks import floor
 from benchmarks.comparison import Run
 from benchmarks.engine import drop_table, new_table
 from benchmarks.gauge import Gauge, Usage
-from benchmarks.payloads import events
-from benchmarks.recording import RecordingClient
+from benchmarks.payloads import events, prepared_items
+from benchmarks.recording import Recording, RecordingClient, Request
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 
 EMITTERS: Final = 100
@@ -60,31 +61,43 @@ async def _compared(
     client: Any, emit: Any, *, count: int, payload: dict[str, Any] | None = None, one_put_each: bool = False
 ) -> Run:
     ours, target = await new_table(client), await new_table(client)
-    recorder = RecordingClient(client)
+    recorder = RecordingClient(client, kept=_without_items)
     bus = OutboxEventBus(DynamoDBOutbox(recorder, table_name=ours))
     waiting = events(count, payload)
     with Gauge() as gauge:
         await emit(bus, waiting)
-    recording = recorder.recording
+    items = prepared_items(waiting)
     if one_put_each:
-        usage = await puts(client, items_of(recording.requests), table=target)
+        usage = await puts(client, items, table=target)
     else:
-        usage = await floor.replayed(client, floor.moved(recording, source=ours, target=target))
+        usage = await floor.replayed(client, _with_items(recorder.recording, items, table=target))
     await drop_table(client, ours)
     await drop_table(client, target)
-    return Run(events=count, ours=gauge.usage, floor=usage, requests=len(recording.requests))
+    return Run(events=count, ours=gauge.usage, floor=usage, requests=len(recorder.recording.requests))
 
 
-def items_of(requests: Sequence[Any]) -> list[dict[str, Any]]:
-    """Take the items out of requests that store them."""
-    items: list[dict[str, Any]] = []
-    for request in requests:
-        if request.operation == "put_item":
-            items.append(request.arguments["Item"])
-        elif request.operation == "batch_write_item":
-            for writes in request.arguments["RequestItems"].values():
-                items += [write["PutRequest"]["Item"] for write in writes]
-    return items
+def _without_items(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Keep the number of items of a request in their place: the library itself keeps none that is stored."""
+    if "Item" in arguments:
+        return {**arguments, "Item": 1}
+    (writes,) = arguments["RequestItems"].values()
+    return {**arguments, "RequestItems": len(writes)}
+
+
+def _with_items(recording: Recording, items: Sequence[dict[str, Any]], *, table: str) -> Recording:
+    """Make the same requests for another table, with prepared items. Raises `FloorError` unless it needs them all."""
+    left = iter(items)
+
+    def arguments(kept: dict[str, Any]) -> dict[str, Any]:
+        if "Item" in kept:
+            return {**kept, "TableName": table, "Item": next(left)}
+        writes = [{"PutRequest": {"Item": item}} for item in islice(left, kept["RequestItems"])]
+        return {**kept, "RequestItems": {table: writes}}
+
+    requests = [Request(each.operation, arguments(each.arguments), each.after) for each in recording.requests]
+    if any(True for _ in left):
+        raise floor.FloorError("the library stored fewer items than there are events")
+    return Recording(requests, recording.ended)
 
 
 async def puts(client: Any, items: Sequence[dict[str, Any]], *, table: str) -> Usage:

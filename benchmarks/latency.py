@@ -9,9 +9,8 @@ from statistics import quantiles
 from time import perf_counter
 from typing import Any, Final
 
-from benchmarks.delivering import prepared_items
 from benchmarks.engine import drop_table, new_table
-from benchmarks.payloads import TYPE, events
+from benchmarks.payloads import TYPE, events, prepared_items
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 
 CONCURRENCY: Final = 50

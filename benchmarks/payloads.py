@@ -1,11 +1,14 @@
-"""The events that are measured with."""
+"""The events that are measured with, and their items."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from dynamodb_outbox import Event
+from dynamodb_outbox.dynamodb.codec import encode_event
 
 TYPE: Final = "order.placed"
 
@@ -44,3 +47,9 @@ def events(count: int, payload: dict[str, Any] | None = None) -> list[Event]:
     """Make events that nobody has stored yet."""
     content = order() if payload is None else payload
     return [Event(TYPE, content) for _ in range(count)]
+
+
+def prepared_items(waiting: Sequence[Event]) -> list[dict[str, Any]]:
+    """Make the items of events as the library makes them, without storing any."""
+    now = time.time()
+    return [encode_event(event, due_at=now)[0] for event in waiting]

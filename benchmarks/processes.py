@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from time import perf_counter
 from typing import Any, Final
 
-from benchmarks.delivering import prepared_items
 from benchmarks.emitting import stored
 from benchmarks.engine import drop_table, new_table
-from benchmarks.payloads import events
+from benchmarks.payloads import events, prepared_items
 
 STALLED_SECONDS: Final = 60.0
 STORED_AT_ONCE: Final = 5000
+
+Break = Callable[[], Awaitable[object]]
+"""What is done while the processes are suspended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +78,16 @@ async def share_backlog(client: Any, endpoint: str, *, workers: int, count: int)
     )
 
 
-async def drain_backlog(client: Any, endpoint: str, *, count: int) -> BacklogRun:
-    """Have one process deliver a backlog, in batches of 25."""
+async def drain_backlog(client: Any, endpoint: str, *, count: int, breaks: Sequence[Break] = ()) -> BacklogRun:
+    """Have one process deliver a backlog, in batches of 25; suspend it for breaks, after equal parts of it."""
     options = ("--batch-size", "25", "--concurrency", "200")
-    (report,), seconds = await _drain(client, endpoint, count=count, workers=1, options=options)
+    (report,), seconds = await _drain(client, endpoint, count=count, workers=1, options=options, breaks=breaks)
     cpu = report["cpu"] / count * 1e6
     return BacklogRun(events=count, rate=count / seconds, cpu=cpu, peak_megabytes=report["peak_megabytes"])
 
 
 async def _drain(
-    client: Any, endpoint: str, *, count: int, workers: int, options: tuple[str, ...]
+    client: Any, endpoint: str, *, count: int, workers: int, options: tuple[str, ...], breaks: Sequence[Break] = ()
 ) -> tuple[list[dict[str, Any]], float]:
     table = await new_table(client)
     for start in range(0, count, STORED_AT_ONCE):
@@ -98,8 +101,7 @@ async def _drain(
     try:
         followers = [_Follower(process) for process in processes]
         await asyncio.gather(*(follower.line() for follower in followers))
-        started = perf_counter()
-        seconds = await _until_handled(followers, count, started)
+        seconds = await _until_handled(followers, count, breaks)
         reports = [json.loads(follower.report) for follower in followers]
     finally:
         for process in processes:
@@ -110,21 +112,38 @@ async def _drain(
     return reports, seconds
 
 
-async def _until_handled(followers: list[_Follower], count: int, started: float) -> float:
+async def _until_handled(followers: list[_Follower], count: int, breaks: Sequence[Break]) -> float:
+    """Start the workers, and stop them when all is handled; the seconds that this took, without the breaks."""
     tasks = [asyncio.create_task(follower.follow()) for follower in followers]
     for follower in followers:
         follower.order("go")
-    handled, changed = 0, started
+    left = deque(enumerate(breaks, start=1))
+    handled, started = 0, perf_counter()
+    changed = started
     while handled < count:
         await asyncio.sleep(0.05)
         if (now := sum(follower.handled for follower in followers)) != handled:
             handled, changed = now, perf_counter()
         if perf_counter() - changed > STALLED_SECONDS:
             raise RuntimeError(f"{handled} of {count} events were handled, and no more")
+        if left and handled >= count * left[0][0] / (len(breaks) + 1):
+            lasted = await _suspended(followers, left.popleft()[1])
+            started, changed = started + lasted, changed + lasted
     for follower in followers:
         follower.order("stop")
     await asyncio.gather(*tasks)
     return changed - started
+
+
+async def _suspended(followers: list[_Follower], during: Break) -> float:
+    """Do something while the workers are suspended; the seconds that it took."""
+    began = perf_counter()
+    for follower in followers:
+        follower.signal(signal.SIGSTOP)
+    await during()
+    for follower in followers:
+        follower.signal(signal.SIGCONT)
+    return perf_counter() - began
 
 
 class _Follower:
@@ -134,6 +153,7 @@ class _Follower:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the process has no pipes")
         self._input, self._output = process.stdin, process.stdout
+        self.signal = process.send_signal
         self.report = ""
         self.handled = 0
 

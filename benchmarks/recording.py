@@ -35,10 +35,14 @@ class Recording:
 
 
 class RecordingClient:
-    """An aiobotocore client that keeps what it is asked. It costs each request about a microsecond."""
+    """An aiobotocore client that keeps what it is asked. It costs each request about a microsecond.
 
-    def __init__(self, client: Any) -> None:
+    What it keeps is looked at by the garbage collector, at the cost of the library: `kept` may keep less.
+    """
+
+    def __init__(self, client: Any, kept: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
         self._client = client
+        self._kept = kept
         self.recording = Recording()
 
     def __getattr__(self, name: str) -> Any:
@@ -52,7 +56,7 @@ class RecordingClient:
         async def call(**arguments: Any) -> Any:
             recording = self.recording
             number = len(recording.requests)
-            recording.requests.append(Request(operation, arguments, len(recording.ended)))
+            recording.requests.append(Request(operation, self._kept(arguments), len(recording.ended)))
             try:
                 return await method(**arguments)
             finally:

@@ -23,7 +23,7 @@ class Scale:
     """How much is measured: runs, and events a run."""
 
     runs: int
-    more_runs: int = 3
+    more_runs: int = 2
     """Of those that are not compared with what is promised."""
     pieces: int
     """Of a run, each next to its floor, and in turns: where the machine changes its speed, it does so for all alike."""
@@ -40,8 +40,8 @@ class Scale:
 
 FULL: Final = Scale(
     runs=5,
-    pieces=4,
-    events=300,
+    pieces=2,
+    events=500,
     groups=("emit", "deliver", "more", "units", "latency", "sizes", "workers", "backlog", "shards"),
 )
 QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "units"))
@@ -121,16 +121,17 @@ async def _workers(client: Any, endpoint: str, scale: Scale, results: Results) -
 
 
 async def _backlog(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
-    shortest, *longer = scale.backlogs
+    shortest, *between, longest = scale.backlogs
+    short: list[BacklogRun] = []
 
-    async def drain(count: int, runs: int = 1) -> list[BacklogRun]:
-        return [await processes.drain_backlog(client, endpoint, count=count) for _ in range(runs)]
+    async def drain_shortest() -> None:
+        short.append(await processes.drain_backlog(client, endpoint, count=shortest))
 
-    # The longest takes minutes. What it is compared with takes a second, so it is taken often, before and after.
-    before = await drain(shortest, scale.runs)
-    results.backlogs += [run for count in longer for run in await drain(count)]
-    after = await drain(shortest, scale.runs)
-    results.backlogs.insert(0, BacklogRun.mean(before + after))
+    longer = [await processes.drain_backlog(client, endpoint, count=count) for count in between]
+    # The longest takes minutes, and what it is compared with a second: that is done again and again in its breaks.
+    breaks = [drain_shortest] * 2 * scale.runs
+    longer.append(await processes.drain_backlog(client, endpoint, count=longest, breaks=breaks))
+    results.backlogs = [BacklogRun.mean(short), *longer]
 
 
 async def _shards(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
