@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ class Request:
     """A request, made when the first `after` of those that had ended were answered."""
 
     operation: str
-    arguments: dict[str, Any]
+    arguments: Any
     after: int
 
 
@@ -37,10 +38,11 @@ class Recording:
 class RecordingClient:
     """An aiobotocore client that keeps what it is asked. It costs each request about a microsecond.
 
-    What it keeps is looked at by the garbage collector, at the cost of the library: `kept` may keep less.
+    The library keeps no arguments, and the garbage collector would look again and again at those that are kept here,
+    at the library's cost. So they are packed, or whatever `kept` makes of them.
     """
 
-    def __init__(self, client: Any, kept: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+    def __init__(self, client: Any, kept: Callable[[dict[str, Any]], Any] = marshal.dumps) -> None:
         self._client = client
         self._kept = kept
         self.recording = Recording()
