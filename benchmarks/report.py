@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -31,6 +32,15 @@ def show(results: Results, criteria: list[Criterion], console: Console) -> None:
     ):
         if table.row_count:
             console.print(table)
+    console.print(f"[dim]{_pace(results)}")
+
+
+def _pace(results: Results) -> str:
+    paces = results.paces
+    return (
+        f"pace of the machine: a fixed piece of Python took {median(paces):.1f} ms in the median, {min(paces):.1f} to "
+        f"{max(paces):.1f}; the closer these are, the more the figures say"
+    )
 
 
 def _table(heads: str, rows: Iterable[tuple[str, ...]]) -> Table:
@@ -187,4 +197,5 @@ def write(results: Results, criteria: list[Criterion], path: Path) -> None:
         elif group or name not in content:
             content[name] = group
     content |= {"python": platform.python_version(), "aiobotocore": version("aiobotocore")}
+    content["pace"] = [round(each, 1) for each in results.paces]
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

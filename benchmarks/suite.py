@@ -10,6 +10,7 @@ from typing import Any, Final
 from benchmarks import accounting, delivering, emitting, latency, partitions, processes, sizes
 from benchmarks.accounting import Units
 from benchmarks.comparison import Comparison, Run
+from benchmarks.gauge import pace
 from benchmarks.latency import LatencyRun
 from benchmarks.partitions import ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
@@ -58,6 +59,8 @@ class Results:
     workers: list[WorkersRun] = field(default_factory=list[WorkersRun])
     backlogs: list[BacklogRun] = field(default_factory=list[BacklogRun])
     shards: list[ShardsRun] = field(default_factory=list[ShardsRun])
+    paces: list[float] = field(default_factory=list[float])
+    """Of the machine, before each run and each group."""
 
 
 async def measure(client: Any, endpoint: str, scale: Scale, say: Say) -> Results:
@@ -72,6 +75,7 @@ async def measure(client: Any, endpoint: str, scale: Scale, say: Say) -> Results
     for group, measured in _GROUPS.items():
         if group in scale.groups:
             say(group)
+            results.paces.append(pace())
             await measured(client, endpoint, scale, results)
     return results
 
@@ -84,6 +88,7 @@ async def _compare(group: str, client: Any, scale: Scale, say: Say, results: Res
     runs = scale.more_runs if group == "more" else scale.runs
     for run in range(runs):
         say(f"{group}, {run + 1} of {runs}")
+        results.paces.append(pace())
         measured: dict[str, list[Run]] = {measurement.name: [] for measurement in measurements}
         for _ in range(scale.pieces):
             for measurement in measurements:
