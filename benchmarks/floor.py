@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import marshal
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
 from benchmarks.gauge import Gauge, Usage
-from benchmarks.recording import Recording, Request
+from benchmarks.recording import Recording, Request, unpacked
 
 
 class FloorError(RuntimeError):
@@ -19,7 +18,7 @@ def moved(recording: Recording, *, source: str, target: str) -> Recording:
     """Make the same requests for another table, in the state that the first one was in."""
 
     def arguments(request: Request) -> dict[str, Any]:
-        given = marshal.loads(request.arguments)  # noqa: S302 - this process packed them
+        given = unpacked(request.arguments)
         if "RequestItems" in given:
             return {**given, "RequestItems": {target: given["RequestItems"][source]}}
         if "Statements" in given:
