@@ -23,10 +23,10 @@ RESET_AFTER = "reset after"
 
 @dataclass
 class Reply:
-    """A reply of the proxy's own, in the engine's place."""
+    """A reply of the proxy's own, in the engine's place; bytes may be no JSON at all."""
 
     status: int
-    body: dict[str, Any]
+    body: dict[str, Any] | bytes
 
 
 @dataclass
@@ -77,7 +77,8 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
             if inspect.isawaitable(action):
                 action = await action
             if isinstance(action, Reply):
-                return _reply(action.status, json.dumps(action.body).encode())
+                body = action.body
+                return _reply(action.status, body if isinstance(body, bytes) else json.dumps(body).encode())
             if action == CUT_BEFORE:
                 # Nobody is there for the reply, but the server wants one.
                 _cut(request)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox
 from reliability.proxy import Proxy, running_proxy
-from tests.engines import ENGINES, open_client
+from tests.engines import ENGINES, open_client, open_tuned_client
 
 # The SDK must find credentials, and must not look for others on this machine.
 os.environ |= {
@@ -126,8 +126,8 @@ async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def client(proxy: Proxy) -> AsyncIterator[Any]:
-    """A client whose calls go through the proxy."""
-    async with open_client(proxy.endpoint) as opened:
+    """A client as that of `connect`, whose calls go through the proxy."""
+    async with open_tuned_client(proxy.endpoint) as opened:
         yield opened
 
 

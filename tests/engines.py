@@ -10,6 +10,8 @@ import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
+from dynamodb_outbox.dynamodb.wire import speak_json
+
 ENGINES = pytest.StashKey[dict[str, str]]()
 # One session for all clients: it keeps the parsed service model, and is bound to no event loop.
 SESSION = get_session()
@@ -22,4 +24,12 @@ async def open_client(endpoint: str, **config: Any) -> AsyncGenerator[Any]:
     async with SESSION.create_client(
         "dynamodb", region_name="us-east-1", endpoint_url=endpoint, config=AioConfig(**settings)
     ) as client:
+        yield client
+
+
+@asynccontextmanager
+async def open_tuned_client(endpoint: str) -> AsyncGenerator[Any]:
+    """Open a client that writes and reads JSON as that of `connect` does."""
+    async with open_client(endpoint, parameter_validation=False) as client:
+        speak_json(client)
         yield client

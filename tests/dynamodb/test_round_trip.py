@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from dynamodb_outbox import DynamoDBOutbox, Event, EventTooLargeError
 from dynamodb_outbox.dynamodb import publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
-from tests.engines import open_client
+from tests.engines import open_client, open_tuned_client
 from tests.unit.test_values import nested
 from tests.values import payloads, same
 
@@ -31,10 +34,18 @@ def endpoint(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_endpoint"))
 
 
+@pytest.fixture(params=[open_client, open_tuned_client])
+def opened(request: pytest.FixtureRequest, endpoint: str) -> Callable[[], AbstractAsyncContextManager[Any]]:
+    """Opens a client, of the SDK's JSON or of ours."""
+    return partial(request.param, endpoint)
+
+
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(batch=st.lists(payloads, min_size=1, max_size=25))
-async def test_payloads_come_back_equal(endpoint: str, batch: list[Any]) -> None:
-    async with open_client(endpoint) as client:
+async def test_payloads_come_back_equal(
+    opened: Callable[[], AbstractAsyncContextManager[Any]], batch: list[Any]
+) -> None:
+    async with opened() as client:
         await through_the_table(client, "round-trip", [Event("t", payload) for payload in batch])
 
 
@@ -53,10 +64,12 @@ async def through_the_table(client: Any, table_name: str, events: list[Event]) -
 
 
 @pytest.mark.skipif(not WEBHOOKS.exists(), reason="the recorded webhooks are not on this machine")
-async def test_real_webhooks_go_through_unchanged(endpoint: str, table_name: str) -> None:
+async def test_real_webhooks_go_through_unchanged(
+    opened: Callable[[], AbstractAsyncContextManager[Any]], table_name: str
+) -> None:
     lines = [json.loads(line) for line in WEBHOOKS.read_text().splitlines()]
     assert len(lines) == 197
-    async with open_client(endpoint) as client:
+    async with opened() as client:
         events = [Event(line["type"], line["payload"]) for line in lines]
         await through_the_table(client, table_name, events)
 

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, doubtful, fatal_error, fault_of
 from dynamodb_outbox.dynamodb.replies import Read, UnreadableReplyError
+from dynamodb_outbox.dynamodb.wire import speak_json
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observing import Observers, Throttled, logger
 
@@ -179,16 +180,13 @@ def exhausted(operation: str, fault: Fault, *, attempts: int, reason: object, ma
     return UnavailableError(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
 
 
-@asynccontextmanager
-async def tuned_client(
-    *, region_name: str | None, endpoint_url: str | None, connections: int
-) -> AsyncGenerator[DynamoDBClient]:
-    """Make a client for the outbox: one attempt, a pool for the concurrency, no parameter validation.
+def tuned_config(connections: int) -> AioConfig:
+    """Configure a client for the outbox: one attempt, a pool for the concurrency, no parameter validation.
 
     The adapter retries by itself, within the lease; the SDK's own retries (10 calls, 25 s under a lasting
     throttle) would outlive it. What it sends is checked by the codec, so checking again only costs CPU.
     """
-    config = AioConfig(
+    return AioConfig(
         max_pool_connections=connections,
         connect_timeout=5,
         read_timeout=15,
@@ -197,9 +195,16 @@ async def tuned_client(
         # botocore builds its user agent anew for every call unless one is given: a quarter of a call's CPU.
         user_agent="dynamodb-outbox",
     )
+
+
+@asynccontextmanager
+async def tuned_client(
+    *, region_name: str | None, endpoint_url: str | None, connections: int
+) -> AsyncGenerator[DynamoDBClient]:
+    """Make a client for the outbox: tuned by its configuration, and with JSON of its own (see `wire`)."""
     create = get_session().create_client
     async with AsyncExitStack() as stack:
-        made = create("dynamodb", region_name=region_name, endpoint_url=endpoint_url, config=config)
+        made = create("dynamodb", region_name=region_name, endpoint_url=endpoint_url, config=tuned_config(connections))
         try:
             client = await stack.enter_async_context(made)
         except (BotoCoreError, ValueError) as error:
@@ -207,6 +212,7 @@ async def tuned_client(
                 f"no client can be made of region_name={region_name!r} and endpoint_url={endpoint_url!r}: {error} "
                 "What is None comes from AWS_DEFAULT_REGION, AWS_ENDPOINT_URL and the AWS configuration"
             ) from error
+        speak_json(client)
         # The SDK makes the operations at run time, unseen by type checkers.
         yield cast("DynamoDBClient", client)
 
