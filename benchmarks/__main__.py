@@ -51,8 +51,8 @@ def main() -> int:
 
 
 async def _measure(endpoint: str, scale: suite.Scale, say: suite.Say) -> suite.Results:
-    async with connected(endpoint) as client:
-        return await suite.measure(client, endpoint, scale, say)
+    async with connected(endpoint) as clients:
+        return await suite.measure(clients, endpoint, scale, say)
 
 
 if __name__ == "__main__":

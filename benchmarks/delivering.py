@@ -10,7 +10,7 @@ from typing import Any, Final
 from benchmarks import floor
 from benchmarks.comparison import Run
 from benchmarks.emitting import stored
-from benchmarks.engine import drop_table, new_table
+from benchmarks.engine import Clients, drop_table, new_table
 from benchmarks.gauge import Gauge
 from benchmarks.payloads import TYPE, events, prepared_items
 from benchmarks.recording import Recording, RecordingClient
@@ -37,7 +37,7 @@ class Counting:
 
 
 async def backlog(
-    client: Any,
+    clients: Clients,
     *,
     count: int,
     mode: WriteMode = "batch",
@@ -46,11 +46,11 @@ async def backlog(
     projection: Any = "ALL",
 ) -> Run:
     """Deliver events that wait; the floor makes the same queries, claims and completes."""
-    ours, target = await new_table(client, projection), await new_table(client, projection)
+    ours, target = await new_table(clients.ours, projection), await new_table(clients.ours, projection)
     waiting = prepared_items(events(count, payload))
-    await stored(client, waiting, table=ours)
-    await stored(client, waiting, table=target)
-    recorder = RecordingClient(client)
+    await stored(clients.ours, waiting, table=ours)
+    await stored(clients.ours, waiting, table=target)
+    recorder = RecordingClient(clients.ours)
     handler = Counting(count)
     outbox = DynamoDBOutbox(
         recorder, table_name=ours, conditional_writes=mode, batch_size=batch_size, concurrency=CONCURRENCY
@@ -60,13 +60,13 @@ async def backlog(
     with Gauge() as gauge:
         async with bus:
             await handler.done.wait()
-    return await _with_floor(client, recorder.recording, gauge, count=count, source=ours, target=target)
+    return await _with_floor(clients, recorder.recording, gauge, count=count, source=ours, target=target)
 
 
-async def births(client: Any, *, count: int, mode: WriteMode = "batch") -> Run:
+async def births(clients: Clients, *, count: int, mode: WriteMode = "batch") -> Run:
     """Emit where the worker runs, 25 a call; the floor makes the same writes and completes."""
-    ours, target = await new_table(client), await new_table(client)
-    recorder = RecordingClient(client)
+    ours, target = await new_table(clients.ours), await new_table(clients.ours)
+    recorder = RecordingClient(clients.ours)
     handler = Counting(count)
     async with _worker(recorder, ours, handler, mode) as bus:
         recorder.start_over()
@@ -74,16 +74,16 @@ async def births(client: Any, *, count: int, mode: WriteMode = "batch") -> Run:
             await _emit(bus, events(count))
             await handler.done.wait()
             await bus.stop()
-    return await _with_floor(client, recorder.recording, gauge, count=count, source=ours, target=target)
+    return await _with_floor(clients, recorder.recording, gauge, count=count, source=ours, target=target)
 
 
-async def mixed(client: Any, *, count: int) -> Run:
+async def mixed(clients: Clients, *, count: int) -> Run:
     """Deliver a backlog while as many events again are emitted; the floor makes the same requests."""
-    ours, target = await new_table(client), await new_table(client)
+    ours, target = await new_table(clients.ours), await new_table(clients.ours)
     waiting = prepared_items(events(count // 2))
-    await stored(client, waiting, table=ours)
-    await stored(client, waiting, table=target)
-    recorder = RecordingClient(client)
+    await stored(clients.ours, waiting, table=ours)
+    await stored(clients.ours, waiting, table=target)
+    recorder = RecordingClient(clients.ours)
     handler = Counting(count // 2 * 2)
     outbox = DynamoDBOutbox(
         recorder, table_name=ours, conditional_writes="batch", batch_size=BATCH_SIZE, concurrency=CONCURRENCY
@@ -95,7 +95,7 @@ async def mixed(client: Any, *, count: int) -> Run:
         async with bus:
             await _emit(bus, emitted)
             await handler.done.wait()
-    return await _with_floor(client, recorder.recording, gauge, count=count // 2 * 2, source=ours, target=target)
+    return await _with_floor(clients, recorder.recording, gauge, count=count // 2 * 2, source=ours, target=target)
 
 
 @asynccontextmanager
@@ -121,8 +121,10 @@ async def _emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
     await asyncio.gather(*(emitter() for _ in range(EMITS_AT_ONCE)))
 
 
-async def _with_floor(client: Any, recording: Recording, gauge: Gauge, *, count: int, source: str, target: str) -> Run:
-    usage = await floor.replayed(client, floor.moved(recording, source=source, target=target))
-    await drop_table(client, source)
-    await drop_table(client, target)
+async def _with_floor(
+    clients: Clients, recording: Recording, gauge: Gauge, *, count: int, source: str, target: str
+) -> Run:
+    usage = await floor.replayed(clients.bare, floor.moved(recording, source=source, target=target))
+    await drop_table(clients.ours, source)
+    await drop_table(clients.ours, target)
     return Run(events=count, ours=gauge.usage, floor=usage, requests=len(recording.requests))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from benchmarks import floor
 from benchmarks.comparison import Run
-from benchmarks.engine import drop_table, new_table
+from benchmarks.engine import Clients, drop_table, new_table
 from benchmarks.gauge import Gauge, Usage
 from benchmarks.payloads import events, prepared_items
 from benchmarks.recording import Recording, RecordingClient, Request
@@ -18,33 +18,33 @@ from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 EMITTERS: Final = 100
 
 
-async def one(client: Any, *, count: int) -> Run:
+async def one(clients: Clients, *, count: int) -> Run:
     """Emit one event after the other; the floor makes the same PutItems."""
 
     async def emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
         for event in waiting:
             await bus.emit(event)
 
-    return await _compared(client, emit, count=count)
+    return await _compared(clients, emit, count=count)
 
 
-async def concurrently(client: Any, *, count: int) -> Run:
+async def concurrently(clients: Clients, *, count: int) -> Run:
     """Emit with 100 emitters at once; the floor makes the same requests."""
-    return await _compared(client, _emit_concurrently, count=count)
+    return await _compared(clients, _emit_concurrently, count=count)
 
 
-async def concurrently_against_puts(client: Any, *, count: int) -> Run:
+async def concurrently_against_puts(clients: Clients, *, count: int) -> Run:
     """Emit with 100 emitters at once; the floor is one PutItem per event, as without group commit."""
-    return await _compared(client, _emit_concurrently, count=count, one_put_each=True)
+    return await _compared(clients, _emit_concurrently, count=count, one_put_each=True)
 
 
-async def many(client: Any, *, count: int, payload: dict[str, Any] | None = None) -> Run:
+async def many(clients: Clients, *, count: int, payload: dict[str, Any] | None = None) -> Run:
     """Emit all in one call; the floor makes the same BatchWriteItems, with prepared items."""
 
     async def emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
         await bus.emit_many(waiting)
 
-    return await _compared(client, emit, count=count, payload=payload)
+    return await _compared(clients, emit, count=count, payload=payload)
 
 
 async def _emit_concurrently(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
@@ -58,21 +58,21 @@ async def _emit_concurrently(bus: OutboxEventBus, waiting: Sequence[Event]) -> N
 
 
 async def _compared(
-    client: Any, emit: Any, *, count: int, payload: dict[str, Any] | None = None, one_put_each: bool = False
+    clients: Clients, emit: Any, *, count: int, payload: dict[str, Any] | None = None, one_put_each: bool = False
 ) -> Run:
-    ours, target = await new_table(client), await new_table(client)
-    recorder = RecordingClient(client, kept=_without_items)
+    ours, target = await new_table(clients.ours), await new_table(clients.ours)
+    recorder = RecordingClient(clients.ours, kept=_without_items)
     bus = OutboxEventBus(DynamoDBOutbox(recorder, table_name=ours))
     waiting = events(count, payload)
     with Gauge() as gauge:
         await emit(bus, waiting)
     items = prepared_items(waiting)
     if one_put_each:
-        usage = await puts(client, items, table=target)
+        usage = await puts(clients.bare, items, table=target)
     else:
-        usage = await floor.replayed(client, _with_items(recorder.recording, items, table=target))
-    await drop_table(client, ours)
-    await drop_table(client, target)
+        usage = await floor.replayed(clients.bare, _with_items(recorder.recording, items, table=target))
+    await drop_table(clients.ours, ours)
+    await drop_table(clients.ours, target)
     return Run(events=count, ours=gauge.usage, floor=usage, requests=len(recorder.recording.requests))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
+from aiobotocore.session import get_session
+
 from dynamodb_outbox import DynamoDBOutbox
-from dynamodb_outbox.dynamodb.client import DynamoDBClient, tuned_client
+from dynamodb_outbox.dynamodb.client import DynamoDBClient, tuned_client, tuned_config
 from dynamodb_outbox.dynamodb.table import Projection
 
 REGION: Final = "us-east-1"
@@ -21,11 +24,26 @@ def use_fake_credentials() -> None:
     os.environ.update(AWS_ACCESS_KEY_ID="benchmark", AWS_SECRET_ACCESS_KEY="benchmark", AWS_DEFAULT_REGION=REGION)
 
 
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The two sides of every comparison."""
+
+    ours: DynamoDBClient
+    """As `DynamoDBOutbox.connect` makes it."""
+    bare: Any
+    """Of aiobotocore, with the same configuration, and nothing of the library's: for the floors."""
+
+
 @asynccontextmanager
-async def connected(endpoint: str) -> AsyncGenerator[DynamoDBClient]:
-    """Open the client that `DynamoDBOutbox.connect` makes; the floors are measured with the same."""
-    async with tuned_client(region_name=REGION, endpoint_url=endpoint, connections=CONNECTIONS) as client:
-        yield client
+async def connected(endpoint: str) -> AsyncGenerator[Clients]:
+    """Open both clients."""
+    create = get_session().create_client
+    made = create("dynamodb", region_name=REGION, endpoint_url=endpoint, config=tuned_config(CONNECTIONS))
+    async with (
+        tuned_client(region_name=REGION, endpoint_url=endpoint, connections=CONNECTIONS) as ours,
+        made as bare,
+    ):
+        yield Clients(ours, bare)
 
 
 async def new_table(client: DynamoDBClient, projection: Projection = "ALL") -> str:

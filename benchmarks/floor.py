@@ -1,4 +1,4 @@
-"""The floor: requests that were recorded or prepared, made by bare calls of the client."""
+"""The floor: requests that were recorded or prepared, made by bare calls of aiobotocore."""
 
 from __future__ import annotations
 

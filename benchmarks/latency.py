@@ -7,9 +7,9 @@ import gc
 from dataclasses import dataclass
 from statistics import quantiles
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.engine import drop_table, new_table
+from benchmarks.engine import Clients, drop_table, new_table
 from benchmarks.payloads import TYPE, events, prepared_items
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 
@@ -50,12 +50,12 @@ class LatencyRun:
         return self.ours.p99 / self.put.p99
 
 
-async def emit_to_handler(client: Any, *, samples: int, claim_on_emit: bool) -> LatencyRun:
+async def emit_to_handler(clients: Clients, *, samples: int, claim_on_emit: bool) -> LatencyRun:
     """Emit, wait for the handler, put; again and again."""
-    ours, target = await new_table(client), await new_table(client)
+    ours, target = await new_table(clients.ours), await new_table(clients.ours)
     items = prepared_items(events(samples))
     outbox = DynamoDBOutbox(
-        client, table_name=ours, poll_interval=1.0, claim_on_emit=claim_on_emit, concurrency=CONCURRENCY
+        clients.ours, table_name=ours, poll_interval=1.0, claim_on_emit=claim_on_emit, concurrency=CONCURRENCY
     )
     bus = OutboxEventBus(outbox)
     started: list[float] = []
@@ -78,9 +78,9 @@ async def emit_to_handler(client: Any, *, samples: int, claim_on_emit: bool) -> 
             await handled.wait()
             await asyncio.sleep(PAUSE)
             before = perf_counter()
-            await client.put_item(TableName=target, Item=item, ConditionExpression="attribute_not_exists(id)")
+            await clients.bare.put_item(TableName=target, Item=item, ConditionExpression="attribute_not_exists(id)")
             put.append(perf_counter() - before)
             await asyncio.sleep(PAUSE)
-    await drop_table(client, ours)
-    await drop_table(client, target)
+    await drop_table(clients.ours, ours)
+    await drop_table(clients.ours, target)
     return LatencyRun(Latency.of([end - begin for begin, end in zip(emitted, started, strict=True)]), Latency.of(put))

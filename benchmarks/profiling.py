@@ -61,12 +61,12 @@ async def _profiled(endpoint: str, path: Callable[..., Awaitable[Run]], count: i
     async def no_floor(*_: Any) -> Usage:
         return Usage(1.0, 1.0)
 
-    async with connected(endpoint) as client:
-        await path(client, count=200)
+    async with connected(endpoint) as clients:
+        await path(clients, count=200)
         for module in (emitting, delivering):
             vars(module)["Gauge"] = Profiling
         vars(floor)["replayed"] = no_floor
-        await path(client, count=count)
+        await path(clients, count=count)
     return pstats.Stats(profile)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import accounting, delivering, emitting
+from benchmarks.engine import Clients
 from benchmarks.payloads import text
 
 KILOBYTES: Final = (0.5, 1.0, 4.0, 10.0, 30.0, 100.0)
@@ -28,14 +29,16 @@ class SizeRun:
     read_keys_only: float
 
 
-async def of_payload(client: Any, *, kilobytes: float, count: int) -> SizeRun:
+async def of_payload(clients: Clients, *, kilobytes: float, count: int) -> SizeRun:
     """Emit and deliver events of a size, fewer of the large ones."""
     payload = text(kilobytes)
     count = max(50, round(count / max(kilobytes, 1.0)))
-    emitted = await emitting.many(client, count=count, payload=payload)
-    delivered = await delivering.backlog(client, count=count, payload=payload)
-    everything = await accounting.polled(client, count=COUNTED, mode="single", payload=payload)
-    keys_only = await accounting.polled(client, count=COUNTED, mode="single", payload=payload, projection="KEYS_ONLY")
+    emitted = await emitting.many(clients, count=count, payload=payload)
+    delivered = await delivering.backlog(clients, count=count, payload=payload)
+    everything = await accounting.polled(clients.ours, count=COUNTED, mode="single", payload=payload)
+    keys_only = await accounting.polled(
+        clients.ours, count=COUNTED, mode="single", payload=payload, projection="KEYS_ONLY"
+    )
     return SizeRun(
         kilobytes=kilobytes,
         emit_cpu=emitted.ours.cpu / count * 1e6,

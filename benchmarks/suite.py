@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import accounting, delivering, emitting, latency, partitions, processes, sizes
 from benchmarks.accounting import Units
 from benchmarks.comparison import Comparison, Run
+from benchmarks.engine import Clients
 from benchmarks.gauge import pace
 from benchmarks.latency import LatencyRun
 from benchmarks.partitions import ShardsRun
@@ -63,26 +64,26 @@ class Results:
     """Of the machine, before each run and each group."""
 
 
-async def measure(client: Any, endpoint: str, scale: Scale, say: Say) -> Results:
+async def measure(clients: Clients, endpoint: str, scale: Scale, say: Say) -> Results:
     """Measure the groups of the scale."""
     results = Results()
     # What is done for the first time (modules, endpoints, statements) belongs to no measurement.
-    await emitting.many(client, count=200)
-    await delivering.backlog(client, count=200)
-    for group in dict.fromkeys(measurement.group for measurement in _comparisons(client, scale)):
+    await emitting.many(clients, count=200)
+    await delivering.backlog(clients, count=200)
+    for group in dict.fromkeys(measurement.group for measurement in _comparisons(clients, scale)):
         if group in scale.groups:
-            await _compare(group, client, scale, say, results)
+            await _compare(group, clients, scale, say, results)
     for group, measured in _GROUPS.items():
         if group in scale.groups:
             say(group)
             results.paces.append(pace())
-            await measured(client, endpoint, scale, results)
+            await measured(clients, endpoint, scale, results)
     return results
 
 
-async def _compare(group: str, client: Any, scale: Scale, say: Say, results: Results) -> None:
+async def _compare(group: str, clients: Clients, scale: Scale, say: Say, results: Results) -> None:
     """Run the comparisons of a group piece by piece, in turns."""
-    measurements = [measurement for measurement in _comparisons(client, scale) if measurement.group == group]
+    measurements = [measurement for measurement in _comparisons(clients, scale) if measurement.group == group]
     for measurement in measurements:
         results.comparisons[measurement.name] = Comparison(name=measurement.name, floor=measurement.floor)
     runs = scale.more_runs if group == "more" else scale.runs
@@ -97,49 +98,49 @@ async def _compare(group: str, client: Any, scale: Scale, say: Say, results: Res
             results.comparisons[name].runs.append(Run.of(pieces))
 
 
-async def _units(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
+async def _units(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     for mode in ("single", "batch"):
-        results.units[f"polled, {mode}"] = await accounting.polled(client, count=100, mode=mode)
-        results.units[f"claimed at birth, {mode}"] = await accounting.born(client, count=100, mode=mode)
+        results.units[f"polled, {mode}"] = await accounting.polled(clients.ours, count=100, mode=mode)
+        results.units[f"claimed at birth, {mode}"] = await accounting.born(clients.ours, count=100, mode=mode)
 
 
-async def _latency(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
+async def _latency(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     for name, claim_on_emit in (("claimed at birth", True), ("polled", False)):
         results.latencies[name] = [
-            await latency.emit_to_handler(client, samples=scale.samples, claim_on_emit=claim_on_emit)
+            await latency.emit_to_handler(clients, samples=scale.samples, claim_on_emit=claim_on_emit)
             for _ in range(scale.runs)
         ]
 
 
-async def _sizes(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
+async def _sizes(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     for kilobytes in sizes.KILOBYTES:
-        results.sizes.append(await sizes.of_payload(client, kilobytes=kilobytes, count=2 * scale.events))
+        results.sizes.append(await sizes.of_payload(clients, kilobytes=kilobytes, count=2 * scale.events))
 
 
-async def _workers(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
+async def _workers(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     *fewer, most = scale.workers
     for workers in fewer:
         count = scale.shared_by_fewer
-        results.workers.append(await processes.share_backlog(client, endpoint, workers=workers, count=count))
+        results.workers.append(await processes.share_backlog(clients.ours, endpoint, workers=workers, count=count))
     for _ in range(scale.runs):
-        results.workers.append(await processes.share_backlog(client, endpoint, workers=most, count=scale.shared))
+        results.workers.append(await processes.share_backlog(clients.ours, endpoint, workers=most, count=scale.shared))
 
 
-async def _backlog(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
+async def _backlog(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     shortest, *between, longest = scale.backlogs
     short: list[BacklogRun] = []
 
     async def drain_shortest() -> None:
-        short.append(await processes.drain_backlog(client, endpoint, count=shortest))
+        short.append(await processes.drain_backlog(clients.ours, endpoint, count=shortest))
 
-    longer = [await processes.drain_backlog(client, endpoint, count=count) for count in between]
+    longer = [await processes.drain_backlog(clients.ours, endpoint, count=count) for count in between]
     # The longest takes minutes, and what it is compared with a second: that is done again and again in its breaks.
     breaks = [drain_shortest] * 2 * scale.runs
-    longer.append(await processes.drain_backlog(client, endpoint, count=longest, breaks=breaks))
+    longer.append(await processes.drain_backlog(clients.ours, endpoint, count=longest, breaks=breaks))
     results.backlogs = [BacklogRun.mean(short), *longer]
 
 
-async def _shards(client: Any, endpoint: str, scale: Scale, results: Results) -> None:
+async def _shards(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     for shards in scale.shards:
         # In a thread: it runs event loops of its own.
         results.shards.append(await asyncio.to_thread(partitions.simulate, shards))
@@ -163,33 +164,46 @@ class _Measurement:
     run: Callable[[], Awaitable[Run]]
 
 
-def _comparisons(client: Any, scale: Scale) -> list[_Measurement]:
+def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
     many, few, emitted = scale.events, scale.events // 5, 2 * scale.events
+    supplied = Clients(ours=clients.bare, bare=clients.bare)
     return [
-        _Measurement("more", "emit, one by one", "PutItem", lambda: emitting.one(client, count=few)),
+        _Measurement("more", "emit, one by one", "PutItem", lambda: emitting.one(clients, count=few)),
         _Measurement(
-            "more", "emit, 100 at once", "the same requests", lambda: emitting.concurrently(client, count=emitted)
+            "more", "emit, 100 at once", "the same requests", lambda: emitting.concurrently(clients, count=emitted)
         ),
         _Measurement(
             "emit",
             "emit, 100 at once, by puts",
             "one PutItem an event",
-            lambda: emitting.concurrently_against_puts(client, count=emitted),
+            lambda: emitting.concurrently_against_puts(clients, count=emitted),
         ),
-        _Measurement("emit", "emit_many", "BatchWriteItem", lambda: emitting.many(client, count=emitted)),
-        _Measurement("deliver", "deliver, batch", "the same requests", lambda: delivering.backlog(client, count=many)),
+        _Measurement("emit", "emit_many", "BatchWriteItem", lambda: emitting.many(clients, count=emitted)),
+        _Measurement("deliver", "deliver, batch", "the same requests", lambda: delivering.backlog(clients, count=many)),
         _Measurement(
             "deliver",
             "deliver, single",
             "the same requests",
-            lambda: delivering.backlog(client, count=few, mode="single"),
+            lambda: delivering.backlog(clients, count=few, mode="single"),
         ),
         _Measurement(
             "more",
             "deliver, batch_size=10",
             "the same requests",
-            lambda: delivering.backlog(client, count=many, batch_size=10),
+            lambda: delivering.backlog(clients, count=many, batch_size=10),
         ),
-        _Measurement("more", "deliver, at birth", "the same requests", lambda: delivering.births(client, count=many)),
-        _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(client, count=many)),
+        _Measurement("more", "deliver, at birth", "the same requests", lambda: delivering.births(clients, count=many)),
+        _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
+        _Measurement(
+            "more",
+            "emit_many, supplied client",
+            "BatchWriteItem",
+            lambda: emitting.many(supplied, count=emitted),
+        ),
+        _Measurement(
+            "more",
+            "deliver, supplied client",
+            "the same requests",
+            lambda: delivering.backlog(supplied, count=many),
+        ),
     ]
