@@ -23,7 +23,7 @@ VALUES: Mapping[str, Any] = {
     "BS": [b"1", {"B": "text"}, {"BS": {b"2"}}],
     "blobs": {b"1", b"22"},
     "texts": {"B", "BS"},
-    "nothing": [None, True, {}, [], "", b""],
+    "none": [None, True, {}, [], "", b""],
 }
 """Every kind of value, and whatever might be taken for a binary value."""
 ARN = "arn:aws:dynamodb:eu-central-1:123456789012:table/events"
@@ -41,6 +41,8 @@ def calls_on(table: str) -> list[tuple[str, dict[str, Any]]]:
         ("put_item", {"TableName": table, "Item": item("a"), "ConditionExpression": "attribute_not_exists(id)"}),
         ("batch_write_item", {"RequestItems": {table: [{"PutRequest": {"Item": item(i)}} for i in "bc"]}}),
         ("batch_get_item", {"RequestItems": {table: {"Keys": [{"id": {"S": i}} for i in "abx"]}}}),
+        ("put_item", {"TableName": table, "Item": {"id": {"S": "d"}, "blobs": {"BS": [b"\xfe", b"\xff"]}}}),
+        ("batch_get_item", {"RequestItems": {table: {"Keys": [{"id": {"S": "d"}}]}}}),
         (
             "query",
             {
@@ -100,7 +102,7 @@ async def test_it_hears_what_the_sdk_hears(tuned: Any, local_client: Any, table_
         await client.delete_table(TableName=table_name)
     of_the_sdk, ours = by_client
     assert ours == of_the_sdk
-    items, statements = ours[2]["Responses"][table_name], ours[5]["Responses"]
+    items, statements = ours[2]["Responses"][table_name], ours[-1]["Responses"]
     assert [each["payload"]["M"]["bytes"] for each in items] == [{"B": b"\x00\xff"}] * 2
     assert "Error" in statements[1], "a statement for what is not there is to be refused"
 
@@ -125,10 +127,15 @@ async def test_an_error_is_the_sdks_with_all_that_it_holds(tuned: Any, table_nam
     await tuned.put_item(**put)
     with pytest.raises(tuned.exceptions.ConditionalCheckFailedException):
         await tuned.put_item(**put)
+    update = {"TableName": table_name, "Key": {"id": {"S": "a"}}, "UpdateExpression": "REMOVE payload"}
     with pytest.raises(ClientError) as caught:
-        await tuned.query(TableName="no-such-table", KeyConditionExpression="x")
-    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-    assert caught.value.response["Error"]["Code"]
+        await tuned.update_item(
+            **update,
+            ConditionExpression="attribute_not_exists(id)",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+    assert caught.value.response["Error"]["Code"] == "ConditionalCheckFailedException"
+    assert caught.value.response["Item"] == item("a")
 
 
 @pytest.mark.parametrize("body", [b"", b"{not json", b"[]", b"null", b'{"UnprocessedItems": null}', b'{"B": "?"}'])

@@ -3,7 +3,7 @@
 The SDK walks through every attribute value of a request and of a reply, along the shapes of its service model: in
 Python, and half of the CPU of a batch. What the codec makes is the wire's own form but for binary values, and so is
 what it reads. So the client of `connect` leaves the walk out for the operations that carry events. It is done by
-the SDK's own events, and for one client only; whatever is unusual, such as an error, is left to the SDK.
+the SDK's own events, and for one client only; errors are left to the SDK.
 
 DynamoDB sends a checksum with each reply, which the SDK looks at in its legacy retry mode only. Here it is looked at.
 """
@@ -64,14 +64,10 @@ def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any
     body, checksum = response_dict["body"], response_dict["headers"].get("x-amz-crc32")
     if checksum is not None and checksum != str(zlib.crc32(body)):
         raise CorruptReplyError(f"its bytes have the checksum {zlib.crc32(body)}, and were sent with {checksum}")
-    try:
-        # A hook costs every mapping of the reply a call; few replies have binary values.
-        reply = json.loads(body, object_hook=_with_bytes if b'"B"' in body or b'"BS"' in body else None)
-    except ValueError:
-        return
-    if type(reply) is dict:
-        customized_response_dict.update(reply)
-        response_dict["body"] = b"{}"
+    # A hook costs every mapping of the reply a call; few replies have binary values.
+    hook = _with_bytes if b'"B"' in body or b'"BS"' in body else None
+    customized_response_dict.update(json.loads(body, object_hook=hook))
+    response_dict["body"] = b"{}"
 
 
 def _with_bytes(members: dict[str, Any]) -> dict[str, Any]:
