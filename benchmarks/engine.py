@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -34,15 +34,17 @@ class Clients:
     """Of aiobotocore, with the same configuration, and nothing of the library's: for the floors."""
 
 
+def tuned(endpoint: str) -> AbstractAsyncContextManager[DynamoDBClient]:
+    """Open a client as that of `DynamoDBOutbox.connect`."""
+    return tuned_client(region_name=REGION, endpoint_url=endpoint, connections=CONNECTIONS)
+
+
 @asynccontextmanager
 async def connected(endpoint: str) -> AsyncGenerator[Clients]:
     """Open both clients."""
     create = get_session().create_client
     made = create("dynamodb", region_name=REGION, endpoint_url=endpoint, config=tuned_config(CONNECTIONS))
-    async with (
-        tuned_client(region_name=REGION, endpoint_url=endpoint, connections=CONNECTIONS) as ours,
-        made as bare,
-    ):
+    async with tuned(endpoint) as ours, made as bare:
         yield Clients(ours, bare)
 
 

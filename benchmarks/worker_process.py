@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.engine import connected, use_fake_credentials
+from benchmarks.engine import tuned, use_fake_credentials
 from benchmarks.gauge import Gauge, peak_megabytes
 from benchmarks.payloads import TYPE
 from dynamodb_outbox import DynamoDBOutbox, Event, Observation, OutboxEventBus
@@ -46,13 +46,13 @@ async def work(given: argparse.Namespace) -> None:
     """Deliver events from "go" to "stop"."""
     tally = Tally(keeps_ids=given.ids)
     ordered = await _orders()
-    async with connected(given.endpoint) as clients:
+    async with tuned(given.endpoint) as client:
         options: dict[str, Any] = {} if given.batch_size is None else {"batch_size": given.batch_size}
         if given.concurrency is not None:
             options["concurrency"] = given.concurrency
         # The observer costs a little: it is there only where its figures are wanted.
         observers = [tally.observe] if given.ids else []
-        bus = OutboxEventBus(DynamoDBOutbox(clients.ours, table_name=given.table, observers=observers, **options))
+        bus = OutboxEventBus(DynamoDBOutbox(client, table_name=given.table, observers=observers, **options))
         bus.on(TYPE, tally.handle, name="count")
         _say("ready")
         await ordered()
