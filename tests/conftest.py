@@ -126,8 +126,15 @@ async def proxy(local_endpoint: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def client(proxy: Proxy) -> AsyncIterator[Any]:
-    """A client as that of `connect`, whose calls go through the proxy."""
-    async with open_tuned_client(proxy.endpoint) as opened:
+    """A client whose calls go through the proxy."""
+    async with open_client(proxy.endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture(params=[open_client, open_tuned_client])
+async def either_client(request: pytest.FixtureRequest, proxy: Proxy) -> AsyncIterator[Any]:
+    """The same, once with the SDK's JSON and once with ours."""
+    async with request.param(proxy.endpoint) as opened:
         yield opened
 
 

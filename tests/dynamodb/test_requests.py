@@ -32,6 +32,11 @@ from tests.engines import open_client
 PENDING = EventStatus.PENDING
 
 
+@pytest.fixture
+def client(either_client: Any) -> Any:
+    return either_client
+
+
 def single(client: Any, table_name: str) -> DynamoDBOutbox:
     return DynamoDBOutbox(client, table_name=table_name, conditional_writes="single")
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus
 from dynamodb_outbox.dynamodb.client import tuned_config
 from dynamodb_outbox.dynamodb.values import encode
-from dynamodb_outbox.dynamodb.wire import speak_json
+from dynamodb_outbox.dynamodb.wire import CorruptReplyError, speak_json
 from reliability.proxy import Proxy, Reply, nth
 from tests.engines import SESSION, open_client, open_tuned_client
 
@@ -88,6 +88,12 @@ async def new_table(client: Any, name: str) -> str:
 
 
 @pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[Any]:
+    async with open_tuned_client(proxy.endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture
 async def tuned(local_endpoint: str) -> AsyncIterator[Any]:
     async with open_tuned_client(local_endpoint) as client:
         yield client
@@ -138,29 +144,95 @@ async def test_an_error_is_the_sdks_with_all_that_it_holds(tuned: Any, table_nam
     assert caught.value.response["Item"] == item("a")
 
 
-@pytest.mark.parametrize("body", [b"", b"{not json", b"[]", b"null", b'{"UnprocessedItems": null}', b'{"B": "?"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{not json",
+        b"[]",
+        b"null",
+        b'[["UnprocessedItems", {}]]',
+        b'{"UnprocessedItems": null}',
+        b'{"UnprocessedItems": {}, "no base64": {"B": "A"}}',
+        b'{"UnprocessedItems": {}, "no UTF-8": "\xed\xb8\x80"}',
+    ],
+)
 async def test_reply_that_is_none_is_not_believed(body: bytes, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     proxy.rule = nth(1, "BatchWriteItem", Reply(200, body))
     await outbox.publish([Event("t") for _ in range(3)])
     assert await outbox.count(EventStatus.PENDING) == 3
 
 
-async def test_reply_whose_bytes_were_changed_on_the_way_is_not_believed(tuned: Any, table_name: str) -> None:
-    outbox = DynamoDBOutbox(tuned, table_name=table_name, conditional_writes="batch")
-    await outbox.create_table()
-    event = Event("t", {"amount": 1000})
-    await outbox.publish([event])
-    changed: list[bytes] = []
+@pytest.mark.parametrize("call", range(len(calls_on(""))))
+async def test_reply_whose_bytes_were_changed_on_the_way_is_not_believed(
+    call: int, tuned: Any, table_name: str
+) -> None:
+    await new_table(tuned, table_name)
+    *earlier, (operation, arguments) = calls_on(table_name)[: call + 1]
+    for name, given in earlier:
+        await getattr(tuned, name)(**given)
+    tuned.meta.events.register_first("before-parse.dynamodb", with_another_space)
+    with pytest.raises(CorruptReplyError, match=r"its bytes have the checksum \d+, and were sent with \d+"):
+        await getattr(tuned, operation)(**arguments)
 
-    def change(response_dict: dict[str, Any], **_: Any) -> None:
-        if not changed:
-            changed.append(response_dict["body"])
-            response_dict["body"] = response_dict["body"].replace(b"1000", b"9000")
 
-    tuned.meta.events.register_first("before-parse.dynamodb.BatchExecuteStatement", change)
-    (claim,) = await outbox.claim(1)
+def with_another_space(response_dict: dict[str, Any], **_: Any) -> None:
+    response_dict["body"] += b" "
+
+
+async def test_the_client_of_connect_believes_no_changed_reply_either(local_endpoint: str, table_name: str) -> None:
+    async with DynamoDBOutbox.connect(
+        table_name=table_name, region_name="us-east-1", endpoint_url=local_endpoint, conditional_writes="batch"
+    ) as outbox:
+        await outbox.create_table()
+        event = Event("t", {"amount": 1000})
+        await outbox.publish([event])
+        changed: list[bytes] = []
+
+        def change(response_dict: dict[str, Any], **_: Any) -> None:
+            if not changed:
+                changed.append(response_dict["body"])
+                response_dict["body"] = response_dict["body"].replace(b"1000", b"9000")
+
+        outbox._client.meta.events.register_first("before-parse.dynamodb.BatchExecuteStatement", change)
+        (claim,) = await outbox.claim(1)
     assert b"1000" in changed[0], "what was changed is the reply to the claim"
     assert claim.event.payload == {"amount": 1000}
+
+
+async def test_refusal_whose_bytes_were_changed_on_the_way_is_not_believed(tuned: Any, table_name: str) -> None:
+    await new_table(tuned, table_name)
+
+    def change(response_dict: dict[str, Any], **_: Any) -> None:
+        # DynamoDB Local sends no checksum with an error.
+        response_dict["headers"] = {**response_dict["headers"], "x-amz-crc32": "1"}
+
+    tuned.meta.events.register_first("before-parse.dynamodb", change)
+    with pytest.raises(CorruptReplyError):
+        await tuned.put_item(TableName=table_name, Item={"no": {"S": "key"}})
+
+
+async def test_the_sdk_walks_through_nothing(tuned: Any, table_name: str) -> None:
+    await new_table(tuned, table_name)
+    to_build: dict[str, str] = {}
+    to_parse: dict[str, bytes] = {}
+
+    def build(params: Any, model: Any, **_: Any) -> None:
+        to_build[model.name] = str(params)
+
+    def parse(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+        to_parse[operation_model.name] = response_dict["body"]
+
+    tuned.meta.events.register("before-parameter-build.dynamodb", build)
+    tuned.meta.events.register_last("before-parse.dynamodb", parse)
+    await replies_to(tuned, table_name)
+    assert to_parse.pop("PutItem") == b"{}"
+    assert to_parse == dict.fromkeys(
+        ("BatchWriteItem", "BatchGetItem", "Query", "UpdateItem", "BatchExecuteStatement"), b"{}"
+    )
+    for operation in ("PutItem", "BatchWriteItem", "BatchExecuteStatement"):
+        assert "'id'" not in to_build[operation]
+        assert "Parameters" not in to_build[operation]
 
 
 async def test_value_that_is_none_is_refused_before_it_is_sent(client: Any, proxy: Proxy) -> None:

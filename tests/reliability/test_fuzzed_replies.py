@@ -25,6 +25,11 @@ replies = st.recursive(
 )
 
 
+@pytest.fixture
+def client(either_client: Any) -> Any:
+    return either_client
+
+
 class Meta:
     class events:  # noqa: N801 - as the SDK names it
         @staticmethod

@@ -14,7 +14,7 @@ from microburst.core.pipeline import Microburst
 from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxEventBus
 from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth
 from tests.conftest import MakeOutbox
-from tests.engines import open_client
+from tests.engines import open_client, open_tuned_client
 from tests.reliability.conftest import Items
 from tests.reliability.wire import Runs, first_of_each, ids_and_tokens, kind_of
 
@@ -106,12 +106,13 @@ OPERATIONS = ["PutItem", "BatchWriteItem", "TransactWriteItems", "Query", "Batch
 
 @pytest.mark.parametrize("spoiled", SPOILED)
 @pytest.mark.parametrize("mode", ["batch", "single"])
+@pytest.mark.parametrize("opened", [open_client, open_tuned_client])
 async def test_spoiled_replies_of_every_operation(
-    burst: Burst, table: str, items: Items, mode: Any, spoiled: str
+    *, burst: Burst, table: str, items: Items, opened: Any, mode: Any, spoiled: str
 ) -> None:
     errors: list[Any] = []
     rules = [{"service": "dynamodb", "operation": name, "times": 2, **SPOILED[spoiled]} for name in OPERATIONS]
-    async with open_client(burst.endpoint) as client:
+    async with opened(burst.endpoint) as client:
         outbox = DynamoDBOutbox(
             client, table_name=table, conditional_writes=mode, on_error=errors.append, random=lambda: 0.1
         )

@@ -1,7 +1,7 @@
 """What a reply must hold to be believed.
 
-The SDK takes a body that it cannot read for an empty reply, and checks no sum over it in the standard retry mode. So
-each reply that says more than "done" is read here; one that cannot be read tells nothing of what was applied.
+The SDK takes a body that it cannot read for an empty reply. So each reply that says more than "done" is read here; one
+that cannot be read tells nothing of what was applied.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Python, and half of the CPU of a batch. What the codec makes is the wire's own f
 what it reads. So the client of `connect` leaves the walk out for the operations that carry events. It is done by
 the SDK's own events, and for one client only; errors are left to the SDK.
 
-DynamoDB sends a checksum with each reply, which the SDK looks at in its legacy retry mode only. Here it is looked at.
+DynamoDB sends a checksum with each reply. The SDK looks at it only to repeat a request by itself, which it must not do
+here; so this client looks.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.replies import UnreadableReplyError
 
 Params = Mapping[str, Any]
 
@@ -35,8 +38,7 @@ def speak_json(client: Any) -> None:
     for operation in _ENDPOINT_PARAMS:
         events.register(f"provide-client-params.dynamodb.{operation}", _write)
         events.register(f"before-call.dynamodb.{operation}", _send_written)
-    for operation in _READ:
-        events.register(f"before-parse.dynamodb.{operation}", _read)
+    events.register("before-parse.dynamodb", _read)
 
 
 _ENDPOINT_PARAMS: Final[Mapping[str, Callable[[Params], Params]]] = {
@@ -46,7 +48,7 @@ _ENDPOINT_PARAMS: Final[Mapping[str, Callable[[Params], Params]]] = {
 }
 """What the SDK still has to see: the tables, which may be named by ARN, and then decide on the endpoint."""
 
-_READ: Final = ("Query", "BatchExecuteStatement", "UpdateItem", "BatchGetItem", "BatchWriteItem")
+_READ: Final = frozenset({"Query", "BatchExecuteStatement", "UpdateItem", "BatchGetItem", "BatchWriteItem"})
 
 
 def _write(params: Params, model: Any, context: dict[str, Any], **_: Any) -> Params:
@@ -58,16 +60,26 @@ def _send_written(params: dict[str, Any], context: dict[str, Any], **_: Any) -> 
     params["body"] = context.pop(_BODY)
 
 
-def _read(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
-    if response_dict["status_code"] != HTTPStatus.OK:
-        return
+def _read(
+    operation_model: Any, response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
+) -> None:
     body, checksum = response_dict["body"], response_dict["headers"].get("x-amz-crc32")
     if checksum is not None and checksum != str(zlib.crc32(body)):
         raise CorruptReplyError(f"its bytes have the checksum {zlib.crc32(body)}, and were sent with {checksum}")
+    if operation_model.name in _READ and response_dict["status_code"] == HTTPStatus.OK:
+        customized_response_dict.update(_parsed(body))
+        # The SDK parses what is left: nothing.
+        response_dict["body"] = b"{}"
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
     # A hook costs every mapping of the reply a call; few replies have binary values.
     hook = _with_bytes if b'"B"' in body or b'"BS"' in body else None
-    customized_response_dict.update(json.loads(body, object_hook=hook))
-    response_dict["body"] = b"{}"
+    try:
+        members = json.loads(body.decode(), object_hook=hook).items()
+    except (ValueError, AttributeError) as error:
+        raise UnreadableReplyError(error) from error
+    return {name: value for name, value in members if value is not None}
 
 
 def _with_bytes(members: dict[str, Any]) -> dict[str, Any]:
