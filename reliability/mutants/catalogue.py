@@ -13,6 +13,7 @@ _THROTTLING: Final = "tests/reliability/test_throttling.py"
 _INDEX: Final = "tests/reliability/test_index.py"
 _STORED: Final = "tests/reliability/test_stored_items.py"
 _REQUESTS: Final = "tests/dynamodb/test_requests.py"
+_WIRE: Final = "tests/dynamodb/test_wire.py"
 _UNKNOWN: Final = "tests/dynamodb/test_unknown_outcomes.py"
 _DOUBT: Final = "test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_stops_their_repeat"
 _CONTRACT: Final = "tests/contract/test_outbox_contract.py"
@@ -188,6 +189,14 @@ MUTANTS: Final = (
         text='reply["UnprocessedItems"].get(',
         replacement='reply.get("UnprocessedItems", {}).get(',
         test=f"{_LOST}::test_reply_that_does_not_say_what_was_stored_is_not_taken_for_a_yes",
+    ),
+    Mutant(
+        row=28,
+        name="the checksum of a reply is not looked at",
+        file="dynamodb/wire.py",
+        text="if checksum is not None and",
+        replacement="if checksum is None and",
+        test=f"{_WIRE}::test_the_client_of_connect_believes_no_changed_reply_either",
     ),
     Mutant(
         row=31,
