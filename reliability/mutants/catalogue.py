@@ -66,7 +66,7 @@ MUTANTS: Final = (
         file="dynamodb/publish.py",
         text="if isinstance(error, UnavailableError) and error.maybe_applied:",
         replacement="if isinstance(error, UnavailableError) and not error.maybe_applied:",
-        test=f"{_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[cut after]",
+        test=f"{_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[open_client-cut after]",
     ),
     Mutant(
         row=5,
