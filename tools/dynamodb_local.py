@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from typing import Final
 PACKAGE: Final = "amplify-dynamodb-simulator@2.9.30"
 CACHE: Final = Path(__file__).resolve().parent.parent / ".cache" / "dynamodb-local"
 START_SECONDS: Final = 120.0
+PORTS: Final = range(20_000, 32_768)
+"""Below those that outgoing connections are usually given: such a one could take the port before the engine has it."""
 
 
 class UnavailableError(RuntimeError):
@@ -99,11 +102,12 @@ def running(port: int | None = None) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Find a port that nobody has. Raises `UnavailableError`."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise UnavailableError(f"no port from {PORTS[0]} to {PORTS[-1]} is free")
 
 
 def _answers(port: int) -> bool:
