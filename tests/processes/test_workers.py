@@ -36,7 +36,7 @@ async def test_three_workers_handle_every_event_exactly_once(
 async def test_killed_worker_loses_nothing_and_explains_every_duplicate(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:
-    options = {"poll_interval": 0.2, "processing_timeout": 8.0, "handler_options": {"seconds": 0.2}, "batch_size": 25}
+    options = {"poll_interval": 0.2, "processing_timeout": 20.0, "handler_options": {"seconds": 0.2}, "batch_size": 25}
     options["concurrency"] = 50
     victim, *others = [workers.start(**options) for _ in range(3)]
     await workers.until_ready(victim, *others)
