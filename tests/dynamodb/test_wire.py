@@ -35,7 +35,8 @@ def item(id_: str) -> dict[str, Any]:
 
 def calls_on(table: str) -> list[tuple[str, dict[str, Any]]]:
     """Calls that say all that the adapter says, and are answered with all that it reads."""
-    update = f'UPDATE "{table}" SET a = ? WHERE id = ? AND attribute_exists(id) RETURNING ALL NEW *'  # noqa: S608 - no parameter
+    # PartiQL takes no parameter in the place of a table's name.
+    update = f'UPDATE "{table}" SET a = ? WHERE id = ? AND attribute_exists(id) RETURNING ALL NEW *'  # noqa: S608
     statement = {"Statement": update, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     return [
         ("put_item", {"TableName": table, "Item": item("a"), "ConditionExpression": "attribute_not_exists(id)"}),
