@@ -120,8 +120,9 @@ class OutboxEventBus:
     def add_handler_middleware(self, *middleware: Middleware) -> None:
         """Wrap every call of a handler: `async def m(event, call_next)`, the first one added outermost.
 
-        It may hand on another event, raise as the handler could, or not call `call_next`: the handler then
-        counts as done without having run.
+        It may hand on another payload or other metadata, raise as the handler could, or not call `call_next`: the
+        handler then counts as done without having run, as it does where the middleware catches its error. A
+        middleware that breaks its chain fails the attempt with `MiddlewareError`.
         """
         self._handler_middleware.extend(middleware)
 
@@ -180,8 +181,9 @@ class OutboxEventBus:
     def add_emit_middleware(self, *middleware: Middleware) -> None:
         """Run before events are stored: `async def m(event, call_next)`, the first one added outermost.
 
-        It may hand on another event, raise, or drop the event by not calling `call_next`. The write comes after
-        all of it, for `emit_many` in batches: `call_next` returns before the event is stored.
+        It may hand on another event, raise, or drop the event by not calling `call_next`; a `MiddlewareError` says
+        that it broke its chain. The write comes after all of it, for `emit_many` in batches: `call_next` returns
+        before the event is stored.
         """
         self._emitter.middleware.extend(middleware)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from dynamodb_outbox.errors import ConfigurationError
@@ -17,6 +18,22 @@ def shown(value: object) -> str:
     except Exception:  # of the user's own class, or an integer of thousands of digits
         return f"({type(value).__name__})"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def shape(value: object) -> str:
+    """Describe a value that may be confidential, such as a payload, by its type and size: "a dict with 3 keys"."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    if isinstance(value, Mapping):
+        count = len(value)
+        return f"{article} {kind} with {count:,} {'key' if count == 1 else 'keys'}"
+    if isinstance(value, (str, bytes, bytearray)):
+        return f"{article} {kind} of length {len(value):,}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return f"{article} {kind} of {len(value):,}"
+    return f"{article} {kind}"
 
 
 def check_callable(name: str, value: object) -> None:

@@ -75,18 +75,13 @@ class Emitter:
             self._tell_published([event], due_at, birth)
 
     async def _accept(self, events: Sequence[Event]) -> list[Event]:
-        if not self.middleware:
+        """Run events through the middleware; returns those that it let pass."""
+        middleware = tuple(self.middleware)
+        if not middleware:
             return list(events)
         accepted: list[Event] = []
-
-        async def accept(event: Event) -> None:
-            accepted.append(event)
-
         for event in events:
-            before = len(accepted)
-            await run_chain(self.middleware, event, accept)
-            for successor in accepted[before:]:
-                event.pass_unpublished_to(successor)
+            accepted += await _pass(event, middleware)
         return accepted
 
     async def _publish(self, events: Sequence[Event], options: EmitOptions) -> None:
@@ -135,3 +130,15 @@ class Emitter:
                 # Those of a birth are told of before their handlers are called.
                 if birth is None or event.id not in birth.tokens:
                     observers.tell(Published(event_id=event.id, event_type=event.type, due_at=due_at))
+
+
+async def _pass(event: Event, middleware: Sequence[Middleware]) -> list[Event]:
+    passed: list[Event] = []
+
+    async def accept(event: Event) -> None:
+        passed.append(event)
+
+    await run_chain(middleware, event, accept, keeps_identity=False)
+    for successor in passed:
+        event.pass_unpublished_to(successor)
+    return passed

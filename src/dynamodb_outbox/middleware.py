@@ -2,23 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from inspect import CORO_CLOSED, getcoroutinestate
+from typing import Any, Final, Protocol
 
+from dynamodb_outbox.checks import shape
+from dynamodb_outbox.errors import MiddlewareError
 from dynamodb_outbox.event import Event
 
-CallNext = Callable[[Event], Awaitable[None]]
+CANCEL_SECONDS: Final = 5.0
+"""How long a middleware that left the rest of its chain running waits for its cancellation."""
+
+
+class CallNext(Protocol):
+    """The rest of the chain, as a middleware is given it; to be called once, and awaited."""
+
+    def __call__(self, event: Event, /) -> Coroutine[Any, Any, None]:
+        """Hand on the event, or another one."""
+        ...
+
+
 Middleware = Callable[[Event, CallNext], Awaitable[None]]
 """`async def m(event, call_next)`: hands on the event or another, drops it by not calling, or raises."""
+End = Callable[[Event], Awaitable[None]]
+"""What a chain is built around."""
 
 
-async def run_chain(middleware: Sequence[Middleware], event: Event, end: CallNext) -> None:
-    """Run an event through the middleware, the first one outermost, to the end of the chain."""
-    if not middleware:
-        await end(event)
-        return
-    first, *rest = middleware
+async def run_chain(middleware: Sequence[Middleware], event: Event, end: End, *, keeps_identity: bool) -> None:
+    """Run an event through the middleware, the first one outermost, to the end of the chain.
 
-    async def call_next(event: Event) -> None:
-        await run_chain(rest, event, end)
+    Raises what middleware and end raise, and `MiddlewareError` for a middleware that broke the rules of the chain, also
+    where another one swallowed it. `keeps_identity`: whether type and id of the event must stay as they are.
+    """
+    await _Chain(tuple(middleware), end, keeps_identity=keeps_identity).run(event, 0)
 
-    await first(event, call_next)
+
+class _Chain:
+    """The middleware of one call, which does not change while the call runs."""
+
+    __slots__ = ("end", "keeps_identity", "middleware", "violation")
+
+    def __init__(self, middleware: tuple[Middleware, ...], end: End, *, keeps_identity: bool) -> None:
+        self.middleware = middleware
+        self.end = end
+        self.keeps_identity = keeps_identity
+        self.violation: MiddlewareError | None = None
+
+    async def run(self, event: Event, position: int) -> None:
+        """Run the middleware at a position, and the rest of the chain within it."""
+        if position == len(self.middleware):
+            await self.end(event)
+            return
+        step = _Step(self, event, position)
+        try:
+            await self.middleware[position](event, step)
+        except BaseException:
+            step.abandon()
+            raise
+        if step.is_unfinished:
+            if (running := step.abandon()) is not None:
+                # A handler that goes on would run beside its own retry.
+                await asyncio.wait([running], timeout=CANCEL_SECONDS)
+            step.violate("returned before the rest of the chain had ended; write `await call_next(event)`")
+        if self.violation is not None:
+            # Again, for a middleware may have caught it: what broke the chain is no success.
+            raise self.violation
+
+
+class _Step:
+    """The `call_next` of one middleware."""
+
+    __slots__ = ("_call", "_chain", "_event", "_position", "_task")
+
+    def __init__(self, chain: _Chain, event: Event, position: int) -> None:
+        self._chain = chain
+        self._event = event
+        self._position = position
+        self._call: Coroutine[Any, Any, None] | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    def __call__(self, event: Event, /) -> Coroutine[Any, Any, None]:
+        if self._call is not None:
+            raise self.violate(
+                "called call_next twice; call it once: raise an error to have a handler retried, and call bus.emit to "
+                "store another event"
+            )
+        if not isinstance(event, Event):
+            raise self.violate(f"handed on {shape(event)} instead of an Event")
+        if self._chain.keeps_identity and event is not self._event:
+            for name, value, kept in (
+                ("type", event.type, self._event.type),
+                ("id", event.id, self._event.id),
+            ):
+                if value != kept:
+                    raise self.violate(
+                        f"handed on the {name} {value!r} instead of {kept!r}; the handlers are chosen already: around "
+                        "handlers, a middleware may replace payload and metadata only"
+                    )
+        self._call = self._go_on(event)
+        return self._call
+
+    async def _go_on(self, event: Event) -> None:
+        self._task = asyncio.current_task()
+        try:
+            await self._chain.run(event, self._position + 1)
+        finally:
+            self._task = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the rest of the chain was begun, and has not ended."""
+        return self._call is not None and getcoroutinestate(self._call) != CORO_CLOSED
+
+    def abandon(self) -> asyncio.Task[Any] | None:
+        """End the rest of the chain; returns the task that ran it, which is cancelled."""
+        if (call := self._call) is None or not self.is_unfinished:
+            return None
+        running = self._task or next((task for task in asyncio.all_tasks() if task.get_coro() is call), None)
+        if running is None:
+            call.close()  # never awaited: nothing of it has run
+        else:
+            running.cancel()
+        return running
+
+    def violate(self, what: str) -> MiddlewareError:
+        """Note that the middleware broke a rule of the chain."""
+        error = MiddlewareError(what, middleware=name_of(self._chain.middleware[self._position]), event=self._event)
+        if self._chain.violation is None:
+            self._chain.violation = error
+        return error
+
+
+def name_of(middleware: Middleware) -> str:
+    """Name a middleware by its module and its qualified name."""
+    function: Any = middleware
+    while isinstance(function, partial):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        function = type(function)
+    return f"{function.__module__}.{function.__qualname__}".replace("<locals>.", "")

@@ -3,6 +3,7 @@
 OutboxError
 ├── ConfigurationError             a parameter or a call that cannot work
 │   └── DuplicateHandlerError      two handlers of one name on one event type
+├── MiddlewareError                a middleware broke a rule of its chain
 ├── InvalidEventError              an event that cannot be stored; nothing was sent
 │   ├── UnstorableValueError       a value DynamoDB cannot hold, with its path
 │   └── EventTooLargeError         more than an item may hold
@@ -70,6 +71,7 @@ from dynamodb_outbox.errors.storage import (
 from dynamodb_outbox.errors.usage import (
     ConfigurationError,
     DuplicateHandlerError,
+    MiddlewareError,
     OutboxError,
     WaitTimeoutError,
     describe,
@@ -91,6 +93,7 @@ __all__ = [
     "InvalidEventError",
     "LeaseLostError",
     "LoopBlockedError",
+    "MiddlewareError",
     "NoHandlerError",
     "OutboxError",
     "PartialPublishError",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dynamodb_outbox.event import Event
 
 
 class OutboxError(Exception):
@@ -34,6 +38,21 @@ class DuplicateHandlerError(ConfigurationError):
             f"event type {event_type!r} already has a handler named {name!r}; "
             f"register the second one with another name: on({event_type!r}, handler, name=...)"
         )
+
+
+class MiddlewareError(OutboxError):
+    """A middleware broke a rule of its chain; `middleware` is its module and qualified name.
+
+    A middleware calls `call_next` at most once, awaits it before it returns, and hands on an `Event`; around handlers,
+    the event keeps its type and id. Around an emit, nothing was stored; around a handler, the attempt has failed.
+    """
+
+    def __init__(self, what: str, *, middleware: str, event: Event) -> None:
+        self.middleware = middleware
+        self.event = event
+        self.event_id = event.id
+        self.event_type = event.type
+        super().__init__(f"middleware {middleware!r} {what} ({event.type!r} event {event.id!r})")
 
 
 class WaitTimeoutError(OutboxError, TimeoutError):

@@ -117,7 +117,7 @@ class HandlerCall:
         if observers := host.observers:
             observers.tell(HandlerStarted(**self._facts))
         if host.middleware:
-            steps: Awaitable[None] = run_chain(host.middleware, claim.event, self._call_handler)
+            steps: Awaitable[None] = run_chain(host.middleware, claim.event, self._call_handler, keeps_identity=True)
         else:
             steps = self._call_handler(claim.event)
         if not isinstance(steps, Coroutine):
