@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox
 from reliability.proxy import Proxy, running_proxy
-from tests.engines import ENGINES, open_client, open_tuned_client
+from tests.engines import CLIENTS, ENGINES, open_client, open_tuned_client
 
 # The SDK must find credentials, and must not look for others on this machine.
 os.environ |= {
@@ -134,6 +134,13 @@ async def client(proxy: Proxy) -> AsyncIterator[Any]:
 @pytest.fixture(params=[open_client, open_tuned_client])
 async def either_client(request: pytest.FixtureRequest, proxy: Proxy) -> AsyncIterator[Any]:
     """The same, once with the SDK's JSON and once with ours."""
+    async with request.param(proxy.endpoint) as opened:
+        yield opened
+
+
+@pytest.fixture(params=CLIENTS.values(), ids=CLIENTS)
+async def each_client(request: pytest.FixtureRequest, proxy: Proxy) -> AsyncIterator[Any]:
+    """The same, once with each client that an outbox is used with; the plain one repeats requests by itself."""
     async with request.param(proxy.endpoint) as opened:
         yield opened
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
+from dynamodb_outbox.dynamodb.client import tuned_config
 from dynamodb_outbox.dynamodb.wire import speak_json
 
 ENGINES = pytest.StashKey[dict[str, str]]()
 # One session for all clients: it keeps the parsed service model, and is bound to no event loop.
 SESSION = get_session()
+try:
+    import aioboto3
+
+    PLAIN_SESSION: Any = aioboto3.Session()
+except ModuleNotFoundError:
+    PLAIN_SESSION = None
 
 
 @asynccontextmanager
@@ -29,7 +36,21 @@ async def open_client(endpoint: str, **config: Any) -> AsyncGenerator[Any]:
 
 @asynccontextmanager
 async def open_tuned_client(endpoint: str) -> AsyncGenerator[Any]:
-    """Open a client that writes and reads JSON as that of `connect` does."""
-    async with open_client(endpoint, parameter_validation=False) as client:
+    """Open a client as `connect` does: its configuration, and JSON of its own."""
+    async with SESSION.create_client(
+        "dynamodb", region_name="us-east-1", endpoint_url=endpoint, config=tuned_config(60)
+    ) as client:
         speak_json(client)
         yield client
+
+
+@asynccontextmanager
+async def open_plain_client(endpoint: str) -> AsyncGenerator[Any]:
+    """Open a client as most users do, without any configuration: it repeats a request up to ten times by itself."""
+    create = SESSION.create_client if PLAIN_SESSION is None else PLAIN_SESSION.client
+    async with create("dynamodb", region_name="us-east-1", endpoint_url=endpoint) as client:
+        yield client
+
+
+CLIENTS: Final = {"connect": open_tuned_client, "one attempt": open_client, "plain": open_plain_client}
+"""The clients that an outbox is used with."""

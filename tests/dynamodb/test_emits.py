@@ -28,6 +28,11 @@ PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
 
 @pytest.fixture
+def client(each_client: Any) -> Any:
+    return each_client
+
+
+@pytest.fixture
 def bus(outbox: DynamoDBOutbox) -> OutboxEventBus:
     return OutboxEventBus(outbox)
 
@@ -84,7 +89,7 @@ async def test_lost_reply_of_a_shared_write_stores_each_event_once(
 
 
 async def test_failure_of_a_shared_write_reaches_each_caller(
-    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, client: Any
 ) -> None:
     def throttle(request: Recorded) -> Any:
         if request.operation == "BatchWriteItem":
@@ -94,10 +99,13 @@ async def test_failure_of_a_shared_write_reaches_each_caller(
     proxy.rule = throttle
     with giving_up_after(3):
         results = await asyncio.gather(*(bus.emit("t") for _ in range(11)), return_exceptions=True)
-    assert [type(result) for result in results] == [Event] + [ThrottledError] * 10
+    # A client that retries by itself is kept from repeating the batch, and its events go again with a condition.
+    retries_by_itself = client.meta.config.retries["mode"] == "legacy"
+    stored = 11 if retries_by_itself else 1
+    assert [type(result) for result in results] == [Event] * stored + [ThrottledError] * (11 - stored)
     proxy.rule = lambda request: None
     await asyncio.gather(*(bus.emit("t") for _ in range(11)))
-    assert await outbox.count(PENDING) == 12
+    assert await outbox.count(PENDING) == 11 + stored
 
 
 async def test_cancelled_caller_takes_nothing_from_the_others(

@@ -14,9 +14,14 @@ from microburst.core.pipeline import Microburst
 from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxEventBus
 from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth
 from tests.conftest import MakeOutbox
-from tests.engines import open_client, open_tuned_client
+from tests.engines import CLIENTS
 from tests.reliability.conftest import Items
 from tests.reliability.wire import Runs, first_of_each, ids_and_tokens, kind_of
+
+
+@pytest.fixture
+def client(each_client: Any) -> Any:
+    return each_client
 
 
 def tokens_by_event(proxy: Proxy) -> dict[str, set[str]]:
@@ -106,7 +111,7 @@ OPERATIONS = ["PutItem", "BatchWriteItem", "TransactWriteItems", "Query", "Batch
 
 @pytest.mark.parametrize("spoiled", SPOILED)
 @pytest.mark.parametrize("mode", ["batch", "single"])
-@pytest.mark.parametrize("opened", [open_client, open_tuned_client])
+@pytest.mark.parametrize("opened", CLIENTS.values(), ids=CLIENTS)
 async def test_spoiled_replies_of_every_operation(
     *, burst: Burst, table: str, items: Items, opened: Any, mode: Any, spoiled: str
 ) -> None:
