@@ -34,6 +34,8 @@ from tests.virtual_time import VirtualTime, install
 TIMEOUT = ReadTimeoutError(endpoint_url="https://dynamodb.test")
 WRITE = TransactionWrite(operation="Put", arguments={"TableName": "business", "Item": {"id": "b"}})
 
+ONCE = {"mode": "standard", "total_max_attempts": 1}
+
 
 def cancelled(code: str) -> ClientError:
     reasons = [{"Code": code, "Message": "no"}, {"Code": "None"}]
@@ -110,6 +112,27 @@ async def test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_st
         assert isinstance(cause, kind)
         assert not cause.maybe_applied
         assert "all the same" not in str(cause)
+
+
+@pytest.mark.parametrize(("retries", "is_doubtful"), [({}, True), ({"max_attempts": 4}, True), (ONCE, False)])
+async def test_client_that_repeats_by_itself_does_not_know_that_nothing_was_sent(
+    answering: Callable[..., DynamoDBOutbox], retries: dict[str, Any], is_doubtful: bool
+) -> None:
+    outbox = answering(ConnectTimeoutError(endpoint_url="https://x"))
+    outbox._client.meta.config.retries = retries
+    with pytest.raises(UnavailableError) as caught:
+        await outbox.publish([Event("t", id="e")])
+    assert caught.value.maybe_applied is is_doubtful
+
+
+async def test_throttling_that_a_client_repeated_by_itself_may_hide_an_attempt_that_was_applied(
+    answering: Callable[..., DynamoDBOutbox],
+) -> None:
+    throttled = client_error("ThrottlingException", "slow down", operation="t")
+    throttled.response["ResponseMetadata"]["RetryAttempts"] = 1
+    with pytest.raises(ThrottledError) as caught:
+        await answering(throttled).publish([Event("t", id="e")])
+    assert caught.value.maybe_applied
 
 
 async def test_events_that_were_not_sent_are_surely_not_stored(answering: Callable[..., DynamoDBOutbox]) -> None:

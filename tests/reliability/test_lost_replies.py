@@ -11,8 +11,18 @@ from aiohttp import web
 from microburst.app import make_app
 from microburst.core.pipeline import Microburst
 
-from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxEventBus
-from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth
+from dynamodb_outbox import (
+    CredentialsError,
+    Delivery,
+    DynamoDBOutbox,
+    Event,
+    OutboxEventBus,
+    PartialPublishError,
+    TransactionCancelledError,
+)
+from dynamodb_outbox.outcome import Failed, Released
+from dynamodb_outbox.transaction import TransactionWrite
+from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth, refused
 from tests.conftest import MakeOutbox
 from tests.engines import CLIENTS
 from tests.reliability.conftest import Items
@@ -76,6 +86,48 @@ async def test_claim_is_not_lost_when_its_item_is_missing_in_the_reply(make_outb
     proxy.rule = nth(1, "BatchExecuteStatement", lambda reply: {"Responses": [{}, *reply["Responses"][1:]]})
     assert {claim.event.id for claim in await outbox.claim(3)} == {"e0", "e1", "e2"}
     assert [len(body["Statements"]) for body in proxy.of("BatchExecuteStatement")] == [3, 1]
+
+
+@pytest.mark.parametrize("mode", ["single", "batch"])
+async def test_release_and_redrive_whose_replies_are_lost_are_known_to_be_applied(
+    make_outbox: MakeOutbox, proxy: Proxy, items: Items, mode: str
+) -> None:
+    outbox = make_outbox(conditional_writes=mode)
+    await outbox.publish([Event("t", id="released"), Event("t", id="failed")])
+    by_id = {claim.event.id: claim for claim in await outbox.claim(2)}
+    assert await outbox.settle([(by_id["failed"], Failed(error="no"))]) == [None]
+    proxy.rule = first_of_each("release", CUT_AFTER)
+    assert await outbox.settle([(by_id["released"], Released())]) == [None]
+    proxy.rule = first_of_each("retry", CUT_AFTER)
+    assert await outbox.redrive(["failed"]) == 1
+    assert {item["status"]["S"] for item in (await items()).values()} == {"PENDING"}
+
+
+async def test_refusal_after_a_request_that_was_not_answered_says_that_it_may_have_been_applied(
+    make_outbox: MakeOutbox, proxy: Proxy, table: str
+) -> None:
+    outbox = make_outbox()
+    exists = {"TableName": table, "Key": {"id": {"S": "no"}}, "ConditionExpression": "attribute_exists(id)"}
+    check = TransactionWrite(operation="ConditionCheck", arguments=exists)
+    failing = refused("InternalServerError", status=500)
+    for first, is_doubtful in ((failing, True), (None, False)):
+        proxy.rule = nth(1, "TransactWriteItems", first)
+        with pytest.raises(TransactionCancelledError) as cancelled:
+            await outbox.transact([check], [(Event("t"), None)])
+        assert cancelled.value.maybe_applied is is_doubtful
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_event_that_was_stored_without_an_answer_and_then_denied_may_be_stored(
+    make_outbox: MakeOutbox, proxy: Proxy, count: int
+) -> None:
+    answers = [CUT_AFTER]
+    proxy.rule = lambda request: answers.pop() if answers else refused("AccessDeniedException", "no")
+    with pytest.raises((CredentialsError, PartialPublishError)) as denied:
+        await make_outbox().publish([Event("t") for _ in range(count)])
+    error = denied.value
+    causes = list(error.causes.values()) if isinstance(error, PartialPublishError) else [error]
+    assert [isinstance(cause, CredentialsError) and cause.maybe_applied for cause in causes] == [True] * count
 
 
 @dataclass
