@@ -14,7 +14,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, doubtful, fatal_error, fault_of
-from dynamodb_outbox.dynamodb.replies import Read, UnreadableReplyError
+from dynamodb_outbox.dynamodb.replies import Read, UnreadableReplyError, was_repeated
 from dynamodb_outbox.dynamodb.wire import speak_json
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observing import Observers, Throttled, logger
@@ -109,7 +109,7 @@ class Caller:
         Returns the reply, or what `read` makes of it; one that it cannot read is no answer, and the call may have been
         applied. Raises `ConditionRefused` for a false condition; `UnavailableError` or `ThrottledError` at the
         deadline, or at the first failure with `once`; another `StorageError` at once where repeating is of no use.
-        `maybe_applied` of these tells of earlier attempts, too.
+        `maybe_applied` of these tells of earlier attempts, too, also of those that the client made by itself.
         """
         deadline = anyio.current_time() + within
         backoff = Backoff(self.random)
@@ -120,11 +120,10 @@ class Caller:
                 return reply if read is None else _read(reply, read)
             except Exception as error:  # also of the transport, which has exceptions of its own
                 fault = fault_of(error)
+                maybe_applied = maybe_applied or fault is Fault.AMBIGUOUS or self._may_hide_an_attempt(error, fault)
                 if fault is Fault.REFUSED:
-                    answer = getattr(error, "response", {})
-                    # A client that retries by itself may have been refused by its own earlier attempt.
-                    by_client = answer.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
-                    raise ConditionRefused(item=answer.get("Item"), repeated=maybe_applied or by_client) from None
+                    item = getattr(error, "response", {}).get("Item")
+                    raise ConditionRefused(item=item, repeated=maybe_applied) from None
                 if fault is Fault.CANCELLED and isinstance(error, ClientError):
                     raise TransactionRefused(reasons=cancellation_reasons(error), repeated=maybe_applied) from error
                 if fault is Fault.THROTTLED and self.observers:
@@ -132,7 +131,6 @@ class Caller:
                 if fault is Fault.FATAL:
                     fatal = self.fatal(error, operation, index_name=params.get("IndexName"))
                     raise (doubtful(fatal) if maybe_applied else fatal) from error
-                maybe_applied = maybe_applied or fault is Fault.AMBIGUOUS
                 delay = backoff.next_delay()
                 if once or anyio.current_time() + delay >= deadline:
                     raise exhausted(
@@ -148,6 +146,14 @@ class Caller:
             reply = await getattr(self.client, operation)(**params)
         self._connected = True
         return reply
+
+    def _may_hide_an_attempt(self, error: Exception, fault: Fault) -> bool:
+        """Tell whether the client may have sent the request before by itself; its error speaks of the last attempt."""
+        if isinstance(error, ClientError):
+            return was_repeated(error.response)
+        config = getattr(self.client.meta, "config", None)
+        retries: Mapping[str, Any] = getattr(config, "retries", None) or {}
+        return fault is Fault.UNSENT and retries.get("total_max_attempts") != 1
 
     def fatal(self, error: BaseException, operation: str, *, index_name: str | None = None) -> StorageError:
         """Name a fatal error in the words of the library."""

@@ -52,6 +52,11 @@ def responses_to(count: int) -> Read:
     return read
 
 
+def was_repeated(reply: Any) -> bool:
+    """Tell whether the client sent the request more than once by itself: an earlier attempt may have been applied."""
+    return bool(reply.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0)
+
+
 def unprocessed_of(table_name: str, ids: Collection[str]) -> Read:
     """Read which of the ids that were sent in one BatchWriteItem came back."""
 

@@ -5,7 +5,7 @@ Both modes give each write a result of its own, and repeat only what may be repe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 from uuid import uuid4
@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.codec import Item
 from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, doubtful, fatal_code, fault_of_code
-from dynamodb_outbox.dynamodb.replies import UnreadableReplyError, read_new_item, responses_to
+from dynamodb_outbox.dynamodb.replies import UnreadableReplyError, read_new_item, responses_to, was_repeated
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, placed, statement, update_item
 from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
@@ -182,7 +182,9 @@ class ConditionalWriter:
         while batch.left:
             chunk = [writes[index] for index in batch.left]
             try:
-                responses = await self._execute(chunk, deadline=deadline, returning=returning)
+                responses, repeated = await self._execute(chunk, deadline=deadline, returning=returning)
+                if repeated:
+                    batch.maybe_applied.update(batch.left)
                 batch.read(responses, self._result_of, returning=returning)
             except (UnavailableError, ThrottledError) as error:
                 batch.failed(error)
@@ -190,6 +192,8 @@ class ConditionalWriter:
                 if len(chunk) == 1 or _concerns_all(error):
                     batch.failed(error)
                     break
+                if error.maybe_applied:
+                    batch.maybe_applied.update(batch.left)
                 # One statement that is not valid fails the whole request: each goes on its own.
                 for index, write in zip(batch.left, chunk, strict=True):
                     within = max(deadline - anyio.current_time(), LEAST_SECONDS)
@@ -205,15 +209,22 @@ class ConditionalWriter:
                 await anyio.sleep(delay)
         return [batch.result(index) for index in range(len(writes))]
 
-    async def _execute(self, writes: list[Write], *, deadline: float, returning: bool) -> list[dict[str, Any]]:
+    async def _execute(
+        self, writes: list[Write], *, deadline: float, returning: bool
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Send the statements once; their responses, and whether the client repeated the request by itself."""
         table_name = self._caller.table_name
         statements = [statement(write, table_name=table_name, returning=returning) for write in writes]
         within = deadline - anyio.current_time()
-        read = responses_to(len(statements))
-        responses: list[dict[str, Any]] = await self._caller.call(
+        read_responses = responses_to(len(statements))
+
+        def read(reply: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+            return read_responses(reply), was_repeated(reply)
+
+        answer: tuple[list[dict[str, Any]], bool] = await self._caller.call(
             "batch_execute_statement", within=within, once=True, read=read, Statements=statements
         )
-        return responses
+        return answer
 
     def _result_of(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | Fault:
         """Read the result of one statement; a `Fault` says to repeat it."""
