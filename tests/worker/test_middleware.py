@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import (
+    ConfigurationError,
+    Delivery,
     Event,
     EventStatus,
     HandlerError,
@@ -279,3 +283,275 @@ async def test_emit_middleware_may_change_type_and_id_and_hands_on_an_event(
     assert (stored.type, stored.id, outbox.status_of("new")) == ("renamed", "new", PENDING)
     with pytest.raises(MiddlewareError, match="rename' handed on a dict with 1 key instead of an Event"):
         await bus.emit("t", {"card": "4111"})
+
+
+# What is registered
+
+
+def not_async(event: Event, call_next: Any) -> None: ...
+
+
+async def of_one_argument(event: Event) -> None: ...
+
+
+async def of_three_arguments(event: Event, call_next: Any, more: Any) -> None: ...
+
+
+async def never_awaits(event: Event, call_next: Any) -> AsyncIterator[None]:
+    yield
+
+
+class NotAsync:
+    def __call__(self, event: Event, call_next: Any) -> None: ...
+
+
+@pytest.mark.parametrize("phase", ["emit", "handler"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        "text",
+        not_async,
+        functools.partial(not_async),
+        NotAsync(),
+        NotAsync,
+        Forgetful,
+        never_awaits,
+        of_one_argument,
+        of_three_arguments,
+    ],
+)
+async def test_middleware_that_cannot_work_is_refused_with_all_of_its_call(
+    bus: OutboxEventBus, handled: list[Event], phase: str, wrong: Any
+) -> None:
+    add = bus.add_emit_middleware if phase == "emit" else bus.add_handler_middleware
+    with pytest.raises(ConfigurationError, match=r"middleware=.*event, call_next"):
+        add(forgets_await, wrong)
+    await bus.emit("t")
+    await bus.run_once()
+    assert len(handled) == 1
+
+
+@pytest.mark.parametrize("phase", ["emit", "handler"])
+async def test_callables_of_all_kinds_are_middleware(bus: OutboxEventBus, handled: list[Event], phase: str) -> None:
+    ran: list[str] = []
+
+    class Noting:
+        async def __call__(self, event: Event, call_next: Any, *, name: str = "object") -> None:
+            ran.append(name)
+            await call_next(event)
+
+        async def method(self, event: Event, call_next: Any) -> None:
+            ran.append("method")
+            await call_next(event)
+
+    async def default(event: Event, call_next: Any, name: str = "default") -> None:
+        ran.append(name)
+        await call_next(event)
+
+    add = bus.add_emit_middleware if phase == "emit" else bus.add_handler_middleware
+    noting = Noting()
+    add(noting, noting.method, default, functools.partial(default, name="partial"))
+    add(functools.partial(noting, name="partial of an object"))
+    await bus.emit("t")
+    await bus.run_once()
+    assert ran == ["object", "method", "default", "partial", "partial of an object"]
+
+
+# Emit middleware of several events
+
+
+async def test_middleware_that_is_added_during_a_call_waits_for_the_next_one(
+    bus: OutboxEventBus, handled: list[Event]
+) -> None:
+    late: list[Any] = []
+
+    async def added(event: Event, call_next: Any) -> None:
+        late.append(event.payload)
+        await call_next(event)
+
+    async def adds(event: Event, call_next: Any) -> None:
+        if event.payload == 0:
+            bus.add_emit_middleware(added)
+        await call_next(event)
+
+    bus.add_emit_middleware(adds)
+    await bus.emit_many([Event("t", n) for n in range(3)])
+    assert late == []
+    async with bus.transaction() as tx:
+        for n in range(3, 6):
+            tx.emit("t", n)
+    assert late == [3, 4, 5]
+
+    async def adds_to_the_handlers(event: Event, call_next: Any) -> None:
+        if event.payload == 0:
+            bus.add_handler_middleware(added)
+        await call_next(event)
+
+    late.clear()
+    bus.add_handler_middleware(adds_to_the_handlers)
+    await bus.run_once()
+    assert 0 not in late
+    assert len(handled) == 6
+
+
+async def test_emit_middleware_of_several_events_runs_side_by_side_ten_at_once(bus: OutboxEventBus) -> None:
+    running = most = 0
+
+    async def waits(event: Event, call_next: Any) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.05 if event.payload % 2 else 0.1)
+        running -= 1
+        if event.payload != 7:
+            await call_next(event)
+
+    bus.add_emit_middleware(waits)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    stored = await bus.emit_many([Event("t", n) for n in range(20)])
+    assert loop.time() - began == pytest.approx(0.15, abs=0.051)
+    assert most == 10
+    assert [event.payload for event in stored] == [n for n in range(20) if n != 7]
+    began = loop.time()
+    async with bus.transaction() as tx:
+        for n in range(10):
+            tx.emit("t", n)
+    assert loop.time() - began == pytest.approx(0.1, abs=0.01)
+
+
+async def test_error_in_the_middleware_of_one_event_ends_that_of_the_others(
+    bus: OutboxEventBus, outbox: InMemoryOutbox
+) -> None:
+    ended: list[int] = []
+
+    async def fails(event: Event, call_next: Any) -> None:
+        try:
+            await asyncio.sleep(event.payload / 10)
+        except asyncio.CancelledError:
+            ended.append(event.payload)
+            raise
+        if event.payload == 2:
+            raise PermissionError("not you")
+        await call_next(event)
+
+    bus.add_emit_middleware(fails)
+    before = asyncio.all_tasks()
+    with pytest.raises(PermissionError, match="not you"):
+        await bus.emit_many([Event("t", n) for n in range(5)])
+    assert ended == [3, 4]
+    assert asyncio.all_tasks() == before
+    assert await outbox.count(PENDING) == 0
+
+
+async def test_cancelled_emit_ends_the_middleware_of_all_its_events(
+    bus: OutboxEventBus, outbox: InMemoryOutbox
+) -> None:
+    ended: list[int] = []
+
+    async def waits(event: Event, call_next: Any) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(event.payload)
+        await call_next(event)
+
+    bus.add_emit_middleware(waits)
+    before = asyncio.all_tasks()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bus.emit_many([Event("t", n) for n in range(5)]), 1)
+    assert sorted(ended) == [0, 1, 2, 3, 4]
+    assert asyncio.all_tasks() == before
+    assert await outbox.count(PENDING) == 0
+
+
+async def test_middleware_that_awaits_something_cancelled_stores_nothing(
+    bus: OutboxEventBus, outbox: InMemoryOutbox
+) -> None:
+    async def odd(event: Event, call_next: Any) -> None:
+        if event.payload == 3:
+            raise asyncio.CancelledError
+        await call_next(event)
+
+    bus.add_emit_middleware(odd)
+    with pytest.raises(asyncio.CancelledError):
+        await bus.emit_many([Event("t", n) for n in range(5)])
+    assert await outbox.count(PENDING) == 0
+
+
+async def test_middleware_that_waits_for_nothing_costs_no_task_per_event(bus: OutboxEventBus) -> None:
+    loop = asyncio.get_running_loop()
+    tasks: list[Any] = []
+
+    def counted(loop: asyncio.AbstractEventLoop, steps: Any, **options: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(steps, loop=loop, **options)
+        tasks.append(task)
+        return task
+
+    bus.add_emit_middleware(plain, plain)
+    loop.set_task_factory(counted)
+    try:
+        await bus.emit("t")
+        assert tasks == []
+        assert len(await bus.emit_many([Event("t") for _ in range(500)])) == 500
+    finally:
+        loop.set_task_factory(None)
+    assert len(tasks) <= 1
+
+
+TENANT: ContextVar[str] = ContextVar("TENANT")
+
+
+async def test_emit_middleware_runs_in_a_copy_of_the_callers_context(bus: OutboxEventBus) -> None:
+    seen: list[str] = []
+
+    async def sets(event: Event, call_next: Any) -> None:
+        seen.append(TENANT.get())
+        TENANT.set("another")
+        await asyncio.sleep(0.01)
+        await call_next(event)
+
+    async def within(event: Event, call_next: Any) -> None:
+        assert TENANT.get() == "another"
+        await call_next(event)
+
+    bus.add_emit_middleware(sets, within)
+    TENANT.set("caller")
+    await bus.emit_many([Event("t", n) for n in range(25)])
+    await bus.emit("t")
+    assert seen == ["caller"] * 26
+    assert TENANT.get() == "caller"
+
+
+async def test_middleware_sees_whether_it_runs_in_a_transaction(bus: OutboxEventBus) -> None:
+    seen: dict[str, bool] = {}
+
+    async def looks(event: Event, call_next: Any) -> None:
+        seen[event.type] = call_next.in_transaction
+        await call_next(event)
+
+    bus.add_emit_middleware(looks)
+    bus.add_handler_middleware(looks)
+
+    @bus.on("alone")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        await delivery.emit("delivery.emit")
+        async with delivery.transaction() as tx:
+            tx.emit("delivery.transaction")
+
+    await bus.emit("alone")
+    assert seen.pop("alone") is False
+    await bus.run_once()
+    async with bus.transaction() as tx:
+        tx.emit("tx.emit")
+        await bus.emit("transaction=tx", transaction=tx)
+        await bus.emit("beside it")
+    assert seen == {
+        "alone": False,
+        "delivery.emit": False,
+        "delivery.transaction": True,
+        "tx.emit": True,
+        "transaction=tx": True,
+        "beside it": False,
+    }
