@@ -16,7 +16,7 @@ from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
-from dynamodb_outbox.middleware import Middleware
+from dynamodb_outbox.middleware import Middleware, check_middleware
 from dynamodb_outbox.observing import Observer
 from dynamodb_outbox.outbox import Claim, Outbox
 from dynamodb_outbox.outcome import Completed, Outcome
@@ -124,6 +124,7 @@ class OutboxEventBus:
         handler then counts as done without having run, as it does where the middleware catches its error. A
         middleware that breaks its chain fails the attempt with `MiddlewareError`.
         """
+        check_middleware(middleware)
         self._handler_middleware.extend(middleware)
 
     # Emitting
@@ -182,9 +183,10 @@ class OutboxEventBus:
         """Run before events are stored: `async def m(event, call_next)`, the first one added outermost.
 
         It may hand on another event, raise, or drop the event by not calling `call_next`; a `MiddlewareError` says
-        that it broke its chain. The write comes after all of it, for `emit_many` in batches: `call_next` returns
-        before the event is stored.
+        that it broke its chain. The write comes after all of it, in batches: `call_next` returns before the event is
+        stored. `emit_many` runs it for ten events at once, each in a copy of the caller's context.
         """
+        check_middleware(middleware)
         self._emitter.middleware.extend(middleware)
 
     def notify(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.outcome import LONGEST_DELAY
@@ -34,6 +36,24 @@ def shape(value: object) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
         return f"{article} {kind} of {len(value):,}"
     return f"{article} {kind}"
+
+
+def is_async(value: object) -> bool:
+    """Tell whether calling the value makes a coroutine: async functions and methods, partials, and async objects."""
+    while isinstance(value, partial):
+        value = value.func
+    if isinstance(value, type):
+        return False  # its instances may be async; a call makes one of these
+    return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None))  # noqa: B004 - the method itself is looked at
+
+
+def fits(function: Any, count: int) -> bool:
+    """Tell whether a function can be called with so many arguments by position."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def check_callable(name: str, value: object) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dynamodb_outbox.emission import EmitOptions
+from dynamodb_outbox.emit_chain import pass_middleware
 from dynamodb_outbox.errors import ConfigurationError, DuplicateEventError, InvalidEventError, PartialPublishError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.middleware import Middleware, run_chain
+from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.observing import Published
 from dynamodb_outbox.outbox import Birth, HandlerDone, Outbox, raise_unless_stored
 from dynamodb_outbox.transaction import Transaction, TransactionEmit
@@ -51,7 +52,8 @@ class Emitter:
                 f"if_exists={options.if_exists!r}: a transaction stores all or nothing; catch the DuplicateEventError "
                 "that its commit raises"
             )
-        accepted = await self._accept(listed)
+        passed = await pass_middleware(listed, self.middleware, in_transaction=transaction is not None)
+        accepted = [event for event in passed if event is not None]
         if transaction is not None:
             for event in accepted:
                 transaction.join(TransactionEmit(event=event, options=options, accepted=True))
@@ -62,10 +64,10 @@ class Emitter:
     async def commit(self, transaction: Transaction, *, done: HandlerDone | None = None) -> None:
         """Commit what a transaction has collected, and with `done` that a handler is done by it."""
         now = self._outbox.options.clock()
-        events: list[tuple[Event, float | None]] = []
-        for emit in transaction.emits:
-            accepted = [emit.event] if emit.accepted else await self._accept([emit.event])
-            events += [(event, emit.options.due_at(now)) for event in accepted]
+        unaccepted = [emit.event for emit in transaction.emits if not emit.accepted]
+        passed = iter(await pass_middleware(unaccepted, self.middleware, in_transaction=True))
+        accepted = [(emit.event if emit.accepted else next(passed), emit) for emit in transaction.emits]
+        events = [(event, emit.options.due_at(now)) for event, emit in accepted if event is not None]
         if not events and not transaction.writes and done is None:
             return
         birth = self._reserve([event for event, due_at in events if due_at is None])
@@ -73,16 +75,6 @@ class Emitter:
         await self._write(write, birth, {event.id: due_at for event, due_at in events})
         for event, due_at in events:
             self._tell_published([event], due_at, birth)
-
-    async def _accept(self, events: Sequence[Event]) -> list[Event]:
-        """Run events through the middleware; returns those that it let pass."""
-        middleware = tuple(self.middleware)
-        if not middleware:
-            return list(events)
-        accepted: list[Event] = []
-        for event in events:
-            accepted += await _pass(event, middleware)
-        return accepted
 
     async def _publish(self, events: Sequence[Event], options: EmitOptions) -> None:
         due_at = options.due_at(self._outbox.options.clock())
@@ -130,15 +122,3 @@ class Emitter:
                 # Those of a birth are told of before their handlers are called.
                 if birth is None or event.id not in birth.tokens:
                     observers.tell(Published(event_id=event.id, event_type=event.type, due_at=due_at))
-
-
-async def _pass(event: Event, middleware: Sequence[Middleware]) -> list[Event]:
-    passed: list[Event] = []
-
-    async def accept(event: Event) -> None:
-        passed.append(event)
-
-    await run_chain(middleware, event, accept, keeps_identity=False)
-    for successor in passed:
-        event.pass_unpublished_to(successor)
-    return passed

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
-from dynamodb_outbox.checks import check_int, check_seconds
+from dynamodb_outbox.checks import check_int, check_seconds, fits, is_async
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError
 from dynamodb_outbox.event import Event
@@ -147,8 +147,7 @@ def warn_of_many_handlers(type: str, count: int) -> None:
 
 
 def _registration(handler: Handler, options: HandlerOptions, *, once: bool, sharing: object) -> Registration:
-    call = handler if inspect.isroutine(handler) else getattr(handler, "func", getattr(handler, "__call__", None))  # noqa: B004 - the method itself is looked at
-    if not callable(handler) or not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(call)):
+    if not is_async(handler):
         raise ConfigurationError(
             f"handler={handler!r}: it must be an async function (async def) of the event; run blocking code in a "
             "thread from inside of one, with anyio.to_thread.run_sync"
@@ -169,7 +168,7 @@ def _registration(handler: Handler, options: HandlerOptions, *, once: bool, shar
 
 def _takes_delivery(handler: Handler) -> bool:
     signature = inspect.signature(handler)
-    takes_one, takes_two = _fits(signature, 1), _fits(signature, 2)
+    takes_one, takes_two = fits(handler, 1), fits(handler, 2)
     if not takes_one and not takes_two:
         raise ConfigurationError(
             f"handler={handler!r}: it must take one argument (event) or two (event, delivery), not {signature}"
@@ -177,14 +176,6 @@ def _takes_delivery(handler: Handler) -> bool:
     # A second argument with a default of its own is asked for only when it is called `delivery`.
     second = list(signature.parameters.values())[1:2]
     return takes_two and (not takes_one or any(parameter.name == "delivery" for parameter in second))
-
-
-def _fits(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*[None] * count)
-    except TypeError:
-        return False
-    return True
 
 
 def _default_name(handler: Handler) -> str:

@@ -8,8 +8,8 @@ from functools import partial
 from inspect import CORO_CLOSED, getcoroutinestate
 from typing import Any, Final, Protocol
 
-from dynamodb_outbox.checks import shape
-from dynamodb_outbox.errors import MiddlewareError
+from dynamodb_outbox.checks import fits, is_async, shape, shown
+from dynamodb_outbox.errors import ConfigurationError, MiddlewareError
 from dynamodb_outbox.event import Event
 
 CANCEL_SECONDS: Final = 5.0
@@ -18,6 +18,11 @@ CANCEL_SECONDS: Final = 5.0
 
 class CallNext(Protocol):
     """The rest of the chain, as a middleware is given it; to be called once, and awaited."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the event is emitted as a part of a transaction, which stores it or not when it commits."""
+        ...
 
     def __call__(self, event: Event, /) -> Coroutine[Any, Any, None]:
         """Hand on the event, or another one."""
@@ -30,24 +35,45 @@ End = Callable[[Event], Awaitable[None]]
 """What a chain is built around."""
 
 
-async def run_chain(middleware: Sequence[Middleware], event: Event, end: End, *, keeps_identity: bool) -> None:
+def check_middleware(middleware: Sequence[object]) -> None:
+    """Raise `ConfigurationError` unless each can be called as middleware."""
+    for each in middleware:
+        if not is_async(each):
+            raise ConfigurationError(
+                f"middleware={shown(each)}: it must be an async function, async def middleware(event, call_next)"
+            )
+        if not fits(each, 2):
+            raise ConfigurationError(f"middleware={shown(each)}: it must take two arguments, (event, call_next)")
+
+
+async def run_chain(
+    middleware: Sequence[Middleware],
+    event: Event,
+    end: End,
+    *,
+    keeps_identity: bool = False,
+    in_transaction: bool = False,
+) -> None:
     """Run an event through the middleware, the first one outermost, to the end of the chain.
 
     Raises what middleware and end raise, and `MiddlewareError` for a middleware that broke the rules of the chain, also
     where another one swallowed it. `keeps_identity`: whether type and id of the event must stay as they are.
     """
-    await _Chain(tuple(middleware), end, keeps_identity=keeps_identity).run(event, 0)
+    await _Chain(tuple(middleware), end, keeps_identity=keeps_identity, in_transaction=in_transaction).run(event, 0)
 
 
 class _Chain:
     """The middleware of one call, which does not change while the call runs."""
 
-    __slots__ = ("end", "keeps_identity", "middleware", "violation")
+    __slots__ = ("end", "in_transaction", "keeps_identity", "middleware", "violation")
 
-    def __init__(self, middleware: tuple[Middleware, ...], end: End, *, keeps_identity: bool) -> None:
+    def __init__(
+        self, middleware: tuple[Middleware, ...], end: End, *, keeps_identity: bool, in_transaction: bool
+    ) -> None:
         self.middleware = middleware
         self.end = end
         self.keeps_identity = keeps_identity
+        self.in_transaction = in_transaction
         self.violation: MiddlewareError | None = None
 
     async def run(self, event: Event, position: int) -> None:
@@ -103,6 +129,11 @@ class _Step:
                     )
         self._call = self._go_on(event)
         return self._call
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the event is emitted as a part of a transaction."""
+        return self._chain.in_transaction
 
     async def _go_on(self, event: Event) -> None:
         self._task = asyncio.current_task()
