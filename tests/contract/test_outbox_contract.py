@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import (
     Completed,
+    ConfigurationError,
     DuplicateEventError,
     Event,
     EventStatus,
@@ -22,6 +24,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.dynamodb.shards import Shards
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
+from tests.values import kinds
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -58,6 +61,44 @@ async def test_event_comes_back_as_it_was(outbox: Outbox) -> None:
 async def test_payload_that_is_no_plain_mapping_comes_back_as_it_was(outbox: Outbox, payload: Any) -> None:
     await outbox.publish([Event("t", payload)])
     assert (await claim_one(outbox)).event.payload == payload
+
+
+async def test_whole_numbers_come_back_as_int_and_all_others_as_float(outbox: Outbox) -> None:
+    await outbox.publish([Event("t", [Decimal("20.00"), Decimal("19.99"), 20.0, 0.1, 10**37 + 1, {Decimal("0.5"), 2}])])
+    received = (await claim_one(outbox)).event.payload
+    assert repr(received) == repr([20, 19.99, 20, 0.1, 10**37 + 1, received[-1]])
+    assert kinds(received[-1]) == {(float, 0.5), (int, 2)}
+
+
+async def test_decimal_that_no_float_equals_is_refused_before_anything_is_stored(outbox: Outbox) -> None:
+    precise = Event("t", {"lines": [{"price": Decimal("0.1234567890123456789")}]})
+    with pytest.raises(UnstorableValueError, match='numbers="decimal"') as caught:
+        await outbox.publish([Event("t"), precise])
+    assert (caught.value.path, caught.value.event_id) == ("payload.lines[0].price", precise.id)
+    assert await outbox.count(PENDING) == 0
+
+
+async def test_numbers_that_are_not_whole_come_back_as_decimal_where_that_is_chosen(adapter: Adapter) -> None:
+    outbox = adapter.make(numbers="decimal")
+    precise = Decimal("0.1234567890123456789")
+    await outbox.publish([Event("t", [Decimal("20.00"), Decimal("1.10"), 0.1, 1e60, precise], metadata={"of": 0.5})])
+    claim = await claim_one(outbox)
+    assert repr(claim.event.payload) == repr([20, Decimal("1.1"), Decimal("0.1"), Decimal("1E+60"), precise])
+    assert repr(claim.event.metadata) == repr({"of": Decimal("0.5")})
+    await settle_one(outbox, claim, Failed(error="x"))
+    (failed,) = await outbox.failed_events(type=None, limit=10)
+    assert repr(failed.payload) == repr(claim.event.payload)
+
+
+async def test_number_beyond_a_float_is_delivered_as_the_nearest_one(adapter: Adapter) -> None:
+    await adapter.make(numbers="decimal").publish([Event("t", Decimal("0.1234567890123456789"))])
+    assert repr((await claim_one(adapter.make())).event.payload) == "0.12345678901234568"
+
+
+async def test_numbers_are_native_or_decimal(adapter: Adapter) -> None:
+    for numbers in ("float", None, ["decimal"], 0):
+        with pytest.raises(ConfigurationError, match="'native' or 'decimal'"):
+            adapter.make(numbers=numbers)
 
 
 async def test_second_event_of_an_id_is_refused_and_changes_nothing(adapter: Adapter, outbox: Outbox) -> None:

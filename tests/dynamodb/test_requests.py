@@ -390,7 +390,11 @@ async def test_largest_event_with_the_longest_id_is_recovered(local_client: Any,
     outbox = DynamoDBOutbox(local_client, table_name=table_name, clock=lambda: now)
     await outbox.create_table()
     event_id = "i" * 2048
-    room = MAX_ITEM_BYTES - DELIVERY_BYTES - encode_event(Event("t", {"x": ""}, id=event_id), due_at=now)[1]
+    room = (
+        MAX_ITEM_BYTES
+        - DELIVERY_BYTES
+        - encode_event(Event("t", {"x": ""}, id=event_id), due_at=now, numbers="native")[1]
+    )
     await outbox.publish([Event("t", {"x": "y" * room}, id=event_id)])
     assert len(await outbox.claim(1)) == 1
     now += 31
@@ -401,9 +405,9 @@ async def test_largest_event_with_the_longest_id_is_recovered(local_client: Any,
 @pytest.mark.parametrize("member", [-1, 1.2, -120, 0.012, {"ä", "b"}, {-1, 2}, "ä", [], {"k": None}])
 async def test_engine_counts_no_more_than_we_do(client: Any, outbox: DynamoDBOutbox, member: Any) -> None:
     members = [member] * 2_000
-    _, taken = encode({"members": members, "text": ""})
+    _, taken = encode({"members": members, "text": ""}, numbers="native")
     room = MAX_ITEM_BYTES - len("id" + "e" + "value")
-    value, size = encode({"members": members, "text": "x" * (room - taken)})
+    value, size = encode({"members": members, "text": "x" * (room - taken)}, numbers="native")
     assert size == room
     await client.put_item(TableName=outbox.table_name, Item={"id": {"S": "e"}, "value": value})
 

@@ -18,7 +18,7 @@ from dynamodb_outbox.dynamodb import publish
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from tests.engines import open_client, open_tuned_client
 from tests.unit.test_values import nested
-from tests.values import payloads, same
+from tests.values import payloads_with_decimals, payloads_with_money, same
 
 WEBHOOKS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "github-webhooks.jsonl"
 
@@ -41,16 +41,18 @@ def opened(request: pytest.FixtureRequest, endpoint: str) -> Callable[[], Abstra
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(batch=st.lists(payloads, min_size=1, max_size=25))
+@given(data=st.data(), numbers=st.sampled_from(["native", "decimal"]))
 async def test_payloads_come_back_equal(
-    opened: Callable[[], AbstractAsyncContextManager[Any]], batch: list[Any]
+    opened: Callable[[], AbstractAsyncContextManager[Any]], data: st.DataObject, numbers: Any
 ) -> None:
+    payloads = payloads_with_money if numbers == "native" else payloads_with_decimals
+    batch = data.draw(st.lists(payloads, min_size=1, max_size=25))
     async with opened() as client:
-        await through_the_table(client, "round-trip", [Event("t", payload) for payload in batch])
+        await through_the_table(client, "round-trip", [Event("t", payload) for payload in batch], numbers=numbers)
 
 
-async def through_the_table(client: Any, table_name: str, events: list[Event]) -> None:
-    outbox = DynamoDBOutbox(client, table_name=table_name)
+async def through_the_table(client: Any, table_name: str, events: list[Event], *, numbers: Any = "native") -> None:
+    outbox = DynamoDBOutbox(client, table_name=table_name, numbers=numbers)
     await outbox.create_table()
     await outbox.publish(events)
     received: dict[str, Event] = {}
@@ -59,7 +61,7 @@ async def through_the_table(client: Any, table_name: str, events: list[Event]) -
         assert claims, "claimed no more, though events are missing"
         received |= {claim.event.id: claim.event for claim in claims}
     for event in events:
-        assert same(event.payload, received[event.id].payload), event.payload
+        assert same(event.payload, received[event.id].payload, numbers), event.payload
         assert (event.type, event.occurred_at) == (received[event.id].type, received[event.id].occurred_at)
 
 
@@ -77,7 +79,7 @@ async def test_real_webhooks_go_through_unchanged(
 async def test_the_largest_and_the_deepest_event_can_be_delivered(local_client: Any, table_name: str) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table_name)
     await outbox.create_table()
-    empty = encode_event(Event("t", {"text": ""}), due_at=outbox.options.clock())[1]
+    empty = encode_event(Event("t", {"text": ""}), due_at=outbox.options.clock(), numbers="native")[1]
     room = MAX_ITEM_BYTES - DELIVERY_BYTES - empty
     largest = Event("t", {"text": "x" * room})
     with pytest.raises(EventTooLargeError):

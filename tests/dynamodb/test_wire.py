@@ -30,7 +30,7 @@ ARN = "arn:aws:dynamodb:eu-central-1:123456789012:table/events"
 
 
 def item(id_: str) -> dict[str, Any]:
-    return {"id": {"S": id_}, "payload": encode(VALUES)[0]}
+    return {"id": {"S": id_}, "payload": encode(VALUES, numbers="decimal")[0]}
 
 
 def calls_on(table: str) -> list[tuple[str, dict[str, Any]]]:

@@ -31,11 +31,13 @@ from tests.values import anything, same
 odd = st.sampled_from([None, True, "", "x", b"x", -1, 0, 1, 10**400, 1e308, float("nan"), float("inf"), Decimal(1)])
 odd_things = odd | anything | st.builds(object)
 zones = st.builds(lambda minutes: timezone(timedelta(minutes=minutes)), st.integers(-1439, 1439))
+modes = st.sampled_from(["native", "decimal"])
 times = st.datetimes(timezones=st.just(UTC) | zones | st.none())
 
 
 @settings(max_examples=150, deadline=None)
 @given(
+    numbers=modes,
     type=st.text(max_size=5) | odd_things,
     id=st.text(max_size=5) | odd_things,
     occurred_at=times | odd_things,
@@ -43,13 +45,30 @@ times = st.datetimes(timezones=st.just(UTC) | zones | st.none())
     payload=anything,
 )
 @example(
-    type="t", id="e", occurred_at=datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), metadata={}, payload=1
+    numbers="native",
+    type="t",
+    id="e",
+    occurred_at=datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+    metadata={},
+    payload=1,
 )
 @example(
-    type="t", id="e", occurred_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), metadata={}, payload=1
+    numbers="native",
+    type="t",
+    id="e",
+    occurred_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))),
+    metadata={},
+    payload=1,
 )
-@example(type="t", id="é" * 1025, occurred_at=datetime(2026, 1, 1, tzinfo=UTC), metadata={}, payload=None)
-def test_event_of_anything_is_stored_as_it_is_or_refused(**given: Any) -> None:
+@example(
+    numbers="native",
+    type="t",
+    id="é" * 1025,
+    occurred_at=datetime(2026, 1, 1, tzinfo=UTC),
+    metadata={},
+    payload=None,
+)
+def test_event_of_anything_is_stored_as_it_is_or_refused(numbers: Any, **given: Any) -> None:
     try:
         event = Event(
             given["type"],
@@ -58,19 +77,19 @@ def test_event_of_anything_is_stored_as_it_is_or_refused(**given: Any) -> None:
             occurred_at=given["occurred_at"],
             metadata=given["metadata"],
         )
-        item, size = encode_event(event, due_at=0)
+        item, size = encode_event(event, due_at=0, numbers=numbers)
     except InvalidEventError as error:
         assert str(error)
     else:
-        read = decode_event(item)
+        read = decode_event(item, numbers=numbers)
         assert (read.type, read.id, read.occurred_at) == (event.type, event.id, event.occurred_at)
-        assert same(event.payload, read.payload)
-        assert same(dict(event.metadata), dict(read.metadata))
+        assert same(event.payload, read.payload, numbers)
+        assert same(dict(event.metadata), dict(read.metadata), numbers)
         assert size > 0
 
 
 NAMES = ["type", "payload", "occurredAt", "retryCount", "metadata", "handledBy", "lastError", "startedOn", "expireAt"]
-numbers = st.sampled_from(["0", "1", "-1", "1.5", "38", "9" * 38, "1E+125", "1E-130"])
+numbers = st.sampled_from(["0", "1", "-1", "1.5", "38", "9" * 38, "1E+125", "1E-130", "0.12345678901234567890123"])
 leaves = st.one_of(
     st.text(max_size=4).map(lambda text: {"S": text}),
     numbers.map(lambda number: {"N": number}),
@@ -100,19 +119,19 @@ likely_items = st.builds(
 
 
 @settings(max_examples=300, deadline=None)
-@given(item=likely_items)
-def test_stored_item_of_any_shape_is_a_claim_or_has_a_reason(item: dict[str, Any]) -> None:
+@given(item=likely_items, numbers=modes)
+def test_stored_item_of_any_shape_is_a_claim_or_has_a_reason(item: dict[str, Any], numbers: Any) -> None:
     # What a claim is sure to have written.
     claimed = item | {"id": {"S": "e"}, "claimToken": {"S": "token"}, "gsiSortKey": {"N": "1790000000000"}}
     try:
-        claim = decode_claim(claimed)
+        claim = decode_claim(claimed, numbers=numbers)
     except StoredEventError as error:
         assert error.event_id == "e"
         assert error.reason
     else:
         assert claim.token == "token"
         assert isinstance(claim.attempt, int)
-    failed = decode_failed(claimed)
+    failed = decode_failed(claimed, numbers=numbers)
     assert failed.id == "e"
 
 
@@ -156,6 +175,7 @@ OPTIONS = [
     "base_backoff",
     "concurrency",
     "claim_on_emit",
+    "numbers",
     "on_error",
     "observers",
     "clock",
