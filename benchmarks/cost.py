@@ -48,7 +48,7 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
     """Count what an event costs from emit to completion. Reads are those of a busy worker, whose pages are full."""
     now = time.time()
     event = Event(TYPE, text(payload_bytes / 1024))
-    pending, _ = encode_event(event, due_at=now)
+    pending, _ = encode_event(event, due_at=now, numbers="native")
     claimed = claimed_at_birth(pending, token=uuid4().hex, now=now, lease_expires_at=now + LEASE)
     completed = {name: value for name, value in claimed.items() if name != "gsiSortKey"}
     completed |= {"status": {"S": "COMPLETED"}, "completedOn": millis(now)}

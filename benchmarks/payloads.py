@@ -52,4 +52,4 @@ def events(count: int, payload: dict[str, Any] | None = None) -> list[Event]:
 def prepared_items(waiting: Sequence[Event]) -> list[dict[str, Any]]:
     """Make the items of events as the library makes them, without storing any."""
     now = time.time()
-    return [encode_event(event, due_at=now)[0] for event in waiting]
+    return [encode_event(event, due_at=now, numbers="native")[0] for event in waiting]

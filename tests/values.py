@@ -13,7 +13,7 @@ floats = st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: x == 
 integers = st.integers(-(10**38) + 1, 10**38 - 1)
 numbers = integers | floats
 decimals = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20).filter(
-    lambda x: x == 0 or x.adjusted() >= -100
+    lambda x: x == 0 or (x.adjusted() >= -100 and len(x.as_tuple().digits) <= 38)
 )
 scalars = st.none() | st.booleans() | numbers | text | st.binary(max_size=20)
 sets = (

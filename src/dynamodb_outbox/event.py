@@ -41,7 +41,8 @@ class Event:
 
     `type` names what happened, such as `user.created`. `payload` is made of str, int, float, bool, None, bytes,
     Decimal, dict with str keys, list, tuple, set of one kind, datetime, date, UUID, Enum and dataclasses; JSON-like
-    values, bytes and sets come back equal, the others in their JSON form. `id` identifies the event for good: give one
+    values, bytes and sets come back equal, the others in their JSON form. A whole number comes back as int, any other
+    as float, or as Decimal if the outbox has `numbers="decimal"`. `id` identifies the event for good: give one
     of your own to make an emit repeatable, else a random UUID is made. `occurred_at` is an aware datetime, kept in
     UTC with microseconds; the default is now. `metadata` travels with the payload.
 

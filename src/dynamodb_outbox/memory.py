@@ -25,6 +25,7 @@ from dynamodb_outbox.outbox import (
     Birth,
     Claim,
     HandlerDone,
+    Numbers,
     OutboxOptions,
     Recovered,
     raise_unless_stored,
@@ -60,6 +61,7 @@ class InMemoryOutbox:
         base_backoff: float = 1.0,
         concurrency: int | None = None,
         claim_on_emit: bool = True,
+        numbers: Numbers = "native",
         on_error: OnError | None = None,
         observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
@@ -74,6 +76,7 @@ class InMemoryOutbox:
             base_backoff=base_backoff,
             concurrency=concurrency,
             claim_on_emit=claim_on_emit,
+            numbers=numbers,
             on_error=on_error,
             clock=clock,
             random=random,
@@ -107,7 +110,7 @@ class InMemoryOutbox:
         """Store events as PENDING or claimed at birth; see `Outbox.publish`."""
         refuse_repeated_ids(events)
         due = self._options.clock() if due_at is None else due_at
-        items = [encode_event(event, due_at=due)[0] for event in events]
+        items = [encode_event(event, due_at=due, numbers=self._options.numbers)[0] for event in events]
         causes: dict[str, OutboxError] = {}
         for event, item in zip(events, items, strict=True):
             event.take_unpublished()
@@ -133,7 +136,10 @@ class InMemoryOutbox:
         refuse_repeated_ids([event for event, _ in events])
         now = self._options.clock()
         due_at = [now if due is None else due for _, due in events]
-        items = [encode_event(event, due_at=due) for (event, _), due in zip(events, due_at, strict=True)]
+        numbers = self._options.numbers
+        items = [
+            encode_event(event, due_at=due, numbers=numbers) for (event, _), due in zip(events, due_at, strict=True)
+        ]
         check_size(writes, events=[size for _, size in items], records=int(done is not None))
         if done is not None and self._is_recorded(done):
             return
@@ -181,7 +187,7 @@ class InMemoryOutbox:
         stored.status, stored.token = EventStatus.PROCESSING, token
         stored.sort_key = round((now + self._options.processing_timeout) * 1000)
         return Claim(
-            event=decode_event(stored.item),
+            event=decode_event(stored.item, numbers=self._options.numbers),
             token=token,
             attempt=stored.retry_count + 1,
             lease_expires_at=stored.sort_key / 1000,
@@ -255,7 +261,7 @@ class InMemoryOutbox:
         """List the dead letters, the latest first."""
         failed = [stored for stored in self._events.values() if stored.status is EventStatus.FAILED]
         failed.sort(key=lambda stored: stored.sort_key or 0, reverse=True)
-        listed = [_failed_event(stored) for stored in failed]
+        listed = [_failed_event(stored, self._options.numbers) for stored in failed]
         return [event for event in listed if type is None or event.type == type][:limit]
 
     async def redrive(self, ids: Sequence[str]) -> int:
@@ -288,8 +294,8 @@ _SETTLED_FROM = {
 }
 
 
-def _failed_event(stored: _Stored) -> FailedEvent:
-    event = decode_event(stored.item)
+def _failed_event(stored: _Stored, numbers: Numbers) -> FailedEvent:
+    event = decode_event(stored.item, numbers=numbers)
     return FailedEvent(
         id=event.id,
         type=event.type,

@@ -6,9 +6,9 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, get_args
 
-from dynamodb_outbox.checks import check_bool, check_callable, check_int, check_seconds
+from dynamodb_outbox.checks import check_bool, check_callable, check_int, check_seconds, shown
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
@@ -23,6 +23,9 @@ from dynamodb_outbox.observing import Observers
 from dynamodb_outbox.outcome import Outcome
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
+
+Numbers = Literal["native", "decimal"]
+"""How numbers come back: whole ones as int, all others as float (`"native"`) or as `Decimal` (`"decimal"`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +175,7 @@ class OutboxOptions:
     base_backoff: float = 1.0
     concurrency: int | None = None
     claim_on_emit: bool = True
+    numbers: Numbers = "native"
     on_error: OnError | None = None
     clock: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
@@ -187,6 +191,8 @@ class OutboxOptions:
         if self.concurrency is not None:
             check_int("concurrency", self.concurrency, 1, 10_000)
         check_bool("claim_on_emit", self.claim_on_emit)
+        if self.numbers not in get_args(Numbers):
+            raise ConfigurationError(f"numbers={shown(self.numbers)}: it must be 'native' or 'decimal'")
         check_callable("clock", self.clock)
         check_callable("random", self.random)
         if self.on_error is not None and not callable(self.on_error):

@@ -19,7 +19,7 @@ from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused,
 from dynamodb_outbox.errors import StorageError, StoredEventError, ThrottledError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observing import ClaimRefused, Observers
-from dynamodb_outbox.outbox import Claim, OutboxOptions
+from dynamodb_outbox.outbox import Claim, Numbers, OutboxOptions
 
 INDEX_LAG_SECONDS: Final = 5.0
 """How long a claimed event is expected to show in the index as it was. A guess only costs or saves a write."""
@@ -42,6 +42,7 @@ class _Look:
     """What one look for due events has found."""
 
     limit: int
+    numbers: Numbers
     seconds: float
     """How long one call may take, and how long the look goes on once it has a claim: the leases run meanwhile."""
     ends_at: float = math.inf
@@ -73,7 +74,7 @@ class _Look:
         for result in results:
             if isinstance(result, Applied) and result.item is not None:
                 try:
-                    self.claims.append(decode_claim(result.item))
+                    self.claims.append(decode_claim(result.item, numbers=self.numbers))
                 except StoredEventError as error:
                     self.unreadable.append((result.item["claimToken"]["S"], error))
         if self.claims and math.isinf(self.ends_at):
@@ -118,7 +119,7 @@ class Claimer:
         Also returns the claimed items that are no readable events, as token and reason. Raises
         `StorageError` only while nothing was claimed.
         """
-        look = _Look(limit=limit, seconds=look_seconds(self._options))
+        look = _Look(limit=limit, numbers=self._options.numbers, seconds=look_seconds(self._options))
         refused = False
         try:
             for _ in range(MAX_ROUNDS):

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from dynamodb_outbox.dynamodb.values import AttributeValue, Unstorable, decode, encode, text_size
+from dynamodb_outbox.dynamodb.unstorable import Unstorable
+from dynamodb_outbox.dynamodb.values import AttributeValue, decode, encode, text_size
 from dynamodb_outbox.errors import EventTooLargeError, StoredEventError, UnstorableValueError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.outbox import Claim
+from dynamodb_outbox.outbox import Claim, Numbers
 
 Item = dict[str, AttributeValue]
 
@@ -37,12 +38,12 @@ def claimed_at_birth(item: Item, *, token: str, now: float, lease_expires_at: fl
     }
 
 
-def encode_event(event: Event, *, due_at: float) -> tuple[Item, int]:
+def encode_event(event: Event, *, due_at: float, numbers: Numbers) -> tuple[Item, int]:
     """Encode an event as a PENDING item; return it with its size in bytes.
 
     Raises `UnstorableValueError` with the path of the offending value, or `EventTooLargeError`.
     """
-    payload, size = _encode_at("payload", wrap(event.payload), event.id)
+    payload, size = _encode_at("payload", wrap(event.payload), event.id, numbers)
     item: Item = {
         "id": {"S": event.id},
         "type": {"S": event.type},
@@ -54,7 +55,7 @@ def encode_event(event: Event, *, due_at: float) -> tuple[Item, int]:
     }
     size += _FIXED_BYTES + text_size(event.id) + text_size(event.type)
     if event.metadata:
-        item["metadata"], metadata_size = _encode_at("metadata", event.metadata, event.id)
+        item["metadata"], metadata_size = _encode_at("metadata", event.metadata, event.id, numbers)
         size += len("metadata") + metadata_size
     if size > MAX_ITEM_BYTES - DELIVERY_BYTES:
         raise EventTooLargeError(event_id=event.id, size=size, limit=MAX_ITEM_BYTES - DELIVERY_BYTES)
@@ -65,9 +66,9 @@ def encode_event(event: Event, *, due_at: float) -> tuple[Item, int]:
 _FIXED_BYTES: Final = len("idtypepayloadoccurredAtstatusretryCountgsiSortKey") + 32 + 10 + 2 + 9
 
 
-def _encode_at(root: str, value: Any, event_id: str) -> tuple[AttributeValue, int]:
+def _encode_at(root: str, value: Any, event_id: str, numbers: Numbers) -> tuple[AttributeValue, int]:
     try:
-        return encode(value)
+        return encode(value, numbers=numbers)
     except Unstorable as error:
         path = error.path(root).replace(f"{root}['{WRAPPED}']", root, 1)
         raise UnstorableValueError(path=path, reason=error.reason, event_id=event_id) from None
@@ -87,15 +88,15 @@ def unwrap(payload: dict[str, Any]) -> Any:
     return payload[WRAPPED] if len(payload) == 1 and WRAPPED in payload else payload
 
 
-def decode_event(item: Item) -> Event:
+def decode_event(item: Item, *, numbers: Numbers) -> Event:
     """Read an event from its item. Raises `StoredEventError` where it is none."""
     try:
         return Event(
             item["type"]["S"],
-            unwrap(decode({"M": item["payload"]["M"]})),
+            unwrap(decode({"M": item["payload"]["M"]}, numbers=numbers)),
             id=item["id"]["S"],
             occurred_at=_decode_time(item["occurredAt"]["S"]),
-            metadata=decode({"M": item["metadata"]["M"]}) if "metadata" in item else {},
+            metadata=decode({"M": item["metadata"]["M"]}, numbers=numbers) if "metadata" in item else {},
         )
     except Exception as error:  # whatever it is: other writers may have stored anything
         raise StoredEventError(event_id=item["id"]["S"], reason=_unreadable(item, error)) from error
@@ -115,9 +116,9 @@ def _unreadable(item: Item, error: Exception) -> str:
 _REQUIRED: Final = ("type", "payload", "occurredAt")
 
 
-def decode_claim(item: Item) -> Claim:
+def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
     """Read a claim from the item that a claiming write returned. Raises `StoredEventError`."""
-    event = decode_event(item)
+    event = decode_event(item, numbers=numbers)
     return Claim(
         event=event,
         token=item["claimToken"]["S"],
@@ -128,10 +129,10 @@ def decode_claim(item: Item) -> Claim:
     )
 
 
-def decode_failed(item: Item) -> FailedEvent:
+def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
     """Read a dead letter; whatever cannot be read is None or empty, as `last_error` then tells."""
     try:
-        event = decode_event(item)
+        event = decode_event(item, numbers=numbers)
     except StoredEventError:
         event = Event(str(item.get("type", {}).get("S") or "?"), None, id=item["id"]["S"], occurred_at=_EPOCH)
     return FailedEvent(

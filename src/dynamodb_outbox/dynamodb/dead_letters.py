@@ -46,7 +46,7 @@ class DeadLetters:
                 if item is None or item.get("status") != {"S": EventStatus.FAILED.value}:
                     continue
                 if type is None or item.get("type") == {"S": type}:
-                    found.append(decode_failed(item))
+                    found.append(decode_failed(item, numbers=self._options.numbers))
             if len(found) >= limit:
                 break
         return found[:limit]

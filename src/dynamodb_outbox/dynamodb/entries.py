@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.sizes import size_of
-from dynamodb_outbox.dynamodb.values import AttributeValue, Unstorable, encode, text_size
+from dynamodb_outbox.dynamodb.unstorable import Unstorable
+from dynamodb_outbox.dynamodb.values import AttributeValue, encode, text_size
 from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError
 from dynamodb_outbox.transaction import TransactionWrite
 
@@ -73,7 +74,8 @@ def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, At
     try:
         if low_level and all(isinstance(name, str) for name in members):
             return dict(members), sum(text_size(name) + size_of(value) for name, value in members.items())
-        encoded, size = encode(dict(members), 0)
+        # The tables are the user's, and nothing is read back from them: every Decimal may be stored.
+        encoded, size = encode(dict(members), 0, numbers="decimal")
     except Unstorable as error:
         raise UnstorableValueError(path=error.path(root), reason=error.reason) from None
     fields: dict[str, AttributeValue] = encoded["M"]

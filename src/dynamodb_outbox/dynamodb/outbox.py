@@ -27,7 +27,7 @@ from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
 from dynamodb_outbox.errors import ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
-from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, OutboxOptions, Recovered
+from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
@@ -42,8 +42,9 @@ class DynamoDBOutbox:
     delete completed events so many seconds after their completion. `shards` divides the index, for more than about
     500 events a second; with `former_index_name` events are also found in the index that the table had before (see
     `move_to_shards`). `status_index_name` is `status-gsiSortKey-index` by default, with shards
-    `statusShard-gsiSortKey-index`. The other options are those of `OutboxOptions`; times are seconds. Raises
-    `ConfigurationError` for a value out of range.
+    `statusShard-gsiSortKey-index`. `numbers` says how numbers come back: whole ones as int, all others as float
+    (`"native"`) or as `Decimal` (`"decimal"`). A `Decimal` that no float equals needs `"decimal"`. The other options
+    are those of `OutboxOptions`; times are seconds. Raises `ConfigurationError` for a value out of range.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class DynamoDBOutbox:
         base_backoff: float = 1.0,
         concurrency: int | None = None,
         claim_on_emit: bool = True,
+        numbers: Numbers = "native",
         group_emits: bool = True,
         conditional_writes: WriteMode = "auto",
         shards: int = 1,
@@ -88,6 +90,7 @@ class DynamoDBOutbox:
             base_backoff=base_backoff,
             concurrency=concurrency,
             claim_on_emit=claim_on_emit,
+            numbers=numbers,
             on_error=on_error,
             clock=clock,
             random=random,

@@ -11,7 +11,7 @@ from dynamodb_outbox.dynamodb.codec import Item, decode_claim
 from dynamodb_outbox.dynamodb.faults import doubtful
 from dynamodb_outbox.errors import OutboxError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.outbox import Birth
+from dynamodb_outbox.outbox import Birth, Numbers
 
 MAX_BATCH_ITEMS: Final = 25
 MAX_BATCH_BYTES: Final = 900_000
@@ -35,7 +35,8 @@ class Put:
 class Publication:
     """What became of the events of one publish."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, numbers: Numbers) -> None:
+        self._numbers: Numbers = numbers
         self.causes: dict[str, OutboxError] = {}
         self.known: set[str] = set()
         self.given_up: ThrottledError | UnavailableError | None = None
@@ -56,7 +57,7 @@ class Publication:
         for put in puts:
             self.known.add(put.event.id)
             if put.birth is not None:
-                put.birth.claimed(decode_claim(put.item))
+                put.birth.claimed(decode_claim(put.item, numbers=self._numbers))
 
 
 def chunks_of(puts: Sequence[Put]) -> list[list[Put]]:

@@ -57,10 +57,10 @@ class Publisher:
     async def publish(self, events: Sequence[Event], *, due_at: float, birth: Birth | None = None) -> None:
         """Store the events; what is refused, is refused before the first of them is sent."""
         refuse_repeated_ids(events)
-        encoded = [encode_event(event, due_at=due_at) for event in events]
+        encoded = [encode_event(event, due_at=due_at, numbers=self._options.numbers) for event in events]
         # Only now, when every event is known to be storable, does an id cease to be unpublished.
         puts = [self._put_of(event, item, size, birth) for event, (item, size) in zip(events, encoded, strict=True)]
-        publication = Publication()
+        publication = Publication(numbers=self._options.numbers)
         if len(puts) == 1:
             await self._put_together(puts[0], publication)
         else:
@@ -109,7 +109,7 @@ class Publisher:
             chunk = chunks_of(self._waiting[:MAX_BATCH_ITEMS])[0]
             del self._waiting[: len(chunk)]
             self._under_way += 1
-            publication = Publication()
+            publication = Publication(numbers=self._options.numbers)
             # In a task of its own, that no cancellation of one caller takes from the others. It ends by its deadline.
             task = asyncio.create_task(self._write_group(chunk, publication), name="dynamodb-outbox emits")
             self._writing.add(task)

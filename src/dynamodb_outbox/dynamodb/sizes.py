@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dynamodb_outbox.dynamodb.values import COLLECTION_BYTES, MEMBER_BYTES, number_size, text_size
+from dynamodb_outbox.dynamodb.numbers import number_size
+from dynamodb_outbox.dynamodb.values import COLLECTION_BYTES, MEMBER_BYTES, text_size
 
 
 def size_of(value: Mapping[str, Any]) -> int:

@@ -63,7 +63,7 @@ class Transactor:
         stored = await self._commit(entries, puts, done)
         for put in stored:
             if birth is not None and put.event.id in birth.tokens:
-                birth.claimed(decode_claim(put.item))
+                birth.claimed(decode_claim(put.item, numbers=self._options.numbers))
 
     async def _commit(self, entries: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None) -> list[_Put]:
         """Commit; returns the puts that are stored as they are, by this call or by one that was not answered."""
@@ -104,7 +104,10 @@ class Transactor:
     ) -> tuple[list[dict[str, Any]], list[_Put]]:
         refuse_repeated_ids([event for event, _ in events])
         now = self._options.clock()
-        encoded = [encode_event(event, due_at=now if due_at is None else due_at) for event, due_at in events]
+        numbers = self._options.numbers
+        encoded = [
+            encode_event(event, due_at=now if due_at is None else due_at, numbers=numbers) for event, due_at in events
+        ]
         entries = check_size(writes, events=[size for _, size in encoded], records=records)
         puts = [
             _Put(event, self._item(event, item, birth, now), event.take_unpublished())
