@@ -4,23 +4,44 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GROUP ?= dev
 PYTEST_ARGS ?=
+# For a debugger, "-n 0" or "-p no:xdist" among PYTEST_ARGS runs the tests in one process.
+PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n logical --dist worksteal)
 
 .PHONY: demo test bench bench-quick simulate soak mutants check format templates dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group $(GROUP) $(EXTRA)
+# `make demo` installs a small group, so that it starts soon; `make test` adds the rest to the same environment.
+# pip compiles nothing: Python compiles the modules that are imported, a small part of all.
+PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/python -m pip install $(PIP_OPTIONS)
+
+CREATED := $(if $(wildcard $(VENV)/.installed),,| $(VENV)/.created)
+
+$(VENV)/.created:
+	@echo "Creating a virtual environment in $(VENV) ..."
+	@# The pip of $(PYTHON) installs a newer pip. Where there is none, venv brings one first, which takes seconds more.
+	@$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(BIN)/python install $(PIP_OPTIONS) "pip>=25.1" >/dev/null 2>&1 || \
+		{ $(PYTHON) -m venv $(VENV) && $(PIP) "pip>=25.1"; }
 	@touch $@
 
-demo: $(VENV)/.installed ## deliver 1,000 events with three worker processes, one of which is killed
-	$(BIN)/python -m examples.demo $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(if $(EVENTS),--events $(EVENTS))
+$(VENV)/.installed: pyproject.toml $(CREATED)
+	@echo "Installing the library and what its tests need into $(VENV); this takes about a minute ..."
+	@$(PIP) --editable . --group $(GROUP) $(EXTRA)
+	@touch $@
 
-test: $(VENV)/.installed ## run every test that this machine can
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+$(VENV)/.installed-demo: pyproject.toml $(CREATED)
+	@echo "Installing what the demo needs into $(VENV); this takes some ten seconds ..."
+	@$(PIP) --group demo
+	@touch $@
+
+demo: $(firstword $(wildcard $(VENV)/.installed) $(VENV)/.installed-demo) ## deliver 1,000 events with three worker processes, one of which is killed
+	@PYTHONPATH=$(CURDIR)/src $(BIN)/python -m examples.demo $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(if $(EVENTS),--events $(EVENTS))
+
+test: $(VENV)/.installed ## run every test that this machine can, on all cores (PYTEST_ARGS="tests/worker -k stop" for a part)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed ## measure what the library costs, next to bare calls, and draw it for the documentation
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

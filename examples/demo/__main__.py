@@ -71,7 +71,9 @@ async def run(events: list[Event], *, folder: Path, endpoint: str | None) -> int
     display = display_for_stdout()
     with Children() as engines:
         table = "outbox-demo" if endpoint is None else f"outbox-demo-{uuid4().hex[:8]}"
-        endpoint = endpoint or await start_engine(engines, log=folder / "engine.log")
+        if endpoint is None:
+            display.say("Starting a moto server, then the workers ...")
+            endpoint = await start_engine(engines, log=folder / "engine.log")
         plan = Plan(endpoint=endpoint, table=table, folder=folder)
         display.say(f"{len(events):,} events, table {table} at {endpoint}")
         async with plan.connect() as outbox:
