@@ -15,8 +15,10 @@ from dynamodb_outbox import (
     Event,
     EventStatus,
     Failed,
+    InvalidEventError,
     LeaseLostError,
     Outbox,
+    OutboxEventBus,
     PartialPublishError,
     Released,
     Retry,
@@ -99,6 +101,19 @@ async def test_numbers_are_native_or_decimal(adapter: Adapter) -> None:
     for numbers in ("float", None, ["decimal"], 0):
         with pytest.raises(ConfigurationError, match="'native' or 'decimal'"):
             adapter.make(numbers=numbers)
+
+
+async def test_reserved_id_is_refused_by_every_kind_of_emit(outbox: Outbox) -> None:
+    bus = OutboxEventBus(outbox)
+    reserved = {"id": "dynamodb-outbox-workers"}
+    with pytest.raises(InvalidEventError, match="'dynamodb-outbox' are reserved"):
+        await bus.emit("t", **reserved)
+    with pytest.raises(InvalidEventError, match="are reserved"):
+        await bus.emit_many([Event("t"), Event("t", **reserved)])
+    with pytest.raises(InvalidEventError, match="are reserved"):
+        async with bus.transaction() as tx:
+            tx.emit("t", **reserved)
+    assert await outbox.count(PENDING) == 0
 
 
 async def test_second_event_of_an_id_is_refused_and_changes_nothing(adapter: Adapter, outbox: Outbox) -> None:

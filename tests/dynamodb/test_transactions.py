@@ -74,6 +74,10 @@ async def bank(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator
         yield Bank(client, outbox, OutboxEventBus(outbox), proxy, accounts, errors)
 
 
+PRECISE = Decimal("0.1234567890123456789")
+"""A number that no float equals: in the users' own tables it stays as it is."""
+
+
 def debit(tx: Any, bank: Bank, amount: int, **options: Any) -> None:
     tx.update(
         TableName=bank.table,
@@ -88,7 +92,7 @@ def debit(tx: Any, bank: Bank, amount: int, **options: Any) -> None:
 async def test_writes_and_events_are_committed_as_one(bank: Bank) -> None:
     async with bank.bus.transaction() as tx:
         debit(tx, bank, 4)
-        tx.put(TableName=bank.table, Item={"id": "bob", "balance": 4, "tags": {"new"}, "ratio": Decimal("0.1")})
+        tx.put(TableName=bank.table, Item={"id": "bob", "balance": 4, "tags": {"new"}, "ratio": PRECISE})
         tx.put(TableName=bank.table, Item={"id": {"S": "eve"}, "balance": {"N": "1"}})
         tx.check(TableName=bank.table, Key={"id": "nobody"}, ConditionExpression="attribute_not_exists(id)")
         tx.delete(TableName=bank.table, Key={"id": "gone"})
@@ -98,6 +102,8 @@ async def test_writes_and_events_are_committed_as_one(bank: Bank) -> None:
         assert bank.proxy.count("TransactWriteItems") == bank.proxy.count("PutItem") - 1 == 0
     assert bank.proxy.count("TransactWriteItems") == 1
     assert [await bank.balance(name) for name in ("ada", "bob", "eve")] == [6, 4, 1]
+    stored = await bank.client.get_item(TableName=bank.table, Key={"id": {"S": "bob"}})
+    assert Decimal(stored["Item"]["ratio"]["N"]) == PRECISE
     assert await bank.pending() == 3
     claims = {claim.event.id: claim.event for claim in await bank.outbox.claim(10)}
     assert claims == {event.id: event, joined.id: joined}

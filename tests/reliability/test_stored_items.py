@@ -144,3 +144,20 @@ async def test_unreadable_item_costs_one_claim_and_is_read_after_it_was_mended(
         with anyio.fail_after(20):
             await bus.drain(20)
     assert runs.ids == ["good", "broken"]
+
+
+async def test_item_of_a_reserved_id_ends_as_a_dead_letter_that_can_be_listed(
+    make_outbox: MakeOutbox, local_client: Any, table: str
+) -> None:
+    errors: list[Any] = []
+    bus = OutboxEventBus(make_outbox(on_error=errors.append))
+    bus.on("t", runs := Runs())
+    await local_client.put_item(TableName=table, Item=item("dynamodb-outbox-of-others", "PENDING", 1))
+    await bus.emit("t", id="good")
+    while await bus.run_once():
+        pass
+    assert runs.ids == ["good"]
+    assert [(type(error), error.event_id) for error in errors] == [(StoredEventError, "dynamodb-outbox-of-others")]
+    (failed,) = await bus.get_failed_events()
+    assert (failed.id, failed.type) == ("dynamodb-outbox-of-others", "t")
+    assert "reserved" in failed.last_error

@@ -28,6 +28,8 @@ def test_defaults() -> None:
         (lambda: Event("\ud800"), "type"),
         (lambda: Event("t", id=""), "id"),
         (lambda: Event("t", id="ä" * 1025), "id"),
+        (lambda: Event("t", id="dynamodb-outbox"), "id"),
+        (lambda: Event("t", id="dynamodb-outbox-workers"), "id"),
         (lambda: Event("t", occurred_at=datetime(2026, 1, 1)), "occurred_at"),  # noqa: DTZ001 - the naive one is refused
         (lambda: Event("t", occurred_at="now"), "occurred_at"),  # type: ignore[arg-type]  # what is refused
         (lambda: Event("t", metadata=[1]), "metadata"),  # type: ignore[arg-type]  # what is refused
@@ -37,6 +39,11 @@ def test_bad_fields_are_refused_by_name(make: Any, path: str) -> None:
     with pytest.raises(UnstorableValueError) as caught:
         make()
     assert caught.value.path == path
+
+
+def test_ids_that_only_contain_the_name_of_the_library_are_taken() -> None:
+    for event_id in ("dynamodb-out", "my-dynamodb-outbox", "DynamoDB-Outbox-workers"):
+        assert Event("t", id=event_id).id == event_id
 
 
 def test_only_an_object_that_made_its_id_was_never_published() -> None:
