@@ -46,7 +46,8 @@ class Event:
     of your own to make an emit repeatable, else a random UUID is made. `occurred_at` is an aware datetime, kept in
     UTC with microseconds; the default is now. `metadata` travels with the payload.
 
-    Raises `UnstorableValueError` for an empty type or id, an id over 2,048 bytes, or a naive datetime.
+    Raises `UnstorableValueError` for an empty type or id, an id over 2,048 bytes or one that begins with
+    `dynamodb-outbox`, and for a naive datetime.
     """
 
     type: str
@@ -64,6 +65,9 @@ class Event:
         _check_text("id", self.id)
         if len(self.id.encode()) > MAX_ID_BYTES:
             raise UnstorableValueError(path="id", reason=f"a key may have {MAX_ID_BYTES:,} bytes at most")
+        if self.id.startswith(RESERVED_IDS):
+            reason = f"ids that begin with {RESERVED_IDS!r} are reserved for the library's own items; choose another id"
+            raise UnstorableValueError(path="id", reason=reason, event_id=self.id)
         if not isinstance(self.occurred_at, datetime) or self.occurred_at.tzinfo is None:
             raise UnstorableValueError(
                 path="occurred_at",
@@ -100,6 +104,8 @@ class Event:
 
 MAX_ID_BYTES = 2048
 """DynamoDB's limit for a partition key value."""
+RESERVED_IDS = "dynamodb-outbox"
+"""What the ids of items begin with that are not events, such as the item in which workers announce themselves."""
 
 
 def _restore(type: str, payload: Any, id: str, occurred_at: datetime, metadata: Mapping[str, Any]) -> Event:

@@ -132,15 +132,15 @@ def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
 def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
     """Read a dead letter; whatever cannot be read is None or empty, as `last_error` then tells."""
     try:
-        event = decode_event(item, numbers=numbers)
+        event: Event | None = decode_event(item, numbers=numbers)
     except StoredEventError:
-        event = Event(str(item.get("type", {}).get("S") or "?"), None, id=item["id"]["S"], occurred_at=_EPOCH)
+        event = None
     return FailedEvent(
-        id=event.id,
-        type=event.type,
-        payload=event.payload,
-        occurred_at=event.occurred_at,
-        metadata=event.metadata,
+        id=item["id"]["S"],
+        type=event.type if event else str(item.get("type", {}).get("S") or "?"),
+        payload=event.payload if event else None,
+        occurred_at=event.occurred_at if event else _EPOCH,
+        metadata=event.metadata if event else {},
         retry_count=retry_count(item),
         last_error=last_error(item),
         failed_at=datetime.fromtimestamp(seconds(item["gsiSortKey"]), UTC),
