@@ -159,6 +159,29 @@ async def test_delayed_event_is_claimed_only_once_it_is_due(outbox: Outbox, cloc
     assert (await claim_one(outbox)).attempt == 1
 
 
+# Counting
+
+
+async def test_count_takes_a_status_by_its_name(outbox: Outbox) -> None:
+    await outbox.publish([Event("t") for _ in range(3)])
+    (claim, *_) = await outbox.claim(1)
+    await settle_one(outbox, claim, Failed(error="x"))
+    assert [await outbox.count(status) for status in ("PENDING", "PROCESSING", "FAILED")] == [2, 0, 1]
+
+
+async def test_count_of_completed_events_is_refused(outbox: Outbox) -> None:
+    # They are not in the index: the answer would be 0, however many there are.
+    for status in (COMPLETED, "COMPLETED"):
+        with pytest.raises(ConfigurationError, match=r"completed events are not in the index.*EventCompleted.*Scan"):
+            await outbox.count(status)
+
+
+@pytest.mark.parametrize("status", ["failed", "DONE", "", None, 1, ["FAILED"]])
+async def test_count_of_an_unknown_status_is_refused(outbox: Outbox, status: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be PENDING, PROCESSING or FAILED"):
+        await outbox.count(status)
+
+
 # Claiming
 
 
