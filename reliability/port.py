@@ -173,7 +173,7 @@ class RecordedOutbox:
                 )
         return recovered
 
-    async def count(self, status: EventStatus) -> int:
+    async def count(self, status: EventStatus | str) -> int:
         """Count the events of a status."""
         return await self.outbox.count(status)
 

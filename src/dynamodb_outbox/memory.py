@@ -28,6 +28,7 @@ from dynamodb_outbox.outbox import (
     Numbers,
     OutboxOptions,
     Recovered,
+    counted_status,
     raise_unless_stored,
     refuse_repeated_ids,
 )
@@ -253,9 +254,10 @@ class InMemoryOutbox:
                 failed.append(event_id)
         return Recovered(reset=tuple(reset), failed=tuple(failed))
 
-    async def count(self, status: EventStatus) -> int:
-        """Count the events of a status; COMPLETED events are not counted, as in DynamoDB's index."""
-        return sum(stored.status is status and stored.sort_key is not None for stored in self._events.values())
+    async def count(self, status: EventStatus | str) -> int:
+        """Count the events that are PENDING, PROCESSING or FAILED; see `Outbox.count`."""
+        counted = counted_status(status)
+        return sum(stored.status is counted for stored in self._events.values())
 
     async def failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the dead letters, the latest first."""

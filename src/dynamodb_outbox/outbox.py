@@ -150,8 +150,11 @@ class Outbox(Protocol):
         """
         ...
 
-    async def count(self, status: EventStatus) -> int:
-        """Count the events of a status in the index. COMPLETED events are not in it."""
+    async def count(self, status: EventStatus | str) -> int:
+        """Count the events that are PENDING, PROCESSING or FAILED; those that wait for a retry or a delay are PENDING.
+
+        Raises `ConfigurationError` for any other status. COMPLETED events are not in the index.
+        """
         ...
 
     async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
@@ -215,6 +218,19 @@ def refuse_repeated_ids(events: Sequence[Event]) -> None:
         if event.id in seen:
             raise DuplicateEventError(event_id=event.id, within="the same call")
         seen.add(event.id)
+
+
+def counted_status(status: EventStatus | str) -> EventStatus:
+    """Read the status whose events are to be counted. Raises `ConfigurationError` for one that cannot be counted."""
+    if status == EventStatus.COMPLETED:
+        raise ConfigurationError(
+            f"status={shown(status)}: completed events are not in the index; to count them, count the EventCompleted "
+            "observations as they come, or Scan the table with a filter on its attribute status"
+        )
+    try:
+        return EventStatus(status)
+    except ValueError:
+        raise ConfigurationError(f"status={shown(status)}: it must be PENDING, PROCESSING or FAILED") from None
 
 
 def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxError]) -> None:

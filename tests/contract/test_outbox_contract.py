@@ -176,10 +176,11 @@ async def test_count_of_completed_events_is_refused(outbox: Outbox) -> None:
             await outbox.count(status)
 
 
-@pytest.mark.parametrize("status", ["failed", "DONE", "", None, 1, ["FAILED"]])
-async def test_count_of_an_unknown_status_is_refused(outbox: Outbox, status: Any) -> None:
-    with pytest.raises(ConfigurationError, match="must be PENDING, PROCESSING or FAILED"):
-        await outbox.count(status)
+async def test_count_of_an_unknown_status_is_refused(outbox: Outbox) -> None:
+    unknown: list[Any] = ["failed", "DONE", "", None, 1, ["FAILED"]]
+    for status in unknown:
+        with pytest.raises(ConfigurationError, match="must be PENDING, PROCESSING or FAILED"):
+            await outbox.count(status)
 
 
 # Claiming

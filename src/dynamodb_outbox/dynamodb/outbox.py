@@ -27,7 +27,7 @@ from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
 from dynamodb_outbox.errors import ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
-from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered
+from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
 from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
@@ -262,9 +262,9 @@ class DynamoDBOutbox:
             self._claimer.expect(self._options.clock())
         return recovered
 
-    async def count(self, status: EventStatus) -> int:
-        """Count the events of a status in the index; COMPLETED events are not in it."""
-        return await self._dead_letters.count(status)
+    async def count(self, status: EventStatus | str) -> int:
+        """Count the events that are PENDING, PROCESSING or FAILED, in the index; see `Outbox.count`."""
+        return await self._dead_letters.count(counted_status(status))
 
     async def failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the dead letters, the latest first."""
