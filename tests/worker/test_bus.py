@@ -894,3 +894,36 @@ async def test_stop_waits_for_slow_reports(outbox: InMemoryOutbox) -> None:
             await bus.emit("t")
             await failed.wait()
     assert [type(error) for error in told] == [HandlerError]
+
+
+# Types that cannot be
+
+
+async def test_catch_all_that_would_never_be_called_is_refused(bus: OutboxEventBus) -> None:
+    handled = Recorder()
+    for register in (
+        lambda: bus.on("*", handled),
+        lambda: bus.on("*")(handled),
+        lambda: bus.once("*", handled),
+        lambda: bus.subscribe(["a", "*"], handled),
+    ):
+        with pytest.raises(ConfigurationError, match=r"'\*'.*no catch-all.*subscribe"):
+            register()
+    assert bus.handlers("*") == bus.handlers("a") == []
+
+
+async def test_refused_subscription_registers_nothing(bus: OutboxEventBus) -> None:
+    handled = Recorder()
+    bus.on("b", handled)
+    for types, error in (
+        (["a", "b", "c"], DuplicateHandlerError),
+        (["a", "a"], DuplicateHandlerError),
+        (["a", ""], ConfigurationError),
+        (["a", None], ConfigurationError),
+    ):
+        with pytest.raises(error):
+            bus.subscribe(types, handled)  # type: ignore[arg-type]
+        assert (bus.handlers("a"), bus.handlers("c")) == ([], [])
+    with pytest.raises(ConfigurationError):
+        bus.subscribe(["a", "c"], handled, max_retries=-1)
+    assert bus.handlers("a") == []
