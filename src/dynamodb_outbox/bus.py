@@ -13,7 +13,7 @@ import anyio
 from dynamodb_outbox.checks import check_callable, check_int, check_timeout
 from dynamodb_outbox.emission import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
-from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError
+from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError, shape, shown
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
 from dynamodb_outbox.middleware import Middleware, check_middleware
@@ -85,7 +85,7 @@ class OutboxEventBus:
         """
 
         def register(handler: H) -> H:
-            self._registry.add(type, handler, **options)
+            self._registry.add([type], handler, **options)
             return handler
 
         return register if handler is None else register(handler)
@@ -95,15 +95,15 @@ class OutboxEventBus:
 
         Events of the type that were claimed before that moment are handed to it as well.
         """
-        self._registry.add(type, handler, once=True, **options)
+        self._registry.add([type], handler, once=True, **options)
 
     def subscribe(self, types: Iterable[str], handler: Handler, **options: Unpack[HandlerOptions]) -> None:
-        """Register one handler for several types."""
+        """Register one handler for several types, or for none of them where one is refused."""
         if isinstance(types, str):
-            raise ConfigurationError(f"types={types!r}: it must be several types; for one, use on({types!r}, handler)")
-        sharing = object()
-        for each in types:
-            self._registry.add(each, handler, sharing=sharing, **options)
+            raise ConfigurationError(
+                f"types={shown(types)}: it must be several types; for one, use on({shown(types)}, handler)"
+            )
+        self._registry.add(list(types), handler, **options)
 
     def off(self, type: str, handler: Handler) -> bool:
         """Remove a handler; tells whether it was registered. Attempts that run are not cancelled."""
@@ -276,7 +276,7 @@ class OutboxEventBus:
         check_timeout("timeout", timeout)
         with anyio.move_on_after(timeout):
             return await self._waiters.next_of(type)
-        raise WaitTimeoutError(f"no {type!r} event was completed by this bus within {timeout:g} s")
+        raise WaitTimeoutError(f"no {shown(type)} event was completed by this bus within {timeout:g} s")
 
     # Dead letters
 
@@ -291,10 +291,11 @@ class OutboxEventBus:
         Ids that are unknown or not FAILED change nothing. Handlers that had succeeded do not run again.
         """
         if isinstance(ids, str):
-            raise ConfigurationError(f"ids={ids!r}: it must be several ids, such as [{ids!r}]")
+            raise ConfigurationError(f"ids={shown(ids)}: it must be several ids, such as [{shown(ids)}]")
         listed = list(ids)
-        if not all(isinstance(event_id, str) for event_id in listed):
-            raise ConfigurationError(f"ids={ids!r}: the ids of events are strings")
+        for event_id in listed:
+            if not isinstance(event_id, str):
+                raise ConfigurationError(f"the ids of events are strings, not {shape(event_id)}, such as [event.id]")
         redriven = await self._outbox.redrive(listed)
         if redriven:
             self.notify()

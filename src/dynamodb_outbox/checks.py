@@ -3,39 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors import ConfigurationError, shown
 from dynamodb_outbox.outcome import LONGEST_DELAY
-
-LONGEST_SHOWN: Final = 200
-
-
-def shown(value: object) -> str:
-    """Write a value for a message, also one that is endless or has no text to give."""
-    try:
-        text = repr(value)
-    except Exception:  # of the user's own class, or an integer of thousands of digits
-        return f"({type(value).__name__})"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
-
-
-def shape(value: object) -> str:
-    """Describe a value that may be confidential, such as a payload, by its type and size: "a dict with 3 keys"."""
-    if value is None:
-        return "None"
-    kind = type(value).__name__
-    article = "an" if kind[:1].lower() in "aeiou" else "a"
-    if isinstance(value, Mapping):
-        count = len(value)
-        return f"{article} {kind} with {count:,} {'key' if count == 1 else 'keys'}"
-    if isinstance(value, (str, bytes, bytearray)):
-        return f"{article} {kind} of length {len(value):,}"
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return f"{article} {kind} of {len(value):,}"
-    return f"{article} {kind}"
 
 
 def is_async(value: object) -> bool:

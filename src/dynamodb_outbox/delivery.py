@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from dynamodb_outbox.checks import check_seconds
 from dynamodb_outbox.emission import EmitOptions, event_of
-from dynamodb_outbox.errors import ConfigurationError, InvalidEventError
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, shape
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.transaction import Transaction
@@ -108,8 +108,8 @@ class Delivery:
         """
         if not isinstance(type, str):
             raise InvalidEventError(
-                f"delivery.emit takes a type and a payload, not {type!r}: it derives the id of the child event; use "
-                "bus.emit for an event of your own"
+                f"delivery.emit takes a type and a payload, not {shape(type)}: it derives the id of the child event; "
+                "use bus.emit for an event of your own"
             )
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
         described = self._metadata(metadata)
@@ -149,7 +149,7 @@ class Delivery:
         if key is None:
             return self._child_id("emit", str(next(self._emits)))
         if not isinstance(key, str) or not key:
-            raise ConfigurationError(f"key={key!r}: it must be a string that is not empty")
+            raise ConfigurationError(f"key must be a string that is not empty, not {shape(key)}")
         return self._child_id("key", key)
 
     def _child_id(self, way: str, which: str) -> str:
@@ -157,6 +157,6 @@ class Delivery:
 
     def _metadata(self, given: dict[str, Any] | None) -> dict[str, Any]:
         if given is not None and not isinstance(given, Mapping):
-            raise InvalidEventError(f"metadata={given!r}: it must be a mapping")
+            raise InvalidEventError(f"metadata must be a mapping, not {shape(given)}")
         correlation = self._event.metadata.get("correlationId", self._event.id)
         return {"correlationId": correlation, "causationId": self._event.id, **(given or {})}

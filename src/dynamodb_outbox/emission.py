@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
 from dynamodb_outbox.checks import check_seconds
-from dynamodb_outbox.errors import ConfigurationError, InvalidEventError
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, shape, shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import LONGEST_DELAY
 
@@ -33,12 +33,13 @@ class EmitOptions:
         if self.deliver_at is not None and (
             not isinstance(self.deliver_at, datetime) or self.deliver_at.tzinfo is None
         ):
+            given = self.deliver_at if isinstance(self.deliver_at, (datetime, int, float)) else shape(self.deliver_at)
             raise ConfigurationError(
-                f"deliver_at={self.deliver_at!r}: it must be a datetime with a time zone, such as "
+                f"deliver_at={given}: it must be a datetime with a time zone, such as "
                 "datetime.now(UTC) + timedelta(days=1)"
             )
         if self.if_exists not in _IF_EXISTS:
-            raise ConfigurationError(f"if_exists={self.if_exists!r}: it must be 'raise' or 'ignore'")
+            raise ConfigurationError(f"if_exists={shown(self.if_exists)}: it must be 'raise' or 'ignore'")
 
     def due_at(self, now: float) -> float | None:
         """Tell when the events are due (epoch seconds), if that is later than now."""

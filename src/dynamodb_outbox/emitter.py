@@ -7,7 +7,14 @@ from typing import Any, Protocol
 
 from dynamodb_outbox.emission import EmitOptions
 from dynamodb_outbox.emit_chain import pass_middleware
-from dynamodb_outbox.errors import ConfigurationError, DuplicateEventError, InvalidEventError, PartialPublishError
+from dynamodb_outbox.errors import (
+    ConfigurationError,
+    DuplicateEventError,
+    InvalidEventError,
+    PartialPublishError,
+    shape,
+    shown,
+)
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.observing import Published
@@ -46,11 +53,14 @@ class Emitter:
         listed = list(events)
         for event in listed:
             if not isinstance(event, Event):
-                raise InvalidEventError(f"emit_many takes Event objects, not {event!r}")
+                raise InvalidEventError(
+                    f"emit_many takes Event objects, not {shape(event)}; "
+                    "for a type and a payload, write Event(type, payload)"
+                )
         if transaction is not None and options.if_exists != "raise":
             raise ConfigurationError(
-                f"if_exists={options.if_exists!r}: a transaction stores all or nothing; catch the DuplicateEventError "
-                "that its commit raises"
+                f"if_exists={shown(options.if_exists)}: a transaction stores all or nothing; catch the "
+                "DuplicateEventError that its commit raises"
             )
         passed = await pass_middleware(listed, self.middleware, in_transaction=transaction is not None)
         accepted = [event for event in passed if event is not None]

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from dynamodb_outbox.errors import UnstorableValueError
+from dynamodb_outbox.errors import UnstorableValueError, shape
 
 
 class EventStatus(StrEnum):
@@ -44,17 +44,17 @@ class Event:
     values, bytes and sets come back equal, the others in their JSON form. A whole number comes back as int, any other
     as float, or as Decimal if the outbox has `numbers="decimal"`. `id` identifies the event for good: give one
     of your own to make an emit repeatable, else a random UUID is made. `occurred_at` is an aware datetime, kept in
-    UTC with microseconds; the default is now. `metadata` travels with the payload.
+    UTC with microseconds; the default is now. `metadata` travels with the payload. The repr shows neither.
 
     Raises `UnstorableValueError` for an empty type or id, an id over 2,048 bytes or one that begins with
     `dynamodb-outbox`, and for a naive datetime.
     """
 
     type: str
-    payload: Any = None
+    payload: Any = field(default=None, repr=False)
     id: str = field(default_factory=_new_id, kw_only=True)
     occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True)
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, repr=False)
     _unpublished: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Event:
         if not isinstance(self.occurred_at, datetime) or self.occurred_at.tzinfo is None:
             raise UnstorableValueError(
                 path="occurred_at",
-                reason=f"{self.occurred_at!r} must be a datetime with a time zone, such as datetime.now(UTC)",
+                reason=f"{_shown(self.occurred_at)} must be a datetime with a time zone, such as datetime.now(UTC)",
                 event_id=self.id,
             )
         if self.occurred_at.tzinfo is not UTC:
@@ -112,9 +112,14 @@ def _restore(type: str, payload: Any, id: str, occurred_at: datetime, metadata: 
     return Event(type, payload, id=id, occurred_at=occurred_at, metadata=metadata)
 
 
+def _shown(value: object) -> str:
+    # Anything else may be a payload, in the wrong place.
+    return repr(value) if value == "" or isinstance(value, datetime) else shape(value)
+
+
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value:
-        raise UnstorableValueError(path=name, reason=f"{value!r} must be a string that is not empty")
+        raise UnstorableValueError(path=name, reason=f"{_shown(value)} must be a string that is not empty")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -131,9 +136,9 @@ class FailedEvent:
 
     id: str
     type: str
-    payload: Any
+    payload: Any = field(repr=False)
     occurred_at: datetime
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(repr=False)
     retry_count: int
     last_error: str
     failed_at: datetime

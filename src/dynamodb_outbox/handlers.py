@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from dynamodb_outbox.checks import check_int, check_seconds, fits, is_async
 from dynamodb_outbox.delivery import Delivery
-from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError
+from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError, shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.retry import Backoff
 
@@ -41,7 +41,10 @@ class HandlerOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Registration:
-    """A handler under its name, which is unique for its type and outlives the process in `handledBy`."""
+    """A handler under its name, which is unique for its type and outlives the process in `handledBy`.
+
+    The types of one `subscribe` have the same registration: their calls share its concurrency.
+    """
 
     handler: Callable[..., Awaitable[None]]
     name: str
@@ -52,15 +55,14 @@ class Registration:
     timeout: float | None = None
     concurrency: int | None = None
     fatal: tuple[type[BaseException], ...] = ()
-    sharing: object = field(default_factory=object)
-    """Registrations of one `subscribe` have the same: they share the places of their concurrency."""
 
     def __post_init__(self) -> None:
         if self.max_retries is not None:
             check_int("max_retries", self.max_retries, 0, 100)
         if self.backoff is not None and not callable(self.backoff):
             raise ConfigurationError(
-                f"backoff={self.backoff!r}: it must be a function of attempt and exception, such as FixedBackoff(5)"
+                f"backoff={shown(self.backoff)}: it must be a function of attempt and exception, such as "
+                "FixedBackoff(5)"
             )
         if self.timeout is not None:
             check_seconds("timeout", self.timeout, 0.001, LONGEST_TIMEOUT)
@@ -69,7 +71,7 @@ class Registration:
         if not isinstance(self.fatal, tuple) or not all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.fatal
         ):
-            raise ConfigurationError(f"fatal={self.fatal!r}: it must be a tuple of exception types")
+            raise ConfigurationError(f"fatal={shown(self.fatal)}: it must be a tuple of exception types")
 
 
 class HandlerRegistry:
@@ -82,27 +84,25 @@ class HandlerRegistry:
         self._by_type: dict[str, tuple[Registration, ...]] = {}
 
     def add(
-        self,
-        event_type: str,
-        handler: Handler,
-        *,
-        once: bool = False,
-        sharing: object = None,
-        **options: Unpack[HandlerOptions],
+        self, event_types: Sequence[str], handler: Handler, *, once: bool = False, **options: Unpack[HandlerOptions]
     ) -> None:
-        """Register a handler; more than `max_handlers` of a type are told of, with their number.
+        """Register a handler for types, which share its concurrency; nothing is registered where one is refused.
 
-        Raises `DuplicateHandlerError`, or `ConfigurationError` for a handler that is not async.
+        More than `max_handlers` of a type are reported with their number. Raises `DuplicateHandlerError`, or
+        `ConfigurationError` for a handler that is not async and for a type that cannot be.
         """
-        if not isinstance(event_type, str) or not event_type:
-            raise ConfigurationError(f"type={event_type!r}: an event type must be a string that is not empty")
-        registration = _registration(handler, options, once=once, sharing=sharing)
-        registered = self._by_type.get(event_type, ())
-        if any(other.name == registration.name for other in registered):
-            raise DuplicateHandlerError(event_type=event_type, name=registration.name)
-        self._by_type[event_type] = (*registered, registration)
-        if len(registered) >= self._max_handlers:
-            self._on_max_handlers(event_type, len(registered) + 1)
+        registration = _registration(handler, options, once=once)
+        added: dict[str, tuple[Registration, ...]] = {}
+        for event_type in event_types:
+            _check_type(event_type)
+            registered = added.get(event_type) or self._by_type.get(event_type, ())
+            if any(other.name == registration.name for other in registered):
+                raise DuplicateHandlerError(event_type=event_type, name=registration.name)
+            added[event_type] = (*registered, registration)
+        self._by_type.update(added)
+        for event_type, registered in added.items():
+            if len(registered) > self._max_handlers:
+                self._on_max_handlers(event_type, len(registered))
 
     def remove(self, event_type: str, handler: Handler) -> bool:
         """Remove a handler; tells whether it was registered."""
@@ -146,24 +146,33 @@ def warn_of_many_handlers(type: str, count: int) -> None:
     )
 
 
-def _registration(handler: Handler, options: HandlerOptions, *, once: bool, sharing: object) -> Registration:
+def _check_type(event_type: object) -> None:
+    if not isinstance(event_type, str) or not event_type:
+        raise ConfigurationError(f"type={shown(event_type)}: an event type must be a string that is not empty")
+    if event_type == "*":
+        raise ConfigurationError(
+            "type='*': there is no catch-all yet, and no event has this type; name the types, "
+            "bus.subscribe(['user.created', 'user.deleted'], handler)"
+        )
+
+
+def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> Registration:
     if not is_async(handler):
         raise ConfigurationError(
-            f"handler={handler!r}: it must be an async function (async def) of the event; run blocking code in a "
+            f"handler={shown(handler)}: it must be an async function (async def) of the event; run blocking code in a "
             "thread from inside of one, with anyio.to_thread.run_sync"
         )
-    given = dict(options)
+    given: dict[str, Any] = dict(options)
     name = given.pop("name", None)
     if name is None:
         name = _default_name(handler)
     if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"name={name!r}: the name of a handler must be a string that is not empty")
+        raise ConfigurationError(f"name={shown(name)}: the name of a handler must be a string that is not empty")
     unknown = given.keys() - HandlerOptions.__annotations__.keys()
     if unknown:
         accepted = ", ".join(HandlerOptions.__annotations__)
         raise ConfigurationError(f"{min(unknown)!r} is no option of a handler; these are: {accepted}")
-    checked: dict[str, Any] = given if sharing is None else {**given, "sharing": sharing}
-    return Registration(handler=handler, name=name, takes_delivery=_takes_delivery(handler), once=once, **checked)
+    return Registration(handler=handler, name=name, takes_delivery=_takes_delivery(handler), once=once, **given)
 
 
 def _takes_delivery(handler: Handler) -> bool:
@@ -171,7 +180,7 @@ def _takes_delivery(handler: Handler) -> bool:
     takes_one, takes_two = fits(handler, 1), fits(handler, 2)
     if not takes_one and not takes_two:
         raise ConfigurationError(
-            f"handler={handler!r}: it must take one argument (event) or two (event, delivery), not {signature}"
+            f"handler={shown(handler)}: it must take one argument (event) or two (event, delivery), not {signature}"
         )
     # A second argument with a default of its own is asked for only when it is called `delivery`.
     second = list(signature.parameters.values())[1:2]

@@ -8,8 +8,8 @@ from functools import partial
 from inspect import CORO_CLOSED, getcoroutinestate
 from typing import Any, Final, Protocol
 
-from dynamodb_outbox.checks import fits, is_async, shape, shown
-from dynamodb_outbox.errors import ConfigurationError, MiddlewareError
+from dynamodb_outbox.checks import fits, is_async
+from dynamodb_outbox.errors import ConfigurationError, MiddlewareError, shape, shown
 from dynamodb_outbox.event import Event
 
 CANCEL_SECONDS: Final = 5.0

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors import ConfigurationError, shown
 
 logger: Final = logging.getLogger("dynamodb_outbox")
 
@@ -211,7 +211,7 @@ class Observers:
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._observers: tuple[Observer, ...] = ()
         if not isinstance(observers, Iterable):
-            raise ConfigurationError(f"observers={observers!r}: it must be several functions, such as [observer]")
+            raise ConfigurationError(f"observers={shown(observers)}: it must be several functions, such as [observer]")
         for observer in observers:
             self.add(observer)
 
@@ -221,9 +221,9 @@ class Observers:
     def add(self, observer: Observer) -> None:
         """Add an observer. Raises `ConfigurationError` for what cannot be called."""
         if not callable(observer):
-            raise ConfigurationError(f"observer={observer!r}: it must be a function of one observation")
+            raise ConfigurationError(f"observer={shown(observer)}: it must be a function of one observation")
         if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(type(observer).__call__):
-            raise ConfigurationError(f"observer={observer!r}: it is called in the event loop, and cannot be async")
+            raise ConfigurationError(f"observer={shown(observer)}: it is called in the event loop, and cannot be async")
         self._observers = (*self._observers, observer)
 
     def remove(self, observer: Observer) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
-from dynamodb_outbox.checks import check_bool, check_callable, check_int, check_seconds, shown
+from dynamodb_outbox.checks import check_bool, check_callable, check_int, check_seconds
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
@@ -17,6 +17,7 @@ from dynamodb_outbox.errors import (
     StorageError,
     ThrottledError,
     UnavailableError,
+    shown,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import Observers
@@ -199,7 +200,7 @@ class OutboxOptions:
         check_callable("clock", self.clock)
         check_callable("random", self.random)
         if self.on_error is not None and not callable(self.on_error):
-            raise ConfigurationError(f"on_error={self.on_error!r}: it must be a function of one argument, or None")
+            raise ConfigurationError(f"on_error={shown(self.on_error)}: it must be a function of one argument, or None")
 
     def retries_of(self, declared: int | None) -> int:
         """How many retries a handler has that may have declared a number of its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors import ConfigurationError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
     def __init__(self, delay: float, reason: str = "") -> None:
         if not 0 <= delay <= LONGEST_DELAY:
             raise ConfigurationError(
-                f"RetryLater(delay={delay!r}): delay must be a number of seconds from 0 to {LONGEST_DELAY:,.0f}"
+                f"RetryLater(delay={shown(delay)}): delay must be a number of seconds from 0 to {LONGEST_DELAY:,.0f}"
             )
         self.delay = delay
         self.reason = reason

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dynamodb_outbox.checks import check_part, check_seconds
+from dynamodb_outbox.errors import shown
 from dynamodb_outbox.outcome import LONGEST_DELAY, Reject, RetryLater
 
 Backoff = Callable[[int, BaseException], float | None]
@@ -77,7 +78,9 @@ class RetryPolicy:
         if delay is None:
             return None
         if not isinstance(delay, (int, float)) or math.isnan(delay) or not 0 <= delay <= LONGEST_DELAY:
-            raise ValueError(f"a backoff must return seconds from 0 to {LONGEST_DELAY:,.0f} or None, not {delay!r}")
+            raise ValueError(
+                f"a backoff must return seconds from 0 to {LONGEST_DELAY:,.0f} or None, not {shown(delay)}"
+            )
         return float(delay)
 
     def is_final(self, error: BaseException) -> bool:

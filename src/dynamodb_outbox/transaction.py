@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from dynamodb_outbox.emission import EmitOptions, event_of
-from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors import ConfigurationError, shape
 from dynamodb_outbox.event import Event
 
 Operation = Literal["Put", "Update", "Delete", "ConditionCheck"]
@@ -141,10 +141,12 @@ class Transaction:
         given = {name: _copied(value) for name, value in arguments.items() if name != "self" and value is not None}
         for name in ("Item", "Key", "ExpressionAttributeNames", "ExpressionAttributeValues"):
             if name in given and not isinstance(given[name], Mapping):
-                raise ConfigurationError(f"{operation} {name}={given[name]!r}: it must be a mapping")
+                raise ConfigurationError(f"{operation}: {name} must be a mapping, not {shape(given[name])}")
         for name in ("TableName", "UpdateExpression", "ConditionExpression"):
             if name in given and (not isinstance(given[name], str) or not given[name]):
-                raise ConfigurationError(f"{operation} {name}={given[name]!r}: it must be a string that is not empty")
+                raise ConfigurationError(
+                    f"{operation}: {name} must be a string that is not empty, not {shape(given[name])}"
+                )
         self.writes.append(TransactionWrite(operation=operation, arguments=given))
 
     def _check_open(self) -> None:

@@ -270,9 +270,12 @@ async def test_missing_table_is_named_among_those_of_the_transaction(bank: Bank)
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda tx: tx.put(TableName="", Item={"id": "x"}), "Put TableName=''"),
-        (lambda tx: tx.put(TableName="t", Item=[1]), r"Put Item=\[1\]: it must be a mapping"),
-        (lambda tx: tx.check(TableName="t", Key={"id": "x"}, ConditionExpression=""), "ConditionExpression=''"),
+        (lambda tx: tx.put(TableName="", Item={"id": "x"}), "Put: TableName must be a string that is not empty"),
+        (lambda tx: tx.put(TableName="t", Item=[1]), "Put: Item must be a mapping, not a list of 1"),
+        (
+            lambda tx: tx.check(TableName="t", Key={"id": "x"}, ConditionExpression=""),
+            "ConditionExpression must be a string",
+        ),
     ],
 )
 async def test_bad_arguments_are_refused_where_they_are_given(bank: Bank, use: Any, message: str) -> None:

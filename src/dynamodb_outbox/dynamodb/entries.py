@@ -11,7 +11,7 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.sizes import size_of
 from dynamodb_outbox.dynamodb.unstorable import Unstorable
 from dynamodb_outbox.dynamodb.values import AttributeValue, encode, text_size
-from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError
+from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError, shown
 from dynamodb_outbox.transaction import TransactionWrite
 
 MAX_ITEMS: Final = 100
@@ -67,9 +67,9 @@ def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, At
     if low_level and len(low_level) < len(members):
         plain = next(name for name in members if name not in low_level)
         raise ConfigurationError(
-            f"{root}: {low_level[0]!r} is a low-level value and {plain!r} a plain one; write all of them plain, such "
-            "as 'text' or 5, or all of them low-level, such as {'S': 'text'} or {'N': '5'} (a map that only looks like "
-            "one: {'M': {'S': {'S': 'text'}}})"
+            f"{root}: {shown(low_level[0])} is a low-level value and {shown(plain)} a plain one; write all of them "
+            "plain, such as 'text' or 5, or all of them low-level, such as {'S': 'text'} or {'N': '5'} (a map that "
+            "only looks like one: {'M': {'S': {'S': 'text'}}})"
         )
     try:
         if low_level and all(isinstance(name, str) for name in members):

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from dynamodb_outbox.dynamodb.numbers import decimal_number, native_number, number_size, number_text
 from dynamodb_outbox.dynamodb.unstorable import Unstorable
+from dynamodb_outbox.errors import shape, shown
 from dynamodb_outbox.outbox import Numbers
 
 AttributeValue = dict[str, Any]
@@ -115,9 +116,14 @@ def _encode_mapping(value: Mapping[Any, Any], level: int, encoders: _Encoders) -
                 members[key], member_size = encoder(member, level + 1, encoders)
                 size += member_size
         except Unstorable as error:
-            error.steps.append(f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]")
+            error.steps.append(_step_to(key))
             raise
     return {"M": members}, size
+
+
+def _step_to(key: object) -> str:
+    name = shown(key) if isinstance(key, (str, int)) else shape(key)
+    return f".{key}" if isinstance(key, str) and key.isidentifier() and len(key) < len(name) else f"[{name}]"
 
 
 def _key_size(key: object) -> int:

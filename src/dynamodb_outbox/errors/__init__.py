@@ -74,8 +74,8 @@ from dynamodb_outbox.errors.usage import (
     MiddlewareError,
     OutboxError,
     WaitTimeoutError,
-    describe,
 )
+from dynamodb_outbox.errors.wording import describe, shape, shown
 
 __all__ = [
     "CancellationReason",
@@ -112,4 +112,6 @@ __all__ = [
     "WaitTimeoutError",
     "WorkerError",
     "describe",
+    "shape",
+    "shown",
 ]

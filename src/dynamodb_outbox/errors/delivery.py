@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dynamodb_outbox.errors.usage import OutboxError, describe
+from typing import TYPE_CHECKING
+
+from dynamodb_outbox.errors.usage import OutboxError
+from dynamodb_outbox.errors.wording import describe
+
+if TYPE_CHECKING:
+    from dynamodb_outbox.event import Event
 
 
 class StoredEventError(OutboxError):
@@ -27,15 +33,16 @@ class DeliveryError(OutboxError):
 
 
 class HandlerError(DeliveryError):
-    """A handler raised. The exception is the `__cause__`."""
+    """A handler raised. The exception is the `__cause__`, `event` the event as it was stored."""
 
-    def __init__(self, *, event_id: str, event_type: str, handler: str, attempt: int, cause: BaseException) -> None:
+    def __init__(self, *, event: Event, handler: str, attempt: int, cause: BaseException) -> None:
+        self.event = event
         self.handler = handler
         self.attempt = attempt
         super().__init__(
-            f"handler {handler!r} failed on {event_type!r} event {event_id!r}, attempt {attempt}: {describe(cause)}",
-            event_id=event_id,
-            event_type=event_type,
+            f"handler {handler!r} failed on {event.type!r} event {event.id!r}, attempt {attempt}: {describe(cause)}",
+            event_id=event.id,
+            event_type=event.type,
         )
         self.__cause__ = cause
 
@@ -43,51 +50,52 @@ class HandlerError(DeliveryError):
 class HandlerTimeoutError(DeliveryError):
     """A handler ran into its time limit and was cancelled. `timeout` is the one declared for it, if any."""
 
-    def __init__(
-        self, *, event_id: str, event_type: str, handler: str, seconds: float, timeout: float | None = None
-    ) -> None:
+    def __init__(self, *, event: Event, handler: str, seconds: float, timeout: float | None = None) -> None:
+        self.event = event
         self.handler = handler
         self.seconds = seconds
         self.timeout = timeout
         limit = (
             "before its lease could end; make it quicker, or declare a longer timeout for it: "
-            f"on({event_type!r}, timeout=...)"
+            f"on({event.type!r}, timeout=...)"
             if timeout is None
             else f"for its timeout of {timeout:g} s, or because its lease could not be renewed"
         )
         super().__init__(
-            f"handler {handler!r} was cancelled after {seconds:.3g} s on {event_type!r} event {event_id!r}, {limit}",
-            event_id=event_id,
-            event_type=event_type,
+            f"handler {handler!r} was cancelled after {seconds:.3g} s on {event.type!r} event {event.id!r}, {limit}",
+            event_id=event.id,
+            event_type=event.type,
         )
 
 
 class HandlerStuckError(DeliveryError):
     """A handler was cancelled and did not end. It was left behind, and may still run."""
 
-    def __init__(self, *, event_id: str, event_type: str, handler: str, seconds: float) -> None:
+    def __init__(self, *, event: Event, handler: str, seconds: float) -> None:
+        self.event = event
         self.handler = handler
         self.seconds = seconds
         super().__init__(
-            f"handler {handler!r} of {event_type!r} event {event_id!r} did not end within {seconds:g} s of its "
+            f"handler {handler!r} of {event.type!r} event {event.id!r} did not end within {seconds:g} s of its "
             "cancellation, and was left behind: it must not swallow asyncio.CancelledError, but re-raise it",
-            event_id=event_id,
-            event_type=event_type,
+            event_id=event.id,
+            event_type=event.type,
         )
 
 
 class LoopBlockedError(DeliveryError):
     """A handler held up the event loop for so long (seconds) that leases may have run out."""
 
-    def __init__(self, *, event_id: str, event_type: str, handler: str, seconds: float) -> None:
+    def __init__(self, *, event: Event, handler: str, seconds: float) -> None:
+        self.event = event
         self.handler = handler
         self.seconds = seconds
         super().__init__(
-            f"handler {handler!r} held up the event loop for {seconds:.3g} s on {event_type!r} event {event_id!r}: "
+            f"handler {handler!r} held up the event loop for {seconds:.3g} s on {event.type!r} event {event.id!r}: "
             "nothing else ran meanwhile, not even the renewal of leases; run blocking code in a thread, with "
             "anyio.to_thread.run_sync",
-            event_id=event_id,
-            event_type=event_type,
+            event_id=event.id,
+            event_type=event.type,
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from dynamodb_outbox.errors.usage import OutboxError
+from dynamodb_outbox.errors.wording import shown
 
 if TYPE_CHECKING:
     from dynamodb_outbox.event import Event
@@ -126,7 +127,11 @@ class CancellationReason:
 
     def __str__(self) -> str:
         what = (
-            f" of event {self.event_id!r}" if self.event_id is not None else f" of {dict(self.key)}" if self.key else ""
+            f" of event {self.event_id!r}"
+            if self.event_id is not None
+            else f" of {shown(dict(self.key))}"
+            if self.key
+            else ""
         )
         return f"item {self.index}, {self.operation}{what} in {self.table_name!r}: {self.code}: {self.message}"
 

@@ -13,14 +13,6 @@ class OutboxError(Exception):
     """Base of everything this library raises or reports."""
 
 
-def describe(error: BaseException) -> str:
-    """Write an exception as its type and its text, also where it has none to give."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # the text is the exception's own code, which may be broken
-        return f"{type(error).__name__} (it cannot be written as text)"
-
-
 class ConfigurationError(OutboxError):
     """A parameter or a call that cannot work, found before anything was sent."""
 

@@ -177,7 +177,7 @@ class HandlerCall:
 
     def _leave_behind(self) -> None:
         self.attempt.host.left_behind(self._task)
-        self.attempt.host.report(HandlerStuckError(**self._names, seconds=CANCEL_SECONDS))
+        self.attempt.host.report(HandlerStuckError(**self._subject, seconds=CANCEL_SECONDS))
         self._conclude(None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -223,7 +223,7 @@ class HandlerCall:
         failure: BaseException
         if self._cause is Cause.TIMEOUT or error is None:
             timeout = self.registration.timeout
-            failure = HandlerTimeoutError(**self._names, seconds=self._seconds, timeout=timeout)
+            failure = HandlerTimeoutError(**self._subject, seconds=self._seconds, timeout=timeout)
             failure.__cause__ = error
         else:
             failure = _signal_in(error) or error
@@ -237,24 +237,29 @@ class HandlerCall:
         if isinstance(error, LeaseLostError):
             return  # the settle finds out, and reports, if it is so
         if not isinstance(error, HandlerTimeoutError):
-            error = HandlerError(**self._names, attempt=self.attempt.claim.attempt, cause=error)
+            error = HandlerError(**self._subject, attempt=self.attempt.claim.attempt, cause=error)
         self.attempt.host.report(error)
 
     def _blocked(self, seconds: float) -> None:
-        self.attempt.host.report(LoopBlockedError(**self._names, seconds=seconds))
+        self.attempt.host.report(LoopBlockedError(**self._subject, seconds=seconds))
 
     @property
     def _seconds(self) -> float:
         return 0.0 if self._started is None else asyncio.get_running_loop().time() - self._started
 
     @property
-    def _names(self) -> dict[str, Any]:
-        event = self.attempt.claim.event
-        return {"event_id": event.id, "event_type": event.type, "handler": self.registration.name}
+    def _subject(self) -> dict[str, Any]:
+        return {"event": self.attempt.claim.event, "handler": self.registration.name}
 
     @property
     def _facts(self) -> dict[str, Any]:
-        return {**self._names, "attempt": self.attempt.claim.attempt}
+        claim = self.attempt.claim
+        return {
+            "event_id": claim.event.id,
+            "event_type": claim.event.type,
+            "handler": self.registration.name,
+            "attempt": claim.attempt,
+        }
 
 
 async def _awaited(steps: Awaitable[None]) -> None:

@@ -60,7 +60,7 @@ class Dispatcher:
         self._commit = commit
         self._report = report
         self._is_ending = is_ending
-        self._places: dict[object, asyncio.Semaphore] = {}
+        self._places: dict[Registration, asyncio.Semaphore] = {}
         self._attempts: dict[Attempt, None] = {}
         self._idle = anyio.Event()
         self.stuck: set[asyncio.Task[None]] = set()
@@ -117,7 +117,7 @@ class Dispatcher:
         """Find the places of a handler with limited concurrency."""
         if registration.concurrency is None:
             return None
-        return self._places.setdefault(registration.sharing, asyncio.Semaphore(registration.concurrency))
+        return self._places.setdefault(registration, asyncio.Semaphore(registration.concurrency))
 
     async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store child events."""

@@ -1,0 +1,42 @@
+"""How values and exceptions are written in messages: in a few words, and without what may be confidential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+LONGEST_SHOWN: Final = 200
+"""How many characters of a value a message shows."""
+
+
+def shown(value: object) -> str:
+    """Write a value for a message, also one that is endless or has no text to give."""
+    try:
+        text = repr(value)
+    except Exception:  # of the user's own class, or an integer of thousands of digits
+        return f"({type(value).__name__})"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def shape(value: object) -> str:
+    """Describe a value that may be confidential, such as a payload, by its type and size: "a dict with 3 keys"."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    if isinstance(value, Mapping):
+        count = len(value)
+        return f"{article} {kind} with {count:,} {'key' if count == 1 else 'keys'}"
+    if isinstance(value, (str, bytes, bytearray)):
+        return f"{article} {kind} of length {len(value):,}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return f"{article} {kind} of {len(value):,}"
+    return f"{article} {kind}"
+
+
+def describe(error: BaseException) -> str:
+    """Write an exception as its type and its text, also where it has none to give."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # the text is the exception's own code, which may be broken
+        return f"{type(error).__name__} (it cannot be written as text)"
