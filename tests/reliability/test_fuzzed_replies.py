@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, OutboxError, OutboxEventBus
+from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, OutboxError, OutboxEventBus, StoredEventError
+from dynamodb_outbox.dynamodb.codec import decode_claim, decode_failed, encode_event
 from reliability.proxy import Proxy, Recorded, Reply
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs, eventually
+from tests.reliability.wire import Runs, eventually, first_of_each, ids_and_tokens, kind_of
 
 KEYS = ["Items", "Count", "Responses", "UnprocessedItems", "UnprocessedKeys", "Attributes", "Item", "Error", "Code"]
 KEYS += ["events", "id", "S", "N", "M", "Table", "LastEvaluatedKey", "gsiSortKey", "claimToken", "PutRequest", "w-x"]
@@ -52,10 +53,80 @@ class Answering:
         return call
 
 
+ROW = {"id": {"S": "e"}, "gsiSortKey": {"N": "1"}}
+CLAIMED = {**ROW, "claimToken": {"S": "t"}, "status": {"S": "FAILED"}}
+NO_CLAIMS = {
+    "empty": {},
+    "no id": {key: value for key, value in CLAIMED.items() if key != "id"},
+    "no token": {key: value for key, value in CLAIMED.items() if key != "claimToken"},
+    "an id that is no text": CLAIMED | {"id": {"S": 5}},
+    "an id of another type": CLAIMED | {"id": {"N": "5"}},
+    "a token that is no attribute": CLAIMED | {"claimToken": "t"},
+    "no sort key": {key: value for key, value in CLAIMED.items() if key != "gsiSortKey"},
+    "another token": CLAIMED,
+}
+
+
+def answer_with(item: Any) -> dict[str, Any]:
+    return {"Items": [ROW], "Responses": [{"Item": item}], "Attributes": item}
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+@pytest.mark.parametrize("item", NO_CLAIMS.values(), ids=NO_CLAIMS)
+async def test_claim_whose_reply_is_no_claim_is_repeated_under_its_token(
+    make_outbox: MakeOutbox, proxy: Proxy, items: Items, *, mode: str, item: dict[str, Any]
+) -> None:
+    outbox = make_outbox(conditional_writes=mode)
+    await outbox.publish([Event("t", id="e")])
+    proxy.requests.clear()
+    proxy.rule = first_of_each("claim", lambda reply: answer_with(item))
+    (claim,) = await outbox.claim(1)
+    assert ((await items())["e"]["claimToken"], claim.event.id) == ({"S": claim.token}, "e")
+    assert [ids_and_tokens(request)["e"] for request in proxy.requests if kind_of(request) == "claim"] == [
+        claim.token
+    ] * 2
+
+
+SPOILED = {
+    "handledBy": [5, {"SS": 5}, {"SS": [{}]}, {"L": [{"S": "h"}]}],
+    "lastError": [5, {"S": 5}, {"N": "5"}],
+    "retryCount": [5, {"N": "1E125"}, {"N": "-2.5"}, {"N": None}, {"S": "5"}],
+    "metadata": [5, {"M": 5}, {"S": "5"}],
+    "payload": [5, {"M": {"": {"X": 5}}}],
+    "occurredAt": [5, {"S": "now"}, {"N": "1"}],
+    "type": [5, {"S": ""}, {"S": 5}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in SPOILED.items() for value in values])
+def test_item_that_others_have_stored_is_read_as_a_claim_and_as_a_dead_letter_or_refused_by_name(
+    name: str, value: Any
+) -> None:
+    item, _ = encode_event(Event("t", {"n": 1}, id="e"), due_at=1.0)
+    item |= {"claimToken": {"S": "t"}, name: value}
+    try:
+        claim = decode_claim(item)
+    except StoredEventError as error:
+        assert error.event_id == "e"
+    else:
+        assert claim.token == "t"
+        assert claim.attempt >= 1
+    failed = decode_failed(item)
+    assert (failed.id, failed.failed_at.year) == ("e", 1970)
+    assert isinstance(failed.last_error, str)
+    assert failed.retry_count >= 0
+
+
 @pytest.mark.parametrize("mode", ["batch", "single", "auto"])
 @settings(max_examples=60, deadline=None)
 @given(answer=replies)
 @example(answer={"Items": [{"id": {"S": "e"}, "gsiSortKey": {"N": "1"}}], "Responses": [{}], "Attributes": {}})
+@example(answer=answer_with(NO_CLAIMS["empty"]))
+@example(answer=answer_with(NO_CLAIMS["no id"]))
+@example(answer=answer_with(NO_CLAIMS["no token"]))
+@example(answer=answer_with(NO_CLAIMS["an id that is no text"]))
+@example(answer=answer_with(NO_CLAIMS["another token"]))
+@example(answer={"Responses": {"events": [CLAIMED]}, "Items": [ROW]})
 @example(answer={"Attributes": {"w-x": {"S": "no time"}, "w-y": 5, "w-z": {"N": "1.5"}}, "Items": []})
 @example(answer={"Responses": [{"Error": {"Code": "Unknown"}}]})
 @example(answer={"UnprocessedItems": {"events": [{"PutRequest": {"Item": {"id": {"S": "unknown"}}}}]}})
