@@ -102,16 +102,16 @@ SPOILED = {
 def test_item_that_others_have_stored_is_read_as_a_claim_and_as_a_dead_letter_or_refused_by_name(
     name: str, value: Any
 ) -> None:
-    item, _ = encode_event(Event("t", {"n": 1}, id="e"), due_at=1.0)
+    item, _ = encode_event(Event("t", {"n": 1}, id="e"), due_at=1.0, numbers="native")
     item |= {"claimToken": {"S": "t"}, name: value}
     try:
-        claim = decode_claim(item)
+        claim = decode_claim(item, numbers="native")
     except StoredEventError as error:
         assert error.event_id == "e"
     else:
         assert claim.token == "t"
         assert claim.attempt >= 1
-    failed = decode_failed(item)
+    failed = decode_failed(item, numbers="native")
     assert (failed.id, failed.failed_at.year) == ("e", 1970)
     assert isinstance(failed.last_error, str)
     assert failed.retry_count >= 0

@@ -118,9 +118,8 @@ _REQUIRED: Final = ("type", "payload", "occurredAt")
 
 def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
     """Read a claim from the item that a claiming write returned. Raises `StoredEventError`."""
-    event = decode_event(item, numbers=numbers)
     return Claim(
-        event=event,
+        event=decode_event(item, numbers=numbers),
         token=item["claimToken"]["S"],
         attempt=retry_count(item) + 1,
         lease_expires_at=seconds(item["gsiSortKey"]),
@@ -137,7 +136,7 @@ def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
         event = None
     return FailedEvent(
         id=item["id"]["S"],
-        type=event.type if event else str(item.get("type", {}).get("S") or "?"),
+        type=event.type if event else str(_value(item, "type", "S") or "?"),
         payload=event.payload if event else None,
         occurred_at=event.occurred_at if event else _EPOCH,
         metadata=event.metadata if event else {},
@@ -154,19 +153,30 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def retry_count(item: Item) -> int:
     """Read the number of retries; items of other writers may lack it."""
     try:
-        return int(item["retryCount"]["N"])
-    except (KeyError, TypeError, ValueError):
+        return max(int(_value(item, "retryCount", "N")), 0)
+    except (TypeError, ValueError):
         return 0
 
 
 def last_error(item: Item) -> str:
     """Read the last error."""
-    return str(item.get("lastError", {}).get("S", ""))
+    return str(_value(item, "lastError", "S") or "")
 
 
 def handled_by(item: Item) -> frozenset[str]:
     """Read the names of the handlers that succeeded."""
-    return frozenset(item.get("handledBy", {}).get("SS", ()))
+    names = _value(item, "handledBy", "SS")
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, _COLLECTIONS) else _NOBODY
+
+
+_COLLECTIONS: Final = (list, tuple, set, frozenset)
+_NOBODY: Final = frozenset[str]()
+
+
+def _value(item: Item, name: str, kind: str) -> Any:
+    """Read an attribute of one kind; None where it is missing, or of another kind: others may have stored it."""
+    value: Any = item.get(name)
+    return value.get(kind) if isinstance(value, Mapping) else None
 
 
 def millis(seconds: float) -> AttributeValue:

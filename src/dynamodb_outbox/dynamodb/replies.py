@@ -24,6 +24,7 @@ def read_rows(reply: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read a page of the index."""
     for row in reply["Items"]:
         _text(row["id"]["S"])
+        _text(row["gsiSortKey"]["N"])
         float(row["gsiSortKey"]["N"])
     _mapping(reply.get("LastEvaluatedKey", {}))
     return reply
@@ -81,9 +82,30 @@ def items_of(table_name: str) -> Read:
     return read
 
 
+def claimed_item(event_id: str, token: str) -> Read:
+    """Read the item as a claim has left it."""
+
+    def read(reply: Mapping[str, Any]) -> Mapping[str, Any]:
+        item = read_new_item(reply)
+        if not is_claim(item, event_id=event_id, token=token):
+            raise ValueError("the item is not the one that was claimed")
+        return item
+
+    return read
+
+
 def read_new_item(reply: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read the item as an update has left it."""
     return _mapping(reply["Attributes"])
+
+
+def is_claim(item: Any, *, event_id: str, token: str) -> bool:
+    """Tell whether an item is the one that a claim wrote; any other says nothing of what was applied."""
+    try:
+        float(item["gsiSortKey"]["N"])
+        return bool(item["id"]["S"] == event_id and item["claimToken"]["S"] == token)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return False
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.codec import Item
 from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, doubtful, fatal_code, fault_of_code
-from dynamodb_outbox.dynamodb.replies import UnreadableReplyError, read_new_item, responses_to, was_repeated
+from dynamodb_outbox.dynamodb.replies import UnreadableReplyError, claimed_item, is_claim, responses_to, was_repeated
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, placed, statement, update_item
 from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
@@ -119,6 +119,7 @@ class ConditionalWriter:
     ) -> list[WriteResult]:
         """Make the writes; the results are in their order. Raises nothing but cancellation.
 
+        `returning` asks for the new items, which claims need, and is for claims only.
         Those that are `urgent` wait for no others, however long these are repeated. Unless `patient`, writes of a
         batch that are throttled are not repeated: the caller has something better to do.
         """
@@ -165,7 +166,7 @@ class ConditionalWriter:
     ) -> list[WriteResult]:
         params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
         try:
-            read = read_new_item if returning else None
+            read = claimed_item(writes[0].event_id, _token(writes[0])) if returning else None
             item: Item | None = await self._caller.call("update_item", within=within, read=read, **params)
         except ConditionRefused as refused:
             return [Refused(repeated=refused.repeated)]
@@ -219,7 +220,10 @@ class ConditionalWriter:
         read_responses = responses_to(len(statements))
 
         def read(reply: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-            return read_responses(reply), was_repeated(reply)
+            responses = read_responses(reply)
+            if returning:
+                responses = [_claim_or_nothing(*pair) for pair in zip(responses, writes, strict=True)]
+            return responses, was_repeated(reply)
 
         answer: tuple[list[dict[str, Any]], bool] = await self._caller.call(
             "batch_execute_statement", within=within, once=True, read=read, Statements=statements
@@ -284,6 +288,18 @@ class ConditionalWriter:
         if isinstance(result, TableNotFoundError):
             raise result
         return None if isinstance(result, Refused) else f"a conditional PartiQL UPDATE was answered with {result!r}"
+
+
+def _token(claim: Write) -> str:
+    token: str = claim.values["token"]["S"]
+    return token
+
+
+def _claim_or_nothing(response: dict[str, Any], write: Write) -> dict[str, Any]:
+    """Take a response without an error whose item is not the claimed one for a response that says nothing."""
+    if "Error" in response or is_claim(response.get("Item"), event_id=write.event_id, token=_token(write)):
+        return response
+    return {}
 
 
 def _chunks_of_distinct_events(writes: Sequence[Write], size: int) -> list[list[int]]:
