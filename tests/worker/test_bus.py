@@ -38,6 +38,7 @@ from dynamodb_outbox import (
     WorkerError,
 )
 from dynamodb_outbox.reporting import Report
+from dynamodb_outbox.waiting import Waiters
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -792,6 +793,20 @@ async def test_wait_for_returns_the_next_completed_event(bus: OutboxEventBus) ->
     async with bus, anyio.create_task_group() as group:
         group.start_soon(bus.emit, "t", {"n": 1})
         assert (await bus.wait_for("t")).payload == {"n": 1}
+
+
+async def test_waiting_for_many_types_leaves_nothing_behind() -> None:
+    waiters = Waiters()
+    for n in range(50):
+        with anyio.move_on_after(0.01):
+            await waiters.next_of(f"order-{n}")
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(waiters.next_of, "t")
+        await anyio.sleep(0.01)
+        waiters.completed(Event("nobody waits for it"))
+        waiters.completed(Event("t"))
+    assert len(waiters) == 0
 
 
 async def test_wait_for_times_out(bus: OutboxEventBus) -> None:

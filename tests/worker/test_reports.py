@@ -1,0 +1,83 @@
+"""Reports to a slow `on_error`: so many at once, in order, and a queue that has an end."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from dynamodb_outbox import Event, InMemoryOutbox, OutboxError, OutboxEventBus, Reject
+from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.worker.reports import CONCURRENT_REPORTS, Reports
+
+
+class Pager:
+    """An async `on_error` that takes its time, as a call over the network does."""
+
+    def __init__(self, seconds: float = 1.0) -> None:
+        self.told: list[str] = []
+        self.at_once = 0
+        self._running = 0
+        self._seconds = seconds
+
+    async def __call__(self, error: OutboxError) -> None:
+        self.told.append(str(error))
+        self._running += 1
+        self.at_once = max(self.at_once, self._running)
+        try:
+            await anyio.sleep(self._seconds)
+        finally:
+            self._running -= 1
+
+
+async def told_of(count: int, pager: Pager, *, limit: float = 3600.0, max_waiting: int = 1000) -> None:
+    """Report so many errors at once, and stop when they are told, or at the limit."""
+    reports = Reports(ErrorReporter(pager), max_waiting=max_waiting)
+    async with anyio.create_task_group() as group:
+        reports.open(group)
+        for n in range(count):
+            reports.report(OutboxError(f"{n}"))
+        with anyio.move_on_after(limit):
+            await reports.finish()
+        group.cancel_scope.cancel()
+
+
+async def test_failures_by_the_hundred_are_told_a_hundred_at_once() -> None:
+    pager = Pager()
+    outbox = InMemoryOutbox(batch_size=300, concurrency=300)
+    bus = OutboxEventBus(outbox, on_error=pager)
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        raise Reject("no use")
+
+    await bus.emit_many([Event("t") for _ in range(300)])
+    async with bus:
+        await bus.drain(30)
+        with anyio.fail_after(30):
+            while len(pager.told) < 300:
+                await anyio.sleep(1)
+    assert pager.at_once == CONCURRENT_REPORTS == 100
+    assert len(set(pager.told)) == 300
+
+
+async def test_reports_that_wait_are_told_in_order(caplog: pytest.LogCaptureFixture) -> None:
+    pager = Pager()
+    await told_of(350, pager)
+    assert pager.told == [f"{n}" for n in range(350)]
+    assert not caplog.records
+
+
+async def test_oldest_reports_are_dropped_when_too_many_wait(caplog: pytest.LogCaptureFixture) -> None:
+    pager = Pager()
+    await told_of(550, pager, max_waiting=300)
+    assert pager.told == [f"{n}" for n in range(250, 550)]
+    (record,) = caplog.records
+    assert "dropped 250 errors" in record.getMessage()
+
+
+async def test_reports_that_a_stop_leaves_are_counted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    pager = Pager(seconds=60)
+    await told_of(130, pager, limit=5)
+    assert len(pager.told) == 100
+    (record,) = caplog.records
+    assert "dropped 30 errors" in record.getMessage()
