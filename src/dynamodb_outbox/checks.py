@@ -9,6 +9,7 @@ from typing import Any
 from dynamodb_outbox.errors import ConfigurationError, shown
 from dynamodb_outbox.outcome import LONGEST_DELAY
 
+_YEAR = 31_536_000
 
 def is_async(value: object) -> bool:
     """Tell whether calling the value makes a coroutine: async functions and methods, partials, and async objects."""
@@ -43,7 +44,18 @@ def check_int(name: str, value: object, low: int, high: int) -> None:
 def check_seconds(name: str, value: object, low: float, high: float) -> None:
     """Raise `ConfigurationError` unless the value is a number of seconds from `low` to `high`."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigurationError(f"{name}={shown(value)}: it must be a number of seconds from {low:g} to {high:,g}")
+        raise ConfigurationError(
+            f"{name}={shown(value)}: it must be a number of seconds from {_seconds(low)} to {_seconds(high)}"
+        )
+
+
+def _seconds(limit: float) -> str:
+    """Write a limit with all its digits, and with the years of those that are hard to read."""
+    digits = f"{limit:,.6f}".rstrip("0").rstrip(".")
+    years, rest = divmod(limit, _YEAR)
+    if rest or not years:
+        return digits
+    return f"{digits} ({years:.0f} {'year' if years == 1 else 'years'})"
 
 
 def check_part(name: str, value: object) -> None:

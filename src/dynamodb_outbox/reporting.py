@@ -11,7 +11,10 @@ from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.observing import logger
 
 OnError = Callable[[OutboxError], Awaitable[None] | None]
-"""Called with every error that is reported instead of raised; may be async."""
+"""Called with every error that is reported instead of raised; may be async.
+
+At most 100 calls of an async one run at once. Of the errors that wait, the oldest are dropped beyond 10,000.
+"""
 
 Report = Callable[[OutboxError], None]
 """Has an error reported; returns at once."""

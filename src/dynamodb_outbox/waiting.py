@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
@@ -22,18 +21,29 @@ class Waiters:
     """Those who wait for the next completed event of a type."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[str, list[tuple[anyio.Event, list[Event]]]] = defaultdict(list)
+        self._waiting: dict[str, list[tuple[anyio.Event, list[Event]]]] = {}
+
+    def __len__(self) -> int:
+        """Count the types that are waited for."""
+        return len(self._waiting)
 
     async def next_of(self, event_type: str) -> Event:
         """Wait for the next event of the type."""
         entry: tuple[anyio.Event, list[Event]] = (anyio.Event(), [])
-        self._waiting[event_type].append(entry)
+        self._waiting.setdefault(event_type, []).append(entry)
         try:
             await entry[0].wait()
         finally:
-            if entry in self._waiting[event_type]:
-                self._waiting[event_type].remove(entry)
+            self._forget(event_type, entry)
         return entry[1][0]
+
+    def _forget(self, event_type: str, entry: tuple[anyio.Event, list[Event]]) -> None:
+        # A completed event has taken the entries of its type away already.
+        entries = self._waiting.get(event_type, [])
+        if entry in entries:
+            entries.remove(entry)
+            if not entries:
+                del self._waiting[event_type]
 
     def completed(self, event: Event) -> None:
         """Hand an event to all who wait for its type."""

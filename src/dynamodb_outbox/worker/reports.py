@@ -1,4 +1,8 @@
-"""Reports of errors: told in tasks of their own, so that a slow callback of the user's holds up no loop."""
+"""Reports of errors: told in separate tasks, so that a slow callback of the user's holds up no loop.
+
+An outage can make errors faster than an async `on_error` takes them. So 100 calls run at once, and of the errors that
+wait for their turn the oldest are dropped beyond 10,000. The log tells how many were.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +13,26 @@ import anyio
 from anyio.abc import TaskGroup
 
 from dynamodb_outbox.errors import OutboxError
+from dynamodb_outbox.observing import logger
 from dynamodb_outbox.reporting import ErrorReporter
 
 GRACE: Final = 5.0
 """Seconds that a stop waits for reports under way: a user's callback may have no end."""
+CONCURRENT_REPORTS: Final = 100
+"""Calls of an async `on_error` that run at once; further errors wait for their turn."""
+MAX_WAITING_REPORTS: Final = 10_000
+"""Errors that wait for their turn; beyond it the oldest are dropped, and the log tells how many."""
 
 
 class Reports:
     """Takes errors from anywhere in the event loop, and has them reported in a task group."""
 
-    def __init__(self, reporter: ErrorReporter) -> None:
+    def __init__(self, reporter: ErrorReporter, *, max_waiting: int = MAX_WAITING_REPORTS) -> None:
         self._reporter = reporter
+        self._max_waiting = max_waiting
         self._waiting: deque[OutboxError] = deque()
         self._telling = 0
+        self._dropped = 0
         self._asked = anyio.Event()
         self._told = anyio.Event()
 
@@ -32,6 +43,9 @@ class Reports:
     def report(self, error: OutboxError) -> None:
         """Have an error reported; returns at once."""
         self._waiting.append(error)
+        if len(self._waiting) > self._max_waiting:
+            self._waiting.popleft()
+            self._dropped += 1
         self._asked.set()
 
     async def finish(self) -> None:
@@ -41,12 +55,30 @@ class Reports:
             await self._told.wait()
 
     async def _run(self, group: TaskGroup) -> None:
-        while True:
-            self._asked = anyio.Event()
-            while self._waiting:
-                self._telling += 1
-                group.start_soon(self._tell, self._waiting.popleft())
-            await self._asked.wait()
+        try:
+            while True:
+                self._asked = anyio.Event()
+                while self._waiting and self._telling < CONCURRENT_REPORTS:
+                    self._telling += 1
+                    group.start_soon(self._tell, self._waiting.popleft())
+                if not self._waiting:
+                    self._log_dropped()
+                await self._asked.wait()
+        finally:
+            # A stop does not wait for ever: what still has no turn then is never told.
+            self._dropped += len(self._waiting)
+            self._waiting.clear()
+            self._log_dropped()
+
+    def _log_dropped(self) -> None:
+        """Log the number of errors that were dropped, once for each flood."""
+        if self._dropped:
+            logger.error(
+                "dropped %s errors that waited to be reported, the oldest first: on_error takes longer than errors "
+                "take to arrive; let it hand them to a queue, and return at once",
+                f"{self._dropped:,}",
+            )
+            self._dropped = 0
 
     async def _tell(self, error: OutboxError) -> None:
         try:
@@ -54,3 +86,5 @@ class Reports:
         finally:
             self._telling -= 1
             self._told.set()
+            if self._waiting:
+                self._asked.set()
