@@ -11,6 +11,7 @@ from dynamodb_outbox.outcome import LONGEST_DELAY
 
 _YEAR = 31_536_000
 
+
 def is_async(value: object) -> bool:
     """Tell whether calling the value makes a coroutine: async functions and methods, partials, and async objects."""
     while isinstance(value, partial):

@@ -44,7 +44,9 @@ class Event:
     values, bytes and sets come back equal, the others in their JSON form. A whole number comes back as int, any other
     as float, or as Decimal if the outbox has `numbers="decimal"`. `id` identifies the event for good: give one
     of your own to make an emit repeatable, else a random UUID is made. `occurred_at` is an aware datetime, kept in
-    UTC with microseconds; the default is now. `metadata` travels with the payload. The repr shows neither.
+    UTC with microseconds; the default is now. `metadata` travels with the payload. The repr shows neither
+    payload nor metadata. The handlers of one event get the same object: change a copy of its payload, or the other
+    handlers see the change.
 
     Raises `UnstorableValueError` for an empty type or id, an id over 2,048 bytes or one that begins with
     `dynamodb-outbox`, and for a naive datetime.

@@ -15,7 +15,10 @@ from dynamodb_outbox.event import Event
 from dynamodb_outbox.retry import Backoff
 
 Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Awaitable[None]]
-"""An async function of the event, or of the event and its delivery."""
+"""An async function of the event, or of the event and its delivery.
+
+The handlers of one event share the event object, its payload included, and run at the same time.
+"""
 
 LONGEST_TIMEOUT = 7 * 86_400.0
 """A week, in seconds."""

@@ -132,6 +132,31 @@ async def test_only_the_failed_handler_runs_again(bus: OutboxEventBus) -> None:
     assert ran == {"steady": 1, "flaky": 4}
 
 
+async def test_handlers_share_the_payload_of_an_attempt_and_the_next_attempt_has_it_as_it_was_emitted(
+    bus: OutboxEventBus,
+) -> None:
+    seen: dict[str, list[Any]] = {"first": [], "second": []}
+    changed = anyio.Event()
+
+    @bus.on("t")
+    async def first(event: Event) -> None:
+        seen["first"].append(dict(event.payload))
+        event.payload["n"] += 1
+        changed.set()
+        if len(seen["first"]) == 1:
+            raise ConnectionError("again")
+
+    @bus.on("t")
+    async def second(event: Event) -> None:
+        await changed.wait()
+        seen["second"].append(dict(event.payload))
+
+    async with bus:
+        await bus.emit("t", {"n": 1})
+        await bus.drain(5)
+    assert seen == {"first": [{"n": 1}, {"n": 1}], "second": [{"n": 2}]}
+
+
 async def test_subscribe_off_and_remove(bus: OutboxEventBus) -> None:
     async def handler(event: Event) -> None: ...
 
