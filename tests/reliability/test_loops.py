@@ -1,0 +1,300 @@
+"""Calls from other event loops and threads: each is refused before anything is sent, and disturbs no worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    ClientClosedError,
+    Completed,
+    ConfigurationError,
+    Delivery,
+    DynamoDBOutbox,
+    Event,
+    EventStatus,
+    InMemoryOutbox,
+    OutboxEventBus,
+)
+from tests.engines import SESSION, open_client
+from tests.reliability.wire import Runs, eventually
+
+PENDING = EventStatus.PENDING
+Call = Callable[[Any], Awaitable[Any]]
+
+
+async def elsewhere(call: Callable[[], Any]) -> Any:
+    """Await a call in the event loop of another thread, while this one goes on."""
+
+    async def awaited() -> Any:
+        with anyio.fail_after(10):  # there, as nothing ends a thread from outside
+            return await call()
+
+    return await asyncio.to_thread(lambda: asyncio.run(awaited()))
+
+
+@asynccontextmanager
+async def plain(endpoint: str, table: str) -> AsyncGenerator[DynamoDBOutbox]:
+    async with open_client(endpoint) as client:
+        yield DynamoDBOutbox(client, table_name=table, poll_interval=0.05)
+
+
+@asynccontextmanager
+async def connected(endpoint: str, table: str) -> AsyncGenerator[DynamoDBOutbox]:
+    async with DynamoDBOutbox.connect(
+        table_name=table, region_name="us-east-1", endpoint_url=endpoint, poll_interval=0.05
+    ) as outbox:
+        yield outbox
+
+
+@pytest.fixture(params=["memory", "plain", "connected"])
+async def outbox(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Any]:
+    if request.param == "memory":
+        yield InMemoryOutbox(poll_interval=0.05)
+        return
+    make = plain if request.param == "plain" else connected
+    async with make(request.getfixturevalue("local_endpoint"), table_name) as outbox:
+        await outbox.create_table()
+        yield outbox
+
+
+async def commit(bus: OutboxEventBus) -> None:
+    async with bus.transaction() as tx:
+        tx.emit("foreign", id="committed")
+
+
+CALLS: dict[str, Call] = {
+    "emit": lambda bus: bus.emit("foreign", id="emitted"),
+    "emit an id made here": lambda bus: bus.emit("foreign"),
+    "emit_many": lambda bus: bus.emit_many([Event("foreign") for _ in range(30)]),
+    "transaction": commit,
+    "retry_events": lambda bus: bus.retry_events(["dead"]),
+    "get_failed_events": lambda bus: bus.get_failed_events(),
+    "start": lambda bus: bus.start(),
+    "stop": lambda bus: bus.stop(0),
+    "drain": lambda bus: bus.drain(5),
+    "wait_for": lambda bus: bus.wait_for("t", timeout=5),
+    "run_once": lambda bus: bus.run_once(),
+}
+
+
+@pytest.mark.parametrize("worker", [True, False])
+async def test_call_of_a_bus_from_another_loop_is_refused_and_changes_nothing(outbox: Any, worker: bool) -> None:
+    bus = OutboxEventBus(outbox)
+    bus.on("t", runs := Runs())
+    bus.on("foreign", foreign := Runs())
+
+    @bus.on("dies", max_retries=0)
+    async def fail(event: Event) -> None:
+        raise ValueError
+
+    await bus.emit("dies", id="dead")
+    await eventually_failed(bus)
+    if worker:
+        await bus.start()
+    for name, call in CALLS.items():
+        assert await refusal(partial(call, bus)) is ConfigurationError, name
+        assert bus.running is worker, name
+    assert [event.id for event in await bus.get_failed_events()] == ["dead"]
+    assert await outbox.count(PENDING) == 0
+    if not worker:
+        await bus.start()
+    await bus.emit("t", id="after")
+    await bus.drain(20)
+    await bus.stop()
+    assert (runs.ids, foreign.ids) == (["after"], [])
+
+
+async def refusal(call: Callable[[], Any]) -> type[BaseException] | None:
+    """What a call in another loop raises, if it says what to do instead."""
+    try:
+        await elsewhere(call)
+    except Exception as error:
+        return type(error) if "run_coroutine_threadsafe(bus.emit(...), loop).result()" in str(error) else None
+    return None
+
+
+async def eventually_failed(bus: OutboxEventBus) -> None:
+    with anyio.fail_after(20):
+        while not await bus.get_failed_events():
+            await bus.run_once()
+
+
+OUTBOX_CALLS: dict[str, Callable[[Any, Any], Any]] = {
+    "publish": lambda outbox, claim: outbox.publish([Event("t", id="foreign")]),
+    "publish many": lambda outbox, claim: outbox.publish([Event("t") for _ in range(30)]),
+    "transact": lambda outbox, claim: outbox.transact([], [(Event("t", id="foreign"), None)]),
+    "claim": lambda outbox, claim: outbox.claim(10),
+    "settle": lambda outbox, claim: outbox.settle([(claim, Completed())]),
+    "renew": lambda outbox, claim: outbox.renew([(claim, claim.lease_expires_at + 60)]),
+    "recover": lambda outbox, claim: outbox.recover(),
+    "count": lambda outbox, claim: outbox.count(PENDING),
+    "failed_events": lambda outbox, claim: outbox.failed_events(type=None, limit=10),
+    "redrive": lambda outbox, claim: outbox.redrive(["e"]),
+    "prepare": lambda outbox, claim: outbox.prepare(),
+}
+
+
+async def test_call_of_an_outbox_from_another_loop_is_refused_and_changes_nothing(outbox: Any) -> None:
+    await outbox.publish([Event("t", id="e")])
+    (claim,) = await outbox.claim(1)
+    await outbox.publish([Event("t", id="due")])
+    for name, call in OUTBOX_CALLS.items():
+        assert await refusal(partial(call, outbox, claim)) is ConfigurationError, name
+    assert [await outbox.count(status) for status in (PENDING, EventStatus.PROCESSING)] == [1, 1]
+    assert await outbox.settle([(claim, Completed())]) == [None]
+
+
+@pytest.mark.parametrize("call", ["create_table", "verify_table"])
+async def test_table_is_neither_made_nor_checked_from_another_loop(
+    local_client: Any, table_name: str, call: str
+) -> None:
+    outbox = DynamoDBOutbox(local_client, table_name=table_name)
+    await outbox.create_table()
+    with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+        await elsewhere(getattr(outbox, call))
+
+
+async def test_thread_emits_as_the_error_says(outbox: Any) -> None:
+    bus = OutboxEventBus(outbox)
+    bus.on("t", runs := Runs())
+    async with bus:
+        loop = asyncio.get_running_loop()
+
+        def emit() -> Event:
+            return asyncio.run_coroutine_threadsafe(bus.emit("t", {"n": 1}), loop).result(20)
+
+        event = await asyncio.to_thread(emit)
+        await bus.drain(20)
+    assert runs.ids == [event.id]
+
+
+async def test_handler_that_uses_its_delivery_in_another_loop_has_failed(outbox: Any) -> None:
+    errors: list[Any] = []
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    bus.on("child", children := Runs())
+
+    @bus.on("t", max_retries=0)
+    async def handler(event: Event, delivery: Delivery) -> None:
+        async def commit() -> None:
+            async with delivery.transaction() as tx:
+                tx.emit("child")
+
+        for call in (lambda: delivery.emit("child"), commit, lambda: delivery.extend(60)):
+            with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+                await elsewhere(call)
+        await elsewhere(lambda: bus.emit("child"))
+
+    async with bus:
+        await bus.emit("t")
+        await bus.drain(20)
+    assert [type(error.__cause__) for error in errors] == [ConfigurationError]
+    assert children.ids == []
+
+
+async def test_notify_wakes_the_worker_from_any_thread() -> None:
+    outbox = InMemoryOutbox(poll_interval=60)
+    bus = OutboxEventBus(outbox)
+    bus.on("t", runs := Runs())
+    async with bus:
+        await anyio.sleep(0.05)  # the first look is over
+        await outbox.publish([Event("t", id="e")])
+        await asyncio.to_thread(bus.notify)
+        await eventually(lambda: runs.ids == ["e"])
+
+
+# One loop after the other
+
+
+def test_bus_in_memory_is_used_in_one_loop_after_the_other() -> None:
+    outbox = InMemoryOutbox(poll_interval=0.01)
+    bus = OutboxEventBus(outbox)
+    bus.on("t", runs := Runs())
+
+    async def use(event_id: str, *, stops: bool) -> None:
+        await bus.start()
+        await bus.emit("t", id=event_id)
+        await bus.drain(5)
+        if stops:
+            await bus.stop()
+
+    for n, stops in enumerate([True, False, False, True]):
+        asyncio.run(use(f"e{n}", stops=stops))
+    assert runs.ids == ["e0", "e1", "e2", "e3"]
+    assert not bus.running
+
+
+def test_client_of_a_loop_that_is_closed_is_named_before_anything_is_sent(local_endpoint: str, table_name: str) -> None:
+    async def first() -> tuple[OutboxEventBus, Any]:
+        made = SESSION.create_client("dynamodb", region_name="us-east-1", endpoint_url=local_endpoint)
+        client = await made.__aenter__()
+        outbox = DynamoDBOutbox(client, table_name=table_name)
+        await outbox.create_table()
+        bus = OutboxEventBus(outbox)
+        await bus.emit("t", id="first")
+        # The client is left open. Its connections are closed here, so that the test leaves none.
+        for pool in client._endpoint.http_session._sessions.values():
+            await pool.close()
+        return bus, client
+
+    async def second(bus: OutboxEventBus, client: Any) -> None:
+        # Another outbox has not seen the first loop, and sees it in the client.
+        other = DynamoDBOutbox(client, table_name=table_name)
+        for call in (
+            lambda: bus.emit("t"),
+            lambda: bus.emit_many([Event("t"), Event("t")]),
+            lambda: other.publish([Event("t")]),
+            lambda: other.publish([Event("t"), Event("t")]),
+        ):
+            with pytest.raises(ClientClosedError, match=r"used in is closed|belongs to another event loop") as caught:
+                await call()
+            assert caught.value.maybe_applied is False
+
+    asyncio.run(second(*asyncio.run(first())))
+
+
+async def test_client_that_another_loop_uses_is_named_before_anything_is_sent(
+    local_client: Any, table_name: str
+) -> None:
+    mine = DynamoDBOutbox(local_client, table_name=table_name)
+    await mine.create_table()
+
+    async def emit() -> None:
+        await OutboxEventBus(DynamoDBOutbox(local_client, table_name=table_name)).emit("t", id="e")
+
+    with pytest.raises(ClientClosedError, match="another event loop") as caught:
+        await elsewhere(emit)
+    assert caught.value.maybe_applied is False
+    assert await mine.count(PENDING) == 0
+
+
+# A client that was closed before it was used
+
+
+@pytest.mark.parametrize("starts", [True, False])
+async def test_client_that_was_closed_before_its_first_call_is_not_opened_again(
+    local_endpoint: str, table_name: str, starts: bool
+) -> None:
+    async with plain(local_endpoint, table_name) as outbox:
+        await outbox.create_table()
+    async with open_client(local_endpoint) as client:
+        outbox = DynamoDBOutbox(client, table_name=table_name, poll_interval=60)
+        bus = OutboxEventBus(outbox, on_error=lambda error: None)
+        if starts:
+            await bus.start()
+    calls = (lambda: bus.emit("t"), lambda: bus.emit_many([Event("t"), Event("t")]), bus.get_failed_events)
+    for call in calls:
+        with pytest.raises(ClientClosedError, match="it was closed") as caught:
+            await call()
+        assert caught.value.maybe_applied is False
+    await bus.stop()
+    # Nor by an outbox that is made afterwards.
+    with pytest.raises(ClientClosedError, match="it was closed"):
+        await DynamoDBOutbox(client, table_name=table_name).publish([Event("t")])
+    assert not client._endpoint.http_session._sessions
