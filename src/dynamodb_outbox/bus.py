@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 import anyio
 
+from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.checks import check_callable, check_int, check_timeout
 from dynamodb_outbox.emission import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
@@ -58,7 +59,8 @@ class OutboxEventBus:
         self._stop_timeout = stop_timeout
         on_many = warn_of_many_handlers if on_max_handlers is None else partial(on_max_handlers, self)
         self._registry = HandlerRegistry(max_handlers=max_handlers, on_max_handlers=on_many)
-        self._emitter = Emitter(outbox, worker=lambda: self._worker)
+        self._loop = BoundLoop("bus", on_closed=self._forget)
+        self._emitter = Emitter(outbox, worker=lambda: self._worker, loop=self._loop)
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
         self._setup = WorkerSetup(
@@ -190,9 +192,12 @@ class OutboxEventBus:
         self._emitter.middleware.extend(middleware)
 
     def notify(self) -> None:
-        """Have the worker look for events now: for those that were stored without `emit`, by this process."""
-        if self._worker is not None:
-            self._worker.wake()
+        """Have the worker look for events now: for those that were stored without `emit`, by this process.
+
+        May be called from any thread.
+        """
+        if (worker := self._worker) is not None:
+            self._loop.run(worker.wake)
 
     def add_observer(self, observer: Observer) -> None:
         """Tell an observer what happens to the events of the outbox, from now on; see `Observer`."""
@@ -210,6 +215,7 @@ class OutboxEventBus:
 
         The engine need not be up: polling errors are reported and retried. May be called from any task.
         """
+        self._loop.check("bus.start")
         if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("the bus is started already; await bus.stop() before starting it again")
         self._worker = Worker(self._setup)
@@ -227,6 +233,7 @@ class OutboxEventBus:
         what is left of its lease. May be called from any task, and again with a shorter timeout. A handler that
         calls it, or a task that one has started, asks for the stop and does not wait: it is a part of what would end.
         """
+        self._loop.check("bus.stop")
         check_timeout("timeout", timeout)
         if (worker := self._worker) is not None:
             await worker.stop(timeout)
@@ -249,9 +256,15 @@ class OutboxEventBus:
 
         For schedulers and functions that are called rather than running. Raises `StorageError`.
         """
+        self._loop.check("bus.run_once")
         if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("run_once is for a bus without a running worker; await bus.stop() first")
         return await run_once(self._setup)
+
+    def _forget(self, call: str) -> None:
+        """Forget the worker and the waiters of a loop that is closed: nothing of them runs any more."""
+        self._worker = None
+        self._waiters = Waiters()
 
     def _on_settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         if error is None and isinstance(outcome, Completed):
@@ -266,6 +279,7 @@ class OutboxEventBus:
         that another process has just stored may be missed. Raises `WaitTimeoutError` after `timeout` seconds, with what
         is left.
         """
+        self._loop.check("bus.drain")
         check_timeout("timeout", timeout)
         await wait_until_drained(
             self._outbox, timeout=timeout, is_busy=lambda: self._worker is not None and self._worker.busy
@@ -273,6 +287,7 @@ class OutboxEventBus:
 
     async def wait_for(self, type: str, *, timeout: float = 5.0) -> Event:
         """Wait for the next event of a type that this bus completes. Raises `WaitTimeoutError`."""
+        self._loop.check("bus.wait_for")
         check_timeout("timeout", timeout)
         with anyio.move_on_after(timeout):
             return await self._waiters.next_of(type)
@@ -282,6 +297,7 @@ class OutboxEventBus:
 
     async def get_failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the events that are FAILED, the latest first."""
+        self._loop.check("bus.get_failed_events")
         check_int("limit", limit, 1, 1_000_000)
         return await self._outbox.failed_events(type=type, limit=limit)
 
@@ -290,6 +306,7 @@ class OutboxEventBus:
 
         Ids that are unknown or not FAILED change nothing. Handlers that had succeeded do not run again.
         """
+        self._loop.check("bus.retry_events")
         if isinstance(ids, str):
             raise ConfigurationError(f"ids={shown(ids)}: it must be several ids, such as [{shown(ids)}]")
         listed = list(ids)

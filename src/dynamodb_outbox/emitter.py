@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.emission import EmitOptions
 from dynamodb_outbox.emit_chain import pass_middleware
 from dynamodb_outbox.errors import (
@@ -41,8 +42,9 @@ class EmitHost(Protocol):
 class Emitter:
     """Stores events that have passed the middleware, and wakes the worker for them."""
 
-    def __init__(self, outbox: Outbox, *, worker: Callable[[], EmitHost | None]) -> None:
+    def __init__(self, outbox: Outbox, *, worker: Callable[[], EmitHost | None], loop: BoundLoop) -> None:
         self._outbox = outbox
+        self._loop = loop
         self._worker = worker
         self.middleware: list[Middleware] = []
 
@@ -50,6 +52,7 @@ class Emitter:
         self, events: Iterable[Event], options: EmitOptions, *, transaction: Transaction | None = None
     ) -> list[Event]:
         """Store events, or have them stored with a transaction; returns those that passed the middleware."""
+        self._loop.check("emit")
         listed = list(events)
         for event in listed:
             if not isinstance(event, Event):
@@ -73,6 +76,7 @@ class Emitter:
 
     async def commit(self, transaction: Transaction, *, done: HandlerDone | None = None) -> None:
         """Commit what a transaction has collected, and with `done` that a handler is done by it."""
+        self._loop.check("the commit of a transaction")
         now = self._outbox.options.clock()
         unaccepted = [emit.event for emit in transaction.emits if not emit.accepted]
         passed = iter(await pass_middleware(unaccepted, self.middleware, in_transaction=True))

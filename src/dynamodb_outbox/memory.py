@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
 
+from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
 from dynamodb_outbox.dynamodb.entries import check_size
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
@@ -83,6 +84,7 @@ class InMemoryOutbox:
             random=random,
         )
         self._observers = Observers(observers)
+        self._loop = BoundLoop("outbox")
         self._events: dict[str, _Stored] = {}
         self.committed: list[TransactionWrite] = []
         """The writes of the transactions that were committed. They are recorded, and not carried out."""
@@ -104,11 +106,13 @@ class InMemoryOutbox:
 
     async def prepare(self) -> None:
         """Nothing is to be prepared."""
+        self._loop.check("outbox.prepare")
 
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
     ) -> None:
         """Store events as PENDING or claimed at birth; see `Outbox.publish`."""
+        self._loop.check("outbox.publish")
         refuse_repeated_ids(events)
         due = self._options.clock() if due_at is None else due_at
         items = [encode_event(event, due_at=due, numbers=self._options.numbers)[0] for event in events]
@@ -134,6 +138,7 @@ class InMemoryOutbox:
         The writes concern tables that are not here: their values, number and size are checked, and they are recorded
         in `committed` and not carried out. For keys and conditions, test with moto or DynamoDB Local.
         """
+        self._loop.check("outbox.transact")
         refuse_repeated_ids([event for event, _ in events])
         now = self._options.clock()
         due_at = [now if due is None else due for _, due in events]
@@ -181,6 +186,7 @@ class InMemoryOutbox:
 
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`."""
+        self._loop.check("outbox.claim")
         now = self._options.clock()
         return [self._claim(stored, token_hex(16), now) for stored in list(self._due(EventStatus.PENDING, now))[:limit]]
 
@@ -198,6 +204,7 @@ class InMemoryOutbox:
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
+        self._loop.check("outbox.settle")
         return [self._settle(claim, outcome) for claim, outcome in settlements]
 
     def _settle(self, claim: Claim, outcome: Outcome) -> OutboxError | None:
@@ -226,6 +233,7 @@ class InMemoryOutbox:
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines; see `Outbox.renew`."""
+        self._loop.check("outbox.renew")
         return [self._renew(claim, expires_at) for claim, expires_at in renewals]
 
     def _renew(self, claim: Claim, expires_at: float) -> OutboxError | None:
@@ -237,6 +245,7 @@ class InMemoryOutbox:
 
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
+        self._loop.check("outbox.recover")
         max_retries = self._options.retries_of(max_retries)
         now = self._options.clock()
         reset: list[str] = []
@@ -256,11 +265,13 @@ class InMemoryOutbox:
 
     async def count(self, status: EventStatus | str) -> int:
         """Count the events that are PENDING, PROCESSING or FAILED; see `Outbox.count`."""
+        self._loop.check("outbox.count")
         counted = counted_status(status)
         return sum(stored.status is counted for stored in self._events.values())
 
     async def failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the dead letters, the latest first."""
+        self._loop.check("outbox.failed_events")
         failed = [stored for stored in self._events.values() if stored.status is EventStatus.FAILED]
         failed.sort(key=lambda stored: stored.sort_key or 0, reverse=True)
         listed = [_failed_event(stored, self._options.numbers) for stored in failed]
@@ -268,6 +279,7 @@ class InMemoryOutbox:
 
     async def redrive(self, ids: Sequence[str]) -> int:
         """Make FAILED events PENDING again; the number that were FAILED."""
+        self._loop.check("outbox.redrive")
         redriven = 0
         for event_id in dict.fromkeys(ids):
             stored = self._events.get(event_id)

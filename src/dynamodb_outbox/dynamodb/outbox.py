@@ -11,6 +11,7 @@ from typing import Any, Self, get_args
 from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
 
+from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig
@@ -24,7 +25,7 @@ from dynamodb_outbox.dynamodb.settle import Settler
 from dynamodb_outbox.dynamodb.table import Projection, Table
 from dynamodb_outbox.dynamodb.transact import Transactor
 from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
-from dynamodb_outbox.errors import ConfigurationError, OutboxError
+from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
 from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
@@ -104,6 +105,7 @@ class DynamoDBOutbox:
         self._client = client
         self._config = config
         self._observers = Observers(observers)
+        self._loop = BoundLoop("outbox", on_closed=_refuse)
         self._report = ErrorReporter(on_error).report
         self._compose()
 
@@ -169,6 +171,7 @@ class DynamoDBOutbox:
         returns once the table can be used. `projection="KEYS_ONLY"` keeps payloads out of the index, which makes
         large events cheaper. With a `retention`, the table's time to live is turned on.
         """
+        self._loop.check("outbox.create_table")
         if projection not in get_args(Projection):
             raise ConfigurationError(f"projection={projection!r}: it must be 'ALL' or 'KEYS_ONLY'")
         await self._table.create(projection=projection, wait=wait)
@@ -178,6 +181,7 @@ class DynamoDBOutbox:
 
         Raises `TableMismatchError` with every difference, or `TableNotFoundError`.
         """
+        self._loop.check("outbox.verify_table")
         await self._table.verify()
 
     async def move_to_shards(self, *, on_progress: Callable[[int], object] | None = None) -> int:
@@ -187,12 +191,14 @@ class DynamoDBOutbox:
         longer needed. Returns the number of events moved, and tells `on_progress` of it every 250. It may be
         repeated; raises `StorageError`, and `ConfigurationError` without a `former_index_name`.
         """
+        self._loop.check("outbox.move_to_shards")
         if self._config.former_index_name is None:
             raise ConfigurationError("move_to_shards: it needs former_index_name, the index that the table had before")
         return await self._move.run(on_progress=on_progress)
 
     async def prepare(self) -> None:
         """Get ready for a worker: advise on the client, and probe the engine anew before the next write."""
+        self._loop.check("outbox.prepare")
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
         self._peers.introduce()
@@ -201,6 +207,7 @@ class DynamoDBOutbox:
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
     ) -> None:
         """Store events as PENDING, due at `due_at` (epoch seconds) or now, or claimed; see `Outbox.publish`."""
+        self._loop.check("outbox.publish")
         if events:
             due = self._options.clock() if due_at is None else due_at
             self._claimer.expect(due)
@@ -224,12 +231,14 @@ class DynamoDBOutbox:
         birth: Birth | None = None,
     ) -> None:
         """Make writes, store events and record a handler as done, all or nothing; see `Outbox.transact`."""
+        self._loop.check("outbox.transact")
         for _, due_at in events:
             self._claimer.expect(self._options.clock() if due_at is None else due_at)
         await self._transactor.transact(writes, events, done=done, birth=birth)
 
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
+        self._loop.check("outbox.claim")
         claims, unreadable = await self._claimer.claim(limit)
         if unreadable:
             set_aside = await self._settler.set_aside(unreadable)
@@ -246,6 +255,7 @@ class DynamoDBOutbox:
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
+        self._loop.check("outbox.settle")
         for _, outcome in settlements:
             if isinstance(outcome, (Retry, Released)):
                 self._claimer.expect(self._options.clock() + outcome.delay)
@@ -253,10 +263,12 @@ class DynamoDBOutbox:
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines; see `Outbox.renew`."""
+        self._loop.check("outbox.renew")
         return await self._settler.renew(renewals)
 
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
+        self._loop.check("outbox.recover")
         recovered = await self._recovery.recover(max_retries=self._options.retries_of(max_retries))
         if recovered.reset:
             self._claimer.expect(self._options.clock())
@@ -264,13 +276,20 @@ class DynamoDBOutbox:
 
     async def count(self, status: EventStatus | str) -> int:
         """Count the events that are PENDING, PROCESSING or FAILED, in the index; see `Outbox.count`."""
+        self._loop.check("outbox.count")
         return await self._dead_letters.count(counted_status(status))
 
     async def failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the dead letters, the latest first."""
+        self._loop.check("outbox.failed_events")
         return await self._dead_letters.failed_events(type=type, limit=limit)
 
     async def redrive(self, ids: Sequence[str]) -> int:
         """Make FAILED events PENDING again; the number that were FAILED."""
+        self._loop.check("outbox.redrive")
         self._claimer.expect(self._options.clock())
         return await self._dead_letters.redrive(ids)
+
+
+def _refuse(call: str) -> None:
+    raise ClientClosedError(operation=call, reason="the event loop that it was used in is closed")

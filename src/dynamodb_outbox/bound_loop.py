@@ -1,0 +1,64 @@
+"""The event loop that a bus or an outbox belongs to: the one that uses it first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
+
+from dynamodb_outbox.errors import ConfigurationError
+
+OnClosed = Callable[[str], None]
+"""Called with the name of a call, where the bound loop is closed; raises if the object cannot be used in another."""
+
+
+class BoundLoop:
+    """Refuses calls from other event loops, before they change or send anything.
+
+    `owner` is what the error calls the object. Where the loop is closed, `on_closed` is called, and the object then
+    belongs to the running loop: tests often make a loop for each test, and scripts may call `asyncio.run` twice.
+    """
+
+    __slots__ = ("_lock", "_loop", "_on_closed", "_owner")
+
+    def __init__(self, owner: str, *, on_closed: OnClosed | None = None) -> None:
+        self._owner = owner
+        self._on_closed = on_closed
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = Lock()
+
+    def check(self, call: str) -> None:
+        """Bind to the running loop, or raise `ConfigurationError` if another one is bound."""
+        running = asyncio.get_running_loop()
+        if running is not self._loop:
+            self._bind(running, call)
+
+    def run(self, function: Callable[[], None]) -> None:
+        """Call a function in the bound loop, from any thread: at once where that loop runs, else soon."""
+        if (loop := self._loop) is None:
+            return
+        with suppress(RuntimeError):  # no loop runs in this thread
+            if asyncio.get_running_loop() is loop:
+                function()
+                return
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(function)
+
+    def _bind(self, running: asyncio.AbstractEventLoop, call: str) -> None:
+        # Two threads may make the first call at the same time.
+        with self._lock:
+            bound = self._loop
+            if bound is None:
+                self._loop = running
+            elif bound.is_closed():
+                if self._on_closed is not None:
+                    self._on_closed(call)
+                self._loop = running
+            elif bound is not running:
+                raise ConfigurationError(
+                    f"{call} was called in another event loop than the one that uses the {self._owner}; nothing was "
+                    "sent. From another thread, hand the call to that loop: "
+                    "asyncio.run_coroutine_threadsafe(bus.emit(...), loop).result(), where `loop` is what "
+                    f"asyncio.get_running_loop() returns in the code that first used the {self._owner}"
+                )
