@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 import anyio
@@ -13,6 +13,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
+from dynamodb_outbox.dynamodb.client_state import ClientState
 from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, doubtful, fatal_error, fault_of
 from dynamodb_outbox.dynamodb.replies import Read, UnreadableReplyError, was_repeated
 from dynamodb_outbox.dynamodb.wire import speak_json
@@ -99,7 +100,10 @@ class Caller:
     index_name: str
     random: Callable[[], float]
     observers: Observers
-    _connected: bool = False
+    _state: ClientState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._state = ClientState(self.client)
 
     async def call(
         self, operation: str, *, within: float, once: bool = False, read: Read | None = None, **params: Any
@@ -139,12 +143,12 @@ class Caller:
             await anyio.sleep(delay)
 
     async def _attempt(self, operation: str, params: dict[str, Any], seconds: float) -> Any:
-        if self._connected and _was_closed(self.client):
-            raise ClientClosedError(operation=operation, reason="it was closed")
+        if (obstacle := self._state.obstacle()) is not None:
+            raise ClientClosedError(operation=operation, reason=obstacle)
         # A reply may never come. Half the time that is left keeps room for a second attempt.
         with anyio.fail_after(max(seconds / 2, 0.1)):
             reply = await getattr(self.client, operation)(**params)
-        self._connected = True
+        self._state.connected()
         return reply
 
     def _may_hide_an_attempt(self, error: Exception, fault: Fault) -> bool:
@@ -166,16 +170,6 @@ def _read(reply: Any, read: Read) -> Any:
         return read(reply)
     except Exception as error:
         raise UnreadableReplyError(error) from error
-
-
-def _was_closed(client: DynamoDBClient) -> bool:
-    """Tell whether a client that was connected has no connection pool any more.
-
-    aiobotocore 2 opens a new pool when a closed client is used, and nobody closes that one. There is no
-    public way to ask; where the SDK looks different inside, the answer is no.
-    """
-    session = getattr(getattr(client, "_endpoint", None), "http_session", None)
-    return bool(getattr(session, "_sessions", None) == {})
 
 
 def exhausted(operation: str, fault: Fault, *, attempts: int, reason: object, maybe_applied: bool) -> StorageError:

@@ -90,16 +90,15 @@ _UNSENT_ERRORS: Final = (ConnectTimeoutError, ProxyConnectionError)
 # request was sent. Only these causes, of aiohttp and of httpx, prove that there never was a connection.
 _UNCONNECTED: Final = frozenset({"ClientConnectorError", "ConnectError", "gaierror"})
 _SCHEMA_MESSAGES: Final = ("type mismatch for key", "missing the key", "key element does not match", "missing key")
-# What aiohttp, aiobotocore and asyncio say of a client that was closed, or made in another loop.
+# What aiohttp and aiobotocore say of a client that was closed, before they send anything.
 _CLOSED_MESSAGES: Final = (
     "session is closed",
-    "different loop",
-    "different event loop",
-    "event loop is closed",
     "'nonetype' object has no attribute 'get'",
     "'nonetype' object has no attribute 'request'",
     "connector is closed",
 )
+# What asyncio says of connections of another loop, maybe only when the answer is awaited.
+_FOREIGN_MESSAGES: Final = ("different loop", "different event loop", "event loop is closed")
 _SERVER_ERROR: Final = 500
 
 
@@ -149,7 +148,12 @@ def is_closed(error: BaseException) -> bool:
     if not isinstance(error, (HTTPClientError, RuntimeError, AttributeError)):
         return False
     text = str(error).lower()
-    return any(message in text for message in _CLOSED_MESSAGES)
+    return any(message in text for message in (*_CLOSED_MESSAGES, *_FOREIGN_MESSAGES))
+
+
+def _is_foreign(error: BaseException) -> bool:
+    text = str(error).lower()
+    return any(message in text for message in _FOREIGN_MESSAGES)
 
 
 def doubtful(error: StorageError) -> StorageError:
@@ -166,7 +170,7 @@ def fatal_error(error: BaseException, *, operation: str, table_name: str, index_
     if isinstance(error, StorageError):
         return error
     if is_closed(error):
-        return ClientClosedError(operation=operation, reason=str(error))
+        return ClientClosedError(operation=operation, reason=str(error), maybe_applied=_is_foreign(error))
     if isinstance(error, _CREDENTIALS_ERRORS):
         return CredentialsError(operation=operation, reason=str(error))
     if isinstance(error, ClientError):

@@ -102,9 +102,13 @@ class UnavailableError(StorageError):
 class ClientClosedError(StorageError):
     """The client was closed, or belongs to another event loop."""
 
-    def __init__(self, *, operation: str, reason: str) -> None:
+    def __init__(self, *, operation: str, reason: str, maybe_applied: bool = False) -> None:
         self.operation = operation
+        self.reason = reason
+        self.maybe_applied = maybe_applied
+        applied = "; it may have been applied all the same" if maybe_applied else ""
         super().__init__(
-            f"{operation} needs an open client of this event loop ({reason}); create the client with `async with` "
-            "around everything that uses the outbox, in the loop that uses it, and stop the bus before it ends"
+            f"{operation} needs an open client of this event loop ({reason}{applied}); create the client with "
+            "`async with` around everything that uses the outbox, in the loop that uses it, and stop the bus before it "
+            "ends"
         )
