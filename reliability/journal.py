@@ -84,4 +84,5 @@ def stored_of(item: Mapping[str, Mapping[str, Any]], *, index_key: str = "status
         token=None if token is None else token["S"],
         handled_by=tuple(sorted(item["handledBy"]["SS"])) if "handledBy" in item else (),
         indexed=sort_key is not None and index_key in item,
+        unhandled_since=int(item["unhandledSince"]["N"]) if "unhandledSince" in item else None,
     )

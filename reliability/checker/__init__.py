@@ -11,6 +11,7 @@ from reliability.checker.progress import check_progress
 from reliability.checker.retries import check_retries
 from reliability.checker.stops import check_stops
 from reliability.checker.timeline import Timeline
+from reliability.checker.unhandled import check_unhandled
 from reliability.checker.verdict import HandlerRule, Limits, Violation
 from reliability.checker.waits import check_waits
 from reliability.history import FinalState, History
@@ -29,6 +30,7 @@ def check(history: History, final: FinalState, *, limits: Limits = _NO_LIMITS) -
         *check_fencing(timeline, limits),
         *check_retries(timeline, limits),
         *check_waits(timeline, limits),
+        *check_unhandled(timeline, limits),
         *check_duplicates(timeline, limits),
         *check_progress(timeline, limits),
         *check_stops(timeline),

@@ -84,10 +84,10 @@ def _is_explained(life: EventLife, write: Written, timeline: Timeline, limits: L
     latest = write.at + timeline.offset(write.worker) + limits.tolerance
     if before.status == "PROCESSING" and before.sort_key is not None and before.sort_key / 1000 <= latest:
         return True
-    released = [settled for settled in _around(life, write) if settled.outcome is Outcome.RELEASE]
+    if any(settled.outcome is Outcome.RELEASE for settled in _around(life, write)):
+        return False
     ends = [end for end in life.of(HandlerEnded) if end.token == after.token]
-    # Without any handler the attempt has failed as well.
-    return not released and (not ends or any(end.result is not Result.SUCCEEDED for end in ends))
+    return any(end.result is not Result.SUCCEEDED for end in ends)
 
 
 def _not_counted(life: EventLife, write: Written) -> Iterator[Violation]:

@@ -18,6 +18,7 @@ class WorkerStarted:
     max_retries: int
     base_backoff: float
     clock_offset: float = 0.0
+    unhandled_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,10 @@ class CallsCounted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """An event as it is in the table; `sort_key` is in epoch milliseconds, `indexed`: the index holds it."""
+    """An event as it is in the table; `indexed`: the index holds it.
+
+    `sort_key` and `unhandled_since` are epoch milliseconds.
+    """
 
     event_id: str
     status: str
@@ -155,6 +159,7 @@ class Stored:
     token: str | None = None
     handled_by: tuple[str, ...] = ()
     indexed: bool = True
+    unhandled_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,20 +31,25 @@ class Handlers:
         self._random = random
         self._die = die
 
-    def register(self, bus: OutboxEventBus) -> None:
-        """Register one handler for the first type, two for the second, and so on."""
-        scenario = self._scenario
-        for count, event_type in enumerate(TYPES, 1):
-            for number in range(count):
-                bus.on(
-                    event_type,
-                    self._handler(number),
-                    name=f"h{number}",
-                    timeout=scenario.declared_timeout if number == 0 else None,
-                    max_retries=scenario.own_retries if number == 1 else None,
-                    concurrency=scenario.concurrency if number == 2 else None,
-                )
+    def register(self, bus: OutboxEventBus, *, without: str | None = None) -> None:
+        """Register the handlers of every type but one."""
+        for event_type in TYPES:
+            if event_type != without:
+                self.register_type(bus, event_type)
         bus.on(CHILD, self._handler(0), name="h0")
+
+    def register_type(self, bus: OutboxEventBus, event_type: str) -> None:
+        """Register the handlers of a type: one for the first type, two for the second, and so on."""
+        scenario = self._scenario
+        for number in range(TYPES.index(event_type) + 1):
+            bus.on(
+                event_type,
+                self._handler(number),
+                name=f"h{number}",
+                timeout=scenario.declared_timeout if number == 0 else None,
+                max_retries=scenario.own_retries if number == 1 else None,
+                concurrency=scenario.concurrency if number == 2 else None,
+            )
 
     def _handler(self, number: int) -> Callable[[Event, Delivery], Awaitable[None]]:
         async def handle(event: Event, delivery: Delivery) -> None:

@@ -52,7 +52,9 @@ class Process:
             **place.options,
         )
         self.bus = OutboxEventBus(self.recorder.around(self.outbox))
-        Handlers(world.scenario, world.faults, self.random, die=lambda: self.loop.doom(1, self.kill)).register(self.bus)
+        self._handlers = Handlers(world.scenario, world.faults, self.random, die=lambda: self.loop.doom(1, self.kill))
+        self._lacks = None if world.is_deployed else place.lacks
+        self._handlers.register(self.bus, without=self._lacks)
 
     @property
     def is_dead(self) -> bool:
@@ -96,6 +98,12 @@ class Process:
         if isinstance(error, HandlerStuckError):
             self._stuck.add(f"{error.handler} of {error.event_id}")
         self.recorder.report(error)
+
+    def deploy(self) -> None:
+        """Register the handlers that it lacks."""
+        if self._lacks is not None:
+            self._handlers.register_type(self.bus, self._lacks)
+            self._lacks = None
 
     # Its end
 

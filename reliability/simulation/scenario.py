@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 from typing import Any, Final
@@ -72,6 +72,8 @@ class Place:
     starts_at: float
     clock_offset: float
     options: Mapping[str, Any]
+    lacks: str | None = None
+    """The type that its processes have no handler for until the faults are over, as in a rolling deploy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,11 @@ class Scenario:
         return max(abs(place.clock_offset) for place in self.places) + jumps * JUMP_SECONDS
 
     @property
+    def is_deploying(self) -> bool:
+        """Whether some processes lack the handlers of a type."""
+        return any(place.lacks for place in self.places)
+
+    @property
     def lease(self) -> float:
         """How long a claim holds."""
         return max(float(place.options["processing_timeout"]) for place in self.places)
@@ -107,7 +114,7 @@ def scenario_of(seed: int) -> Scenario:
     random = Random(seed)
     seconds = random.choice([5.0, 15.0, 30.0])
     has = {kind for kind in Kind if random.random() < random.choice([0.1, 0.3, 0.5])}
-    places = _places(random, has)
+    places = _deployed(Random(f"{seed} deploy"), _places(random, has))
     names = [place.name for place in places]
     options = places[0].options
     return Scenario(
@@ -158,6 +165,14 @@ def _places(random: Random, has: set[Kind]) -> tuple[Place, ...]:
             )
         )
     return tuple(places)
+
+
+def _deployed(random: Random, places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """Have some processes lack the handlers of a type in every fifth scenario."""
+    if random.random() >= 0.2:
+        return places
+    lacks = random.choice(TYPES)
+    return tuple(replace(place, lacks=lacks) if random.random() < 0.6 else place for place in places)
 
 
 def _emission(random: Random, seconds: float, places: list[str]) -> Emission:

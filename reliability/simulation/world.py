@@ -42,6 +42,8 @@ STOP_SECONDS: Final = 120.0
 """How long the stops at the end may take."""
 LONGEST_PAUSE: Final = 90.0
 """What pauses after errors, delays and the backlog may add at the end to lease, backoff and clocks."""
+LONGEST_GIVE_BACK: Final = 60.0
+"""How long an event waits at most that was given back for want of a handler."""
 WEATHER: Final = "all faults"
 
 
@@ -70,6 +72,8 @@ class World:
         self._all: list[Process] = []
         self._emitted = 0
         self._closing = False
+        self.is_deployed = False
+        """Whether every process has the handlers of every type."""
         self._faults_ended_at = 0.0
 
     def now(self) -> float:
@@ -223,9 +227,11 @@ class World:
         self._faults_ended_at = self.timeline.now
         for index in self.engine.tables[TABLE].indexes.values():
             index.catch_up()
+        self.is_deployed = True
         for place in self.scenario.places:
             self._start(place)
         for process in self._processes.values():
+            process.deploy()
             process.clock_offset = 0.0
             process.loop.doom(0, lambda: None)
         self.write(FaultEnded(at=self.now(), name=WEATHER, kind="weather"))
@@ -239,7 +245,7 @@ class World:
         options = self.scenario.places[0].options
         backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
         offsets = 2 * self.scenario.greatest_offset
-        pauses = failed_looks(self.scenario) * LONGEST_PAUSE
+        pauses = failed_looks(self.scenario) * LONGEST_PAUSE + LONGEST_GIVE_BACK * self.scenario.is_deploying
         limit = self.timeline.now + 4 * self.scenario.lease + 2 * backoffs + offsets + pauses
         while self._unfinished():
             if self.timeline.now > limit:

@@ -1,0 +1,63 @@
+"""R, third part: an event without a handler is given back without an attempt, and is FAILED only after its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reliability.checker.steps import Step, step_of
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.verdict import Limits, Violation
+from reliability.history import HandlerStarted, Written
+
+
+def check_unhandled(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    """Judge the engine's account of events that no handler was called for.
+
+    - Such an event becomes FAILED only by a worker that has an `unhandled_timeout`, so long after `unhandledSince`, or
+      because its lease ran out.
+    - A give-back keeps the time of the one before.
+
+    That a give-back counts no attempt, and that no event is COMPLETED without a handler, is judged elsewhere.
+    """
+    for life in timeline:
+        begins_at = float("-inf")
+        for write in life.of(Written):
+            step = step_of(write)
+            if step is Step.REDRIVE:
+                begins_at = write.at
+            elif step is Step.FAIL:
+                yield from _failed(life, write, timeline, limits, begins_at=begins_at)
+            elif step is Step.RELEASE:
+                yield from _kept(life, write)
+
+
+def _violation(life: EventLife, sentence: str, *records: Written) -> Violation:
+    return Violation(invariant="R", event_id=life.event_id, sentence=sentence, records=records)
+
+
+def _failed(
+    life: EventLife, write: Written, timeline: Timeline, limits: Limits, *, begins_at: float
+) -> Iterator[Violation]:
+    before = write.before
+    if before is None or any(begins_at <= call.at <= write.at for call in life.of(HandlerStarted)):
+        return
+    latest = write.at + timeline.offset(write.worker) + limits.tolerance
+    if before.sort_key is not None and before.sort_key / 1000 <= latest:
+        return
+    if before.unhandled_since is None:
+        yield _violation(life, "it is FAILED, and no handler was called, and none was missing before", write)
+        return
+    start = timeline.started.get(write.worker)
+    timeout = None if start is None else start.unhandled_timeout
+    # Another worker's clock may have set the time.
+    waited = latest + timeline.greatest_offset - before.unhandled_since / 1000
+    if timeout is None or waited < timeout:
+        sentence = f"it is FAILED after {waited:.1f} s without a handler, with an unhandled_timeout of {timeout} s"
+        yield _violation(life, sentence, write)
+
+
+def _kept(life: EventLife, write: Written) -> Iterator[Violation]:
+    before, after = write.before, write.after
+    times = (before and before.unhandled_since, after and after.unhandled_since)
+    if None not in times and times[0] != times[1]:
+        yield _violation(life, "a give-back changed since when it has had no handler", write)
