@@ -1,0 +1,159 @@
+"""Events that this process has no handler for: they are given back without an attempt, and FAILED only in the end."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import ConfigurationError, Event, EventStatus, InMemoryOutbox, NoHandlerError, OutboxEventBus
+from dynamodb_outbox.errors import WaitTimeoutError
+from tests.virtual_time import VirtualTime
+
+
+class Claims(InMemoryOutbox):
+    """An outbox that notes when it claims."""
+
+    def __init__(self, time: VirtualTime, **options: Any) -> None:
+        super().__init__(**{"claim_on_emit": False, **options})
+        self._virtual = time
+        self.claimed_at: list[float] = []
+        self.attempts: list[int] = []
+
+    async def claim(self, limit: int, **options: Any) -> Any:
+        claims = await super().claim(limit, **options)
+        self.claimed_at += [self._virtual.time()] * len(claims)
+        self.attempts += [claim.attempt for claim in claims]
+        return claims
+
+    @property
+    def waits(self) -> list[float]:
+        return [later - earlier for earlier, later in pairwise(self.claimed_at)]
+
+
+@pytest.fixture
+def errors() -> list[Exception]:
+    return []
+
+
+async def test_event_waits_for_a_worker_that_has_a_handler(virtual_time: VirtualTime, errors: list[Exception]) -> None:
+    outbox = Claims(virtual_time, max_retries=1)
+    lacking, having = (OutboxEventBus(outbox, on_error=errors.append) for _ in range(2))
+    handled: list[int] = []
+
+    @having.on("t")
+    async def handler(event: Event, delivery: Any) -> None:
+        handled.append(delivery.attempt)
+
+    event = await lacking.emit("t")
+    async with lacking:
+        await anyio.sleep(120)
+    assert outbox.status_of(event.id) is EventStatus.PENDING
+    assert set(outbox.attempts) == {1}
+    async with having:
+        await having.drain(120)
+    assert handled == [1]
+    assert outbox.status_of(event.id) is EventStatus.COMPLETED
+    assert await having.get_failed_events() == []
+
+
+async def test_waits_begin_with_the_poll_interval_and_double_up_to_a_minute(virtual_time: VirtualTime) -> None:
+    outbox = Claims(virtual_time, poll_interval=2.0)
+    bus = OutboxEventBus(outbox)
+    async with bus:
+        await bus.emit("t")
+        await anyio.sleep(400)
+    # Each is noticed by the first poll that comes after it is over.
+    expected = [2.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert len(outbox.waits) >= len(expected)
+    for wait, due in zip(outbox.waits, expected, strict=False):
+        assert due <= wait <= due + 2.5 * 2.0
+
+
+async def test_missing_handler_is_reported_once_per_type(errors: list[Exception]) -> None:
+    outbox = InMemoryOutbox(claim_on_emit=False)
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    async with bus:
+        await bus.emit_many([Event("one", id=f"e{n}") for n in range(20)] + [Event("two")])
+        await anyio.sleep(10)
+    async with bus:
+        await anyio.sleep(100)
+    assert {type(error) for error in errors} == {NoHandlerError}
+    assert [error.event_type for error in errors if isinstance(error, NoHandlerError)] == ["one", "two"]
+    assert "given back" in str(errors[0])
+
+
+@pytest.mark.parametrize(("timeout", "fails"), [(90.0, True), (None, False)])
+async def test_event_is_failed_once_it_was_unhandled_for_the_timeout(timeout: float | None, *, fails: bool) -> None:
+    outbox = InMemoryOutbox(unhandled_timeout=timeout, max_retries=0)
+    bus = OutboxEventBus(outbox, on_error=lambda _: None)
+    async with bus:
+        event = await bus.emit("t")
+        await anyio.sleep(85)
+        assert outbox.status_of(event.id) is EventStatus.PENDING
+        await anyio.sleep(70 if fails else 5000)
+        assert (outbox.status_of(event.id) is EventStatus.FAILED) is fails
+        if fails:
+            (failed,) = await bus.get_failed_events()
+            assert failed.retry_count == 0
+            assert "no handler for the event type 't'" in failed.last_error
+            assert await bus.retry_events([event.id]) == 1
+            # The time begins again.
+            await anyio.sleep(80)
+            assert outbox.status_of(event.id) is EventStatus.PENDING
+
+
+async def test_time_begins_again_after_an_attempt() -> None:
+    outbox = InMemoryOutbox(unhandled_timeout=90.0, base_backoff=1.0)
+    bus = OutboxEventBus(outbox, on_error=lambda _: None)
+
+    async def failing(event: Event) -> None:
+        bus.off("t", failing)
+        raise ValueError("not today")
+
+    async with bus:
+        event = await bus.emit("t")
+        await anyio.sleep(60)
+        bus.on("t", failing)
+        while bus.handlers("t"):
+            await anyio.sleep(1)
+        await anyio.sleep(80)
+        assert outbox.status_of(event.id) is EventStatus.PENDING
+        bus.on("t", handler := Collected())
+        await anyio.sleep(65)
+    assert handler.events == [event]
+
+
+class Collected:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+
+async def test_drain_that_is_over_names_the_types_without_a_handler() -> None:
+    bus = OutboxEventBus(InMemoryOutbox(), on_error=lambda _: None)
+    async with bus:
+        await bus.emit("order.placed")
+        with pytest.raises(WaitTimeoutError, match=r"no handler here for 'order\.placed'"):
+            await bus.drain(5)
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), "1", 4e8])
+def test_timeout_out_of_range_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="unhandled_timeout"):
+        InMemoryOutbox(unhandled_timeout=value)
+
+
+async def test_single_cycles_give_back_as_well() -> None:
+    outbox = InMemoryOutbox()
+    bus = OutboxEventBus(outbox, on_error=lambda _: None)
+    event = await bus.emit("t")
+    assert [await bus.run_once() for _ in range(3)] == [1, 0, 0]
+    bus.on("t", handler := Collected())
+    await anyio.sleep(1.0)
+    assert await bus.run_once() == 1
+    assert handler.events == [event]
