@@ -56,6 +56,7 @@ class Recorder:
                 max_retries=options.max_retries,
                 base_backoff=options.base_backoff,
                 clock_offset=clock_offset,
+                unhandled_timeout=options.unhandled_timeout,
             )
         )
 

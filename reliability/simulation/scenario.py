@@ -172,7 +172,11 @@ def _deployed(random: Random, places: tuple[Place, ...]) -> tuple[Place, ...]:
     if random.random() >= 0.2:
         return places
     lacks = random.choice(TYPES)
-    return tuple(replace(place, lacks=lacks) if random.random() < 0.6 else place for place in places)
+    timeout = {"unhandled_timeout": random.choice([None, 15.0, 3600.0])}
+    return tuple(
+        replace(place, lacks=lacks if random.random() < 0.6 else None, options={**place.options, **timeout})
+        for place in places
+    )
 
 
 def _emission(random: Random, seconds: float, places: list[str]) -> Emission:

@@ -26,6 +26,7 @@ from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.waiting import Waiters, wait_until_drained
 from dynamodb_outbox.worker.once import run_once
 from dynamodb_outbox.worker.setup import WorkerSetup
+from dynamodb_outbox.worker.unhandled import UnhandledTypes
 from dynamodb_outbox.worker.worker import Worker
 
 H = TypeVar("H", bound=Handler)
@@ -68,6 +69,7 @@ class OutboxEventBus:
             registry=self._registry,
             emitter=self._emitter,
             middleware=self._handler_middleware,
+            unhandled=UnhandledTypes(self._registry),
             reporter=ErrorReporter(on_error or outbox.options.on_error),
             on_settled=self._on_settled,
         )
@@ -282,7 +284,10 @@ class OutboxEventBus:
         self._loop.check("bus.drain")
         check_timeout("timeout", timeout)
         await wait_until_drained(
-            self._outbox, timeout=timeout, is_busy=lambda: self._worker is not None and self._worker.busy
+            self._outbox,
+            timeout=timeout,
+            is_busy=lambda: self._worker is not None and self._worker.busy,
+            unhandled=self._setup.unhandled.still_unhandled,
         )
 
     async def wait_for(self, type: str, *, timeout: float = 5.0) -> Event:

@@ -47,6 +47,7 @@ class _Stored:
     token: str | None = None
     last_error: str = ""
     handled_by: frozenset[str] = frozenset()
+    unhandled_since: float | None = None
 
 
 class InMemoryOutbox:
@@ -64,6 +65,7 @@ class InMemoryOutbox:
         concurrency: int | None = None,
         claim_on_emit: bool = True,
         numbers: Numbers = "native",
+        unhandled_timeout: float | None = 3600.0,
         on_error: OnError | None = None,
         observers: Iterable[Observer] = (),
         clock: Callable[[], float] = time.time,
@@ -79,6 +81,7 @@ class InMemoryOutbox:
             concurrency=concurrency,
             claim_on_emit=claim_on_emit,
             numbers=numbers,
+            unhandled_timeout=unhandled_timeout,
             on_error=on_error,
             clock=clock,
             random=random,
@@ -182,7 +185,7 @@ class InMemoryOutbox:
         stored = self._events[done.claim.event.id]
         stored.handled_by |= {done.handler}
         if done.completes:
-            stored.status, stored.sort_key = EventStatus.COMPLETED, None
+            stored.status, stored.sort_key, stored.unhandled_since = EventStatus.COMPLETED, None, None
 
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`."""
@@ -200,6 +203,7 @@ class InMemoryOutbox:
             lease_expires_at=stored.sort_key / 1000,
             handled_by=stored.handled_by,
             last_error=stored.last_error,
+            unhandled_since=stored.unhandled_since,
         )
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
@@ -214,6 +218,7 @@ class InMemoryOutbox:
                 event_id=claim.event.id, event_type=claim.event.type, outcome=OUTCOME_NAMES[type(outcome)]
             )
         now = self._options.clock()
+        stored.unhandled_since = outcome.unhandled_since if isinstance(outcome, Released) else None
         match outcome:
             case Completed():
                 stored.status, stored.sort_key = EventStatus.COMPLETED, None
@@ -254,6 +259,7 @@ class InMemoryOutbox:
             event_id = stored.item["id"]["S"]
             stored.sort_key = round(now * 1000)
             stored.last_error = LEASE_EXPIRED
+            stored.unhandled_since = None
             if stored.retry_count < max_retries:
                 stored.status = EventStatus.PENDING
                 stored.retry_count += 1
@@ -286,6 +292,7 @@ class InMemoryOutbox:
             if stored is not None and stored.status is EventStatus.FAILED:
                 stored.status, stored.retry_count, stored.token = EventStatus.PENDING, 0, None
                 stored.sort_key = round(self._options.clock() * 1000)
+                stored.unhandled_since = None
                 redriven += 1
         return redriven
 

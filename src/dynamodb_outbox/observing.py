@@ -115,11 +115,12 @@ class EventFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventReleased:
-    """A claim was given back; no attempt is counted."""
+    """A claim was given back; no attempt is counted. `unhandled`: because this process has no handler for the type."""
 
     event_id: str
     event_type: str
     attempt: int
+    unhandled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

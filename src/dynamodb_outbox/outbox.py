@@ -21,7 +21,7 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import Observers
-from dynamodb_outbox.outcome import Outcome
+from dynamodb_outbox.outcome import LONGEST_DELAY, Outcome
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 
@@ -34,7 +34,8 @@ class Claim:
     """An event that this worker holds until `lease_expires_at` (epoch seconds).
 
     `attempt` counts from 1; `handled_by` names the handlers that succeeded in earlier attempts, `last_error` is
-    what the last of them failed with; `token` fences every write about the claim.
+    what the last of them failed with; `token` fences every write about the claim. `unhandled_since` (epoch seconds) is
+    when a worker first had no handler for the event, if no worker has had one since.
     """
 
     event: Event
@@ -43,6 +44,7 @@ class Claim:
     lease_expires_at: float
     handled_by: frozenset[str] = frozenset()
     last_error: str = ""
+    unhandled_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,10 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxOptions:
-    """How events are delivered. Times are seconds. Raises `ConfigurationError` for a value out of range."""
+    """How events are delivered. Times are seconds. Raises `ConfigurationError` for a value out of range.
+
+    An event that no worker has a handler for becomes FAILED after `unhandled_timeout`; None means never.
+    """
 
     batch_size: int = 10
     poll_interval: float = 1.0
@@ -180,6 +185,7 @@ class OutboxOptions:
     concurrency: int | None = None
     claim_on_emit: bool = True
     numbers: Numbers = "native"
+    unhandled_timeout: float | None = 3600.0
     on_error: OnError | None = None
     clock: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
@@ -197,6 +203,8 @@ class OutboxOptions:
         check_bool("claim_on_emit", self.claim_on_emit)
         if self.numbers not in get_args(Numbers):
             raise ConfigurationError(f"numbers={shown(self.numbers)}: it must be 'native' or 'decimal'")
+        if self.unhandled_timeout is not None:
+            check_seconds("unhandled_timeout", self.unhandled_timeout, 0, LONGEST_DELAY)
         check_callable("clock", self.clock)
         check_callable("random", self.random)
         if self.on_error is not None and not callable(self.on_error):

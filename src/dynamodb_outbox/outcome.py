@@ -32,10 +32,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """The handlers were not run to an end; no attempt is counted. Anybody may take the event after `delay` seconds."""
+    """The handlers were not run to an end; no attempt is counted. Anybody may take the event after `delay` seconds.
+
+    `unhandled_since` (epoch seconds) is when a worker first had no handler for the event; None if this one has.
+    """
 
     handled_by: frozenset[str] = frozenset()
     delay: float = 0.0
+    unhandled_since: float | None = None
 
 
 Outcome = Completed | Retry | Failed | Released

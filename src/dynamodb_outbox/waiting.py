@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
@@ -15,6 +15,8 @@ UNFINISHED: Final = (EventStatus.PENDING, EventStatus.PROCESSING)
 FIRST_LOOK: Final = 0.02
 ROUNDS: Final = 2
 """Empty looks in a row that count as drained: an event may change its status between two queries."""
+NAMED_TYPES: Final = 5
+"""How many of the types without a handler an error names."""
 
 
 class Waiters:
@@ -52,7 +54,9 @@ class Waiters:
             signal.set()
 
 
-async def wait_until_drained(outbox: Outbox, *, timeout: float | None, is_busy: Callable[[], bool]) -> None:
+async def wait_until_drained(
+    outbox: Outbox, *, timeout: float | None, is_busy: Callable[[], bool], unhandled: Callable[[], Sequence[str]]
+) -> None:
     """Look until nothing is unfinished; less often the longer it takes, up to the poll interval."""
     left: dict[str, int] = {}
     with anyio.move_on_after(timeout):
@@ -66,4 +70,6 @@ async def wait_until_drained(outbox: Outbox, *, timeout: float | None, is_busy: 
             delay = min(2 * delay, max(outbox.options.poll_interval, FIRST_LOOK))
         return
     counts = ", ".join(f"{count} {status}" for status, count in left.items()) or "events in flight"
-    raise WaitTimeoutError(f"not drained within {timeout:g} s: {counts} left", left=left)
+    types = ", ".join(repr(event_type) for event_type in unhandled()[:NAMED_TYPES])
+    missing = f"; no handler here for {types}" if types else ""
+    raise WaitTimeoutError(f"not drained within {timeout:g} s: {counts} left{missing}", left=left)

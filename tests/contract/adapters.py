@@ -23,7 +23,8 @@ class Clock:
 class Adapter:
     make: Callable[..., Outbox]
     stored: Callable[[str], Awaitable[dict[str, Any]]]
-    """What is stored of an event: status, retries, sort_key (seconds or None), token, error, handled_by."""
+    """What is stored of an event: status, retries, sort_key (seconds or None), token, error, handled_by,
+    unhandled_since (seconds or None)."""
     delete: Callable[[str], Awaitable[None]]
 
 
@@ -41,6 +42,7 @@ def dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock, **al
             "token": item.get("claimToken", {}).get("S"),
             "error": item.get("lastError", {}).get("S", ""),
             "handled_by": set(item.get("handledBy", {}).get("SS", ())),
+            "unhandled_since": int(item["unhandledSince"]["N"]) / 1000 if "unhandledSince" in item else None,
         }
 
     async def delete(event_id: str) -> None:
@@ -72,6 +74,7 @@ def memory_adapter(clock: Clock) -> Adapter:
             "token": record.token,
             "error": record.last_error,
             "handled_by": set(record.handled_by),
+            "unhandled_since": record.unhandled_since,
         }
 
     async def delete(event_id: str) -> None:

@@ -44,6 +44,7 @@ async def test_published_event_is_pending_and_due_now(adapter: Adapter, outbox: 
         "token": None,
         "error": "",
         "handled_by": set(),
+        "unhandled_since": None,
     }
     assert await outbox.count(PENDING) == 1
 

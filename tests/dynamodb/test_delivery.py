@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import dynamodb_local
-from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, PollingError
+from dynamodb_outbox import DynamoDBOutbox, Event, NoHandlerError, OutboxEventBus, PollingError
 from reliability.proxy import CUT_BEFORE, running_proxy
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after
@@ -187,3 +187,29 @@ async def test_worker_may_start_before_its_engine(local_endpoint: str, table_nam
                 await bus.stop(timeout=10)
     assert len(handled) == 1
     assert isinstance(errors[0], PollingError)
+
+
+async def test_two_services_with_different_handlers_share_a_table(local_outbox: MakeOutbox) -> None:
+    errors: list[Exception] = []
+    handled: list[tuple[str, str]] = []
+
+    def service(event_type: str) -> OutboxEventBus:
+        outbox = local_outbox(poll_interval=0.2, max_retries=0, claim_on_emit=False, on_error=errors.append)
+        bus = OutboxEventBus(outbox)
+
+        @bus.on(event_type)
+        async def handler(event: Event) -> None:
+            handled.append((event_type, event.type))
+
+        return bus
+
+    one, two = service("one"), service("two")
+    async with one, two:
+        for bus in (one, two):
+            await bus.emit_many([Event(event_type, {"n": n}) for n in range(20) for event_type in ("one", "two")])
+        await one.drain(60)
+    assert sorted(handled) == [("one", "one")] * 40 + [("two", "two")] * 40
+    assert await one.get_failed_events() == []
+    # Each is told once at most, however many of the other's events it met.
+    assert [type(error) for error in errors] == [NoHandlerError] * len(errors)
+    assert len(errors) <= 2

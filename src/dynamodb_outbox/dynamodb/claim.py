@@ -12,7 +12,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.index import StatusIndex, look_seconds
-from dynamodb_outbox.dynamodb.peers import Peers
+from dynamodb_outbox.dynamodb.peers import PATIENCE, Peers
 from dynamodb_outbox.dynamodb.shards import Rotation
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
@@ -33,6 +33,10 @@ MAX_PAGES: Final = 4
 """Pages that a worker among others reads in search of its own events."""
 LEAST_SECONDS: Final = 0.5
 """What one call of a look is given in any case."""
+OTHERS_INTERVALS: Final = PATIENCE + 2
+"""Poll intervals in which another worker has surely looked, and taken what it thought this one would take."""
+MAX_LEFT: Final = 2_000
+"""Of how many events is remembered that they have no handler here."""
 MAX_ROUNDS: Final = 5
 """How often one look begins anew because a claim was refused: other workers are at the same events."""
 
@@ -104,6 +108,7 @@ class Claimer:
         self._options = options
         self._observers = observers
         self._just_tried: dict[tuple[str, str], float] = {}
+        self._left_to_others: dict[str, float] = {}
         self._spread = 1
         self._was_full = False
         self._ahead: list[Item] = []
@@ -112,6 +117,15 @@ class Claimer:
     def expect(self, time: float) -> None:
         """Expect an event to be due at a time (epoch seconds): that it is found does not depend on a quiet shard."""
         self._rotation.expect(time, clock=self._options.clock())
+
+    def leave_to_others(self, event_id: str, *, delay: float) -> None:
+        """Let others be the first to take an event that has no handler here, once it is due in `delay` seconds."""
+        while len(self._left_to_others) >= MAX_LEFT:
+            del self._left_to_others[next(iter(self._left_to_others))]
+        self._left_to_others.pop(event_id, None)
+        # Nobody took it in time: delays double, and so does the time that is left to others.
+        others = max(delay, OTHERS_INTERVALS * self._options.poll_interval)
+        self._left_to_others[event_id] = anyio.current_time() + delay + others
 
     async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]]]:
         """Claim up to `limit` events, the longest due first.
@@ -173,7 +187,7 @@ class Claimer:
             if not pages:
                 self._rotation.saw(shard, empty=not page, now=anyio.current_time())
             self._ahead_until = anyio.current_time() + AHEAD_SECONDS
-            rows, left = self._peers.divide(self._not_just_tried(page))
+            rows, left = self._peers.divide(self._not_left_to_others(self._not_just_tried(page)))
             left_by_others += left
             if alone and wider > 1:
                 rows.sort(key=lambda _: self._options.random())
@@ -232,6 +246,13 @@ class Claimer:
         while self._just_tried and next(iter(self._just_tried.values())) < forgotten:
             del self._just_tried[next(iter(self._just_tried))]
         return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_tried]
+
+    def _not_left_to_others(self, rows: Sequence[Item]) -> Sequence[Item]:
+        """Leave out the rows that have no handler here, while another worker may take them."""
+        if not self._left_to_others:
+            return rows
+        now = anyio.current_time()
+        return [row for row in rows if self._left_to_others.get(row["id"]["S"], now) <= now]
 
 
 def _is_throttled(result: WriteResult) -> bool:

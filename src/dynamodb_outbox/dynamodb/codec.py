@@ -125,6 +125,7 @@ def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
         lease_expires_at=seconds(item["gsiSortKey"]),
         handled_by=handled_by(item),
         last_error=last_error(item),
+        unhandled_since=unhandled_since(item) if "unhandledSince" in item else None,
     )
 
 
@@ -161,6 +162,14 @@ def retry_count(item: Item) -> int:
 def last_error(item: Item) -> str:
     """Read the last error."""
     return str(_value(item, "lastError", "S") or "")
+
+
+def unhandled_since(item: Item) -> float | None:
+    """Read since when no worker has had a handler; None if that is not a time."""
+    try:
+        return seconds(item["unhandledSince"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def handled_by(item: Item) -> frozenset[str]:

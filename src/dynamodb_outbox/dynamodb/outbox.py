@@ -63,6 +63,7 @@ class DynamoDBOutbox:
         concurrency: int | None = None,
         claim_on_emit: bool = True,
         numbers: Numbers = "native",
+        unhandled_timeout: float | None = 3600.0,
         group_emits: bool = True,
         conditional_writes: WriteMode = "auto",
         shards: int = 1,
@@ -92,6 +93,7 @@ class DynamoDBOutbox:
             concurrency=concurrency,
             claim_on_emit=claim_on_emit,
             numbers=numbers,
+            unhandled_timeout=unhandled_timeout,
             on_error=on_error,
             clock=clock,
             random=random,
@@ -256,9 +258,11 @@ class DynamoDBOutbox:
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
         self._loop.check("outbox.settle")
-        for _, outcome in settlements:
+        for claim, outcome in settlements:
             if isinstance(outcome, (Retry, Released)):
                 self._claimer.expect(self._options.clock() + outcome.delay)
+                if isinstance(outcome, Released) and outcome.unhandled_since is not None:
+                    self._claimer.leave_to_others(claim.event.id, delay=outcome.delay)
         return await self._settler.settle(settlements)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:

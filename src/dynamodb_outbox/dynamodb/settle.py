@@ -7,7 +7,17 @@ from typing import Final
 
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, error_text, millis
 from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
-from dynamodb_outbox.dynamodb.transitions import COMPLETE, FAIL, RELEASE, RENEW, RETRY, Transition, Write
+from dynamodb_outbox.dynamodb.transitions import (
+    COMPLETE,
+    FAIL,
+    GIVE_BACK,
+    RELEASE,
+    RENEW,
+    RETRY,
+    Transition,
+    Write,
+    by_a_handler,
+)
 from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError, StoredEventError
@@ -101,15 +111,19 @@ class Settler:
             case Failed(error=error, handled_by=handled_by):
                 values["error"] = error_text(error, error_chars)
                 transition = _with_handled_by(FAIL, handled_by, values)
-            case Released(handled_by=handled_by, delay=delay):
+            case Released(handled_by=handled_by, delay=delay, unhandled_since=since):
                 values["due"] = millis(now + delay)
-                transition = _with_handled_by(RELEASE, handled_by, values)
+                if since is not None:
+                    values["since"] = millis(since)
+                transition = _with_handled_by(RELEASE if since is None else GIVE_BACK, handled_by, values)
+        if claim.unhandled_since is not None and "since" not in values:
+            transition = by_a_handler(transition)
         return Write(transition, claim.event.id, values)
 
 
 _COMPLETE_WITH_EXPIRY: Final = COMPLETE.also_set("expireAt = :expiry")
 _WITH_HANDLED_BY: Final = {
-    transition: transition.also_add("handledBy", ":handled") for transition in (RETRY, FAIL, RELEASE)
+    transition: transition.also_add("handledBy", ":handled") for transition in (RETRY, FAIL, RELEASE, GIVE_BACK)
 }
 
 

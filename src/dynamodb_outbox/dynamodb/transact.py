@@ -14,7 +14,14 @@ from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim,
 from dynamodb_outbox.dynamodb.entries import check_size
 from dynamodb_outbox.dynamodb.faults import cancellation_reasons, doubtful
 from dynamodb_outbox.dynamodb.shards import Shards
-from dynamodb_outbox.dynamodb.transitions import COMPLETE_BY_HANDLER, HANDLER_DONE, Write, placed, update_entry
+from dynamodb_outbox.dynamodb.transitions import (
+    COMPLETE_BY_HANDLER,
+    HANDLER_DONE,
+    Write,
+    by_a_handler,
+    placed,
+    update_entry,
+)
 from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.errors import (
     CancellationReason,
@@ -146,6 +153,8 @@ class Transactor:
         if done.completes and self._retention is not None:
             transition = _COMPLETE_WITH_EXPIRY
             values["expiry"] = {"N": str(int(now + self._retention))}
+        if done.completes and done.claim.unhandled_since is not None:
+            transition = by_a_handler(transition)
         write = Write(transition, done.claim.event.id, values)
         if self._shards.count > 1:
             write = placed(write, self._shards)

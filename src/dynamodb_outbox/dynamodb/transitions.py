@@ -30,6 +30,10 @@ class Transition:
         """Make a transition that sets more."""
         return replace(self, set=self.set + assignments)
 
+    def also_remove(self, attribute: str) -> Transition:
+        """Make a transition that removes one more attribute."""
+        return replace(self, remove=(*self.remove, attribute))
+
     def also_add(self, attribute: str, members: str) -> Transition:
         """Make a transition that also adds members to a set; it may be repeated, like the others."""
         return replace(self, add=(*self.add, (attribute, members)))
@@ -71,6 +75,8 @@ RELEASE: Final = Transition(
     set=("status = :PENDING", "gsiSortKey = :due"),
     condition="claimToken = :token AND status = :PROCESSING",
 )
+# A release by a worker that has no handler for the event.
+GIVE_BACK: Final = replace(RELEASE, name="give back").also_set("unhandledSince = :since")
 RENEW: Final = Transition(
     name="renew",
     set=("gsiSortKey = :deadline",),
@@ -102,6 +108,8 @@ RECOVER: Final = Transition(
         "gsiSortKey = :now",
         "lastError = :error",
     ),
+    # A worker without a handler gives an event back at once: a lease that ran out was that of one with a handler.
+    remove=("unhandledSince",),
     condition=(
         "status = :PROCESSING AND gsiSortKey = :seen AND (attribute_not_exists(retryCount) OR retryCount < :max)"
     ),
@@ -116,7 +124,7 @@ RECOVER_FAILED: Final = Transition(
 REDRIVE: Final = Transition(
     name="redrive",
     set=("status = :PENDING", "retryCount = :zero", "gsiSortKey = :now"),
-    remove=("claimToken",),
+    remove=("claimToken", "unhandledSince"),
     condition="status = :FAILED",
 )
 # No transition of the event: only its place in the index is another. Whoever else writes it meanwhile, moves it too.
@@ -135,6 +143,12 @@ _STATUS_VALUES: Final[dict[str, AttributeValue]] = {
 _PARAMETER: Final = re.compile(r":(\w+)")
 _STATUS: Final = re.compile(r"(?<!:)\bstatus\b")
 _STATUS_SET: Final = re.compile(r"status = :(\w+)")
+
+
+@lru_cache(maxsize=256)
+def by_a_handler(transition: Transition) -> Transition:
+    """Make of a transition one of an event that has been unhandled, and for which this worker has a handler."""
+    return transition.also_remove("unhandledSince")
 
 
 @lru_cache(maxsize=256)

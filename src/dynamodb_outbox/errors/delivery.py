@@ -100,12 +100,22 @@ class LoopBlockedError(DeliveryError):
 
 
 class NoHandlerError(DeliveryError):
-    """No handler is registered for the type. The event is retried, so that a deploy can bring one."""
+    """No handler is registered here for the type. The event is given back, for a worker that has one.
 
-    def __init__(self, *, event_id: str, event_type: str) -> None:
+    It is reported once for each type. `seconds`: the event is FAILED, for no worker had a handler for so long.
+    """
+
+    def __init__(self, *, event_id: str, event_type: str, seconds: float | None = None) -> None:
+        self.seconds = seconds
+        became = (
+            "it was given back without an attempt, for a worker that has one; "
+            f"register one with @bus.on({event_type!r}), unless another service handles it"
+            if seconds is None
+            else f"no worker had one for {seconds:.0f} s; start a worker with @bus.on({event_type!r}), then call "
+            f"bus.retry_events([{event_id!r}])"
+        )
         super().__init__(
-            f"no handler for the event type {event_type!r} (event {event_id!r}); register one with "
-            f"@bus.on({event_type!r}), or give workers of different handlers different tables",
+            f"no handler for the event type {event_type!r} (event {event_id!r}): {became}",
             event_id=event_id,
             event_type=event_type,
         )

@@ -21,8 +21,9 @@ from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.worker.attempt import Attempt
-from dynamodb_outbox.worker.judging import outcome_of, outcome_without_handler
+from dynamodb_outbox.worker.judging import outcome_of, outcome_of_unforeseen, outcome_without_handler
 from dynamodb_outbox.worker.lease import Lease, LeaseKeeper
+from dynamodb_outbox.worker.unhandled import UnhandledTypes
 
 
 class Commit(Protocol):
@@ -48,6 +49,7 @@ class Dispatcher:
         emitter: Emitter,
         middleware: Sequence[Middleware],
         commit: Commit,
+        unhandled: UnhandledTypes,
         report: Report,
         is_ending: Callable[[], bool],
     ) -> None:
@@ -58,6 +60,7 @@ class Dispatcher:
         self._registry = registry
         self._emitter = emitter
         self._commit = commit
+        self._unhandled = unhandled
         self._report = report
         self._is_ending = is_ending
         self._places: dict[Registration, asyncio.Semaphore] = {}
@@ -80,9 +83,9 @@ class Dispatcher:
             )
         registered = self._registry.of(event.type)
         if not registered:
-            error = NoHandlerError(event_id=event.id, event_type=event.type)
-            self._report(error)
-            self._commit.put(claim, outcome_without_handler(claim, error, self.options))
+            if self._unhandled.meet(event.type):
+                self._report(NoHandlerError(event_id=event.id, event_type=event.type))
+            self._commit.put(claim, outcome_without_handler(claim, self.options))
             return
         options = self.options
         loop_time = asyncio.get_running_loop().time()
@@ -154,7 +157,7 @@ class Dispatcher:
         except BaseException as unforeseen:  # whatever it is: the claim must be settled, and its place given back
             self._report(WorkerError(loop="dispatch", cause=unforeseen))
             known = replace(claim, handled_by=attempt.handled_by)
-            outcome = outcome_without_handler(known, WorkerError(loop="dispatch", cause=unforeseen), self.options)
+            outcome = outcome_of_unforeseen(known, WorkerError(loop="dispatch", cause=unforeseen), self.options)
         if attempt.completed:
             self._commit.skip(claim, Completed(), None)
         elif attempt.lease.lost and isinstance(outcome, (Retry, Released)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from dynamodb_outbox.errors import DeliveryError, OutboxError, WorkerError, describe
+from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, WorkerError, describe
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.outbox import Claim, OutboxOptions
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
@@ -12,6 +13,9 @@ from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.retry import ExponentialBackoff, RetryPolicy
 from dynamodb_outbox.worker.attempt import Attempt
 from dynamodb_outbox.worker.call import Cause
+
+LONGEST_GIVE_BACK: Final = 60.0
+"""Seconds after which an event is due again at the latest that has no handler here."""
 
 
 def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outcome:
@@ -57,8 +61,21 @@ def _outcome_of_interrupted(attempt: Attempt, options: OutboxOptions, delays: Se
     return None
 
 
-def outcome_without_handler(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:
-    """Judge an attempt that no handler was called in: it failed as if one had raised."""
+def outcome_without_handler(claim: Claim, options: OutboxOptions) -> Outcome:
+    """Give back an event that has no handler here, until it has been unhandled for the `unhandled_timeout`.
+
+    The delay is as long as that took so far: with the waits of the give-backs before, it doubles each time.
+    """
+    now = options.clock()
+    since = now if claim.unhandled_since is None else claim.unhandled_since
+    if options.unhandled_timeout is not None and now - since >= options.unhandled_timeout:
+        error = NoHandlerError(event_id=claim.event.id, event_type=claim.event.type, seconds=now - since)
+        return Failed(error=str(error))
+    return Released(delay=max(options.poll_interval, min(now - since, LONGEST_GIVE_BACK)), unhandled_since=since)
+
+
+def outcome_of_unforeseen(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:
+    """Judge an attempt that could not be judged: it failed as if a handler had raised."""
     if claim.attempt > options.max_retries:
         return Failed(error=str(error), handled_by=claim.handled_by)
     return Retry(delay=_usual(options)(claim.attempt, error), error=str(error), handled_by=claim.handled_by)

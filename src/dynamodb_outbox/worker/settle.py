@@ -145,5 +145,6 @@ def _observation(claim: Claim, outcome: Outcome, error: OutboxError | None) -> O
             return RetryScheduled(event_id=event_id, event_type=event_type, attempt=attempt, delay=delay, error=text)
         case Failed(error=text):
             return EventFailed(event_id=event_id, event_type=event_type, attempt=attempt, error=text)
-        case Released():
-            return EventReleased(event_id=event_id, event_type=event_type, attempt=attempt)
+        case Released(unhandled_since=since):
+            unhandled = since is not None
+            return EventReleased(event_id=event_id, event_type=event_type, attempt=attempt, unhandled=unhandled)

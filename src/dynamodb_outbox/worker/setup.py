@@ -13,6 +13,7 @@ from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.reports import Reports
 from dynamodb_outbox.worker.settle import GroupCommit, OnSettled
+from dynamodb_outbox.worker.unhandled import UnhandledTypes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class WorkerSetup:
     registry: HandlerRegistry
     emitter: Emitter
     middleware: Sequence[Middleware]
+    unhandled: UnhandledTypes
     reporter: ErrorReporter
     on_settled: OnSettled
 
@@ -38,6 +40,7 @@ class WorkerSetup:
             emitter=self.emitter,
             middleware=self.middleware,
             commit=commit,
+            unhandled=self.unhandled,
             report=reports.report,
             is_ending=is_ending,
         )

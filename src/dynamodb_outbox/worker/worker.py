@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Coroutine, Sequence
 from contextvars import ContextVar, copy_context
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import anyio
 
@@ -218,14 +218,18 @@ class Worker:
     def _begin(self, claim: Claim) -> None:
         if self._is_ending:
             # Nothing has begun: another worker may have it at once.
-            self._commit.put(claim, Released())
+            self._commit.put(claim, Released(unhandled_since=claim.unhandled_since))
         else:
             self._dispatcher.start(claim)
 
     def _settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         self._slots.give_back(claim.token)
         self._suspects.settled(claim)
-        # What is released without a delay is another worker's: not even a look at it is wanted.
-        if error is None and (isinstance(outcome, Retry) or (isinstance(outcome, Released) and outcome.delay > 0)):
+        if error is None and (isinstance(outcome, Retry) or _is_to_be_taken_again(outcome)):
             self._alarm.ring_at(self._outbox.options.clock() + outcome.delay)
         self._setup.on_settled(claim, outcome, error)
+
+
+def _is_to_be_taken_again(outcome: Outcome) -> TypeGuard[Released]:
+    """Tell whether this worker looks for a released event once it is due, rather than leave it to another worker."""
+    return isinstance(outcome, Released) and outcome.delay > 0 and outcome.unhandled_since is None
