@@ -10,6 +10,7 @@ from dynamodb_outbox import (
     DynamoDBOutbox,
     Event,
     FailedEvent,
+    HandlerError,
     InMemoryOutbox,
     Outbox,
     OutboxError,
@@ -21,6 +22,8 @@ from dynamodb_outbox import (
 
 async def with_any_client(client: Any) -> None:
     async def report(error: OutboxError) -> None:
+        if isinstance(error, HandlerError):
+            assert_type(error.event, Event)
         print(error)
 
     outbox = DynamoDBOutbox(client, table_name="events", on_error=report, retention=86_400)
@@ -35,6 +38,7 @@ async def with_any_client(client: Any) -> None:
     @bus.on("user.created", name="audit")
     async def audit(event: Event, delivery: Delivery) -> None:
         assert_type(delivery.attempt, int)
+        assert_type(await delivery.emit("audited"), Event | None)
         if delivery.attempt == delivery.max_attempts:
             raise Reject("enough")
         raise RetryLater(5)
@@ -44,12 +48,13 @@ async def with_any_client(client: Any) -> None:
     bus.subscribe(["a", "b"], greet)
 
     async def trace(event: Event, call_next: CallNext) -> None:
-        await call_next(event)
+        if not call_next.in_transaction:
+            assert_type(await call_next(event), None)
 
     bus.add_emit_middleware(trace)
     bus.add_handler_middleware(trace, trace)
     async with bus:
-        assert_type(await bus.emit("user.created", {"email": "a"}, delay=1.5), Event)
+        assert_type(await bus.emit("user.created", {"email": "a"}, delay=1.5), Event | None)
         assert_type(await bus.emit_many([Event("t", 1), Event("t", None)]), list[Event])
         assert_type(await bus.wait_for("t"), Event)
         await bus.drain(timeout=5)

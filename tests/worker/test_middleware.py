@@ -285,6 +285,35 @@ async def test_emit_middleware_may_change_type_and_id_and_hands_on_an_event(
         await bus.emit("t", {"card": "4111"})
 
 
+# What is dropped
+
+
+async def test_event_that_is_dropped_is_not_returned_by_its_emit(bus: OutboxEventBus, outbox: InMemoryOutbox) -> None:
+    async def drops(event: Event, call_next: Any) -> None:
+        if event.type != "secret":
+            await call_next(event)
+
+    children: list[Any] = []
+
+    @bus.on("t")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        children.extend([await delivery.emit("secret"), await delivery.emit("child")])
+
+    bus.add_emit_middleware(drops)
+    stored = await bus.emit("t")
+    assert await bus.emit("secret") is None
+    assert await bus.emit(Event("secret"), delay=5) is None
+    assert await bus.emit_many([Event("secret"), Event("secret")]) == []
+    async with bus.transaction() as tx:
+        assert await bus.emit("secret", transaction=tx) is None
+        tx.emit("secret")
+    await bus.run_once()
+    assert stored.type == "t"
+    assert children[0] is None
+    assert children[1].type == "child"
+    assert await outbox.count(PENDING) == 1
+
+
 # What is registered
 
 
