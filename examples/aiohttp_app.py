@@ -87,7 +87,8 @@ async def create_user(request: web.Request) -> web.Response:
             user = {"id": str(uuid4()), "name": name, "email": email}
         case _:
             raise web.HTTPUnprocessableEntity(text="give a name and an email")
-    event = await request.app[BUS].emit("user.created", user)
+    event = Event("user.created", user)
+    await request.app[BUS].emit(event)
     return web.json_response({"id": user["id"], "event_id": event.id}, status=201)
 
 

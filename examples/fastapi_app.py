@@ -93,7 +93,8 @@ async def not_stored(request: Request, error: Exception) -> JSONResponse:
 @app.post("/users", status_code=201)
 async def create_user(user: NewUser, bus: Bus) -> dict[str, str]:
     user_id = str(uuid4())
-    event = await bus.emit("user.created", {"id": user_id, **user.model_dump()})
+    event = Event("user.created", {"id": user_id, **user.model_dump()})
+    await bus.emit(event)
     return {"id": user_id, "event_id": event.id}
 
 

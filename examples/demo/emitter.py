@@ -46,7 +46,8 @@ async def emit(plan: Plan, name: str) -> None:
         bus = OutboxEventBus(outbox)
         for start in range(0, len(events), size):
             first, *others = events[start : start + size]
-            _note(history, [await bus.emit(first)])
+            await bus.emit(first)
+            _note(history, [first])
             if others:
                 _note(history, await bus.emit_many(others))
             await progress.wait_for_workers()

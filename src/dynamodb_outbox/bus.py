@@ -145,8 +145,8 @@ class OutboxEventBus:
         deliver_at: datetime | None = None,
         if_exists: IfExists = "raise",
         transaction: Transaction | None = None,
-    ) -> Event:
-        """Store one event; once this returns, it will be delivered.
+    ) -> Event | None:
+        """Store one event; once this returns, it will be delivered. None if an emit middleware dropped it.
 
         `delay` (seconds) or `deliver_at` (an aware datetime) postpones its delivery, by ten years at most. An
         `id` of your own makes the emit repeatable: a second event of it is refused with `DuplicateEventError`, or
@@ -156,7 +156,7 @@ class OutboxEventBus:
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         event = event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
         stored = await self._emitter.emit([event], options, transaction=transaction)
-        return stored[0] if stored else event
+        return stored[0] if stored else None
 
     async def emit_many(
         self,

@@ -99,12 +99,13 @@ class Delivery:
         metadata: dict[str, Any] | None = None,
         delay: float | None = None,
         deliver_at: datetime | None = None,
-    ) -> Event:
+    ) -> Event | None:
         """Emit an event that follows from this one, once, however often the handler is called.
 
         Its id is made of this event's id, the handler's name, and the position among the handler's emits; where
         their order may change from attempt to attempt, give each a `key` instead. The metadata carry
-        `causationId`, this event's id, and `correlationId`, the id of the first event of the chain.
+        `causationId`, this event's id, and `correlationId`, the id of the first event of the chain. Returns None if an
+        emit middleware dropped the event.
         """
         if not isinstance(type, str):
             raise InvalidEventError(
@@ -121,7 +122,7 @@ class Delivery:
             if key is None:
                 self._failed.append(child)
             raise
-        return stored[0] if stored else child
+        return stored[0] if stored else None
 
     def _failed_before(self, type: str, payload: Any) -> str | None:
         """Find the id of the same child, which the handler tries to emit again; another has an id of its own."""

@@ -124,7 +124,7 @@ class Transaction:
         """Add an event; it is stored with the writes, and not to be awaited.
 
         The arguments are those of `bus.emit`, but for `if_exists`: an event that exists refuses the whole. The emit
-        middleware runs at the end of the block.
+        middleware runs at the end of the block, and may replace or drop the event that is returned here.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at)
         event = self._make_event(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
