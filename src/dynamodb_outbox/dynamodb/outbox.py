@@ -21,6 +21,7 @@ from dynamodb_outbox.dynamodb.move import Move
 from dynamodb_outbox.dynamodb.peers import Peers
 from dynamodb_outbox.dynamodb.publish import Publisher
 from dynamodb_outbox.dynamodb.recovery import Recovery
+from dynamodb_outbox.dynamodb.sdk import warn_of_old_sdk
 from dynamodb_outbox.dynamodb.settle import Settler
 from dynamodb_outbox.dynamodb.table import Projection, Table
 from dynamodb_outbox.dynamodb.transact import Transactor
@@ -104,6 +105,7 @@ class DynamoDBOutbox:
                 f"client={client!r}: it must be an open aiobotocore DynamoDB client (boto3's would block), such as "
                 "that of `async with aioboto3.Session().client('dynamodb') as client`"
             )
+        warn_of_old_sdk()
         self._client = client
         self._config = config
         self._observers = Observers(observers)
