@@ -133,7 +133,8 @@ class FailedEvent:
     """A dead letter: an event that is FAILED, and why.
 
     `retry_count` is the number of retries it had, `last_error` the last error as text, `failed_at` the time
-    (UTC) it was set aside, `handled_by` the names of the handlers that had succeeded.
+    (UTC) it failed, `handled_by` the names of the handlers that had succeeded. Other writers may have stored a time
+    that no datetime can hold: `failed_at` is then the first or the last that is possible, and `last_error` says so.
     """
 
     id: str

@@ -6,7 +6,7 @@ Epoch milliseconds exist only here: the rest of the library has times in float s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.unstorable import Unstorable
@@ -130,11 +130,12 @@ def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
 
 
 def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
-    """Read a dead letter; whatever cannot be read is None or empty, as `last_error` then tells."""
+    """Read a dead letter; what cannot be read is None, empty, or the nearest value, as `last_error` then tells."""
     try:
         event: Event | None = decode_event(item, numbers=numbers)
     except StoredEventError:
         event = None
+    failed_at, note = _time_of_failure(item)
     return FailedEvent(
         id=item["id"]["S"],
         type=event.type if event else str(_value(item, "type", "S") or "?"),
@@ -142,13 +143,29 @@ def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
         occurred_at=event.occurred_at if event else _EPOCH,
         metadata=event.metadata if event else {},
         retry_count=retry_count(item),
-        last_error=last_error(item),
-        failed_at=datetime.fromtimestamp(seconds(item["gsiSortKey"]), UTC),
+        last_error=" ".join(filter(None, (last_error(item), note))),
+        failed_at=failed_at,
         handled_by=handled_by(item),
     )
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
+
+
+def _time_of_failure(item: Item) -> tuple[datetime, str]:
+    """Read the time of a failure, and what is wrong with it: others may have stored one that no datetime can hold."""
+    stored = _value(item, "gsiSortKey", "N")
+    try:
+        since_epoch = float(stored) / 1000
+    except (TypeError, ValueError):
+        return _EPOCH, "(failed_at is not known: the item has no gsiSortKey)"
+    try:
+        return _EPOCH + timedelta(seconds=since_epoch), ""
+    except (OverflowError, ValueError):
+        limit = _LAST if since_epoch > 0 else _FIRST
+        return limit, f"(failed_at is not exact: the gsiSortKey {str(stored)[:40]} is not a time in milliseconds)"
 
 
 def retry_count(item: Item) -> int:
