@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 import anyio
 
 from dynamodb_outbox.bound_loop import BoundLoop
-from dynamodb_outbox.checks import check_callable, check_int, check_timeout
+from dynamodb_outbox.checks import check_callable, check_int, check_outbox, check_timeout
 from dynamodb_outbox.emission import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError, shape, shown
@@ -21,6 +21,7 @@ from dynamodb_outbox.middleware import Middleware, check_middleware
 from dynamodb_outbox.observing import Observer
 from dynamodb_outbox.outbox import Claim, Outbox
 from dynamodb_outbox.outcome import Completed, Outcome
+from dynamodb_outbox.reminder import StartReminder
 from dynamodb_outbox.reporting import ErrorReporter, OnError
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.waiting import Waiters, wait_until_drained
@@ -52,6 +53,7 @@ class OutboxEventBus:
         max_handlers: int = 10,
         on_max_handlers: OnMaxHandlers | None = None,
     ) -> None:
+        check_outbox(outbox)
         check_timeout("stop_timeout", stop_timeout)
         for name, callback in (("on_error", on_error), ("on_max_handlers", on_max_handlers)):
             if callback is not None:
@@ -61,7 +63,8 @@ class OutboxEventBus:
         on_many = warn_of_many_handlers if on_max_handlers is None else partial(on_max_handlers, self)
         self._registry = HandlerRegistry(max_handlers=max_handlers, on_max_handlers=on_many)
         self._loop = BoundLoop("bus", on_closed=self._forget)
-        self._emitter = Emitter(outbox, worker=lambda: self._worker, loop=self._loop)
+        self._reminder = StartReminder(self._registry)
+        self._emitter = Emitter(outbox, worker=lambda: self._worker, loop=self._loop, on_emitted=self._reminder.emitted)
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
         self._setup = WorkerSetup(
@@ -220,6 +223,7 @@ class OutboxEventBus:
         self._loop.check("bus.start")
         if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("the bus is started already; await bus.stop() before starting it again")
+        self._reminder.work_begins()
         self._worker = Worker(self._setup)
         try:
             await self._worker.start()
@@ -261,6 +265,7 @@ class OutboxEventBus:
         self._loop.check("bus.run_once")
         if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("run_once is for a bus without a running worker; await bus.stop() first")
+        self._reminder.work_begins()
         return await run_once(self._setup)
 
     def _forget(self, call: str) -> None:
@@ -286,7 +291,7 @@ class OutboxEventBus:
         await wait_until_drained(
             self._outbox,
             timeout=timeout,
-            is_busy=lambda: self._worker is not None and self._worker.busy,
+            worker=lambda: self._worker,
             unhandled=self._setup.unhandled.still_unhandled,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -75,3 +76,16 @@ def check_bool(name: str, value: object) -> None:
     """Raise `ConfigurationError` unless the value is True or False."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name}={shown(value)}: it must be True or False")
+
+
+def check_outbox(value: object) -> None:
+    """Check that a value is an outbox, and not what has yet to be entered or called for one."""
+    if isinstance(value, AbstractAsyncContextManager) and not hasattr(value, "options"):
+        raise ConfigurationError(
+            f"outbox={shown(value)}: it is not entered yet; use `async with DynamoDBOutbox.connect(...) as outbox`, "
+            "and make the bus inside of the block"
+        )
+    if isinstance(value, type) or not all(hasattr(value, name) for name in ("options", "publish", "claim", "settle")):
+        raise ConfigurationError(
+            f"outbox={shown(value)}: it must be an outbox, such as a DynamoDBOutbox or an InMemoryOutbox"
+        )

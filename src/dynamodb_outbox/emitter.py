@@ -42,10 +42,18 @@ class EmitHost(Protocol):
 class Emitter:
     """Stores events that have passed the middleware, and wakes the worker for them."""
 
-    def __init__(self, outbox: Outbox, *, worker: Callable[[], EmitHost | None], loop: BoundLoop) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        worker: Callable[[], EmitHost | None],
+        loop: BoundLoop,
+        on_emitted: Callable[[Sequence[Event]], None],
+    ) -> None:
         self._outbox = outbox
         self._loop = loop
         self._worker = worker
+        self._on_emitted = on_emitted
         self.middleware: list[Middleware] = []
 
     async def emit(
@@ -131,6 +139,7 @@ class Emitter:
                 worker.wake(due_at)
 
     def _tell_published(self, events: Sequence[Event], due_at: float | None, birth: Birth | None) -> None:
+        self._on_emitted(events)
         if observers := self._outbox.observers:
             for event in events:
                 # Those of a birth are told of before their handlers are called.

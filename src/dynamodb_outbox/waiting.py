@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
@@ -54,8 +54,26 @@ class Waiters:
             signal.set()
 
 
+class DrainingWorker(Protocol):
+    """The worker of this process, if there is one."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether events are in flight in this worker."""
+        ...
+
+    @property
+    def running(self) -> bool:
+        """Whether it looks for events."""
+        ...
+
+
 async def wait_until_drained(
-    outbox: Outbox, *, timeout: float | None, is_busy: Callable[[], bool], unhandled: Callable[[], Sequence[str]]
+    outbox: Outbox,
+    *,
+    timeout: float | None,
+    worker: Callable[[], DrainingWorker | None],
+    unhandled: Callable[[], Sequence[str]],
 ) -> None:
     """Look until nothing is unfinished; less often the longer it takes, up to the poll interval."""
     left: dict[str, int] = {}
@@ -63,7 +81,8 @@ async def wait_until_drained(
         delay, empty = FIRST_LOOK, 0
         while empty < ROUNDS:
             # What this process holds is unfinished for sure: no query is needed to know.
-            if not is_busy():
+            here = worker()
+            if here is None or not here.busy:
                 left = {status.value: await outbox.count(status) for status in UNFINISHED}
                 empty = 0 if any(left.values()) else empty + 1
             await anyio.sleep(delay if empty < ROUNDS else 0)
@@ -72,4 +91,11 @@ async def wait_until_drained(
     counts = ", ".join(f"{count} {status}" for status, count in left.items()) or "events in flight"
     types = ", ".join(repr(event_type) for event_type in unhandled()[:NAMED_TYPES])
     missing = f"; no handler here for {types}" if types else ""
-    raise WaitTimeoutError(f"not drained within {timeout:g} s: {counts} left{missing}", left=left)
+    here = worker()
+    stopped = "" if here is not None and here.running else _NOT_STARTED
+    raise WaitTimeoutError(f"not drained within {timeout:g} s: {counts} left{missing}{stopped}", left=left)
+
+
+_NOT_STARTED: Final = (
+    "; no worker is started here: use `async with bus` or `await bus.start()`, unless other processes handle the events"
+)
