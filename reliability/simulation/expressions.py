@@ -37,6 +37,16 @@ class Dialect(Enum):
     PARTIQL = '"name" and ?'
 
 
+_OPERANDS: Final = {Dialect.EXPRESSION: ("IF_NOT_EXISTS",), Dialect.PARTIQL: ("SET_ADD",)}
+"""The functions that an attribute can be set to."""
+_CONDITIONS: Final = {
+    Dialect.EXPRESSION: ("ATTRIBUTE_EXISTS", "ATTRIBUTE_NOT_EXISTS", "CONTAINS"),
+    # DynamoDB Local also takes ATTRIBUTE_NOT_EXISTS in a statement. AWS documents IS MISSING, and nothing else for it.
+    Dialect.PARTIQL: ("CONTAINS",),
+}
+"""The functions that a condition can call."""
+
+
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<value>:\w+)|(?P<name>\#\w+)|(?P<parameter>\?)|\"(?P<quoted>[^\"]+)\"|(?P<word>[A-Za-z_]\w*)"
     r"|(?P<sign><>|<=|>=|[=<>+(),*]))"
@@ -47,7 +57,7 @@ _RESERVED: Final = frozenset(
     {"STATUS", "NAME", "VALUE", "TIMESTAMP", "DATE", "TTL", "TOKEN", "STATE", "COUNTER", "TYPE"}
 )
 _KEYWORDS: Final = frozenset(
-    {"AND", "OR", "NOT", "SET", "REMOVE", "ADD", "DELETE", "WHERE", "RETURNING", "UPDATE", "BETWEEN", "IN"}
+    {"AND", "OR", "NOT", "SET", "REMOVE", "ADD", "DELETE", "WHERE", "RETURNING", "UPDATE", "BETWEEN", "IN", "IS"}
 )
 
 
@@ -149,7 +159,7 @@ class Parser:
         return term
 
     def _term(self) -> Operand:
-        for function in ("IF_NOT_EXISTS", "SET_ADD"):
+        for function in _OPERANDS[self._dialect]:
             if self.accept(function):
                 self.expect("(")
                 name = self.name()
@@ -185,7 +195,7 @@ class Parser:
         return self._function() or self._comparison()
 
     def _function(self) -> Condition | None:
-        function = self.accept("ATTRIBUTE_EXISTS", "ATTRIBUTE_NOT_EXISTS", "CONTAINS")
+        function = self.accept(*_CONDITIONS[self._dialect])
         if function is None:
             return None
         self.expect("(")
@@ -202,6 +212,10 @@ class Parser:
 
     def _comparison(self) -> Condition:
         left = self.operand()
+        if self._dialect is Dialect.PARTIQL and self.accept("IS"):
+            wanted = self.accept("NOT") is None
+            self.expect("MISSING")
+            return lambda scope: (left(scope) is None) is wanted
         holds = COMPARISONS[self.expect(*COMPARISONS)]
         right = self.operand()
 

@@ -57,7 +57,7 @@ class Statement:
 def parse_update(text: str) -> Update:
     """Parse an UpdateExpression."""
     parser = Parser(text, Dialect.EXPRESSION)
-    update = _clauses(parser)
+    update = _clauses(parser, "SET", "ADD", "REMOVE", separator=",")
     parser.end()
     return update
 
@@ -68,7 +68,7 @@ def parse_statement(text: str) -> Statement:
     parser = Parser(text, Dialect.PARTIQL)
     parser.expect("UPDATE")
     table_name = parser.name()
-    update = _clauses(parser)
+    update = _clauses(parser, "SET", "REMOVE")
     parser.expect("WHERE")
     name = parser.name()
     parser.expect("=")
@@ -110,12 +110,12 @@ def parse_key_condition(text: str) -> tuple[tuple[tuple[Name, str, Operand], ...
     return tuple(parts), parser.used
 
 
-def _clauses(parser: Parser) -> Update:
-    """Read the clauses of an update; PartiQL repeats SET for each assignment."""
+def _clauses(parser: Parser, *clauses: str, separator: str | None = None) -> Update:
+    """Read the clauses of an update; PartiQL has no separator, and repeats SET for each assignment."""
     assignments: list[tuple[Name, Operand]] = []
     additions: list[tuple[Name, Operand]] = []
     removals: list[Name] = []
-    while clause := parser.accept("SET", "ADD", "REMOVE"):
+    while clause := parser.accept(*clauses):
         while True:
             name = parser.name()
             if clause == "SET":
@@ -125,8 +125,8 @@ def _clauses(parser: Parser) -> Update:
                 additions.append((name, parser.operand()))
             else:
                 removals.append(name)
-            if not parser.accept(","):
+            if separator is None or not parser.accept(separator):
                 break
     if not assignments and not additions and not removals:
-        raise parser.unknown("expected SET, ADD or REMOVE")
+        raise parser.unknown(f"expected {', '.join(clauses)}")
     return Update(tuple(assignments), tuple(additions), tuple(removals), parser.used)

@@ -10,12 +10,16 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Outbox
 from dynamodb_outbox.dynamodb import settle
+from reliability.partiql import refuse_undocumented
+from reliability.proxy import running_proxy
 from reliability.simulation.client import direct_client
 from reliability.simulation.engine import Engine
 from tests.contract.adapters import Adapter, Clock, dynamodb_adapter, memory_adapter
 from tests.engines import ENGINES, open_client
 
 SIMULATED = "simulated"
+DOCUMENTED = "documented"
+"""DynamoDB Local, but for statements that AWS does not document: these are refused."""
 
 
 @pytest.fixture
@@ -41,6 +45,7 @@ def time_for_late_settles(monkeypatch: pytest.MonkeyPatch) -> None:
         "local-batch",
         "local-batch-keys-only",
         "local-batch-sharded",
+        "local-batch-documented",
     ]
 )
 def engine(request: pytest.FixtureRequest) -> tuple[str, str, str | None]:
@@ -54,9 +59,14 @@ def engine(request: pytest.FixtureRequest) -> tuple[str, str, str | None]:
 
 
 @asynccontextmanager
-async def client_of(endpoint: str, clock: Clock) -> AsyncGenerator[Any]:
+async def client_of(endpoint: str, clock: Clock, index: str) -> AsyncGenerator[Any]:
     if endpoint == SIMULATED:
         yield direct_client(Engine(clock=clock))
+        return
+    if index == DOCUMENTED:
+        async with running_proxy(endpoint) as proxy, open_client(proxy.endpoint) as client:
+            proxy.rule = refuse_undocumented
+            yield client
         return
     async with open_client(endpoint) as client:
         yield client
@@ -69,7 +79,7 @@ async def adapter(engine: tuple[str, Any, str | None], clock: Clock, table_name:
     if endpoint is None:
         yield memory_adapter(clock)
         return
-    async with client_of(endpoint, clock) as client:
+    async with client_of(endpoint, clock, index) as client:
         projection: Any = "KEYS_ONLY" if index == "keys-only" else "ALL"
         await DynamoDBOutbox(client, table_name=table_name, **options).create_table(projection=projection)
         yield dynamodb_adapter(client, table_name, mode, clock, **options)
