@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,19 +43,19 @@ def undocumented(request: Recorded) -> list[bool]:
     return ["set_add" in statement["Statement"] for statement in request.body.get("Statements", [])]
 
 
-@pytest.mark.parametrize("mode", ["auto", "batch"])
-@pytest.mark.parametrize("rule", [refuse_request, refuse_statement])
+@pytest.mark.parametrize("rule_and_mode", [*itertools.product([refuse_request, refuse_statement], ["auto", "batch"])])
 async def test_statement_refused_as_invalid_becomes_single_writes_and_the_others_stay_in_batches(
-    client: Any, outbox: DynamoDBOutbox, proxy: Proxy, caplog: pytest.LogCaptureFixture, mode: Any, rule: Any
+    client: Any, outbox: DynamoDBOutbox, proxy: Proxy, caplog: pytest.LogCaptureFixture, rule_and_mode: Any
 ) -> None:
     caplog.set_level("WARNING", logger="dynamodb_outbox")
-    proxy.rule = rule
-    made = DynamoDBOutbox(client, table_name=outbox.table_name, conditional_writes=mode)
-    for _ in range(2):
-        await made.publish([Event("t") for _ in range(3)])
-        claims = await made.claim(3)
-        assert len(claims) == 3
-        assert await made.settle([(claim, DONE_BY_SOME) for claim in claims]) == [None] * 3
+    proxy.rule, mode = rule_and_mode
+    now = 4_000_000_000.0
+    made = DynamoDBOutbox(client, table_name=outbox.table_name, conditional_writes=mode, clock=lambda: now)
+    await made.publish([Event("t") for _ in range(6)])
+    now += 1
+    for half in (await made.claim(3), await made.claim(3)):
+        assert await made.settle([(claim, DONE_BY_SOME) for claim in half]) == [None] * 3
+    now += 1
     claims = await made.claim(6)
     assert [claim.handled_by for claim in claims] == [SOME] * 6
     proxy.requests.clear()
@@ -96,19 +98,22 @@ async def test_probe_is_one_request_with_every_statement_that_is_sent_in_batches
 ) -> None:
     outbox = DynamoDBOutbox(client, table_name=table_name, shards=shards, retention=60)
     await outbox.create_table()
-    await outbox.publish([Event("t") for _ in range(8)])
+    await outbox.publish([Event("t") for _ in range(17)])
     proxy.requests.clear()
-    claims = await outbox.claim(8)
+    claims = await outbox.claim(17)
     probe, *_ = statements(proxy)
     outcomes: list[Any] = [Completed(), Retry(delay=9, error="x"), Failed(error="x"), Released(delay=9)]
     outcomes += [Retry(delay=9, error="x", handled_by=SOME), Failed(error="x", handled_by=SOME)]
     outcomes += [Released(delay=9, handled_by=SOME)]
-    *settled, renewed = claims
+    renewed, *settled = claims
+    settled[7:14] = [replace(claim, unhandled_since=1.0) for claim in settled[7:14]]
+    outcomes += outcomes
+    outcomes += [Released(unhandled_since=1.0), Released(unhandled_since=1.0, handled_by=SOME)]
     assert await outbox.renew([(renewed, renewed.lease_expires_at + 9)]) == [None]
     assert set(await outbox.settle(list(zip(settled, outcomes, strict=True)))) == {None}
-    assert await outbox.redrive([claim.event.id for claim in claims]) == 2
+    assert await outbox.redrive([claim.event.id for claim in claims]) == 4
     sent = {text for texts in statements(proxy)[1:] for text in texts}
-    assert len(sent) == 10
+    assert len(sent) == 19
     assert sent <= set(probe)
     assert len(probe) <= 25
     assert any("statusShard" in text for text in probe) == (shards > 1)

@@ -36,7 +36,9 @@ def transitions() -> Iterator[Transition]:
 
 NAMED = {
     f"{each.name} {number}": each
-    for number, each in enumerate(dict.fromkeys(each for each in transitions() if isinstance(each, Transition)))
+    for number, each in enumerate(
+        dict.fromkeys(each for each in transitions() if isinstance(each, Transition) and each.batched)
+    )
 }
 
 

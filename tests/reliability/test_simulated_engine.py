@@ -69,6 +69,11 @@ def write(dice: random.Random, event_id: str | None = None) -> Write:
     return Write(dice.choice(TRANSITIONS), event_id, values(dice, event_id))
 
 
+def batched_write(dice: random.Random, event_id: str) -> Write:
+    batched = [transition for transition in TRANSITIONS if transition.batched]
+    return Write(dice.choice(batched), event_id, values(dice, event_id))
+
+
 def item(dice: random.Random, event_id: str, key_name: str) -> dict[str, Any]:
     status = dice.choice(["PENDING", "PROCESSING"])
     made = {
@@ -109,7 +114,7 @@ def statements_request(dice: random.Random, key_name: str) -> Request:
         ids = ["missing", "missing"]
     returning = dice.random() < 0.5
     return "batch_execute_statement", {
-        "Statements": [statement(write(dice, each), table_name=TABLE, returning=returning) for each in ids]
+        "Statements": [statement(batched_write(dice, each), table_name=TABLE, returning=returning) for each in ids]
     }
 
 

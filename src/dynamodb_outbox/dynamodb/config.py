@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from dynamodb_outbox.checks import check_bool, check_int, check_seconds
+from dynamodb_outbox.dynamodb.probe import WriteMode
 from dynamodb_outbox.dynamodb.shards import MAX_SHARDS, SHARD_ATTRIBUTE, Shards
 from dynamodb_outbox.dynamodb.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
-from dynamodb_outbox.dynamodb.writes import WriteMode
 from dynamodb_outbox.errors import ConfigurationError
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{3,255}")

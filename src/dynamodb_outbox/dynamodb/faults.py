@@ -84,6 +84,7 @@ _CREDENTIALS_CODES: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
+_INVALID_CODES: Final = frozenset({"ValidationException", "ValidationError"})
 _CREDENTIALS_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _UNSENT_ERRORS: Final = (ConnectTimeoutError, ProxyConnectionError)
 # aiobotocore says EndpointConnectionError of every broken connection, also of one that was reset after the
@@ -104,6 +105,10 @@ _SERVER_ERROR: Final = 500
 
 class ItemTooLargeError(StorageError):
     """An update would make the item larger than DynamoDB allows."""
+
+
+class InvalidRequestError(StorageError):
+    """DynamoDB cannot make sense of a request or a statement, or not with the item that it is about."""
 
 
 def fault_of(error: BaseException) -> Fault:
@@ -194,7 +199,8 @@ def fatal_code(code: str, message: str, *, operation: str, table_name: str, inde
         return TableMismatchError(table_name=table_name, differences=[f"{operation} was refused: {message}"])
     if "item size" in lower:
         return ItemTooLargeError(f"{operation} was refused: {message}")
-    return StorageError(f"{operation} was refused: {code}: {message}")
+    kind = InvalidRequestError if code in _INVALID_CODES else StorageError
+    return kind(f"{operation} was refused: {code}: {message}")
 
 
 def code_of(error: ClientError) -> str:

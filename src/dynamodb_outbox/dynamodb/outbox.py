@@ -19,13 +19,14 @@ from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
 from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.move import Move
 from dynamodb_outbox.dynamodb.peers import Peers
+from dynamodb_outbox.dynamodb.probe import WriteMode
 from dynamodb_outbox.dynamodb.publish import Publisher
 from dynamodb_outbox.dynamodb.recovery import Recovery
 from dynamodb_outbox.dynamodb.sdk import warn_of_old_sdk
 from dynamodb_outbox.dynamodb.settle import Settler
 from dynamodb_outbox.dynamodb.table import Projection, Table
 from dynamodb_outbox.dynamodb.transact import Transactor
-from dynamodb_outbox.dynamodb.writes import ConditionalWriter, WriteMode
+from dynamodb_outbox.dynamodb.writes import ConditionalWriter
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers

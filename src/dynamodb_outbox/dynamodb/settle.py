@@ -9,11 +9,13 @@ from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, error_text, millis
 from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
 from dynamodb_outbox.dynamodb.transitions import (
     COMPLETE,
+    COMPLETE_WITH_EXPIRY,
     FAIL,
     GIVE_BACK,
     RELEASE,
     RENEW,
     RETRY,
+    WITH_HANDLED_BY,
     Transition,
     Write,
     by_a_handler,
@@ -101,7 +103,7 @@ class Settler:
             case Completed():
                 transition = COMPLETE
                 if self._retention is not None:
-                    transition = _COMPLETE_WITH_EXPIRY
+                    transition = COMPLETE_WITH_EXPIRY
                     values["expiry"] = {"N": str(int(now + self._retention))}
             case Retry(delay=delay, error=error, handled_by=handled_by):
                 transition = RETRY
@@ -121,19 +123,13 @@ class Settler:
         return Write(transition, claim.event.id, values)
 
 
-_COMPLETE_WITH_EXPIRY: Final = COMPLETE.also_set("expireAt = :expiry")
-_WITH_HANDLED_BY: Final = {
-    transition: transition.also_add("handledBy", ":handled") for transition in (RETRY, FAIL, RELEASE, GIVE_BACK)
-}
-
-
 def _with_handled_by(
     transition: Transition, handled_by: frozenset[str], values: dict[str, AttributeValue]
 ) -> Transition:
     if not handled_by:
         return transition
     values["handled"] = {"SS": sorted(handled_by)}
-    return _WITH_HANDLED_BY[transition]
+    return WITH_HANDLED_BY[transition]
 
 
 def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:

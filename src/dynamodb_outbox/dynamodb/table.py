@@ -10,7 +10,7 @@ import anyio
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.client import Caller
-from dynamodb_outbox.dynamodb.faults import code_of
+from dynamodb_outbox.dynamodb.faults import InvalidRequestError, code_of
 from dynamodb_outbox.dynamodb.shards import SHARD_ATTRIBUTE
 from dynamodb_outbox.errors import StorageError, TableMismatchError, TableNotFoundError
 
@@ -139,7 +139,7 @@ class Table:
             # Refused if somebody else was quicker, and if it is enabled on another attribute.
             if await self._has_time_to_live():
                 return
-            if type(error) is not StorageError:
+            if type(error) not in (StorageError, InvalidRequestError):
                 raise
             raise TableMismatchError(
                 table_name=self._schema.table_name, differences=[f"{NO_TIME_TO_LIVE} ({error})"]

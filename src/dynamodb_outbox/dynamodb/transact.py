@@ -16,6 +16,7 @@ from dynamodb_outbox.dynamodb.faults import cancellation_reasons, doubtful
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import (
     COMPLETE_BY_HANDLER,
+    COMPLETE_BY_HANDLER_WITH_EXPIRY,
     HANDLER_DONE,
     Write,
     by_a_handler,
@@ -151,7 +152,7 @@ class Transactor:
         }
         transition = COMPLETE_BY_HANDLER if done.completes else HANDLER_DONE
         if done.completes and self._retention is not None:
-            transition = _COMPLETE_WITH_EXPIRY
+            transition = COMPLETE_BY_HANDLER_WITH_EXPIRY
             values["expiry"] = {"N": str(int(now + self._retention))}
         if done.completes and done.claim.unhandled_since is not None:
             transition = by_a_handler(transition)
@@ -159,9 +160,6 @@ class Transactor:
         if self._shards.count > 1:
             write = placed(write, self._shards)
         return update_entry(write, table_name=self._caller.table_name)
-
-
-_COMPLETE_WITH_EXPIRY: Final = COMPLETE_BY_HANDLER.also_set("expireAt = :expiry")
 
 
 def _stored_before(

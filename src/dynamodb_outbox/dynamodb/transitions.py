@@ -18,13 +18,17 @@ from dynamodb_outbox.dynamodb.values import AttributeValue
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Transition:
-    """The shape of a conditional write; `:name` stands for a value that each write brings."""
+    """The shape of a conditional write; `:name` stands for a value that each write brings.
+
+    One that is not `batched` is always an `UpdateItem`: it is rare, or PartiQL cannot say it.
+    """
 
     name: str
     set: tuple[str, ...] = ()
     add: tuple[tuple[str, str], ...] = ()
     remove: tuple[str, ...] = ()
     condition: str
+    batched: bool = True
 
     def also_set(self, *assignments: str) -> Transition:
         """Make a transition that sets more."""
@@ -77,6 +81,10 @@ RELEASE: Final = Transition(
 )
 # A release by a worker that has no handler for the event.
 GIVE_BACK: Final = replace(RELEASE, name="give back").also_set("unhandledSince = :since")
+COMPLETE_WITH_EXPIRY: Final = COMPLETE.also_set("expireAt = :expiry")
+WITH_HANDLED_BY: Final = {
+    transition: transition.also_add("handledBy", ":handled") for transition in (RETRY, FAIL, RELEASE, GIVE_BACK)
+}
 RENEW: Final = Transition(
     name="renew",
     set=("gsiSortKey = :deadline",),
@@ -98,6 +106,7 @@ COMPLETE_BY_HANDLER: Final = Transition(
     remove=("gsiSortKey",),
     condition=HANDLER_DONE.condition,
 )
+COMPLETE_BY_HANDLER_WITH_EXPIRY: Final = COMPLETE_BY_HANDLER.also_set("expireAt = :expiry")
 # Recovery does not hold the token: the deadline that it saw is its fence. The token stays, so that a late
 # success is still accepted until somebody else claims.
 RECOVER: Final = Transition(
@@ -113,6 +122,8 @@ RECOVER: Final = Transition(
     condition=(
         "status = :PROCESSING AND gsiSortKey = :seen AND (attribute_not_exists(retryCount) OR retryCount < :max)"
     ),
+    # AWS documents no if_not_exists for a statement.
+    batched=False,
 )
 # Written only once RECOVER was refused: then either the event is not the one seen any more, and this is
 # refused as well, or no retry is left.
@@ -120,6 +131,7 @@ RECOVER_FAILED: Final = Transition(
     name="recover as failed",
     set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
     condition="status = :PROCESSING AND gsiSortKey = :seen",
+    batched=False,
 )
 REDRIVE: Final = Transition(
     name="redrive",
@@ -142,6 +154,8 @@ _STATUS_VALUES: Final[dict[str, AttributeValue]] = {
 }
 _PARAMETER: Final = re.compile(r":(\w+)")
 _STATUS: Final = re.compile(r"(?<!:)\bstatus\b")
+# UpdateItem has no IS MISSING, and the PartiQL that AWS documents has no attribute_not_exists.
+_NOT_EXISTS: Final = re.compile(r"attribute_not_exists\((\w+)\)")
 _STATUS_SET: Final = re.compile(r"status = :(\w+)")
 
 
@@ -149,6 +163,27 @@ _STATUS_SET: Final = re.compile(r"status = :(\w+)")
 def by_a_handler(transition: Transition) -> Transition:
     """Make of a transition one of an event that has been unhandled, and for which this worker has a handler."""
     return transition.also_remove("unhandledSince")
+
+
+_SETTLES: Final = (
+    COMPLETE,
+    COMPLETE_WITH_EXPIRY,
+    RETRY,
+    FAIL,
+    RELEASE,
+    *(WITH_HANDLED_BY[each] for each in (RETRY, FAIL, RELEASE)),
+)
+BATCHED: Final = (
+    CLAIM,
+    *_SETTLES,
+    *map(by_a_handler, _SETTLES),
+    GIVE_BACK,
+    WITH_HANDLED_BY[GIVE_BACK],
+    RENEW,
+    REDRIVE,
+    MOVE,
+)
+"""What is sent in batches, every variant: each has a statement that an engine takes or refuses."""
 
 
 @lru_cache(maxsize=256)
@@ -211,14 +246,20 @@ def _statement_shape(transition: Transition, table_name: str, *, returning: bool
     additions = tuple(f"{attribute} = set_add({attribute}, {members})" for attribute, members in transition.add)
     sets = " ".join(f"SET {assignment}" for assignment in transition.set + additions)
     removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
-    text = f"{sets}{removes} WHERE id = :id AND ({transition.condition})"
+    condition = _NOT_EXISTS.sub(r"\1 IS MISSING", transition.condition)
+    text = f"{sets}{removes} WHERE id = :id AND ({condition})"
     statement = _PARAMETER.sub("?", _STATUS.sub('"status"', text))
     suffix = " RETURNING ALL NEW *" if returning else ""
     return f'UPDATE "{table_name}" {statement}{suffix}', tuple(_PARAMETER.findall(text))
 
 
+def parameters_of(transition: Transition) -> tuple[str, ...]:
+    """List the values that each write of a transition brings."""
+    return tuple(name for name in _update_shape(transition)[1] if name not in _STATUS_VALUES)
+
+
 def statement(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
-    """Render one statement of a `BatchExecuteStatement`."""
+    """Render one statement of a `BatchExecuteStatement`, in the PartiQL that AWS documents and no other."""
     text, parameters = _statement_shape(write.transition, table_name, returning=returning)
     # Two of these for every event: a lookup in one mapping is cheaper than a call for each parameter.
     values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}

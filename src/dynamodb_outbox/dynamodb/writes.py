@@ -7,25 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
-from uuid import uuid4
+from typing import Any, Final, Protocol
 
 import anyio
-from botocore.exceptions import ClientError
 
-from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, RepeatWithheldError, sent_once
+from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused
 from dynamodb_outbox.dynamodb.codec import Item
-from dynamodb_outbox.dynamodb.faults import Fault, ItemTooLargeError, doubtful, fatal_code, fault_of_code
-from dynamodb_outbox.dynamodb.replies import UnreadableReplyError, claimed_item, is_claim, responses_to, was_repeated
+from dynamodb_outbox.dynamodb.faults import (
+    Fault,
+    InvalidRequestError,
+    ItemTooLargeError,
+    doubtful,
+    fatal_code,
+    fault_of_code,
+)
+from dynamodb_outbox.dynamodb.probe import MAX_STATEMENTS, Batching, WriteMode
+from dynamodb_outbox.dynamodb.replies import claimed_item, is_claim, responses_to, was_repeated
 from dynamodb_outbox.dynamodb.shards import Shards
-from dynamodb_outbox.dynamodb.transitions import CLAIM, Write, placed, statement, update_item
-from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
-from dynamodb_outbox.observing import Throttled, logger
+from dynamodb_outbox.dynamodb.transitions import Write, placed, statement, update_item
+from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
+from dynamodb_outbox.observing import Throttled
 
-WriteMode = Literal["auto", "batch", "single"]
-
-MAX_STATEMENTS: Final = 25
-"""BatchExecuteStatement's limit."""
 CONCURRENT_CALLS: Final = 8
 LEAST_SECONDS: Final = 0.5
 
@@ -92,21 +94,29 @@ class ReadResult(Protocol):
         ...
 
 
+class _WriteChunk(Protocol):
+    """Makes some writes in one request."""
+
+    async def __call__(
+        self, writes: list[Write], *, within: float, returning: bool, patient: bool
+    ) -> list[WriteResult]:
+        """Make the writes; the results are in their order."""
+        ...
+
+
 class ConditionalWriter:
     """Makes conditional writes in the mode that fits the engine."""
 
     def __init__(self, caller: Caller, mode: WriteMode, *, shards: Shards) -> None:
         self._caller = caller
         self._shards = shards
-        self._configured: WriteMode = mode
-        self._mode: WriteMode = mode
-        self._probing = anyio.Lock()
+        self._batching = Batching(caller, mode, shards=shards)
         # Two lanes: behind claims that are throttled, a settle would wait for seconds of its lease.
         self._calls = {urgent: anyio.CapacityLimiter(CONCURRENT_CALLS) for urgent in (True, False)}
 
     def forget_probe(self) -> None:
         """Probe again before the next write; a worker that starts may find another engine or other rights."""
-        self._mode = self._configured
+        self._batching.forget()
 
     async def write(
         self,
@@ -127,17 +137,15 @@ class ConditionalWriter:
             return []
         if self._shards.count > 1:
             writes = [placed(write, self._shards) for write in writes]
-        if self._mode == "auto":
+        if not self._batching.is_known:
             try:
-                await self._probe(within)
+                await self._batching.probe(within)
             except StorageError as error:
                 return [error] * len(writes)
         deadline = anyio.current_time() + within
         results: list[WriteResult | None] = [None] * len(writes)
-        size = MAX_STATEMENTS if self._mode == "batch" else 1
-        write_chunk = self._write_statements if self._mode == "batch" else self._write_item
 
-        async def run(indexes: list[int]) -> None:
+        async def run(indexes: list[int], write_chunk: _WriteChunk) -> None:
             chunk: list[WriteResult]
             async with self._calls[urgent]:
                 # What is left of the time after waiting for a turn, and enough for one attempt.
@@ -152,14 +160,23 @@ class ConditionalWriter:
             for index, result in zip(indexes, chunk, strict=True):
                 results[index] = result
 
-        chunks = _chunks_of_distinct_events(writes, size)
+        chunks = self._chunks(writes)
         if len(chunks) == 1:
-            await run(chunks[0])
+            await run(*chunks[0])
         else:
             async with anyio.create_task_group() as group:
                 for chunk in chunks:
-                    group.start_soon(run, chunk)
+                    group.start_soon(run, *chunk)
         return [result for result in results if result is not None]
+
+    def _chunks(self, writes: Sequence[Write]) -> list[tuple[list[int], _WriteChunk]]:
+        """Divide writes into requests: what cannot go in a batch is alone."""
+        singles = self._batching.singles(writes)
+        chunks: list[tuple[list[int], _WriteChunk]] = [([index], self._write_item) for index in singles]
+        if len(singles) < len(writes):
+            rest = [index for index in range(len(writes)) if index not in singles] if singles else range(len(writes))
+            chunks += [(chunk, self._write_statements) for chunk in _chunks_of_distinct_events(writes, rest)]
+        return chunks
 
     async def _write_item(
         self, writes: list[Write], *, within: float, returning: bool, patient: bool
@@ -175,7 +192,7 @@ class ConditionalWriter:
         return [Applied(item if returning else None)]
 
     async def _write_statements(
-        self, writes: list[Write], *, within: float, returning: bool, patient: bool = True
+        self, writes: list[Write], *, within: float, returning: bool, patient: bool
     ) -> list[WriteResult]:
         deadline = anyio.current_time() + within
         backoff = Backoff(self._caller.random)
@@ -196,11 +213,7 @@ class ConditionalWriter:
                 if error.maybe_applied:
                     batch.maybe_applied.update(batch.left)
                 # One statement that is not valid fails the whole request: each goes on its own.
-                for index, write in zip(batch.left, chunk, strict=True):
-                    within = max(deadline - anyio.current_time(), LEAST_SECONDS)
-                    (alone,) = await self._write_statements([write], within=within, returning=returning)
-                    repeated = isinstance(alone, Refused) and index in batch.maybe_applied
-                    batch.results[index] = Refused(repeated=True) if repeated else alone
+                await self._write_each_alone(chunk, batch, deadline=deadline, returning=returning)
                 break
             if batch.left:
                 delay = backoff.next_delay()
@@ -208,7 +221,33 @@ class ConditionalWriter:
                 if given_up or anyio.current_time() + delay >= deadline:
                     break
                 await anyio.sleep(delay)
-        return [batch.result(index) for index in range(len(writes))]
+        results = [batch.result(index) for index in range(len(writes))]
+        return await self._write_refused(writes, results, deadline=deadline, returning=returning)
+
+    async def _write_each_alone(self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool) -> None:
+        """Make what is left of a batch, one write at a time."""
+        for index, write in zip(batch.left, writes, strict=True):
+            within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+            write_one = self._write_statements if self._batching.takes(write.transition) else self._write_item
+            (alone,) = await write_one([write], within=within, returning=returning, patient=True)
+            repeated = isinstance(alone, Refused) and index in batch.maybe_applied
+            batch.results[index] = Refused(repeated=True) if repeated else alone
+
+    async def _write_refused(
+        self, writes: list[Write], results: list[WriteResult], *, deadline: float, returning: bool
+    ) -> list[WriteResult]:
+        """Make the writes as `UpdateItem` calls whose statements were refused as invalid."""
+        for index, refusal in enumerate(results):
+            if not isinstance(refusal, InvalidRequestError):
+                continue
+            within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+            (result,) = await self._write_item([writes[index]], within=within, returning=returning, patient=True)
+            if isinstance(result, (Applied, Refused)):
+                # The item was not the reason: an attribute of another type would be refused here as well.
+                self._batching.refuse([writes[index].transition], str(refusal))
+            repeated = isinstance(result, Refused) and refusal.maybe_applied
+            results[index] = Refused(repeated=True) if repeated else result
+        return results
 
     async def _execute(
         self, writes: list[Write], *, deadline: float, returning: bool
@@ -252,43 +291,6 @@ class ConditionalWriter:
             index_name=self._caller.index_name,
         )
 
-    async def _probe(self, within: float) -> None:
-        async with self._probing:
-            if self._mode != "auto":
-                return
-            reason = await self._reason_against_batches(within)
-            self._mode = "single" if reason else "batch"
-            if reason:
-                logger.info("Claims and settles go one by one, not in batches: %s", " ".join(reason.split())[:200])
-
-    async def _reason_against_batches(self, within: float) -> str | None:
-        """Try a conditional UPDATE of an item that cannot exist; None if it is refused as it should be.
-
-        Raises `StorageError` when there was no answer to judge by.
-        """
-        value = {"S": "probe"}
-        number = {"N": "0"}
-        values = {"token": value, "now": number, "deadline": number, "seen": number}
-        write = Write(CLAIM, f"dynamodb-outbox-probe-{uuid4()}", values)
-        statements = [statement(write, table_name=self._caller.table_name, returning=True)]
-        try:
-            with sent_once(self._caller.client, "BatchExecuteStatement"):
-                (response,) = await self._caller.call(
-                    "batch_execute_statement", within=within, once=True, read=responses_to(1), Statements=statements
-                )
-        except (ThrottledError, TableNotFoundError):
-            raise
-        except UnavailableError as error:
-            if isinstance(error.__cause__, (ClientError, RepeatWithheldError, UnreadableReplyError)):
-                return f"the engine cannot run a conditional PartiQL UPDATE ({error.__cause__})"
-            raise
-        except StorageError as error:
-            return str(error)
-        result = self._result_of(response, repeated=False, returning=False)
-        if isinstance(result, TableNotFoundError):
-            raise result
-        return None if isinstance(result, Refused) else f"a conditional PartiQL UPDATE was answered with {result!r}"
-
 
 def _token(claim: Write) -> str:
     token: str = claim.values["token"]["S"]
@@ -302,16 +304,17 @@ def _claim_or_nothing(response: dict[str, Any], write: Write) -> dict[str, Any]:
     return {}
 
 
-def _chunks_of_distinct_events(writes: Sequence[Write], size: int) -> list[list[int]]:
-    """Split the writes into chunks of indexes; a batch may not name the same item twice."""
+def _chunks_of_distinct_events(writes: Sequence[Write], indexes: Sequence[int]) -> list[list[int]]:
+    """Split writes into chunks of indexes; a batch may not name the same item twice."""
     chunks: list[list[int]] = [[]]
     seen: set[str] = set()
-    for index, write in enumerate(writes):
-        if len(chunks[-1]) == size or write.event_id in seen:
+    for index in indexes:
+        event_id = writes[index].event_id
+        if len(chunks[-1]) == MAX_STATEMENTS or event_id in seen:
             chunks.append([])
             seen.clear()
         chunks[-1].append(index)
-        seen.add(write.event_id)
+        seen.add(event_id)
     return chunks if chunks[0] else []
 
 
@@ -324,4 +327,4 @@ def _failure_of_statement(fault: Fault) -> StorageError:
 
 def _concerns_all(error: StorageError) -> bool:
     """Tell whether an error is of the table or the client, rather than of one statement."""
-    return type(error) not in (StorageError, ItemTooLargeError)
+    return type(error) not in (StorageError, ItemTooLargeError, InvalidRequestError)
