@@ -13,6 +13,8 @@ from aiobotocore.session import get_session
 from dynamodb_outbox.dynamodb.client import tuned_config
 from dynamodb_outbox.dynamodb.wire import speak_json
 
+# The engines speak plain HTTP. A client that verifies reads all certificates first, a quarter of a short test.
+ENDPOINT: Final[dict[str, Any]] = {"region_name": "us-east-1", "verify": False}
 ENGINES = pytest.StashKey[dict[str, str]]()
 # One session for all clients: it keeps the parsed service model, and is bound to no event loop.
 SESSION = get_session()
@@ -29,7 +31,7 @@ async def open_client(endpoint: str, **config: Any) -> AsyncGenerator[Any]:
     """Open a client that does not retry by itself, unless the config says otherwise."""
     settings = {"max_pool_connections": 60, "retries": {"mode": "standard", "total_max_attempts": 1}} | config
     async with SESSION.create_client(
-        "dynamodb", region_name="us-east-1", endpoint_url=endpoint, config=AioConfig(**settings)
+        "dynamodb", endpoint_url=endpoint, config=AioConfig(**settings), **ENDPOINT
     ) as client:
         yield client
 
@@ -37,9 +39,7 @@ async def open_client(endpoint: str, **config: Any) -> AsyncGenerator[Any]:
 @asynccontextmanager
 async def open_tuned_client(endpoint: str) -> AsyncGenerator[Any]:
     """Open a client as `connect` does: its configuration, and JSON of its own."""
-    async with SESSION.create_client(
-        "dynamodb", region_name="us-east-1", endpoint_url=endpoint, config=tuned_config(60)
-    ) as client:
+    async with SESSION.create_client("dynamodb", endpoint_url=endpoint, config=tuned_config(60), **ENDPOINT) as client:
         speak_json(client)
         yield client
 
@@ -48,7 +48,7 @@ async def open_tuned_client(endpoint: str) -> AsyncGenerator[Any]:
 async def open_plain_client(endpoint: str) -> AsyncGenerator[Any]:
     """Open a client as most users do, without any configuration: it repeats a request up to ten times by itself."""
     create = SESSION.create_client if PLAIN_SESSION is None else PLAIN_SESSION.client
-    async with create("dynamodb", region_name="us-east-1", endpoint_url=endpoint) as client:
+    async with create("dynamodb", endpoint_url=endpoint, **ENDPOINT) as client:
         yield client
 
 

@@ -66,6 +66,8 @@ def start(port: int) -> subprocess.Popen[bytes]:
             java,
             # On few cores, the threads of the default collector take a fifth of the engine's time.
             "-XX:+UseSerialGC",
+            # An engine of the tests lives for minutes: the second compiler would take more time than its code saves.
+            "-XX:TieredStopAtLevel=1",
             "-Djava.library.path=./DynamoDBLocal_lib",
             "-jar",
             "DynamoDBLocal.jar",

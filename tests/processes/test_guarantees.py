@@ -21,10 +21,10 @@ from tests.processes.program import name_of
 from tests.processes.transfers import ACCOUNTS, account_id, transfer_id
 from tests.processes.workers import PATIENT, Process, Workers, items, statuses
 
-TRANSFERS = 200
-MAKERS = 4
+TRANSFERS = 150
+MAKERS = 3
 BALANCE = 1000
-COUNTED = 300
+COUNTED = 150
 
 
 async def test_every_transfer_has_its_event_although_every_process_that_makes_them_is_killed(
