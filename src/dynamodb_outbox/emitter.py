@@ -73,8 +73,10 @@ class Emitter:
                 f"if_exists={shown(options.if_exists)}: a transaction stores all or nothing; catch the "
                 "DuplicateEventError that its commit raises"
             )
-        passed = await pass_middleware(listed, self.middleware, in_transaction=transaction is not None)
-        accepted = [event for event in passed if event is not None]
+        accepted = listed
+        if self.middleware:
+            passed = await pass_middleware(listed, self.middleware, in_transaction=transaction is not None)
+            accepted = [event for event in passed if event is not None]
         if transaction is not None:
             for event in accepted:
                 transaction.join(TransactionEmit(event=event, options=options, accepted=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from inspect import CORO_CLOSED, getcoroutinestate
 from typing import Any, Final, Protocol
 
 from dynamodb_outbox.checks import fits, is_async
@@ -59,7 +58,9 @@ async def run_chain(
     Raises what middleware and end raise, and `MiddlewareError` for a middleware that broke the rules of the chain, also
     where another one swallowed it. `keeps_identity`: whether type and id of the event must stay as they are.
     """
-    await _Chain(tuple(middleware), end, keeps_identity=keeps_identity, in_transaction=in_transaction).run(event, 0)
+    await _Chain(tuple(middleware), end, keeps_identity=keeps_identity, in_transaction=in_transaction).run(
+        event, 0, None
+    )
 
 
 class _Chain:
@@ -76,8 +77,10 @@ class _Chain:
         self.in_transaction = in_transaction
         self.violation: MiddlewareError | None = None
 
-    async def run(self, event: Event, position: int) -> None:
-        """Run the middleware at a position, and the rest of the chain within it."""
+    async def run(self, event: Event, position: int, caller: _Step | None) -> None:
+        """Run the middleware at a position, and the rest of the chain within it, for the middleware that calls it."""
+        if caller is not None:
+            caller.task = asyncio.current_task()
         if position == len(self.middleware):
             await self.end(event)
             return
@@ -100,14 +103,15 @@ class _Chain:
 class _Step:
     """The `call_next` of one middleware."""
 
-    __slots__ = ("_call", "_chain", "_event", "_position", "_task")
+    __slots__ = ("_call", "_chain", "_event", "_position", "task")
 
     def __init__(self, chain: _Chain, event: Event, position: int) -> None:
         self._chain = chain
         self._event = event
         self._position = position
         self._call: Coroutine[Any, Any, None] | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        """The task in which the rest of the chain has started."""
 
     def __call__(self, event: Event, /) -> Coroutine[Any, Any, None]:
         if self._call is not None:
@@ -124,10 +128,10 @@ class _Step:
             ):
                 if value != kept:
                     raise self.violate(
-                        f"handed on the {name} {value!r} instead of {kept!r}; the handlers are chosen already: around "
-                        "handlers, a middleware may replace payload and metadata only"
+                        f"handed on the {name} {shown(value)} instead of {shown(kept)}; the handlers are chosen "
+                        "already: around handlers, a middleware may replace payload and metadata only"
                     )
-        self._call = self._go_on(event)
+        self._call = self._chain.run(event, self._position + 1, self)
         return self._call
 
     @property
@@ -135,23 +139,17 @@ class _Step:
         """Whether the event is emitted as a part of a transaction."""
         return self._chain.in_transaction
 
-    async def _go_on(self, event: Event) -> None:
-        self._task = asyncio.current_task()
-        try:
-            await self._chain.run(event, self._position + 1)
-        finally:
-            self._task = None
-
     @property
     def is_unfinished(self) -> bool:
         """Whether the rest of the chain was begun, and has not ended."""
-        return self._call is not None and getcoroutinestate(self._call) != CORO_CLOSED
+        call: Any = self._call
+        return call is not None and call.cr_frame is not None
 
     def abandon(self) -> asyncio.Task[Any] | None:
         """End the rest of the chain; returns the task that ran it, which is cancelled."""
         if (call := self._call) is None or not self.is_unfinished:
             return None
-        running = self._task or next((task for task in asyncio.all_tasks() if task.get_coro() is call), None)
+        running = self.task or next((task for task in asyncio.all_tasks() if task.get_coro() is call), None)
         if running is None:
             call.close()  # never awaited: nothing of it has run
         else:

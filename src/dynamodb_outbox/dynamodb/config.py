@@ -10,7 +10,7 @@ from dynamodb_outbox.checks import check_bool, check_int, check_seconds
 from dynamodb_outbox.dynamodb.probe import WriteMode
 from dynamodb_outbox.dynamodb.shards import MAX_SHARDS, SHARD_ATTRIBUTE, Shards
 from dynamodb_outbox.dynamodb.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
-from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors import ConfigurationError, shown
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 _YEAR: Final = 31_536_000.0
@@ -35,17 +35,17 @@ class DynamoDBConfig:
                 continue
             if not isinstance(value, str) or not _NAME.fullmatch(value):
                 raise ConfigurationError(
-                    f"{parameter}={value!r}: it must have 3 to 255 characters of a-z, A-Z, 0-9, '_', '-' and '.'"
+                    f"{parameter}={shown(value)}: it must have 3 to 255 characters of a-z, A-Z, 0-9, '_', '-' and '.'"
                 )
         check_int("shards", self.shards, 1, MAX_SHARDS)
         if self.former_index_name is not None and (self.shards == 1 or self.former_index_name == self.index_name):
             raise ConfigurationError(
-                f"former_index_name={self.former_index_name!r}: it must be the index that a table had before it got "
-                f"shards, beside {self.index_name!r}, with shards of 2 or more"
+                f"former_index_name={shown(self.former_index_name)}: it must be the index that a table had before it "
+                f"got shards, beside {self.index_name!r}, with shards of 2 or more"
             )
         if self.conditional_writes not in get_args(WriteMode):
             raise ConfigurationError(
-                f"conditional_writes={self.conditional_writes!r}: it must be 'auto', 'batch' or 'single'"
+                f"conditional_writes={shown(self.conditional_writes)}: it must be 'auto', 'batch' or 'single'"
             )
         check_bool("group_emits", self.group_emits)
         if self.retention is not None:

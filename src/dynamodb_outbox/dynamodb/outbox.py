@@ -27,7 +27,7 @@ from dynamodb_outbox.dynamodb.settle import Settler
 from dynamodb_outbox.dynamodb.table import Projection, Table
 from dynamodb_outbox.dynamodb.transact import Transactor
 from dynamodb_outbox.dynamodb.writes import ConditionalWriter
-from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError
+from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
 from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
@@ -103,8 +103,8 @@ class DynamoDBOutbox:
         is_blocking = isinstance(client, BaseClient) and not isinstance(client, AioBaseClient)
         if is_blocking or not hasattr(client, "put_item") or not hasattr(client, "meta"):
             raise ConfigurationError(
-                f"client={client!r}: it must be an open aiobotocore DynamoDB client (boto3's would block), such as "
-                "that of `async with aioboto3.Session().client('dynamodb') as client`"
+                f"client={shown(client)}: it must be an open aiobotocore DynamoDB client (boto3's would block), such "
+                "as that of `async with aioboto3.Session().client('dynamodb') as client`"
             )
         warn_of_old_sdk()
         self._client = client
@@ -178,7 +178,7 @@ class DynamoDBOutbox:
         """
         self._loop.check("outbox.create_table")
         if projection not in get_args(Projection):
-            raise ConfigurationError(f"projection={projection!r}: it must be 'ALL' or 'KEYS_ONLY'")
+            raise ConfigurationError(f"projection={shown(projection)}: it must be 'ALL' or 'KEYS_ONLY'")
         await self._table.create(projection=projection, wait=wait)
 
     async def verify_table(self) -> None:
