@@ -185,6 +185,30 @@ async def test_error_of_the_middleware_comes_before_what_it_left_unfinished(
     assert handled == []
 
 
+@pytest.mark.parametrize("phase", ["emit", "handler"])
+async def test_chain_does_not_go_on_after_its_middleware_has_returned(
+    bus: OutboxEventBus, outbox: InMemoryOutbox, handled: list[Event], phase: str
+) -> None:
+    late: list[asyncio.Task[None]] = []
+
+    async def goes_on_later(event: Event, call_next: Any) -> None:
+        async def later() -> None:
+            await asyncio.sleep(1)
+            await call_next(event)
+
+        late.append(asyncio.create_task(later()))
+
+    add = bus.add_emit_middleware if phase == "emit" else bus.add_handler_middleware
+    add(goes_on_later)
+    await bus.emit("t")
+    await bus.run_once()
+    await asyncio.wait(late)
+    await asyncio.sleep(1)
+    with pytest.raises(MiddlewareError, match=r"goes_on_later' called call_next after it had returned"):
+        late[0].result()
+    assert handled == []
+
+
 # A chain goes on once
 
 
