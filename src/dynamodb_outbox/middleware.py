@@ -90,6 +90,8 @@ class _Chain:
         except BaseException:
             step.abandon()
             raise
+        finally:
+            step.has_returned = True
         if step.is_unfinished:
             if (running := step.abandon()) is not None:
                 # A handler that goes on would run beside its own retry.
@@ -103,13 +105,14 @@ class _Chain:
 class _Step:
     """The `call_next` of one middleware."""
 
-    __slots__ = ("_call", "_chain", "_event", "_position", "task")
+    __slots__ = ("_call", "_chain", "_event", "_position", "has_returned", "task")
 
     def __init__(self, chain: _Chain, event: Event, position: int) -> None:
         self._chain = chain
         self._event = event
         self._position = position
         self._call: Coroutine[Any, Any, None] | None = None
+        self.has_returned = False
         self.task: asyncio.Task[Any] | None = None
         """The task in which the rest of the chain has started."""
 
@@ -119,6 +122,8 @@ class _Step:
                 "called call_next twice; call it once: raise an error to have a handler retried, and call bus.emit to "
                 "store another event"
             )
+        if self.has_returned:
+            raise self.violate("called call_next after it had returned; write `await call_next(event)`")
         if not isinstance(event, Event):
             raise self.violate(f"handed on {shape(event)} instead of an Event")
         if self._chain.keeps_identity and event is not self._event:
