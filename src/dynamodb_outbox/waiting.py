@@ -25,10 +25,6 @@ class Waiters:
     def __init__(self) -> None:
         self._waiting: dict[str, list[tuple[anyio.Event, list[Event]]]] = {}
 
-    def __len__(self) -> int:
-        """Count the types that are waited for."""
-        return len(self._waiting)
-
     async def next_of(self, event_type: str) -> Event:
         """Wait for the next event of the type."""
         entry: tuple[anyio.Event, list[Event]] = (anyio.Event(), [])

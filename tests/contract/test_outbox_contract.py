@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import anyio
 import pytest
 
 from dynamodb_outbox import (
@@ -91,6 +92,31 @@ async def test_numbers_that_are_not_whole_come_back_as_decimal_where_that_is_cho
     await settle_one(outbox, claim, Failed(error="x"))
     (failed,) = await outbox.failed_events(type=None, limit=10)
     assert repr(failed.payload) == repr(claim.event.payload)
+
+
+@pytest.mark.parametrize(("numbers", "expected"), [("native", "[1, 0.5]"), ("decimal", "[1, Decimal('0.5')]")])
+async def test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them(
+    adapter: Adapter, numbers: str, expected: str
+) -> None:
+    bus = OutboxEventBus(adapter.make(numbers=numbers))
+    received: dict[str, str] = {}
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        received[event.id] = repr(event.payload)
+
+    payload = [Decimal("1.0"), Decimal("0.5")]
+    await bus.emit("t", payload, id="polled")
+    async with bus:
+        # Claimed on emit: no claim reads them from the table.
+        await bus.emit("t", payload, id="emitted")
+        await bus.emit_many([Event("t", payload, id=f"one of many {n}") for n in range(2)])
+        async with bus.transaction() as tx:
+            tx.emit("t", payload, id="in a transaction")
+        with anyio.fail_after(60):
+            while len(received) < 5:
+                await anyio.sleep(0.01)
+    assert set(received.values()) == {expected}
 
 
 async def test_number_beyond_a_float_is_delivered_as_the_nearest_one(adapter: Adapter) -> None:

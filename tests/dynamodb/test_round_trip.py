@@ -76,6 +76,16 @@ async def test_real_webhooks_go_through_unchanged(
         await through_the_table(client, table_name, events)
 
 
+async def test_numbers_of_a_connected_outbox_come_back_by_the_mode(local_endpoint: str, table_name: str) -> None:
+    async with DynamoDBOutbox.connect(
+        table_name=table_name, endpoint_url=local_endpoint, region_name="us-east-1", numbers="decimal"
+    ) as outbox:
+        await outbox.create_table()
+        await outbox.publish([Event("t", [1.0, 0.5, {0.25}])])
+        (claim,) = await outbox.claim(1)
+    assert repr(claim.event.payload) == "[1, Decimal('0.5'), {Decimal('0.25')}]"
+
+
 async def test_the_largest_and_the_deepest_event_can_be_delivered(local_client: Any, table_name: str) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table_name)
     await outbox.create_table()

@@ -68,7 +68,7 @@ def native_number(text: str) -> float:
     if "." in text and repr(number := float(text)) == text and not number.is_integer():
         return number
     exact = decimal_number(text)
-    return exact if isinstance(exact, int) else float(exact)
+    return exact if isinstance(exact, int) else float(text)
 
 
 def decimal_number(text: str) -> int | Decimal:
