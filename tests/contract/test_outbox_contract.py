@@ -94,9 +94,16 @@ async def test_numbers_that_are_not_whole_come_back_as_decimal_where_that_is_cho
     assert repr(failed.payload) == repr(claim.event.payload)
 
 
-@pytest.mark.parametrize(("numbers", "expected"), [("native", "[1, 0.5]"), ("decimal", "[1, Decimal('0.5')]")])
+@pytest.mark.parametrize(
+    ("numbers", "fraction", "expected"),
+    [
+        ("native", "0.5", "[1, 0.5]"),
+        # Only this mode takes it: each kind of emit encodes by the mode, too.
+        ("decimal", "0.1234567890123456789", "[1, Decimal('0.1234567890123456789')]"),
+    ],
+)
 async def test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them(
-    adapter: Adapter, numbers: str, expected: str
+    adapter: Adapter, numbers: str, fraction: str, expected: str
 ) -> None:
     bus = OutboxEventBus(adapter.make(numbers=numbers))
     received: dict[str, str] = {}
@@ -105,16 +112,18 @@ async def test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them(
     async def handler(event: Event) -> None:
         received[event.id] = repr(event.payload)
 
-    payload = [Decimal("1.0"), Decimal("0.5")]
+    payload = [Decimal("1.0"), Decimal(fraction)]
     await bus.emit("t", payload, id="polled")
     async with bus:
         # Claimed on emit: no claim reads them from the table.
-        await bus.emit("t", payload, id="emitted")
+        async with anyio.create_task_group() as group:
+            for _ in range(4):  # the first goes alone, the others share a request
+                group.start_soon(bus.emit, "t", payload)
         await bus.emit_many([Event("t", payload, id=f"one of many {n}") for n in range(2)])
         async with bus.transaction() as tx:
             tx.emit("t", payload, id="in a transaction")
         with anyio.fail_after(60):
-            while len(received) < 5:
+            while len(received) < 8:
                 await anyio.sleep(0.01)
     assert set(received.values()) == {expected}
 
