@@ -88,7 +88,7 @@ def local_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
         yield running
         return
     try:
-        engine = dynamodb_local.running()
+        engine = dynamodb_local.running(quick=True)
         endpoint = engine.__enter__()
     except dynamodb_local.UnavailableError as error:
         engines["DynamoDB Local"] = f"DID NOT RUN: {error}"

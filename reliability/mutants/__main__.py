@@ -27,7 +27,7 @@ def main() -> int:
     only: str = parser.parse_args().only
     mutants = [mutant for mutant in MUTANTS if only in mutant.name]
     console = Console()
-    with dynamodb_local.running() as endpoint:
+    with dynamodb_local.running(quick=True) as endpoint:
         # One engine for all trials: to start it takes longer than most of them.
         os.environ["DYNAMODB_LOCAL_ENDPOINT"] = endpoint
         outcomes = _try_all(mutants, console)

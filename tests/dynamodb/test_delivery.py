@@ -180,7 +180,7 @@ async def test_worker_may_start_before_its_engine(local_endpoint: str, table_nam
             with giving_up_after(3), anyio.fail_after(60):
                 while not errors:
                     await anyio.sleep(0.02)
-            with dynamodb_local.running(port):
+            with dynamodb_local.running(port, quick=True):
                 await outbox.create_table()
                 await bus.emit("t")
                 await bus.wait_for("t", timeout=60)
