@@ -16,6 +16,8 @@ from reliability.mutants.mutant import ROOT, Mutant, copy_of_library
 from reliability.mutants.verdict import REPORT, SOURCE
 
 TRIAL_SECONDS: Final = 120.0
+UNBROKEN_SECONDS: Final = 900.0
+"""The tests of all mutants run in one go on the unbroken library."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class Outcome:
 def try_unbroken(tests: Sequence[str]) -> Outcome:
     """Run the tests on an unbroken copy, which all of them have to pass."""
     with tempfile.TemporaryDirectory() as folder:
-        seen, output = _run(copy_of_library(Path(folder)), Path(folder), tests)
+        seen, output = _run(copy_of_library(Path(folder)), Path(folder), tests, seconds=UNBROKEN_SECONDS)
     failed = seen["by assertion"] + seen["otherwise"]
     is_good = not failed and len(seen["passed"]) >= len(tests)
     return Outcome(name="unbroken", is_good=is_good, reason="" if is_good else "\n".join(failed) or output)
@@ -48,7 +50,9 @@ def try_mutant(mutant: Mutant) -> Outcome:
     return Outcome(name=mutant.name, is_good=False, reason=reason)
 
 
-def _run(source: Path, folder: Path, tests: Sequence[str]) -> tuple[dict[str, list[str]], str]:
+def _run(
+    source: Path, folder: Path, tests: Sequence[str], *, seconds: float = TRIAL_SECONDS
+) -> tuple[dict[str, list[str]], str]:
     report = folder / "report.json"
     path = os.pathsep.join([str(source), str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, SOURCE: str(source), REPORT: str(report)}
@@ -60,11 +64,11 @@ def _run(source: Path, folder: Path, tests: Sequence[str]) -> tuple[dict[str, li
             env=environment,
             capture_output=True,
             text=True,
-            timeout=TRIAL_SECONDS,
+            timeout=seconds,
             check=False,
         )
         output = (ended.stdout + ended.stderr)[-2000:]
     except subprocess.TimeoutExpired:
-        output = f"the tests were not through after {TRIAL_SECONDS:g} s"
+        output = f"the tests were not through after {seconds:g} s"
     empty: dict[str, list[str]] = {"passed": [], "by assertion": [], "otherwise": []}
     return (json.loads(report.read_text()) if report.exists() else empty), output
