@@ -90,7 +90,20 @@ _UNSENT_ERRORS: Final = (ConnectTimeoutError, ProxyConnectionError)
 # aiobotocore says EndpointConnectionError of every broken connection, also of one that was reset after the
 # request was sent. Only these causes, of aiohttp and of httpx, prove that there never was a connection.
 _UNCONNECTED: Final = frozenset({"ClientConnectorError", "ConnectError", "gaierror"})
-_SCHEMA_MESSAGES: Final = ("type mismatch for key", "missing the key", "key element does not match", "missing key")
+_SCHEMA_MESSAGES: Final = (
+    "type mismatch for key",
+    "type mismatch for index key",
+    "missing the key",
+    "missing key",
+    "missed key schema element",
+    "key element does not match",
+    "required keys was not given",
+    "number of conditions on the keys",
+    "condition parameter type does not match",
+    "mandatory equality on all key attributes",
+    "should match its data type in table's schema",
+)
+"""What DynamoDB, and its emulators, say of keys that a table or an index has otherwise."""
 # What aiohttp and aiobotocore say of a client that was closed, before they send anything.
 _CLOSED_MESSAGES: Final = (
     "session is closed",
@@ -101,6 +114,9 @@ _CLOSED_MESSAGES: Final = (
 # What asyncio says of connections of another loop, maybe only when the answer is awaited.
 _FOREIGN_MESSAGES: Final = ("different loop", "different event loop", "event loop is closed")
 _SERVER_ERROR: Final = 500
+
+
+VERIFY: Final = "`await outbox.verify_table()` lists every difference of the outbox's table"
 
 
 class ItemTooLargeError(StorageError):
@@ -196,11 +212,18 @@ def fatal_code(code: str, message: str, *, operation: str, table_name: str, inde
     if code in {"ResourceNotFoundException", "ResourceNotFound"}:
         return TableNotFoundError(table_name=table_name)
     if any(text in lower for text in _SCHEMA_MESSAGES):
-        return TableMismatchError(table_name=table_name, differences=[f"{operation} was refused: {message}"])
+        return _mismatch(f"{operation} was refused: {message}; ", operation=operation, table_name=table_name)
     if "item size" in lower:
         return ItemTooLargeError(f"{operation} was refused: {message}")
     kind = InvalidRequestError if code in _INVALID_CODES else StorageError
     return kind(f"{operation} was refused: {code}: {message}")
+
+
+def _mismatch(refusal: str, *, operation: str, table_name: str) -> StorageError:
+    if operation == "transact_write_items":
+        # The keys may be those of another table, which the user's own writes are for.
+        return StorageError(f"{refusal}check the keys of your own writes, and {VERIFY}")
+    return TableMismatchError(table_name=table_name, differences=[refusal + VERIFY])
 
 
 def code_of(error: ClientError) -> str:

@@ -22,6 +22,7 @@ from dynamodb_outbox.dynamodb.peers import Peers
 from dynamodb_outbox.dynamodb.probe import WriteMode
 from dynamodb_outbox.dynamodb.publish import Publisher
 from dynamodb_outbox.dynamodb.recovery import Recovery
+from dynamodb_outbox.dynamodb.retention import RetentionReminder
 from dynamodb_outbox.dynamodb.sdk import warn_of_old_sdk
 from dynamodb_outbox.dynamodb.settle import Settler
 from dynamodb_outbox.dynamodb.table import Projection, Table
@@ -31,7 +32,7 @@ from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, Outbox
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
 from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
-from dynamodb_outbox.outcome import Outcome, Released, Retry
+from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 
@@ -126,6 +127,7 @@ class DynamoDBOutbox:
         index = StatusIndex(caller, placement, former_index_name=config.former_index_name)
         self._writer = writer = ConditionalWriter(caller, config.conditional_writes, shards=placement)
         self._table = Table(caller, config.schema)
+        self._reminder = RetentionReminder(self._table, table_name=config.table_name, retention=config.retention)
         self._publisher = Publisher(caller, options, shards=placement, group_emits=config.group_emits)
         self._transactor = Transactor(caller, options, shards=placement, retention=config.retention)
         self._peers = Peers(caller, options)
@@ -184,7 +186,8 @@ class DynamoDBOutbox:
     async def verify_table(self) -> None:
         """Check keys, index, projection and time to live.
 
-        Raises `TableMismatchError` with every difference, or `TableNotFoundError`.
+        Raises `TableMismatchError` with every difference, `TableNotFoundError`, or within ten seconds
+        `UnavailableError` if nothing answers.
         """
         self._loop.check("outbox.verify_table")
         await self._table.verify()
@@ -206,6 +209,7 @@ class DynamoDBOutbox:
         self._loop.check("outbox.prepare")
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
+        self._reminder.begin()
         self._peers.introduce()
 
     async def publish(
@@ -240,6 +244,8 @@ class DynamoDBOutbox:
         for _, due_at in events:
             self._claimer.expect(self._options.clock() if due_at is None else due_at)
         await self._transactor.transact(writes, events, done=done, birth=birth)
+        if done is not None and done.completes:
+            self._reminder.completed()
 
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
@@ -266,6 +272,8 @@ class DynamoDBOutbox:
                 self._claimer.expect(self._options.clock() + outcome.delay)
                 if isinstance(outcome, Released) and outcome.unhandled_since is not None:
                     self._claimer.leave_to_others(claim.event.id, delay=outcome.delay)
+            elif isinstance(outcome, Completed):
+                self._reminder.completed()
         return await self._settler.settle(settlements)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
@@ -276,6 +284,7 @@ class DynamoDBOutbox:
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
         self._loop.check("outbox.recover")
+        await self._reminder.remind()
         recovered = await self._recovery.recover(max_retries=self._options.retries_of(max_retries))
         if recovered.reset:
             self._claimer.expect(self._options.clock())

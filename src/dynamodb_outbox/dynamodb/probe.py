@@ -23,7 +23,7 @@ from dynamodb_outbox.dynamodb.transitions import (
     placed,
     statement,
 )
-from dynamodb_outbox.errors import StorageError, TableNotFoundError, ThrottledError, UnavailableError
+from dynamodb_outbox.errors import CredentialsError, StorageError, TableNotFoundError, ThrottledError, UnavailableError
 from dynamodb_outbox.observing import logger
 
 WriteMode = Literal["auto", "batch", "single"]
@@ -31,6 +31,8 @@ WriteMode = Literal["auto", "batch", "single"]
 MAX_STATEMENTS: Final = 25
 """BatchExecuteStatement's limit."""
 _REASON_CHARS: Final = 200
+_NOT_ALLOWED: Final = ("AccessDenied", "NotAuthorized")
+"""How the reason of an error begins whose credentials are good, and whose role may not make the call."""
 
 
 class Batching:
@@ -153,6 +155,9 @@ class Batching:
                 ) from error
             raise
         except StorageError as error:
+            if isinstance(error, CredentialsError) and not error.reason.startswith(_NOT_ALLOWED):
+                # Expired or missing: that says nothing of batches, and single writes would fail alike.
+                raise
             raise _NoBatchesError(str(error)) from error
         pairs = zip(shapes, responses, strict=True)
         return {shape.transition: reason for shape, response in pairs if (reason := self._reason_against(response))}

@@ -27,6 +27,9 @@ NO_TIME_TO_LIVE: Final = (
     f"time to live is not enabled on the attribute {TTL_ATTRIBUTE!r}, but a retention is configured"
 )
 CALL_SECONDS: Final = 30.0
+VERIFY_SECONDS: Final = 9.0
+"""How long a verification is tried, of two calls together: a start-up waits for it."""
+LEAST_SECONDS: Final = 0.5
 ACTIVE_SECONDS: Final = 300.0
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 5.0
@@ -124,7 +127,7 @@ class Table:
                 raise TableMismatchError(table_name=self._schema.table_name, differences=differences) from None
         if wait or self._schema.time_to_live:
             await self._wait_until_active()
-        if self._schema.time_to_live and not await self._has_time_to_live():
+        if self._schema.time_to_live and not await self.has_time_to_live():
             await self._enable_time_to_live()
 
     async def _enable_time_to_live(self) -> None:
@@ -137,7 +140,7 @@ class Table:
             )
         except StorageError as error:
             # Refused if somebody else was quicker, and if it is enabled on another attribute.
-            if await self._has_time_to_live():
+            if await self.has_time_to_live():
                 return
             if type(error) not in (StorageError, InvalidRequestError):
                 raise
@@ -147,15 +150,17 @@ class Table:
 
     async def verify(self) -> None:
         """Raise `TableMismatchError` with every difference, or `TableNotFoundError`."""
-        differences = self._schema.differences(await self._describe())
-        if self._schema.time_to_live and not await self._has_time_to_live():
+        deadline = anyio.current_time() + VERIFY_SECONDS
+        differences = self._schema.differences(await self._describe(within=VERIFY_SECONDS))
+        within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+        if self._schema.time_to_live and not await self.has_time_to_live(within=within):
             differences.append(NO_TIME_TO_LIVE)
         if differences:
             raise TableMismatchError(table_name=self._schema.table_name, differences=differences)
 
-    async def _describe(self) -> Mapping[str, Any]:
+    async def _describe(self, *, within: float = CALL_SECONDS) -> Mapping[str, Any]:
         table: Mapping[str, Any] = await self._caller.call(
-            "describe_table", within=CALL_SECONDS, read=self._read_table, TableName=self._schema.table_name
+            "describe_table", within=within, read=self._read_table, TableName=self._schema.table_name
         )
         return table
 
@@ -167,10 +172,11 @@ class Table:
             raise TypeError("the status of the table is no text")
         return table
 
-    async def _has_time_to_live(self) -> bool:
+    async def has_time_to_live(self, *, within: float = CALL_SECONDS) -> bool:
+        """Tell whether DynamoDB deletes items by their expiry."""
         description: Mapping[str, Any] = await self._caller.call(
             "describe_time_to_live",
-            within=CALL_SECONDS,
+            within=within,
             read=lambda reply: dict(reply["TimeToLiveDescription"]),
             TableName=self._schema.table_name,
         )

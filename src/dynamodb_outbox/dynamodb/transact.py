@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox.dynamodb.client import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.entries import check_size
-from dynamodb_outbox.dynamodb.faults import cancellation_reasons, doubtful
+from dynamodb_outbox.dynamodb.faults import VERIFY, cancellation_reasons, doubtful
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import (
     COMPLETE_BY_HANDLER,
@@ -215,11 +215,17 @@ def _reasons(
                 key=arguments.get("Key", {}),
                 event_id=event_ids.get(index),
                 code=code,
-                message=str(reason.get("Message", "")),
+                message=_message(reason, is_event=index in event_ids),
                 item=reason.get("Item"),
             )
         )
     return listed
+
+
+def _message(reason: Mapping[str, Any], *, is_event: bool) -> str:
+    message = str(reason.get("Message", ""))
+    # The outbox has made the item as it should be, so the table is not.
+    return f"{message}; {VERIFY}" if is_event and reason.get("Code") == "ValidationError" else message
 
 
 def _is_recorded(done: HandlerDone, item: Item) -> bool:
