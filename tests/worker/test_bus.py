@@ -277,6 +277,8 @@ async def test_emit_many_keeps_the_order(bus: OutboxEventBus) -> None:
         lambda bus: bus.emit(Event("t"), {"payload": "twice"}),
         lambda bus: bus.emit(Event("t"), id="another"),
         lambda bus: bus.emit_many(["not an event"]),
+        lambda bus: bus.emit_many(Event("t")),
+        lambda bus: bus.emit_many(5),
         lambda bus: bus.emit(""),
         lambda bus: bus.emit("t", id=""),
         lambda bus: bus.emit("t", id="x" * 2049),

@@ -99,6 +99,12 @@ TRANSACTIONS = {
     "tx.update": tx(lambda tx, value: tx.update(TableName="t", Key={}, UpdateExpression=value)),
     "tx.check": tx(lambda tx, value: tx.check(TableName="t", Key={}, ConditionExpression=value)),
     "tx.delete": tx(lambda tx, value: tx.delete(TableName="t", Key={}, ExpressionAttributeValues=[value])),
+    "tx.put names": tx(
+        lambda tx, value: tx.put(TableName="t", Item={}, ExpressionAttributeNames={"#card": value, "#id": "id"})
+    ),
+    "tx.put return values": tx(
+        lambda tx, value: tx.put(TableName="t", Item={}, ReturnValuesOnConditionCheckFailure=value)
+    ),
     "tx.put mixed": tx(lambda tx, value: tx.put(TableName="t", Item={"a": {"S": SECRET}, "b": [value]})),
     "tx.put unstorable": tx(lambda tx, value: tx.put(TableName="t", Item={"a": [value, object()]})),
 }

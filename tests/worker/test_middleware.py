@@ -1,4 +1,4 @@
-"""Middleware that breaks the rules of its chain is told so by name, and costs no event."""
+"""Middleware that breaks a rule of its chain is refused by its name, and loses no event."""
 
 from __future__ import annotations
 
