@@ -61,6 +61,8 @@ class Emitter:
     ) -> list[Event]:
         """Store events, or have them stored with a transaction; returns those that passed the middleware."""
         self._loop.check("emit")
+        if not isinstance(events, Iterable):
+            raise InvalidEventError(f"emit_many takes several events, not {shape(events)}; emit takes one")
         listed = list(events)
         for event in listed:
             if not isinstance(event, Event):

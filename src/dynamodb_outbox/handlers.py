@@ -154,7 +154,7 @@ def _check_type(event_type: object) -> None:
         raise ConfigurationError(f"type={shown(event_type)}: an event type must be a string that is not empty")
     if event_type == "*":
         raise ConfigurationError(
-            "type='*': there is no catch-all yet, and no event has this type; name the types, "
+            "type='*': there is no catch-all yet; name the types: "
             "bus.subscribe(['user.created', 'user.deleted'], handler)"
         )
 

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from dynamodb_outbox.emission import EmitOptions, event_of
 from dynamodb_outbox.errors import ConfigurationError, shape
 from dynamodb_outbox.event import Event
 
+_STRINGS: Final = ("TableName", "UpdateExpression", "ConditionExpression", "ReturnValuesOnConditionCheckFailure")
 Operation = Literal["Put", "Update", "Delete", "ConditionCheck"]
 
 
@@ -142,7 +143,12 @@ class Transaction:
         for name in ("Item", "Key", "ExpressionAttributeNames", "ExpressionAttributeValues"):
             if name in given and not isinstance(given[name], Mapping):
                 raise ConfigurationError(f"{operation}: {name} must be a mapping, not {shape(given[name])}")
-        for name in ("TableName", "UpdateExpression", "ConditionExpression"):
+        for name, value in given.get("ExpressionAttributeNames", {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise ConfigurationError(
+                    f"{operation}: ExpressionAttributeNames must have strings only, not {shape(name)}: {shape(value)}"
+                )
+        for name in _STRINGS:
             if name in given and (not isinstance(given[name], str) or not given[name]):
                 raise ConfigurationError(
                     f"{operation}: {name} must be a string that is not empty, not {shape(given[name])}"
