@@ -12,8 +12,8 @@ from dynamodb_outbox.dynamodb.table import TableSchema
 def iam_policy(schema: TableSchema) -> str:
     """Render the least policy for a role that emits and delivers events.
 
-    REGION and ACCOUNT_ID are to be replaced. `VerifyTable` is for `verify_table()`, and for the warning of a retention without a time to live. What `create_table()`
-    calls is left out: production creates the table by a template.
+    REGION and ACCOUNT_ID are to be replaced. `VerifyTable` is for `verify_table()`, and for the warning of a retention
+    without a time to live. What `create_table()` calls is left out: production creates the table by a template.
     """
     table = f"arn:aws:dynamodb:REGION:ACCOUNT_ID:table/{schema.table_name}"
     statements = [
