@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -67,9 +67,9 @@ class RecordedOutbox:
         """Those who are told what happens."""
         return self.outbox.observers
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
         """Get ready for a worker."""
-        await self.outbox.prepare()
+        await self.outbox.prepare(handlers=handlers)
 
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None

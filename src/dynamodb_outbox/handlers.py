@@ -134,6 +134,10 @@ class HandlerRegistry:
         """List the handlers of a type."""
         return self._by_type.get(event_type, ())
 
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """List the names of the handlers by type."""
+        return {event_type: tuple(each.name for each in handlers) for event_type, handlers in self._by_type.items()}
+
     def most_retries(self, default: int) -> int:
         """Tell how many retries the most patient handler has, those without a limit of their own the default."""
         declared = [each.max_retries for handlers in self._by_type.values() for each in handlers]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -107,7 +107,7 @@ class InMemoryOutbox:
         stored = self._events.get(event_id)
         return stored.status if stored else None
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
         """Nothing is to be prepared."""
         self._loop.check("outbox.prepare")
 

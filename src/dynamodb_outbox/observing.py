@@ -175,6 +175,20 @@ class Throttled:
     operation: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlersDiffer:
+    """Another worker of the table has other handlers of a type than this one, whose names are `handlers`.
+
+    `worker` is the name in its announcement, which it made `seconds` ago. Observed once for each type and what the
+    other has of it.
+    """
+
+    event_type: str
+    handlers: tuple[str, ...]
+    worker: str
+    seconds: float
+
+
 Observation = (
     Published
     | Claimed
@@ -193,6 +207,7 @@ Observation = (
     | PollFailed
     | SettleFailed
     | Throttled
+    | HandlersDiffer
 )
 
 
@@ -264,4 +279,5 @@ _LEVELS: Final[dict[type, int]] = {
     PollFailed: logging.WARNING,
     SettleFailed: logging.WARNING,
     Throttled: logging.WARNING,
+    HandlersDiffer: logging.WARNING,
 }

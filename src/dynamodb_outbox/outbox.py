@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
@@ -97,8 +97,11 @@ class Outbox(Protocol):
         """Those who are told what happens; the adapter tells them what only it can see."""
         ...
 
-    async def prepare(self) -> None:
-        """Get ready for a worker. Makes no call that could fail."""
+    async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
+        """Get ready for a worker. Makes no call that could fail.
+
+        `handlers` are the names of its handlers by type, which are made known to other workers.
+        """
         ...
 
     async def publish(

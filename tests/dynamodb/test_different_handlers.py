@@ -8,7 +8,10 @@ from typing import Any
 import anyio
 import pytest
 
-from dynamodb_outbox import Event, OutboxEventBus
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.dynamodb import handler_digests
+from dynamodb_outbox.dynamodb.peers import FORGOTTEN_SECONDS, MAX_OLD, OLD_SECONDS, UNTIDY, WORKERS_ID
+from dynamodb_outbox.observing import HandlersDiffer
 from tests.conftest import MakeOutbox
 
 
@@ -44,3 +47,130 @@ async def test_worker_warns_of_an_earlier_one_with_other_handlers(
     assert "'one'" in text
     assert "bill, mail" in text
     assert "docs/how-to/deploys.md" in text
+
+
+NOW = 1_800_000_000.0
+
+
+class Table:
+    """Workers that look once, and what they observe."""
+
+    def __init__(self, client: Any, table_name: str) -> None:
+        self.client = client
+        self.table_name = table_name
+        self.now = NOW
+
+    async def worker(self, handlers: dict[str, list[str]] | None, **options: Any) -> tuple[DynamoDBOutbox, list[Any]]:
+        """Start a worker with handlers of these names, by type."""
+        seen: list[Any] = []
+
+        def observe(observation: Any) -> None:
+            if isinstance(observation, HandlersDiffer):
+                seen.append(observation)
+
+        outbox = DynamoDBOutbox(
+            self.client, table_name=self.table_name, clock=lambda: self.now, observers=[observe], **options
+        )
+        await outbox.prepare(handlers=handlers)
+        assert await outbox.claim(1) == []
+        return outbox, seen
+
+    async def seen_by(self, handlers: dict[str, list[str]] | None) -> list[str]:
+        """Start a worker, and tell of which types it says that another one has other handlers."""
+        return [observation.event_type for observation in (await self.worker(handlers))[1]]
+
+    async def item(self) -> dict[str, Any]:
+        reply = await self.client.get_item(TableName=self.table_name, Key={"id": {"S": WORKERS_ID}})
+        item: dict[str, Any] = reply["Item"]
+        return item
+
+    async def put(self, **attributes: Any) -> None:
+        await self.client.put_item(TableName=self.table_name, Item={"id": {"S": WORKERS_ID}, **attributes})
+
+
+@pytest.fixture
+async def table(local_client: Any, table_name: str) -> Table:
+    await DynamoDBOutbox(local_client, table_name=table_name).create_table()
+    return Table(local_client, table_name)
+
+
+async def test_types_are_compared_that_both_handle(table: Table) -> None:
+    assert await table.seen_by({"one": ["a"], "two": ["a", "b"], "mine": ["a"]}) == []
+    assert await table.seen_by({"one": ["a"], "two": ["b", "a"], "other": ["a"]}) == []
+    assert await table.seen_by({}) == []
+    assert await table.seen_by(None) == []
+    assert sorted(await table.seen_by({"one": ["b"], "two": ["a"], "other": ["a"]})) == ["one", "two"]
+
+
+async def test_difference_is_told_once_and_to_both_while_they_meet(table: Table) -> None:
+    one, seen_by_one = await table.worker({"t": ["a"]})
+    two, seen_by_two = await table.worker({"t": ["b"]})
+    assert (seen_by_one, len(seen_by_two)) == ([], 1)
+    assert seen_by_two[0].handlers == ("b",)
+    assert seen_by_two[0].seconds == 0.0
+    for outbox in (one, two, one, two):
+        outbox._peers.introduce()
+        await outbox.claim(1)
+    assert (len(seen_by_one), len(seen_by_two)) == (1, 1)
+    # A third that has what the second has is nothing new to the first.
+    await table.worker({"t": ["b"], "u": ["a"]})
+    one._peers.introduce()
+    await one.claim(1)
+    assert len(seen_by_one) == 1
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(FORGOTTEN_SECONDS - 1, 1), (FORGOTTEN_SECONDS + 1, 0)])
+async def test_worker_that_works_alone_is_known_for_a_day(table: Table, seconds: float, told: int) -> None:
+    await table.worker({"t": ["a"]})
+    table.now += seconds
+    later, seen = await table.worker({"t": ["b"]})
+    assert len(seen) == told
+    # Whether it still works is not known: it takes no share of the events.
+    assert later._peers.count == 1
+    assert seconds > OLD_SECONDS
+
+
+async def test_start_costs_one_write_whatever_the_handlers(table: Table) -> None:
+    handlers = {f"type {n}": [f"handler {m}" for m in range(5)] for n in range(300)}
+    for _ in range(3):
+        await table.worker(handlers)
+    item = await table.item()
+    # Once for all of them: 8 bytes for each type, of so many types.
+    (details,) = [value["B"] for name, value in item.items() if name.startswith("h-")]
+    assert len(details) == 8 * handler_digests.MAX_TYPES
+    assert len([name for name in item if name.startswith("w-")]) == 3
+    assert sum(len(name) + len(value.get("S", "")) for name, value in item.items() if name.startswith("w-")) < 3 * 40
+
+
+async def test_what_is_left_of_workers_is_removed(table: Table) -> None:
+    def at(seconds_ago: float) -> dict[str, str]:
+        return {"S": f"{(NOW - seconds_ago) * 1000:.0f} gone"}
+
+    many = {f"w-{n}": at(OLD_SECONDS + 1) for n in range(MAX_OLD)}
+    unused = {f"h-{n}": {"B": b"x" * 8} for n in range(UNTIDY)}
+    await table.put(**many, **{"w-recent": at(10), "h-gone": {"B": b""}}, **unused)
+    outbox, _ = await table.worker({"t": ["a"]})
+    # Not by its first announcement, which did not know of them; nor by one of a worker that found less.
+    await outbox.claim(1)
+    assert await outbox.claim(1) == []
+    own = {f"h-{outbox._peers._handlers.name}", outbox._peers._me}
+    assert set(await table.item()) == {"id", "w-recent", "h-gone"} | own
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"N": "1800000000000"},
+        {"N": "1800000000000.5"},
+        {"S": "1800000000000 odd"},
+        {"S": "yesterday"},
+        {"S": ""},
+        {"B": b"x"},
+        {"L": []},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("details", [{"B": b"12345"}, {"B": b""}, {"S": "text"}, {"NULL": True}], ids=str)
+async def test_what_others_wrote_there_changes_nothing(table: Table, odd: Any, details: Any) -> None:
+    await table.put(**{"w-odd": odd, "h-odd": details, "other": {"S": "x"}})
+    assert await table.seen_by({"t": ["a"]}) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self, get_args
 
@@ -204,13 +204,13 @@ class DynamoDBOutbox:
             raise ConfigurationError("move_to_shards: it needs former_index_name, the index that the table had before")
         return await self._move.run(on_progress=on_progress)
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
         """Get ready for a worker: advise on the client, and probe the engine anew before the next write."""
         self._loop.check("outbox.prepare")
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
         self._reminder.begin()
-        self._peers.introduce()
+        self._peers.introduce(handlers)
 
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None

@@ -4,13 +4,16 @@ A claim is what decides; who prefers which event is a hint that may be stale. Wo
 item beside the events (it has no status, so the index does not hold it): once when they start, and as long as they
 meet others at the same events; a worker that is alone writes nothing more. Each takes the due events that rendezvous
 hashing gives it, see https://en.wikipedia.org/wiki/Rendezvous_hashing , and what the others leave for two polls.
+
+Announcements carry a digest of the worker's handlers, so that workers warn whose handlers of a type differ. What the
+digest stands for is kept once for all workers that have the same handlers.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -18,13 +21,20 @@ from uuid import uuid4
 import anyio
 
 from dynamodb_outbox.dynamodb.client import Caller
-from dynamodb_outbox.dynamodb.codec import Item, millis
+from dynamodb_outbox.dynamodb.codec import Item
+from dynamodb_outbox.dynamodb.handler_digests import HandlerDigests
 from dynamodb_outbox.dynamodb.replies import read_new_item
+from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.observing import HandlersDiffer, logger
 from dynamodb_outbox.outbox import OutboxOptions
 
 WORKERS_ID: Final = "dynamodb-outbox-workers"
-"""The item in which workers announce themselves: an attribute per worker, the time of its last announcement."""
+"""The item in which workers announce themselves.
+
+It has an attribute for each worker, with the time of its last announcement and the digest of its handlers, and one for
+each such digest, with what it stands for.
+"""
 ANNOUNCE_SECONDS: Final = 1.0
 """How often workers that have met others announce themselves."""
 MAX_SEEN: Final = 2_000
@@ -40,8 +50,17 @@ SOONEST_SECONDS: Final = 0.2
 ALONE_SECONDS: Final = 10.0
 """How long after the last sign of another worker this one goes on announcing itself."""
 CALL_SECONDS: Final = 1.0
-FORGOTTEN_MILLIS: Final = 3_600_000
+OLD_SECONDS: Final = 3_600.0
+"""An announcement that is older says nothing of whether its worker still works, unless it changes."""
+FORGOTTEN_SECONDS: Final = 86_400.0
+"""An announcement that is older is removed. A worker that works alone announces itself only once."""
+MAX_OLD: Final = 40
+"""Of more announcements, all that are old are removed."""
+UNTIDY: Final = 5
+"""A worker that has found so much to remove does so at once, also if it has no other reason to announce itself."""
+MAX_WARNINGS: Final = 1_000
 _PREFIX: Final = "w-"
+_HANDLERS: Final = "h-"
 # Multiplying mixes what exclusive-or alone would leave lopsided: see Knuth, TAOCP 6.4, Fibonacci hashing.
 _MIXER: Final = 2_654_435_761
 _MASK: Final = 0xFFFF_FFFF
@@ -51,6 +70,13 @@ _MASK: Final = 0xFFFF_FFFF
 class _Peer:
     announced: str
     changed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Announcement:
+    text: str
+    at: float
+    handlers: str
 
 
 class Peers:
@@ -67,6 +93,9 @@ class Peers:
         self._announced_at = -math.inf
         self._met_at = -math.inf
         self._forgotten: list[str] = []
+        self._handlers = HandlerDigests(handlers={})
+        self._handlers_known = False
+        self._warned: set[tuple[str, bytes]] = set()
         self._seen_at: dict[str, float] = {}
 
     @property
@@ -74,9 +103,14 @@ class Peers:
         """The number of workers at these events, this one included."""
         return 1 + len(self._other_salts)
 
-    def introduce(self) -> None:
-        """Have this worker announce itself at its first look, once: those that start together then know each other."""
+    def introduce(self, handlers: Mapping[str, Collection[str]] | None = None) -> None:
+        """Have this worker announce itself at its first look, once: those that start together then know each other.
+
+        `handlers` are the names of its handlers by type.
+        """
         self._is_new = True
+        if handlers is not None:
+            self._handlers, self._handlers_known = HandlerDigests.of(handlers), False
 
     async def look_around(self, *, refused: bool) -> None:
         """Announce this worker, and learn of others, where there is reason to. An error changes nothing: it is a hint.
@@ -131,17 +165,23 @@ class Peers:
         return all(mine >= ((key ^ salt) * _MIXER & _MASK) for salt in self._other_salts)
 
     async def _announce(self) -> dict[str, Any]:
-        names = {"#me": self._me} | {f"#old{index}": name for index, name in enumerate(self._forgotten)}
-        removal = f" REMOVE {', '.join(name for name in names if name != '#me')}" if self._forgotten else ""
+        names = {"#me": self._me}
+        values: dict[str, AttributeValue] = {":me": {"S": f"{self._options.clock() * 1000:.0f} {self._handlers.name}"}}
+        settings = "SET #me = :me"
+        if self._handlers.name and not self._handlers_known:
+            names["#handlers"] = _HANDLERS + self._handlers.name
+            values[":handlers"] = {"B": self._handlers.details}
+            settings += ", #handlers = :handlers"
+        removed = {f"#old{index}": name for index, name in enumerate(self._forgotten)}
         attributes: dict[str, Any] = await self._caller.call(
             "update_item",
             within=CALL_SECONDS,
             TableName=self._caller.table_name,
             Key={"id": {"S": WORKERS_ID}},
             read=read_new_item,
-            UpdateExpression=f"SET #me = :now{removal}",
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues={":now": millis(self._options.clock())},
+            UpdateExpression=f"{settings} REMOVE {', '.join(removed)}" if removed else settings,
+            ExpressionAttributeNames=names | removed,
+            ExpressionAttributeValues=values,
             ReturnValues="ALL_NEW",
         )
         return attributes
@@ -149,30 +189,82 @@ class Peers:
     def _read(self, item: dict[str, Any], now: float) -> None:
         # What is no announcement, whoever wrote it, must not stand in the way of claims.
         announced = {
-            name: value["N"]
+            name: announcement
             for name, value in item.items()
-            if name.startswith(_PREFIX) and name != self._me and _is_time(value)
+            if name.startswith(_PREFIX) and name != self._me and (announcement := _announcement(value))
         }
+        clock = self._options.clock()
         others: dict[str, _Peer] = {}
-        for name, at in announced.items():
+        for name, announcement in announced.items():
             before = self._others.get(name)
             # By its change, and not by its time: clocks differ. One that is new may be alive.
-            is_same = before is not None and before.announced == at
-            others[name] = before if before is not None and is_same else _Peer(at, now)
+            if before is not None and before.announced == announcement.text:
+                others[name] = before
+            else:
+                is_old = before is None and announcement.at < clock - OLD_SECONDS
+                others[name] = _Peer(announcement.text, -math.inf if is_old else now)
         self._others = others
         alive = [name for name, peer in others.items() if now - peer.changed_at < GONE_SECONDS]
         if any(others[name].changed_at == now for name in alive):
             self._met_at = now
         self._other_salts = [_salt(name) for name in alive]
-        forgotten = self._options.clock() * 1000 - FORGOTTEN_MILLIS
-        self._forgotten = [name for name, at in announced.items() if float(at) < forgotten][:50]
+        self._warn_of_other_handlers(announced, item, clock)
+        self._tidy(announced, item, clock)
+
+    def _warn_of_other_handlers(
+        self, announced: Mapping[str, _Announcement], item: Mapping[str, Any], clock: float
+    ) -> None:
+        """Warn, once for each type and for what the others have of it."""
+        if not self._handlers.name:
+            return
+        latest: dict[str, tuple[float, str]] = {}
+        for name, announcement in announced.items():
+            before = latest.get(announcement.handlers, (clock - FORGOTTEN_SECONDS, ""))
+            latest[announcement.handlers] = max(before, (announcement.at, name))
+        for digest, (at, worker) in latest.items():
+            if not worker or digest == self._handlers.name:
+                continue
+            for event_type, names, theirs in self._handlers.differing(_bytes(item.get(_HANDLERS + digest))):
+                if (event_type, theirs) not in self._warned and len(self._warned) < MAX_WARNINGS:
+                    self._warned.add((event_type, theirs))
+                    self._warn(event_type, names, worker=worker, seconds=max(clock - at, 0.0))
+
+    def _warn(self, event_type: str, names: tuple[str, ...], *, worker: str, seconds: float) -> None:
+        logger.warning(
+            "another worker of table %r, which announced itself %.0f s ago, has other handlers of %r than this one, "
+            "which has %s: an event gets the handlers of the worker that takes it; see docs/how-to/deploys.md",
+            self._caller.table_name,
+            seconds,
+            event_type,
+            ", ".join(names),
+        )
+        if observers := self._caller.observers:
+            observers.tell(HandlersDiffer(event_type=event_type, handlers=names, worker=worker, seconds=seconds))
+
+    def _tidy(self, announced: Mapping[str, _Announcement], item: Mapping[str, Any], clock: float) -> None:
+        """Find what the next announcement removes, so that the item stays small."""
+        kept_for = FORGOTTEN_SECONDS if len(announced) <= MAX_OLD else OLD_SECONDS
+        forgotten = [name for name, announcement in announced.items() if announcement.at < clock - kept_for]
+        used = {announced[name].handlers for name in announced.keys() - set(forgotten)} | {self._handlers.name}
+        unused = [name for name in item if name.startswith(_HANDLERS) and name.removeprefix(_HANDLERS) not in used]
+        self._forgotten = [*forgotten, *unused][:50]
+        if len(self._forgotten) >= UNTIDY:
+            self._is_new = True
+        self._handlers_known = _HANDLERS + self._handlers.name in item
 
 
-def _is_time(value: Any) -> bool:
+def _announcement(value: Any) -> _Announcement | None:
     try:
-        return math.isfinite(float(value["N"]))
-    except (KeyError, TypeError, ValueError):
-        return False
+        text: str = value["S"] if "S" in value else value["N"]
+        time, _, handlers = text.partition(" ")
+        at = float(time) / 1000
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return _Announcement(text, at, handlers) if math.isfinite(at) else None
+
+
+def _bytes(value: Any) -> Any:
+    return value.get("B") if isinstance(value, dict) else None
 
 
 def _salt(worker: str) -> int:

@@ -91,7 +91,7 @@ class Worker:
 
     async def start(self) -> None:
         """Start the owner task; returns once the loops run."""
-        await self._outbox.prepare()
+        await self._outbox.prepare(handlers=self._setup.registry.names())
         self._task = asyncio.create_task(self._own(), name="dynamodb-outbox worker")
         try:
             await self._started.wait()
