@@ -261,7 +261,15 @@ class RecordedOutbox:
             )
         elif isinstance(error, LeaseLostError):
             recorder.write(
-                SettleRefused(at=at, event_id=event_id, worker=worker, token=token, outcome=outcome, began_at=began_at)
+                SettleRefused(
+                    at=at,
+                    event_id=event_id,
+                    worker=worker,
+                    token=token,
+                    outcome=outcome,
+                    began_at=began_at,
+                    by_handler=by_handler,
+                )
             )
         else:
             recorder.write(

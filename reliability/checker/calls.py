@@ -13,7 +13,6 @@ from reliability.history import (
     ClaimRefused,
     EmitAsked,
     LeaseRenewed,
-    Outcome,
     Record,
     Recovered,
     Redriven,
@@ -52,7 +51,7 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 def _wasted(life: EventLife, limits: Limits) -> Iterator[Violation]:
     claims = len(life.of(Claimed))
     refused_claims = life.of(ClaimRefused)
-    refused_outcomes = [one for one in life.of(SettleRefused) if one.outcome is not Outcome.HANDLER_DONE]
+    refused_outcomes = [one for one in life.of(SettleRefused) if not one.by_handler]
     if len(refused_claims) > limits.refused_claims * (claims + 1):
         sentence = f"{len(refused_claims)} claims of it were refused, and {claims} accepted"
         yield _violation(life, sentence, *refused_claims)

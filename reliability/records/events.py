@@ -140,7 +140,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettleRefused:
-    """A worker was told that an outcome is not written, for the claim is not its own any more."""
+    """A worker was told that an outcome is not written: the claim is no longer its own. `by_handler`: see `Settled`."""
 
     at: float
     event_id: str
@@ -148,6 +148,7 @@ class SettleRefused:
     token: str
     outcome: Outcome
     began_at: float | None = None
+    by_handler: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

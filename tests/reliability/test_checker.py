@@ -715,6 +715,9 @@ def test_refused_claims_and_outcomes_are_bounded() -> None:
     ]
     assert delivered().add(*refused[:2]).broken() == ""
     assert delivered().add(*refused).broken() == "C"
+    # A handler's own transaction is refused first, and the outcome of its attempt after it.
+    transaction = replace(refused[0], outcome=Outcome.COMPLETE, by_handler=True)
+    assert delivered().add(*refused[:2], transaction).broken() == ""
 
 
 # Telling
