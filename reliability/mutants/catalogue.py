@@ -27,7 +27,7 @@ MUTANTS: Final = (
         file=_TRANSITIONS,
         text='"(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)"',
         replacement='"status = :PENDING AND gsiSortKey = :seen"',
-        test=f"{_ONCE}[single-2-claim-cut after]",
+        test=f"{_ONCE}[connect-single-2-claim-cut after]",
     ),
     Mutant(
         row=2,
@@ -39,7 +39,7 @@ MUTANTS: Final = (
             '    if "seen" in values:\n'
             '        values["token"] = {"S": __import__("uuid").uuid4().hex}\n'
         ),
-        test=f"{_ONCE}[batch-30-claim-cut after]",
+        test=f"{_ONCE}[connect-batch-30-claim-cut after]",
     ),
     Mutant(
         row=3,
@@ -47,7 +47,7 @@ MUTANTS: Final = (
         file=_TRANSITIONS,
         text='condition="claimToken = :token AND status <> :FAILED"',
         replacement='condition="claimToken = :token AND status = :PROCESSING"',
-        test=f"{_ONCE}[single-2-complete-cut after]",
+        test=f"{_ONCE}[connect-single-2-complete-cut after]",
     ),
     Mutant(
         row=4,
