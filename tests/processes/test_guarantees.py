@@ -176,7 +176,7 @@ async def test_what_a_stopped_worker_held_is_completed_by_another_long_before_th
     quick = workers.start(**options)
     await workers.until_ready(quick)
     stopped_at = time.time()
-    slow.terminate()
+    workers.terminate(slow)
     await bus.drain(120)
     found = (await items(local_client, workers.table_name)).values()
     assert [(item["status"]["S"], item["retryCount"]["N"]) for item in found] == [("COMPLETED", "0")] * 20

@@ -60,6 +60,7 @@ class Workers:
         self.now = true_time(offset)
         self.recorder = Recorder(self._journal, worker="test", now=self.now)
         self.processes: list[Process] = []
+        self._terminated: set[Process] = set()
 
     def start(
         self, program: str = "worker", *, environment: Mapping[str, str] | None = None, **options: Any
@@ -91,9 +92,15 @@ class Workers:
         process.send_signal(signal.SIGCONT)
         self._journal(WorkerResumed(at=self.now(), worker=name_of(process.pid)))
 
+    def terminate(self, process: Process) -> None:
+        """Send SIGTERM, once: a second one would kill a process whose event loop has closed already."""
+        if process not in self._terminated:
+            self._terminated.add(process)
+            process.terminate()
+
     def stop(self) -> list[int]:
         for process in self.processes:
-            process.terminate()
+            self.terminate(process)
         return [process.wait(timeout=60) for process in self.processes]
 
     async def make_due(self, client: Any, status: str) -> None:
