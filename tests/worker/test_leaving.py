@@ -1,0 +1,370 @@
+"""`async with bus` that is cancelled at any step of its end: it is left when nothing of the worker is left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+
+from dynamodb_outbox import (
+    Claim,
+    ConfigurationError,
+    Event,
+    EventStatus,
+    HandlerStuckError,
+    InMemoryOutbox,
+    OutboxError,
+    OutboxEventBus,
+    Outcome,
+    Recovered,
+)
+from dynamodb_outbox.reporting import Report
+from tests.virtual_time import VirtualTime
+
+PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+
+
+@pytest.fixture(autouse=True)
+async def without_debug_mode(debug_mode: None) -> None:
+    """Each test makes many workers, and would take five times as long."""
+    asyncio.get_running_loop().set_debug(False)
+
+
+Arm = Callable[[], None]
+Body = Callable[[Arm], Awaitable[None]]
+
+
+class Slow(InMemoryOutbox):
+    """Gives way in every call, as a request does, and counts the calls."""
+
+    calls = 0
+
+    async def _request(self) -> None:
+        self.calls += 1
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
+        await self._request()
+        claims = await super().claim(limit)
+        await self._request()
+        return claims
+
+    async def recover(self, *, max_retries: int | None = None) -> Recovered:
+        await self._request()
+        return await super().recover(max_retries=max_retries)
+
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+        await self._request()
+        errors = await super().settle(settlements)
+        await self._request()
+        return errors
+
+
+def after(steps: int, call: Callable[[], object]) -> None:
+    """Call a function after so many iterations of the loop; no time passes meanwhile."""
+    if steps == 0:
+        call()
+    else:
+        asyncio.get_running_loop().call_soon(after, steps - 1, call)
+
+
+# Ways to cancel. Each runs the body, which arms it, and tells whether the cancellation came in time.
+
+
+def natively(times: int) -> Callable[[Body, int], Coroutine[Any, Any, bool]]:
+    async def run(body: Body, steps: int) -> bool:
+        def arm() -> None:
+            for n in range(times):
+                after(steps + 2 * n, task.cancel)
+
+        async def main() -> None:
+            await body(arm)
+
+        task = asyncio.create_task(main())
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+        return task.cancelled()
+
+    return run
+
+
+async def by_a_timeout(body: Body, steps: int) -> bool:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(None) as limit:
+
+            def expire() -> None:
+                if limit.when() is None:
+                    with suppress(RuntimeError):  # it has been left
+                        limit.reschedule(loop.time())
+
+            await body(lambda: after(steps, expire))
+    except TimeoutError:
+        return True
+    return False
+
+
+async def by_a_task_group(body: Body, steps: int) -> bool:
+    failing, reached = asyncio.Event(), False
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def fail() -> None:
+        await failing.wait()
+        raise ValueError
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            sibling = group.create_task(fail())
+            try:
+                await body(lambda: after(steps, failing.set))
+            except asyncio.CancelledError:
+                reached = True
+                raise
+            sibling.cancel()
+    except* ValueError:
+        pass
+    if not reached:
+        # CPython 3.11 and 3.12 leave a count behind when a task fails while its group is being left.
+        while task.cancelling():
+            task.uncancel()
+    return reached
+
+
+async def by_a_scope(body: Body, steps: int) -> bool:
+    with anyio.CancelScope() as scope:
+        await body(lambda: after(steps, scope.cancel))
+    return scope.cancelled_caught
+
+
+WAYS = [natively(1), natively(2), natively(3), by_a_timeout, by_a_task_group, by_a_scope]
+each_way = pytest.mark.parametrize(
+    "way", WAYS, ids=["cancel", "two cancels", "three cancels", "timeout", "task group", "scope"]
+)
+
+
+async def sleeps(event: Event) -> None:
+    await asyncio.sleep(3600)
+
+
+async def cleans_up(event: Event) -> None:
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.5)
+
+
+async def ends_soon(event: Event) -> None:
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("handler", [sleeps, cleans_up, ends_soon])
+@each_way
+async def test_block_that_is_cancelled_at_any_step_of_its_end_leaves_no_worker(
+    way: Callable[[Body, int], Coroutine[Any, Any, bool]], handler: Any, virtual_time: VirtualTime
+) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    before = asyncio.all_tasks()
+    cancelled = 0
+    for steps in range(25):
+        outbox = Slow(poll_interval=0.5)
+        errors: list[Any] = []
+        bus = OutboxEventBus(outbox, on_error=errors.append)
+        bus.on("t", handler)
+
+        async def body(arm: Arm, bus: OutboxEventBus = bus) -> None:
+            async with bus:
+                for n in range(3):
+                    await bus.emit("t", id=f"e{n}")
+                await asyncio.sleep(0)
+                arm()
+
+        started = virtual_time.time()
+        in_time = await way(body, steps)
+        cancelled += in_time
+        assert asyncio.all_tasks() == before, steps
+        assert (bus.running, task.cancelling()) == (False, 0), steps
+        if in_time:
+            # The handlers are released, and not waited for until their leases end.
+            assert virtual_time.time() - started < 5, steps
+        assert PROCESSING not in {outbox.status_of(f"e{n}") for n in range(3)}, steps
+        calls = outbox.calls
+        await asyncio.sleep(60)
+        assert (outbox.calls, errors) == (calls, []), steps
+        if not in_time:
+            break
+    # A handler that sleeps would hold up an end that nothing cancels until its lease ends.
+    assert (cancelled > 8) if handler is ends_soon else (cancelled == 25)
+    assert steps == cancelled or handler is not ends_soon
+
+
+@each_way
+async def test_block_that_is_cancelled_at_any_step_of_its_beginning_leaves_no_worker(
+    way: Callable[[Body, int], Coroutine[Any, Any, bool]],
+) -> None:
+    before = asyncio.all_tasks()
+    for steps in range(20):
+        outbox = Slow(poll_interval=0.5)
+        bus = OutboxEventBus(outbox)
+
+        async def body(arm: Arm, bus: OutboxEventBus = bus) -> None:
+            arm()
+            async with bus:
+                pass
+
+        in_time = await way(body, steps)
+        assert asyncio.all_tasks() == before, steps
+        assert not bus.running
+        calls = outbox.calls
+        await asyncio.sleep(60)
+        assert outbox.calls == calls
+        if not in_time:
+            break
+    assert steps > 0
+
+
+@each_way
+async def test_cycle_that_is_cancelled_at_any_step_leaves_nothing_claimed(
+    way: Callable[[Body, int], Coroutine[Any, Any, bool]],
+) -> None:
+    before = asyncio.all_tasks()
+    for steps in range(60):
+        outbox = Slow()
+        bus = OutboxEventBus(outbox)
+        bus.on("t", ends_soon)
+        await bus.emit("t", id="e")
+
+        async def body(arm: Arm, bus: OutboxEventBus = bus) -> None:
+            arm()
+            await bus.run_once()
+
+        in_time = await way(body, steps)
+        assert asyncio.all_tasks() == before, steps
+        assert outbox.status_of("e") in (PENDING, COMPLETED)
+        if not in_time:
+            break
+    assert steps > 10
+
+
+@each_way
+async def test_handler_that_does_not_end_holds_up_a_cancelled_block_for_the_grace_only(
+    way: Callable[[Body, int], Coroutine[Any, Any, bool]], virtual_time: VirtualTime
+) -> None:
+    before = asyncio.all_tasks()
+    outbox = Slow(poll_interval=0.5)
+    errors: list[Any] = []
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    end = asyncio.Event()
+
+    @bus.on("t", timeout=600)
+    async def stubborn(event: Event) -> None:
+        while not end.is_set():
+            with suppress(asyncio.CancelledError):
+                await end.wait()
+
+    async def body(arm: Arm) -> None:
+        async with bus:
+            await bus.emit("t", id="e")
+            await asyncio.sleep(0)
+            arm()
+
+    started = virtual_time.time()
+    assert await way(body, 8)
+    assert virtual_time.time() - started < 20
+    assert [type(error) for error in errors] == [HandlerStuckError]
+    assert outbox.status_of("e") is PENDING
+    (left,) = asyncio.all_tasks() - before
+    assert left.get_name().startswith("test_handler_that_does_not_end")
+    end.set()
+    await asyncio.wait([left])
+
+
+async def test_cancelled_wait_for_a_stop_lets_the_drain_go_on() -> None:
+    outbox = Slow(poll_interval=0.5)
+    bus = OutboxEventBus(outbox)
+    ended: list[str] = []
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        await asyncio.sleep(5)
+        ended.append(event.id)
+
+    await bus.start()
+    await bus.emit("t", id="e")
+    stop = asyncio.create_task(bus.stop())
+    await asyncio.sleep(1)
+    stop.cancel()
+    await asyncio.wait([stop])
+    assert (bus.running, ended) == (False, [])
+    await bus.stop()
+    assert ended == ["e"]
+    assert outbox.status_of("e") is COMPLETED
+
+
+# Calls from inside of a handler that would wait for the handler itself
+
+
+async def directly(call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    await call()
+
+
+async def in_a_task(call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    await asyncio.create_task(call())
+
+
+async def in_a_group(call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+
+
+@pytest.mark.parametrize("runs", ["worker", "run_once"])
+@pytest.mark.parametrize("inside", [directly, in_a_task, in_a_group])
+@pytest.mark.parametrize("waiting", ["drain", "run_once"])
+async def test_handler_that_would_wait_for_itself_is_told_so(waiting: str, inside: Any, runs: str) -> None:
+    outbox = InMemoryOutbox(poll_interval=0.5)
+    bus = OutboxEventBus(outbox, on_error=lambda error: None)
+    raised: list[BaseException] = []
+
+    @bus.on("t", concurrency=1)
+    async def handler(event: Event) -> None:
+        try:
+            await inside(getattr(bus, waiting))
+        except* ConfigurationError as error:
+            raised.extend(error.exceptions)
+
+    await bus.emit_many([Event("t", id="first"), Event("t", id="second")])
+    with anyio.fail_after(10):
+        if runs == "run_once":
+            await bus.run_once()
+        else:
+            async with bus:
+                await bus.drain()
+    assert len(raised) == 2
+    assert f"bus.{waiting}() was called inside a handler" in str(raised[0])
+    assert outbox.status_of("first") is outbox.status_of("second") is COMPLETED
+
+
+async def test_handler_may_drain_another_bus() -> None:
+    other = OutboxEventBus(InMemoryOutbox(poll_interval=0.5))
+    other.on("u", ends_soon)
+    outbox = InMemoryOutbox(poll_interval=0.5)
+    bus = OutboxEventBus(outbox)
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        async with other:
+            await other.emit("u")
+            await other.drain(5)
+
+    async with bus:
+        await bus.emit("t", id="e")
+        await bus.drain(10)
+    assert outbox.status_of("e") is COMPLETED
