@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 import anyio
 
 from dynamodb_outbox.bound_loop import BoundLoop
+from dynamodb_outbox.cancellation import is_from_a_scope
 from dynamodb_outbox.checks import check_callable, check_int, check_outbox, check_timeout
 from dynamodb_outbox.emission import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
@@ -253,9 +254,13 @@ class OutboxEventBus:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Under a shield: in a cancelled scope every await would raise, and leave the worker behind.
-        with anyio.CancelScope(shield=True):
-            await self.stop(self._stop_timeout)
+        if (worker := self._worker) is not None:
+            try:
+                # A scope whose cancellation ended the block shortens nothing: `stop_timeout` is for this case, too.
+                await worker.end(self._stop_timeout, shielded=kind is not None and is_from_a_scope())
+            finally:
+                if self._worker is worker and worker.ended:
+                    self._worker = None
 
     async def run_once(self) -> int:
         """Recover, claim one batch, dispatch and settle it, without a running worker; the number settled.
@@ -263,10 +268,18 @@ class OutboxEventBus:
         For schedulers and functions that are called rather than running. Raises `StorageError`.
         """
         self._loop.check("bus.run_once")
+        self._refuse_inside("bus.run_once()")
         if self._worker is not None and not self._worker.ended:
             raise ConfigurationError("run_once is for a bus without a running worker; await bus.stop() first")
         self._reminder.work_begins()
         return await run_once(self._setup)
+
+    def _refuse_inside(self, call: str) -> None:
+        if self._setup.is_inside:
+            raise ConfigurationError(
+                f"{call} was called inside a handler (or a task or callback of one), and would wait for the handler "
+                "itself; let the handler return, and call it where the bus is used"
+            )
 
     def _forget(self, call: str) -> None:
         """Forget the worker and the waiters of a loop that is closed: nothing of them runs any more."""
@@ -287,6 +300,7 @@ class OutboxEventBus:
         is left.
         """
         self._loop.check("bus.drain")
+        self._refuse_inside("bus.drain()")
         check_timeout("timeout", timeout)
         await wait_until_drained(
             self._outbox,

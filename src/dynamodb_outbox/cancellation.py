@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from typing import Any
 
 import anyio
 
@@ -31,3 +33,24 @@ def absorb() -> None:
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
+
+
+async def wait_until_done(task: asyncio.Task[Any], *, on_cancel: Callable[[], object], shielded: bool = False) -> None:
+    """Wait until a task has ended, also when the waiting task is cancelled meanwhile, however often.
+
+    `on_cancel` is called for each cancellation, and has the task end sooner; the last cancellation is raised at the
+    end. `shielded` keeps out the cancel scopes around: it is for a caller whose scope was cancelled before.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            # A cancelled scope raises at every await, until there is a shield. A shield keeps no `task.cancel()` out.
+            with anyio.CancelScope(shield=shielded or cancelled is not None):
+                await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            on_cancel()
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # the cancellation is raised instead
+        raise cancelled

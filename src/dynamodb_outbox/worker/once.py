@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import anyio
 
+from dynamodb_outbox.cancellation import wait_until_done
 from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.outbox import Claim
 from dynamodb_outbox.outcome import Outcome
@@ -23,13 +24,8 @@ async def run_once(setup: WorkerSetup) -> int:
     cycle = _OneCycle(setup)
     # In a task of its own, which a cancellation of the caller does not reach.
     task = asyncio.create_task(cycle.run(), name="dynamodb-outbox run_once")
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        cycle.stopping.set()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
-        raise
+    await wait_until_done(task, on_cancel=cycle.stopping.set)
+    return task.result()
 
 
 class _OneCycle:
@@ -42,6 +38,7 @@ class _OneCycle:
         )
 
     async def run(self) -> int:
+        self._setup.enter()
         outbox = self._setup.outbox
         await recover(outbox, self._setup.registry)
         limit = min(outbox.options.batch_size, outbox.options.slots)

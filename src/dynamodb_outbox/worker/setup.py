@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from dynamodb_outbox.emitter import Emitter
@@ -14,6 +15,9 @@ from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.reports import Reports
 from dynamodb_outbox.worker.settle import GroupCommit, OnSettled
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
+
+_delivering: ContextVar[WorkerSetup | None] = ContextVar("dynamodb_outbox_delivering", default=None)
+"""The setup of the worker or of the `run_once` that the running task belongs to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,15 @@ class WorkerSetup:
     unhandled: UnhandledTypes
     reporter: ErrorReporter
     on_settled: OnSettled
+
+    def enter(self) -> None:
+        """Mark the running task as one that delivers events of this bus, and all that it starts."""
+        _delivering.set(self)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the running task is a handler of this bus, or a callback, or was started by one."""
+        return _delivering.get() is self
 
     def stages(
         self, *, on_settled: OnSettled, is_ending: Callable[[], bool]

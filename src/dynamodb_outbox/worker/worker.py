@@ -6,10 +6,12 @@ import asyncio
 import math
 from collections.abc import Coroutine, Sequence
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import Any, Final, TypeGuard
 
 import anyio
 
+from dynamodb_outbox.cancellation import wait_until_done
 from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outbox import Birth, Claim
@@ -96,8 +98,7 @@ class Worker:
         try:
             await self._started.wait()
         except BaseException:  # also when cancelled: the loops may run already
-            with anyio.CancelScope(shield=True):
-                await self.stop(0)
+            await self.end(0)
             raise
 
     async def stop(self, timeout: float | None) -> None:
@@ -106,14 +107,27 @@ class Worker:
         May be called again, to wait for the same end with a shorter timeout. A cancelled wait changes
         nothing: the drain goes on. From inside of the worker it asks for the stop, and does not wait for it.
         """
+        self._ask_to_stop(timeout)
+        if self._task is not None and _inside.get() is not self:
+            await asyncio.wait([self._task])
+
+    async def end(self, timeout: float | None, *, shielded: bool = False) -> None:
+        """Stop, and return when nothing of the worker is left, whatever cancels the wait.
+
+        A cancellation meanwhile has the handlers cancelled and released at once, and is raised at the end. `shielded`
+        keeps out the scopes around, as they have been cancelled before.
+        """
+        self._ask_to_stop(timeout)
+        if self._task is not None and _inside.get() is not self:
+            await wait_until_done(self._task, on_cancel=partial(self._ask_to_stop, 0), shielded=shielded)
+
+    def _ask_to_stop(self, timeout: float | None) -> None:
         if timeout is not None:
             self._drain.deadline = min(self._drain.deadline, anyio.current_time() + timeout)
         self._stop_requested.set()
         self._is_ending = True
         if self._is_settling_only:
             self._abandon_settles()
-        if self._task is not None and _inside.get() is not self:
-            await asyncio.wait([self._task])
 
     def wake(self, due_at: float | None = None) -> None:
         """Look for events now, or at a time (epoch seconds)."""
@@ -133,6 +147,7 @@ class Worker:
 
     async def _own(self) -> None:
         _inside.set(self)
+        self._setup.enter()
         # Handlers of events that are emitted here run in it, and not in the context of who emits.
         self._context = copy_context()
         try:
