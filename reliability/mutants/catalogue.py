@@ -178,8 +178,8 @@ MUTANTS: Final = (
         row=27,
         name="an error that makes the item too large is not cut",
         file="dynamodb/settle.py",
-        text="        if too_large:\n",
-        replacement="        if too_large is None:\n",
+        text="        for room in (Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR, Room.FOR_NOTHING):\n",
+        replacement="        for room in ():\n",
         test="tests/dynamodb/test_round_trip.py::test_the_largest_and_the_deepest_event_can_be_delivered",
     ),
     Mutant(

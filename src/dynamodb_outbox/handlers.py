@@ -22,6 +22,8 @@ The handlers of one event share the event object, its payload included, and run 
 
 LONGEST_TIMEOUT = 7 * 86_400.0
 """A week, in seconds."""
+MAX_NAME_BYTES = 255
+"""The names of handlers that are done are stored with the event, and an item has room for so much."""
 
 
 class HandlerOptions(TypedDict, total=False):
@@ -175,6 +177,12 @@ def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> R
         name = _default_name(handler)
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"name={shown(name)}: the name of a handler must be a string that is not empty")
+    if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+        raise ConfigurationError(
+            f"name={name[:40]!r}…: the name of a handler may have {MAX_NAME_BYTES} bytes in UTF-8, this one has "
+            f"{len(name.encode(errors='replace'))}; it is stored with an event whose other handlers failed. Pass a "
+            "shorter name="
+        )
     unknown = given.keys() - HandlerOptions.__annotations__.keys()
     if unknown:
         accepted = ", ".join(HandlerOptions.__annotations__)

@@ -14,6 +14,7 @@ from dynamodb_outbox.errors import (
     DuplicateEventError,
     OutboxError,
     PartialPublishError,
+    RecoveryError,
     StorageError,
     ThrottledError,
     UnavailableError,
@@ -69,10 +70,14 @@ class HandlerDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """The events whose lease had run out: made PENDING again, or set aside because no retry was left."""
+    """The events whose lease had run out: made PENDING again, or FAILED because no retry was left.
+
+    `errors` are those of events that could not be written; each is tried again later.
+    """
 
     reset: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    errors: tuple[RecoveryError, ...] = ()
 
 
 LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the worker died or hung"

@@ -100,7 +100,7 @@ async def test_the_largest_and_the_deepest_event_can_be_delivered(local_client: 
     from dynamodb_outbox import Failed
 
     # The error text does not fit: it is cut, and the settle succeeds.
-    long_error = Failed(error="€" * 1000, handled_by=frozenset(f"handler-{n}" for n in range(10)))
+    long_error = Failed(error="€" * 1000, handled_by=frozenset(f"handler-{n}".ljust(250) for n in range(24)))
     assert await outbox.settle([(claim, long_error) for claim in claims]) == [None, None]
     failed = await outbox.failed_events()
     assert {len(event.last_error) for event in failed} == {64, 1000}

@@ -11,6 +11,7 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.dynamodb.codec import Item, decode_claim, millis
+from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
 from dynamodb_outbox.dynamodb.index import StatusIndex, look_seconds
 from dynamodb_outbox.dynamodb.peers import PATIENCE, Peers
 from dynamodb_outbox.dynamodb.shards import Rotation
@@ -54,6 +55,8 @@ class _Look:
     unreadable: list[tuple[str, StoredEventError]] = field(default_factory=list[tuple[str, StoredEventError]])
     refused: int = 0
     throttled: list[Item] = field(default_factory=list[Item])
+    without_room: list[Item] = field(default_factory=list[Item])
+    """Rows whose items a claim would make too large."""
 
     @property
     def wanted(self) -> int:
@@ -127,11 +130,11 @@ class Claimer:
         others = max(delay, OTHERS_INTERVALS * self._options.poll_interval)
         self._left_to_others[event_id] = anyio.current_time() + delay + others
 
-    async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]]]:
+    async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]], list[Item]]:
         """Claim up to `limit` events, the longest due first.
 
-        Also returns the claimed items that are no readable events, as token and reason. Raises
-        `StorageError` only while nothing was claimed.
+        Also returns the claimed items that cannot be read as events, as token and reason, and the rows whose items
+        have no room for a claim. Raises `StorageError` only while nothing was claimed.
         """
         look = _Look(limit=limit, numbers=self._options.numbers, seconds=look_seconds(self._options))
         refused = False
@@ -142,13 +145,13 @@ class Claimer:
                 if look.is_over or not refused:
                     break
         except StorageError:
-            if not look.claims and not look.unreadable:
+            if not look.claims and not look.unreadable and not look.without_room:
                 raise
         # Refused writes are billed. Where other workers are at the same events, a part of a wider page, taken at
         # random, meets them less often; a worker that is alone reads no more than it takes.
         self._spread = min(2 * self._spread, MAX_SPREAD) if look.refused else max(self._spread // 2, 1)
         self._was_full = look.is_full
-        return look.claims, look.unreadable
+        return look.claims, look.unreadable, look.without_room
 
     async def _look_once(self, look: _Look) -> bool:
         """Claim what is due and this worker's, until a claim is refused; tells whether one was."""
@@ -211,10 +214,11 @@ class Claimer:
             tried = rows[start : start + wanted]
             patient = patient or len(self._partitions) == 1
             results = await self._claim_rows(tried, within=look.seconds_left, patient=patient)
+            look.without_room += [row for row, result in zip(tried, results, strict=True) if _is_too_large(result)]
             if not patient:
                 look.throttled += [row for row, result in zip(tried, results, strict=True) if _is_throttled(result)]
                 results = [result for result in results if not _is_throttled(result)]
-            look.read(results)
+            look.read([result for result in results if not _is_too_large(result)])
             start += wanted
         if look.is_full and look.refused == refused and start < len(rows):
             self._ahead = list(rows[start:])
@@ -236,7 +240,7 @@ class Claimer:
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Refused) and self._observers:
                 self._observers.tell(ClaimRefused(event_id=row["id"]["S"]))
-            if isinstance(result, (Applied, Refused)):
+            if isinstance(result, (Applied, Refused, ItemTooLargeError)):
                 self._just_tried[row["id"]["S"], row["gsiSortKey"]["N"]] = anyio.current_time()
         return results
 
@@ -253,6 +257,10 @@ class Claimer:
             return rows
         now = anyio.current_time()
         return [row for row in rows if self._left_to_others.get(row["id"]["S"], now) <= now]
+
+
+def _is_too_large(result: WriteResult) -> bool:
+    return isinstance(result, ItemTooLargeError)
 
 
 def _is_throttled(result: WriteResult) -> bool:

@@ -19,9 +19,18 @@ Item = dict[str, AttributeValue]
 
 MAX_ITEM_BYTES: Final = 409_600
 """DynamoDB's limit for an item, attribute names included."""
-DELIVERY_BYTES: Final = 1_024
-"""Kept free for what claims and settles add, so that whatever was stored can also be delivered."""
 MAX_ERROR_CHARS: Final = 1_024
+SHORT_ERROR_CHARS: Final = 64
+"""What is left of an error whose text would push the item past DynamoDB's limit."""
+DELIVERY_BYTES: Final = 8_192
+"""Kept free for what delivery adds, so that whatever was stored is also delivered, with its error and its handlers.
+
+The longest that each can be, its name included: claimToken 42, startedOn 17, a longer status 3, statusShard 25, a
+longer retryCount 1, unhandledSince 22, completedOn 19, expireAt 14, lastError in its short form 9 + 64 x 4. That is
+408. What is left, 7,784, is for handledBy: its name takes 9, and the names of 30 handlers, of 255 bytes at most, 7,650.
+
+Beyond these 30, and for items that others have stored, the writes have forms that need less room: see `Room`.
+"""
 
 WRAPPED: Final = "$value"
 """The one member of the map that holds a payload which is no mapping."""

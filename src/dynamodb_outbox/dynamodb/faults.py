@@ -127,6 +127,11 @@ class InvalidRequestError(StorageError):
     """DynamoDB cannot make sense of a request or a statement, or not with the item that it is about."""
 
 
+def concerns_all(error: StorageError) -> bool:
+    """Tell whether an error is of the table or the client, rather than of one write or one statement."""
+    return type(error) not in (StorageError, ItemTooLargeError, InvalidRequestError)
+
+
 def fault_of(error: BaseException) -> Fault:
     """Classify an exception. What is unknown may have been applied."""
     if isinstance(error, ClientError):

@@ -28,7 +28,7 @@ from dynamodb_outbox.dynamodb.settle import Settler
 from dynamodb_outbox.dynamodb.table import Projection, Table
 from dynamodb_outbox.dynamodb.transact import Transactor
 from dynamodb_outbox.dynamodb.writes import ConditionalWriter
-from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, shown
+from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, StoredEventError, shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observing import EventFailed, Observer, Observers
 from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
@@ -250,18 +250,20 @@ class DynamoDBOutbox:
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
         self._loop.check("outbox.claim")
-        claims, unreadable = await self._claimer.claim(limit)
+        claims, unreadable, without_room = await self._claimer.claim(limit)
+        ended: list[tuple[StoredEventError, bool]] = []
         if unreadable:
             set_aside = await self._settler.set_aside(unreadable)
-            for (_, error), is_failed in zip(unreadable, set_aside, strict=True):
-                if report is not None:
-                    report(error)
-                else:
-                    await self._report(error)
-                if is_failed and self._observers:
-                    self._observers.tell(
-                        EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error))
-                    )
+            ended += [(error, is_failed) for (_, error), is_failed in zip(unreadable, set_aside, strict=True)]
+        if without_room:
+            ended += await self._settler.fail_unclaimed(without_room)
+        for error, is_failed in ended:
+            if report is not None:
+                report(error)
+            else:
+                await self._report(error)
+            if is_failed and self._observers:
+                self._observers.tell(EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error)))
         return claims
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:

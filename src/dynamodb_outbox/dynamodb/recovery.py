@@ -3,20 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import anyio
 
-from dynamodb_outbox.dynamodb.codec import Item, error_text, millis
+from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
+from dynamodb_outbox.dynamodb.faults import ItemTooLargeError, concerns_all
 from dynamodb_outbox.dynamodb.index import StatusIndex, look_seconds
 from dynamodb_outbox.dynamodb.shards import Rotation
-from dynamodb_outbox.dynamodb.transitions import RECOVER, RECOVER_FAILED, Transition, Write
+from dynamodb_outbox.dynamodb.transitions import (
+    RECOVER,
+    RECOVER_FAILED,
+    RECOVER_IN_PLACE,
+    Room,
+    Transition,
+    Write,
+    fitted,
+)
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
-from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.errors import RecoveryError, StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.outbox import LEASE_EXPIRED, OutboxOptions, Recovered
 
 PAGE: Final = 100
+UNWRITABLE_SECONDS: Final = 30.0
+"""How long an event is left alone that could not be written: DynamoDB refused it, and will most likely do so again."""
+_ROOMS: Final = (Room.ENOUGH, Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR)
+_RECOVER: Final = tuple(fitted(RECOVER, room) for room in _ROOMS)
+_RECOVER_FAILED: Final = (*(fitted(RECOVER_FAILED, room) for room in _ROOMS), RECOVER_IN_PLACE)
+
+
+@dataclass(slots=True)
+class _Recovered:
+    """What one look for expired leases has done so far."""
+
+    reset: list[str] = field(default_factory=list[str])
+    failed: list[str] = field(default_factory=list[str])
+    errors: list[RecoveryError] = field(default_factory=list[RecoveryError])
+
+    def read(self, rows: Sequence[Item], results: Sequence[WriteResult], ended: list[str]) -> None:
+        """Read the results for rows. Raises an error of all writes, such as a throttle, while nothing is recovered."""
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, Applied):
+                ended.append(row["id"]["S"])
+            elif isinstance(result, StorageError) and not concerns_all(result):
+                self.errors.append(RecoveryError(event_id=row["id"]["S"], cause=result))
+        for result in results:
+            if isinstance(result, StorageError) and concerns_all(result) and not self.reset and not self.failed:
+                raise result
 
 
 class Recovery:
@@ -28,11 +63,13 @@ class Recovery:
         self._index = index
         self._writer = writer
         self._options = options
+        self._unwritable: dict[str, float] = {}
 
     async def recover(self, *, max_retries: int) -> Recovered:
         """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""
-        reset: list[str] = []
-        failed: list[str] = []
+        done = _Recovered()
+        now = self._options.clock()
+        self._unwritable = {event_id: until for event_id, until in self._unwritable.items() if until > now}
         for shard in self._rotation.order(now=anyio.current_time(), clock=self._options.clock()):
             empty = True
             # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
@@ -40,28 +77,47 @@ class Recovery:
                 self._partitions[shard], up_to=self._options.clock(), within=look_seconds(self._options), page=PAGE
             ):
                 empty = empty and not expired
-                results = await self._write(RECOVER, expired, max_retries)
-                refused = [row for row, result in zip(expired, results, strict=True) if isinstance(result, Refused)]
-                reset += _applied_to(expired, results)
-                results += await self._write(RECOVER_FAILED, refused, max_retries)
-                failed += _applied_to(refused, results[len(expired) :])
-                errors = [result for result in results if isinstance(result, StorageError)]
-                if errors and not reset and not failed:
-                    raise errors[0]
+                rows = [row for row in expired if row["id"]["S"] not in self._unwritable]
+                await self._recover(rows, done, max_retries)
             self._rotation.saw(shard, empty=empty, now=anyio.current_time())
-        return Recovered(reset=tuple(reset), failed=tuple(failed))
+        until = self._options.clock() + UNWRITABLE_SECONDS
+        self._unwritable |= dict.fromkeys((error.event_id for error in done.errors), until)
+        return Recovered(reset=tuple(done.reset), failed=tuple(done.failed), errors=tuple(done.errors))
 
-    async def _write(self, transition: Transition, rows: Sequence[Item], max_retries: int) -> list[WriteResult]:
+    async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
+        """Recover the rows of a page. One that cannot be written holds up no other."""
+        results = await self._write(_RECOVER, rows, max_retries)
+        # Refused: either the event is not the one seen any more, or no retry is left. Then, and where even another
+        # count has no room, it becomes FAILED.
+        left = [
+            row for row, result in zip(rows, results, strict=True) if isinstance(result, (Refused, ItemTooLargeError))
+        ]
+        known = [Refused() if isinstance(result, ItemTooLargeError) else result for result in results]
+        done.read(rows, known, done.reset)
+        done.read(left, await self._write(_RECOVER_FAILED, left, max_retries), done.failed)
+
+    async def _write(self, forms: Sequence[Transition], rows: Sequence[Item], max_retries: int) -> list[WriteResult]:
+        """Write a transition about rows, in the first of its forms that each item has room for."""
+        results: list[WriteResult] = []
+        for form in forms:
+            too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
+            if not results:
+                results = await self._write_form(form, rows, max_retries)
+                continue
+            again = await self._write_form(form, [rows[index] for index in too_large], max_retries)
+            for index, result in zip(too_large, again, strict=True):
+                results[index] = result
+        return results
+
+    async def _write_form(self, form: Transition, rows: Sequence[Item], max_retries: int) -> list[WriteResult]:
         values = {
             "now": millis(self._options.clock()),
             "max": {"N": str(max_retries)},
             "one": {"N": "1"},
             "zero": {"N": "0"},
-            "error": error_text(LEASE_EXPIRED),
+            "error": error_text(
+                LEASE_EXPIRED, MAX_ERROR_CHARS if "startedOn" not in form.remove else SHORT_ERROR_CHARS
+            ),
         }
-        writes = [Write(transition, row["id"]["S"], values | {"seen": row["gsiSortKey"]}) for row in rows]
+        writes = [Write(form, row["id"]["S"], values | {"seen": row["gsiSortKey"]}) for row in rows]
         return await self._writer.write(writes, within=look_seconds(self._options))
-
-
-def _applied_to(rows: Sequence[Item], results: Sequence[WriteResult]) -> list[str]:
-    return [row["id"]["S"] for row, result in zip(rows, results, strict=True) if isinstance(result, Applied)]

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, error_text, millis
-from dynamodb_outbox.dynamodb.faults import ItemTooLargeError
+from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
+from dynamodb_outbox.dynamodb.faults import InvalidRequestError, ItemTooLargeError
 from dynamodb_outbox.dynamodb.transitions import (
     COMPLETE,
     COMPLETE_WITH_EXPIRY,
     FAIL,
+    FAIL_UNCLAIMED,
     GIVE_BACK,
     RELEASE,
     RENEW,
     RETRY,
     WITH_HANDLED_BY,
+    Room,
     Transition,
     Write,
     by_a_handler,
+    fitted,
 )
 from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError, StoredEventError
+from dynamodb_outbox.observing import logger
 from dynamodb_outbox.outbox import RENEWAL, Claim, OutboxOptions
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 
@@ -30,8 +35,9 @@ LEAST_SECONDS: Final = 2.0
 """A settle is tried at least so long: it is accepted after the lease, too, until somebody else claims."""
 RENEWAL_PART: Final = 1 / 6
 """The part of a lease for which one renewal is tried."""
-SHORT_ERROR_CHARS: Final = 64
-"""What is left of an error whose text would push the item past DynamoDB's limit."""
+
+
+NO_ROOM: Final = "it is too large: a claim has no room in it"
 
 
 class Settler:
@@ -83,18 +89,39 @@ class Settler:
         results = await self._write_all(write_of, len(unreadable), within=LEAST_SECONDS)
         return [isinstance(result, Applied) for result in results]
 
+    async def fail_unclaimed(self, rows: Sequence[Item]) -> list[tuple[StoredEventError, bool]]:
+        """Make due items FAILED that have no room for a claim; their errors, and whether each is FAILED."""
+        errors = [StoredEventError(event_id=row["id"]["S"], reason=NO_ROOM) for row in rows]
+
+        def write_of(index: int, error_chars: int) -> Write:
+            values = {"seen": rows[index]["gsiSortKey"], "error": error_text(NO_ROOM, error_chars)}
+            return Write(FAIL_UNCLAIMED, rows[index]["id"]["S"], values)
+
+        results = await self._write_all(write_of, len(rows), within=LEAST_SECONDS)
+        return [(error, isinstance(result, Applied)) for error, result in zip(errors, results, strict=True)]
+
     async def _write_all(
         self, write_of: Callable[[int, int], Write], count: int, *, within: float
     ) -> list[WriteResult]:
-        """Make the writes, and those again with a shorter error whose item would be too large; by index and length."""
+        """Make the writes, by index and length of their error; those that do not fit, in their smaller forms."""
         writes = [write_of(index, MAX_ERROR_CHARS) for index in range(count)]
         results = await self._writer.write(writes, within=within, urgent=True)
-        too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
-        if too_large:
-            shorter = [write_of(index, SHORT_ERROR_CHARS) for index in too_large]
-            again = await self._writer.write(shorter, within=within, urgent=True)
-            for index, result in zip(too_large, again, strict=True):
+        for room in (Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR, Room.FOR_NOTHING):
+            again = [index for index, result in enumerate(results) if _needs_less(result, writes[index], room)]
+            if not again:
+                continue
+            smaller = [write_of(index, SHORT_ERROR_CHARS) for index in again]
+            smaller = [replace(write, transition=fitted(write.transition, room)) for write in smaller]
+            retried = await self._writer.write(smaller, within=within, urgent=True)
+            for index, write, result in zip(again, smaller, retried, strict=True):
                 results[index] = result
+                if isinstance(result, Applied) and write.transition.add != writes[index].transition.add:
+                    logger.warning(
+                        "The names of the handlers that succeeded could not be stored with event %r: its item is full "
+                        "or its handledBy is not a set of strings. They run again with its next attempt. Store large "
+                        "payloads elsewhere, or give the handlers shorter names",
+                        write.event_id,
+                    )
         return results
 
     def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int) -> Write:
@@ -121,6 +148,13 @@ class Settler:
         if claim.unhandled_since is not None and "since" not in values:
             transition = by_a_handler(transition)
         return Write(transition, claim.event.id, values)
+
+
+def _needs_less(result: WriteResult, write: Write, room: Room) -> bool:
+    """Tell whether a write is to be made in the form for this room."""
+    # Where others stored handledBy as something else, no name can be added to it.
+    takes_no_names = isinstance(result, InvalidRequestError) and bool(write.transition.add) and room is Room.FOR_NOTHING
+    return isinstance(result, ItemTooLargeError) or takes_no_names
 
 
 def _with_handled_by(

@@ -16,7 +16,7 @@ from dynamodb_outbox.dynamodb.codec import Item
 from dynamodb_outbox.dynamodb.faults import (
     Fault,
     InvalidRequestError,
-    ItemTooLargeError,
+    concerns_all,
     doubtful,
     fatal_code,
     fault_of_code,
@@ -207,7 +207,7 @@ class ConditionalWriter:
             except (UnavailableError, ThrottledError) as error:
                 batch.failed(error)
             except StorageError as error:
-                if len(chunk) == 1 or _concerns_all(error):
+                if len(chunk) == 1 or concerns_all(error):
                     batch.failed(error)
                     break
                 if error.maybe_applied:
@@ -323,8 +323,3 @@ def _failure_of_statement(fault: Fault) -> StorageError:
         return ThrottledError(operation="a statement", attempts=1, reason="inside of a batch")
     is_ambiguous = fault is Fault.AMBIGUOUS
     return UnavailableError(operation="a statement", attempts=1, reason="inside of a batch", maybe_applied=is_ambiguous)
-
-
-def _concerns_all(error: StorageError) -> bool:
-    """Tell whether an error is of the table or the client, rather than of one statement."""
-    return type(error) not in (StorageError, ItemTooLargeError, InvalidRequestError)

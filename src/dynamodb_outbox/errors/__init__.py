@@ -29,6 +29,7 @@ OutboxError
 │   ├── NoHandlerError             nobody handles the type
 │   └── LeaseLostError             a settle was refused: the claim is not ours any more
 ├── SettleError                    an outcome could not be written; recovery takes the event up
+├── RecoveryError                  an event whose lease ran out could not be written; the others are recovered
 ├── PollingError                   looking for events failed; the worker goes on
 ├── WorkerError                    something unforeseen in the worker
 └── WaitTimeoutError               `wait_for` or `drain` ran out of time
@@ -43,6 +44,7 @@ from dynamodb_outbox.errors.delivery import (
     LoopBlockedError,
     NoHandlerError,
     PollingError,
+    RecoveryError,
     SettleError,
     StoredEventError,
     WorkerError,
@@ -99,6 +101,7 @@ __all__ = [
     "PartialPublishError",
     "PollingError",
     "PublishError",
+    "RecoveryError",
     "SettleError",
     "StorageError",
     "StoredEventError",

@@ -151,6 +151,18 @@ class SettleError(OutboxError):
         self.__cause__ = cause
 
 
+class RecoveryError(OutboxError):
+    """An event whose lease ran out could not be written. All others are recovered, and this one is tried again."""
+
+    def __init__(self, *, event_id: str, cause: BaseException) -> None:
+        self.event_id = event_id
+        super().__init__(
+            f"event {event_id!r}, whose lease ran out, could not be recovered, and is tried again later: {cause}; "
+            "look at the item in the table, and fix or delete it"
+        )
+        self.__cause__ = cause
+
+
 class PollingError(OutboxError):
     """Looking for events failed. The worker tries again after `retry_in` seconds."""
 

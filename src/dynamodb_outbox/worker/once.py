@@ -40,7 +40,7 @@ class _OneCycle:
     async def run(self) -> int:
         self._setup.enter()
         outbox = self._setup.outbox
-        await recover(outbox, self._setup.registry)
+        await recover(outbox, self._setup.registry, report=self._reports.report)
         limit = min(outbox.options.batch_size, outbox.options.slots)
         claims = await outbox.claim(limit, report=self._reports.report)
         async with anyio.create_task_group() as reporting:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observing import EventRecovered, logger
 from dynamodb_outbox.outbox import Outbox, Recovered
+from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 from dynamodb_outbox.worker.cycle import Alarm
 
 
-async def recover(outbox: Outbox, registry: HandlerRegistry) -> Recovered:
-    """Reset what dead workers left behind. Raises `StorageError`."""
+async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) -> Recovered:
+    """Reset what dead workers left behind, and report what could not be written. Raises `StorageError`."""
     # No handler's own number of retries is cut short by the death of its worker.
     recovered = await outbox.recover(max_retries=registry.most_retries(outbox.options.max_retries))
     if recovered.reset or recovered.failed:
@@ -19,6 +20,8 @@ async def recover(outbox: Outbox, registry: HandlerRegistry) -> Recovered:
             len(recovered.reset) + len(recovered.failed),
             len(recovered.failed),
         )
+    for error in recovered.errors:
+        report(error)
     if observers := outbox.observers:
         for ids, failed in ((recovered.reset, False), (recovered.failed, True)):
             for event_id in ids:
@@ -29,16 +32,17 @@ async def recover(outbox: Outbox, registry: HandlerRegistry) -> Recovered:
 class Recoverer:
     """Looks for expired leases, one poll interval after the other."""
 
-    def __init__(self, outbox: Outbox, registry: HandlerRegistry, *, poller: Alarm) -> None:
+    def __init__(self, outbox: Outbox, registry: HandlerRegistry, *, poller: Alarm, report: Report) -> None:
         self._outbox = outbox
         self._registry = registry
         self._poller = poller
+        self._report = report
         self._empty_looks = 0
 
     async def look(self) -> float:
         """Look once; returns the seconds until the next look."""
         options = self._outbox.options
-        recovered = await recover(self._outbox, self._registry)
+        recovered = await recover(self._outbox, self._registry, report=self._report)
         if recovered.reset:
             self._poller.ring()
         self._empty_looks = 1 if recovered.reset or recovered.failed else self._empty_looks + 1

@@ -59,7 +59,7 @@ class Worker:
             on_late=lambda claim: self._commit.put(claim, Released()),
             on_orphans=self._commit.release,
         )
-        recoverer = Recoverer(outbox, setup.registry, poller=self._alarm)
+        recoverer = Recoverer(outbox, setup.registry, poller=self._alarm, report=self._reports.report)
 
         def cycle(name: str, step: Step, alarm: Alarm) -> Cycle:
             interval, observers = options.poll_interval, outbox.observers
