@@ -38,6 +38,10 @@ OnMaxHandlers = Callable[["OutboxEventBus", str, int], None]
 class OutboxEventBus:
     """Emits events into an outbox, and delivers them to handlers while it is started.
 
+    The bus belongs to the event loop that uses it first. A call from another loop raises `ConfigurationError` before
+    anything is sent; in memory, a bus goes on in another loop once its own is closed. An `async with` block is left
+    when the worker has ended; a cancellation meanwhile releases the handlers at once, and is raised at the end.
+
     `on_error` is called with every error that is reported instead of raised; by default the outbox's own
     `on_error`, and without one the log. `stop_timeout` (seconds) is the timeout of the stop that leaving an `async
     with` block is; keep it below the time that your platform grants after its SIGTERM. More than `max_handlers`

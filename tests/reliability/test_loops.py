@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from dynamodb_outbox import (
     ClientClosedError,
@@ -272,6 +273,20 @@ async def test_client_that_another_loop_uses_is_named_before_anything_is_sent(
         await elsewhere(emit)
     assert caught.value.maybe_applied is False
     assert await mine.count(PENDING) == 0
+
+
+def test_bus_is_called_through_the_portal_that_a_synchronous_test_client_has() -> None:
+    bus = OutboxEventBus(InMemoryOutbox(poll_interval=0.01))
+    bus.on("t", runs := Runs())
+    for n in range(2):  # each portal has a loop, in a thread
+        with start_blocking_portal() as portal:
+            portal.call(bus.start)
+            with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+                asyncio.run(bus.emit("t", id=f"refused{n}"))
+            portal.call(partial(bus.emit, "t", id=f"e{n}"))
+            portal.call(bus.drain, 5)
+            portal.call(bus.stop)
+    assert runs.ids == ["e0", "e1"]
 
 
 # A client that was closed before it was used
