@@ -234,6 +234,7 @@ async def test_missing_right_to_send_batches_is_warned_of_and_expired_credential
     proxy.rule = lambda request: denied if request.operation == "BatchExecuteStatement" else None
     if code == "AccessDeniedException":
         assert len(await outbox.claim(1)) == 1
+        assert len(warnings(caplog, "dynamodb:PartiQLUpdate")) == 1
         (warning,) = warnings(caplog, "dynamodb:PartiQLUpdate")
         assert "seven times the CPU" in warning
         assert len(await outbox.claim(1)) == 1

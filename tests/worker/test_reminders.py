@@ -47,6 +47,7 @@ async def test_forgotten_start_is_told_once(bus: OutboxEventBus, caplog: pytest.
             async with bus.transaction() as tx:
                 tx.emit("handled")
         await anyio.sleep(1)
+    assert len(warnings(caplog)) == 1
     (warning,) = warnings(caplog)
     assert "'handled'" in warning
     assert "await bus.start()" in warning
