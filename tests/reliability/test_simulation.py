@@ -90,7 +90,7 @@ def test_condition_that_is_taken_away_is_missed(
     broken: Transition = replace(getattr(module, name), condition=condition)
     monkeypatch.setattr(module, name, broken)
     if name == "COMPLETE":
-        monkeypatch.setattr(settle, "_COMPLETE_WITH_EXPIRY", broken.also_set("expireAt = :expiry"))
+        monkeypatch.setattr(settle, "COMPLETE_WITH_EXPIRY", broken.also_set("expireAt = :expiry"))
     assert letters_found(expected, first=first) & set(expected)
 
 
