@@ -41,6 +41,7 @@ from reliability.records.surroundings import (
     ReplyLost,
     Sampled,
     Stored,
+    StoringRequest,
     TimeMoved,
     WorkerKilled,
     WorkerResumed,
@@ -81,6 +82,7 @@ __all__ = [
     "SettleRefused",
     "Settled",
     "Stored",
+    "StoringRequest",
     "TimeMoved",
     "WorkerKilled",
     "WorkerResumed",
@@ -118,6 +120,7 @@ Record = (
     | Noted
     | Sampled
     | ReplyLost
+    | StoringRequest
     | FaultBegan
     | FaultEnded
     | ItemDeleted
@@ -143,7 +146,7 @@ class FinalState:
 
 def event_ids_of(record: Record) -> tuple[str, ...]:
     """Tell which events a record is about; none for one of a worker or of a fault."""
-    if isinstance(record, ReplyLost):
+    if isinstance(record, (ReplyLost, StoringRequest)):
         return record.event_ids
     event_id: str | None = getattr(record, "event_id", None)
     return (event_id,) if event_id else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reliability.checker.calls import check_calls
 from reliability.checker.duplicates import check_duplicates
+from reliability.checker.emits import check_emits
 from reliability.checker.fencing import check_fencing
 from reliability.checker.finality import check_finality
 from reliability.checker.loss import check_loss
@@ -32,6 +33,7 @@ def check(history: History, final: FinalState, *, limits: Limits = _NO_LIMITS) -
         *check_waits(timeline, limits),
         *check_unhandled(timeline, limits),
         *check_duplicates(timeline, limits),
+        *check_emits(timeline, limits),
         *check_progress(timeline, limits),
         *check_stops(timeline),
         *check_calls(timeline, limits),

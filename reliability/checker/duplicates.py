@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from reliability.checker.emits import STORING
 from reliability.checker.timeline import EventLife, Execution, Timeline, began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
@@ -28,7 +29,8 @@ def check_duplicates(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - Under one token a handler is called once at most; nothing explains a second call.
     - A second call of a handler that had succeeded, or had not ended, is explained by one of these, between the earlier
       of their claims and the second call: the first one's worker was killed; the event was recovered; a reply about the
-      event was lost, or one that nobody knows what it was about; the first one was left behind; its lease had run out,
+      event was lost, or one that nobody knows what it was about, but none to the request that stored it: its repeats
+      are conditional; the first one was left behind; its lease had run out,
       and somebody was killed who may have recovered it; its item was deleted, and it was emitted again. Or, at
       any time: the first one's worker was told that its lease is lost, or could not find out whether its outcome is
       written.
@@ -75,7 +77,8 @@ def _is_explained(life: EventLife, first: Execution, second: Execution, timeline
         return True
     if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):
         return True
-    lost = (*life.of(ReplyLost), *timeline.replies_lost_of_unknown)
+    lost = [reply for reply in life.of(ReplyLost) if reply.operation not in STORING]
+    lost += timeline.replies_lost_of_unknown
     if any(since <= reply.at <= until for reply in lost) or life.begins_anew(since, until):
         return True
     if any(_expired(write, since, until, timeline, limits) for write in life.of(Written)):

@@ -21,12 +21,14 @@ class Limits:
     """What the checker lets pass. Times are seconds.
 
     `tolerance` is what clocks and their rounding to milliseconds may differ by, beyond the workers' own
-    `clock_offset`. `slack` is what a busy machine and a backlog add to the time in which progress must resume,
+    `clock_offset`. `emit_wait` is how long an emit may wait before it is sent, and for its answer once its own requests
+    are answered. `slack` is what a busy machine and a backlog add to the time in which progress must resume,
     `longest_backoff` the pause after errors that a worker may still be in when the last fault ends. Calls: so many
     for each emit, claim, renewal and recovery, and so many in each second of each worker's life.
     """
 
     tolerance: float = 0.01
+    emit_wait: float = 0.05
     slack: float = 1.0
     longest_backoff: float = 30.0
     refused_claims: int = 20

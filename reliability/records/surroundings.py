@@ -101,6 +101,17 @@ class ReplyLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoringRequest:
+    """A request that stores events was under way from `began_at` to `at`: then it was answered, or given up."""
+
+    at: float
+    began_at: float
+    operation: str
+    event_ids: tuple[str, ...]
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FaultBegan:
     """A fault that lasts has begun; `name` is its own, `kind` what it is one of."""
 

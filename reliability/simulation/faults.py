@@ -80,6 +80,8 @@ STORMS: Final = (
     Kind.INDEX_LAG,
 )
 ENDPOINT: Final = "https://dynamodb.simulated"
+LATEST_BATCH: Final = 4.0
+"""Seconds within which a BatchWriteItem arrives; the library waits five for its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,13 +211,7 @@ class Faults:
             case Kind.SILENCE:
                 fate.silent = True
             case Kind.SLOW:
-                late = self._random.uniform(0, 20)
-                # A BatchWriteItem has no condition: one that arrives after its sender has given it up, and has put
-                # the events again, would reset them. No client can help that; those requests are not late here.
-                if operation != "batch_write_item" and self._random.random() < 0.5:
-                    fate.request_delay += late
-                else:
-                    fate.reply_delay += late
+                self._slow(fate, operation)
             case Kind.THROTTLED_CALL:
                 fate.before = throttled(operation, self._random)
             case Kind.ERROR_500:
@@ -224,6 +220,16 @@ class Faults:
                 fate.after = internal
             case _:
                 fate.unprocessed = True
+
+    def _slow(self, fate: Fate, operation: str) -> None:
+        if self._random.random() < 0.5:
+            fate.reply_delay += self._random.uniform(1, 30)
+        elif operation == "batch_write_item":
+            # It has no condition: one that arrives after its sender has given it up, and has put the events again,
+            # would reset them. No client can help that; here it arrives while its sender still waits.
+            fate.request_delay += self._random.uniform(0, LATEST_BATCH)
+        else:
+            fate.request_delay += self._random.uniform(1, 30)
 
     # Writes
 

@@ -9,20 +9,26 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from random import Random
+from typing import Any, Final, Protocol
 
 from botocore.exceptions import ClientError
 
-from reliability.history import Record, ReplyLost
+from reliability.history import Record, ReplyLost, StoringRequest
 from reliability.simulation.batches import keys_of_statements
-from reliability.simulation.client import Client
+from reliability.simulation.client import Client, Retries
 from reliability.simulation.engine import Engine
 from reliability.simulation.faults import Fate, Faults
 from reliability.simulation.loop import Timeline
 
+STORING: Final = ("put_item", "batch_write_item", "transact_write_items")
+"""The operations that store events."""
+
 
 class Caller(Protocol):
-    """A process that makes calls: its name, and the place it is run at, which its successors share."""
+    """A process that makes calls: its name, the place it is run at, which its successors share, and its randomness."""
+
+    random: Random
 
     @property
     def name(self) -> str:
@@ -47,6 +53,7 @@ class _Call:
     parameters: dict[str, Any]
     fate: Fate
     answer: asyncio.Future[Any]
+    began_at: float
     applied: bool | None = None
     told: bool = False
 
@@ -71,20 +78,20 @@ class Network:
         self._write = write
         self._now = now
 
-    def client_of(self, caller: Caller) -> Any:
-        """Make the client of a process."""
+    def client_of(self, caller: Caller, *, retries: Retries) -> Any:
+        """Make the client of a process, which may repeat calls by itself."""
 
         async def send(operation: str, parameters: dict[str, Any]) -> Any:
             return await self._send(caller, operation, parameters)
 
-        return Client(send)
+        return Client(send, retries=retries, random=caller.random)
 
     def _send(self, caller: Caller, operation: str, parameters: dict[str, Any]) -> asyncio.Future[Any]:
         self.calls[caller.name, operation] += 1
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         fate = self._faults.fate(operation, caller.place)
-        call = _Call(caller, operation, parameters, fate, answer)
-        answer.add_done_callback(lambda _: self._given_up(call))
+        call = _Call(caller, operation, parameters, fate, answer, self._now())
+        answer.add_done_callback(lambda _: self._ended(call))
         self._timeline.call_later(fate.request_delay, lambda: self._arrive(call))
         return answer
 
@@ -115,8 +122,18 @@ class Network:
         else:
             call.answer.set_result(answer)
 
-    def _given_up(self, call: _Call) -> None:
-        """Take note that nobody waits for an answer any more; the request may arrive all the same."""
+    def _ended(self, call: _Call) -> None:
+        """Take note of an answer, or that nobody waits for one any more; the request may arrive all the same."""
+        if call.operation in STORING:
+            self._write(
+                StoringRequest(
+                    at=self._now(),
+                    began_at=call.began_at,
+                    operation=call.operation,
+                    event_ids=_event_ids(call.operation, call.parameters),
+                    worker=call.caller.name,
+                )
+            )
         if call.answer.cancelled():
             self._lost(call)
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.errors import HandlerStuckError, OutboxError
 from reliability.history import WorkerKilled, WorkerResumed, WorkerStopped, WorkerSuspended
 from reliability.recording import Recorder
-from reliability.simulation.handlers import BUSINESS, Handlers, in_spite_of_faults
-from reliability.simulation.scenario import Emission, Place, Way
+from reliability.simulation.emitter import Emitter
+from reliability.simulation.handlers import Handlers, in_spite_of_faults
+from reliability.simulation.scenario import Emission, Place
 
 if TYPE_CHECKING:
     from reliability.simulation.world import World
 
+R = TypeVar("R")
+
 TABLE: Final = "events"
-REPEATS: Final = 20
 _SERVICE: Final = "service"
 """The name of the tasks that are not the library's."""
 _EMITS: Final = (_SERVICE, "dynamodb-outbox emit", "dynamodb-outbox emits", "dynamodb-outbox commit")
@@ -30,13 +33,13 @@ class Process:
 
     def __init__(self, world: World, place: Place, *, life: int) -> None:
         self.name = f"{place.name}{life}"
+        self.random = Random(f"{world.scenario.seed} {self.name}")
         self.place = place.name
         self.works = place.works
         self.is_leaving = False
         """Whether its worker has stopped, so that the service begins nothing more."""
         self.has_ended = False
         self.loop = world.timeline.new_loop()
-        self.random = Random(f"{world.scenario.seed} {self.name}")
         self.clock_offset = place.clock_offset
         self._world = world
         self._stuck: set[str] = set()
@@ -44,7 +47,7 @@ class Process:
         self._timeout: float | None = None
         self.recorder = Recorder(world.write, worker=self.name, now=world.now)
         self.outbox = DynamoDBOutbox(
-            world.network.client_of(self),
+            world.network.client_of(self, retries=place.retries),
             table_name=TABLE,
             clock=lambda: world.now() + self.clock_offset,
             random=self.random.random,
@@ -55,6 +58,7 @@ class Process:
         self._handlers = Handlers(world.scenario, world.faults, self.random, die=lambda: self.loop.doom(1, self.kill))
         self._lacks = None if world.is_deployed else place.lacks
         self._handlers.register(self.bus, without=self._lacks)
+        self._emitter = Emitter(self.bus, self.random, begin=self._begin)
 
     @property
     def is_dead(self) -> bool:
@@ -67,8 +71,10 @@ class Process:
             self.recorder.started(self.outbox, clock_offset=most_offset)
         self._begin(self._run())
 
-    def _begin(self, work: Any) -> None:
-        self.loop.create_task(work, name=_SERVICE).add_done_callback(self._raise_what_is_unforeseen)
+    def _begin(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        task = self.loop.create_task(work, name=_SERVICE)
+        task.add_done_callback(self._raise_what_is_unforeseen)
+        return task
 
     def _raise_what_is_unforeseen(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -143,28 +149,7 @@ class Process:
 
     def emit(self, emission: Emission, events: list[Event]) -> None:
         """Have the service emit events."""
-        self._begin(self._emit(emission, events))
-
-    async def _emit(self, emission: Emission, events: list[Event]) -> None:
-        delay = emission.delay
-        match emission.way:
-            case Way.SINGLE:
-                await in_spite_of_faults(self.bus.emit(events[0], delay=delay))
-            case Way.MANY:
-                await in_spite_of_faults(self.bus.emit_many(events, delay=delay))
-            case Way.TRANSACTION:
-                await in_spite_of_faults(self._transaction(events, delay))
-            case Way.REPEATED:
-                for _ in range(REPEATS):
-                    if await in_spite_of_faults(self.bus.emit(events[0], delay=delay, if_exists="ignore")):
-                        return
-                    await asyncio.sleep(self.random.uniform(0, 5))
-
-    async def _transaction(self, events: list[Event], delay: float | None) -> None:
-        async with self.bus.transaction() as transaction:
-            transaction.put(TableName=BUSINESS, Item={"id": events[0].id})
-            for event in events:
-                transaction.emit(event, delay=delay)
+        self._begin(self._emitter.emit(emission, events))
 
     def redrive(self) -> None:
         """Have the service make all dead letters pending again."""

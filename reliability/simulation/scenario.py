@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.table import Projection
+from reliability.simulation.client import Retries
 from reliability.simulation.faults import OF_CALLS, OF_WRITES, STORMS, Kind, Storm, Weather
 
 ACTIONS: Final = (
@@ -40,6 +41,19 @@ class Way(StrEnum):
     MANY = "emit_many"
     TRANSACTION = "transaction"
     REPEATED = "emit of a known id, repeated until it succeeds"
+    IMPATIENT = "given up after a while, and emitted again"
+    TWICE = "emitted from two tasks at once"
+
+
+COUNTS: Final[Mapping[Way, tuple[int, ...]]] = {
+    Way.SINGLE: (1,),
+    Way.MANY: (2, 5),
+    Way.TRANSACTION: (2, 5),
+    Way.REPEATED: (1,),
+    Way.IMPATIENT: (1, 3, 8),
+    Way.TWICE: (1, 4),
+}
+"""How many events are emitted in each way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +79,11 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a process is run, and run again when it ends: whether it works off events, and how far off its clock is."""
+    """Where a process is run, and run again when it ends.
+
+    `works`: whether it works off events; `clock_offset`: how far off its clock is; `retries`: how its client repeats
+    calls by itself.
+    """
 
     name: str
     works: bool
@@ -74,6 +92,7 @@ class Place:
     options: Mapping[str, Any]
     lacks: str | None = None
     """The type that its processes have no handler for until the faults are over, as in a rolling deploy."""
+    retries: Retries = Retries.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +181,7 @@ def _places(random: Random, has: set[Kind]) -> tuple[Place, ...]:
                 starts_at=random.choice([0.0, random.uniform(0, 5)]),
                 clock_offset=random.choice([-300.0, -2.0, 0.05, 2.0, 300.0]) if skewed else 0.0,
                 options=options,
+                retries=random.choice([Retries.NONE, Retries.NONE, *Retries]),
             )
         )
     return tuple(places)
@@ -181,7 +201,7 @@ def _deployed(random: Random, places: tuple[Place, ...]) -> tuple[Place, ...]:
 
 def _emission(random: Random, seconds: float, places: list[str]) -> Emission:
     way = random.choice(list(Way))
-    count = 1 if way in (Way.SINGLE, Way.REPEATED) else random.choice([2, 5])
+    count = random.choice(COUNTS[way])
     return Emission(
         at=random.uniform(0, 0.8 * seconds),
         place=random.choice(places),

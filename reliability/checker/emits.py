@@ -1,0 +1,83 @@
+"""P and D, of emits: none waits for another's write, and two of one event are not both told that they stored it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.verdict import Limits, Violation
+from reliability.history import (
+    EmitAcknowledged,
+    EmitAsked,
+    ItemDeleted,
+    ReplyLost,
+    StoringRequest,
+    WorkerKilled,
+    WorkerSuspended,
+)
+
+STORING = frozenset({"put_item", "batch_write_item", "PutItem", "BatchWriteItem"})
+
+
+def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    """Judge how emits are answered.
+
+    - An emit sends its own request within `emit_wait`, whatever other requests are under way; and once the last of its
+      own requests is answered, it is answered within that time, too. Only where the requests are known, and unless its
+      process stood still meanwhile.
+    - An event is acknowledged to one emit, but after a lost reply, when nobody can tell whose write it was, and after a
+      deletion.
+    """
+    for life in timeline:
+        yield from _acknowledged_twice(life)
+    requests = timeline.of(StoringRequest)
+    if requests:
+        yield from _waited(timeline, requests, limits)
+
+
+def _acknowledged_twice(life: EventLife) -> Iterator[Violation]:
+    acknowledged = life.of(EmitAcknowledged)
+    lost = any(reply.operation in STORING for reply in life.of(ReplyLost))
+    if len(acknowledged) > 1 and not lost and not life.of(ItemDeleted):
+        sentence = f"{len(acknowledged)} emits of it were told that they had stored it"
+        yield Violation(invariant="D", event_id=life.event_id, sentence=sentence, records=tuple(acknowledged))
+
+
+def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limits) -> Iterator[Violation]:
+    """Look at each call of `publish` or `transact`: the events that one worker asked for at one time."""
+    calls: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
+    for asked in timeline.of(EmitAsked):
+        calls[asked.worker, asked.at].append(asked.event_id)
+    by_worker: defaultdict[str, list[StoringRequest]] = defaultdict(list)
+    for request in requests:
+        by_worker[request.worker].append(request)
+    still: list[WorkerSuspended | WorkerKilled] = [*timeline.of(WorkerSuspended), *timeline.of(WorkerKilled)]
+    acknowledged: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for answer in timeline.of(EmitAcknowledged):
+        acknowledged[answer.worker, answer.event_id].append(answer.at)
+    for (worker, asked_at), event_ids in calls.items():
+        answers = [min((at for at in acknowledged[worker, each] if at >= asked_at), default=None) for each in event_ids]
+        answered = [at for at in answers if at is not None]
+        if len(answered) < len(event_ids):
+            continue
+        until, ids = max(answered), set(event_ids)
+        if any(one.worker == worker and asked_at <= one.at <= until for one in still):
+            continue
+        under_way = [one for one in by_worker[worker] if one.at >= asked_at and one.began_at <= until]
+        own = [one for one in under_way if not ids.isdisjoint(one.event_ids)]
+        if not own:
+            continue
+        others = [one for one in under_way if ids.isdisjoint(one.event_ids)]
+        sent, answered_at = min(one.began_at for one in own), max(one.at for one in own)
+        for seconds, when in ((sent - asked_at, "before it was sent"), (until - answered_at, "after its own answer")):
+            if seconds > limits.emit_wait:
+                yield _held_up(event_ids[0], seconds, when, own=own, others=others)
+
+
+def _held_up(
+    event_id: str, seconds: float, when: str, *, own: Sequence[StoringRequest], others: Sequence[StoringRequest]
+) -> Violation:
+    held_up_by = sorted({each for one in others for each in one.event_ids})[:3]
+    sentence = f"its emit waited {seconds:.3f} s {when}, while those of {held_up_by or 'none'} were under way"
+    return Violation(invariant="P", event_id=event_id, sentence=sentence, records=(*own, *others))

@@ -1,0 +1,103 @@
+"""How a service emits: as users do, who give up, and emit the same event again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from random import Random
+from typing import Any, Final, Protocol
+
+from dynamodb_outbox import Event, OutboxEventBus
+from dynamodb_outbox.emission import IfExists
+from reliability.simulation.handlers import BUSINESS, in_spite_of_faults
+from reliability.simulation.scenario import Emission, Way
+
+REPEATS: Final = 20
+
+
+class Begin(Protocol):
+    """Starts a task of the service."""
+
+    def __call__(self, work: Coroutine[Any, Any, bool]) -> asyncio.Task[bool]:
+        """Start it."""
+        ...
+
+
+class Emitter:
+    """Emits the events of a service."""
+
+    def __init__(self, bus: OutboxEventBus, random: Random, *, begin: Begin) -> None:
+        self._bus = bus
+        self._random = random
+        self._begin = begin
+
+    async def emit(self, emission: Emission, events: Sequence[Event]) -> None:
+        """Emit events in the way of an emission."""
+        delay, first = emission.delay, events[0]
+        match emission.way:
+            case Way.SINGLE:
+                await in_spite_of_faults(self._bus.emit(first, delay=delay))
+            case Way.MANY:
+                await in_spite_of_faults(self._bus.emit_many(events, delay=delay))
+            case Way.TRANSACTION:
+                await in_spite_of_faults(self._transaction(events, delay))
+            case Way.REPEATED:
+                for _ in range(REPEATS):
+                    if await in_spite_of_faults(self._bus.emit(first, delay=delay, if_exists="ignore")):
+                        return
+                    await asyncio.sleep(self._random.uniform(0, 5))
+            case Way.IMPATIENT:
+                await self._impatiently(events, delay)
+            case Way.TWICE:
+                twice = [self._begin(self._alone(event, delay)) for event in events for _ in range(2)]
+                await asyncio.wait(twice)
+
+    async def _impatiently(self, events: Sequence[Event], delay: float | None) -> None:
+        """Emit, give up, and emit the same again, once or twice; each time perhaps in another way."""
+        random = self._random
+        for repeats_left in reversed(range(random.choice([2, 3]))):
+            task = self._begin(self._somehow(events, delay))
+            patience = random.choice([0.0, random.uniform(0, 0.05), random.uniform(0, 0.5), random.uniform(0, 6)])
+            if not repeats_left and random.random() < 0.8:
+                await asyncio.wait([task])
+                return
+            await asyncio.wait([task], timeout=patience)
+            if task.done():
+                if task.result():
+                    return
+            else:
+                task.cancel()
+                await asyncio.wait([task])
+            await asyncio.sleep(random.choice([0.0, random.uniform(0, 0.1), random.uniform(0, 3)]))
+
+    async def _somehow(self, events: Sequence[Event], delay: float | None) -> bool:
+        """Emit events side by side, as a list, or in a transaction; tells whether all of it succeeded."""
+        way = self._random.choice([self._side_by_side, self._side_by_side, self._as_list, self._in_transaction])
+        return await way(events, delay)
+
+    async def _side_by_side(self, events: Sequence[Event], delay: float | None) -> bool:
+        tasks = [self._begin(self._alone(event, delay)) for event in events]
+        try:
+            await asyncio.wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return all(task.result() for task in tasks)
+
+    async def _alone(self, event: Event, delay: float | None) -> bool:
+        return await in_spite_of_faults(self._bus.emit(event, delay=delay, if_exists=self._if_exists()))
+
+    async def _as_list(self, events: Sequence[Event], delay: float | None) -> bool:
+        return await in_spite_of_faults(self._bus.emit_many(events, delay=delay, if_exists=self._if_exists()))
+
+    async def _in_transaction(self, events: Sequence[Event], delay: float | None) -> bool:
+        return await in_spite_of_faults(self._transaction(events, delay))
+
+    def _if_exists(self) -> IfExists:
+        return self._random.choice(("raise", "ignore"))
+
+    async def _transaction(self, events: Sequence[Event], delay: float | None) -> None:
+        async with self._bus.transaction() as transaction:
+            transaction.put(TableName=BUSINESS, Item={"id": events[0].id})
+            for event in events:
+                transaction.emit(event, delay=delay)
