@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from reliability.checker.timeline import EventLife, Timeline
@@ -17,6 +17,8 @@ from reliability.history import (
     WorkerSuspended,
 )
 
+CERTAIN = frozenset({"", "ConditionalCheckFailedException"})
+"""The errors of answers that tell for sure whether a write was applied, and by whom."""
 STORING = frozenset({"put_item", "batch_write_item", "PutItem", "BatchWriteItem"})
 
 
@@ -25,9 +27,9 @@ def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 
     - An emit sends its own request within `emit_wait`, whatever other requests are under way; and once the last of its
       own requests is answered, it is answered within that time, too. Only where the requests are known, and unless its
-      process stood still meanwhile.
-    - An event is acknowledged to one emit, but after a lost reply, when nobody can tell whose write it was, and after a
-      deletion.
+      process stood still meanwhile. An emit waits for another one of the same event.
+    - An event is acknowledged to one emit, but after an answer that leaves open whether the write was applied, when
+      nobody can tell whose write it was, and after a deletion.
     """
     for life in timeline:
         yield from _acknowledged_twice(life)
@@ -39,6 +41,7 @@ def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 def _acknowledged_twice(life: EventLife) -> Iterator[Violation]:
     acknowledged = life.of(EmitAcknowledged)
     lost = any(reply.operation in STORING for reply in life.of(ReplyLost))
+    lost = lost or any(request.error not in CERTAIN for request in life.of(StoringRequest))
     if len(acknowledged) > 1 and not lost and not life.of(ItemDeleted):
         sentence = f"{len(acknowledged)} emits of it were told that they had stored it"
         yield Violation(invariant="D", event_id=life.event_id, sentence=sentence, records=tuple(acknowledged))
@@ -47,6 +50,7 @@ def _acknowledged_twice(life: EventLife) -> Iterator[Violation]:
 def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limits) -> Iterator[Violation]:
     """Look at each call of `publish` or `transact`: the events that one worker asked for at one time."""
     calls: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
+    asked_for = Counter((asked.worker, asked.event_id) for asked in timeline.of(EmitAsked))
     for asked in timeline.of(EmitAsked):
         calls[asked.worker, asked.at].append(asked.event_id)
     by_worker: defaultdict[str, list[StoringRequest]] = defaultdict(list)
@@ -68,9 +72,11 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         own = [one for one in under_way if not ids.isdisjoint(one.event_ids)]
         if not own:
             continue
+        is_repeated = any(asked_for[worker, each] > 1 for each in ids)
         others = [one for one in under_way if ids.isdisjoint(one.event_ids)]
         sent, answered_at = min(one.began_at for one in own), max(one.at for one in own)
-        for seconds, when in ((sent - asked_at, "before it was sent"), (until - answered_at, "after its own answer")):
+        before = 0.0 if is_repeated else sent - asked_at
+        for seconds, when in ((before, "before it was sent"), (until - answered_at, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
 

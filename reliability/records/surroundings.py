@@ -102,13 +102,17 @@ class ReplyLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoringRequest:
-    """A request that stores events was under way from `began_at` to `at`: then it was answered, or given up."""
+    """A request that stores events was under way from `began_at` to `at`: then it was answered, or given up.
+
+    `error` is the code of the answer, or the kind of the exception; it is empty for a success.
+    """
 
     at: float
     began_at: float
     operation: str
     event_ids: tuple[str, ...]
     worker: str
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

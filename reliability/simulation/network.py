@@ -132,6 +132,7 @@ class Network:
                     operation=call.operation,
                     event_ids=_event_ids(call.operation, call.parameters),
                     worker=call.caller.name,
+                    error=_error_of(call.answer),
                 )
             )
         if call.answer.cancelled():
@@ -150,6 +151,13 @@ class Network:
                     applied=call.applied,
                 )
             )
+
+
+def _error_of(answer: asyncio.Future[Any]) -> str:
+    error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code"))
+    return "" if error is None else type(error).__name__
 
 
 def _event_ids(operation: str, parameters: dict[str, Any]) -> tuple[str, ...]:

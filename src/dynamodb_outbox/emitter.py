@@ -83,7 +83,7 @@ class Emitter:
             for event in accepted:
                 transaction.join(TransactionEmit(event=event, options=options, accepted=True))
         elif accepted:
-            await self._publish(accepted, options)
+            return await self._publish(accepted, options)
         return accepted
 
     async def commit(self, transaction: Transaction, *, done: HandlerDone | None = None) -> None:
@@ -102,9 +102,10 @@ class Emitter:
         for event, due_at in events:
             self._tell_published([event], due_at, birth)
 
-    async def _publish(self, events: Sequence[Event], options: EmitOptions) -> None:
+    async def _publish(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
+        """Store events; returns them as they are stored, also those that were stored before."""
         due_at = options.due_at(self._outbox.options.clock())
-        refused: frozenset[str] = frozenset()
+        duplicates: dict[str, DuplicateEventError] = {}
         birth = self._reserve(events) if due_at is None else None
         write = self._outbox.publish(events, due_at=due_at, birth=birth)
         try:
@@ -113,16 +114,16 @@ class Emitter:
             # Of several events, two have one id: nothing was sent.
             if options.if_exists == "raise" or len(events) > 1:
                 raise
-            refused = frozenset({error.event_id})
+            duplicates = {error.event_id: error}
         except PartialPublishError as error:
-            refused = frozenset(error.causes)
             self._tell_published(error.published, due_at, birth)
             if options.if_exists == "raise":
                 raise
-            causes = {key: cause for key, cause in error.causes.items() if not isinstance(cause, DuplicateEventError)}
-            raise_unless_stored(events, causes)
-            return
-        self._tell_published([event for event in events if event.id not in refused], due_at, birth)
+            duplicates = {key: cause for key, cause in error.causes.items() if isinstance(cause, DuplicateEventError)}
+            raise_unless_stored(events, {key: cause for key, cause in error.causes.items() if key not in duplicates})
+        else:
+            self._tell_published(events, due_at, birth)
+        return [_as_stored(event, duplicates.get(event.id)) for event in events]
 
     def _reserve(self, events: Sequence[Event]) -> Birth | None:
         worker = self._worker()
@@ -149,3 +150,9 @@ class Emitter:
                 # Those of a birth are told of before their handlers are called.
                 if birth is None or event.id not in birth.tokens:
                     observers.tell(Published(event_id=event.id, event_type=event.type, due_at=due_at))
+
+
+def _as_stored(event: Event, duplicate: DuplicateEventError | None) -> Event:
+    if duplicate is None:
+        return event
+    return (duplicate.stored or event).as_already_stored()

@@ -58,6 +58,7 @@ class Event:
     occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, repr=False)
     _unpublished: bool = field(default=False, init=False, repr=False, compare=False)
+    _already_stored: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if type(self.id) is _NewId:
@@ -88,6 +89,20 @@ class Event:
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy names its id, as a caller would: only the object that made the id may be stored unconditionally.
         return _restore, (self.type, self.payload, self.id, self.occurred_at, self.metadata)
+
+    @property
+    def already_stored(self) -> bool:
+        """Whether an emit with `if_exists="ignore"` returned this event because its id was stored before.
+
+        The event is then the stored one. It is false for an event that the emit itself stored.
+        """
+        return self._already_stored
+
+    def as_already_stored(self) -> Event:
+        """Copy the event, and mark the copy as one that was stored before it was emitted."""
+        copy = _restore(self.type, self.payload, self.id, self.occurred_at, self.metadata)
+        object.__setattr__(copy, "_already_stored", True)
+        return copy
 
     def take_unpublished(self) -> bool:
         """Tell whether nobody can have stored this id before; true once at most, for an id made here.

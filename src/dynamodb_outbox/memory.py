@@ -123,7 +123,8 @@ class InMemoryOutbox:
         for event, item in zip(events, items, strict=True):
             event.take_unpublished()
             if event.id in self._events:
-                causes[event.id] = DuplicateEventError(event_id=event.id)
+                stored = decode_event(self._events[event.id].item, numbers=self._options.numbers)
+                causes[event.id] = DuplicateEventError(event_id=event.id, stored=stored)
             else:
                 self._store(event, item, due, birth)
         raise_unless_stored(events, causes)
@@ -156,7 +157,8 @@ class InMemoryOutbox:
             self._check_held(done)
         for event, _ in events:
             if event.id in self._events:
-                raise DuplicateEventError(event_id=event.id, within="a transaction")
+                stored = decode_event(self._events[event.id].item, numbers=self._options.numbers)
+                raise DuplicateEventError(event_id=event.id, within="a transaction", stored=stored)
         if done is not None:
             self._record(done)
         for (event, _), (item, _), due in zip(events, items, due_at, strict=True):

@@ -161,16 +161,16 @@ async def test_emits_go_on_after_a_host_cancelled_the_task_that_was_to_write_the
     service: SimulatedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = service.outbox()
-    bus, publisher = OutboxEventBus(outbox), outbox._publisher
-    write_waiting = publisher._write_waiting
+    bus, queue = OutboxEventBus(outbox), outbox._publisher._queue
+    send_what_may_go = queue._send_what_may_go
 
     def cancelled_before_its_first_step() -> None:
-        write_waiting()
-        for task in publisher._writing:
+        send_what_may_go()
+        for task in queue._tasks:
             task.cancel()
 
     with monkeypatch.context() as patch:
-        patch.setattr(publisher, "_write_waiting", cancelled_before_its_first_step)
+        patch.setattr(queue, "_send_what_may_go", cancelled_before_its_first_step)
         results = await asyncio.gather(*(bus.emit("t") for _ in range(3)), return_exceptions=True)
     assert [isinstance(result, StorageError) and result.maybe_applied for result in results] == [False, True, True]
     assert service.calls["batch_write_item"] == 0

@@ -369,7 +369,7 @@ async def test_many_emits_give_up_together_when_the_engine_is_down(outbox: Dynam
             await outbox.publish([Event("t", id=f"{n}") for n in range(100)])
         assert len(caught.value.failed) == 100
         # Those that are under way when the first gives up are the last that are sent.
-        most = 3 * publish.CONCURRENT_REQUESTS
+        most = 3 * publication.CONCURRENT_REQUESTS
         assert 3 <= proxy.count("PutItem") <= most
         proxy.requests.clear()
         async with anyio.create_task_group() as group:

@@ -440,6 +440,8 @@ async def test_lasting_conflict_is_told_with_its_item(bank: Bank) -> None:
     assert "TransactionConflict: Transaction is ongoing for the item" in str(caught.value)
 
 
+# moto ignores the ClientRequestToken, by which DynamoDB answers the repeat of a transaction that was committed.
+@pytest.mark.parametrize("bank", ["local"], indirect=True)
 @pytest.mark.parametrize("own_id", [None, "mine"])
 async def test_lost_reply_of_a_commit_is_repeated_and_commits_once(bank: Bank, own_id: str | None) -> None:
     bank.proxy.rule = nth(1, "TransactWriteItems", CUT_AFTER)

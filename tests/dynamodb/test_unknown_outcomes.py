@@ -23,7 +23,8 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from dynamodb_outbox.dynamodb.peers import WORKERS_ID
-from dynamodb_outbox.dynamodb.publish import ANSWER_SECONDS, CONCURRENT_REQUESTS, PUBLISH_SECONDS
+from dynamodb_outbox.dynamodb.publication import CONCURRENT_REQUESTS
+from dynamodb_outbox.dynamodb.publish import ANSWER_SECONDS, PUBLISH_SECONDS
 from dynamodb_outbox.outbox import Birth, Claim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client

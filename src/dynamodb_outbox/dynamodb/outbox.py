@@ -16,6 +16,7 @@ from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig
 from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
+from dynamodb_outbox.dynamodb.in_flight import InFlight
 from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.move import Move
 from dynamodb_outbox.dynamodb.peers import Peers
@@ -128,8 +129,13 @@ class DynamoDBOutbox:
         self._writer = writer = ConditionalWriter(caller, config.conditional_writes, shards=placement)
         self._table = Table(caller, config.schema)
         self._reminder = RetentionReminder(self._table, table_name=config.table_name, retention=config.retention)
-        self._publisher = Publisher(caller, options, shards=placement, group_emits=config.group_emits)
-        self._transactor = Transactor(caller, options, shards=placement, retention=config.retention)
+        in_flight = InFlight()
+        self._publisher = Publisher(
+            caller, options, shards=placement, group_emits=config.group_emits, in_flight=in_flight
+        )
+        self._transactor = Transactor(
+            caller, options, shards=placement, retention=config.retention, in_flight=in_flight
+        )
         self._peers = Peers(caller, options)
         self._claimer = Claimer(index, writer, options, peers=self._peers, observers=self._observers)
         self._recovery = Recovery(index, writer, options)
@@ -226,7 +232,8 @@ class DynamoDBOutbox:
         """Make the `TransactItems` entries of events, due at `due_at` (epoch seconds) or now, for a call of your own.
 
         They carry the condition that no event of the id is stored. Once the call is made, `bus.notify()` has
-        the worker look for them at once. Raises `InvalidEventError`, or `TransactionTooLargeError` beyond 100.
+        the worker look for them at once. Raises `InvalidEventError`, also for an event that an emit of this process is
+        storing at the moment, or `TransactionTooLargeError` beyond 100.
         """
         self._claimer.expect(self._options.clock() if due_at is None else due_at)
         return self._transactor.items(events, due_at=due_at)

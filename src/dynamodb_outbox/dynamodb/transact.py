@@ -13,6 +13,8 @@ from dynamodb_outbox.dynamodb.client import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.entries import check_size
 from dynamodb_outbox.dynamodb.faults import VERIFY, cancellation_reasons, doubtful
+from dynamodb_outbox.dynamodb.in_flight import InFlight
+from dynamodb_outbox.dynamodb.publication import is_same_claim, is_same_event, stored_event
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import (
     COMPLETE_BY_HANDLER,
@@ -27,13 +29,14 @@ from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.errors import (
     CancellationReason,
     DuplicateEventError,
+    InvalidEventError,
     LeaseLostError,
     TableNotFoundError,
     ThrottledError,
     TransactionCancelledError,
 )
 from dynamodb_outbox.event import Event, EventStatus
-from dynamodb_outbox.outbox import TRANSACTION, Birth, HandlerDone, OutboxOptions, refuse_repeated_ids
+from dynamodb_outbox.outbox import TRANSACTION, Birth, HandlerDone, Numbers, OutboxOptions, refuse_repeated_ids
 from dynamodb_outbox.transaction import TransactionWrite
 
 TRANSACT_SECONDS: Final = 10.0
@@ -46,13 +49,21 @@ REFUSED: Final = "ConditionalCheckFailed"
 class _Put:
     event: Event
     item: Item
-    unpublished: bool
 
 
 class Transactor:
     """Commits transactions, each under a token that makes its repetition harmless for ten minutes."""
 
-    def __init__(self, caller: Caller, options: OutboxOptions, *, shards: Shards, retention: float | None) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        options: OutboxOptions,
+        *,
+        shards: Shards,
+        retention: float | None,
+        in_flight: InFlight,
+    ) -> None:
+        self._in_flight = in_flight
         self._caller = caller
         self._shards = shards
         self._options = options
@@ -67,8 +78,16 @@ class Transactor:
         birth: Birth | None = None,
     ) -> None:
         """Commit; see `Outbox.transact`."""
-        entries, puts = self._entries(writes, events, records=int(done is not None), birth=birth)
-        stored = await self._commit(entries, puts, done)
+        refuse_repeated_ids([event for event, _ in events])
+        event_ids = [event.id for event, _ in events]
+        # An unconditional write of the same event, which a caller gave up, must not come after this one.
+        await self._in_flight.enter(event_ids)
+        try:
+            entries, puts = self._entries(writes, events, records=int(done is not None), birth=birth)
+            stored = await self._commit(entries, puts, done)
+        finally:
+            for event_id in event_ids:
+                self._in_flight.leave(event_id)
         for put in stored:
             if birth is not None and put.event.id in birth.tokens:
                 birth.claimed(decode_claim(put.item, numbers=self._options.numbers))
@@ -84,7 +103,7 @@ class Transactor:
                 "transact_write_items", within=within, TransactItems=entries, ClientRequestToken=uuid4().hex
             )
         except TransactionRefused as refused:
-            return _stored_before(refused, entries, puts, done)
+            return _stored_before(refused, entries, puts, done, numbers=self._options.numbers)
         except ThrottledError as error:
             if isinstance(error.__cause__, ClientError) and (reasons := cancellation_reasons(error.__cause__)):
                 listed = _reasons(reasons, entries, _event_ids(entries, puts, done))
@@ -100,6 +119,12 @@ class Transactor:
 
     def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
         """Make the entries of events, for a transaction of the user's own."""
+        for event_id in self._in_flight.among(event.id for event in events):
+            raise InvalidEventError(
+                f"event {event_id!r} is being stored by an emit of this process: await that emit before you put the "
+                "event into a transaction"
+            )
+        refuse_repeated_ids(events)
         return self._entries([], [(event, due_at) for event in events], records=0)[0]
 
     def _entries(
@@ -110,7 +135,6 @@ class Transactor:
         records: int,
         birth: Birth | None = None,
     ) -> tuple[list[dict[str, Any]], list[_Put]]:
-        refuse_repeated_ids([event for event, _ in events])
         now = self._options.clock()
         numbers = self._options.numbers
         encoded = [
@@ -118,9 +142,11 @@ class Transactor:
         ]
         entries = check_size(writes, events=[size for _, size in encoded], records=records)
         puts = [
-            _Put(event, self._item(event, item, birth, now), event.take_unpublished())
+            _Put(event, self._item(event, item, birth, now))
             for (event, _), (item, _) in zip(events, encoded, strict=True)
         ]
+        for event, _ in events:
+            event.take_unpublished()
         entries += [
             {
                 "Put": {
@@ -163,32 +189,42 @@ class Transactor:
 
 
 def _stored_before(
-    refused: TransactionRefused, entries: Sequence[dict[str, Any]], puts: Sequence[_Put], done: HandlerDone | None
+    refused: TransactionRefused,
+    entries: Sequence[dict[str, Any]],
+    puts: Sequence[_Put],
+    done: HandlerDone | None,
+    *,
+    numbers: Numbers,
 ) -> list[_Put]:
     """Raise what a refused transaction means, unless an earlier one made it needless: the puts that this one stored.
 
-    That may be an earlier attempt of the same, or an earlier transaction of the same delivery, with other puts.
+    That may be an earlier transaction of the same delivery, with other puts, or an earlier attempt of the same
+    transaction. DynamoDB answers the repeat of an attempt that was applied with success, by its ClientRequestToken. So
+    only a claim token proves that a stored event is of this transaction: an event without one may be stored by
+    another emit, and the writes of this transaction would be lost if that counted as success.
     """
     event_ids = _event_ids(entries, puts, done)
     listed = _reasons(refused.reasons, entries, event_ids)
     by_event = {put.event.id: put for put in puts}
     duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
 
-    def stored(*, repeated: bool) -> list[_Put]:
-        found = [(by_event[reason.event_id or ""], reason.item) for reason in duplicates]
-        return [put for put, item in found if _is_ours(put, item, repeated=repeated)]
+    found = [(by_event[reason.event_id or ""], reason.item or {}) for reason in duplicates]
+    stored = [put for put, item in found if is_same_event(put.item, item) and is_same_claim(put.item, item)]
 
     record = refused.reasons[-1] if refused.reasons else {}
     if done is not None and record.get("Code") == REFUSED:
         if _is_recorded(done, record.get("Item", {})):
-            return stored(repeated=True)
+            return stored
         event = done.claim.event
         raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
-    if stored(repeated=refused.repeated):
-        return stored(repeated=True)
+    if any("claimToken" in put.item for put in stored):
+        return stored
     cancelled = TransactionCancelledError(reasons=listed, maybe_applied=refused.repeated)
     if duplicates and len(duplicates) == len(listed):
-        raise DuplicateEventError(event_id=duplicates[0].event_id or "", within="a transaction") from cancelled
+        put, item = found[0]
+        raise DuplicateEventError(
+            event_id=put.event.id, within="a transaction", stored=stored_event(item, numbers=numbers)
+        ) from cancelled
     raise cancelled from None
 
 
@@ -234,9 +270,3 @@ def _is_recorded(done: HandlerDone, item: Item) -> bool:
         return False
     completed = done.completes and item.get("status") == {"S": EventStatus.COMPLETED.value}
     return completed or done.handler in handled_by(item)
-
-
-def _is_ours(put: _Put, stored: Mapping[str, Any] | None, *, repeated: bool) -> bool:
-    """Tell whether an event is stored by an earlier attempt of the same transaction; then all of it is."""
-    ours = ("id", "type", "occurredAt", "claimToken") if "claimToken" in put.item else ("id", "type", "occurredAt")
-    return (put.unpublished or repeated) and all((stored or {}).get(name) == put.item[name] for name in ours)

@@ -49,12 +49,20 @@ class PublishError(OutboxError):
 
 
 class DuplicateEventError(PublishError):
-    """An event of the same id is stored already, and was left as it is; or two events of one call have one id."""
+    """An event of the same id is stored already, and was left as it is; or two events of one call have one id.
+
+    `stored` is the event that is stored, where it could be read; its payload need not be that of the refused one.
+    """
 
     def __init__(
-        self, *, event_id: str, within: Literal["an emit", "the same call", "a transaction"] = "an emit"
+        self,
+        *,
+        event_id: str,
+        within: Literal["an emit", "the same call", "a transaction"] = "an emit",
+        stored: Event | None = None,
     ) -> None:
         self.event_id = event_id
+        self.stored = stored
         message = {
             "an emit": "is stored already; if this is a repeated emit, it is safe to go on",
             "the same call": "is there twice in one call; nothing was sent",
