@@ -231,8 +231,10 @@ def sent_once(client: DynamoDBClient, operation: str) -> Generator[None]:
     A supplied client retries as its owner configured it. That is wrong for an unconditional write: the
     repeat could reset an event that a worker claimed in between.
     """
-    events = client.meta.events
-    events.register(f"request-created.dynamodb.{operation}", _withhold_repeat, unique_id="dynamodb-outbox-once")
+    # botocore ignores a second registration under the same unique_id, whatever its event: each operation has its own.
+    client.meta.events.register(
+        f"request-created.dynamodb.{operation}", _withhold_repeat, unique_id=f"dynamodb-outbox-once-{operation}"
+    )
     token = _attempt_once.set(True)
     try:
         yield
