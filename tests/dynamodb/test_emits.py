@@ -21,6 +21,7 @@ from dynamodb_outbox import (
     ThrottledError,
     UnstorableValueError,
 )
+from dynamodb_outbox.dynamodb import emit_queue
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
 from tests.dynamodb.impatience import giving_up_after
 
@@ -46,7 +47,11 @@ async def test_lone_emit_is_one_put(bus: OutboxEventBus, proxy: Proxy) -> None:
     assert proxy.operations() == ["PutItem"] * 3
 
 
-async def test_concurrent_emits_share_requests(bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+async def test_concurrent_emits_share_requests(
+    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow the machine is, the emits wait for the first one.
+    monkeypatch.setattr(emit_queue, "GROUP_SECONDS", 60.0)
     events = await asyncio.gather(*(bus.emit("t", {"n": n}) for n in range(100)))
     assert [event.payload["n"] for event in events] == list(range(100))
     assert await outbox.count(PENDING) == 100

@@ -21,7 +21,7 @@ from dynamodb_outbox import (
     ThrottledError,
     UnavailableError,
 )
-from dynamodb_outbox.dynamodb import claim, publication, publish
+from dynamodb_outbox.dynamodb import claim, publication
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.values import encode
 from dynamodb_outbox.observing import ClaimRefused, Observation
