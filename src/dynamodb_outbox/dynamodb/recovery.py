@@ -30,8 +30,6 @@ PAGE: Final = 100
 UNWRITABLE_SECONDS: Final = 30.0
 """How long an event is left alone that could not be written: DynamoDB refused it, and will most likely do so again."""
 _ROOMS: Final = (Room.ENOUGH, Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR)
-_RECOVER: Final = tuple(fitted(RECOVER, room) for room in _ROOMS)
-_RECOVER_FAILED: Final = (*(fitted(RECOVER_FAILED, room) for room in _ROOMS), RECOVER_IN_PLACE)
 
 
 @dataclass(slots=True)
@@ -86,7 +84,7 @@ class Recovery:
 
     async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
         """Recover the rows of a page. One that cannot be written holds up no other."""
-        results = await self._write(_RECOVER, rows, max_retries)
+        results = await self._write(_forms(RECOVER), rows, max_retries)
         # Refused: either the event is not the one seen any more, or no retry is left. Then, and where even another
         # count has no room, it becomes FAILED.
         left = [
@@ -94,7 +92,7 @@ class Recovery:
         ]
         known = [Refused() if isinstance(result, ItemTooLargeError) else result for result in results]
         done.read(rows, known, done.reset)
-        done.read(left, await self._write(_RECOVER_FAILED, left, max_retries), done.failed)
+        done.read(left, await self._write((*_forms(RECOVER_FAILED), RECOVER_IN_PLACE), left, max_retries), done.failed)
 
     async def _write(self, forms: Sequence[Transition], rows: Sequence[Item], max_retries: int) -> list[WriteResult]:
         """Write a transition about rows, in the first of its forms that each item has room for."""
@@ -121,3 +119,7 @@ class Recovery:
         }
         writes = [Write(form, row["id"]["S"], values | {"seen": row["gsiSortKey"]}) for row in rows]
         return await self._writer.write(writes, within=look_seconds(self._options))
+
+
+def _forms(transition: Transition) -> list[Transition]:
+    return [fitted(transition, room) for room in _ROOMS]
