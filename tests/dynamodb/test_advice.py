@@ -247,3 +247,16 @@ async def test_missing_right_to_send_batches_is_warned_of_and_expired_credential
     assert len(await outbox.claim(2)) == 2
     assert proxy.count("BatchExecuteStatement") > 1
     assert warnings(caplog, "dynamodb:PartiQLUpdate") == []
+
+
+async def test_emulator_without_batches_is_not_warned_of(
+    client: Any, retaining: DynamoDBOutbox, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="dynamodb_outbox")
+    outbox = DynamoDBOutbox(client, table_name=retaining.table_name)
+    await outbox.publish([Event("t")])
+    missing = refused("InternalServerError", "no PartiQL here", status=500)
+    proxy.rule = lambda request: missing if request.operation == "BatchExecuteStatement" else None
+    assert len(await outbox.claim(1)) == 1
+    assert warnings(caplog, "one by one") == []
+    assert "one by one" in caplog.text

@@ -32,7 +32,7 @@ MAX_STATEMENTS: Final = 25
 """BatchExecuteStatement's limit."""
 _REASON_CHARS: Final = 200
 _NOT_ALLOWED: Final = ("AccessDenied", "NotAuthorized")
-"""How the reason of an error begins whose credentials are good, and whose role may not make the call."""
+"""The codes of errors whose credentials are good, and whose role may not make the call."""
 
 
 class Batching:
@@ -107,11 +107,11 @@ class Batching:
                     reasons |= await self._reasons_alone(shape, within)
             except _NoBatchesError as error:
                 self._mode = "single"
-                self._warn_of_single_writes(str(error))
+                self._say_single(str(error))
                 return
             if len(reasons) == len(shapes):
                 self._mode = "single"
-                self._warn_of_single_writes(next(iter(reasons.values())))
+                self._say_single(next(iter(reasons.values())))
                 return
             self._mode = "batch"
             if reasons:
@@ -174,9 +174,11 @@ class Batching:
             raise ThrottledError(operation="a probe of PartiQL statements", attempts=1, reason=f"{code}: {message}")
         return None if fault is Fault.REFUSED else f"{code}: {message}"
 
-    def _warn_of_single_writes(self, reason: str) -> None:
-        if "all" not in self._said:
-            self._said.add("all")
+    def _say_single(self, reason: str) -> None:
+        if "all" in self._said:
+            return
+        self._said.add("all")
+        if any(code in reason for code in _NOT_ALLOWED):
             logger.warning(
                 "Claims and settles go one by one, not in batches of %d. That costs about seven times the CPU and more "
                 "requests. Allow dynamodb:PartiQLUpdate, as the library's IAM policy template does, and restart; or "
@@ -184,6 +186,9 @@ class Batching:
                 MAX_STATEMENTS,
                 _shortened(reason),
             )
+        else:
+            # DynamoDB has batches: this is an emulator, where the costs do not matter.
+            logger.info("Claims and settles go one by one: no batches here. The reason: %s", _shortened(reason))
 
 
 class _NoBatchesError(Exception):
