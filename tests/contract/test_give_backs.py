@@ -14,6 +14,8 @@ from dynamodb_outbox import (
     EventStatus,
     Failed,
     HandlerDone,
+    NoHandlerError,
+    OutboxEventBus,
     Released,
     Retry,
 )
@@ -92,3 +94,27 @@ async def test_worker_without_a_handler_lets_others_be_first_for_a_while(
     assert sorted(held.event.id for held in await lacking.claim(10)) == taken
     left = {"e", "f"}.difference(taken)
     assert {held.event.id for held in await having.claim(10)} == left
+
+
+@pytest.mark.parametrize(
+    "odd", [{"N": "1E125"}, {"N": "-1E125"}, {"N": "99999999999999999"}, {"S": "noon"}, {"NULL": True}], ids=str
+)
+async def test_time_that_others_wrote_and_that_is_none_is_passed_over(
+    local_client: Any, table_name: str, clock: Clock, odd: Any
+) -> None:
+    outbox = DynamoDBOutbox(local_client, table_name=table_name, clock=clock, conditional_writes="batch")
+    await outbox.create_table()
+    await outbox.publish([Event("t", id="e")])
+    names = {"id": {"S": "e"}}
+    await local_client.update_item(
+        TableName=table_name,
+        Key=names,
+        UpdateExpression="SET unhandledSince = :odd",
+        ExpressionAttributeValues={":odd": odd},
+    )
+    errors: list[Any] = []
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    assert await bus.run_once() == 1
+    assert [type(error) for error in errors] == [NoHandlerError]
+    item = (await local_client.get_item(TableName=table_name, Key=names))["Item"]
+    assert (item["status"], item["unhandledSince"]) == ({"S": "PENDING"}, {"N": str(int(clock.now * 1000))})

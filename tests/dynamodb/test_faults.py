@@ -333,6 +333,7 @@ async def test_items_of_other_writers_are_read(local_client: Any, table_name: st
         ({"concurrency": 0}, "concurrency=0"),
         ({"conditional_writes": "often"}, "must be 'auto', 'batch' or 'single'"),
         ({"retention": -5}, "retention=-5"),
+        ({"unhandled_timeout": -1}, "unhandled_timeout=-1: it must be a number of seconds"),
         ({"on_error": "print"}, "on_error='print'"),
     ],
 )

@@ -89,6 +89,7 @@ def test_event_of_anything_is_stored_as_it_is_or_refused(numbers: Any, **given: 
 
 
 NAMES = ["type", "payload", "occurredAt", "retryCount", "metadata", "handledBy", "lastError", "startedOn", "expireAt"]
+NAMES += ["unhandledSince"]
 numbers = st.sampled_from(["0", "1", "-1", "1.5", "38", "9" * 38, "1E+125", "1E-130", "0.12345678901234567890123"])
 leaves = st.one_of(
     st.text(max_size=4).map(lambda text: {"S": text}),
@@ -142,7 +143,8 @@ async def test_items_of_any_shape_hold_nobody_up(
 ) -> None:
     now = 1_790_000_000.0
     errors: list[Any] = []
-    outbox = make_outbox(clock=lambda: now, max_retries=1, on_error=errors.append)
+    # What is an event of another type ends as well.
+    outbox = make_outbox(clock=lambda: now, max_retries=1, unhandled_timeout=0, on_error=errors.append)
     bus = OutboxEventBus(outbox)
     bus.on("t", runs := Runs())
     for number, item in enumerate(batch):
@@ -175,6 +177,7 @@ OPTIONS = [
     "base_backoff",
     "concurrency",
     "claim_on_emit",
+    "unhandled_timeout",
     "numbers",
     "on_error",
     "observers",
