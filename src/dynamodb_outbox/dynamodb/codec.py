@@ -191,11 +191,16 @@ def last_error(item: Item) -> str:
 
 
 def unhandled_since(item: Item) -> float | None:
-    """Read since when no worker has had a handler; None if that is not a time."""
+    """Read since when no worker has had a handler; None if that is not a time, as others may have written it."""
     try:
-        return seconds(item["unhandledSince"])
+        since = seconds(item["unhandledSince"])
     except (KeyError, TypeError, ValueError):
         return None
+    return since if 0 <= since <= _LATEST else None
+
+
+_LATEST: Final = 100_000_000_000.0
+"""In the year 5138."""
 
 
 def handled_by(item: Item) -> frozenset[str]:
