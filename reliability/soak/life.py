@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from typing import Any, Final
 import psutil
 
 from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxError, OutboxEventBus
+from dynamodb_outbox.emission import IfExists
 from reliability.history import Sampled
 from reliability.journal import Journal
 from reliability.leftovers import connections_in_use
@@ -26,6 +28,8 @@ from reliability.recording import Recorder
 
 TYPES: Final = ("plain", "shared", "long", "committed")
 STOP_SECONDS: Final = 3.0
+REPEATED: Final = 0.4
+"""The part of the emits that are given up and repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,23 +98,57 @@ def register(bus: OutboxEventBus, *, lease: float) -> None:
 
 
 async def emit(bus: OutboxEventBus, rate: float, stopping: asyncio.Event) -> None:
-    """Emit so many events a second, one by one, several at once, later, and in transactions."""
+    """Emit so many events a second: one by one, several at once, later, in transactions, and again after giving up."""
     while rate > 0 and not stopping.is_set():
         started = time.monotonic()
         made = [Event(kind, {"failures": random.randint(0, 2)}) for kind in _kinds(random.randint(1, 10))]
-        try:
-            if len(made) == 1:
-                async with bus.transaction() as tx:
-                    tx.emit(made[0])
-            else:
-                await bus.emit_many(made, delay=random.choice([None, None, 0.5]))
-        except OutboxError:
-            pass  # it is on the record, as refused or unknown
+        if random.random() < REPEATED:
+            await emit_impatiently(bus, made)
+        else:
+            await emit_somehow(bus, made, delay=random.choice([None, None, 0.5]))
         seconds = max(len(made) / rate - (time.monotonic() - started), 0.01)
         try:
             await asyncio.wait_for(stopping.wait(), seconds)
         except TimeoutError:
             continue
+
+
+async def emit_impatiently(bus: OutboxEventBus, events: list[Event]) -> None:
+    """Emit, give up after a while, and emit the same events once or twice more, perhaps in another way."""
+    for patience in random.choice([(0.0, None), (0.05, None), (1.0, None), (0.02, 0.5, None)]):
+        try:
+            async with asyncio.timeout(patience):
+                await emit_somehow(bus, events, delay=None, if_exists=random.choice(["raise", "ignore"]))
+        except TimeoutError:
+            await asyncio.sleep(random.choice([0.0, random.uniform(0, 0.5)]))
+
+
+async def emit_somehow(
+    bus: OutboxEventBus, events: list[Event], *, delay: float | None, if_exists: IfExists = "raise"
+) -> None:
+    """Emit events as a list, each on its own, each from two tasks at once, or in a transaction.
+
+    What becomes of them is on the record, as acknowledged, refused or unknown.
+    """
+    match random.choice(["list", "apart", "apart", "twice", "transaction"]):
+        case "list":
+            with suppress(OutboxError):
+                await bus.emit_many(events, delay=delay, if_exists=if_exists)
+        case "transaction":
+            with suppress(OutboxError):
+                async with bus.transaction() as tx:
+                    for event in events:
+                        tx.emit(event, delay=delay)
+        case way:
+            emits = [
+                bus.emit(event, delay=delay, if_exists=if_exists)
+                for event in events
+                for _ in range(2 if way == "twice" else 1)
+            ]
+            results = await asyncio.gather(*emits, return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException) and not isinstance(result, OutboxError):
+                    raise result
 
 
 def _kinds(count: int) -> list[str]:

@@ -157,9 +157,11 @@ class OutboxEventBus:
         """Store one event; once this returns, it will be delivered. None if an emit middleware dropped it.
 
         `delay` (seconds) or `deliver_at` (an aware datetime) postpones its delivery, by ten years at most. An
-        `id` of your own makes the emit repeatable: a second event of it is refused with `DuplicateEventError`, or
-        passed over with `if_exists="ignore"`. With a `transaction` it is stored when that is committed. Raises
-        `InvalidEventError` before anything is sent, `StorageError` if it could not be stored.
+        `id` of your own, or the same `Event`, makes the emit repeatable: a second one is refused with
+        `DuplicateEventError`; with `if_exists="ignore"` it changes nothing, and returns the stored event, whose
+        `already_stored` is true. With a `transaction` it is stored when that is committed. Raises `InvalidEventError`
+        before anything is sent, `StorageError` if it could not be stored. One that is cancelled, or that runs into a
+        timeout of yours, may be stored: emit the same event again.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         event = event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)

@@ -173,6 +173,28 @@ async def test_same_object_emitted_again_never_resets_a_claimed_event(adapter: A
     assert [(await adapter.stored(event.id))["status"] for event in events] == [PROCESSING] * 3
 
 
+async def test_refused_duplicate_tells_what_is_stored(outbox: Outbox) -> None:
+    first = Event("order.placed", {"total": 1}, id="order-1", metadata={"by": "ada"})
+    await outbox.publish([first])
+    with pytest.raises(DuplicateEventError) as caught:
+        await outbox.publish([Event("order.placed", {"total": 2}, id="order-1")])
+    assert caught.value.stored == first
+    with pytest.raises(DuplicateEventError) as caught:
+        await outbox.transact([], [(Event("order.placed", {"total": 3}, id="order-1"), None)])
+    assert caught.value.stored == first
+
+
+async def test_emit_that_ignores_a_duplicate_returns_the_stored_event(outbox: Outbox) -> None:
+    bus = OutboxEventBus(outbox)
+    first = Event("order.placed", {"total": 1}, id="order-1")
+    assert await bus.emit(first) is first
+    second = await bus.emit("order.placed", {"total": 2}, id="order-1", if_exists="ignore")
+    assert second == first
+    known, new = await bus.emit_many([Event("t", 3, id="order-1"), Event("t", 4, id="order-2")], if_exists="ignore")
+    assert (known, new.payload) == (first, 4)
+    assert [event.already_stored for event in (first, second, known, new)] == [False, True, True, False]
+
+
 async def test_same_id_twice_in_one_publish_is_refused_whole(outbox: Outbox) -> None:
     with pytest.raises(DuplicateEventError):
         await outbox.publish([Event("t", id="a"), Event("t", id="b"), Event("t", id="a")])
