@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import anyio
@@ -53,9 +54,19 @@ class Publication:
         self.numbers: Numbers = numbers
         self.given_up: ThrottledError | UnavailableError | None = None
         """Why an event could not be stored until its deadline: those that still wait need not try."""
-        self.batches = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
-        self.puts = anyio.CapacityLimiter(CONCURRENT_REQUESTS)
         self._in_flight = in_flight
+
+    # Most publications are of one event, and need no limiter.
+
+    @cached_property
+    def batches(self) -> anyio.CapacityLimiter:
+        """The limit of batches under way."""
+        return anyio.CapacityLimiter(CONCURRENT_REQUESTS)
+
+    @cached_property
+    def puts(self) -> anyio.CapacityLimiter:
+        """The limit of single puts under way."""
+        return anyio.CapacityLimiter(CONCURRENT_REQUESTS)
 
     def stored(self, *puts: Put) -> None:
         """Note that events are stored: of those that are claimed, the handlers may be called."""
@@ -82,8 +93,9 @@ class Publication:
     def abandon(self, puts: Iterable[Put]) -> None:
         """Note that nobody waits any more for what becomes of events that have no result yet."""
         for put in puts:
-            reason = "its caller gave up"
-            self._end(put, UnavailableError(operation="an emit", attempts=1, reason=reason, maybe_applied=True))
+            if not put.is_done:
+                reason = "its caller gave up"
+                self._end(put, UnavailableError(operation="an emit", attempts=1, reason=reason, maybe_applied=True))
 
     def _end(self, put: Put, error: OutboxError | None) -> None:
         if put.is_done:
