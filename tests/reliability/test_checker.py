@@ -24,6 +24,7 @@ from reliability.history import (
     ReplyLost,
     SettleFailed,
     SettleRefused,
+    StoringRequest,
     TimeMoved,
     WorkerKilled,
     WorkerResumed,
@@ -148,7 +149,7 @@ def test_event_that_was_deleted_may_be_emitted_and_handled_again() -> None:
     assert story.broken() == "AD"
     assert story.add(ItemDeleted(at=5.0, event_id="e")).broken() == ""
     story = delivered().emit(6.0).ends("PENDING")
-    assert story.broken() == "A"
+    assert story.broken() == "AD"
     assert story.add(ItemDeleted(at=5.0, event_id="e")).broken() == ""
 
 
@@ -160,6 +161,45 @@ def test_event_that_was_deleted_does_not_come_back_by_itself() -> None:
     story = held().add(ItemDeleted(at=4.9, event_id="e")).write(5.0, HELD, None)
     assert story.write(6.0, None, stored("PENDING", sort_key=0.5)).broken() == "F"
     assert story.emit(5.5).broken() == ""
+
+
+def test_event_is_stored_by_one_emit_only() -> None:
+    story = delivered().emit(0.55)
+    assert story.broken() == "D"
+    unclear = request(0.6, 0.9, error="ConnectionClosedError", worker="w9")
+    assert delivered().emit(0.55).add(unclear).broken() == ""
+    assert delivered().emit(0.55).add(request(0.6, 0.9, error="ConditionalCheckFailedException")).broken() == "D"
+
+
+def request(began_at: float, at: float, *event_ids: str, error: str = "", worker: str = "") -> StoringRequest:
+    ids = event_ids or ("e",)
+    return StoringRequest(at=at, began_at=began_at, operation="put_item", event_ids=ids, worker=worker, error=error)
+
+
+def test_emit_waits_for_no_request_of_another() -> None:
+    others = request(0.1, 0.9, "other")
+    assert delivered().add(request(0.51, 0.58)).broken() == ""
+    story = Story().emit(0.5).add(others, request(0.57, 0.6)).attempt(1.0, "succeeded", "complete").ends()
+    (violation,) = story.violations()
+    assert "waited 0.070 s before it was sent, while those of ['other'] were under way" in str(violation)
+    story = Story().emit(0.5).add(others, request(0.5, 0.54)).attempt(1.0, "succeeded", "complete").ends()
+    (violation,) = story.violations()
+    assert "waited 0.060 s after its own answer" in str(violation)
+    suspended = WorkerSuspended(at=0.55, worker="")
+    assert story.add(suspended).broken() == ""
+
+
+def test_emit_may_wait_for_another_of_the_same_event() -> None:
+    story = Story().add(EmitAsked(at=0.1, event_id="e"), request(0.1, 0.3)).emit(0.5).add(request(0.58, 0.6))
+    assert story.attempt(1.0, "succeeded", "complete").ends().broken() == ""
+
+
+def test_lost_reply_to_the_request_that_stored_an_event_explains_no_second_handling() -> None:
+    story = delivered().attempt(8.0, "succeeded", "complete", "w2", number=1)
+    stored_by = ReplyLost(at=3.0, operation="put_item", event_ids=("e",), applied=True)
+    assert "D" in story.add(stored_by).broken()
+    settled_by = ReplyLost(at=3.0, operation="update_item", event_ids=("e",), applied=True)
+    assert "D" not in story.add(settled_by).broken()
 
 
 def test_claim_that_was_under_way_when_the_event_was_completed_is_no_violation() -> None:
