@@ -9,7 +9,7 @@ from typing import Final
 
 from dynamodb_outbox import Delivery, Event, OutboxError, OutboxEventBus, Reject, RetryLater
 from reliability.simulation.faults import Faults, Kind
-from reliability.simulation.scenario import TYPES, Scenario
+from reliability.simulation.scenario import LARGE_HANDLERS, LARGE_NAME, TYPES, Scenario
 
 BUSINESS: Final = "business"
 """A table of the service's own, beside the outbox."""
@@ -41,11 +41,12 @@ class Handlers:
     def register_type(self, bus: OutboxEventBus, event_type: str) -> None:
         """Register the handlers of a type: one for the first type, two for the second, and so on."""
         scenario = self._scenario
-        for number in range(TYPES.index(event_type) + 1):
+        is_last = event_type == TYPES[-1]
+        for number in range(LARGE_HANDLERS if scenario.is_large and is_last else TYPES.index(event_type) + 1):
             bus.on(
                 event_type,
                 self._handler(number),
-                name=f"h{number}",
+                name=f"h{number}".ljust(LARGE_NAME if scenario.is_large else 0, "-"),
                 timeout=scenario.declared_timeout if number == 0 else None,
                 max_retries=scenario.own_retries if number == 1 else None,
                 concurrency=scenario.concurrency if number == 2 else None,

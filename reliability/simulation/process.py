@@ -13,7 +13,7 @@ from reliability.history import WorkerKilled, WorkerResumed, WorkerStopped, Work
 from reliability.recording import Recorder
 from reliability.simulation.emitter import Emitter
 from reliability.simulation.handlers import Handlers, in_spite_of_faults
-from reliability.simulation.scenario import Emission, Place
+from reliability.simulation.scenario import LARGE_HANDLERS, Emission, Place
 
 if TYPE_CHECKING:
     from reliability.simulation.world import World
@@ -54,7 +54,7 @@ class Process:
             on_error=self._report,
             **place.options,
         )
-        self.bus = OutboxEventBus(self.recorder.around(self.outbox))
+        self.bus = OutboxEventBus(self.recorder.around(self.outbox), max_handlers=LARGE_HANDLERS)
         self._handlers = Handlers(world.scenario, world.faults, self.random, die=lambda: self.loop.doom(1, self.kill))
         self._lacks = None if world.is_deployed else place.lacks
         self._handlers.register(self.bus, without=self._lacks)

@@ -28,6 +28,10 @@ ACTIONS: Final = (
 )
 TYPES: Final = ("one", "two", "three")
 """Types of events, by the number of their handlers."""
+LARGE_HANDLERS: Final = 20
+"""How many handlers the last type has where events are large."""
+LARGE_NAME: Final = 200
+"""How many characters their names have."""
 LATENCY: Final = 0.01
 JUMP_SECONDS: Final = 30.0
 """How far a clock jumps at most, either way."""
@@ -110,6 +114,8 @@ class Scenario:
     declared_timeout: float | None
     own_retries: int | None
     concurrency: int | None
+    is_large: bool = False
+    """Whether its events are within a kilobyte of the largest, and have many handlers of long names."""
 
     @property
     def greatest_offset(self) -> float:
@@ -148,6 +154,8 @@ def scenario_of(seed: int) -> Scenario:
         declared_timeout=random.choice([None, 3 * float(options["processing_timeout"])]),
         own_retries=random.choice([None, None, 1]),
         concurrency=random.choice([None, None, 1]),
+        # Drawn apart, so that the other scenarios are what they were.
+        is_large=Random(f"{seed} large").random() < 0.08,
     )
 
 

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from dynamodb_outbox import DynamoDBOutbox, Event
+from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES
 from reliability.checker import check
 from reliability.history import (
     CallsCounted,
@@ -36,6 +37,8 @@ from reliability.simulation.values import Item
 
 EPOCH: Final = 1_790_000_000.0
 """When a run begins (epoch seconds)."""
+LARGEST: Final = MAX_ITEM_BYTES - DELIVERY_BYTES - 256
+"""So many characters of a payload, and what else an event has, come near to the most that an emit takes."""
 LOOK_SECONDS: Final = 0.5
 """How often it is looked whether all events are at their end."""
 STOP_SECONDS: Final = 120.0
@@ -138,12 +141,18 @@ class World:
         occurred_at = datetime.fromtimestamp(self.now(), UTC)
         self._emitted += len(emission.types)
         events = [
-            Event(event_type, {"n": number}, occurred_at=occurred_at)
+            Event(event_type, self._payload(number), occurred_at=occurred_at)
             if self.random.random() < 0.5
-            else Event(event_type, {"n": number}, id=f"e{self._emitted}-{number}", occurred_at=occurred_at)
+            else Event(event_type, self._payload(number), id=f"e{self._emitted}-{number}", occurred_at=occurred_at)
             for number, event_type in enumerate(emission.types)
         ]
         process.emit(emission, events)
+
+    def _payload(self, number: int) -> dict[str, Any]:
+        """Make a payload, at times one with which the item has hardly more room than delivery needs."""
+        if not self.scenario.is_large:
+            return {"n": number}
+        return {"n": number, "filler": "x" * (LARGEST - self.random.randrange(1024))}
 
     # Faults
 

@@ -104,3 +104,4 @@ async def test_the_largest_and_the_deepest_event_can_be_delivered(local_client: 
     assert await outbox.settle([(claim, long_error) for claim in claims]) == [None, None]
     failed = await outbox.failed_events()
     assert {len(event.last_error) for event in failed} == {64, 1000}
+    assert {len(event.handled_by) for event in failed} == {24}

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox.dynamodb import claim, client, recovery, settle
+from dynamodb_outbox.dynamodb import claim, client, codec, recovery, settle
 from dynamodb_outbox.dynamodb.transitions import Transition
 from dynamodb_outbox.worker import birth, recover
+from reliability.simulation import world
 from reliability.simulation.campaign import Summary, summaries_of
 from reliability.simulation.faults import Kind
 from reliability.simulation.runs import run, run_each
@@ -104,6 +105,12 @@ def test_put_without_its_condition_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(client.Caller, "call", unconditional)
     assert letters_found("AF") & set("AF")
+
+
+def test_names_of_handlers_that_find_no_room_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "LARGEST", world.LARGEST + codec.DELIVERY_BYTES - 1_024)
+    monkeypatch.setattr(codec, "DELIVERY_BYTES", 1_024)
+    assert letters_found("D", first=200) & set("D")
 
 
 def test_error_that_nobody_looks_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
