@@ -11,15 +11,14 @@ import anyio
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.faults import ItemTooLargeError, concerns_all
 from dynamodb_outbox.dynamodb.index import StatusIndex, look_seconds
+from dynamodb_outbox.dynamodb.room import Room, fitted
 from dynamodb_outbox.dynamodb.shards import Rotation
 from dynamodb_outbox.dynamodb.transitions import (
     RECOVER,
     RECOVER_FAILED,
     RECOVER_IN_PLACE,
-    Room,
     Transition,
     Write,
-    fitted,
 )
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
 from dynamodb_outbox.errors import RecoveryError, StorageError

@@ -8,6 +8,7 @@ from typing import Final
 
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.faults import InvalidRequestError, ItemTooLargeError
+from dynamodb_outbox.dynamodb.room import Room, fitted
 from dynamodb_outbox.dynamodb.transitions import (
     COMPLETE,
     COMPLETE_WITH_EXPIRY,
@@ -18,11 +19,9 @@ from dynamodb_outbox.dynamodb.transitions import (
     RENEW,
     RETRY,
     WITH_HANDLED_BY,
-    Room,
     Transition,
     Write,
     by_a_handler,
-    fitted,
 )
 from dynamodb_outbox.dynamodb.values import AttributeValue
 from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult

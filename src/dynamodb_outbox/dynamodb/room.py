@@ -1,0 +1,41 @@
+"""The forms of a transition for items that are nearly as large as DynamoDB allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import IntEnum
+from functools import lru_cache
+
+from dynamodb_outbox.dynamodb.transitions import Transition
+
+
+class Room(IntEnum):
+    """How much room an item has for a write: what it leaves out, so that it fits below DynamoDB's limit.
+
+    A PROCESSING event has startedOn, which takes 11 bytes at least and says nothing that anybody reads, and its status
+    becomes shorter by one byte at least. So without lastError and without new names in handledBy, a write takes no more
+    room than it makes: another retryCount takes one byte more, another gsiSortKey six.
+    """
+
+    ENOUGH = 0
+    FOR_SHORT_ERROR = 1
+    """Only the start of an error; startedOn goes."""
+    FOR_NO_ERROR = 2
+    """No error, not even an earlier one."""
+    FOR_NOTHING = 3
+    """No names of handlers, and no time of completion."""
+
+
+@lru_cache(maxsize=256)
+def fitted(transition: Transition, room: Room) -> Transition:
+    """Make of a transition one that fits into the room; each is an `UpdateItem`, as it is rare."""
+    if room is Room.ENOUGH:
+        return transition
+    kept, gone = transition.set, ["startedOn"]
+    if room >= Room.FOR_NO_ERROR:
+        kept = tuple(each for each in kept if not each.startswith("lastError "))
+        gone.append("lastError")
+    if room is Room.FOR_NOTHING:
+        kept = tuple(each for each in kept if not each.startswith("completedOn "))
+    add = () if room is Room.FOR_NOTHING else transition.add
+    return replace(transition, set=kept, add=add, remove=(*transition.remove, *gone), batched=False)
