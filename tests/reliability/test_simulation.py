@@ -81,8 +81,8 @@ def letters_found(expected: str, *, first: int = 0) -> set[str]:
         (settle, "COMPLETE", "status <> :FAILED", "F", 36),
         (claim, "CLAIM", "status = :PENDING OR (status = :PROCESSING AND claimToken = :token)", "RFA", 3001),
         (claim, "CLAIM", "status = :PENDING OR status = :PROCESSING", "F", 0),
-        (recovery, "RECOVER", "status = :PROCESSING", "F", 168),
-        (recovery, "RECOVER_FAILED", "status = :PROCESSING", "F", 90),
+        (recovery, "RECOVER", "status = :PROCESSING", "F", 421),
+        (recovery, "RECOVER_FAILED", "status = :PROCESSING", "F", 213),
     ],
 )
 def test_condition_that_is_taken_away_is_missed(
