@@ -1,4 +1,4 @@
-"""The mutants, in the order of the table of faults in docs/reliability.md."""
+"""Mutants of what engines, networks and crashes do, in the order of the table in docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ _ONCE: Final = f"{_LOST}::test_handler_runs_once_though_each_reply_is_lost_once"
 _THROTTLING: Final = "tests/reliability/test_throttling.py"
 _INDEX: Final = "tests/reliability/test_index.py"
 _STORED: Final = "tests/reliability/test_stored_items.py"
-_REPEATED: Final = "tests/dynamodb/test_repeated_emits.py"
 _REQUESTS: Final = "tests/dynamodb/test_requests.py"
 _WIRE: Final = "tests/dynamodb/test_wire.py"
 _UNKNOWN: Final = "tests/dynamodb/test_unknown_outcomes.py"
@@ -21,7 +20,7 @@ _CONTRACT: Final = "tests/contract/test_outbox_contract.py"
 
 _TRANSITIONS: Final = "dynamodb/transitions.py"
 
-MUTANTS: Final = (
+FAULTS: Final = (
     Mutant(
         row=1,
         name="a claim does not know its own token",
@@ -222,45 +221,5 @@ MUTANTS: Final = (
         text="    except (TypeError, ValueError):\n        return 0\n",
         replacement="    except (TypeError, ValueError):\n        return 1\n",
         test=f"{_STORED}::test_items_of_an_older_release_are_delivered_recovered_and_redriven[batch]",
-    ),
-    Mutant(
-        row=35,
-        name="the guard of one operation stands for all",
-        file="dynamodb/client.py",
-        text='unique_id=f"dynamodb-outbox-once-{operation}"',
-        replacement='unique_id="dynamodb-outbox-once"',
-        test=f"{_REPEATED}::test_batch_is_not_repeated_by_a_client_that_retries",
-    ),
-    Mutant(
-        row=36,
-        name="a repeat overtakes the batch that its caller gave up",
-        file="dynamodb/publish.py",
-        text="        waited_for = await self._in_flight.enter([event.id for event in events])\n",
-        replacement="        waited_for: frozenset[str] = frozenset()\n",
-        test=f"{_REPEATED}::test_repeat_waits_for_the_batch_that_its_caller_gave_up[False]",
-    ),
-    Mutant(
-        row=36,
-        name="a batch ends with its caller",
-        file="dynamodb/publish.py",
-        text="                await asyncio.wait([self._queue.start(chunk, publication)])\n",
-        replacement="                await self._write_chunk(chunk, publication)\n",
-        test=f"{_REPEATED}::test_repeat_waits_for_the_batch_that_its_caller_gave_up[False]",
-    ),
-    Mutant(
-        row=37,
-        name="emits wait for a write however long it takes",
-        file="dynamodb/emit_queue.py",
-        text="GROUP_SECONDS: Final = 0.03\n",
-        replacement="GROUP_SECONDS: Final = 30.0\n",
-        test=f"{_REPEATED}::test_no_emit_waits_long_for_one_that_is_slow",
-    ),
-    Mutant(
-        row=37,
-        name="an emit that shares a request waits for all of it",
-        file="dynamodb/publication.py",
-        text="            put.written.set_result(None)\n",
-        replacement="            asyncio.get_running_loop().call_later(1.0, put.written.set_result, None)\n",
-        test=f"{_REPEATED}::test_each_caller_returns_when_its_own_event_is_stored",
     ),
 )
