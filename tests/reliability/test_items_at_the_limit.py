@@ -21,6 +21,7 @@ from dynamodb_outbox import (
     StorageError,
     StoredEventError,
 )
+from dynamodb_outbox.dynamodb import recovery
 from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.sizes import size_of
 from reliability.proxy import Proxy, Recorded, refused
@@ -216,6 +217,29 @@ async def test_stored_items_of_all_kinds_end_and_hold_nobody_up(  # noqa: PLR091
     if not full:
         counts = Counter(handled)
         assert all(counts[name] <= 1 for name in ODD if name != "handlers as list"), counts
+
+
+async def test_lease_that_no_worker_can_have_runs_out(  # noqa: PLR0917 - fixtures
+    make: Callable[..., Any],
+    local_client: Any,
+    table: str,
+    items: Items,
+    time: Time,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "FAR_LEASES_INTERVAL", 0.0)
+    outbox = make(max_retries=0)
+    far = {"nanoseconds": f"{round(NOW * 1e9)}", "largest": "1E125"}
+    for name, sort_key in far.items():
+        item = stored(name, "PROCESSING", gsiSortKey={"N": sort_key})
+        await local_client.put_item(TableName=table, Item=item)
+    await outbox.publish([Event("t", id="held")])
+    (held,) = await outbox.claim(1)
+    # A lease may be extended by years, and is not taken for one of these.
+    assert await outbox.renew([(held, NOW + 9 * 365 * 86_400)]) == [None]
+    recovered = await outbox.recover()
+    assert sorted(recovered.failed) == ["largest", "nanoseconds"]
+    assert (await items())["held"]["status"] == {"S": "PROCESSING"}
 
 
 @pytest.mark.parametrize("rows", [12, 230])

@@ -184,7 +184,7 @@ class Publisher:
                 unprocessed = await self._send(list(left.values()))
                 cause: StorageError = _unprocessed(backoff)
             except (ThrottledError, UnavailableError) as error:
-                if isinstance(error, UnavailableError) and error.maybe_applied:
+                if error.maybe_applied:
                     for put in left.values():
                         put.maybe_stored = True
                     await self._put_each(list(left.values()), publication, deadline)

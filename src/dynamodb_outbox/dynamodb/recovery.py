@@ -10,7 +10,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.faults import ItemTooLargeError, concerns_all
-from dynamodb_outbox.dynamodb.index import StatusIndex, look_seconds
+from dynamodb_outbox.dynamodb.index import KEYS, StatusIndex, look_seconds
 from dynamodb_outbox.dynamodb.room import Room, fitted
 from dynamodb_outbox.dynamodb.shards import Rotation
 from dynamodb_outbox.dynamodb.transitions import (
@@ -24,10 +24,15 @@ from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused,
 from dynamodb_outbox.errors import RecoveryError, StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.outbox import LEASE_EXPIRED, OutboxOptions, Recovered
+from dynamodb_outbox.outcome import LONGEST_DELAY
 
 PAGE: Final = 100
 UNWRITABLE_SECONDS: Final = 30.0
 """How long an event is left alone that could not be written: DynamoDB refused it, and will most likely do so again."""
+FAR_LEASES_INTERVAL: Final = 3600.0
+"""How often recovery looks for leases that no worker can have, such as a row of others with a time in nanoseconds."""
+LONGEST_LEASE: Final = LONGEST_DELAY + 86_400.0
+"""The longest that a lease can be extended to, and a day for clocks."""
 _ROOMS: Final = (Room.ENOUGH, Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR)
 
 
@@ -61,6 +66,7 @@ class Recovery:
         self._writer = writer
         self._options = options
         self._unwritable: dict[str, float] = {}
+        self._look_far_at: float | None = None
 
     async def recover(self, *, max_retries: int) -> Recovered:
         """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""
@@ -77,9 +83,27 @@ class Recovery:
                 rows = [row for row in expired if row["id"]["S"] not in self._unwritable]
                 await self._recover(rows, done, max_retries)
             self._rotation.saw(shard, empty=empty, now=anyio.current_time())
+        await self._recover_far_leases(done, max_retries)
         until = self._options.clock() + UNWRITABLE_SECONDS
         self._unwritable |= dict.fromkeys((error.event_id for error in done.errors), until)
         return Recovered(reset=tuple(done.reset), failed=tuple(done.failed), errors=tuple(done.errors))
+
+    async def _recover_far_leases(self, done: _Recovered, max_retries: int) -> None:
+        """Recover the rows whose lease no worker can have, now and then: it would never run out."""
+        now = anyio.current_time()
+        if self._look_far_at is None:
+            self._look_far_at = now + FAR_LEASES_INTERVAL
+        if now < self._look_far_at:
+            return
+        latest = (self._options.clock() + LONGEST_LEASE) * 1000
+        params = {"ScanIndexForward": False, "ProjectionExpression": KEYS, "Limit": PAGE}
+        for partition in self._partitions:
+            async for page in self._index.pages(partition, within=look_seconds(self._options), params=params):
+                far = [row for row in page["Items"] if float(row["gsiSortKey"]["N"]) > latest]
+                await self._recover(far, done, max_retries)
+                if len(far) < len(page["Items"]):
+                    break
+        self._look_far_at = now + FAR_LEASES_INTERVAL
 
     async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
         """Recover the rows of a page. One that cannot be written holds up no other."""
