@@ -64,8 +64,8 @@ FAULTS: Final = (
         row=5,
         name="an ambiguous batch of puts goes again without conditions",
         file="dynamodb/publish.py",
-        text="if isinstance(error, UnavailableError) and error.maybe_applied:",
-        replacement="if isinstance(error, UnavailableError) and not error.maybe_applied:",
+        text="                if error.maybe_applied:\n",
+        replacement="                if not error.maybe_applied:\n",
         test=f"{_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[open_client-cut after]",
     ),
     Mutant(

@@ -106,14 +106,22 @@ class Caller:
         self._state = ClientState(self.client)
 
     async def call(
-        self, operation: str, *, within: float, once: bool = False, read: Read | None = None, **params: Any
+        self,
+        operation: str,
+        *,
+        within: float,
+        once: bool = False,
+        patient: bool = True,
+        read: Read | None = None,
+        **params: Any,
     ) -> Any:
         """Call an operation that may be repeated, until it succeeds or `within` seconds are over.
 
         Returns the reply, or what `read` makes of it; one that it cannot read is no answer, and the call may have been
         applied. Raises `ConditionRefused` for a false condition; `UnavailableError` or `ThrottledError` at the
-        deadline, or at the first failure with `once`; another `StorageError` at once where repeating is of no use.
-        `maybe_applied` of these tells of earlier attempts, too, also of those that the client made by itself.
+        deadline, or at the first failure with `once`, or unless `patient` at the first throttle; another `StorageError`
+        at once where repeating is of no use. `maybe_applied` of these tells of earlier attempts, too, also of those
+        that the client made by itself.
         """
         deadline = anyio.current_time() + within
         backoff = Backoff(self.random)
@@ -136,7 +144,8 @@ class Caller:
                     fatal = self.fatal(error, operation, index_name=params.get("IndexName"))
                     raise (doubtful(fatal) if maybe_applied else fatal) from error
                 delay = backoff.next_delay()
-                if once or anyio.current_time() + delay >= deadline:
+                gives_up = once or (not patient and fault is Fault.THROTTLED and not maybe_applied)
+                if gives_up or anyio.current_time() + delay >= deadline:
                     raise exhausted(
                         operation, fault, attempts=backoff.attempts, reason=error, maybe_applied=maybe_applied
                     ) from error

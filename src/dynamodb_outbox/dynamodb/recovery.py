@@ -141,7 +141,8 @@ class Recovery:
             ),
         }
         writes = [Write(form, row["id"]["S"], values | {"seen": row["gsiSortKey"]}) for row in rows]
-        return await self._writer.write(writes, within=look_seconds(self._options))
+        # What is throttled is tried again at the next look, which waits longer after each error.
+        return await self._writer.write(writes, within=look_seconds(self._options), patient=False)
 
 
 def _forms(transition: Transition) -> list[Transition]:

@@ -130,8 +130,8 @@ class ConditionalWriter:
         """Make the writes; the results are in their order. Raises nothing but cancellation.
 
         `returning` asks for the new items, which claims need, and is for claims only.
-        Those that are `urgent` wait for no others, however long these are repeated. Unless `patient`, writes of a
-        batch that are throttled are not repeated: the caller has something better to do.
+        Those that are `urgent` wait for no others, however long these are repeated. Unless `patient`, writes that
+        are throttled are not repeated: the caller has something better to do, or comes back later.
         """
         if not writes:
             return []
@@ -184,7 +184,9 @@ class ConditionalWriter:
         params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
         try:
             read = claimed_item(writes[0].event_id, _token(writes[0])) if returning else None
-            item: Item | None = await self._caller.call("update_item", within=within, read=read, **params)
+            item: Item | None = await self._caller.call(
+                "update_item", within=within, patient=patient, read=read, **params
+            )
         except ConditionRefused as refused:
             return [Refused(repeated=refused.repeated)]
         except StorageError as error:
