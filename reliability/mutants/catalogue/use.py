@@ -253,10 +253,10 @@ USE: Final = (
     ),
     Mutant(
         row=64,
-        name="a claimed event has native numbers",
-        file="dynamodb/transact.py",
-        text="else due_at, numbers=numbers)",
-        replacement='else due_at, numbers="native")',
+        name="an event that is claimed on emit has native numbers",
+        file="dynamodb/publication.py",
+        text="decode_claim(put.item, numbers=self.numbers)",
+        replacement='decode_claim(put.item, numbers="native")',
         test="tests/contract/test_outbox_contract.py::test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them",
     ),
     Mutant(
