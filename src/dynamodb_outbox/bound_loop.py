@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
+from typing import Final
 
 from dynamodb_outbox.errors import ConfigurationError
 
+OUTBOX_INSTEAD: Final = "Make an outbox in this loop, and its bus with it: an outbox serves one loop."
+"""What to do about an outbox whose bus is used in another loop."""
 OnClosed = Callable[[str], None]
 """Called with the name of a call, where the bound loop is closed; raises if the object cannot be used in another."""
 
@@ -16,23 +19,28 @@ OnClosed = Callable[[str], None]
 class BoundLoop:
     """Refuses calls from other event loops, before they change or send anything.
 
-    `owner` is what the error calls the object. Where the loop is closed, `on_closed` is called, and the object then
-    belongs to the running loop: tests often make a loop for each test, and scripts may call `asyncio.run` twice.
+    `owner` is what the error calls the object; `instead` is a sentence of what else can be done. Where the loop is
+    closed, `on_closed` is called, and the object then belongs to the running loop: tests often make a loop for each
+    test, and scripts may call `asyncio.run` twice.
     """
 
-    __slots__ = ("_lock", "_loop", "_on_closed", "_owner")
+    __slots__ = ("_instead", "_lock", "_loop", "_on_closed", "_owner")
 
-    def __init__(self, owner: str, *, on_closed: OnClosed | None = None) -> None:
+    def __init__(self, owner: str, *, instead: str = "", on_closed: OnClosed | None = None) -> None:
         self._owner = owner
+        self._instead = f"{instead} " if instead else ""
         self._on_closed = on_closed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = Lock()
 
-    def check(self, call: str) -> None:
-        """Bind to the running loop, or raise `ConfigurationError` if another one is bound."""
+    def check(self, call: str, *, handed: str | None = None) -> None:
+        """Bind to the running loop, or raise `ConfigurationError` if another one is bound.
+
+        `handed` is what the error advises to hand to that loop, by default the call itself.
+        """
         running = asyncio.get_running_loop()
         if running is not self._loop:
-            self._bind(running, call)
+            self._bind(running, call, handed or f"{call}(...)")
 
     def run(self, function: Callable[[], None]) -> None:
         """Call a function in the bound loop, from any thread: at once where that loop runs, else soon."""
@@ -45,7 +53,7 @@ class BoundLoop:
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(function)
 
-    def _bind(self, running: asyncio.AbstractEventLoop, call: str) -> None:
+    def _bind(self, running: asyncio.AbstractEventLoop, call: str, handed: str) -> None:
         # Two threads may make the first call at the same time.
         with self._lock:
             bound = self._loop
@@ -57,8 +65,8 @@ class BoundLoop:
                 self._loop = running
             elif bound is not running:
                 raise ConfigurationError(
-                    f"{call} was called in another event loop than the one that uses the {self._owner}; nothing was "
-                    "sent. From another thread, hand the call to that loop: "
-                    "asyncio.run_coroutine_threadsafe(bus.emit(...), loop).result(), where `loop` is what "
+                    f"{call} was called in another event loop than the one that uses the {self._owner}, and did "
+                    f"nothing. {self._instead}From another thread, hand the call to that loop: "
+                    f"asyncio.run_coroutine_threadsafe({handed}, loop).result(), where `loop` is what "
                     f"asyncio.get_running_loop() returns in the code that first used the {self._owner}"
                 )

@@ -25,7 +25,7 @@ from dynamodb_outbox.outcome import Completed, Outcome
 from dynamodb_outbox.reminder import StartReminder
 from dynamodb_outbox.reporting import ErrorReporter, OnError
 from dynamodb_outbox.transaction import Transaction
-from dynamodb_outbox.waiting import Waiters, wait_until_drained
+from dynamodb_outbox.waiting import NOT_STARTED, Waiters, wait_until_drained
 from dynamodb_outbox.worker.once import run_once
 from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
@@ -183,7 +183,7 @@ class OutboxEventBus:
         failed ones if only some could be stored.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
-        return await self._emitter.emit(events, options, transaction=transaction)
+        return await self._emitter.emit(events, options, transaction=transaction, call="bus.emit_many")
 
     def transaction(self) -> Transaction:
         """Begin a transaction: `async with bus.transaction() as tx` commits writes and events as one, or not at all.
@@ -223,9 +223,9 @@ class OutboxEventBus:
         return self._worker is not None and self._worker.running
 
     async def start(self) -> None:
-        """Start the worker. Raises `ConfigurationError` if it is started already.
+        """Start the worker. Raises `ConfigurationError` if it is started already, `ClientClosedError` without a client.
 
-        The engine need not be up: polling errors are reported and retried. May be called from any task.
+        DynamoDB need not be up: polling errors are reported and retried. May be called from any task.
         """
         self._loop.check("bus.start")
         if self._worker is not None and not self._worker.ended:
@@ -321,7 +321,8 @@ class OutboxEventBus:
         check_timeout("timeout", timeout)
         with anyio.move_on_after(timeout):
             return await self._waiters.next_of(type)
-        raise WaitTimeoutError(f"no {shown(type)} event was completed by this bus within {timeout:g} s")
+        stopped = "" if self.running else NOT_STARTED
+        raise WaitTimeoutError(f"no {shown(type)} event was completed by this bus within {timeout:g} s{stopped}")
 
     # Dead letters
 
@@ -338,9 +339,16 @@ class OutboxEventBus:
         """
         self._loop.check("bus.retry_events")
         if isinstance(ids, str):
-            raise ConfigurationError(f"ids={shown(ids)}: it must be several ids, such as [{shown(ids)}]")
+            raise ConfigurationError(f"ids={shown(ids)}: it must be a list of ids, such as [{shown(ids)}]")
+        if not isinstance(ids, Iterable):
+            raise ConfigurationError(f"ids must be a list of ids, such as [event.id], not {shape(ids)}")
         listed = list(ids)
         for event_id in listed:
+            if isinstance(event_id, (Event, FailedEvent)):
+                kind = type(event_id).__name__
+                raise ConfigurationError(
+                    f"retry_events takes the ids of events, not {kind} objects: [event.id for event in failed]"
+                )
             if not isinstance(event_id, str):
                 raise ConfigurationError(f"the ids of events are strings, not {shape(event_id)}, such as [event.id]")
         redriven = await self._outbox.redrive(listed)

@@ -41,6 +41,14 @@ class EmitOptions:
         if self.if_exists not in _IF_EXISTS:
             raise ConfigurationError(f"if_exists={shown(self.if_exists)}: it must be 'raise' or 'ignore'")
 
+    def refuse_in_transaction(self) -> None:
+        """Raise `ConfigurationError` for what an event of a transaction cannot be asked for."""
+        if self.if_exists != "raise":
+            raise ConfigurationError(
+                f"if_exists={shown(self.if_exists)}: a transaction stores all or nothing; catch the "
+                "DuplicateEventError that its commit raises"
+            )
+
     def due_at(self, now: float) -> float | None:
         """Tell when the events are due (epoch seconds), if that is later than now."""
         if self.deliver_at is not None:

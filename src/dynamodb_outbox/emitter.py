@@ -9,12 +9,10 @@ from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.emission import EmitOptions
 from dynamodb_outbox.emit_chain import pass_middleware
 from dynamodb_outbox.errors import (
-    ConfigurationError,
     DuplicateEventError,
     InvalidEventError,
     PartialPublishError,
     shape,
-    shown,
 )
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware
@@ -57,10 +55,18 @@ class Emitter:
         self.middleware: list[Middleware] = []
 
     async def emit(
-        self, events: Iterable[Event], options: EmitOptions, *, transaction: Transaction | None = None
+        self,
+        events: Iterable[Event],
+        options: EmitOptions,
+        *,
+        transaction: Transaction | None = None,
+        call: str = "bus.emit",
     ) -> list[Event]:
-        """Store events, or have them stored with a transaction; returns those that passed the middleware."""
-        self._loop.check("emit")
+        """Store events, or have them stored with a transaction; returns those that passed the middleware.
+
+        `call` is the user's, for an error that names it.
+        """
+        self._loop.check(call)
         if not isinstance(events, Iterable):
             raise InvalidEventError(f"emit_many takes several events, not {shape(events)}; emit takes one")
         listed = list(events)
@@ -70,11 +76,8 @@ class Emitter:
                     f"emit_many takes Event objects, not {shape(event)}; "
                     "for a type and a payload, write Event(type, payload)"
                 )
-        if transaction is not None and options.if_exists != "raise":
-            raise ConfigurationError(
-                f"if_exists={shown(options.if_exists)}: a transaction stores all or nothing; catch the "
-                "DuplicateEventError that its commit raises"
-            )
+        if transaction is not None:
+            options.refuse_in_transaction()
         accepted = listed
         if self.middleware:
             passed = await pass_middleware(listed, self.middleware, in_transaction=transaction is not None)
@@ -88,7 +91,8 @@ class Emitter:
 
     async def commit(self, transaction: Transaction, *, done: HandlerDone | None = None) -> None:
         """Commit what a transaction has collected, and with `done` that a handler is done by it."""
-        self._loop.check("the commit of a transaction")
+        # The whole block belongs into the loop, and not only its end.
+        self._loop.check("the end of a transaction", handed="your_function_with_the_block()")
         now = self._outbox.options.clock()
         unaccepted = [emit.event for emit in transaction.emits if not emit.accepted]
         passed = iter(await pass_middleware(unaccepted, self.middleware, in_transaction=True))

@@ -86,6 +86,13 @@ class Event:
         if not isinstance(self.metadata, Mapping):
             raise UnstorableValueError(path="metadata", reason="it must be a mapping", event_id=self.id)
 
+    def __repr__(self) -> str:
+        already_stored = ", already_stored=True" if self._already_stored else ""
+        return (
+            f"{type(self).__qualname__}(type={self.type!r}, id={self.id!r}, occurred_at={self.occurred_at!r}"
+            f"{already_stored})"
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy names its id, as a caller would: only the object that made the id may be stored unconditionally.
         return _restore, (self.type, self.payload, self.id, self.occurred_at, self.metadata)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
 
-from dynamodb_outbox.bound_loop import BoundLoop
+from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
 from dynamodb_outbox.dynamodb.entries import check_size
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
@@ -87,7 +87,7 @@ class InMemoryOutbox:
             random=random,
         )
         self._observers = Observers(observers)
-        self._loop = BoundLoop("outbox")
+        self._loop = BoundLoop("outbox", instead=OUTBOX_INSTEAD)
         self._events: dict[str, _Stored] = {}
         self.committed: list[TransactionWrite] = []
         """The writes of the transactions that were committed. They are recorded, and not carried out."""

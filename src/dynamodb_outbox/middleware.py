@@ -116,7 +116,7 @@ class _Step:
         self.task: asyncio.Task[Any] | None = None
         """The task in which the rest of the chain has started."""
 
-    def __call__(self, event: Event, /) -> Coroutine[Any, Any, None]:
+    def __call__(self, *given: Event) -> Coroutine[Any, Any, None]:
         if self._call is not None:
             raise self.violate(
                 "called call_next twice; call it once: raise an error to have a handler retried, and call bus.emit to "
@@ -124,8 +124,14 @@ class _Step:
             )
         if self.has_returned:
             raise self.violate("called call_next after it had returned; write `await call_next(event)`")
+        if len(given) != 1:
+            raise self.violate(f"called call_next with {len(given)} arguments; write `await call_next(event)`")
+        (event,) = given
         if not isinstance(event, Event):
-            raise self.violate(f"handed on {shape(event)} instead of an Event")
+            raise self.violate(
+                f"handed on {shape(event)} instead of an Event; write `await call_next(dataclasses.replace(event, "
+                "payload=...))`"
+            )
         if self._chain.keeps_identity and event is not self._event:
             for name, value, kept in (
                 ("type", event.type, self._event.type),

@@ -121,13 +121,16 @@ class Transaction:
         metadata: dict[str, Any] | None = None,
         delay: float | None = None,
         deliver_at: datetime | None = None,
+        if_exists: Literal["raise"] = "raise",
     ) -> Event:
         """Add an event; it is stored with the writes, and not to be awaited.
 
-        The arguments are those of `bus.emit`, but for `if_exists`: an event that exists refuses the whole. The emit
-        middleware runs at the end of the block, and may replace or drop the event that is returned here.
+        The arguments are those of `bus.emit`. An event that exists refuses the whole: `if_exists="ignore"` raises
+        `ConfigurationError`. The emit middleware runs at the end of the block, and may replace or drop the event that
+        is returned here.
         """
-        options = EmitOptions(delay=delay, deliver_at=deliver_at)
+        options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
+        options.refuse_in_transaction()
         event = self._make_event(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
         self.join(TransactionEmit(event=event, options=options))
         return event

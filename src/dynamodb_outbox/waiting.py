@@ -88,10 +88,11 @@ async def wait_until_drained(
     types = ", ".join(repr(event_type) for event_type in unhandled()[:NAMED_TYPES])
     missing = f"; no handler here for {types}" if types else ""
     here = worker()
-    stopped = "" if here is not None and here.running else _NOT_STARTED
+    stopped = "" if here is not None and here.running else NOT_STARTED
     raise WaitTimeoutError(f"not drained within {timeout:g} s: {counts} left{missing}{stopped}", left=left)
 
 
-_NOT_STARTED: Final = (
+NOT_STARTED: Final = (
     "; no worker is started here: use `async with bus` or `await bus.start()`, unless other processes handle the events"
 )
+"""What the errors of `drain` and `wait_for` add where the bus has no worker."""

@@ -46,7 +46,8 @@ async def test_worker_warns_of_an_earlier_one_with_other_handlers(
     text = caplog.records[0].getMessage()
     assert "'one'" in text
     assert "bill, mail" in text
-    assert "docs/how-to/deploys.md" in text
+    assert "harmless while an old release is being stopped" in text
+    assert "otherwise register the same handlers in both" in text
 
 
 NOW = 1_800_000_000.0

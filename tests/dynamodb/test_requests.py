@@ -444,7 +444,7 @@ async def test_what_cannot_be_stored_in_the_end_is_named(outbox: DynamoDBOutbox,
     assert caught.value.published == events[:25]
     assert caught.value.failed == events[25:]
     assert all(isinstance(cause, ThrottledError) for cause in caught.value.causes.values())
-    assert "25 of 30 events are stored, 5 are not" in str(caught.value)
+    assert "25 of 30 events are stored now, 5 could not be stored" in str(caught.value)
     proxy.rule = lambda request: None
     await outbox.publish(caught.value.failed)
     assert await outbox.count(PENDING) == 30

@@ -265,6 +265,10 @@ async def test_missing_table_is_named_among_those_of_the_transaction(bank: Bank)
             tx.put(TableName="no-such-table", Item={"id": "x"})
             tx.emit("t")
     assert await bank.pending() == 0
+    with pytest.raises(TableNotFoundError, match=r"the table 'no-such-table' does not exist .* of your own") as caught:
+        async with bank.bus.transaction() as tx:
+            tx.put(TableName="no-such-table", Item={"id": "x"})
+    assert caught.value.table_name == "no-such-table"
 
 
 @pytest.mark.parametrize(

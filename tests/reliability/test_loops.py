@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -100,7 +101,8 @@ async def test_call_of_a_bus_from_another_loop_is_refused_and_changes_nothing(ou
     if worker:
         await bus.start()
     for name, call in CALLS.items():
-        assert await refusal(partial(call, bus)) is ConfigurationError, name
+        handed = "your_function_with_the_block" if name == "transaction" else f"bus.{name.partition(' ')[0]}"
+        assert await refusal(partial(call, bus)) == (ConfigurationError, handed), name
         assert bus.running is worker, name
     assert [event.id for event in await bus.get_failed_events()] == ["dead"]
     assert await outbox.count(PENDING) == 0
@@ -112,12 +114,13 @@ async def test_call_of_a_bus_from_another_loop_is_refused_and_changes_nothing(ou
     assert (runs.ids, foreign.ids) == (["after"], [])
 
 
-async def refusal(call: Callable[[], Any]) -> type[BaseException] | None:
-    """What a call in another loop raises, if it says what to do instead."""
+async def refusal(call: Callable[[], Any]) -> tuple[type[BaseException], str] | None:
+    """What a call in another loop raises, and the call that it says to hand to the loop of the bus."""
     try:
         await elsewhere(call)
     except Exception as error:
-        return type(error) if "run_coroutine_threadsafe(bus.emit(...), loop).result()" in str(error) else None
+        said = re.search(r"run_coroutine_threadsafe\(([\w.]+)\((?:\.\.\.)?\), loop\)\.result\(\)", str(error))
+        return (type(error), said[1]) if said is not None else None
     return None
 
 
@@ -147,9 +150,12 @@ async def test_call_of_an_outbox_from_another_loop_is_refused_and_changes_nothin
     (claim,) = await outbox.claim(1)
     await outbox.publish([Event("t", id="due")])
     for name, call in OUTBOX_CALLS.items():
-        assert await refusal(partial(call, outbox, claim)) is ConfigurationError, name
+        handed = f"outbox.{name.partition(' ')[0]}"
+        assert await refusal(partial(call, outbox, claim)) == (ConfigurationError, handed), name
     assert [await outbox.count(status) for status in (PENDING, EventStatus.PROCESSING)] == [1, 1]
     assert await outbox.settle([(claim, Completed())]) == [None]
+    with pytest.raises(ConfigurationError, match="Make an outbox in this loop"):
+        await elsewhere(lambda: OutboxEventBus(outbox).emit("t"))
 
 
 @pytest.mark.parametrize("call", ["create_table", "verify_table"])
@@ -305,12 +311,18 @@ async def test_client_that_was_closed_before_its_first_call_is_not_opened_again(
             await bus.start()
     calls = (lambda: bus.emit("t"), lambda: bus.emit_many([Event("t"), Event("t")]), bus.get_failed_events)
     for call in calls:
-        with pytest.raises(ClientClosedError, match="it was closed") as caught:
+        with pytest.raises(
+            ClientClosedError, match="client of this outbox is closed; keep its `async with` open"
+        ) as caught:
             await call()
+        assert caught.value.closed
         assert caught.value.maybe_applied is False
     await bus.stop()
+    with pytest.raises(ClientClosedError, match="is closed"):
+        await bus.start()
+    assert not bus.running
     # Nor by an outbox that is made afterwards.
-    with pytest.raises(ClientClosedError, match="it was closed"):
+    with pytest.raises(ClientClosedError, match="client of this outbox is closed"):
         await DynamoDBOutbox(client, table_name=table_name).publish([Event("t")])
     assert not client._endpoint.http_session._sessions
 

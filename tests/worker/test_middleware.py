@@ -270,7 +270,10 @@ def quiet(change: Callable[[Event], Any]) -> Any:
     [
         (lambda event: dataclasses.replace(event, type="other"), "handed on the type 'other' instead of 't'"),
         (lambda event: dataclasses.replace(event, id="other"), "handed on the id 'other' instead of 'e'"),
-        (lambda event: {"card": "4111"}, "handed on a dict with 1 key instead of an Event"),
+        (
+            lambda event: {"card": "4111"},
+            "handed on a dict with 1 key instead of an Event; write `await call_next(dataclasses.replace(event",
+        ),
         (lambda event: None, "handed on None instead of an Event"),
     ],
 )

@@ -13,7 +13,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dynamodb_outbox.dynamodb.client_state import ClientState
+from dynamodb_outbox.dynamodb.client_state import CLOSED, ClientState
 from dynamodb_outbox.dynamodb.faults import Fault, cancellation_reasons, doubtful, fatal_error, fault_of
 from dynamodb_outbox.dynamodb.replies import Read, UnreadableReplyError, was_repeated
 from dynamodb_outbox.dynamodb.wire import speak_json
@@ -152,13 +152,17 @@ class Caller:
             await anyio.sleep(delay)
 
     async def _attempt(self, operation: str, params: dict[str, Any], seconds: float) -> Any:
-        if (obstacle := self._state.obstacle()) is not None:
-            raise ClientClosedError(operation=operation, reason=obstacle)
+        self.refuse_closed(operation)
         # A reply may never come. Half the time that is left keeps room for a second attempt.
         with anyio.fail_after(max(seconds / 2, 0.1)):
             reply = await getattr(self.client, operation)(**params)
         self._state.connected()
         return reply
+
+    def refuse_closed(self, operation: str) -> None:
+        """Raise `ClientClosedError` where the client is seen to be closed, or of another loop; sends nothing."""
+        if (obstacle := self._state.obstacle()) is not None:
+            raise ClientClosedError(operation=operation, reason=obstacle, closed=obstacle == CLOSED)
 
     def _may_hide_an_attempt(self, error: Exception, fault: Fault) -> bool:
         """Tell whether the client may have sent the request before by itself; its error speaks of the last attempt."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
+CLOSED: Final = "it was closed"
 _MARK: Final = "_dynamodb_outbox_closing"
 
 
@@ -31,12 +32,12 @@ class ClientState:
     def obstacle(self) -> str | None:
         """Say why no call can be made now, or None."""
         if self._closing is not None and self._closing.is_closed:
-            return "it was closed"
+            return CLOSED
         pools = getattr(self._session, "_sessions", None)
         if not isinstance(pools, Mapping):
             return None
         if self._was_connected and not pools:
-            return "it was closed"
+            return CLOSED
         for pool in pools.values():
             # A pool of another loop may carry the request all the same, and its answer would never be read.
             if getattr(pool, "_loop", None) not in (None, asyncio.get_running_loop()):

@@ -196,7 +196,10 @@ def fatal_error(error: BaseException, *, operation: str, table_name: str, index_
     if isinstance(error, StorageError):
         return error
     if is_closed(error):
-        return ClientClosedError(operation=operation, reason=str(error), maybe_applied=_is_foreign(error))
+        is_foreign = _is_foreign(error)
+        return ClientClosedError(
+            operation=operation, reason=str(error), closed=not is_foreign, maybe_applied=is_foreign
+        )
     if isinstance(error, _CREDENTIALS_ERRORS):
         return CredentialsError(operation=operation, reason=str(error))
     if isinstance(error, ClientError):

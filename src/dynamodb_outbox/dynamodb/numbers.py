@@ -28,7 +28,7 @@ def number_text(value: float | Decimal) -> str:
     """Write a number as DynamoDB takes it. Raises `Unstorable` beyond its digits and exponents."""
     if isinstance(value, int):
         if not -_BEYOND_DIGITS < value < _BEYOND_DIGITS:
-            raise Unstorable(f"an integer may have {MAX_DIGITS} digits at most")
+            raise Unstorable(f"an integer may have {MAX_DIGITS} digits at most; store it as a string")
         return str(value)
     if isinstance(value, float) and _SMALLEST <= abs(value) < _BEYOND_LARGEST:
         # The shortest decimal form reads back as the same float; but a whole number comes back as an int,
@@ -36,7 +36,7 @@ def number_text(value: float | Decimal) -> str:
         return str(int(value)) if value.is_integer() and abs(value) < _BEYOND_DIGITS else float.__repr__(value)
     exact = Decimal(float.__repr__(value)) if isinstance(value, float) else Decimal(value)
     if not exact.is_finite():
-        raise Unstorable(f"DynamoDB has no number {value}")
+        raise Unstorable(f"DynamoDB has no number {value}; store None or a string")
     if not exact:
         return "0"
     if not MIN_EXPONENT <= exact.adjusted() <= MAX_EXPONENT:
@@ -44,7 +44,10 @@ def number_text(value: float | Decimal) -> str:
     sign, digits, exponent = exact.as_tuple()
     significant = "".join(map(str, digits)).rstrip("0")
     if len(significant) > MAX_DIGITS:
-        raise Unstorable(f"a number may have {MAX_DIGITS} significant digits, this one has {len(significant)}")
+        raise Unstorable(
+            f"a number may have {MAX_DIGITS} significant digits, this one has {len(significant)}; round it first, or "
+            "use Decimal(str(x))"
+        )
     return f"{'-' if sign else ''}{significant}E{int(exponent) + len(digits) - len(significant)}"
 
 

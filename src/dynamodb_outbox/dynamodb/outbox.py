@@ -11,7 +11,7 @@ from typing import Any, Self, get_args
 from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
 
-from dynamodb_outbox.bound_loop import BoundLoop
+from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig
@@ -112,13 +112,13 @@ class DynamoDBOutbox:
         self._client = client
         self._config = config
         self._observers = Observers(observers)
-        self._loop = BoundLoop("outbox", on_closed=_refuse)
+        self._loop = BoundLoop("outbox", instead=OUTBOX_INSTEAD, on_closed=_refuse)
         self._report = ErrorReporter(on_error).report
         self._compose()
 
     def _compose(self) -> None:
         config, options, placement = self._config, self._options, self._config.placement
-        caller = Caller(
+        self._caller = caller = Caller(
             client=self._client,
             table_name=config.table_name,
             index_name=config.index_name,
@@ -211,8 +211,12 @@ class DynamoDBOutbox:
         return await self._move.run(on_progress=on_progress)
 
     async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
-        """Get ready for a worker: advise on the client, and probe the engine anew before the next write."""
+        """Get ready for a worker: advise on the client, and probe DynamoDB before the next write.
+
+        Raises `ClientClosedError` if the client is closed, as no look for events could succeed.
+        """
         self._loop.check("outbox.prepare")
+        self._caller.refuse_closed("outbox.prepare")
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
         self._reminder.begin()

@@ -232,7 +232,8 @@ class Peers:
     def _warn(self, event_type: str, names: tuple[str, ...], *, worker: str, seconds: float) -> None:
         logger.warning(
             "another worker of table %r, which announced itself %.0f s ago, has other handlers of %r than this one, "
-            "which has %s: an event gets the handlers of the worker that takes it; see docs/how-to/deploys.md",
+            "which has %s. This is harmless while an old release is being stopped: the events that it takes miss the "
+            "handlers that it lacks; otherwise register the same handlers in both",
             self._caller.table_name,
             seconds,
             event_type,

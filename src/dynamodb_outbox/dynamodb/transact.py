@@ -113,7 +113,9 @@ class Transactor:
             raise
         except TableNotFoundError as error:
             tables = {next(iter(entry.values()))["TableName"] for entry in entries}
-            missing = TableNotFoundError(table_name=error.table_name, among=sorted(tables))
+            own = self._caller.table_name
+            name = own if own in tables or len(tables) > 1 else min(tables)
+            missing = TableNotFoundError(table_name=name, among=sorted(tables), outbox_table=own)
             raise (doubtful(missing) if error.maybe_applied else missing) from error
         return puts
 

@@ -102,14 +102,19 @@ class LoopBlockedError(DeliveryError):
 class NoHandlerError(DeliveryError):
     """No handler is registered here for the type. The event is given back, for a worker that has one.
 
-    It is reported once for each type. `seconds`: the event is FAILED, for no worker had a handler for so long.
+    It is reported once for each type. `seconds`: the event is FAILED, as no worker had a handler for so long.
+    `fails_after` (seconds): how long an event may be without a handler before it is FAILED; None: for ever.
     """
 
-    def __init__(self, *, event_id: str, event_type: str, seconds: float | None = None) -> None:
+    def __init__(
+        self, *, event_id: str, event_type: str, seconds: float | None = None, fails_after: float | None = None
+    ) -> None:
         self.seconds = seconds
+        self.fails_after = fails_after
+        end = "" if fails_after is None else f"; after {fails_after:g} s without a handler it becomes FAILED"
         became = (
             "it was given back without an attempt, for a worker that has one; "
-            f"register one with @bus.on({event_type!r}), unless another service handles it"
+            f"register one with @bus.on({event_type!r}), unless another service or a newer release handles it{end}"
             if seconds is None
             else f"no worker had one for {seconds:.0f} s; start a worker with @bus.on({event_type!r}), then call "
             f"bus.retry_events([{event_id!r}])"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from dynamodb_outbox.errors.usage import OutboxError
-from dynamodb_outbox.errors.wording import shown
+from dynamodb_outbox.errors.wording import shown, times
 
 if TYPE_CHECKING:
     from dynamodb_outbox.event import Event
@@ -75,11 +75,11 @@ class DuplicateEventError(PublishError):
 
 
 class PartialPublishError(PublishError):
-    """Some events of an `emit_many` could not be stored.
+    """Some or all events of an `emit_many` were not stored by this call.
 
-    `published` are stored and will be delivered. `failed` are not known to be stored; `causes` says why,
-    by event id. Emit the failed ones again: one that was stored after all is then refused as a duplicate,
-    never stored twice.
+    `published` are stored and will be delivered. `failed` were not stored by this call, as far as is known; `causes`
+    says why, by event id. An event whose cause is a `DuplicateEventError` was stored before; one whose cause has
+    `maybe_applied` may be stored. `emit_many(error.failed, if_exists="ignore")` repeats them: no event is stored twice.
     """
 
     def __init__(
@@ -88,12 +88,28 @@ class PartialPublishError(PublishError):
         self.published = list(published)
         self.failed = list(failed)
         self.causes = dict(causes)
-        first = next(iter(self.causes.values()), None)
-        super().__init__(
-            f"{len(self.published)} of {len(self.published) + len(self.failed)} events are stored, "
-            f"{len(self.failed)} are not (see .failed and .causes); emit_many(error.failed) is safe. "
-            f"First cause: {first}"
+        others = [cause for cause in self.causes.values() if not isinstance(cause, DuplicateEventError)]
+        first = next(iter(others or self.causes.values()), None)
+        what_to_do = (
+            'emit_many(error.failed, if_exists="ignore") is safe'
+            if others
+            else "if this is a repeated emit, it is safe to go on"
         )
+        super().__init__(
+            f"{len(self.published)} of {len(self.published) + len(self.failed)} events are stored now"
+            f"{self._counts(others)} (see .failed and .causes); {what_to_do}. First cause: {first}"
+        )
+
+    def _counts(self, others: Sequence[OutboxError]) -> str:
+        """Count the failed events by what is known of them."""
+        before = len(self.causes) - len(others)
+        maybe = sum(getattr(cause, "maybe_applied", False) for cause in others)
+        counts = (
+            (before, f"{'was' if before == 1 else 'were'} stored before"),
+            (maybe, "may be stored"),
+            (len(others) - maybe, "could not be stored"),
+        )
+        return "".join(f", {count} {what}" for count, what in counts if count)
 
 
 class TransactionTooLargeError(OutboxError):
@@ -157,10 +173,10 @@ class TransactionCancelledError(OutboxError):
         self.attempts = attempts
         self.maybe_applied = maybe_applied
         lines = "".join(f"\n  - {reason}" for reason in self.reasons)
-        times = f" {attempts} times" if attempts > 1 else ""
+        often = f" {times(attempts)}" if attempts > 1 else ""
         written = (
             "and an earlier attempt of it, which was not answered, may still be carried out"
             if maybe_applied
             else "and nothing of it was written"
         )
-        super().__init__(f"the transaction was cancelled{times}, {written}:{lines}")
+        super().__init__(f"the transaction was cancelled{often}, {written}:{lines}")

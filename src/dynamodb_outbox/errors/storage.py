@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynamodb_outbox.errors.usage import OutboxError
+from dynamodb_outbox.errors.wording import times
 
 
 class StorageError(OutboxError):
@@ -19,17 +20,29 @@ class StorageError(OutboxError):
 class TableNotFoundError(StorageError):
     """The table does not exist in this account, region and endpoint.
 
-    DynamoDB does not say which table of a transaction is missing: they are listed in `among`.
+    DynamoDB does not say which table of a transaction is missing: they are listed in `among`. `outbox_table` is the
+    outbox's own table, by default the missing one.
     """
 
-    def __init__(self, *, table_name: str, among: Sequence[str] = ()) -> None:
+    def __init__(self, *, table_name: str, among: Sequence[str] = (), outbox_table: str | None = None) -> None:
         self.table_name = table_name
         self.among = list(among)
-        names = ", ".join(repr(name) for name in among)
-        what = f"one of the tables {names}" if len(among) > 1 else f"the table {table_name!r}"
+        outbox_table = table_name if outbox_table is None else outbox_table
+        tables = self.among or [table_name]
+        names = ", ".join(repr(name) for name in tables)
+        create = "with `await outbox.create_table()` (development) or with the templates (production)"
+        if tables == [outbox_table]:
+            advice = f"create it {create}"
+        elif outbox_table in tables:
+            advice = (
+                f"create it: {outbox_table!r}, the table of the outbox, {create}; every other table is your own, and "
+                "the outbox does not create it"
+            )
+        else:
+            advice = "create it: it is a table of your own, and the outbox does not create it"
         super().__init__(
-            f"{what} does not exist here; check the name, the region and the endpoint, or create it "
-            "with `await outbox.create_table()` (development) or with the templates (production)"
+            f"{f'one of the tables {names}' if len(tables) > 1 else f'the table {names}'} does not exist here; check "
+            f"the name, the region and the endpoint, or {advice}"
         )
 
 
@@ -80,7 +93,7 @@ class ThrottledError(StorageError):
         self.maybe_applied = maybe_applied
         applied = " (an earlier attempt may have been applied all the same)" if maybe_applied else ""
         super().__init__(
-            f"{operation} was throttled {attempts} times, until its deadline{applied}: {reason}; check the table's "
+            f"{operation} was throttled {times(attempts)}, until its deadline{applied}: {reason}; check the table's "
             "capacity and, beyond about 500 events a second, its shards"
         )
 
@@ -95,20 +108,27 @@ class UnavailableError(StorageError):
         self.maybe_applied = maybe_applied
         applied = "it may have been applied all the same" if maybe_applied else "it was not applied"
         super().__init__(
-            f"{operation} failed {attempts} times ({applied}): {reason}; check the endpoint, the network and the region"
+            f"{operation} failed {times(attempts)} ({applied}): {reason}; check the endpoint, the network and the "
+            "region"
         )
 
 
 class ClientClosedError(StorageError):
-    """The client was closed, or belongs to another event loop."""
+    """The client was closed, or belongs to another event loop.
 
-    def __init__(self, *, operation: str, reason: str, maybe_applied: bool = False) -> None:
+    `closed` is true where the client itself was closed.
+    """
+
+    def __init__(self, *, operation: str, reason: str, closed: bool = False, maybe_applied: bool = False) -> None:
         self.operation = operation
         self.reason = reason
+        self.closed = closed
         self.maybe_applied = maybe_applied
         applied = "; it may have been applied all the same" if maybe_applied else ""
         super().__init__(
-            f"{operation} needs an open client of this event loop ({reason}{applied}); create the client with "
-            "`async with` around everything that uses the outbox, in the loop that uses it, and stop the bus before it "
-            "ends"
+            f"the DynamoDB client of this outbox is closed{applied}; keep its `async with` open while the bus and "
+            "outbox are used"
+            if closed
+            else f"{operation} needs a DynamoDB client of this event loop ({reason}{applied}); create the client with "
+            "`async with` in the loop that uses it, and the outbox and the bus inside of that block"
         )

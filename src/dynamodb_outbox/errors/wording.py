@@ -34,6 +34,11 @@ def shape(value: object) -> str:
     return f"{article} {kind}"
 
 
+def times(count: int) -> str:
+    """Write how often something happened: "once", "3 times"."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def describe(error: BaseException) -> str:
     """Write an exception as its type and its text, also where it has none to give."""
     try:

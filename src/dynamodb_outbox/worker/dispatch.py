@@ -84,7 +84,8 @@ class Dispatcher:
         registered = self._registry.of(event.type)
         if not registered:
             if self._unhandled.meet(event.type):
-                self._report(NoHandlerError(event_id=event.id, event_type=event.type))
+                fails_after = self.options.unhandled_timeout
+                self._report(NoHandlerError(event_id=event.id, event_type=event.type, fails_after=fails_after))
             self._commit.put(claim, outcome_without_handler(claim, self.options))
             return
         options = self.options
@@ -124,7 +125,7 @@ class Dispatcher:
 
     async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store child events."""
-        return await self._emitter.emit(events, options)
+        return await self._emitter.emit(events, options, call="delivery.emit")
 
     async def commit(self, transaction: Transaction, done: HandlerDone) -> None:
         """Commit a transaction of a delivery."""
