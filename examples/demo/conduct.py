@@ -120,8 +120,11 @@ class Conductor:
         worker.send(signal.SIGKILL)
         worker.wait(5.0)
         self.kill = Kill(pid=worker.pid, at=time.time(), running=running)
-        events = "1 event" if running == 1 else f"{running} events"
-        self._display.say(f"{worker.name} (process {worker.pid}) is killed with SIGKILL while it handles {events}")
+        handlers = "1 handler runs" if running == 1 else f"{running} handlers run"
+        self._display.say(
+            f"{worker.name} (process {worker.pid}) is killed with SIGKILL while {handlers} in it; it may also hold "
+            "events that it has claimed and not begun, or handled and not settled"
+        )
 
     def _all_ended(self) -> bool:
         unfinished = self._counts[EventStatus.PENDING] + self._counts[EventStatus.PROCESSING]

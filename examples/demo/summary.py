@@ -21,9 +21,12 @@ def summarise(verdict: Verdict, *, ledger: Ledger, kill: Kill | None, seconds: f
     )
     yield f"{ledger.retries} retries, because a handler had raised."
     if kill is not None:
+        handlers = "1 handler" if kill.running == 1 else f"{kill.running} handlers"
         yield (
-            f"One worker was killed while it handled {_events(kill.running)}; {_events(ledger.recovered)} recovered "
-            f"from it, once their leases of {LEASE_SECONDS:g} s had run out."
+            f"One worker was killed while {handlers} ran in it. "
+            f"{_events(ledger.recovered)} recovered from it, once their leases of {LEASE_SECONDS:g} s had run out: "
+            "those that its handlers ran for, those that it had claimed and not begun, and those that it had handled "
+            "and not settled."
         )
     explained = len(verdict.duplicates) - len(verdict.unexplained)
     yield (
