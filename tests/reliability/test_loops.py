@@ -182,6 +182,17 @@ async def test_thread_emits_as_the_error_says(outbox: Any) -> None:
     assert runs.ids == [event.id]
 
 
+async def test_another_running_loop_awaits_an_emit_of_this_one(outbox: Any) -> None:
+    bus = OutboxEventBus(outbox)
+    loop = asyncio.get_running_loop()
+
+    async def emit() -> Any:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(bus.emit("t", id="e"), loop))
+
+    assert (await elsewhere(emit)).id == "e"
+    assert await outbox.count(PENDING) == 1
+
+
 async def test_handler_that_uses_its_delivery_in_another_loop_has_failed(outbox: Any) -> None:
     errors: list[Any] = []
     bus = OutboxEventBus(outbox, on_error=errors.append)
