@@ -71,6 +71,10 @@ class RecordedOutbox:
         """Get ready for a worker."""
         await self.outbox.prepare(handlers=handlers)
 
+    async def retire(self) -> None:
+        """Withdraw what was made known to other workers."""
+        await self.outbox.retire()
+
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
     ) -> None:

@@ -111,6 +111,10 @@ class InMemoryOutbox:
         """Nothing is to be prepared."""
         self._loop.check("outbox.prepare")
 
+    async def retire(self) -> None:
+        """Nothing was made known to other workers."""
+        self._loop.check("outbox.retire")
+
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
     ) -> None:

@@ -109,6 +109,13 @@ class Outbox(Protocol):
         """
         ...
 
+    async def retire(self) -> None:
+        """Withdraw what `prepare` made known to other workers; a worker calls it once its last outcome is written.
+
+        Raises nothing but cancellation. The worker waits a second at most. Without a `prepare` it does nothing.
+        """
+        ...
+
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
     ) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.dynamodb import handler_digests
-from dynamodb_outbox.dynamodb.peers import FORGOTTEN_SECONDS, MAX_OLD, OLD_SECONDS, UNTIDY, WORKERS_ID
+from dynamodb_outbox.dynamodb.peers import DOUBTFUL_SECONDS, FORGOTTEN_SECONDS, MAX_OLD, OLD_SECONDS, UNTIDY, WORKERS_ID
 from dynamodb_outbox.observing import HandlersDiffer
+from reliability.proxy import Proxy, refused
 from tests.conftest import MakeOutbox
 
 
@@ -48,6 +49,40 @@ async def test_worker_warns_of_an_earlier_one_with_other_handlers(
     assert "bill, mail" in text
     assert "harmless while an old release is being stopped" in text
     assert "otherwise register the same handlers in both" in text
+
+
+async def test_worker_that_stopped_is_not_warned_of(local_outbox: MakeOutbox, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, logger="dynamodb_outbox")
+    for names in ("mail", "mail bill"):
+        bus = bus_of(outbox := local_outbox(poll_interval=0.02), one=names)
+        async with bus:
+            await bus.emit("one")
+            await bus.drain(30)
+            # Its announcement comes with its first poll.
+            with anyio.fail_after(30):
+                while not outbox._peers._is_announced:
+                    await anyio.sleep(0.02)
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+async def test_worker_that_has_not_announced_itself_withdraws_nothing(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    await outbox.retire()
+    await outbox.prepare(handlers={"t": ["a"]})
+    await outbox.retire()
+    bus = bus_of(outbox, t="a")
+    assert await bus.run_once() == 0
+    await bus.stop()
+    assert proxy.of("UpdateItem") == []
+
+
+async def test_failed_withdrawal_is_not_repeated_and_raises_nothing(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    await outbox.prepare(handlers={"t": ["a"]})
+    assert await outbox.claim(1) == []
+    proxy.requests.clear()
+    proxy.rule = lambda request: refused("InternalServerError", status=500)
+    await outbox.retire()
+    await outbox.retire()
+    assert [body["UpdateExpression"] for body in proxy.of("UpdateItem")] == ["REMOVE #me"]
 
 
 NOW = 1_800_000_000.0
@@ -129,6 +164,18 @@ async def test_worker_that_works_alone_is_known_for_a_day(table: Table, seconds:
     # Whether it still works is not known: it takes no share of the events.
     assert later._peers.count == 1
     assert seconds > OLD_SECONDS
+
+
+@pytest.mark.parametrize(("seconds", "doubtful"), [(DOUBTFUL_SECONDS - 1, False), (DOUBTFUL_SECONDS + 1, True)])
+async def test_worker_that_was_killed_is_said_to_be_gone_perhaps(
+    table: Table, caplog: pytest.LogCaptureFixture, seconds: float, *, doubtful: bool
+) -> None:
+    await table.worker({"t": ["a"]})
+    table.now += seconds
+    with caplog.at_level(logging.WARNING, logger="dynamodb_outbox"):
+        assert await table.seen_by({"t": ["b"]}) == ["t"]
+    (text,) = [record.getMessage() for record in caplog.records if "other handlers" in record.getMessage()]
+    assert ("may be gone" in text) == doubtful
 
 
 async def test_start_costs_one_write_whatever_the_handlers(table: Table) -> None:

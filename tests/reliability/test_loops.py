@@ -142,6 +142,7 @@ OUTBOX_CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "failed_events": lambda outbox, claim: outbox.failed_events(type=None, limit=10),
     "redrive": lambda outbox, claim: outbox.redrive(["e"]),
     "prepare": lambda outbox, claim: outbox.prepare(),
+    "retire": lambda outbox, claim: outbox.retire(),
 }
 
 

@@ -368,3 +368,37 @@ async def test_handler_may_drain_another_bus() -> None:
         await bus.emit("t", id="e")
         await bus.drain(10)
     assert outbox.status_of("e") is COMPLETED
+
+
+class Announced(InMemoryOutbox):
+    """An outbox whose worker has announced itself, to a table that does not answer any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open_at_withdrawal: list[int] = []
+
+    async def retire(self) -> None:
+        self.open_at_withdrawal.append(await self.count(EventStatus.PROCESSING))
+        await anyio.sleep_forever()
+
+
+async def test_stop_waits_a_second_for_the_withdrawal_after_the_last_settle() -> None:
+    outbox = Announced()
+    bus = OutboxEventBus(outbox)
+    began, end = anyio.Event(), anyio.Event()
+
+    @bus.on("t")
+    async def handler(event: Event) -> None:
+        began.set()
+        await end.wait()
+
+    await bus.start()
+    await bus.emit("t")
+    await began.wait()
+    asyncio.get_running_loop().call_later(5, end.set)
+    begin = anyio.current_time()
+    await bus.stop(timeout=60)
+    assert anyio.current_time() - begin == pytest.approx(6.0, abs=0.1)
+    assert outbox.open_at_withdrawal == [0]
+    assert await bus.run_once() == 0
+    assert len(outbox.open_at_withdrawal) == 1

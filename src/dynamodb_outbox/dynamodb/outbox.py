@@ -222,6 +222,11 @@ class DynamoDBOutbox:
         self._reminder.begin()
         self._peers.introduce(handlers)
 
+    async def retire(self) -> None:
+        """Withdraw the announcement of a worker that stops, so that others do not warn of its handlers."""
+        self._loop.check("outbox.retire")
+        await self._peers.retire()
+
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
     ) -> None:

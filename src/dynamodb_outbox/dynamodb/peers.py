@@ -2,7 +2,8 @@
 
 A claim is what decides; who prefers which event is a hint that may be stale. Workers announce themselves in one small
 item beside the events (it has no status, so the index does not hold it): once when they start, and as long as they
-meet others at the same events; a worker that is alone writes nothing more. Each takes the due events that rendezvous
+meet others at the same events; a worker that is alone writes nothing more until it stops, and then withdraws its
+announcement. Each takes the due events that rendezvous
 hashing gives it, see https://en.wikipedia.org/wiki/Rendezvous_hashing , and what the others leave for two polls.
 
 Announcements carry a digest of the worker's handlers, so that workers warn whose handlers of a type differ. What the
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -54,6 +56,8 @@ OLD_SECONDS: Final = 3_600.0
 """An announcement that is older says nothing of whether its worker still works, unless it changes."""
 FORGOTTEN_SECONDS: Final = 86_400.0
 """An announcement that is older is removed. A worker that works alone announces itself only once."""
+DOUBTFUL_SECONDS: Final = 60.0
+"""A worker that announced itself longer ago may have been killed, and did not withdraw its announcement."""
 MAX_OLD: Final = 40
 """Of more announcements, all that are old are removed."""
 UNTIDY: Final = 5
@@ -91,6 +95,7 @@ class Peers:
         self._other_salts: list[int] = []
         self._is_new = False
         self._announced_at = -math.inf
+        self._is_announced = False
         self._met_at = -math.inf
         self._forgotten: list[str] = []
         self._handlers = HandlerDigests(handlers={})
@@ -125,11 +130,28 @@ class Peers:
             # What is known of them is old. Events must not wait for one that has gone.
             self._other_salts = []
         if self._is_new or (met and now - self._announced_at >= (SOONEST_SECONDS if refused else ANNOUNCE_SECONDS)):
-            self._is_new, self._announced_at = False, now
+            self._is_new, self._announced_at, self._is_announced = False, now, True
             try:
                 self._read(await self._announce(), now)
             except StorageError:
                 self._other_salts = []
+
+    async def retire(self) -> None:
+        """Withdraw the announcement of this worker, if it made one. An error changes nothing: others forget it."""
+        self._is_new = False
+        if not self._is_announced:
+            return
+        self._is_announced, self._announced_at = False, -math.inf
+        with suppress(StorageError):
+            await self._caller.call(
+                "update_item",
+                within=CALL_SECONDS,
+                once=True,
+                TableName=self._caller.table_name,
+                Key={"id": {"S": WORKERS_ID}},
+                UpdateExpression="REMOVE #me",
+                ExpressionAttributeNames={"#me": self._me},
+            )
 
     def divide(self, rows: Sequence[Item]) -> tuple[list[Item], list[Item]]:
         """Divide rows into this worker's, and those of others that they have left for long; the rest is theirs."""
@@ -231,11 +253,12 @@ class Peers:
 
     def _warn(self, event_type: str, names: tuple[str, ...], *, worker: str, seconds: float) -> None:
         logger.warning(
-            "another worker of table %r, which announced itself %.0f s ago, has other handlers of %r than this one, "
+            "another worker of table %r, which announced itself %.0f s ago%s, has other handlers of %r than this one, "
             "which has %s. This is harmless while an old release is being stopped: the events that it takes miss the "
             "handlers that it lacks; otherwise register the same handlers in both",
             self._caller.table_name,
             seconds,
+            " and may be gone" if seconds > DOUBTFUL_SECONDS else "",
             event_type,
             ", ".join(names),
         )

@@ -26,6 +26,8 @@ from dynamodb_outbox.worker.suspects import Suspects, is_suspect
 
 CLAIM_GRACE: Final = 2.0
 """Seconds after the deadline of a stop in which a claim under way may still be answered."""
+RETIRE_SECONDS: Final = 1.0
+"""Seconds that a stop waits at most for the worker's announcement to be withdrawn."""
 
 _inside: ContextVar[Worker | None] = ContextVar("dynamodb_outbox_worker", default=None)
 """The worker whose task this is: a handler, or a callback that is told of an error."""
@@ -154,6 +156,8 @@ class Worker:
             async with anyio.create_task_group() as reporting:
                 self._reports.open(reporting)
                 await self._settle_until_stopped()
+                with anyio.move_on_after(RETIRE_SECONDS):
+                    await self._outbox.retire()
                 with anyio.move_on_after(GRACE):
                     await self._reports.finish()
                 reporting.cancel_scope.cancel()
