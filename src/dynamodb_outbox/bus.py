@@ -179,8 +179,8 @@ class OutboxEventBus:
     ) -> list[Event]:
         """Store many events, 25 to a request; returns them in their order. The options are those of `emit`.
 
-        Nothing is sent if one of them is refused. Raises `PartialPublishError` with the published and the
-        failed ones if only some could be stored.
+        Nothing is sent if one of them is refused. Raises `PartialPublishError`, with the published and the failed ones,
+        if some or all of them were not stored by this call.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         return await self._emitter.emit(events, options, transaction=transaction, call="bus.emit_many")

@@ -126,3 +126,20 @@ def test_a_failed_event_is_not_good() -> None:
 
 def test_an_event_that_was_not_emitted_is_not_good() -> None:
     assert not verdict_of(execution(OTHER, 1, end=2), expected=2).good
+
+
+def test_summary_says_why_more_events_are_recovered_than_handlers_ran() -> None:
+    first, second = (Record(what=What.EMITTED, event_id=event_id, pid=1, at=0.0) for event_id in ("e", "claimed"))
+    # The killed worker had begun one event, and had claimed another without beginning it.
+    begun = [*execution(KILLED, 99, end=None), *execution(OTHER, 105, end=106, attempt=2)]
+    claimed = [
+        Record(what=What.START, event_id="claimed", pid=OTHER, at=105.0, attempt=2),
+        Record(what=What.DONE, event_id="claimed", pid=OTHER, at=106.0, attempt=2),
+    ]
+    ledger = Ledger([first, second, *begun, *claimed])
+    verdict = judge(expected=2, ledger=ledger, statuses={"e": "COMPLETED", "claimed": "COMPLETED"}, kill=KILL)
+    text = "\n".join(summarise(verdict, ledger=ledger, kill=KILL, seconds=1.0))
+    assert verdict.good
+    assert "killed while 1 handler ran in it. 2 events recovered from it" in text
+    assert "those that it had claimed and not begun" in text
+    assert "1 event handled more than once" in text

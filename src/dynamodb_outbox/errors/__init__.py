@@ -9,7 +9,7 @@ OutboxError
 │   └── EventTooLargeError         more than an item may hold
 ├── PublishError
 │   ├── DuplicateEventError        an event of that id is stored already
-│   └── PartialPublishError        some events are stored, others are not
+│   └── PartialPublishError        some or all events of a call were not stored by it
 ├── TransactionTooLargeError       more than 100 items or 4 MB; nothing was sent
 ├── TransactionCancelledError      refused as a whole, with the reason per item
 ├── StorageError                   the engine refused or could not be reached

@@ -90,14 +90,10 @@ class PartialPublishError(PublishError):
         self.causes = dict(causes)
         others = [cause for cause in self.causes.values() if not isinstance(cause, DuplicateEventError)]
         first = next(iter(others or self.causes.values()), None)
-        what_to_do = (
-            'emit_many(error.failed, if_exists="ignore") is safe'
-            if others
-            else "if this is a repeated emit, it is safe to go on"
-        )
         super().__init__(
             f"{len(self.published)} of {len(self.published) + len(self.failed)} events are stored now"
-            f"{self._counts(others)} (see .failed and .causes); {what_to_do}. First cause: {first}"
+            f"{self._counts(others)} (see .failed and .causes); "
+            f'emit_many(error.failed, if_exists="ignore") is safe. First cause: {first}'
         )
 
     def _counts(self, others: Sequence[OutboxError]) -> str:
