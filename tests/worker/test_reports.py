@@ -5,8 +5,18 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dynamodb_outbox import Event, InMemoryOutbox, OutboxError, OutboxEventBus, Reject
-from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox import (
+    Claim,
+    Event,
+    InMemoryOutbox,
+    OutboxError,
+    OutboxEventBus,
+    RecoveryError,
+    Reject,
+    UnavailableError,
+)
+from dynamodb_outbox.outbox import Recovered
+from dynamodb_outbox.reporting import ErrorReporter, Report
 from dynamodb_outbox.worker.reports import CONCURRENT_REPORTS, Reports
 
 
@@ -81,3 +91,26 @@ async def test_reports_that_a_stop_leaves_are_counted_in_the_log(caplog: pytest.
     assert len(pager.told) == 100
     (record,) = caplog.records
     assert "dropped 30 errors" in record.getMessage()
+
+
+class HalfBroken(InMemoryOutbox):
+    """An outbox that can neither recover one event nor claim any."""
+
+    async def recover(self, *, max_retries: int | None = None) -> Recovered:
+        return Recovered(errors=(RecoveryError(event_id="e", cause=UNAVAILABLE),))
+
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
+        raise UNAVAILABLE
+
+
+UNAVAILABLE = UnavailableError(operation="query", attempts=1, reason="no answer", maybe_applied=False)
+
+
+async def test_errors_of_a_recovery_are_reported_although_the_claim_of_the_cycle_fails() -> None:
+    pager = Pager()
+    bus = OutboxEventBus(HalfBroken(), on_error=pager)
+    with pytest.raises(UnavailableError) as raised:
+        await bus.run_once()
+    assert raised.value is UNAVAILABLE
+    assert len(pager.told) == 1
+    assert "'e'" in pager.told[0]

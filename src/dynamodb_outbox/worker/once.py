@@ -39,12 +39,16 @@ class _OneCycle:
 
     async def run(self) -> int:
         self._setup.enter()
-        outbox = self._setup.outbox
-        await recover(outbox, self._setup.registry, report=self._reports.report)
-        limit = min(outbox.options.batch_size, outbox.options.slots)
-        claims = await outbox.claim(limit, report=self._reports.report)
+        claims: Sequence[Claim] = []
+        failure: Exception | None = None
         async with anyio.create_task_group() as reporting:
+            # Before the recovery, whose errors are reported also when the claim fails.
             self._reports.open(reporting)
+            try:
+                claims = await self._recover_and_claim()
+            except Exception as error:
+                # Raised below, outside of the group, which would wrap it.
+                failure = error
             async with anyio.create_task_group() as settling:
                 self._commit.open(settling)
                 try:
@@ -54,7 +58,14 @@ class _OneCycle:
             with anyio.move_on_after(GRACE):
                 await self._reports.finish()
             reporting.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         return self._settled
+
+    async def _recover_and_claim(self) -> Sequence[Claim]:
+        outbox, report = self._setup.outbox, self._reports.report
+        await recover(outbox, self._setup.registry, report=report)
+        return await outbox.claim(min(outbox.options.batch_size, outbox.options.slots), report=report)
 
     async def _dispatch(self, claims: Sequence[Claim]) -> None:
         async with anyio.create_task_group() as running:
