@@ -130,6 +130,10 @@ class Claimer:
         others = max(delay, OTHERS_INTERVALS * self._options.poll_interval)
         self._left_to_others[event_id] = anyio.current_time() + delay + others
 
+    def forget_handlers(self) -> None:
+        """Forget which events have no handler here: the worker that starts may have handlers for them."""
+        self._left_to_others.clear()
+
     async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]], list[Item]]:
         """Claim up to `limit` events, the longest due first.
 

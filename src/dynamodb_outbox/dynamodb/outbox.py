@@ -220,6 +220,7 @@ class DynamoDBOutbox:
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
         self._reminder.begin()
+        self._claimer.forget_handlers()
         self._peers.introduce(handlers)
 
     async def retire(self) -> None:
