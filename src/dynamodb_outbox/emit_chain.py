@@ -47,8 +47,6 @@ async def _pass_one(event: Event, middleware: Sequence[Middleware], *, in_transa
         passed = event
 
     await run_chain(middleware, event, accept, in_transaction=in_transaction)
-    if passed is not None:
-        event.pass_unpublished_to(passed)
     return passed
 
 

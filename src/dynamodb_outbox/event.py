@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from dynamodb_outbox.errors import UnstorableValueError, shape
 
@@ -25,6 +26,19 @@ class _NewId(str):
     """Marks an id that was made here, a moment ago, and that nobody else can know."""
 
     __slots__ = ()
+
+
+class _Mark:
+    """Says of an id that was made here whether it was ever sent. All events of this process with the id share it."""
+
+    __slots__ = ("__weakref__", "unsent")
+
+    def __init__(self) -> None:
+        self.unsent = True
+
+
+# Of the process, since copies of an event know nothing of each other. It holds no mark that no event has.
+_marks: WeakValueDictionary[str, _Mark] = WeakValueDictionary()
 
 
 def _new_id() -> str:
@@ -57,13 +71,15 @@ class Event:
     id: str = field(default_factory=_new_id, kw_only=True)
     occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, repr=False)
-    _unpublished: bool = field(default=False, init=False, repr=False, compare=False)
+    _mark: _Mark | None = field(default=None, init=False, repr=False, compare=False)
     _already_stored: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if type(self.id) is _NewId:
             object.__setattr__(self, "id", str(self.id))
-            object.__setattr__(self, "_unpublished", True)
+            object.__setattr__(self, "_mark", _marks.setdefault(self.id, _Mark()))
+        elif isinstance(self.id, str):
+            object.__setattr__(self, "_mark", _marks.get(self.id))
         _check_text("type", self.type)
         _check_text("id", self.id)
         if len(self.id.encode()) > MAX_ID_BYTES:
@@ -94,7 +110,8 @@ class Event:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A copy names its id, as a caller would: only the object that made the id may be stored unconditionally.
+        # The copy may be emitted by another process: from now on, every write of the id is conditional.
+        self.take_unpublished()
         return _restore, (self.type, self.payload, self.id, self.occurred_at, self.metadata)
 
     @property
@@ -114,16 +131,14 @@ class Event:
     def take_unpublished(self) -> bool:
         """Tell whether nobody can have stored this id before; true once at most, for an id made here.
 
-        A random id that was never sent needs no condition on its write. The second answer is always false.
+        A random id that was never sent needs no condition on its write. The second answer is always false, also for
+        copies of the event.
         """
-        unpublished = self._unpublished
-        object.__setattr__(self, "_unpublished", False)
-        return unpublished
-
-    def pass_unpublished_to(self, successor: Event) -> None:
-        """Let a copy that a middleware made take this object's place, if it kept the id."""
-        if successor is not self and successor.id == self.id and self.take_unpublished():
-            object.__setattr__(successor, "_unpublished", True)
+        mark = self._mark
+        if mark is None or not mark.unsent:
+            return False
+        mark.unsent = False
+        return True
 
 
 MAX_ID_BYTES = 2048

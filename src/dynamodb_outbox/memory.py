@@ -171,6 +171,8 @@ class InMemoryOutbox:
         self.committed += writes
 
     def _store(self, event: Event, item: Item, due: float, birth: Birth | None) -> None:
+        if birth is not None:
+            birth.sending()
         stored = self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
         if birth is not None and event.id in birth.tokens:
             birth.claimed(self._claim(stored, birth.tokens[event.id], self._options.clock()))

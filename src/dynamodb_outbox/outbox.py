@@ -52,11 +52,14 @@ class Claim:
 class Birth:
     """Events that are stored as claimed already, by this process's worker: no poll and no second write is needed.
 
-    `tokens` are the claims' tokens by event id. `claimed` is called once the write of an event is acknowledged.
+    `tokens` are the claims' tokens by event id. An adapter calls `sending` before it sends the first of them: from then
+    on, the write goes on without its caller; until then, it ends with it. `claimed` is called once the write of an
+    event is acknowledged.
     """
 
     tokens: Mapping[str, str]
     claimed: Callable[[Claim], None]
+    sending: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import Event, RetryLater, UnstorableValueError
+from dynamodb_outbox import event as event_module
 from dynamodb_outbox.errors import ConfigurationError
 
 
@@ -46,22 +48,29 @@ def test_ids_that_only_contain_the_name_of_the_library_are_taken() -> None:
         assert Event("t", id=event_id).id == event_id
 
 
-def test_only_an_object_that_made_its_id_was_never_published() -> None:
+def test_of_all_copies_of_an_event_one_was_never_published() -> None:
     event = Event("t")
     assert [event.take_unpublished(), event.take_unpublished()] == [True, False]
     assert not Event("t", id="mine").take_unpublished()
     fresh = Event("t")
-    for duplicate in (
-        copy.copy(fresh),
-        copy.deepcopy(fresh),
-        pickle.loads(pickle.dumps(fresh)),  # noqa: S301 - our own bytes
-        dataclasses.replace(fresh, payload=1),
-    ):
-        assert duplicate.id == fresh.id
-        assert not duplicate.take_unpublished()
+    same = Event("t", id=str(fresh.id))
     successor = dataclasses.replace(fresh, payload=2)
-    fresh.pass_unpublished_to(successor)
-    assert [fresh.take_unpublished(), successor.take_unpublished()] == [False, True]
+    assert [each.take_unpublished() for each in (successor, fresh, same)] == [True, False, False]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_event_that_may_leave_the_process_counts_as_published(copied: Callable[[Event], object]) -> None:
+    event = Event("t")
+    copied(event)
+    assert not event.take_unpublished()
+
+
+def test_marks_of_events_that_are_gone_are_not_kept() -> None:
+    before = len(event_module._marks)
+    kept = [Event("t") for _ in range(10)]
+    assert len(event_module._marks) == before + 10
+    del kept
+    assert len(event_module._marks) == before
 
 
 @pytest.mark.parametrize("delay", [-1, float("inf"), float("nan")])

@@ -48,6 +48,8 @@ class Watched(InMemoryOutbox):
         self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
     ) -> None:
         self.births.append(len(birth.tokens) if birth else 0)
+        if birth is not None:
+            birth.sending()
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:

@@ -9,6 +9,7 @@ from reliability.mutants.mutant import Mutant
 _AT_ITS_END: Final = (
     "tests/worker/test_leaving.py::test_block_that_is_cancelled_at_any_step_of_its_end_leaves_no_worker"
 )
+_GIVEN_UP: Final = "tests/dynamodb/test_given_up_emits.py"
 _KEYS: Final = "tests/dynamodb/test_advice.py::test_request_that_does_not_fit_the_keys_of_the_table_names_verify_table"
 _LIMIT: Final = "tests/reliability/test_items_at_the_limit.py"
 _LOOPS: Final = "tests/reliability/test_loops.py"
@@ -31,17 +32,45 @@ USE: Final = (
         row=36,
         name="a repeat overtakes the batch that its caller gave up",
         file="dynamodb/publish.py",
-        text="        waited_for = await self._in_flight.enter([event.id for event in events])\n",
-        replacement="        waited_for: frozenset[str] = frozenset()\n",
+        text=(
+            "        if not in_flight.try_enter(event_ids):\n"
+            "            await in_flight.enter(event_ids)\n"
+            "        # Only now"
+        ),
+        replacement="        # Only now",
         test=f"{_REPEATED}::test_repeat_waits_for_the_batch_that_its_caller_gave_up[False]",
     ),
     Mutant(
         row=36,
         name="a batch ends with its caller",
         file="dynamodb/publish.py",
-        text="                await asyncio.wait([self._queue.start(chunk, publication)])\n",
+        text="                await self._queue.written(self._queue.start(chunk, publication), chunk)\n",
         replacement="                await self._write_chunk(chunk, publication)\n",
         test=f"{_REPEATED}::test_repeat_waits_for_the_batch_that_its_caller_gave_up[False]",
+    ),
+    Mutant(
+        row=36,
+        name="two outboxes of a table know nothing of each other",
+        file="dynamodb/in_flight.py",
+        text="tables.setdefault(self._table_name, InFlight())",
+        replacement="InFlight()",
+        test=f"{_GIVEN_UP}::test_repeat_through_another_outbox_waits_for_the_batch",
+    ),
+    Mutant(
+        row=36,
+        name="copies of an event know nothing of each other",
+        file="event.py",
+        text="        elif isinstance(self.id, str):\n",
+        replacement="        elif isinstance(self.id, bytes):\n",
+        test=f"{_GIVEN_UP}::test_event_whose_copy_was_handled_is_not_set_back[by id]",
+    ),
+    Mutant(
+        row=36,
+        name="repeats that are given up pile up in the worker",
+        file="worker/birth.py",
+        text="                task.cancel()\n            raise\n",
+        replacement="                pass\n            raise\n",
+        test=f"{_GIVEN_UP}::test_repeats_that_are_given_up_leave_nothing_behind",
     ),
     Mutant(
         row=37,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -39,15 +38,24 @@ class EmitQueue:
         """Whether a write is under way that an emit may wait for."""
         return bool(self._under_way) and self._fresh(asyncio.get_running_loop().time()) > 0
 
-    @contextmanager
-    def under_way(self) -> Generator[None]:
-        """Have the emits that come meanwhile wait for the write of the block."""
-        key = object()
-        self._under_way[key] = asyncio.get_running_loop().time()
-        try:
-            yield
-        finally:
-            self._ended(key)
+    def begin(self) -> object:
+        """Have the emits that come from now on wait for a write, until `end` is called with the answer."""
+        write = object()
+        self._under_way[write] = asyncio.get_running_loop().time()
+        return write
+
+    def end(self, write: object) -> None:
+        """Note that a write is answered: what waits for it may go."""
+        del self._under_way[write]
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._send_what_may_go()
+
+    async def finish(self) -> None:
+        """Wait until the writes that go on without their callers are answered."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def put(self, put: Put) -> None:
         """Write an event with others, and wait for its result. A cancelled one that is not sent yet is dropped."""
@@ -59,20 +67,33 @@ class EmitQueue:
             await put.written
         except asyncio.CancelledError:
             put.is_wanted = False
-            if not put.is_sending:
+            if put.alone is not None:
+                put.alone.cancel()
+            elif not put.is_sending:
                 self._waiting.remove(put)
                 self._publication().abandon([put])
             raise
 
     def start(self, chunk: Sequence[Put], publication: Publication) -> asyncio.Task[None]:
-        """Write a chunk in a task that no cancellation of a caller reaches. It ends by its deadline."""
+        """Write a chunk in a task that no cancellation of one caller takes from the others. It ends by its deadline."""
+        task = asyncio.create_task(self._write(list(chunk), publication), name="dynamodb-outbox emits")
         for put in chunk:
             put.is_sending = True
-        task = asyncio.create_task(self._write(list(chunk), publication), name="dynamodb-outbox emits")
+            # One that is alone has a condition. It may end with its caller, since it can set no event back.
+            put.alone = task if len(chunk) == 1 else None
         self._tasks.add(task)
         # Not at the end of the task: one that is cancelled before its first step has none.
         task.add_done_callback(partial(self._written, chunk, publication))
         return task
+
+    async def written(self, task: asyncio.Task[None], chunk: Sequence[Put]) -> None:
+        """Wait for the task of a chunk. It goes on though its caller is gone: a repeat has to wait for its answer."""
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            if chunk[0].alone is not None:
+                task.cancel()
+            raise
 
     def _written(self, chunk: Sequence[Put], publication: Publication, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -92,7 +113,7 @@ class EmitQueue:
             del self._waiting[: len(chunk)]
             task = self.start(chunk, self._publication())
             self._under_way[task] = loop.time()
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self.end)
         if self._waiting and self._timer is None:
             self._timer = loop.call_at(self._waiting[0].queued_at + GROUP_SECONDS, self._time_is_up)
 
@@ -108,11 +129,4 @@ class EmitQueue:
 
     def _time_is_up(self) -> None:
         self._timer = None
-        self._send_what_may_go()
-
-    def _ended(self, key: object) -> None:
-        del self._under_way[key]
-        if not self._waiting and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._send_what_may_go()

@@ -9,29 +9,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 
 class InFlight:
-    """Keeps ids while they are written; the writes of one event loop share it."""
+    """Keeps ids while they are written."""
 
     def __init__(self) -> None:
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
-    async def enter(self, event_ids: Collection[str]) -> frozenset[str]:
-        """Wait until nobody else writes one of the ids, and keep others from them; returns the ids it waited for.
+    async def enter(self, event_ids: Collection[str]) -> None:
+        """Wait until nobody else writes one of the ids, and keep others from them.
 
         Each id must be given to `leave` once its write is answered, or was not sent. Raises nothing but cancellation;
         no id is kept then.
         """
-        waited_for: set[str] = set()
         while taken := [event_id for event_id in event_ids if event_id in self._waiters]:
-            waited_for.update(taken)
             free = asyncio.get_running_loop().create_future()
             self._waiters[taken[0]].append(free)
             await free
         for event_id in event_ids:
             self._waiters[event_id] = []
-        return frozenset(waited_for)
+
+    def try_enter(self, event_ids: Collection[str]) -> bool:
+        """Keep ids from others, if nobody writes one of them; tells whether it did. The usual case costs no await."""
+        if any(event_id in self._waiters for event_id in event_ids):
+            return False
+        for event_id in event_ids:
+            self._waiters[event_id] = []
+        return True
 
     def leave(self, event_id: str) -> None:
         """Let the next write of an id begin; a second call changes nothing."""
@@ -39,6 +45,37 @@ class InFlight:
             if not free.done():
                 free.set_result(None)
 
+    def has(self, event_id: str) -> bool:
+        """Tell whether an id is being written."""
+        return event_id in self._waiters
+
+
+_Tables = WeakValueDictionary[str, InFlight]
+# Of the process, since two outboxes of one table know nothing of each other. It holds no loop and no outbox.
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, _Tables] = WeakKeyDictionary()
+
+
+class TableInFlight:
+    """Finds the ids that are being written to a table: all outboxes of an event loop with that table share them."""
+
+    def __init__(self, table_name: str) -> None:
+        self._table_name = table_name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._in_flight = InFlight()
+
+    def of_running_loop(self) -> InFlight:
+        """Find the ids that the running loop is writing."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            tables = _shared.setdefault(loop, WeakValueDictionary())
+            self._in_flight = tables.setdefault(self._table_name, InFlight())
+            self._loop = loop
+        return self._in_flight
+
     def among(self, event_ids: Iterable[str]) -> list[str]:
-        """List those of the ids that are being written."""
-        return [event_id for event_id in event_ids if event_id in self._waiters]
+        """List those of the ids that are being written; may be called without a running loop."""
+        try:
+            in_flight = self.of_running_loop()
+        except RuntimeError:
+            return []
+        return [event_id for event_id in event_ids if in_flight.has(event_id)]

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from contextlib import asynccontextmanager
 from typing import Any, Self, get_args
 
+import anyio
 from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
 
@@ -16,12 +17,12 @@ from dynamodb_outbox.dynamodb.claim import Claimer
 from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig
 from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
-from dynamodb_outbox.dynamodb.in_flight import InFlight
+from dynamodb_outbox.dynamodb.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.move import Move
 from dynamodb_outbox.dynamodb.peers import Peers
 from dynamodb_outbox.dynamodb.probe import WriteMode
-from dynamodb_outbox.dynamodb.publish import Publisher
+from dynamodb_outbox.dynamodb.publish import ANSWER_SECONDS, Publisher
 from dynamodb_outbox.dynamodb.recovery import Recovery
 from dynamodb_outbox.dynamodb.retention import RetentionReminder
 from dynamodb_outbox.dynamodb.sdk import warn_of_old_sdk
@@ -129,7 +130,7 @@ class DynamoDBOutbox:
         self._writer = writer = ConditionalWriter(caller, config.conditional_writes, shards=placement)
         self._table = Table(caller, config.schema)
         self._reminder = RetentionReminder(self._table, table_name=config.table_name, retention=config.retention)
-        in_flight = InFlight()
+        in_flight = TableInFlight(config.table_name)
         self._publisher = Publisher(
             caller, options, shards=placement, group_emits=config.group_emits, in_flight=in_flight
         )
@@ -160,7 +161,13 @@ class DynamoDBOutbox:
         """
         slots = OutboxOptions(batch_size=options.get("batch_size", 10), concurrency=options.get("concurrency")).slots
         async with tuned_client(region_name=region_name, endpoint_url=endpoint_url, connections=slots + 8) as client:
-            yield cls(client, table_name=table_name, **options)
+            outbox = cls(client, table_name=table_name, **options)
+            try:
+                yield outbox
+            finally:
+                # Emits that were given up may be under way: they need the client until they are answered.
+                with anyio.move_on_after(ANSWER_SECONDS, shield=True):
+                    await outbox._publisher.finish()
 
     @property
     def options(self) -> OutboxOptions:

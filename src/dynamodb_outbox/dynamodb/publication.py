@@ -38,6 +38,8 @@ class Put:
     """Whether its caller still waits. Without one, a write that is under way is answered, and not repeated."""
     is_sending: bool = False
     """Whether a task of the publisher writes it, which goes on without its caller."""
+    alone: asyncio.Task[None] | None = None
+    """The task that writes it and no other event."""
     maybe_stored: bool = False
     """Whether a batch with this event was not answered."""
     is_done: bool = False

@@ -8,7 +8,6 @@ other.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,7 +16,7 @@ import anyio
 from dynamodb_outbox.dynamodb.client import Backoff, Caller, ConditionRefused, sent_once
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, encode_event
 from dynamodb_outbox.dynamodb.emit_queue import EmitQueue
-from dynamodb_outbox.dynamodb.in_flight import InFlight
+from dynamodb_outbox.dynamodb.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.publication import Publication, Put, chunks_of, is_same_claim, is_same_event, stored_event
 from dynamodb_outbox.dynamodb.replies import unprocessed_of
 from dynamodb_outbox.dynamodb.shards import Shards
@@ -40,7 +39,7 @@ class Publisher:
     """Stores new events. Single events of ids made here share writes, see `EmitQueue`."""
 
     def __init__(
-        self, caller: Caller, options: OutboxOptions, *, shards: Shards, group_emits: bool, in_flight: InFlight
+        self, caller: Caller, options: OutboxOptions, *, shards: Shards, group_emits: bool, in_flight: TableInFlight
     ) -> None:
         self._caller = caller
         self._shards = shards
@@ -50,22 +49,28 @@ class Publisher:
         self._queue = EmitQueue(self._write_chunk, publication=self._publication)
 
     def _publication(self) -> Publication:
-        return Publication(self._in_flight, numbers=self._options.numbers)
+        return Publication(self._in_flight.of_running_loop(), numbers=self._options.numbers)
 
     async def publish(self, events: Sequence[Event], *, due_at: float, birth: Birth | None = None) -> None:
         """Store the events; what is refused, is refused before the first of them is sent."""
         refuse_repeated_ids(events)
         encoded = [encode_event(event, due_at=due_at, numbers=self._options.numbers) for event in events]
-        # Only now, when every event is known to be storable, does an id cease to be unpublished.
+        event_ids = [event.id for event in events]
+        in_flight = self._in_flight.of_running_loop()
+        if not in_flight.try_enter(event_ids):
+            await in_flight.enter(event_ids)
+        # Only now, when every event is storable and no other write of its id can begin, does the id cease to be
+        # unpublished.
         puts = [self._put_of(event, item, size, birth) for event, (item, size) in zip(events, encoded, strict=True)]
-        waited_for = await self._in_flight.enter([event.id for event in events])
-        for put in puts:
-            put.unpublished = put.unpublished and put.event.id not in waited_for
         if len(puts) == 1:
             await self._store_one(puts[0])
         else:
             await self._store_many(puts)
         raise_unless_stored(events, {put.event.id: put.error for put in puts if put.error is not None})
+
+    async def finish(self) -> None:
+        """Wait until the writes that go on without their callers are answered."""
+        await self._queue.finish()
 
     def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> Put:
         is_born = birth is not None and event.id in birth.tokens
@@ -78,8 +83,11 @@ class Publisher:
         elif self._queue.is_busy:
             await self._queue.put(put)
         else:
-            with self._queue.under_way():
+            write = self._queue.begin()
+            try:
                 await self._store_alone(put)
+            finally:
+                self._queue.end(write)
 
     async def _store_alone(self, put: Put) -> None:
         publication = self._publication()
@@ -104,7 +112,10 @@ class Publisher:
 
     def _begin_lease(self, put: Put) -> None:
         """Let the lease of a birth begin now; not if an earlier attempt may have stored another."""
-        if put.birth is None or put.maybe_stored:
+        if put.birth is None:
+            return
+        put.birth.sending()
+        if put.maybe_stored:
             return
         now = self._options.clock()
         ends = now + self._options.processing_timeout
@@ -162,8 +173,7 @@ class Publisher:
             if publication.given_up is not None:
                 publication.fail_unsent(chunk, publication.given_up)
             else:
-                # A batch that is under way is answered though its caller is gone: a repeat has to wait for that.
-                await asyncio.wait([self._queue.start(chunk, publication)])
+                await self._queue.written(self._queue.start(chunk, publication), chunk)
 
     async def _write_chunk(self, chunk: list[Put], publication: Publication) -> None:
         try:

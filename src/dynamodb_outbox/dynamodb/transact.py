@@ -13,7 +13,7 @@ from dynamodb_outbox.dynamodb.client import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.codec import Item, claimed_at_birth, decode_claim, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.entries import check_size
 from dynamodb_outbox.dynamodb.faults import VERIFY, cancellation_reasons, doubtful
-from dynamodb_outbox.dynamodb.in_flight import InFlight
+from dynamodb_outbox.dynamodb.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.publication import is_same_claim, is_same_event, stored_event
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import (
@@ -61,7 +61,7 @@ class Transactor:
         *,
         shards: Shards,
         retention: float | None,
-        in_flight: InFlight,
+        in_flight: TableInFlight,
     ) -> None:
         self._in_flight = in_flight
         self._caller = caller
@@ -81,13 +81,16 @@ class Transactor:
         refuse_repeated_ids([event for event, _ in events])
         event_ids = [event.id for event, _ in events]
         # An unconditional write of the same event, which a caller gave up, must not come after this one.
-        await self._in_flight.enter(event_ids)
+        in_flight = self._in_flight.of_running_loop()
+        await in_flight.enter(event_ids)
         try:
             entries, puts = self._entries(writes, events, records=int(done is not None), birth=birth)
+            if birth is not None:
+                birth.sending()
             stored = await self._commit(entries, puts, done)
         finally:
             for event_id in event_ids:
-                self._in_flight.leave(event_id)
+                in_flight.leave(event_id)
         for put in stored:
             if birth is not None and put.event.id in birth.tokens:
                 birth.claimed(decode_claim(put.item, numbers=self._options.numbers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from secrets import token_hex
 from typing import Any, Final
 
@@ -42,6 +43,7 @@ class Births:
         self._closed = False
         self._taken_over: set[str] = set()
         self._writing: set[asyncio.Task[None]] = set()
+        self._sent: set[frozenset[str]] = set()
 
     def reserve(self, events: Sequence[Event]) -> Birth | None:
         """Take places for events that have a handler here, as many as are free."""
@@ -53,14 +55,21 @@ class Births:
                 if not self._slots.try_take(token):
                     break
                 tokens[event.id] = token
-        return Birth(tokens=tokens, claimed=self._claimed) if tokens else None
+        if not tokens:
+            return None
+        return Birth(tokens=tokens, claimed=self._claimed, sending=partial(self._sent.add, frozenset(tokens.values())))
 
     async def bear(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
-        """Await the write, which no cancellation of the caller ends: the event may be stored, and is wanted then."""
+        """Await the write. Once an event was sent, no cancellation of the caller ends it: the event may be stored."""
         task = asyncio.create_task(self._write(birth, write), name="dynamodb-outbox emit")
         self._writing.add(task)
-        task.add_done_callback(self._written)
-        await asyncio.shield(task)
+        task.add_done_callback(partial(self._written, birth, write))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if frozenset(birth.tokens.values()) not in self._sent:
+                task.cancel()
+            raise
 
     async def finish(self) -> None:
         """Wait until every write that is under way is answered."""
@@ -75,6 +84,7 @@ class Births:
         try:
             await write
         finally:
+            self._sent.discard(frozenset(birth.tokens.values()))
             for token in birth.tokens.values():
                 if token not in self._taken_over:
                     self._slots.give_back(token)
@@ -96,7 +106,12 @@ class Births:
         else:
             self._on_claim(claim)
 
-    def _written(self, task: asyncio.Task[None]) -> None:
+    def _written(self, birth: Birth, write: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
         self._writing.discard(task)
-        if not task.cancelled():
+        if task.cancelled():
+            # Before its first step, perhaps: then nothing of it has run.
+            write.close()
+            for token in birth.tokens.values():
+                self._slots.give_back(token)
+        else:
             task.exception()  # raised to the caller, if it still waits
