@@ -13,6 +13,7 @@ from dynamodb_outbox.checks import check_seconds
 from dynamodb_outbox.emission import EmitOptions, event_of
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, shape
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.fingerprint import Fingerprint, fingerprint_of
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.transaction import Transaction
 
@@ -60,7 +61,7 @@ class Delivery:
         self._run = run
         self._emit = emit
         self._emits = count()
-        self._failed: list[Event] = []
+        self._failed: list[tuple[Fingerprint, str]] = []
 
     def __repr__(self) -> str:
         return f"Delivery({self._event.id!r}, handler={self.handler!r}, attempt={self.attempt})"
@@ -103,9 +104,11 @@ class Delivery:
         """Emit an event that follows from this one, once, however often the handler is called.
 
         Its id is made of this event's id, the handler's name, and the position among the handler's emits; where
-        their order may change from attempt to attempt, give each a `key` instead. The metadata carry
-        `causationId`, this event's id, and `correlationId`, the id of the first event of the chain. Returns None if an
-        emit middleware dropped the event.
+        their order may change from attempt to attempt, or where an emit may fail and the handler goes on, give each a
+        `key` instead. Without one, an emit repeats a failed one of the same attempt, and has its id, if type, payload,
+        metadata, delay and deliver_at are all the same, and of the same types. The metadata carry `causationId`,
+        this event's id, and `correlationId`, the id of the first event of the chain. Returns None if an emit middleware
+        dropped the event.
         """
         if not isinstance(type, str):
             raise InvalidEventError(
@@ -114,21 +117,28 @@ class Delivery:
             )
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
         described = self._metadata(metadata)
-        child_id = self._failed_before(type, payload) if key is None else None
-        child = event_of(type, payload, id=child_id or self._id_of_emit(key), metadata=described)
+        # Taken before the emit: the payload is the caller's, who may change it meanwhile.
+        content = fingerprint_of((type, payload, described, delay, deliver_at)) if key is None else None
+        failed_id = self._take_failed(content)
+        child = event_of(type, payload, id=failed_id or self._id_of_emit(key), metadata=described)
         try:
             stored = await self._emit([child], options)
-        except BaseException:  # also when cancelled, for it may be stored
-            if key is None:
-                self._failed.append(child)
+        except BaseException as error:  # also when cancelled, because the child may be stored
+            nothing_was_sent = failed_id is None and isinstance(error, (InvalidEventError, ConfigurationError))
+            if content is not None and not nothing_was_sent:
+                self._failed.append((content, child.id))
             raise
         return stored[0] if stored else None
 
-    def _failed_before(self, type: str, payload: Any) -> str | None:
-        """Find the id of the same child, which the handler tries to emit again; another has an id of its own."""
-        for index, child in enumerate(self._failed):
-            if child.type == type and child.payload == payload:
-                return self._failed.pop(index).id
+    def _take_failed(self, content: Fingerprint | None) -> str | None:
+        """Take the id of a failed child that the handler emits again; None if nothing equals it in all.
+
+        When in doubt, the child is another one: a second child can be recognised by its handler, a lost one cannot.
+        """
+        for index, (failed, child_id) in enumerate(self._failed):
+            if failed == content:
+                del self._failed[index]
+                return child_id
         return None
 
     def _child_in_transaction(
