@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -135,3 +136,14 @@ async def test_recovery_needs_no_statement(client: Any, outbox: DynamoDBOutbox, 
     recovered = await made.recover(max_retries=1)
     assert claim.attempt == 2
     assert sorted(recovered.failed) == ["failed", "retried"]
+
+
+async def test_write_that_was_tried_alone_is_not_tried_again(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+    await outbox.publish([Event("t") for _ in range(3)])
+    claims = await outbox.claim(3)
+    proxy.requests.clear()
+    proxy.rule = lambda request: refused("ValidationException", "odd")
+    errors = await outbox.settle([(claim, Completed()) for claim in claims])
+    assert all("odd" in str(error) for error in errors)
+    # All three at once, each alone as a statement, and each alone as an update.
+    assert Counter(proxy.operations()) == {"BatchExecuteStatement": 1 + 3, "UpdateItem": 3}
