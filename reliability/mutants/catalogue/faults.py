@@ -128,7 +128,7 @@ FAULTS: Final = (
     Mutant(
         row=15,
         name="one throttled statement has the whole batch repeated",
-        file="dynamodb/writes.py",
+        file="dynamodb/statements.py",
         text="        self.left = again\n",
         replacement="        self.left = again and self.left\n",
         test=f"{_THROTTLING}::"

@@ -155,9 +155,9 @@ USE: Final = (
     Mutant(
         row=45,
         name="a statement that is refused as invalid is given up",
-        file="dynamodb/writes.py",
-        text="            if not isinstance(refusal, InvalidRequestError):\n",
-        replacement="            if isinstance(refusal, StorageError) or True:\n",
+        file="dynamodb/statements.py",
+        text="            if isinstance(result, InvalidRequestError) and index not in batch.tried_alone:\n",
+        replacement="            if False:\n",
         test="tests/dynamodb/test_fallbacks.py::test_statement_refused_as_invalid_becomes_single_writes_and_the_others_stay_in_batches",
     ),
     Mutant(
@@ -219,7 +219,7 @@ USE: Final = (
     Mutant(
         row=52,
         name="the repeats of the client are not seen in batches",
-        file="dynamodb/writes.py",
+        file="dynamodb/statements.py",
         text="                if repeated:\n",
         replacement="                if False:\n",
         test="tests/reliability/test_lost_replies.py::test_release_and_redrive_whose_replies_are_lost_are_known_to_be_applied[plain-batch]",

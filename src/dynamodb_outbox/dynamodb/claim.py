@@ -16,7 +16,8 @@ from dynamodb_outbox.dynamodb.index import StatusIndex, look_seconds
 from dynamodb_outbox.dynamodb.peers import PATIENCE, Peers
 from dynamodb_outbox.dynamodb.shards import Rotation
 from dynamodb_outbox.dynamodb.transitions import CLAIM, Write
-from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
+from dynamodb_outbox.dynamodb.write_result import Applied, Refused, WriteResult
+from dynamodb_outbox.dynamodb.writes import ConditionalWriter
 from dynamodb_outbox.errors import StorageError, StoredEventError, ThrottledError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observing import ClaimRefused, Observers

@@ -13,7 +13,8 @@ from dynamodb_outbox.dynamodb.codec import Item, decode_failed, millis
 from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.replies import items_of
 from dynamodb_outbox.dynamodb.transitions import REDRIVE, Write
-from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused
+from dynamodb_outbox.dynamodb.write_result import Applied, Refused
+from dynamodb_outbox.dynamodb.writes import ConditionalWriter
 from dynamodb_outbox.errors import StorageError, ThrottledError
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.outbox import OutboxOptions

@@ -10,7 +10,8 @@ from dynamodb_outbox.dynamodb.index import StatusIndex
 from dynamodb_outbox.dynamodb.shards import Shards
 from dynamodb_outbox.dynamodb.transitions import MOVE, Write
 from dynamodb_outbox.dynamodb.values import AttributeValue
-from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter
+from dynamodb_outbox.dynamodb.write_result import Applied
+from dynamodb_outbox.dynamodb.writes import ConditionalWriter
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import EventStatus
 

@@ -20,7 +20,8 @@ from dynamodb_outbox.dynamodb.transitions import (
     Transition,
     Write,
 )
-from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
+from dynamodb_outbox.dynamodb.write_result import Applied, Refused, WriteResult
+from dynamodb_outbox.dynamodb.writes import ConditionalWriter
 from dynamodb_outbox.errors import RecoveryError, StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.outbox import LEASE_EXPIRED, OutboxOptions, Recovered

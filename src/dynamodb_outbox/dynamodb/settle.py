@@ -24,7 +24,8 @@ from dynamodb_outbox.dynamodb.transitions import (
     by_a_handler,
 )
 from dynamodb_outbox.dynamodb.values import AttributeValue
-from dynamodb_outbox.dynamodb.writes import Applied, ConditionalWriter, Refused, WriteResult
+from dynamodb_outbox.dynamodb.write_result import Applied, Refused, WriteResult
+from dynamodb_outbox.dynamodb.writes import ConditionalWriter
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError, StoredEventError
 from dynamodb_outbox.observing import logger
 from dynamodb_outbox.outbox import RENEWAL, Claim, OutboxOptions
