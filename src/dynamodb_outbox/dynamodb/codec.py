@@ -12,6 +12,7 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.unstorable import Unstorable
 from dynamodb_outbox.dynamodb.values import AttributeValue, decode, encode, text_size
 from dynamodb_outbox.errors import EventTooLargeError, StoredEventError, UnstorableValueError
+from dynamodb_outbox.errors.wording import LONGEST_SHOWN
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.outbox import Claim, Numbers
 
@@ -108,7 +109,8 @@ def decode_event(item: Item, *, numbers: Numbers) -> Event:
             metadata=decode({"M": item["metadata"]["M"]}, numbers=numbers) if "metadata" in item else {},
         )
     except Exception as error:  # whatever it is: other writers may have stored anything
-        raise StoredEventError(event_id=item["id"]["S"], reason=_unreadable(item, error)) from error
+        # Not from the error, whose text may show what is stored.
+        raise StoredEventError(event_id=item["id"]["S"], reason=_unreadable(item, error)) from None
 
 
 def _decode_time(text: str) -> datetime:
@@ -117,12 +119,25 @@ def _decode_time(text: str) -> datetime:
 
 
 def _unreadable(item: Item, error: Exception) -> str:
-    if isinstance(error, KeyError) and error.args and error.args[0] in _REQUIRED and error.args[0] not in item:
-        return f"the attribute {error.args[0]!r} is missing"
-    return f"{type(error).__name__}: {error}"
+    """Say what is wrong with an item, in a few words and without what is stored in it, which may be confidential."""
+    for name, kind in _KINDS.items():
+        if name not in item:
+            if name in _REQUIRED:
+                return f"the attribute {name!r} is missing"
+        elif _value(item, name, kind) is None:
+            return f"the attribute {name!r} is not of the type {kind}"
+    if isinstance(error, UnstorableValueError):
+        text = str(error)
+        return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+    try:
+        _decode_time(item["occurredAt"]["S"])
+    except Exception:
+        return "the attribute 'occurredAt' is not a time in ISO 8601"
+    return f"its payload or metadata cannot be read ({type(error).__name__})"
 
 
 _REQUIRED: Final = ("type", "payload", "occurredAt")
+_KINDS: Final = {"type": "S", "payload": "M", "occurredAt": "S", "metadata": "M"}
 
 
 def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
