@@ -75,20 +75,19 @@ async def timed(work: Awaitable[object]) -> float:
     return asyncio.get_running_loop().time() - started
 
 
-def copies_of(event: Event) -> dict[str, Event]:
-    return {
-        "replaced": dataclasses.replace(event, metadata={"a": 1}),
-        "copied": copy.copy(event),
-        "pickled": pickle.loads(pickle.dumps(event)),  # noqa: S301 - our own bytes
-        "by id": Event(event.type, event.payload, id=event.id),
-    }
+COPIES: dict[str, Callable[[Event], Event]] = {
+    "replaced": lambda event: dataclasses.replace(event, metadata={"a": 1}),
+    "copied": copy.copy,
+    "pickled": lambda event: pickle.loads(pickle.dumps(event)),  # noqa: S301 - our own bytes
+    "by id": lambda event: Event(event.type, event.payload, id=event.id),
+}
 
 
-@pytest.mark.parametrize("how", ["replaced", "copied", "pickled", "by id"])
+@pytest.mark.parametrize("how", COPIES)
 async def test_event_whose_copy_was_handled_is_not_set_back(bus: OutboxEventBus, handled: Handled, how: str) -> None:
     event = Event("t", {"n": 1})
     async with bus:
-        await bus.emit(copies_of(event)[how])
+        await bus.emit(COPIES[how](event))
         await bus.drain(timeout=10)
         stored, _ = await bus.emit_many([event, Event("t")], if_exists="ignore")
         await bus.drain(timeout=10)
