@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from typing import Any
 
 import anyio
 import pytest
 
 from dynamodb_outbox import ConfigurationError, DynamoDBOutbox, Event, InMemoryOutbox, OutboxEventBus, WaitTimeoutError
+from dynamodb_outbox.reminder import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -20,6 +23,10 @@ def bus() -> OutboxEventBus:
         pass
 
     return bus
+
+
+async def _handle(event: Event) -> None:
+    pass
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -51,6 +58,28 @@ async def test_forgotten_start_is_told_once(bus: OutboxEventBus, caplog: pytest.
     (warning,) = warnings(caplog)
     assert "'handled'" in warning
     assert "await bus.start()" in warning
+
+
+async def test_forgotten_start_of_a_bus_that_emits_once_is_told(
+    bus: OutboxEventBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bus.emit("handled")
+    await anyio.sleep(PATIENCE_SECONDS - 0.1)
+    assert warnings(caplog) == []
+    await anyio.sleep(0.2)
+    assert len(warnings(caplog)) == 1
+
+
+async def test_bus_that_is_gone_is_not_reminded(caplog: pytest.LogCaptureFixture) -> None:
+    bus = OutboxEventBus(InMemoryOutbox())
+    bus.on("handled", _handle)
+    await bus.emit("handled")
+    gone = weakref.ref(bus)
+    del bus
+    gc.collect()
+    assert gone() is None
+    await anyio.sleep(2 * PATIENCE_SECONDS)
+    assert warnings(caplog) == []
 
 
 async def test_start_that_comes_soon_is_not_missed(bus: OutboxEventBus, caplog: pytest.LogCaptureFixture) -> None:

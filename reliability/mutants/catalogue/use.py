@@ -236,8 +236,8 @@ USE: Final = (
         row=54,
         name="a forgotten start is not told",
         file="reminder.py",
-        text=">= PATIENCE_SECONDS",
-        replacement=">= 1000 * PATIENCE_SECONDS",
+        text="call_later(PATIENCE_SECONDS, ",
+        replacement="call_later(1000 * PATIENCE_SECONDS, ",
         test="tests/worker/test_reminders.py::test_forgotten_start_is_told_once[emit]",
     ),
     Mutant(
