@@ -23,6 +23,7 @@ from dynamodb_outbox import (
     OutboxError,
     OutboxEventBus,
 )
+from dynamodb_outbox.middleware import CANCEL_SECONDS, run_chain
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -183,6 +184,105 @@ async def test_error_of_the_middleware_comes_before_what_it_left_unfinished(
     await bus.run_once()
     assert [type(error.__cause__) for error in errors] == [ZeroDivisionError]
     assert handled == []
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, asyncio.CancelledError])
+async def test_chain_whose_middleware_raises_has_ended_before_the_error_is_raised(error: type[BaseException]) -> None:
+    running = 0
+
+    async def raises(event: Event, call_next: Any) -> None:
+        rest.append(asyncio.create_task(call_next(event)))
+        await asyncio.sleep(0.01)
+        raise error
+
+    async def slow_to_end(event: Event) -> None:
+        nonlocal running
+        running += 1
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+            await asyncio.sleep(1)
+            running -= 1
+
+    rest: list[asyncio.Task[None]] = []
+    with pytest.raises(error):
+        await run_chain([plain, raises], Event("t"), slow_to_end)
+    # A cancelled chain ends at once: the handler's task is being waited for by then.
+    assert running == (error is asyncio.CancelledError)
+    await asyncio.wait(rest)
+
+
+async def test_error_is_raised_although_the_rest_of_the_chain_does_not_end() -> None:
+    async def raises(event: Event, call_next: Any) -> None:
+        rest.append(asyncio.create_task(call_next(event)))
+        await asyncio.sleep(0.01)
+        raise ZeroDivisionError
+
+    async def goes_on(event: Event) -> None:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+
+    rest: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(ZeroDivisionError):
+        await run_chain([raises], Event("t"), goes_on)
+    assert loop.time() - began == pytest.approx(CANCEL_SECONDS, abs=0.1)
+    await asyncio.wait(rest)
+
+
+async def test_chain_that_is_closed_leaves_its_rest_to_itself() -> None:
+    """A coroutine that is thrown away cannot wait for anything."""
+
+    async def waits(event: Event, call_next: Any) -> None:
+        rest.append(asyncio.create_task(call_next(event)))
+        await asyncio.sleep(3600)
+
+    async def end(event: Event) -> None:
+        await asyncio.sleep(3600)
+
+    rest: list[asyncio.Task[None]] = []
+    chain = run_chain([waits], Event("t"), end)
+    chain.send(None)
+    await asyncio.sleep(0.01)
+    chain.close()
+    await asyncio.wait(rest)
+    assert rest[0].cancelled()
+
+
+async def test_handler_does_not_run_during_its_retry_when_a_middleware_raises(
+    bus: OutboxEventBus, outbox: InMemoryOutbox
+) -> None:
+    running = most = calls = 0
+
+    async def raises(event: Event, call_next: Any) -> None:
+        task = asyncio.create_task(call_next(event))
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        raise ZeroDivisionError
+
+    @bus.on("t", max_retries=2)
+    async def slow_to_end(event: Event) -> None:
+        nonlocal running, most, calls
+        calls += 1
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.3)
+            raise
+        finally:
+            running -= 1
+
+    bus.add_handler_middleware(raises)
+    event = await bus.emit("t")
+    async with bus:
+        await asyncio.sleep(5)
+    assert (calls, most, outbox.status_of(event.id)) == (3, 1, FAILED)
 
 
 @pytest.mark.parametrize("phase", ["emit", "handler"])
@@ -497,6 +597,30 @@ async def test_error_in_the_middleware_of_one_event_ends_that_of_the_others(
     with pytest.raises(PermissionError, match="not you"):
         await bus.emit_many([Event("t", n) for n in range(5)])
     assert ended == [3, 4]
+    assert asyncio.all_tasks() == before
+    assert await outbox.count(PENDING) == 0
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_middleware_that_swallows_its_cancellation_gets_no_further_event(
+    bus: OutboxEventBus, outbox: InMemoryOutbox, *, cancelled: bool
+) -> None:
+    begun: list[int] = []
+
+    async def swallows(event: Event, call_next: Any) -> None:
+        begun.append(event.payload)
+        if event.payload == 0 and not cancelled:
+            await asyncio.sleep(0.01)
+            raise PermissionError("not you")
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)
+        await call_next(event)
+
+    bus.add_emit_middleware(swallows)
+    before = asyncio.all_tasks()
+    with pytest.raises(TimeoutError if cancelled else PermissionError):
+        await asyncio.wait_for(bus.emit_many([Event("t", n) for n in range(200)]), 0.02)
+    assert begun == list(range(10))
     assert asyncio.all_tasks() == before
     assert await outbox.count(PENDING) == 0
 
