@@ -12,7 +12,7 @@ from dynamodb_outbox.errors import ConfigurationError, MiddlewareError, shape, s
 from dynamodb_outbox.event import Event
 
 CANCEL_SECONDS: Final = 5.0
-"""How long a middleware that left the rest of its chain running waits for its cancellation."""
+"""How long a chain waits for the cancellation of the rest that a middleware left running."""
 
 
 class CallNext(Protocol):
@@ -87,15 +87,17 @@ class _Chain:
         step = _Step(self, event, position)
         try:
             await self.middleware[position](event, step)
-        except BaseException:
+        except (asyncio.CancelledError, GeneratorExit):
+            # The caller waits for this task, or nothing can be awaited any more.
             step.abandon()
+            raise
+        except BaseException:
+            await step.end()
             raise
         finally:
             step.has_returned = True
         if step.is_unfinished:
-            if (running := step.abandon()) is not None:
-                # A handler that goes on would run beside its own retry.
-                await asyncio.wait([running], timeout=CANCEL_SECONDS)
+            await step.end()
             step.violate("returned before the rest of the chain had ended; write `await call_next(event)`")
         if self.violation is not None:
             # Again, for a middleware may have caught it: what broke the chain is no success.
@@ -166,6 +168,11 @@ class _Step:
         else:
             running.cancel()
         return running
+
+    async def end(self) -> None:
+        """End the rest of the chain, and wait until it has ended: a handler that goes on would run during its retry."""
+        if (running := self.abandon()) is not None:
+            await asyncio.wait([running], timeout=CANCEL_SECONDS)
 
     def violate(self, what: str) -> MiddlewareError:
         """Note that the middleware broke a rule of the chain."""
