@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from types import coroutine
@@ -20,20 +21,23 @@ async def pass_middleware(
 ) -> list[Event | None]:
     """Run each event through the middleware, ten at once; returns what became of each, None for a dropped one.
 
-    The middleware of each event runs in a copy of the caller's context. The first exception ends all of them.
+    The middleware of each event runs in a copy of the caller's context. The first exception ends all of them,
+    and no further event begins.
     """
     fixed = tuple(middleware)
     if not fixed:
         return list(events)
     results: list[Event | None] = [None] * len(events)
-    waiting = iter(enumerate(events))
+    waiting = deque(enumerate(events))
 
     async def work() -> None:
-        for place, event in waiting:
+        while waiting:
+            place, event = waiting.popleft()
             results[place] = await _in_context(copy_context(), _pass_one(event, fixed, in_transaction=in_transaction))
 
     if len(events) > 1:
-        await _run_side_by_side(work, most=min(SIDE_BY_SIDE, len(events)))
+        # Emptied at the end, because a middleware may swallow the cancellation of its task.
+        await _run_side_by_side(work, most=min(SIDE_BY_SIDE, len(events)), stop=waiting.clear)
     else:
         await work()
     return results
@@ -50,15 +54,24 @@ async def _pass_one(event: Event, middleware: Sequence[Middleware], *, in_transa
     return passed
 
 
-async def _run_side_by_side(work: Callable[[], Coroutine[Any, Any, None]], *, most: int) -> None:
+async def _run_side_by_side(
+    work: Callable[[], Coroutine[Any, Any, None]], *, most: int, stop: Callable[[], None]
+) -> None:
     """Run the work in one task, and in more once that has to wait: each takes the next event until none is left."""
     tasks = [asyncio.create_task(work(), name="dynamodb-outbox emit middleware")]
     try:
         await asyncio.sleep(0)
         if not tasks[0].done():
             tasks += [asyncio.create_task(work(), name="dynamodb-outbox emit middleware") for _ in range(1, most)]
-        await asyncio.gather(*tasks)
+        pending = set(tasks)
+        while pending:
+            # Not `gather`: it raises the caller's cancellation only once all tasks have ended.
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task in done:
+                    task.result()
     except BaseException:
+        stop()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
