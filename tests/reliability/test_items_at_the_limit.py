@@ -297,3 +297,28 @@ async def test_item_without_room_for_a_claim_is_told_by_its_reason(
     assert "no room" in str(error)
     assert [event.id for event in await outbox.failed_events()] == ["full"]
     assert await outbox.claim(10) == []
+
+
+@pytest.mark.parametrize(("bytes_left", "is_given_back"), [(63, True), (62, False), (61, False)])
+async def test_item_without_a_handler_ends_although_it_has_no_room_for_the_time(  # noqa: PLR0917 - fixtures
+    make: Callable[..., Any],
+    local_client: Any,
+    table: str,
+    items: Items,
+    time: Time,
+    bytes_left: int,
+    *,
+    is_given_back: bool,
+) -> None:
+    errors: list[OutboxError] = []
+    outbox = make(max_retries=2, base_backoff=1.0, unhandled_timeout=100.0, on_error=errors.append)
+    item = stored("large", "PENDING")
+    size = sum(len(name) + size_of(value) for name, value in item.items()) + len("filler")
+    filler = {"S": "f" * (MAX_ITEM_BYTES - bytes_left - size)}
+    await local_client.put_item(TableName=table, Item=item | {"filler": filler})
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    assert await bus.run_once() == is_given_back
+    assert ("unhandledSince" in (await items())["large"]) == is_given_back
+    await run_until_nothing_is_left(bus, outbox, time)
+    assert (await items())["large"]["status"] == {"S": "FAILED"}
+    assert {type(error).__name__ for error in errors} >= {"NoHandlerError"}

@@ -15,6 +15,10 @@ class Room(IntEnum):
     A PROCESSING event has startedOn, which takes 11 bytes at least and says nothing that anybody reads, and its status
     becomes shorter by one byte at least. So without lastError and without new names in handledBy, a write takes no more
     room than it makes: another retryCount takes one byte more, another gsiSortKey six.
+
+    The exception is the first give-back of an event that has no handler: it stores unhandledSince, whose name is five
+    bytes longer than startedOn, so two bytes can be missing. Without that time the event would be given back for ever.
+    So it is not written: the lease runs out, the recovery counts an attempt, and the event becomes FAILED in the end.
     """
 
     ENOUGH = 0
