@@ -296,4 +296,20 @@ USE: Final = (
         replacement="while self._waiting:",
         test="tests/worker/test_reports.py::test_failures_by_the_hundred_are_told_a_hundred_at_once",
     ),
+    Mutant(
+        row=73,
+        name="children that wait for different times are the same",
+        file="delivery.py",
+        text="fingerprint_of((type, payload, described, delay, deliver_at))",
+        replacement="fingerprint_of((type, payload, described))",
+        test="tests/worker/test_failed_children.py::test_child_that_differs_in_anything_is_another_one[first2-second2]",
+    ),
+    Mutant(
+        row=74,
+        name="a middleware that raises leaves its handler running",
+        file="middleware.py",
+        text="            await step.end()\n            raise",
+        replacement="            step.abandon()\n            raise",
+        test=f"{_MIDDLEWARE}::test_handler_does_not_run_during_its_retry_when_a_middleware_raises",
+    ),
 )
