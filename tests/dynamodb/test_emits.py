@@ -22,6 +22,7 @@ from dynamodb_outbox import (
     UnstorableValueError,
 )
 from dynamodb_outbox.dynamodb import emit_queue
+from dynamodb_outbox.dynamodb.peers import WORKERS_ID
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
 from tests.dynamodb.impatience import giving_up_after
 
@@ -182,7 +183,11 @@ async def test_two_writes_from_emit_to_completion(
     count = 20 if how in ("together", "many") else 1
     await drained(bus, handled, count)
     sent = Counter(proxy.operations())
-    assert sent.keys() <= {"PutItem", "BatchWriteItem", "TransactWriteItems", "BatchExecuteStatement"}, sent
+    # The stop withdraws the worker's announcement.
+    assert [body["Key"]["id"]["S"] for body in proxy.of("UpdateItem")] == [WORKERS_ID]
+    assert sent.keys() <= {"PutItem", "BatchWriteItem", "TransactWriteItems", "BatchExecuteStatement", "UpdateItem"}, (
+        sent
+    )
     # What is executed are the completions only: nothing was claimed.
     statements = [text["Statement"] for body in proxy.of("BatchExecuteStatement") for text in body["Statements"]]
     assert len(statements) == count
