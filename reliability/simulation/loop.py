@@ -283,4 +283,7 @@ class Timeline:
         self._dead.clear()
         self._scheduled.clear()
         # Now, and not while the next world is running: what is collected then would run in its loops.
-        gc.collect()
+        with warnings.catch_warnings():
+            # What a process that was killed had not begun is never awaited.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            gc.collect()
