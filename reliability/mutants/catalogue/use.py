@@ -312,4 +312,12 @@ USE: Final = (
         replacement="            step.abandon()\n            raise",
         test=f"{_MIDDLEWARE}::test_handler_does_not_run_during_its_retry_when_a_middleware_raises",
     ),
+    Mutant(
+        row=78,
+        name="a worker that stops leaves its announcement",
+        file="worker/worker.py",
+        text="await self._outbox.retire()",
+        replacement="pass",
+        test="tests/dynamodb/test_different_handlers.py::test_worker_that_stopped_is_not_warned_of",
+    ),
 )
