@@ -9,6 +9,7 @@ import asyncio
 import copy
 import dataclasses
 import pickle
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import Event, OutboxEventBus
+from dynamodb_outbox import Event, InvalidEventError, OutboxEventBus
 from dynamodb_outbox.dynamodb.in_flight import TableInFlight
 from dynamodb_outbox.middleware import CallNext
 from reliability.simulation.client import Client
@@ -213,3 +214,57 @@ async def test_ids_are_shared_by_the_outboxes_of_a_table_and_kept_for_none() -> 
     assert not other.of_running_loop().try_enter(["c", "a"])
     one.of_running_loop().leave("a")
     assert other.of_running_loop().try_enter(["c", "a"])
+
+
+async def test_call_of_your_own_is_refused_an_event_under_way_in_any_thread(service: SimulatedService) -> None:
+    outbox = service.outbox()
+    service.before = delaying("batch_write_item", 3.0)
+    event = Event("t")
+    await give_up_after(0.1, OutboxEventBus(outbox).emit_many([event, Event("t")]))
+    refused: list[Exception] = []
+
+    def in_a_thread() -> None:
+        try:
+            outbox.transact_items([event])
+        except InvalidEventError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
+    assert len(refused) == 1
+    await asyncio.sleep(10)
+    assert outbox.transact_items([event])
+
+
+async def test_claim_that_comes_after_a_stop_is_given_back_though_its_caller_gives_up(
+    service: SimulatedService, bus: OutboxEventBus
+) -> None:
+    releases = 0
+
+    async def answer_late(operation: str, parameters: Parameters) -> None:
+        if operation == "put_item":
+            await asyncio.sleep(4)
+
+    async def fail_once(operation: str, parameters: Parameters) -> None:
+        nonlocal releases
+        if stopped and operation in ("batch_execute_statement", "update_item"):
+            releases += 1
+            if releases == 1:
+                giving_up.set()
+                raise ConnectionResetError("once")
+
+    stopped, giving_up = False, asyncio.Event()
+    await bus.start()
+    await asyncio.sleep(0.2)
+    service.after, service.before = answer_late, fail_once
+    event = Event("t")
+    emit = asyncio.create_task(bus.emit(event))
+    await asyncio.sleep(0.1)
+    await bus.stop(timeout=0)
+    stopped = True
+    await giving_up.wait()
+    emit.cancel()
+    await asyncio.wait([emit])
+    await asyncio.sleep(5)
+    assert service.item(event.id)["status"] == {"S": "PENDING"}

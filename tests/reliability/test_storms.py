@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
@@ -89,3 +90,31 @@ async def test_ten_minutes_of_throttling_are_met_with_few_calls_and_left_behind(
     most_a_second = 10 if mode == "single" and not everything else 2
     assert during < most_a_second * STORM
     assert recovered_in < LONGEST_POLLING_BACKOFF * (1 + JITTER) + 10
+
+
+async def test_throttled_recovery_makes_progress_with_rows_that_have_no_retry_left(clock: VirtualTime) -> None:
+    writes_left = 0.0
+
+    class Bucket:
+        """Lets so many writes pass; refused ones are billed as well."""
+
+        def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
+            nonlocal writes_left
+            if writes_left < 1:
+                return Refusal(THROTTLED, "slow down")
+            writes_left -= 1
+            return None
+
+    service = SimulatedService(clock)
+    outbox = service.outbox(max_retries=0)
+    await outbox.publish([Event("t", id=f"e{n:03}") for n in range(100)])
+    assert len(await outbox.claim(100)) == 100
+    service.engine._gate = Bucket()
+    await asyncio.sleep(31)
+    failed = 0
+    for _ in range(40):
+        writes_left = 20.0
+        with suppress(ThrottledError):
+            failed += len((await outbox.recover()).failed)
+        await asyncio.sleep(10)
+    assert failed == 100

@@ -53,7 +53,7 @@ class EmitQueue:
         self._send_what_may_go()
 
     async def finish(self) -> None:
-        """Wait until the writes that go on without their callers are answered."""
+        """Wait until the shared requests that go on without their callers are answered."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

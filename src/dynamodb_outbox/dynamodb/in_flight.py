@@ -73,9 +73,12 @@ class TableInFlight:
         return self._in_flight
 
     def among(self, event_ids: Iterable[str]) -> list[str]:
-        """List those of the ids that are being written; may be called without a running loop."""
-        try:
-            in_flight = self.of_running_loop()
-        except RuntimeError:
-            return []
+        """List those of the ids that are being written; may be called from any thread."""
+        if self._loop is None:
+            try:
+                self.of_running_loop()
+            except RuntimeError:
+                return []
+        # Not of the loop that runs here: an outbox serves one.
+        in_flight = self._in_flight
         return [event_id for event_id in event_ids if in_flight.has(event_id)]

@@ -165,7 +165,7 @@ class DynamoDBOutbox:
             try:
                 yield outbox
             finally:
-                # Emits that were given up may be under way: they need the client until they are answered.
+                # Batches whose callers gave up may be under way: they need the client until they are answered.
                 with anyio.move_on_after(ANSWER_SECONDS, shield=True):
                     await outbox._publisher.finish()
 

@@ -48,6 +48,11 @@ class Put:
     written: asyncio.Future[None] | None = None
     """Done once it is known what became of a put that shares a request."""
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its caller gave up, perhaps in this step of the event loop."""
+        return not self.is_wanted or (self.written is not None and self.written.cancelled())
+
 
 class Publication:
     """What became of the events of one publish, or of one shared request. Each event has its result at once."""

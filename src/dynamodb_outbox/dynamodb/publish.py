@@ -69,7 +69,7 @@ class Publisher:
         raise_unless_stored(events, {put.event.id: put.error for put in puts if put.error is not None})
 
     async def finish(self) -> None:
-        """Wait until the writes that go on without their callers are answered."""
+        """Wait until the shared requests that go on without their callers are answered."""
         await self._queue.finish()
 
     def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> Put:
@@ -188,7 +188,9 @@ class Publisher:
         """Store a chunk of events that nobody can have stored before."""
         deadline = anyio.current_time() + PUBLISH_SECONDS
         backoff = Backoff(self._caller.random)
-        left = {put.event.id: put for put in chunk}
+        # Callers may have given up since the task was made: nothing is sent yet.
+        publication.abandon([put for put in chunk if put.is_given_up])
+        left = {put.event.id: put for put in chunk if not put.is_done}
         while left:
             try:
                 unprocessed = await self._send(list(left.values()))

@@ -21,13 +21,15 @@ from dynamodb_outbox.dynamodb.transitions import (
     Write,
 )
 from dynamodb_outbox.dynamodb.write_result import Applied, Refused, WriteResult
-from dynamodb_outbox.dynamodb.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.writes import CONCURRENT_CALLS, ConditionalWriter
 from dynamodb_outbox.errors import RecoveryError, StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.outbox import LEASE_EXPIRED, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import LONGEST_DELAY
 
 PAGE: Final = 100
+PORTION: Final = CONCURRENT_CALLS
+"""How many rows of a page are recovered before the next ones: those whose updates are sent side by side."""
 UNWRITABLE_SECONDS: Final = 30.0
 """How long an event is left alone that could not be written: DynamoDB refused it, and will most likely do so again."""
 FAR_LEASES_INTERVAL: Final = 3600.0
@@ -108,6 +110,11 @@ class Recovery:
 
     async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
         """Recover the rows of a page. One that cannot be written holds up no other."""
+        # In portions that are finished: a throttle must not void what was refused, and billed, before it.
+        for start in range(0, len(rows), PORTION):
+            await self._recover_portion(rows[start : start + PORTION], done, max_retries)
+
+    async def _recover_portion(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
         results = await self._write(_forms(RECOVER), rows, max_retries)
         # Refused: either the event is not the one seen any more, or no retry is left. Then, and where even another
         # count has no room, it becomes FAILED.
@@ -115,8 +122,11 @@ class Recovery:
             row for row, result in zip(rows, results, strict=True) if isinstance(result, (Refused, ItemTooLargeError))
         ]
         known = [Refused() if isinstance(result, ItemTooLargeError) else result for result in results]
+        failed = await self._write((*_forms(RECOVER_FAILED), RECOVER_IN_PLACE), left, max_retries)
+        # First, because `read` raises an error of all writes while nothing is recovered.
+        done.failed += [row["id"]["S"] for row, result in zip(left, failed, strict=True) if isinstance(result, Applied)]
         done.read(rows, known, done.reset)
-        done.read(left, await self._write((*_forms(RECOVER_FAILED), RECOVER_IN_PLACE), left, max_retries), done.failed)
+        done.read(left, [Refused() if isinstance(result, Applied) else result for result in failed], done.failed)
 
     async def _write(self, forms: Sequence[Transition], rows: Sequence[Item], max_retries: int) -> list[WriteResult]:
         """Write a transition about rows, in the first of its forms that each item has room for."""

@@ -116,7 +116,7 @@ class StatementWriter:
                 if error.maybe_applied:
                     batch.maybe_applied.update(batch.left)
                 # One statement that is not valid fails the whole request: each goes on its own.
-                await self._write_each_alone(chunk, batch, deadline=deadline, returning=returning)
+                await self._write_each_alone(chunk, batch, deadline=deadline, returning=returning, patient=patient)
                 break
             if batch.left:
                 delay = backoff.next_delay()
@@ -124,10 +124,10 @@ class StatementWriter:
                 if given_up or anyio.current_time() + delay >= deadline:
                     break
                 await anyio.sleep(delay)
-        return await self._results(writes, batch, deadline=deadline, returning=returning)
+        return await self._results(writes, batch, deadline=deadline, returning=returning, patient=patient)
 
     async def _results(
-        self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool
+        self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool, patient: bool
     ) -> list[WriteResult]:
         """List what became of the writes, once those whose statements are invalid were made as updates."""
         results = [batch.result(index) for index in range(len(writes))]
@@ -135,26 +135,28 @@ class StatementWriter:
             # A write that was tried alone was tried as an update then.
             if isinstance(result, InvalidRequestError) and index not in batch.tried_alone:
                 results[index] = await self._write_refused(
-                    writes[index], result, deadline=deadline, returning=returning
+                    writes[index], result, deadline=deadline, returning=returning, patient=patient
                 )
         return results
 
-    async def _write_each_alone(self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool) -> None:
+    async def _write_each_alone(
+        self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool, patient: bool
+    ) -> None:
         """Make what is left of a batch, one write at a time."""
         for index, write in zip(batch.left, writes, strict=True):
             within = max(deadline - anyio.current_time(), LEAST_SECONDS)
             write_one = self.write if self._batching.takes(write.transition) else self._write_item
-            (alone,) = await write_one([write], within=within, returning=returning, patient=True)
+            (alone,) = await write_one([write], within=within, returning=returning, patient=patient)
             repeated = isinstance(alone, Refused) and index in batch.maybe_applied
             batch.results[index] = Refused(repeated=True) if repeated else alone
             batch.tried_alone.add(index)
 
     async def _write_refused(
-        self, write: Write, refusal: InvalidRequestError, *, deadline: float, returning: bool
+        self, write: Write, refusal: InvalidRequestError, *, deadline: float, returning: bool, patient: bool
     ) -> WriteResult:
         """Make a write as an `UpdateItem` whose statement was refused as invalid."""
         within = max(deadline - anyio.current_time(), LEAST_SECONDS)
-        (result,) = await self._write_item([write], within=within, returning=returning, patient=True)
+        (result,) = await self._write_item([write], within=within, returning=returning, patient=patient)
         if isinstance(result, (Applied, Refused)):
             # The item was not the reason: an attribute of another type would be refused here as well.
             self._batching.refuse([write.transition], str(refusal))

@@ -84,14 +84,19 @@ class Births:
         try:
             await write
         finally:
-            self._sent.discard(frozenset(birth.tokens.values()))
+            tokens = frozenset(birth.tokens.values())
             for token in birth.tokens.values():
                 if token not in self._taken_over:
                     self._slots.give_back(token)
                 self._taken_over.discard(token)
             orphans = [self._orphans.pop(token) for token in birth.tokens.values() if token in self._orphans]
-            if orphans:
-                await self._on_orphans(orphans)
+            try:
+                if orphans:
+                    # They are given back, whether or not the caller still waits.
+                    self._sent.add(tokens)
+                    await self._on_orphans(orphans)
+            finally:
+                self._sent.discard(tokens)
 
     def _claimed(self, claim: Claim) -> None:
         self._taken_over.add(claim.token)
