@@ -11,6 +11,7 @@ import logging
 import os
 import random as system_random
 import sys
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from random import Random
@@ -52,7 +53,10 @@ def undisturbed() -> Generator[None]:
     """Collect garbage only where it is asked for, and keep still about what coroutines do at their end."""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
-    gc.collect()
+    with warnings.catch_warnings():
+        # What a simulated process that was killed had not begun is never awaited.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        gc.collect()
     gc.freeze()
     gc.disable()
     try:
