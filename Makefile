@@ -4,8 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GROUP ?= dev
 PYTEST_ARGS ?=
+# Half as many processes again as cores: many tests wait, for leases to run out and for processes to end.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+WORKERS ?= $(shell expr $(CORES) + $(CORES) / 2)
 # For a debugger, "-n 0" or "-p no:xdist" among PYTEST_ARGS runs the tests in one process.
-PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n logical --dist worksteal)
+PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n $(WORKERS) --dist worksteal)
 
 .PHONY: demo test bench bench-quick simulate soak mutants check format templates dynamodb-local wheel clean help
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -111,11 +112,18 @@ def test_demo_imports_nothing_that_it_does_not_install() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("", "-m pytest -n logical --dist worksteal"),
-        ("tests/worker -k stop", "-m pytest -n logical --dist worksteal tests/worker -k stop"),
+        ("", "-m pytest -n 5 --dist worksteal"),
+        ("tests/worker -k stop", "-m pytest -n 5 --dist worksteal tests/worker -k stop"),
         ("-p no:xdist tests/worker", "-m pytest  -p no:xdist tests/worker"),
     ],
 )
 def test_tests_run_on_all_cores_unless_told_otherwise(tmp_path: Path, arguments: str, expected: str) -> None:
     (tmp_path / ".installed").touch()
-    assert expected in commands(tmp_path, "test", f"PYTEST_ARGS={arguments}")
+    assert expected in commands(tmp_path, "test", f"PYTEST_ARGS={arguments}", "WORKERS=5")
+
+
+def test_tests_run_in_as_many_processes_as_there_are_cores_or_more(tmp_path: Path) -> None:
+    (tmp_path / ".installed").touch()
+    found = re.search(r"-m pytest -n (\d+) ", commands(tmp_path, "test"))
+    assert found is not None
+    assert int(found[1]) >= (os.cpu_count() or 1)
