@@ -152,7 +152,8 @@ class Handled:
 async def until_idle(proxy: Proxy) -> None:
     """Wait until a worker that was just started has made its first requests: the next come after a poll interval."""
     with anyio.fail_after(60):
-        while Counter(proxy.operations()) != {"Query": 2, "UpdateItem": 1}:
+        # On a machine that pauses, one of them may be repeated.
+        while proxy.count("Query") < 2 or proxy.count("UpdateItem") < 1:
             await anyio.sleep(0.002)
 
 
@@ -184,7 +185,7 @@ async def test_two_writes_from_emit_to_completion(
     await drained(bus, handled, count)
     sent = Counter(proxy.operations())
     # The stop withdraws the worker's announcement.
-    assert [body["Key"]["id"]["S"] for body in proxy.of("UpdateItem")] == [WORKERS_ID]
+    assert {body["Key"]["id"]["S"] for body in proxy.of("UpdateItem")} == {WORKERS_ID}
     assert sent.keys() <= {"PutItem", "BatchWriteItem", "TransactWriteItems", "BatchExecuteStatement", "UpdateItem"}, (
         sent
     )
