@@ -67,9 +67,13 @@ class RecordedOutbox:
         """Those who are told what happens."""
         return self.outbox.observers
 
-    async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
+    async def prepare(self) -> None:
         """Get ready for a worker."""
-        await self.outbox.prepare(handlers=handlers)
+        await self.outbox.prepare()
+
+    def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
+        """Make the handlers of a worker known."""
+        self.outbox.announce_handlers(handlers)
 
     async def retire(self) -> None:
         """Withdraw what was made known to other workers."""

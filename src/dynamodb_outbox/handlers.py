@@ -87,6 +87,8 @@ class HandlerRegistry:
         self._max_handlers = max_handlers
         self._on_max_handlers = on_max_handlers
         self._by_type: dict[str, tuple[Registration, ...]] = {}
+        self.revision = 0
+        """Goes up with every change."""
 
     def add(
         self, event_types: Sequence[str], handler: Handler, *, once: bool = False, **options: Unpack[HandlerOptions]
@@ -105,6 +107,7 @@ class HandlerRegistry:
                 raise DuplicateHandlerError(event_type=event_type, name=registration.name)
             added[event_type] = (*registered, registration)
         self._by_type.update(added)
+        self.revision += 1
         for event_type, registered in added.items():
             if len(registered) > self._max_handlers:
                 self._on_max_handlers(event_type, len(registered))
@@ -123,10 +126,12 @@ class HandlerRegistry:
         before = self._by_type.pop(event_type, ())
         if registrations:
             self._by_type[event_type] = registrations
+        self.revision += 1
         return len(registrations) < len(before)
 
     def clear(self, event_type: str | None = None) -> None:
         """Remove the handlers of a type, or all."""
+        self.revision += 1
         if event_type is None:
             self._by_type.clear()
         else:
@@ -137,8 +142,12 @@ class HandlerRegistry:
         return self._by_type.get(event_type, ())
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """List the names of the handlers by type."""
-        return {event_type: tuple(each.name for each in handlers) for event_type, handlers in self._by_type.items()}
+        """List the names of the handlers by type, except those of `once`, which are removed after one event."""
+        named = {
+            event_type: tuple(each.name for each in handlers if not each.once)
+            for event_type, handlers in self._by_type.items()
+        }
+        return {event_type: names for event_type, names in named.items() if names}
 
     def most_retries(self, default: int) -> int:
         """Tell how many retries the most patient handler has, those without a limit of their own the default."""

@@ -107,9 +107,12 @@ class InMemoryOutbox:
         stored = self._events.get(event_id)
         return stored.status if stored else None
 
-    async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
+    async def prepare(self) -> None:
         """Nothing is to be prepared."""
         self._loop.check("outbox.prepare")
+
+    def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
+        """No other process sees this outbox."""
 
     async def retire(self) -> None:
         """Nothing was made known to other workers."""

@@ -105,15 +105,19 @@ class Outbox(Protocol):
         """Those who are told what happens; the adapter tells them what only it can see."""
         ...
 
-    async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
-        """Get ready for a worker. Makes no call that could fail.
+    async def prepare(self) -> None:
+        """Get ready for a worker. Makes no call that could fail."""
+        ...
 
-        `handlers` are the names of its handlers by type, which are made known to other workers.
+    def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
+        """Make the handlers of a worker known to other workers with its next claim: their names, by type.
+
+        A worker calls it before its first claim, and again when its handlers have changed. Makes no call itself.
         """
         ...
 
     async def retire(self) -> None:
-        """Withdraw what `prepare` made known to other workers; a worker calls it once its last outcome is written.
+        """Withdraw what was made known to other workers; a worker calls it once its last outcome is written.
 
         Raises nothing but cancellation. The worker waits a second at most. Without a `prepare` it does nothing.
         """

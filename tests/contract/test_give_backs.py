@@ -120,12 +120,12 @@ async def test_time_that_others_wrote_and_that_is_none_is_passed_over(
     assert (item["status"], item["unhandledSince"]) == ({"S": "PENDING"}, {"N": str(int(clock.now * 1000))})
 
 
-async def test_worker_that_starts_takes_at_once_what_had_no_handler_before(adapter: Adapter, clock: Clock) -> None:
+async def test_changed_handlers_are_given_what_had_no_handler_before(adapter: Adapter, clock: Clock) -> None:
     outbox = adapter.make(poll_interval=600)
     await outbox.publish([Event("t", id="e")])
     held = await claim_one(outbox)
     assert await settle_one(outbox, held, Released(delay=2.0, unhandled_since=SINCE)) is None
     clock.now += 2
-    # The bus was stopped, got a handler of the type, and is started again.
-    await outbox.prepare(handlers={"t": ["h"]})
+    # The bus got a handler of the type.
+    outbox.announce_handlers({"t": ["h"]})
     assert [claim.event.id for claim in await outbox.claim(1)] == ["e"]

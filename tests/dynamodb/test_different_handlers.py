@@ -51,6 +51,41 @@ async def test_worker_warns_of_an_earlier_one_with_other_handlers(
     assert "otherwise register the same handlers in both" in text
 
 
+async def test_handler_that_is_registered_on_a_running_bus_is_announced(
+    local_outbox: MakeOutbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="dynamodb_outbox")
+    old = bus_of(local_outbox(poll_interval=0.02), one="mail")
+    new = bus_of(outbox := local_outbox(poll_interval=0.02), one="mail")
+    async with old, new:
+        for bus in (old, new):
+            await bus.emit("one")
+            await bus.drain(30)
+        assert await announcement_of(outbox)
+        assert caplog.records == []
+        new.on("one", handler, name="bill")
+        with anyio.fail_after(30):
+            while not caplog.records:
+                await anyio.sleep(0.02)
+        announced = await announcement_of(outbox)
+        new.once("one", handler, name="only once")
+        await anyio.sleep(0.2)
+        assert await announcement_of(outbox) == announced
+    assert "bill, mail" in caplog.records[0].getMessage()
+
+
+async def announcement_of(outbox: DynamoDBOutbox) -> str:
+    """The digest of handlers that a worker has announced, once it has."""
+    with anyio.fail_after(30):
+        while True:
+            reply = await outbox._client.get_item(
+                TableName=outbox.table_name, Key={"id": {"S": WORKERS_ID}}, ConsistentRead=True
+            )
+            if announced := reply.get("Item", {}).get(outbox._peers._me):
+                return str(announced["S"].split(" ")[1])
+            await anyio.sleep(0.02)
+
+
 async def test_worker_that_stopped_is_not_warned_of(local_outbox: MakeOutbox, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="dynamodb_outbox")
     for names in ("mail", "mail bill"):
@@ -67,7 +102,8 @@ async def test_worker_that_stopped_is_not_warned_of(local_outbox: MakeOutbox, ca
 
 async def test_worker_that_has_not_announced_itself_withdraws_nothing(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     await outbox.retire()
-    await outbox.prepare(handlers={"t": ["a"]})
+    await outbox.prepare()
+    outbox.announce_handlers({"t": ["a"]})
     await outbox.retire()
     bus = bus_of(outbox, t="a")
     assert await bus.run_once() == 0
@@ -76,7 +112,8 @@ async def test_worker_that_has_not_announced_itself_withdraws_nothing(outbox: Dy
 
 
 async def test_failed_withdrawal_is_not_repeated_and_raises_nothing(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
-    await outbox.prepare(handlers={"t": ["a"]})
+    await outbox.prepare()
+    outbox.announce_handlers({"t": ["a"]})
     assert await outbox.claim(1) == []
     proxy.requests.clear()
     proxy.rule = lambda request: refused("InternalServerError", status=500)
@@ -107,7 +144,9 @@ class Table:
         outbox = DynamoDBOutbox(
             self.client, table_name=self.table_name, clock=lambda: self.now, observers=[observe], **options
         )
-        await outbox.prepare(handlers=handlers)
+        await outbox.prepare()
+        if handlers is not None:
+            outbox.announce_handlers(handlers)
         assert await outbox.claim(1) == []
         return outbox, seen
 

@@ -24,6 +24,7 @@ from dynamodb_outbox import (
     Released,
     RetryLater,
 )
+from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observing import EventCompleted, EventReleased, Observation
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.poll import Poller, Slots
@@ -33,9 +34,14 @@ from tests.virtual_time import VirtualTime
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
 
+def poller_of(outbox: InMemoryOutbox) -> Poller:
+    registry = HandlerRegistry(max_handlers=10, on_max_handlers=lambda event_type, count: None)
+    return Poller(outbox, registry, Slots(10), on_claim=lambda claim: None, report=lambda error: None)
+
+
 async def test_idle_worker_slows_down_and_is_back_at_once() -> None:
     outbox = InMemoryOutbox(poll_interval=1.0, max_poll_interval=6.0, random=lambda: 0.5)
-    poller = Poller(outbox, Slots(10), on_claim=lambda claim: None, report=lambda error: None)
+    poller = poller_of(outbox)
     assert [await poller.look() for _ in range(5)] == [1, 2, 4, 6, 6]
     poller.be_quick()
     assert await poller.look() == 1
@@ -45,9 +51,7 @@ async def test_idle_worker_slows_down_and_is_back_at_once() -> None:
 
 
 async def test_without_a_longest_interval_it_looks_as_ever() -> None:
-    poller = Poller(
-        InMemoryOutbox(random=lambda: 0.5), Slots(10), on_claim=lambda claim: None, report=lambda error: None
-    )
+    poller = poller_of(InMemoryOutbox(random=lambda: 0.5))
     assert [await poller.look() for _ in range(4)] == [1, 1, 1, 1]
 
 

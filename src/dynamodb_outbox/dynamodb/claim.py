@@ -132,7 +132,7 @@ class Claimer:
         self._left_to_others[event_id] = anyio.current_time() + delay + others
 
     def forget_handlers(self) -> None:
-        """Forget which events have no handler here: the worker that starts may have handlers for them."""
+        """Forget which events have no handler here: the worker may have handlers for them now."""
         self._left_to_others.clear()
 
     async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]], list[Item]]:

@@ -217,7 +217,7 @@ class DynamoDBOutbox:
             raise ConfigurationError("move_to_shards: it needs former_index_name, the index that the table had before")
         return await self._move.run(on_progress=on_progress)
 
-    async def prepare(self, *, handlers: Mapping[str, Collection[str]] | None = None) -> None:
+    async def prepare(self) -> None:
         """Get ready for a worker: advise on the client, and probe DynamoDB before the next write.
 
         Raises `ClientClosedError` if the client is closed, as no look for events could succeed.
@@ -227,8 +227,12 @@ class DynamoDBOutbox:
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
         self._reminder.begin()
+        self._peers.introduce()
+
+    def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
+        """Announce the handlers of a worker with its next claim; see `Outbox.announce_handlers`."""
         self._claimer.forget_handlers()
-        self._peers.introduce(handlers)
+        self._peers.announce_handlers(handlers)
 
     async def retire(self) -> None:
         """Withdraw the announcement of a worker that stops, so that others do not warn of its handlers."""

@@ -108,14 +108,15 @@ class Peers:
         """The number of workers at these events, this one included."""
         return 1 + len(self._other_salts)
 
-    def introduce(self, handlers: Mapping[str, Collection[str]] | None = None) -> None:
-        """Have this worker announce itself at its first look, once: those that start together then know each other.
-
-        `handlers` are the names of its handlers by type.
-        """
+    def introduce(self) -> None:
+        """Have this worker announce itself at its next poll, once: workers that start together then know each other."""
         self._is_new = True
-        if handlers is not None:
-            self._handlers, self._handlers_known = HandlerDigests.of(handlers), False
+
+    def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
+        """Have this worker announce its handlers, their names by type, at its next poll, if they have changed."""
+        digests = HandlerDigests.of(handlers)
+        if digests.name != self._handlers.name:
+            self._handlers, self._handlers_known, self._is_new = digests, False, True
 
     async def look_around(self, *, refused: bool) -> None:
         """Announce this worker, and learn of others, where there is reason to. An error changes nothing: it is a hint.

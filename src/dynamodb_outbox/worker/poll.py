@@ -8,6 +8,7 @@ from typing import Final
 
 import anyio
 
+from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.outbox import Claim, Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
@@ -90,8 +91,18 @@ class Slots:
 class Poller:
     """Takes as many due events as there are free slots, a batch at a time."""
 
-    def __init__(self, outbox: Outbox, slots: Slots, *, on_claim: Callable[[Claim], None], report: Report) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        registry: HandlerRegistry,
+        slots: Slots,
+        *,
+        on_claim: Callable[[Claim], None],
+        report: Report,
+    ) -> None:
         self._outbox = outbox
+        self._registry = registry
+        self._announced = -1
         self._report = report
         self._slots = slots
         self._on_claim = on_claim
@@ -110,6 +121,9 @@ class Poller:
         """Look once; returns 0 after a full page, for more may be due, else the seconds until the next look."""
         options = self._outbox.options
         await self._slots.wait_for_one()
+        if self._registry.revision != self._announced:
+            self._announced = self._registry.revision
+            self._outbox.announce_handlers(self._registry.names())
         claims: list[Claim] = []
         # Under a shield: what was claimed when a stop cancels us has to be handed on, to be released.
         with anyio.CancelScope(shield=True) as self._scope, self._slots.for_look(options.batch_size) as limit:

@@ -50,7 +50,9 @@ class Worker:
             is_ending=lambda: self._task is not None and self._task.cancelling() > 0,
         )
         self._alarm = Alarm(options.clock)
-        self._poller = poller = Poller(outbox, self._slots, on_claim=self._take, report=self._reports.report)
+        self._poller = poller = Poller(
+            outbox, setup.registry, self._slots, on_claim=self._take, report=self._reports.report
+        )
         self._births = Births(
             setup.registry,
             self._slots,
@@ -95,7 +97,7 @@ class Worker:
 
     async def start(self) -> None:
         """Start the owner task; returns once the loops run."""
-        await self._outbox.prepare(handlers=self._setup.registry.names())
+        await self._outbox.prepare()
         self._task = asyncio.create_task(self._own(), name="dynamodb-outbox worker")
         try:
             await self._started.wait()
