@@ -2,7 +2,8 @@
 
 A block is marked in the line above it. `<!-- run -->` is a complete program: it has to print the `text` block below
 it, which is marked `<!-- prints -->`; `...` stands there for any text. `<!-- run PACKAGE -->` needs a package.
-`<!-- fragment -->` is a part of a program: it has to compile.
+`<!-- fragment -->` is a part of a program: it has to compile. `<!-- file NAME -->` is a file of the tutorial, which
+`test_tutorial.py` follows from its first line to its last.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tests.engines import open_client
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>run|fragment) ?(?P<needs>\w*) -->\n)?^```python\n(?P<code>.*?)^```\n"
+    r"(?:^<!-- (?P<mark>run|fragment|file) ?(?P<needs>[\w.]*) -->\n)?^```python\n(?P<code>.*?)^```\n"
     r"(?:\n<!-- prints -->\n```text\n(?P<prints>.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
@@ -64,6 +65,7 @@ def test_every_block_is_marked_and_every_program_says_what_it_prints(page: Path)
     for snippet in snippets:
         assert snippet.mark, snippet.place
         assert bool(snippet.prints) == (snippet.mark == "run"), snippet.place
+        assert snippet.mark != "file" or page.name == "tutorial.md", snippet.place
 
 
 @pytest.fixture
