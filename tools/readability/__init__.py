@@ -1,0 +1,1 @@
+"""Checks that the project stays readable: plain words in its prose, short files and short functions."""
