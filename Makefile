@@ -73,7 +73,7 @@ format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff format .
 
 templates: $(VENV)/.installed ## write the infrastructure templates anew
-	$(BIN)/python -m dynamodb_outbox.dynamodb.templates templates
+	$(BIN)/python -m dynamodb_outbox.dynamodb.schema.templates templates
 
 dynamodb-local: ## fetch DynamoDB Local and start it on port 8000 (PORT=...)
 	$(PYTHON) tools/dynamodb_local.py --port $(or $(PORT),8000)

@@ -11,7 +11,7 @@ from benchmarks.engine import drop_table, new_table
 from benchmarks.payloads import TYPE, events
 from benchmarks.units import MeteringClient, Projection
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
-from dynamodb_outbox.dynamodb.probe import WriteMode
+from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.payloads import TYPE, text
 from benchmarks.units import READ_STEP, Projection, item_bytes, projected, write_units
 from dynamodb_outbox import Event
-from dynamodb_outbox.dynamodb.codec import claimed_at_birth, encode_event, millis
+from dynamodb_outbox.dynamodb.items.codec import claimed_at_birth, encode_event, millis
 
 Mode = Literal["polled", "birth"]
 

@@ -15,7 +15,7 @@ from benchmarks.gauge import Gauge
 from benchmarks.payloads import TYPE, events, prepared_items
 from benchmarks.recording import Recording, RecordingClient
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
-from dynamodb_outbox.dynamodb.probe import WriteMode
+from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 
 BATCH_SIZE: Final = 25
 CONCURRENCY: Final = 200

@@ -12,8 +12,8 @@ from uuid import uuid4
 from aiobotocore.session import get_session
 
 from dynamodb_outbox import DynamoDBOutbox
-from dynamodb_outbox.dynamodb.client import DynamoDBClient, tuned_client, tuned_config
-from dynamodb_outbox.dynamodb.table import Projection
+from dynamodb_outbox.dynamodb.schema.table import Projection
+from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient, tuned_client, tuned_config
 
 REGION: Final = "us-east-1"
 CONNECTIONS: Final = 420

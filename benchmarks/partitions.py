@@ -16,10 +16,10 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
-from dynamodb_outbox.dynamodb.shards import SHARD_ATTRIBUTE
-from dynamodb_outbox.dynamodb.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
+from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE
+from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
 from dynamodb_outbox.errors import OutboxError
-from dynamodb_outbox.observing import EventCompleted, EventRecovered, LeaseLost, Observation, SettleFailed, Throttled
+from dynamodb_outbox.observers import EventCompleted, EventRecovered, LeaseLost, Observation, SettleFailed, Throttled
 from reliability.simulation.client import Client
 from reliability.simulation.engine import Engine
 from reliability.simulation.loop import Timeline

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from dynamodb_outbox import Event
-from dynamodb_outbox.dynamodb.codec import encode_event
+from dynamodb_outbox.dynamodb.items.codec import encode_event
 
 TYPE: Final = "order.placed"
 

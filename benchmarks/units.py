@@ -10,9 +10,9 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
-from dynamodb_outbox.dynamodb.peers import WORKERS_ID
-from dynamodb_outbox.dynamodb.sizes import size_of
-from dynamodb_outbox.dynamodb.values import text_size
+from dynamodb_outbox.dynamodb.delivering.membership import WORKERS_ID
+from dynamodb_outbox.dynamodb.items.sizes import size_of
+from dynamodb_outbox.dynamodb.items.values import text_size
 
 WRITE_STEP: Final = 1024
 READ_STEP: Final = 4096

@@ -17,7 +17,7 @@ from benchmarks.engine import tuned, use_fake_credentials
 from benchmarks.gauge import Gauge, peak_megabytes
 from benchmarks.payloads import TYPE
 from dynamodb_outbox import DynamoDBOutbox, Event, Observation, OutboxEventBus
-from dynamodb_outbox.observing import Claimed, ClaimRefused
+from dynamodb_outbox.observers import Claimed, ClaimRefused
 
 
 class Tally:

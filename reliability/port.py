@@ -18,9 +18,9 @@ from dynamodb_outbox.errors import (
     TransactionTooLargeError,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.observing import Observers
-from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Outbox, OutboxOptions, Recovered
+from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome, Released, Retry
+from dynamodb_outbox.port import Birth, Claim, HandlerDone, Outbox, OutboxOptions, Recovered
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability import history

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dynamodb_outbox.errors import HandlerStuckError, OutboxError
-from dynamodb_outbox.observing import (
+from dynamodb_outbox.observers import (
     ClaimRefused,
     HandlerCancelled,
     HandlerFailed,
@@ -20,8 +20,8 @@ from dynamodb_outbox.observing import (
     HandlerSucceeded,
     Observation,
 )
-from dynamodb_outbox.outbox import Outbox
 from dynamodb_outbox.outcome import Reject, RetryLater
+from dynamodb_outbox.port import Outbox
 from reliability import history
 from reliability.history import ErrorReported, HandlerEnded, Noted, Result, WorkerStarted, WorkerStopped
 from reliability.journal import Write

@@ -10,8 +10,8 @@ import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
-from dynamodb_outbox.dynamodb.client import tuned_config
-from dynamodb_outbox.dynamodb.wire import speak_json
+from dynamodb_outbox.dynamodb.transport.client import tuned_config
+from dynamodb_outbox.dynamodb.transport.fast_json import speak_json
 
 # The engines speak plain HTTP. A client that verifies reads all certificates first, a quarter of a short test.
 ENDPOINT: Final[dict[str, Any]] = {"region_name": "us-east-1", "verify": False}

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from dynamodb_outbox import DynamoDBOutbox
-from dynamodb_outbox.dynamodb.table import TableSchema
+from dynamodb_outbox.dynamodb.schema.table import TableSchema
 from reliability.simulation.capacity import Gate
 from reliability.simulation.client import Client
 from reliability.simulation.engine import Engine

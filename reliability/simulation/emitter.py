@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final, Protocol
 
 from dynamodb_outbox import Event, OutboxEventBus
-from dynamodb_outbox.emission import IfExists
+from dynamodb_outbox.emit_options import IfExists
 from reliability.simulation.handlers import BUSINESS, in_spite_of_faults
 from reliability.simulation.scenario import Emission, Way
 

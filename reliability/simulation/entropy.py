@@ -19,7 +19,7 @@ from unittest import mock
 
 from anyio._backends._asyncio import CancelScope
 
-from dynamodb_outbox.worker import blocking
+from dynamodb_outbox.worker.handling import blocked_loop
 from reliability.simulation.loop import NumberedTask
 
 
@@ -34,7 +34,7 @@ def seeded(random: Random, *, now: Callable[[], float]) -> Generator[None]:
     with (
         mock.patch.object(os, "urandom", random.randbytes),
         mock.patch.object(system_random, "_urandom", random.randbytes),  # what secrets draws from
-        mock.patch.object(blocking, "perf_counter", now),
+        mock.patch.object(blocked_loop, "perf_counter", now),
         mock.patch.object(CancelScope, "__hash__", _hash_of_scope),
     ):
         try:

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, Final
 
 from dynamodb_outbox import DynamoDBOutbox
-from dynamodb_outbox.dynamodb.table import Projection
+from dynamodb_outbox.dynamodb.schema.table import Projection
 from reliability.simulation.client import Retries
 from reliability.simulation.faults import OF_CALLS, OF_WRITES, STORMS, Kind, Storm, Weather
 

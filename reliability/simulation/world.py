@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final
 
 from dynamodb_outbox import DynamoDBOutbox, Event
-from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES
+from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES
 from reliability.checker import check
 from reliability.history import (
     CallsCounted,

@@ -20,7 +20,7 @@ from typing import Any, Final
 import psutil
 
 from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxError, OutboxEventBus
-from dynamodb_outbox.emission import IfExists
+from dynamodb_outbox.emit_options import IfExists
 from reliability.history import Sampled
 from reliability.journal import Journal
 from reliability.leftovers import connections_in_use

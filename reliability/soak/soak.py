@@ -17,7 +17,7 @@ from uuid import uuid4
 from aiobotocore.session import get_session
 
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus, WaitTimeoutError
-from dynamodb_outbox.dynamodb.client import tuned_client
+from dynamodb_outbox.dynamodb.transport.client import tuned_client
 from reliability import journal
 from reliability.checker import HandlerRule, Limits, check, report
 from reliability.history import CallsCounted, FinalState, Record, WorkerStarted

@@ -3,7 +3,7 @@
 outbox = DynamoDBOutbox(client, table_name="events-outbox")
 bus = OutboxEventBus(outbox)
 
-The observations that observers are told of are in `dynamodb_outbox.observing`.
+The observations that observers are told of are in `dynamodb_outbox.observers`.
 """
 
 from dynamodb_outbox.bus import OutboxEventBus
@@ -49,13 +49,13 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions
 from dynamodb_outbox.memory import InMemoryOutbox
 from dynamodb_outbox.middleware import CallNext, Middleware
-from dynamodb_outbox.observing import (
+from dynamodb_outbox.observers import (
     LoggingObserver,
     Observation,
     Observer,
 )
-from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Outbox, OutboxOptions, Recovered
 from dynamodb_outbox.outcome import Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
+from dynamodb_outbox.port import Birth, Claim, HandlerDone, Outbox, OutboxOptions, Recovered
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
 from dynamodb_outbox.transaction import Transaction, TransactionWrite
 

@@ -12,21 +12,21 @@ import anyio
 
 from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.cancellation import is_from_a_scope
-from dynamodb_outbox.checks import check_callable, check_int, check_outbox, check_timeout
-from dynamodb_outbox.emission import EmitOptions, IfExists, event_of
+from dynamodb_outbox.emit_options import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError, shape, shown
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
 from dynamodb_outbox.middleware import Middleware, check_middleware
-from dynamodb_outbox.observing import Observer
-from dynamodb_outbox.outbox import Claim, Outbox
+from dynamodb_outbox.observers import Observer
 from dynamodb_outbox.outcome import Completed, Outcome
-from dynamodb_outbox.reminder import StartReminder
+from dynamodb_outbox.port import Claim, Outbox
 from dynamodb_outbox.reporting import ErrorReporter, OnError
+from dynamodb_outbox.start_reminder import StartReminder
 from dynamodb_outbox.transaction import Transaction
-from dynamodb_outbox.waiting import NOT_STARTED, Waiters, wait_until_drained
-from dynamodb_outbox.worker.once import run_once
+from dynamodb_outbox.validation import check_callable, check_int, check_outbox, check_timeout
+from dynamodb_outbox.waiters import NOT_STARTED, Waiters, wait_until_drained
+from dynamodb_outbox.worker.run_once import run_once
 from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
 from dynamodb_outbox.worker.worker import Worker

@@ -9,13 +9,13 @@ from itertools import count
 from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
-from dynamodb_outbox.checks import check_seconds
-from dynamodb_outbox.emission import EmitOptions, event_of
+from dynamodb_outbox.emit_options import EmitOptions, event_of
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, shape
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.fingerprint import Fingerprint, fingerprint_of
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.transaction import Transaction
+from dynamodb_outbox.validation import check_seconds
 
 CHILD_IDS: Final = uuid5(NAMESPACE_URL, "dynamodb-outbox:child")
 """The namespace of the ids of child events, see RFC 9562, section 5.5."""

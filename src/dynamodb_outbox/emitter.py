@@ -6,8 +6,8 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dynamodb_outbox.bound_loop import BoundLoop
-from dynamodb_outbox.emission import EmitOptions
 from dynamodb_outbox.emit_chain import pass_middleware
+from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.errors import (
     DuplicateEventError,
     InvalidEventError,
@@ -16,8 +16,8 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.observing import Published
-from dynamodb_outbox.outbox import Birth, HandlerDone, Outbox, raise_unless_stored
+from dynamodb_outbox.observers import Published
+from dynamodb_outbox.port import Birth, HandlerDone, Outbox, raise_unless_stored
 from dynamodb_outbox.transaction import Transaction, TransactionEmit
 
 

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
-from dynamodb_outbox.checks import check_int, check_seconds, fits, is_async
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError, shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.retry import Backoff
+from dynamodb_outbox.validation import check_int, check_seconds, fits, is_async
 
 Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Awaitable[None]]
 """An async function of the event, or of the event and its delivery.

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from secrets import token_hex
 
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
-from dynamodb_outbox.dynamodb.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
-from dynamodb_outbox.dynamodb.entries import check_size
+from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
+from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.observing import Observer, Observers
-from dynamodb_outbox.outbox import (
+from dynamodb_outbox.observers import Observer, Observers
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.port import (
     LEASE_EXPIRED,
     RENEWAL,
     TRANSACTION,
@@ -33,7 +34,6 @@ from dynamodb_outbox.outbox import (
     raise_unless_stored,
     refuse_repeated_ids,
 )
-from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
-from dynamodb_outbox.checks import fits, is_async
 from dynamodb_outbox.errors import ConfigurationError, MiddlewareError, shape, shown
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.validation import fits, is_async
 
 CANCEL_SECONDS: Final = 5.0
 """How long a chain waits for the cancellation of the rest that a middleware left running."""

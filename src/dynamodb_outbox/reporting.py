@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from dynamodb_outbox.cancellation import is_ours
 from dynamodb_outbox.errors import OutboxError
-from dynamodb_outbox.observing import logger
+from dynamodb_outbox.observers import logger
 
 OnError = Callable[[OutboxError], Awaitable[None] | None]
 """Called with every error that is reported instead of raised; may be async.

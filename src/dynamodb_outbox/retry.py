@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from dynamodb_outbox.checks import check_part, check_seconds
 from dynamodb_outbox.errors import shown
 from dynamodb_outbox.outcome import LONGEST_DELAY, Reject, RetryLater
+from dynamodb_outbox.validation import check_part, check_seconds
 
 Backoff = Callable[[int, BaseException], float | None]
 """Called with the attempt that failed, from 1, and its exception: the seconds to wait, or None to give up."""

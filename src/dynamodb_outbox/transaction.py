@@ -11,7 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
-from dynamodb_outbox.emission import EmitOptions, event_of
+from dynamodb_outbox.emit_options import EmitOptions, event_of
 from dynamodb_outbox.errors import ConfigurationError, shape
 from dynamodb_outbox.event import Event
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Outbox
-from dynamodb_outbox.dynamodb import settle
+from dynamodb_outbox.dynamodb.delivering import settle
 from reliability.partiql import refuse_undocumented
 from reliability.proxy import running_proxy
 from reliability.simulation.client import direct_client

@@ -19,8 +19,8 @@ from dynamodb_outbox import (
     Released,
     Retry,
 )
-from dynamodb_outbox.dynamodb import claim
-from dynamodb_outbox.dynamodb.claim import OTHERS_INTERVALS
+from dynamodb_outbox.dynamodb.delivering import claim
+from dynamodb_outbox.dynamodb.delivering.claim import OTHERS_INTERVALS
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
 
 PENDING, _, COMPLETED, FAILED = EventStatus

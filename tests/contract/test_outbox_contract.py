@@ -25,7 +25,7 @@ from dynamodb_outbox import (
     Retry,
     UnstorableValueError,
 )
-from dynamodb_outbox.dynamodb.shards import Shards
+from dynamodb_outbox.dynamodb.schema.shards import Shards
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
 from tests.values import kinds
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
-from dynamodb_outbox.dynamodb import peers
+from dynamodb_outbox.dynamodb.delivering import membership
 from reliability.proxy import Proxy
 
 
@@ -34,6 +34,6 @@ class PeersTime:
 def peers_time(monkeypatch: pytest.MonkeyPatch) -> PeersTime:
     """The time by which workers judge each other: nobody is gone, or impatient, because the machine pauses."""
     time = PeersTime()
-    monkeypatch.setattr(peers, "anyio", time)
-    monkeypatch.setattr(peers, "CALL_SECONDS", 30.0)
+    monkeypatch.setattr(membership, "anyio", time)
+    monkeypatch.setattr(membership, "CALL_SECONDS", 30.0)
     return time

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dynamodb_outbox.dynamodb.client import Backoff
+from dynamodb_outbox.dynamodb.transport.client import Backoff
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import Claim, Completed, Event, OutboxEventBus, Released, StorageError
-from dynamodb_outbox.dynamodb.peers import ALONE_SECONDS, MAX_SEEN
+from dynamodb_outbox.dynamodb.delivering.membership import ALONE_SECONDS, MAX_SEEN
 from reliability.simulation.replies import client_error
 from tests.simulated import SimulatedService
 from tests.virtual_time import VirtualTime, install

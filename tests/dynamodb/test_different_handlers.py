@@ -9,9 +9,16 @@ import anyio
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
-from dynamodb_outbox.dynamodb import handler_digests
-from dynamodb_outbox.dynamodb.peers import DOUBTFUL_SECONDS, FORGOTTEN_SECONDS, MAX_OLD, OLD_SECONDS, UNTIDY, WORKERS_ID
-from dynamodb_outbox.observing import HandlersDiffer
+from dynamodb_outbox.dynamodb.delivering import handler_digests
+from dynamodb_outbox.dynamodb.delivering.membership import (
+    DOUBTFUL_SECONDS,
+    FORGOTTEN_SECONDS,
+    MAX_OLD,
+    OLD_SECONDS,
+    UNTIDY,
+    WORKERS_ID,
+)
+from dynamodb_outbox.observers import HandlersDiffer
 from reliability.proxy import Proxy, refused
 from tests.conftest import MakeOutbox
 

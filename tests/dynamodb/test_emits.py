@@ -21,8 +21,8 @@ from dynamodb_outbox import (
     ThrottledError,
     UnstorableValueError,
 )
-from dynamodb_outbox.dynamodb import emit_queue
-from dynamodb_outbox.dynamodb.peers import WORKERS_ID
+from dynamodb_outbox.dynamodb.delivering.membership import WORKERS_ID
+from dynamodb_outbox.dynamodb.emitting import emit_queue
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
 from tests.dynamodb.impatience import giving_up_after
 

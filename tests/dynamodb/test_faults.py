@@ -27,7 +27,7 @@ from dynamodb_outbox import (
     TableNotFoundError,
     UnavailableError,
 )
-from dynamodb_outbox.dynamodb.codec import MAX_ITEM_BYTES, SHORT_ERROR_CHARS
+from dynamodb_outbox.dynamodb.items.codec import MAX_ITEM_BYTES, SHORT_ERROR_CHARS
 from tests.dynamodb.impatience import giving_up_after
 from tests.engines import SESSION, open_client
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import Event, InvalidEventError, OutboxEventBus
-from dynamodb_outbox.dynamodb.in_flight import TableInFlight
+from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.middleware import CallNext
 from reliability.simulation.client import Client
 from tests.simulated import Parameters, SimulatedService

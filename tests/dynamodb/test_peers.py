@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event
-from dynamodb_outbox.dynamodb.peers import GONE_SECONDS, PATIENCE, WORKERS_ID
+from dynamodb_outbox.dynamodb.delivering.membership import GONE_SECONDS, PATIENCE, WORKERS_ID
 from reliability.proxy import refused, running_proxy
 from tests.dynamodb.conftest import PeersTime
 from tests.engines import open_client

@@ -21,10 +21,11 @@ from dynamodb_outbox import (
     ThrottledError,
     UnavailableError,
 )
-from dynamodb_outbox.dynamodb import claim, publication
-from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
-from dynamodb_outbox.dynamodb.values import encode
-from dynamodb_outbox.observing import ClaimRefused, Observation
+from dynamodb_outbox.dynamodb.delivering import claim
+from dynamodb_outbox.dynamodb.emitting import publish_result
+from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
+from dynamodb_outbox.dynamodb.items.values import encode
+from dynamodb_outbox.observers import ClaimRefused, Observation
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused
 from tests.dynamodb.impatience import giving_up_after
 from tests.engines import open_client
@@ -58,7 +59,7 @@ async def test_large_events_are_also_bounded_by_bytes(outbox: DynamoDBOutbox, pr
     await outbox.publish([Event("t", {"text": "x" * 200_000}) for _ in range(10)])
     sizes = [len(body["RequestItems"][outbox.table_name]) for body in proxy.of("BatchWriteItem")]
     assert sorted(sizes) == [2, 4, 4]
-    assert max(sizes) * 200_000 <= publication.MAX_BATCH_BYTES
+    assert max(sizes) * 200_000 <= publish_result.MAX_BATCH_BYTES
 
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
@@ -369,7 +370,7 @@ async def test_many_emits_give_up_together_when_the_engine_is_down(outbox: Dynam
             await outbox.publish([Event("t", id=f"{n}") for n in range(100)])
         assert len(caught.value.failed) == 100
         # Those that are under way when the first gives up are the last that are sent.
-        most = 3 * publication.CONCURRENT_REQUESTS
+        most = 3 * publish_result.CONCURRENT_REQUESTS
         assert 3 <= proxy.count("PutItem") <= most
         proxy.requests.clear()
         async with anyio.create_task_group() as group:

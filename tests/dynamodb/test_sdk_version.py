@@ -10,7 +10,7 @@ import aiobotocore
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
-from dynamodb_outbox.dynamodb.sdk import OLDEST_SUPPORTED
+from dynamodb_outbox.dynamodb.transport.sdk import OLDEST_SUPPORTED
 
 
 @pytest.mark.parametrize("old", ["2.7.0", "2.24.3", "1.4.2", "2.24.0.dev1"])

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 import dynamodb_outbox.dynamodb
-from dynamodb_outbox.dynamodb.shards import Shards
-from dynamodb_outbox.dynamodb.transitions import Transition, Write, placed, statement
+from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write, placed, statement
+from dynamodb_outbox.dynamodb.schema.shards import Shards
 from reliability.partiql import reason_against
 
 DOCUMENTED_FUNCTIONS = {

@@ -16,10 +16,10 @@ from aiobotocore.session import get_session
 
 import dynamodb_outbox.dynamodb
 from dynamodb_outbox import DynamoDBOutbox
-from dynamodb_outbox.dynamodb.client import DynamoDBClient
-from dynamodb_outbox.dynamodb.table import TTL_ATTRIBUTE
-from dynamodb_outbox.dynamodb.templates.__main__ import FILES, main
-from dynamodb_outbox.dynamodb.templates.parameters import DEFAULT_SCHEMA
+from dynamodb_outbox.dynamodb.schema.table import TTL_ATTRIBUTE
+from dynamodb_outbox.dynamodb.schema.templates.__main__ import FILES, main
+from dynamodb_outbox.dynamodb.schema.templates.parameters import DEFAULT_SCHEMA
+from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 ADAPTER = Path(dynamodb_outbox.dynamodb.__file__).parent
@@ -218,7 +218,7 @@ def statements() -> list[dict[str, Any]]:
 
 
 def test_client_protocol_is_what_the_adapter_calls() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in sorted(ADAPTER.glob("*.py")))
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted(ADAPTER.rglob("*.py")))
     assert set(re.findall(r'\.call\(\s*"(\w+)"', source)) == operations_of_the_client()
 
 

@@ -27,8 +27,8 @@ from dynamodb_outbox import (
     UnavailableError,
     UnstorableValueError,
 )
-from dynamodb_outbox.dynamodb.entries import entry_of
-from dynamodb_outbox.observing import Observation, Throttled
+from dynamodb_outbox.dynamodb.emitting.transact_items import entry_of
+from dynamodb_outbox.observers import Observation, Throttled
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, running_proxy
 from tests.dynamodb.impatience import giving_up_after

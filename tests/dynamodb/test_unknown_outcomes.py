@@ -22,10 +22,10 @@ from dynamodb_outbox import (
     TransactionCancelledError,
     UnavailableError,
 )
-from dynamodb_outbox.dynamodb.peers import WORKERS_ID
-from dynamodb_outbox.dynamodb.publication import CONCURRENT_REQUESTS
-from dynamodb_outbox.dynamodb.publish import ANSWER_SECONDS, PUBLISH_SECONDS
-from dynamodb_outbox.outbox import Birth, Claim
+from dynamodb_outbox.dynamodb.delivering.membership import WORKERS_ID
+from dynamodb_outbox.dynamodb.emitting.publish import ANSWER_SECONDS, PUBLISH_SECONDS
+from dynamodb_outbox.dynamodb.emitting.publish_result import CONCURRENT_REQUESTS
+from dynamodb_outbox.port import Birth, Claim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
 from reliability.simulation.replies import client_error

@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus
-from dynamodb_outbox.dynamodb.client import tuned_config
-from dynamodb_outbox.dynamodb.values import encode
-from dynamodb_outbox.dynamodb.wire import CorruptReplyError, speak_json
+from dynamodb_outbox.dynamodb.items.values import encode
+from dynamodb_outbox.dynamodb.transport.client import tuned_config
+from dynamodb_outbox.dynamodb.transport.fast_json import CorruptReplyError, speak_json
 from reliability.proxy import Proxy, Reply, nth
 from tests.engines import SESSION, open_client, open_tuned_client
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
-from dynamodb_outbox.dynamodb import dead_letters, publish
+from dynamodb_outbox.dynamodb.delivering import dead_letters
+from dynamodb_outbox.dynamodb.emitting import publish
 from reliability.stream import switch_on
 from tests.engines import SESSION
 from tests.processes.workers import Workers

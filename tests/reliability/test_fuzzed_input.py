@@ -21,8 +21,8 @@ from dynamodb_outbox import (
     StoredEventError,
     WaitTimeoutError,
 )
-from dynamodb_outbox.dynamodb.codec import decode_claim, decode_event, decode_failed, encode_event
-from dynamodb_outbox.outbox import OutboxOptions
+from dynamodb_outbox.dynamodb.items.codec import decode_claim, decode_event, decode_failed, encode_event
+from dynamodb_outbox.port import OutboxOptions
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items
 from tests.reliability.wire import Runs

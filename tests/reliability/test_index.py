@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from dynamodb_outbox import Event, OutboxEventBus
-from dynamodb_outbox.observing import ClaimRefused
+from dynamodb_outbox.observers import ClaimRefused
 from reliability.proxy import Proxy, Reply
 from reliability.rules import LaggingIndex
 from tests.conftest import MakeOutbox

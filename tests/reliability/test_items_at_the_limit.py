@@ -21,9 +21,9 @@ from dynamodb_outbox import (
     StorageError,
     StoredEventError,
 )
-from dynamodb_outbox.dynamodb import recovery
-from dynamodb_outbox.dynamodb.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
-from dynamodb_outbox.dynamodb.sizes import size_of
+from dynamodb_outbox.dynamodb.delivering import recovery
+from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
+from dynamodb_outbox.dynamodb.items.sizes import size_of
 from reliability.proxy import Proxy, Recorded, refused
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items

@@ -18,8 +18,8 @@ from dynamodb_outbox import (
     PollingError,
     TableNotFoundError,
 )
-from dynamodb_outbox.dynamodb import client as client_module
-from dynamodb_outbox.observing import LeaseLost, LeaseRenewed, PollFailed
+from dynamodb_outbox.dynamodb.transport import client as client_module
+from dynamodb_outbox.observers import LeaseLost, LeaseRenewed, PollFailed
 from reliability.proxy import Proxy, Recorded, refused
 from tests.conftest import MakeOutbox
 from tests.engines import open_client

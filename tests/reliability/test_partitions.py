@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox import Claim, Completed, DynamoDBOutbox, Event, EventStatus, Failed, Released, Retry
-from dynamodb_outbox.dynamodb.table import TableSchema
+from dynamodb_outbox.dynamodb.schema.table import TableSchema
 from reliability.simulation.client import direct_client
 from reliability.simulation.engine import Engine
 from reliability.simulation.partitions import PartitionLimits

@@ -15,8 +15,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox import DynamoDBOutbox
-from dynamodb_outbox.dynamodb import transitions
-from dynamodb_outbox.dynamodb.transitions import Transition, Write, statement, update_entry, update_item
+from dynamodb_outbox.dynamodb.conditional import transitions
+from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write, statement, update_entry, update_item
 from reliability.simulation.client import direct_client
 from reliability.simulation.engine import Engine
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox.dynamodb import claim, client, codec, recovery, settle
-from dynamodb_outbox.dynamodb.transitions import Transition
-from dynamodb_outbox.worker import birth, recover
+from dynamodb_outbox.dynamodb.conditional.transitions import Transition
+from dynamodb_outbox.dynamodb.delivering import claim, recovery, settle
+from dynamodb_outbox.dynamodb.items import codec
+from dynamodb_outbox.dynamodb.transport import client
+from dynamodb_outbox.worker import claim_on_emit, recover
 from reliability.simulation import world
 from reliability.simulation.campaign import Summary, summaries_of
 from reliability.simulation.faults import Kind
@@ -128,5 +130,5 @@ def test_error_that_nobody_looks_at_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_births_that_nobody_settles_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(birth.Births, "close", lambda births: None)
+    monkeypatch.setattr(claim_on_emit.Births, "close", lambda births: None)
     assert letters_found("S", first=175) & set("S")

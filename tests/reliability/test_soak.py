@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox.dynamodb.transitions import CLAIM, COMPLETE, RETRY, Write, statement, update_entry, update_item
+from dynamodb_outbox.dynamodb.conditional.transitions import (
+    CLAIM,
+    COMPLETE,
+    RETRY,
+    Write,
+    statement,
+    update_entry,
+    update_item,
+)
 from reliability.history import EmitAcknowledged, Outcome, Record, ReplyLost, Sampled, Settled
 from reliability.journal import Journal
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from dynamodb_outbox.dynamodb import claim
+from dynamodb_outbox.dynamodb.delivering import claim
 from reliability.checker import report
 from reliability.simulation.entropy import undisturbed
 from reliability.simulation.faults import OF_CALLS, OF_WRITES, STORMS, Kind, Storm, Weather

@@ -18,7 +18,7 @@ from dynamodb_outbox import (
     Retry,
     StoredEventError,
 )
-from dynamodb_outbox.observing import LeaseLost
+from dynamodb_outbox.observers import LeaseLost
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items
 from tests.reliability.wire import Runs, eventually

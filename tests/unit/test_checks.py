@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import ConfigurationError, ExponentialBackoff, InMemoryOutbox, OutboxEventBus, RetryLater
-from dynamodb_outbox.checks import check_seconds
+from dynamodb_outbox.validation import check_seconds
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from uuid import uuid4
 
-from dynamodb_outbox.dynamodb.shards import MAX_EXPECTED, Rotation, Shards
+from dynamodb_outbox.dynamodb.schema.shards import MAX_EXPECTED, Rotation, Shards
 
 
 def looks(rotation: Rotation, times: list[float], *, busy: frozenset[int] = frozenset()) -> list[list[int]]:

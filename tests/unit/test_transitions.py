@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dynamodb_outbox.dynamodb.probe import MAX_STATEMENTS
-from dynamodb_outbox.dynamodb.transitions import BATCHED
+from dynamodb_outbox.dynamodb.conditional.probe import MAX_STATEMENTS
+from dynamodb_outbox.dynamodb.conditional.transitions import BATCHED
 
 
 def test_probe_has_room_for_every_statement() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import StoredEventError
-from dynamodb_outbox.dynamodb.codec import decode_event
+from dynamodb_outbox.dynamodb.items.codec import decode_event
 
 SECRET = "4711-secret"
 LONG = SECRET * 30_000

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 
 from dynamodb_outbox import Event, EventTooLargeError, UnstorableValueError
-from dynamodb_outbox.dynamodb.codec import MAX_ITEM_BYTES, decode_event, encode_event
-from dynamodb_outbox.dynamodb.sizes import size_of
-from dynamodb_outbox.dynamodb.values import decode, encode
+from dynamodb_outbox.dynamodb.items.codec import MAX_ITEM_BYTES, decode_event, encode_event
+from dynamodb_outbox.dynamodb.items.sizes import size_of
+from dynamodb_outbox.dynamodb.items.values import decode, encode
 from tests.values import anything, payloads, payloads_with_decimals, payloads_with_money, same
 
 

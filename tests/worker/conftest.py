@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dynamodb_outbox import InMemoryOutbox
-from dynamodb_outbox.worker import blocking
+from dynamodb_outbox.worker.handling import blocked_loop
 from tests.virtual_time import VirtualTime, install
 
 
@@ -22,5 +22,5 @@ async def virtual_time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
     """The time of the test's event loop, of each `InMemoryOutbox` that is given no clock, and of handlers' steps."""
     virtual = install(asyncio.get_running_loop(), monkeypatch)
     monkeypatch.setitem(InMemoryOutbox.__init__.__kwdefaults__, "clock", virtual.clock)
-    monkeypatch.setattr(blocking, "perf_counter", virtual.time)
+    monkeypatch.setattr(blocked_loop, "perf_counter", virtual.time)
     return virtual

@@ -22,7 +22,7 @@ from dynamodb_outbox import (
     PartialPublishError,
     UnavailableError,
 )
-from dynamodb_outbox.outbox import Outbox
+from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus

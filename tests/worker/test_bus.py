@@ -38,7 +38,7 @@ from dynamodb_outbox import (
     WorkerError,
 )
 from dynamodb_outbox.reporting import Report
-from dynamodb_outbox.waiting import Waiters
+from dynamodb_outbox.waiters import Waiters
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 

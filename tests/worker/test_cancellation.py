@@ -25,9 +25,9 @@ from dynamodb_outbox import (
     SettleError,
     WorkerError,
 )
-from dynamodb_outbox.observing import EventCompleted, EventReleased, HandlerCancelled, HandlerFailed, LeaseLost
+from dynamodb_outbox.observers import EventCompleted, EventReleased, HandlerCancelled, HandlerFailed, LeaseLost
 from dynamodb_outbox.reporting import Report
-from dynamodb_outbox.worker import once
+from dynamodb_outbox.worker import run_once
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.reports import GRACE
 
@@ -616,7 +616,7 @@ async def test_cycle_that_is_cancelled_releases_what_it_has_claimed(
 
 
 async def test_cycle_does_not_wait_for_a_reporter_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(once, "GRACE", 0.05)
+    monkeypatch.setattr(run_once, "GRACE", 0.05)
     before = asyncio.all_tasks()
 
     async def hang(error: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import anyio
 
 from dynamodb_outbox import Claim, Completed, Event, InMemoryOutbox, Released, SettleError
-from dynamodb_outbox.worker.cycle import Alarm
+from dynamodb_outbox.worker.loop import Alarm
 from dynamodb_outbox.worker.poll import Slots
-from dynamodb_outbox.worker.settle import BATCH, WRITERS, GroupCommit
+from dynamodb_outbox.worker.settle_queue import BATCH, WRITERS, GroupCommit
 
 
 async def test_alarm_rings_now_later_and_before_the_sleep() -> None:

@@ -25,9 +25,9 @@ from dynamodb_outbox import (
     ThrottledError,
     UnavailableError,
 )
-from dynamodb_outbox.observing import EventCompleted, HandlerCancelled, LeaseRenewed
-from dynamodb_outbox.worker import call
-from dynamodb_outbox.worker.lease import LEASE_MARGIN
+from dynamodb_outbox.observers import EventCompleted, HandlerCancelled, LeaseRenewed
+from dynamodb_outbox.worker.handling import handler_task
+from dynamodb_outbox.worker.handling.lease import LEASE_MARGIN
 from tests.virtual_time import VirtualTime
 
 LEASE = 0.6
@@ -322,7 +322,7 @@ async def test_extended_handler_is_cancelled_at_its_new_limit(bus: OutboxEventBu
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(handler_task, "CANCEL_SECONDS", 0.1)
 
 
 class Stubborn:

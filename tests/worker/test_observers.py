@@ -18,8 +18,8 @@ from dynamodb_outbox import (
     Reject,
     UnavailableError,
 )
-from dynamodb_outbox import observing as seen
-from dynamodb_outbox.worker import cycle
+from dynamodb_outbox import observers as seen
+from dynamodb_outbox.worker import loop
 
 
 class Clock:
@@ -149,7 +149,7 @@ async def test_failed_polls_and_settles_are_told(
     async def handler(event: Event) -> None:
         pass
 
-    monkeypatch.setattr(cycle, "polling_delay", lambda errors, interval: 0.01)
+    monkeypatch.setattr(loop, "polling_delay", lambda errors, interval: 0.01)
     monkeypatch.setattr(outbox, "settle", refuse)
     event = await bus.emit("t")
     await bus.run_once()
@@ -192,11 +192,13 @@ async def test_nothing_is_made_for_nobody(monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("made though nobody observes")
 
     from dynamodb_outbox import emitter
-    from dynamodb_outbox.worker import call, dispatch, settle
+    from dynamodb_outbox.worker import dispatch, settle_queue
+    from dynamodb_outbox.worker.handling import handler_task
 
     for module, name in [
-        (emitter, "Published"), (dispatch, "Claimed"), (call, "HandlerStarted"), (call, "HandlerSucceeded"),
-        (settle, "EventCompleted"),
+        (emitter, "Published"), (dispatch, "Claimed"),
+        (handler_task, "HandlerStarted"), (handler_task, "HandlerSucceeded"),
+        (settle_queue, "EventCompleted"),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, unwanted)
     bus = OutboxEventBus(InMemoryOutbox())

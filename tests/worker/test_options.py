@@ -21,7 +21,7 @@ from dynamodb_outbox import (
     RetryLater,
     WorkerError,
 )
-from dynamodb_outbox.observing import EventReleased, HandlerCancelled
+from dynamodb_outbox.observers import EventReleased, HandlerCancelled
 
 
 class Clock:

@@ -25,10 +25,10 @@ from dynamodb_outbox import (
     RetryLater,
 )
 from dynamodb_outbox.handlers import HandlerRegistry
-from dynamodb_outbox.observing import EventCompleted, EventReleased, Observation
+from dynamodb_outbox.observers import EventCompleted, EventReleased, Observation
 from dynamodb_outbox.reporting import Report
+from dynamodb_outbox.worker.handling.quarantine import Suspects
 from dynamodb_outbox.worker.poll import Poller, Slots
-from dynamodb_outbox.worker.suspects import Suspects
 from tests.virtual_time import VirtualTime
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus

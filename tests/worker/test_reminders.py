@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from dynamodb_outbox import ConfigurationError, DynamoDBOutbox, Event, InMemoryOutbox, OutboxEventBus, WaitTimeoutError
-from dynamodb_outbox.reminder import PATIENCE_SECONDS
+from dynamodb_outbox.start_reminder import PATIENCE_SECONDS
 
 
 @pytest.fixture

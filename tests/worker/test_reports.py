@@ -15,7 +15,7 @@ from dynamodb_outbox import (
     Reject,
     UnavailableError,
 )
-from dynamodb_outbox.outbox import Recovered
+from dynamodb_outbox.port import Recovered
 from dynamodb_outbox.reporting import ErrorReporter, Report
 from dynamodb_outbox.worker.reports import CONCURRENT_REPORTS, Reports
 

@@ -18,7 +18,7 @@ _UNKNOWN: Final = "tests/dynamodb/test_unknown_outcomes.py"
 _DOUBT: Final = "test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_stops_their_repeat"
 _CONTRACT: Final = "tests/contract/test_outbox_contract.py"
 
-_TRANSITIONS: Final = "dynamodb/transitions.py"
+_TRANSITIONS: Final = "dynamodb/conditional/transitions.py"
 
 FAULTS: Final = (
     Mutant(
@@ -63,7 +63,7 @@ FAULTS: Final = (
     Mutant(
         row=5,
         name="an ambiguous batch of puts goes again without conditions",
-        file="dynamodb/publish.py",
+        file="dynamodb/emitting/publish.py",
         text="                if error.maybe_applied:\n",
         replacement="                if not error.maybe_applied:\n",
         test=f"{_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[open_client-cut after]",
@@ -71,7 +71,7 @@ FAULTS: Final = (
     Mutant(
         row=5,
         name="an emit whose batch was not answered is told that nothing is stored",
-        file="dynamodb/publish.py",
+        file="dynamodb/emitting/publish.py",
         text="put.maybe_stored = True",
         replacement="put.maybe_stored = False",
         test=f"{_UNKNOWN}::{_DOUBT}[2-ThrottlingException]",
@@ -79,7 +79,7 @@ FAULTS: Final = (
     Mutant(
         row=5,
         name="a batch that is sent late is given up early",
-        file="dynamodb/publish.py",
+        file="dynamodb/emitting/publish.py",
         text="within=2 * ANSWER_SECONDS,",
         replacement="within=0.2 * ANSWER_SECONDS,",
         test=f"{_UNKNOWN}::test_batch_that_is_sent_late_has_its_whole_time_to_be_answered",
@@ -103,7 +103,7 @@ FAULTS: Final = (
     Mutant(
         row=10,
         name="a handler runs on when its lease is over",
-        file="worker/lease.py",
+        file="worker/handling/lease.py",
         text="return self.ends - self.margin",
         replacement="return self.ends + self.margin",
         test="tests/worker/test_leases.py::"
@@ -112,7 +112,7 @@ FAULTS: Final = (
     Mutant(
         row=13,
         name="what is throttled is repeated without a pause",
-        file="dynamodb/client.py",
+        file="dynamodb/transport/client.py",
         text="return self.random() * min(MAX_DELAY, FIRST_DELAY * 2.0**self.attempts)",
         replacement="return 0.0",
         test=f"{_THROTTLING}::test_settle_is_repeated_while_its_lease_holds_and_not_for_ever",
@@ -120,7 +120,7 @@ FAULTS: Final = (
     Mutant(
         row=14,
         name="settles queue behind claims",
-        file="dynamodb/writes.py",
+        file="dynamodb/conditional/writes.py",
         text="{urgent: anyio.CapacityLimiter(CONCURRENT_CALLS) for urgent in (True, False)}",
         replacement="dict.fromkeys((True, False), anyio.CapacityLimiter(CONCURRENT_CALLS))",
         test=f"{_THROTTLING}::test_settles_do_not_queue_behind_claims_that_are_throttled[batch]",
@@ -128,7 +128,7 @@ FAULTS: Final = (
     Mutant(
         row=15,
         name="one throttled statement has the whole batch repeated",
-        file="dynamodb/statements.py",
+        file="dynamodb/conditional/statements.py",
         text="        self.left = again\n",
         replacement="        self.left = again and self.left\n",
         test=f"{_THROTTLING}::"
@@ -137,7 +137,7 @@ FAULTS: Final = (
     Mutant(
         row=16,
         name="unprocessed items are forgotten",
-        file="dynamodb/replies.py",
+        file="dynamodb/transport/responses.py",
         text='requests = reply["UnprocessedItems"].get(table_name, [])',
         replacement='requests = reply["UnprocessedItems"].get("", [])',
         test=f"{_THROTTLING}::test_items_that_come_back_unprocessed_are_named_in_the_end",
@@ -161,7 +161,7 @@ FAULTS: Final = (
     Mutant(
         row=23,
         name="a cancelled worker leaves its settles",
-        file="worker/settle.py",
+        file="worker/settle_queue.py",
         text="anyio.CancelScope(shield=True)",
         replacement="anyio.CancelScope(shield=False)",
         test=f"{_RACES}::test_worker_that_is_cancelled_in_a_settle_leaves_the_event_settled_or_leased[1]",
@@ -169,7 +169,7 @@ FAULTS: Final = (
     Mutant(
         row=26,
         name="an empty key is sent",
-        file="dynamodb/values.py",
+        file="dynamodb/items/values.py",
         text="    if not key:\n",
         replacement="    if key is None:\n",
         test="tests/unit/test_values.py::test_refused_value_is_named_by_its_path",
@@ -177,7 +177,7 @@ FAULTS: Final = (
     Mutant(
         row=27,
         name="an error that makes the item too large is not cut",
-        file="dynamodb/settle.py",
+        file="dynamodb/delivering/settle.py",
         text="        for room in (Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR, Room.FOR_NOTHING):\n",
         replacement="        for room in ():\n",
         test="tests/dynamodb/test_round_trip.py::test_the_largest_and_the_deepest_event_can_be_delivered",
@@ -185,7 +185,7 @@ FAULTS: Final = (
     Mutant(
         row=28,
         name="an empty reply is taken for a yes",
-        file="dynamodb/replies.py",
+        file="dynamodb/transport/responses.py",
         text='reply["UnprocessedItems"].get(',
         replacement='reply.get("UnprocessedItems", {}).get(',
         test=f"{_LOST}::test_reply_that_does_not_say_what_was_stored_is_not_taken_for_a_yes",
@@ -193,7 +193,7 @@ FAULTS: Final = (
     Mutant(
         row=28,
         name="the checksum of a reply is not looked at",
-        file="dynamodb/wire.py",
+        file="dynamodb/transport/fast_json.py",
         text="if checksum is not None and",
         replacement="if checksum is None and",
         test=f"{_WIRE}::test_the_client_of_connect_believes_no_changed_reply_either",
@@ -201,7 +201,7 @@ FAULTS: Final = (
     Mutant(
         row=31,
         name="a conflict of transactions is final",
-        file="dynamodb/faults.py",
+        file="dynamodb/transport/classify.py",
         text='    "TransactionConflict": Fault.THROTTLED,\n',
         replacement='    "TransactionConflict": Fault.FATAL,\n',
         test=f"{_THROTTLING}::test_conflict_with_a_transaction_of_the_users_counts_no_attempt[batch]",
@@ -217,7 +217,7 @@ FAULTS: Final = (
     Mutant(
         row=34,
         name="an item without a count had a retry",
-        file="dynamodb/codec.py",
+        file="dynamodb/items/codec.py",
         text="    except (TypeError, ValueError):\n        return 0\n",
         replacement="    except (TypeError, ValueError):\n        return 1\n",
         test=f"{_STORED}::test_items_of_an_older_release_are_delivered_recovered_and_redriven[batch]",

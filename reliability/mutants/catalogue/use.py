@@ -23,7 +23,7 @@ USE: Final = (
     Mutant(
         row=35,
         name="the guard of one operation stands for all",
-        file="dynamodb/client.py",
+        file="dynamodb/transport/client.py",
         text='unique_id=f"dynamodb-outbox-once-{operation}"',
         replacement='unique_id="dynamodb-outbox-once"',
         test=f"{_REPEATED}::test_batch_is_not_repeated_by_a_client_that_retries",
@@ -31,7 +31,7 @@ USE: Final = (
     Mutant(
         row=36,
         name="a repeat overtakes the batch that its caller gave up",
-        file="dynamodb/publish.py",
+        file="dynamodb/emitting/publish.py",
         text=(
             "        if not in_flight.try_enter(event_ids):\n"
             "            await in_flight.enter(event_ids)\n"
@@ -43,7 +43,7 @@ USE: Final = (
     Mutant(
         row=36,
         name="a batch ends with its caller",
-        file="dynamodb/publish.py",
+        file="dynamodb/emitting/publish.py",
         text="                await self._queue.written(self._queue.start(chunk, publication), chunk)\n",
         replacement="                await self._write_chunk(chunk, publication)\n",
         test=f"{_REPEATED}::test_repeat_waits_for_the_batch_that_its_caller_gave_up[False]",
@@ -51,7 +51,7 @@ USE: Final = (
     Mutant(
         row=36,
         name="two outboxes of a table know nothing of each other",
-        file="dynamodb/in_flight.py",
+        file="dynamodb/emitting/in_flight.py",
         text="tables.setdefault(self._table_name, InFlight())",
         replacement="InFlight()",
         test=f"{_GIVEN_UP}::test_repeat_through_another_outbox_waits_for_the_batch",
@@ -67,7 +67,7 @@ USE: Final = (
     Mutant(
         row=36,
         name="repeats that are given up pile up in the worker",
-        file="worker/birth.py",
+        file="worker/claim_on_emit.py",
         text="                task.cancel()\n            raise\n",
         replacement="                pass\n            raise\n",
         test=f"{_GIVEN_UP}::test_repeats_that_are_given_up_leave_nothing_behind",
@@ -75,7 +75,7 @@ USE: Final = (
     Mutant(
         row=37,
         name="emits wait for a write however long it takes",
-        file="dynamodb/emit_queue.py",
+        file="dynamodb/emitting/emit_queue.py",
         text="GROUP_SECONDS: Final = 0.03\n",
         replacement="GROUP_SECONDS: Final = 30.0\n",
         test=f"{_REPEATED}::test_no_emit_waits_long_for_one_that_is_slow",
@@ -83,7 +83,7 @@ USE: Final = (
     Mutant(
         row=37,
         name="an emit that shares a request waits for all of it",
-        file="dynamodb/publication.py",
+        file="dynamodb/emitting/publish_result.py",
         text="            put.written.set_result(None)\n",
         replacement="            asyncio.get_running_loop().call_later(1.0, put.written.set_result, None)\n",
         test=f"{_REPEATED}::test_each_caller_returns_when_its_own_event_is_stored",
@@ -107,7 +107,7 @@ USE: Final = (
     Mutant(
         row=39,
         name="connections of another loop carry a request",
-        file="dynamodb/client_state.py",
+        file="dynamodb/transport/client_state.py",
         text='                return "it belongs to another event loop"\n',
         replacement="                continue\n",
         test=f"{_LOOPS}::test_client_that_another_loop_uses_is_named_before_anything_is_sent",
@@ -115,7 +115,7 @@ USE: Final = (
     Mutant(
         row=40,
         name="a client does not tell that it is closed",
-        file="dynamodb/client_state.py",
+        file="dynamodb/transport/client_state.py",
         text="        stack.callback(mark)\n",
         replacement="",
         test=f"{_LOOPS}::test_client_that_was_closed_before_its_first_call_is_not_opened_again[True]",
@@ -147,7 +147,7 @@ USE: Final = (
     Mutant(
         row=44,
         name="a statement says what AWS does not document",
-        file="dynamodb/transitions.py",
+        file="dynamodb/conditional/transitions.py",
         text='condition = _NOT_EXISTS.sub(r"\\1 IS MISSING", transition.condition)',
         replacement="condition = transition.condition",
         test="tests/dynamodb/test_statements.py::test_statement_is_documented_partiql",
@@ -155,7 +155,7 @@ USE: Final = (
     Mutant(
         row=45,
         name="a statement that is refused as invalid is given up",
-        file="dynamodb/statements.py",
+        file="dynamodb/conditional/statements.py",
         text="            if isinstance(result, InvalidRequestError) and index not in batch.tried_alone:\n",
         replacement="            if False:\n",
         test="tests/dynamodb/test_fallbacks.py::test_statement_refused_as_invalid_becomes_single_writes_and_the_others_stay_in_batches",
@@ -163,7 +163,7 @@ USE: Final = (
     Mutant(
         row=46,
         name="an event keeps room for four handlers",
-        file="dynamodb/codec.py",
+        file="dynamodb/items/codec.py",
         text="DELIVERY_BYTES: Final = 8_192\n",
         replacement="DELIVERY_BYTES: Final = 1_024\n",
         test=f"{_LIMIT}::test_large_event_of_many_handlers_runs_none_again_that_succeeded_and_keeps_its_error[batch]",
@@ -171,7 +171,7 @@ USE: Final = (
     Mutant(
         row=47,
         name="an event that its worker filled is not recovered in a smaller form",
-        file="dynamodb/recovery.py",
+        file="dynamodb/delivering/recovery.py",
         text="    return [fitted(transition, room) for room in _ROOMS]\n",
         replacement="    return [transition]\n",
         test=f"{_LIMIT}::test_event_whose_worker_dies_after_its_handlers_filled_the_item_ends[60]",
@@ -179,7 +179,7 @@ USE: Final = (
     Mutant(
         row=48,
         name="an event without room for another count stays leased",
-        file="dynamodb/recovery.py",
+        file="dynamodb/delivering/recovery.py",
         text="(*_forms(RECOVER_FAILED), RECOVER_IN_PLACE)",
         replacement="_forms(RECOVER_FAILED)",
         test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_hold_nobody_up[PROCESSING-full]",
@@ -195,7 +195,7 @@ USE: Final = (
     Mutant(
         row=49,
         name="one row that cannot be written ends a recovery",
-        file="dynamodb/recovery.py",
+        file="dynamodb/delivering/recovery.py",
         text="if isinstance(result, StorageError) and concerns_all(result) and not self.reset and not self.failed:",
         replacement="if isinstance(result, StorageError):",
         test=f"{_LIMIT}::test_rows_that_cannot_be_written_are_told_and_all_others_are_recovered_at_once[12]",
@@ -203,7 +203,7 @@ USE: Final = (
     Mutant(
         row=50,
         name="a dead letter with an odd time is of the epoch",
-        file="dynamodb/codec.py",
+        file="dynamodb/items/codec.py",
         text="        limit = _LAST if since_epoch > 0 else _FIRST\n",
         replacement="        limit = _EPOCH\n",
         test="tests/dynamodb/test_dead_letters.py::test_dead_letters_with_any_sort_key_are_listed_counted_and_redriven[single]",
@@ -211,7 +211,7 @@ USE: Final = (
     Mutant(
         row=51,
         name="any item is the reply to a claim",
-        file="dynamodb/replies.py",
+        file="dynamodb/transport/responses.py",
         text='        return bool(item["id"]["S"] == event_id and item["claimToken"]["S"] == token)\n',
         replacement="        return True\n",
         test=f"{_NO_CLAIM}[open_client-another token-batch]",
@@ -219,7 +219,7 @@ USE: Final = (
     Mutant(
         row=52,
         name="the repeats of the client are not seen in batches",
-        file="dynamodb/statements.py",
+        file="dynamodb/conditional/statements.py",
         text="                if repeated:\n",
         replacement="                if False:\n",
         test="tests/reliability/test_lost_replies.py::test_release_and_redrive_whose_replies_are_lost_are_known_to_be_applied[plain-batch]",
@@ -227,7 +227,7 @@ USE: Final = (
     Mutant(
         row=53,
         name="a wrong type of a key does not name verify_table",
-        file="dynamodb/faults.py",
+        file="dynamodb/transport/classify.py",
         text='    "type mismatch for index key",\n',
         replacement="",
         test=f"{_KEYS}[a time of another type-batch]",
@@ -235,7 +235,7 @@ USE: Final = (
     Mutant(
         row=54,
         name="a forgotten start is not told",
-        file="reminder.py",
+        file="start_reminder.py",
         text="call_later(PATIENCE_SECONDS, ",
         replacement="call_later(1000 * PATIENCE_SECONDS, ",
         test="tests/worker/test_reminders.py::test_forgotten_start_is_told_once[emit]",
@@ -243,7 +243,7 @@ USE: Final = (
     Mutant(
         row=55,
         name="an event waits for its handler from each give-back on",
-        file="worker/judging.py",
+        file="worker/handling/outcomes.py",
         text="unhandled_since=since)",
         replacement="unhandled_since=now)",
         test="tests/worker/test_give_backs.py::test_event_is_failed_once_it_was_unhandled_for_the_timeout[90.0-True]",
@@ -251,7 +251,7 @@ USE: Final = (
     Mutant(
         row=57,
         name="all handlers are the same",
-        file="dynamodb/handler_digests.py",
+        file="dynamodb/delivering/handler_digests.py",
         text="if theirs != _digest(*names):",
         replacement='if theirs == b"":',
         test="tests/dynamodb/test_different_handlers.py::test_worker_warns_of_an_earlier_one_with_other_handlers",
@@ -283,7 +283,7 @@ USE: Final = (
     Mutant(
         row=64,
         name="an event that is claimed on emit has native numbers",
-        file="dynamodb/publication.py",
+        file="dynamodb/emitting/publish_result.py",
         text="decode_claim(put.item, numbers=self.numbers)",
         replacement='decode_claim(put.item, numbers="native")',
         test="tests/contract/test_outbox_contract.py::test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them",

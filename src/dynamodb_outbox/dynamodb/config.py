@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from dynamodb_outbox.checks import check_bool, check_int, check_seconds
-from dynamodb_outbox.dynamodb.probe import WriteMode
-from dynamodb_outbox.dynamodb.shards import MAX_SHARDS, SHARD_ATTRIBUTE, Shards
-from dynamodb_outbox.dynamodb.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
+from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
+from dynamodb_outbox.dynamodb.schema.shards import MAX_SHARDS, SHARD_ATTRIBUTE, Shards
+from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
 from dynamodb_outbox.errors import ConfigurationError, shown
+from dynamodb_outbox.validation import check_bool, check_int, check_seconds
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 _YEAR: Final = 31_536_000.0

@@ -13,28 +13,28 @@ from aiobotocore.client import AioBaseClient
 from botocore.client import BaseClient
 
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
-from dynamodb_outbox.dynamodb.claim import Claimer
-from dynamodb_outbox.dynamodb.client import Caller, DynamoDBClient, advise_on_client, tuned_client
+from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
+from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig
-from dynamodb_outbox.dynamodb.dead_letters import DeadLetters
-from dynamodb_outbox.dynamodb.in_flight import TableInFlight
-from dynamodb_outbox.dynamodb.index import StatusIndex
-from dynamodb_outbox.dynamodb.move import Move
-from dynamodb_outbox.dynamodb.peers import Peers
-from dynamodb_outbox.dynamodb.probe import WriteMode
-from dynamodb_outbox.dynamodb.publish import ANSWER_SECONDS, Publisher
-from dynamodb_outbox.dynamodb.recovery import Recovery
-from dynamodb_outbox.dynamodb.retention import RetentionReminder
-from dynamodb_outbox.dynamodb.sdk import warn_of_old_sdk
-from dynamodb_outbox.dynamodb.settle import Settler
-from dynamodb_outbox.dynamodb.table import Projection, Table
-from dynamodb_outbox.dynamodb.transact import Transactor
-from dynamodb_outbox.dynamodb.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.delivering.claim import Claimer
+from dynamodb_outbox.dynamodb.delivering.dead_letters import DeadLetters
+from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
+from dynamodb_outbox.dynamodb.delivering.membership import Peers
+from dynamodb_outbox.dynamodb.delivering.recovery import Recovery
+from dynamodb_outbox.dynamodb.delivering.settle import Settler
+from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
+from dynamodb_outbox.dynamodb.emitting.publish import ANSWER_SECONDS, Publisher
+from dynamodb_outbox.dynamodb.emitting.transact import Transactor
+from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
+from dynamodb_outbox.dynamodb.schema.shard_migration import Move
+from dynamodb_outbox.dynamodb.schema.table import Projection, Table
+from dynamodb_outbox.dynamodb.transport.client import Caller, DynamoDBClient, advise_on_client, tuned_client
+from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, StoredEventError, shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.observing import EventFailed, Observer, Observers
-from dynamodb_outbox.outbox import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
+from dynamodb_outbox.observers import EventFailed, Observer, Observers
 from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
+from dynamodb_outbox.port import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 

@@ -9,20 +9,20 @@ from typing import Protocol
 
 import anyio
 
-from dynamodb_outbox.emission import EmitOptions
+from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import LeaseLostError, NoHandlerError, OutboxError, WorkerError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import HandlerRegistry, Registration
 from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.observing import Claimed
-from dynamodb_outbox.outbox import Claim, HandlerDone, Outbox
+from dynamodb_outbox.observers import Claimed
 from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
+from dynamodb_outbox.port import Claim, HandlerDone, Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.transaction import Transaction
-from dynamodb_outbox.worker.attempt import Attempt
-from dynamodb_outbox.worker.judging import outcome_of, outcome_of_unforeseen, outcome_without_handler
-from dynamodb_outbox.worker.lease import Lease, LeaseKeeper
+from dynamodb_outbox.worker.handling.attempt import Attempt
+from dynamodb_outbox.worker.handling.lease import Lease, LeaseKeeper
+from dynamodb_outbox.worker.handling.outcomes import outcome_of, outcome_of_unforeseen, outcome_without_handler
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.handlers import HandlerRegistry
-from dynamodb_outbox.outbox import Claim, Outbox
+from dynamodb_outbox.port import Claim, Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dynamodb_outbox.handlers import HandlerRegistry
-from dynamodb_outbox.observing import EventRecovered, logger
-from dynamodb_outbox.outbox import Outbox, Recovered
+from dynamodb_outbox.observers import EventRecovered, logger
+from dynamodb_outbox.port import Outbox, Recovered
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
-from dynamodb_outbox.worker.cycle import Alarm
+from dynamodb_outbox.worker.loop import Alarm
 
 
 async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) -> Recovered:

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from dynamodb_outbox.errors import OutboxError
-from dynamodb_outbox.observing import logger
+from dynamodb_outbox.observers import logger
 from dynamodb_outbox.reporting import ErrorReporter
 
 GRACE: Final = 5.0

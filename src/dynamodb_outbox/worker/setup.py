@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.outbox import Outbox
+from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.reports import Reports
-from dynamodb_outbox.worker.settle import GroupCommit, OnSettled
+from dynamodb_outbox.worker.settle_queue import GroupCommit, OnSettled
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
 
 _delivering: ContextVar[WorkerSetup | None] = ContextVar("dynamodb_outbox_delivering", default=None)

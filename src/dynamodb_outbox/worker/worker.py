@@ -14,15 +14,15 @@ import anyio
 from dynamodb_outbox.cancellation import wait_until_done
 from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.outbox import Birth, Claim
 from dynamodb_outbox.outcome import Outcome, Released, Retry
-from dynamodb_outbox.worker.birth import Births
-from dynamodb_outbox.worker.cycle import Alarm, Cycle, Step
+from dynamodb_outbox.port import Birth, Claim
+from dynamodb_outbox.worker.claim_on_emit import Births
+from dynamodb_outbox.worker.handling.quarantine import Suspects, is_suspect
+from dynamodb_outbox.worker.loop import Alarm, Cycle, Step
 from dynamodb_outbox.worker.poll import Poller, Slots
 from dynamodb_outbox.worker.recover import Recoverer
 from dynamodb_outbox.worker.reports import GRACE
 from dynamodb_outbox.worker.setup import WorkerSetup
-from dynamodb_outbox.worker.suspects import Suspects, is_suspect
 
 CLAIM_GRACE: Final = 2.0
 """Seconds after the deadline of a stop in which a claim under way may still be answered."""

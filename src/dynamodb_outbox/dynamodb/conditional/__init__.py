@@ -1,0 +1,1 @@
+"""Transitions as conditional writes, in batches or one by one."""

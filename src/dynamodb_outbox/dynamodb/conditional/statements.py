@@ -1,0 +1,226 @@
+"""Conditional writes as PartiQL statements, up to 25 to a request.
+
+Statements that failed are repeated and no others. Those that DynamoDB refuses as invalid become single writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import anyio
+
+from dynamodb_outbox.dynamodb.conditional.probe import Batching
+from dynamodb_outbox.dynamodb.conditional.transitions import Write, statement
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
+from dynamodb_outbox.dynamodb.items.codec import Item
+from dynamodb_outbox.dynamodb.transport.classify import (
+    Fault,
+    InvalidRequestError,
+    concerns_all,
+    doubtful,
+    fatal_code,
+    fault_of_code,
+)
+from dynamodb_outbox.dynamodb.transport.client import Backoff, Caller
+from dynamodb_outbox.dynamodb.transport.responses import is_claim, responses_to, was_repeated
+from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
+from dynamodb_outbox.observers import Throttled
+
+LEAST_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The statements of one batch: what became of those that are done, and which are left."""
+
+    left: list[int]
+    results: dict[int, WriteResult] = field(default_factory=dict[int, WriteResult])
+    maybe_applied: set[int] = field(default_factory=set[int])
+    failures: dict[int, StorageError] = field(default_factory=dict[int, StorageError])
+    tried_alone: set[int] = field(default_factory=set[int])
+
+    def failed(self, error: StorageError) -> None:
+        """Note that the whole request failed, and may be repeated."""
+        self.failures |= dict.fromkeys(self.left, error)
+        if error.maybe_applied:
+            self.maybe_applied.update(self.left)
+
+    def result(self, index: int) -> WriteResult:
+        """Tell what became of a statement; one that is left has failed."""
+        if index in self.results:
+            return self.results[index]
+        error = self.failures[index]
+        return doubtful(error) if index in self.maybe_applied and not error.maybe_applied else error
+
+    def read(self, responses: list[dict[str, Any]], result_of: ReadResult, *, returning: bool) -> None:
+        """Read the results of the statements that were left; a `Fault` leaves one for the next request."""
+        again: list[int] = []
+        for index, response in zip(self.left, responses, strict=True):
+            result = result_of(response, repeated=index in self.maybe_applied, returning=returning)
+            if isinstance(result, Fault):
+                again.append(index)
+                if result is Fault.AMBIGUOUS:
+                    self.maybe_applied.add(index)
+                self.failures[index] = _failure_of_statement(result)
+            else:
+                self.results[index] = result
+        self.left = again
+
+
+class ReadResult(Protocol):
+    """Reads the response to one statement."""
+
+    def __call__(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | Fault:
+        """Read a response; `repeated`: it may have been applied before, `returning`: the item was asked for."""
+        ...
+
+
+class WriteChunk(Protocol):
+    """Makes some writes in one request."""
+
+    async def __call__(
+        self, writes: list[Write], *, within: float, returning: bool, patient: bool
+    ) -> list[WriteResult]:
+        """Make the writes; the results are in their order."""
+        ...
+
+
+class StatementWriter:
+    """Makes conditional writes in batches of statements; `write_item` makes one without a statement."""
+
+    def __init__(self, caller: Caller, batching: Batching, *, write_item: WriteChunk) -> None:
+        self._caller = caller
+        self._batching = batching
+        self._write_item = write_item
+
+    async def write(self, writes: list[Write], *, within: float, returning: bool, patient: bool) -> list[WriteResult]:
+        """Make the writes; the results are in their order."""
+        deadline = anyio.current_time() + within
+        backoff = Backoff(self._caller.random)
+        batch = _Batch(list(range(len(writes))))
+        while batch.left:
+            chunk = [writes[index] for index in batch.left]
+            try:
+                responses, repeated = await self._execute(chunk, deadline=deadline, returning=returning)
+                if repeated:
+                    batch.maybe_applied.update(batch.left)
+                batch.read(responses, self._result_of, returning=returning)
+            except (UnavailableError, ThrottledError) as error:
+                batch.failed(error)
+            except StorageError as error:
+                if len(chunk) == 1 or concerns_all(error):
+                    batch.failed(error)
+                    break
+                if error.maybe_applied:
+                    batch.maybe_applied.update(batch.left)
+                # One statement that is not valid fails the whole request: each goes on its own.
+                await self._write_each_alone(chunk, batch, deadline=deadline, returning=returning, patient=patient)
+                break
+            if batch.left:
+                delay = backoff.next_delay()
+                given_up = not patient and batch.maybe_applied.isdisjoint(batch.left)
+                if given_up or anyio.current_time() + delay >= deadline:
+                    break
+                await anyio.sleep(delay)
+        return await self._results(writes, batch, deadline=deadline, returning=returning, patient=patient)
+
+    async def _results(
+        self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool, patient: bool
+    ) -> list[WriteResult]:
+        """List what became of the writes, once those whose statements are invalid were made as updates."""
+        results = [batch.result(index) for index in range(len(writes))]
+        for index, result in enumerate(results):
+            # A write that was tried alone was tried as an update then.
+            if isinstance(result, InvalidRequestError) and index not in batch.tried_alone:
+                results[index] = await self._write_refused(
+                    writes[index], result, deadline=deadline, returning=returning, patient=patient
+                )
+        return results
+
+    async def _write_each_alone(
+        self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool, patient: bool
+    ) -> None:
+        """Make what is left of a batch, one write at a time."""
+        for index, write in zip(batch.left, writes, strict=True):
+            within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+            write_one = self.write if self._batching.takes(write.transition) else self._write_item
+            (alone,) = await write_one([write], within=within, returning=returning, patient=patient)
+            repeated = isinstance(alone, Refused) and index in batch.maybe_applied
+            batch.results[index] = Refused(repeated=True) if repeated else alone
+            batch.tried_alone.add(index)
+
+    async def _write_refused(
+        self, write: Write, refusal: InvalidRequestError, *, deadline: float, returning: bool, patient: bool
+    ) -> WriteResult:
+        """Make a write as an `UpdateItem` whose statement was refused as invalid."""
+        within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+        (result,) = await self._write_item([write], within=within, returning=returning, patient=patient)
+        if isinstance(result, (Applied, Refused)):
+            # The item was not the reason: an attribute of another type would be refused here as well.
+            self._batching.refuse([write.transition], str(refusal))
+        repeated = isinstance(result, Refused) and refusal.maybe_applied
+        return Refused(repeated=True) if repeated else result
+
+    async def _execute(
+        self, writes: list[Write], *, deadline: float, returning: bool
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Send the statements once; their responses, and whether the client repeated the request by itself."""
+        table_name = self._caller.table_name
+        statements = [statement(write, table_name=table_name, returning=returning) for write in writes]
+        within = deadline - anyio.current_time()
+        read_responses = responses_to(len(statements))
+
+        def read(reply: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+            responses = read_responses(reply)
+            if returning:
+                responses = [_claim_or_nothing(*pair) for pair in zip(responses, writes, strict=True)]
+            return responses, was_repeated(reply)
+
+        answer: tuple[list[dict[str, Any]], bool] = await self._caller.call(
+            "batch_execute_statement", within=within, once=True, read=read, Statements=statements
+        )
+        return answer
+
+    def _result_of(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | Fault:
+        """Read the result of one statement; a `Fault` says to repeat it."""
+        error = response.get("Error")
+        if error is None:
+            item: Item | None = response.get("Item")
+            return Fault.AMBIGUOUS if returning and item is None else Applied(item)
+        code, message = str(error.get("Code", "")), str(error.get("Message", ""))
+        fault = fault_of_code(code)
+        if fault is Fault.REFUSED:
+            return Refused(repeated=repeated)
+        if fault is not Fault.FATAL:
+            if fault is Fault.THROTTLED and self._caller.observers:
+                self._caller.observers.tell(Throttled(operation="BatchExecuteStatement"))
+            return fault
+        return fatal_code(
+            code,
+            message,
+            operation="BatchExecuteStatement",
+            table_name=self._caller.table_name,
+            index_name=self._caller.index_name,
+        )
+
+
+def token_of(claim: Write) -> str:
+    """Read the token that a claim writes."""
+    token: str = claim.values["token"]["S"]
+    return token
+
+
+def _claim_or_nothing(response: dict[str, Any], write: Write) -> dict[str, Any]:
+    """Take a response without an error whose item is not the claimed one for a response that says nothing."""
+    if "Error" in response or is_claim(response.get("Item"), event_id=write.event_id, token=token_of(write)):
+        return response
+    return {}
+
+
+def _failure_of_statement(fault: Fault) -> StorageError:
+    if fault is Fault.THROTTLED:
+        return ThrottledError(operation="a statement", attempts=1, reason="inside of a batch")
+    is_ambiguous = fault is Fault.AMBIGUOUS
+    return UnavailableError(operation="a statement", attempts=1, reason="inside of a batch", maybe_applied=is_ambiguous)

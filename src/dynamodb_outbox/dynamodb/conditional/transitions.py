@@ -1,0 +1,281 @@
+"""The transitions of an event, as conditional writes: one table to compare with the state diagram.
+
+Each transition is stated once, in the part of DynamoDB's expression language that PartiQL shares, and is
+rendered for both: one `UpdateItem`, or one statement of a `BatchExecuteStatement`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Transition:
+    """The shape of a conditional write; `:name` stands for a value that each write brings.
+
+    One that is not `batched` is always an `UpdateItem`: it is rare, or PartiQL cannot say it.
+    """
+
+    name: str
+    set: tuple[str, ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+    condition: str
+    batched: bool = True
+
+    def also_set(self, *assignments: str) -> Transition:
+        """Make a transition that sets more."""
+        return replace(self, set=self.set + assignments)
+
+    def also_remove(self, attribute: str) -> Transition:
+        """Make a transition that removes one more attribute."""
+        return replace(self, remove=(*self.remove, attribute))
+
+    def also_add(self, attribute: str, members: str) -> Transition:
+        """Make a transition that also adds members to a set; it may be repeated, like the others."""
+        return replace(self, add=(*self.add, (attribute, members)))
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One transition of one event."""
+
+    transition: Transition
+    event_id: str
+    values: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
+
+
+CLAIM: Final = Transition(
+    name="claim",
+    set=("status = :PROCESSING", "claimToken = :token", "startedOn = :now", "gsiSortKey = :deadline"),
+    # The second half makes a repeat after a lost reply succeed again.
+    condition="(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)",
+)
+COMPLETE: Final = Transition(
+    name="complete",
+    set=("status = :COMPLETED", "completedOn = :now"),
+    remove=("gsiSortKey",),
+    condition="claimToken = :token AND status <> :FAILED",
+)
+RETRY: Final = Transition(
+    name="retry",
+    set=("status = :PENDING", "retryCount = :retries", "gsiSortKey = :due", "lastError = :error"),
+    condition="claimToken = :token AND (status = :PROCESSING OR status = :PENDING)",
+)
+FAIL: Final = Transition(
+    name="fail",
+    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
+    condition="claimToken = :token AND status <> :COMPLETED",
+)
+RELEASE: Final = Transition(
+    name="release",
+    set=("status = :PENDING", "gsiSortKey = :due"),
+    condition="claimToken = :token AND status = :PROCESSING",
+)
+# A release by a worker that has no handler for the event.
+GIVE_BACK: Final = replace(RELEASE, name="give back").also_set("unhandledSince = :since")
+COMPLETE_WITH_EXPIRY: Final = COMPLETE.also_set("expireAt = :expiry")
+WITH_HANDLED_BY: Final = {
+    transition: transition.also_add("handledBy", ":handled") for transition in (RETRY, FAIL, RELEASE, GIVE_BACK)
+}
+RENEW: Final = Transition(
+    name="renew",
+    set=("gsiSortKey = :deadline",),
+    condition="claimToken = :token AND status = :PROCESSING",
+)
+# The two that go with a transaction. A handler's record is made once: were it refused only because an earlier
+# attempt was applied, the item that comes back says so.
+HANDLER_DONE: Final = Transition(
+    name="handler done",
+    add=(("handledBy", ":handled"),),
+    condition=(
+        "claimToken = :token AND status = :PROCESSING "
+        "AND (attribute_not_exists(handledBy) OR NOT contains(handledBy, :handler))"
+    ),
+)
+COMPLETE_BY_HANDLER: Final = Transition(
+    name="complete by handler",
+    set=("status = :COMPLETED", "completedOn = :now"),
+    remove=("gsiSortKey",),
+    condition=HANDLER_DONE.condition,
+)
+COMPLETE_BY_HANDLER_WITH_EXPIRY: Final = COMPLETE_BY_HANDLER.also_set("expireAt = :expiry")
+# Recovery does not hold the token: the deadline that it saw is its fence. The token stays, so that a late
+# success is still accepted until somebody else claims.
+RECOVER: Final = Transition(
+    name="recover",
+    set=(
+        "status = :PENDING",
+        "retryCount = if_not_exists(retryCount, :zero) + :one",
+        "gsiSortKey = :now",
+        "lastError = :error",
+    ),
+    # A worker without a handler gives an event back at once: a lease that ran out was that of one with a handler.
+    remove=("unhandledSince",),
+    condition=(
+        "status = :PROCESSING AND gsiSortKey = :seen AND (attribute_not_exists(retryCount) OR retryCount < :max)"
+    ),
+    # AWS documents no if_not_exists for a statement.
+    batched=False,
+)
+# Written only once RECOVER was refused: then either the event is not the one seen any more, and this is
+# refused as well, or no retry is left.
+RECOVER_FAILED: Final = Transition(
+    name="recover as failed",
+    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
+    condition="status = :PROCESSING AND gsiSortKey = :seen",
+    batched=False,
+)
+# For an item that has room for nothing else. The sort key stays: a new one may be longer.
+RECOVER_IN_PLACE: Final = Transition(
+    name="recover as failed in place",
+    set=("status = :FAILED",),
+    remove=("lastError", "startedOn"),
+    condition=RECOVER_FAILED.condition,
+    batched=False,
+)
+# The same for an item that is due, and has no room for the token of a claim.
+FAIL_UNCLAIMED: Final = Transition(
+    name="fail unclaimed",
+    set=("status = :FAILED", "lastError = :error"),
+    condition="status = :PENDING AND gsiSortKey = :seen",
+    batched=False,
+)
+REDRIVE: Final = Transition(
+    name="redrive",
+    set=("status = :PENDING", "retryCount = :zero", "gsiSortKey = :now"),
+    remove=("claimToken", "unhandledSince"),
+    condition="status = :FAILED",
+)
+# No transition of the event: only its place in the index is another. Whoever else writes it meanwhile, moves it too.
+MOVE: Final = Transition(
+    name="move to its shard",
+    set=(f"{SHARD_ATTRIBUTE} = :shard",),
+    condition=(
+        "status = :was AND gsiSortKey = :seen "
+        f"AND (attribute_not_exists({SHARD_ATTRIBUTE}) OR {SHARD_ATTRIBUTE} <> :shard)"
+    ),
+)
+
+_STATUS_VALUES: Final[dict[str, AttributeValue]] = {
+    status: {"S": status} for status in ("PENDING", "PROCESSING", "COMPLETED", "FAILED")
+}
+_PARAMETER: Final = re.compile(r":(\w+)")
+_STATUS: Final = re.compile(r"(?<!:)\bstatus\b")
+# UpdateItem has no IS MISSING, and the PartiQL that AWS documents has no attribute_not_exists.
+_NOT_EXISTS: Final = re.compile(r"attribute_not_exists\((\w+)\)")
+_STATUS_SET: Final = re.compile(r"status = :(\w+)")
+
+
+@lru_cache(maxsize=256)
+def by_a_handler(transition: Transition) -> Transition:
+    """Make of a transition one of an event that has been unhandled, and for which this worker has a handler."""
+    return transition.also_remove("unhandledSince")
+
+
+_SETTLES: Final = (
+    COMPLETE,
+    COMPLETE_WITH_EXPIRY,
+    RETRY,
+    FAIL,
+    RELEASE,
+    *(WITH_HANDLED_BY[each] for each in (RETRY, FAIL, RELEASE)),
+)
+BATCHED: Final = (
+    CLAIM,
+    *_SETTLES,
+    *map(by_a_handler, _SETTLES),
+    GIVE_BACK,
+    WITH_HANDLED_BY[GIVE_BACK],
+    RENEW,
+    REDRIVE,
+    MOVE,
+)
+"""What is sent in batches, every variant: each has a statement that an engine takes or refuses."""
+
+
+@lru_cache(maxsize=256)
+def _moving(transition: Transition) -> tuple[Transition, str | None]:
+    """Make of a transition one that also moves the event to its place in a divided index; and the status it sets."""
+    status = next((found[1] for found in map(_STATUS_SET.fullmatch, transition.set) if found), None)
+    if status is None:
+        return transition, None
+    if "gsiSortKey" in transition.remove:
+        return replace(transition, remove=(*transition.remove, SHARD_ATTRIBUTE)), None
+    return transition.also_set(f"{SHARD_ATTRIBUTE} = :shard"), status
+
+
+def placed(write: Write, shards: Shards) -> Write:
+    """Make of a write one that also moves the event to its place in a divided index."""
+    transition, status = _moving(write.transition)
+    if status is None:
+        return replace(write, transition=transition)
+    return Write(transition, write.event_id, {**write.values, "shard": shards.key(status, write.event_id)})
+
+
+@lru_cache(maxsize=256)
+def _update_shape(transition: Transition) -> tuple[dict[str, Any], tuple[str, ...]]:
+    clauses = {
+        "SET": transition.set,
+        "ADD": tuple(f"{attribute} {members}" for attribute, members in transition.add),
+        "REMOVE": transition.remove,
+    }
+    update = " ".join(f"{clause} {', '.join(parts)}" for clause, parts in clauses.items() if parts)
+    shape = {
+        "UpdateExpression": _STATUS.sub("#status", update),
+        "ConditionExpression": _STATUS.sub("#status", transition.condition),
+        "ExpressionAttributeNames": {"#status": "status"},
+    }
+    return shape, tuple(dict.fromkeys(_PARAMETER.findall(f"{update} {transition.condition}")))
+
+
+def update_item(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
+    """Render the arguments of an `UpdateItem`."""
+    shape, parameters = _update_shape(write.transition)
+    values = {**_STATUS_VALUES, **write.values}
+    return {
+        "TableName": table_name,
+        "Key": {"id": {"S": write.event_id}},
+        "ExpressionAttributeValues": {f":{name}": values[name] for name in parameters},
+        "ReturnValues": "ALL_NEW" if returning else "NONE",
+        **shape,
+    }
+
+
+def update_entry(write: Write, *, table_name: str) -> dict[str, Any]:
+    """Render the arguments of an `Update` in a TransactWriteItems."""
+    arguments = update_item(write, table_name=table_name, returning=False)
+    del arguments["ReturnValues"]
+    return {**arguments, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
+@lru_cache(maxsize=256)
+def _statement_shape(transition: Transition, table_name: str, *, returning: bool) -> tuple[str, tuple[str, ...]]:
+    additions = tuple(f"{attribute} = set_add({attribute}, {members})" for attribute, members in transition.add)
+    sets = " ".join(f"SET {assignment}" for assignment in transition.set + additions)
+    removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
+    condition = _NOT_EXISTS.sub(r"\1 IS MISSING", transition.condition)
+    text = f"{sets}{removes} WHERE id = :id AND ({condition})"
+    statement = _PARAMETER.sub("?", _STATUS.sub('"status"', text))
+    suffix = " RETURNING ALL NEW *" if returning else ""
+    return f'UPDATE "{table_name}" {statement}{suffix}', tuple(_PARAMETER.findall(text))
+
+
+def parameters_of(transition: Transition) -> tuple[str, ...]:
+    """List the values that each write of a transition brings."""
+    return tuple(name for name in _update_shape(transition)[1] if name not in _STATUS_VALUES)
+
+
+def statement(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
+    """Render one statement of a `BatchExecuteStatement`, in the PartiQL that AWS documents and no other."""
+    text, parameters = _statement_shape(write.transition, table_name, returning=returning)
+    # Two of these for every event: a lookup in one mapping is cheaper than a call for each parameter.
+    values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}
+    return {"Statement": text, "Parameters": [values[name] for name in parameters]}

@@ -1,0 +1,128 @@
+"""Conditional writes in numbers: 25 to a request where the engine can, one by one elsewhere.
+
+Both modes give each write a result of its own, and repeat only what may be repeated, within a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from dynamodb_outbox.dynamodb.conditional.probe import MAX_STATEMENTS, Batching, WriteMode
+from dynamodb_outbox.dynamodb.conditional.statements import LEAST_SECONDS, StatementWriter, WriteChunk, token_of
+from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed, update_item
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
+from dynamodb_outbox.dynamodb.items.codec import Item
+from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.transport.client import Caller, ConditionRefused
+from dynamodb_outbox.dynamodb.transport.responses import claimed_item
+from dynamodb_outbox.errors import StorageError
+
+CONCURRENT_CALLS: Final = 8
+
+
+class ConditionalWriter:
+    """Makes conditional writes in the mode that fits the engine."""
+
+    def __init__(self, caller: Caller, mode: WriteMode, *, shards: Shards) -> None:
+        self._caller = caller
+        self._shards = shards
+        self._batching = Batching(caller, mode, shards=shards)
+        self._statements = StatementWriter(caller, self._batching, write_item=self._write_item)
+        # Two lanes: behind claims that are throttled, a settle would wait for seconds of its lease.
+        self._calls = {urgent: anyio.CapacityLimiter(CONCURRENT_CALLS) for urgent in (True, False)}
+
+    def forget_probe(self) -> None:
+        """Probe again before the next write; a worker that starts may find another engine or other rights."""
+        self._batching.forget()
+
+    async def write(
+        self,
+        writes: Sequence[Write],
+        *,
+        within: float,
+        returning: bool = False,
+        urgent: bool = False,
+        patient: bool = True,
+    ) -> list[WriteResult]:
+        """Make the writes; the results are in their order. Raises nothing but cancellation.
+
+        `returning` asks for the new items, which claims need, and is for claims only.
+        Those that are `urgent` wait for no others, however long these are repeated. Unless `patient`, writes that
+        are throttled are not repeated: the caller has something better to do, or comes back later.
+        """
+        if not writes:
+            return []
+        if self._shards.count > 1:
+            writes = [placed(write, self._shards) for write in writes]
+        if not self._batching.is_known:
+            try:
+                await self._batching.probe(within)
+            except StorageError as error:
+                return [error] * len(writes)
+        deadline = anyio.current_time() + within
+        results: list[WriteResult | None] = [None] * len(writes)
+
+        async def run(indexes: list[int], write_chunk: WriteChunk) -> None:
+            chunk: list[WriteResult]
+            async with self._calls[urgent]:
+                # What is left of the time after waiting for a turn, and enough for one attempt.
+                left = max(deadline - anyio.current_time(), LEAST_SECONDS)
+                try:
+                    chunk = await write_chunk(
+                        [writes[index] for index in indexes], within=left, returning=returning, patient=patient
+                    )
+                except Exception as error:
+                    # Unforeseen in one chunk: the results of the others are still theirs.
+                    chunk = [self._caller.fatal(error, "a conditional write")] * len(indexes)
+            for index, result in zip(indexes, chunk, strict=True):
+                results[index] = result
+
+        chunks = self._chunks(writes)
+        if len(chunks) == 1:
+            await run(*chunks[0])
+        else:
+            async with anyio.create_task_group() as group:
+                for chunk in chunks:
+                    group.start_soon(run, *chunk)
+        return [result for result in results if result is not None]
+
+    def _chunks(self, writes: Sequence[Write]) -> list[tuple[list[int], WriteChunk]]:
+        """Divide writes into requests: what cannot go in a batch is alone."""
+        singles = self._batching.singles(writes)
+        chunks: list[tuple[list[int], WriteChunk]] = [([index], self._write_item) for index in singles]
+        if len(singles) < len(writes):
+            rest = [index for index in range(len(writes)) if index not in singles] if singles else range(len(writes))
+            chunks += [(chunk, self._statements.write) for chunk in _chunks_of_distinct_events(writes, rest)]
+        return chunks
+
+    async def _write_item(
+        self, writes: list[Write], *, within: float, returning: bool, patient: bool
+    ) -> list[WriteResult]:
+        params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
+        try:
+            read = claimed_item(writes[0].event_id, token_of(writes[0])) if returning else None
+            item: Item | None = await self._caller.call(
+                "update_item", within=within, patient=patient, read=read, **params
+            )
+        except ConditionRefused as refused:
+            return [Refused(repeated=refused.repeated)]
+        except StorageError as error:
+            return [error]
+        return [Applied(item if returning else None)]
+
+
+def _chunks_of_distinct_events(writes: Sequence[Write], indexes: Sequence[int]) -> list[list[int]]:
+    """Split writes into chunks of indexes; a batch may not name the same item twice."""
+    chunks: list[list[int]] = [[]]
+    seen: set[str] = set()
+    for index in indexes:
+        event_id = writes[index].event_id
+        if len(chunks[-1]) == MAX_STATEMENTS or event_id in seen:
+            chunks.append([])
+            seen.clear()
+        chunks[-1].append(index)
+        seen.add(event_id)
+    return chunks if chunks[0] else []

@@ -1,0 +1,1 @@
+"""Finding, claiming, settling and recovering events."""

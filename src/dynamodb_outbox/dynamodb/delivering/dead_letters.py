@@ -1,0 +1,94 @@
+"""Dead letters: counting, listing and redriving events by status."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from dynamodb_outbox.dynamodb.conditional.transitions import REDRIVE, Write
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
+from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
+from dynamodb_outbox.dynamodb.items.codec import Item, decode_failed, millis
+from dynamodb_outbox.dynamodb.transport.client import Backoff, Caller
+from dynamodb_outbox.dynamodb.transport.responses import items_of
+from dynamodb_outbox.errors import StorageError, ThrottledError
+from dynamodb_outbox.event import EventStatus, FailedEvent
+from dynamodb_outbox.port import OutboxOptions
+
+CALL_SECONDS: Final = 10.0
+PAGE: Final = 100
+"""BatchGetItem's limit of keys."""
+
+
+class DeadLetters:
+    """Lists and counts what is in the index, and makes FAILED events PENDING again."""
+
+    def __init__(self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
+        self._caller = caller
+        self._index = index
+        self._writer = writer
+        self._options = options
+
+    async def count(self, status: EventStatus) -> int:
+        """Count the rows of a status in the index."""
+        return await self._index.count(status, within=CALL_SECONDS)
+
+    async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
+        """List dead letters, the latest first, as the table has them now."""
+        found: list[FailedEvent] = []
+        async for rows in self._index.latest_first(EventStatus.FAILED, within=CALL_SECONDS):
+            items = await self._get([row["id"]["S"] for row in rows])
+            for row in rows:
+                item = items.get(row["id"]["S"])
+                if item is None or item.get("status") != {"S": EventStatus.FAILED.value}:
+                    continue
+                if type is None or item.get("type") == {"S": type}:
+                    found.append(decode_failed(item, numbers=self._options.numbers))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    async def redrive(self, ids: Sequence[str]) -> int:
+        """Make FAILED events PENDING. Raises `StorageError` if one of the writes failed; it may be repeated.
+
+        One whose write was not answered, and that is not FAILED any more, counts: it was this call's.
+        """
+        redriven = 0
+        unique = iter(dict.fromkeys(ids))
+        while chunk := list(itertools.islice(unique, PAGE)):
+            values = {"now": millis(self._options.clock()), "zero": {"N": "0"}}
+            results = await self._writer.write(
+                [Write(REDRIVE, event_id, values) for event_id in chunk], within=CALL_SECONDS
+            )
+            redriven += sum(isinstance(result, Applied) or result == Refused(repeated=True) for result in results)
+            for result in results:
+                if isinstance(result, StorageError):
+                    raise result
+        return redriven
+
+    async def _get(self, ids: Sequence[str]) -> dict[str, Item]:
+        """Read items by id, as they are in the table; the index lags and may hold keys only."""
+        items: dict[str, Item] = {}
+        keys = [{"id": {"S": event_id}} for event_id in ids]
+        backoff = Backoff(self._caller.random)
+        deadline = anyio.current_time() + CALL_SECONDS
+        while keys:
+            found, keys = await self._caller.call(
+                "batch_get_item",
+                within=CALL_SECONDS,
+                read=items_of(self._caller.table_name),
+                RequestItems={self._caller.table_name: {"Keys": keys, "ConsistentRead": True}},
+            )
+            items |= found
+            if keys:
+                delay = backoff.next_delay()
+                if anyio.current_time() + delay >= deadline:
+                    raise ThrottledError(
+                        operation="batch_get_item", attempts=backoff.attempts, reason="keys came back unprocessed"
+                    )
+                await anyio.sleep(delay)
+        return items

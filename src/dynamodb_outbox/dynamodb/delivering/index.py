@@ -1,0 +1,144 @@
+"""Reading the status index: the one place that knows its keys. It lags behind the table, and may be stale."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.items.codec import Item, millis
+from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards, shard_key
+from dynamodb_outbox.dynamodb.schema.table import PARTITION_KEY, SORT_KEY, STATUS_KEY
+from dynamodb_outbox.dynamodb.transport.client import Caller
+from dynamodb_outbox.dynamodb.transport.responses import read_count, read_rows
+from dynamodb_outbox.event import EventStatus
+from dynamodb_outbox.port import OutboxOptions
+
+LOOK_SECONDS: Final = 10.0
+"""The longest that one look for events is tried; the worker then reports, and looks again."""
+PAGE: Final = 100
+KEYS: Final = f"{PARTITION_KEY}, {SORT_KEY}"
+"""All that an index is sure to have, and all that is needed of it: a claim brings the item as it is in the table."""
+
+
+def look_seconds(options: OutboxOptions) -> float:
+    """Tell how long a request of one look is tried."""
+    return min(LOOK_SECONDS, options.processing_timeout / 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What one query reads: the rows of an index under one value of its partition key."""
+
+    index_name: str
+    attribute: str
+    value: str
+
+
+class StatusIndex:
+    """Queries of the events by status, in the order of their sort key.
+
+    While a table is moved to shards, the events are also found in its former index, keyed by the status alone.
+    """
+
+    def __init__(self, caller: Caller, shards: Shards, *, former_index_name: str | None) -> None:
+        self._caller = caller
+        self._shards = shards
+        self._former_index_name = former_index_name
+
+    def partitions(self, status: EventStatus) -> Sequence[Partition]:
+        """Tell where the events of a status are to be looked for; in a move, some are in two places."""
+        if self._shards.count == 1:
+            return (Partition(self._caller.index_name, STATUS_KEY, status.value),)
+        sharded = [
+            Partition(self._caller.index_name, SHARD_ATTRIBUTE, shard_key(status.value, shard))
+            for shard in range(self._shards.count)
+        ]
+        return sharded if self._former_index_name is None else [*sharded, *self.complete(status)]
+
+    def complete(self, status: EventStatus) -> Sequence[Partition]:
+        """Tell where every event of a status is, once: as long as there is a former index, it has all of them."""
+        if self._former_index_name is None:
+            return self.partitions(status)
+        return (Partition(self._former_index_name, STATUS_KEY, status.value),)
+
+    async def keys(
+        self, partition: Partition, *, within: float, page: int, up_to: float | None = None
+    ) -> AsyncGenerator[list[Item]]:
+        """Read the keys of rows, the lowest sort key first, `page` rows at a time; see `pages`."""
+        params = {"Limit": page, "ProjectionExpression": KEYS}
+        async for reply in self.pages(partition, within=within, up_to=up_to, params=params):
+            yield reply["Items"]
+
+    async def pages(
+        self, partition: Partition, *, within: float, up_to: float | None = None, params: Mapping[str, Any]
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Read rows page by page, those with a sort key `up_to` a time (epoch seconds) only."""
+        condition = "#status = :status"
+        values = {":status": {"S": partition.value}}
+        if up_to is not None:
+            condition += " AND gsiSortKey <= :until"
+            values[":until"] = millis(up_to)
+        start: dict[str, Any] = {}
+        while True:
+            reply = await self._caller.call(
+                "query",
+                within=within,
+                read=read_count if params.get("Select") == "COUNT" else read_rows,
+                TableName=self._caller.table_name,
+                IndexName=partition.index_name,
+                KeyConditionExpression=condition,
+                ExpressionAttributeNames={"#status": partition.attribute},
+                ExpressionAttributeValues=values,
+                **params,
+                **start,
+            )
+            yield reply
+            if "LastEvaluatedKey" not in reply:
+                return
+            start = {"ExclusiveStartKey": reply["LastEvaluatedKey"]}
+
+    async def count(self, status: EventStatus, *, within: float) -> int:
+        """Count the rows of a status, each event once."""
+        total = 0
+        for partition in self.complete(status):
+            async for page in self.pages(partition, within=within, params={"Select": "COUNT"}):
+                total += page["Count"]
+        return total
+
+    async def latest_first(self, status: EventStatus, *, within: float) -> AsyncIterator[list[Item]]:
+        """Read the keys of a status from the highest sort key down, up to a hundred at a time."""
+        params: dict[str, Any] = {
+            "ScanIndexForward": False,
+            "ProjectionExpression": f"{PARTITION_KEY}, {SORT_KEY}",
+            "Limit": PAGE,
+        }
+        heads: list[tuple[float, int, list[Item]]] = []
+        streams = [self.pages(partition, within=within, params=params) for partition in self.complete(status)]
+
+        async def read_on(stream: int) -> None:
+            async for page in streams[stream]:
+                if page["Items"]:
+                    heapq.heappush(heads, (_latest(page["Items"]), stream, page["Items"]))
+                    return
+
+        for stream in range(len(streams)):
+            await read_on(stream)
+        rows: list[Item] = []
+        while heads:
+            _, stream, page = heapq.heappop(heads)
+            rows.append(page.pop(0))
+            if page:
+                heapq.heappush(heads, (_latest(page), stream, page))
+            else:
+                await read_on(stream)
+            if len(rows) == PAGE:
+                yield rows
+                rows = []
+        if rows:
+            yield rows
+
+
+def _latest(page: list[Item]) -> float:
+    return -float(page[0]["gsiSortKey"]["N"])

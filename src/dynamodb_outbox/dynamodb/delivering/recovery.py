@@ -1,0 +1,160 @@
+"""Recovery: resetting the events whose lease ran out, which dead workers left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+
+from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
+from dynamodb_outbox.dynamodb.conditional.transitions import (
+    RECOVER,
+    RECOVER_FAILED,
+    RECOVER_IN_PLACE,
+    Transition,
+    Write,
+)
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
+from dynamodb_outbox.dynamodb.conditional.writes import CONCURRENT_CALLS, ConditionalWriter
+from dynamodb_outbox.dynamodb.delivering.index import KEYS, StatusIndex, look_seconds
+from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
+from dynamodb_outbox.dynamodb.schema.shards import Rotation
+from dynamodb_outbox.dynamodb.transport.classify import ItemTooLargeError, concerns_all
+from dynamodb_outbox.errors import RecoveryError, StorageError
+from dynamodb_outbox.event import EventStatus
+from dynamodb_outbox.outcome import LONGEST_DELAY
+from dynamodb_outbox.port import LEASE_EXPIRED, OutboxOptions, Recovered
+
+PAGE: Final = 100
+PORTION: Final = CONCURRENT_CALLS
+"""How many rows of a page are recovered before the next ones: those whose updates are sent side by side."""
+UNWRITABLE_SECONDS: Final = 30.0
+"""How long an event is left alone that could not be written: DynamoDB refused it, and will most likely do so again."""
+FAR_LEASES_INTERVAL: Final = 3600.0
+"""How often recovery looks for leases that no worker can have, such as a row of others with a time in nanoseconds."""
+LONGEST_LEASE: Final = LONGEST_DELAY + 86_400.0
+"""The longest that a lease can be extended to, and a day for clocks."""
+_ROOMS: Final = (Room.ENOUGH, Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR)
+
+
+@dataclass(slots=True)
+class _Recovered:
+    """What one look for expired leases has done so far."""
+
+    reset: list[str] = field(default_factory=list[str])
+    failed: list[str] = field(default_factory=list[str])
+    errors: list[RecoveryError] = field(default_factory=list[RecoveryError])
+
+    def read(self, rows: Sequence[Item], results: Sequence[WriteResult], ended: list[str]) -> None:
+        """Read the results for rows. Raises an error of all writes, such as a throttle, while nothing is recovered."""
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, Applied):
+                ended.append(row["id"]["S"])
+            elif isinstance(result, StorageError) and not concerns_all(result):
+                self.errors.append(RecoveryError(event_id=row["id"]["S"], cause=result))
+        for result in results:
+            if isinstance(result, StorageError) and concerns_all(result) and not self.reset and not self.failed:
+                raise result
+
+
+class Recovery:
+    """Finds claims whose lease ran out, and resets their events."""
+
+    def __init__(self, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
+        self._partitions = index.partitions(EventStatus.PROCESSING)
+        self._rotation = Rotation(len(self._partitions), interval=options.poll_interval, start=options.random())
+        self._index = index
+        self._writer = writer
+        self._options = options
+        self._unwritable: dict[str, float] = {}
+        self._look_far_at: float | None = None
+
+    async def recover(self, *, max_retries: int) -> Recovered:
+        """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""
+        done = _Recovered()
+        now = self._options.clock()
+        self._unwritable = {event_id: until for event_id, until in self._unwritable.items() if until > now}
+        for shard in self._rotation.order(now=anyio.current_time(), clock=self._options.clock()):
+            empty = True
+            # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
+            async for expired in self._index.keys(
+                self._partitions[shard], up_to=self._options.clock(), within=look_seconds(self._options), page=PAGE
+            ):
+                empty = empty and not expired
+                rows = [row for row in expired if row["id"]["S"] not in self._unwritable]
+                await self._recover(rows, done, max_retries)
+            self._rotation.saw(shard, empty=empty, now=anyio.current_time())
+        await self._recover_far_leases(done, max_retries)
+        until = self._options.clock() + UNWRITABLE_SECONDS
+        self._unwritable |= dict.fromkeys((error.event_id for error in done.errors), until)
+        return Recovered(reset=tuple(done.reset), failed=tuple(done.failed), errors=tuple(done.errors))
+
+    async def _recover_far_leases(self, done: _Recovered, max_retries: int) -> None:
+        """Recover the rows whose lease no worker can have, now and then: it would never run out."""
+        now = anyio.current_time()
+        if self._look_far_at is None:
+            self._look_far_at = now + FAR_LEASES_INTERVAL
+        if now < self._look_far_at:
+            return
+        latest = (self._options.clock() + LONGEST_LEASE) * 1000
+        params = {"ScanIndexForward": False, "ProjectionExpression": KEYS, "Limit": PAGE}
+        for partition in self._partitions:
+            async for page in self._index.pages(partition, within=look_seconds(self._options), params=params):
+                far = [row for row in page["Items"] if float(row["gsiSortKey"]["N"]) > latest]
+                await self._recover(far, done, max_retries)
+                if len(far) < len(page["Items"]):
+                    break
+        self._look_far_at = now + FAR_LEASES_INTERVAL
+
+    async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
+        """Recover the rows of a page. One that cannot be written holds up no other."""
+        # In portions that are finished: a throttle must not void what was refused, and billed, before it.
+        for start in range(0, len(rows), PORTION):
+            await self._recover_portion(rows[start : start + PORTION], done, max_retries)
+
+    async def _recover_portion(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
+        results = await self._write(_forms(RECOVER), rows, max_retries)
+        # Refused: either the event is not the one seen any more, or no retry is left. Then, and where even another
+        # count has no room, it becomes FAILED.
+        left = [
+            row for row, result in zip(rows, results, strict=True) if isinstance(result, (Refused, ItemTooLargeError))
+        ]
+        known = [Refused() if isinstance(result, ItemTooLargeError) else result for result in results]
+        failed = await self._write((*_forms(RECOVER_FAILED), RECOVER_IN_PLACE), left, max_retries)
+        # First, because `read` raises an error of all writes while nothing is recovered.
+        done.failed += [row["id"]["S"] for row, result in zip(left, failed, strict=True) if isinstance(result, Applied)]
+        done.read(rows, known, done.reset)
+        done.read(left, [Refused() if isinstance(result, Applied) else result for result in failed], done.failed)
+
+    async def _write(self, forms: Sequence[Transition], rows: Sequence[Item], max_retries: int) -> list[WriteResult]:
+        """Write a transition about rows, in the first of its forms that each item has room for."""
+        results: list[WriteResult] = []
+        for form in forms:
+            too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
+            if not results:
+                results = await self._write_form(form, rows, max_retries)
+                continue
+            again = await self._write_form(form, [rows[index] for index in too_large], max_retries)
+            for index, result in zip(too_large, again, strict=True):
+                results[index] = result
+        return results
+
+    async def _write_form(self, form: Transition, rows: Sequence[Item], max_retries: int) -> list[WriteResult]:
+        values = {
+            "now": millis(self._options.clock()),
+            "max": {"N": str(max_retries)},
+            "one": {"N": "1"},
+            "zero": {"N": "0"},
+            "error": error_text(
+                LEASE_EXPIRED, MAX_ERROR_CHARS if "startedOn" not in form.remove else SHORT_ERROR_CHARS
+            ),
+        }
+        writes = [Write(form, row["id"]["S"], values | {"seen": row["gsiSortKey"]}) for row in rows]
+        # What is throttled is tried again at the next look, which waits longer after each error.
+        return await self._writer.write(writes, within=look_seconds(self._options), patient=False)
+
+
+def _forms(transition: Transition) -> list[Transition]:
+    return [fitted(transition, room) for room in _ROOMS]

@@ -1,0 +1,179 @@
+"""Writing outcomes, fenced by the claim's token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
+from dynamodb_outbox.dynamodb.conditional.transitions import (
+    COMPLETE,
+    COMPLETE_WITH_EXPIRY,
+    FAIL,
+    FAIL_UNCLAIMED,
+    GIVE_BACK,
+    RELEASE,
+    RENEW,
+    RETRY,
+    WITH_HANDLED_BY,
+    Transition,
+    Write,
+    by_a_handler,
+)
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
+from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.transport.classify import InvalidRequestError, ItemTooLargeError
+from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError, StoredEventError
+from dynamodb_outbox.observers import logger
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.port import RENEWAL, Claim, OutboxOptions
+
+LEAST_SECONDS: Final = 2.0
+"""A settle is tried at least so long: it is accepted after the lease, too, until somebody else claims."""
+RENEWAL_PART: Final = 1 / 6
+"""The part of a lease for which one renewal is tried."""
+
+
+NO_ROOM: Final = "it is too large: a claim has no room in it"
+
+
+class Settler:
+    """Writes the outcomes of claims."""
+
+    def __init__(self, writer: ConditionalWriter, options: OutboxOptions, *, retention: float | None) -> None:
+        self._writer = writer
+        self._options = options
+        self._retention = retention
+
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+        """Write the outcomes; per settlement None, `LeaseLostError`, or the error of the write."""
+        if not settlements:
+            return []
+        now = self._options.clock()
+        # The longest of them: fenced as they are, late writes do no harm, and one that hurries must not end the others.
+        leases = max(claim.lease_expires_at for claim, _ in settlements) - now
+        within = min(max(leases, LEAST_SECONDS), max(self._options.processing_timeout, LEAST_SECONDS))
+
+        def write_of(index: int, error_chars: int) -> Write:
+            return self._write(*settlements[index], now, error_chars)
+
+        results = await self._write_all(write_of, len(settlements), within=within)
+        return [
+            _error(claim, OUTCOME_NAMES[type(outcome)], result)
+            for (claim, outcome), result in zip(settlements, results, strict=True)
+        ]
+
+    async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
+        """Move leases to new deadlines (epoch seconds); per renewal None, `LeaseLostError`, or the write's error."""
+        writes = [
+            Write(RENEW, claim.event.id, {"token": {"S": claim.token}, "deadline": millis(expires_at)})
+            for claim, expires_at in renewals
+        ]
+        # Short: a renewal that failed is tried again by the worker, while the lease still holds.
+        within = self._options.processing_timeout * RENEWAL_PART
+        results = await self._writer.write(writes, within=within, urgent=True)
+        return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
+
+    async def set_aside(self, unreadable: Sequence[tuple[str, StoredEventError]]) -> list[bool]:
+        """Make claimed items FAILED that cannot be read, by the claims' tokens; tells per item whether it is."""
+        now = millis(self._options.clock())
+
+        def write_of(index: int, error_chars: int) -> Write:
+            token, error = unreadable[index]
+            text = error_text(str(error), error_chars)
+            return Write(FAIL, error.event_id, {"token": {"S": token}, "now": now, "error": text})
+
+        results = await self._write_all(write_of, len(unreadable), within=LEAST_SECONDS)
+        return [isinstance(result, Applied) for result in results]
+
+    async def fail_unclaimed(self, rows: Sequence[Item]) -> list[tuple[StoredEventError, bool]]:
+        """Make due items FAILED that have no room for a claim; their errors, and whether each is FAILED."""
+        errors = [StoredEventError(event_id=row["id"]["S"], reason=NO_ROOM) for row in rows]
+
+        def write_of(index: int, error_chars: int) -> Write:
+            values = {"seen": rows[index]["gsiSortKey"], "error": error_text(NO_ROOM, error_chars)}
+            return Write(FAIL_UNCLAIMED, rows[index]["id"]["S"], values)
+
+        results = await self._write_all(write_of, len(rows), within=LEAST_SECONDS)
+        return [(error, isinstance(result, Applied)) for error, result in zip(errors, results, strict=True)]
+
+    async def _write_all(
+        self, write_of: Callable[[int, int], Write], count: int, *, within: float
+    ) -> list[WriteResult]:
+        """Make the writes, by index and length of their error; those that do not fit, in their smaller forms."""
+        writes = [write_of(index, MAX_ERROR_CHARS) for index in range(count)]
+        results = await self._writer.write(writes, within=within, urgent=True)
+        for room in (Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR, Room.FOR_NOTHING):
+            again = [index for index, result in enumerate(results) if _needs_less(result, writes[index], room)]
+            if not again:
+                continue
+            smaller = [write_of(index, SHORT_ERROR_CHARS) for index in again]
+            smaller = [replace(write, transition=fitted(write.transition, room)) for write in smaller]
+            retried = await self._writer.write(smaller, within=within, urgent=True)
+            for index, write, result in zip(again, smaller, retried, strict=True):
+                results[index] = result
+                if isinstance(result, Applied) and write.transition.add != writes[index].transition.add:
+                    logger.warning(
+                        "The names of the handlers that succeeded could not be stored with event %r: its item is full "
+                        "or its handledBy is not a set of strings. They run again with its next attempt. Store large "
+                        "payloads elsewhere, or give the handlers shorter names",
+                        write.event_id,
+                    )
+        return results
+
+    def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int) -> Write:
+        values: dict[str, AttributeValue] = {"token": {"S": claim.token}, "now": millis(now)}
+        match outcome:
+            case Completed():
+                transition = COMPLETE
+                if self._retention is not None:
+                    transition = COMPLETE_WITH_EXPIRY
+                    values["expiry"] = {"N": str(int(now + self._retention))}
+            case Retry(delay=delay, error=error, handled_by=handled_by):
+                transition = RETRY
+                values |= {"retries": {"N": str(claim.attempt)}, "due": millis(now + delay)}
+                values["error"] = error_text(error, error_chars)
+                transition = _with_handled_by(transition, handled_by, values)
+            case Failed(error=error, handled_by=handled_by):
+                values["error"] = error_text(error, error_chars)
+                transition = _with_handled_by(FAIL, handled_by, values)
+            case Released(handled_by=handled_by, delay=delay, unhandled_since=since):
+                values["due"] = millis(now + delay)
+                if since is not None:
+                    values["since"] = millis(since)
+                transition = _with_handled_by(RELEASE if since is None else GIVE_BACK, handled_by, values)
+        if claim.unhandled_since is not None and "since" not in values:
+            transition = by_a_handler(transition)
+        return Write(transition, claim.event.id, values)
+
+
+def _needs_less(result: WriteResult, write: Write, room: Room) -> bool:
+    """Tell whether a write is to be made in the form for this room."""
+    # Where others stored handledBy as something else, no name can be added to it.
+    takes_no_names = isinstance(result, InvalidRequestError) and bool(write.transition.add) and room is Room.FOR_NOTHING
+    return isinstance(result, ItemTooLargeError) or takes_no_names
+
+
+def _with_handled_by(
+    transition: Transition, handled_by: frozenset[str], values: dict[str, AttributeValue]
+) -> Transition:
+    if not handled_by:
+        return transition
+    values["handled"] = {"SS": sorted(handled_by)}
+    return WITH_HANDLED_BY[transition]
+
+
+def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:
+    match result:
+        case Applied():
+            return None
+        case Refused(repeated=True) if name == OUTCOME_NAMES[Released]:
+            # The release whose reply was lost took the claim from us, as it should.
+            return None
+        case Refused():
+            return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=name)
+        case StorageError():
+            return result

@@ -1,0 +1,1 @@
+"""Storing events: alone, in groups, and in transactions."""

@@ -1,0 +1,138 @@
+"""Group commit: single emits that come while a write is under way share the next request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.emitting.publish_result import (
+    CONCURRENT_REQUESTS,
+    MAX_BATCH_ITEMS,
+    Publication,
+    Put,
+    chunks_of,
+)
+from dynamodb_outbox.errors import UnavailableError
+
+GROUP_SECONDS: Final = 0.03
+"""How long an emit waits for the answer to another's write, at most. A usual one takes 5 to 20 ms."""
+_EARLY: Final = 0.001
+"""A timer may fire so much too early."""
+
+Write = Callable[[list[Put], Publication], Coroutine[Any, Any, None]]
+
+
+class EmitQueue:
+    """Lets single emits wait for a write under way, and then share a request.
+
+    The first goes at once. Those that come while it is under way go together when it returns, when they fill a request,
+    or when the oldest has waited for `GROUP_SECONDS`: no emit waits longer for a write that is slow or is repeated.
+    """
+
+    def __init__(self, write: Write, *, publication: Callable[[], Publication]) -> None:
+        self._write = write
+        self._publication = publication
+        self._waiting: list[Put] = []
+        self._under_way: dict[object, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a write is under way that an emit may wait for."""
+        return bool(self._under_way) and self._fresh(asyncio.get_running_loop().time()) > 0
+
+    def begin(self) -> object:
+        """Have the emits that come from now on wait for a write, until `end` is called with the answer."""
+        write = object()
+        self._under_way[write] = asyncio.get_running_loop().time()
+        return write
+
+    def end(self, write: object) -> None:
+        """Note that a write is answered: what waits for it may go."""
+        del self._under_way[write]
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._send_what_may_go()
+
+    async def finish(self) -> None:
+        """Wait until the shared requests that go on without their callers are answered."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def put(self, put: Put) -> None:
+        """Write an event with others, and wait for its result. A cancelled one that is not sent yet is dropped."""
+        loop = asyncio.get_running_loop()
+        put.written, put.queued_at = loop.create_future(), loop.time()
+        self._waiting.append(put)
+        self._send_what_may_go()
+        try:
+            await put.written
+        except asyncio.CancelledError:
+            put.is_wanted = False
+            if put.alone is not None:
+                put.alone.cancel()
+            elif not put.is_sending:
+                self._waiting.remove(put)
+                self._publication().abandon([put])
+            raise
+
+    def start(self, chunk: Sequence[Put], publication: Publication) -> asyncio.Task[None]:
+        """Write a chunk in a task that no cancellation of one caller takes from the others. It ends by its deadline."""
+        task = asyncio.create_task(self._write(list(chunk), publication), name="dynamodb-outbox emits")
+        for put in chunk:
+            put.is_sending = True
+            # One that is alone has a condition. It may end with its caller, since it can set no event back.
+            put.alone = task if len(chunk) == 1 else None
+        self._tasks.add(task)
+        # Not at the end of the task: one that is cancelled before its first step has none.
+        task.add_done_callback(partial(self._written, chunk, publication))
+        return task
+
+    async def written(self, task: asyncio.Task[None], chunk: Sequence[Put]) -> None:
+        """Wait for the task of a chunk. It goes on though its caller is gone: a repeat has to wait for its answer."""
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            if chunk[0].alone is not None:
+                task.cancel()
+            raise
+
+    def _written(self, chunk: Sequence[Put], publication: Publication, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        left = [put for put in chunk if not put.is_done]
+        if left and task.cancelled():
+            # The loop ends. What has no answer yet is not known to be stored.
+            unknown = UnavailableError(operation="BatchWriteItem", attempts=1, reason="cancelled", maybe_applied=True)
+            publication.fail(left, unknown)
+        elif not task.cancelled():
+            task.exception()
+            publication.abandon(left)
+
+    def _send_what_may_go(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._may_go(loop.time()):
+            chunk = chunks_of(self._waiting[:MAX_BATCH_ITEMS])[0]
+            del self._waiting[: len(chunk)]
+            task = self.start(chunk, self._publication())
+            self._under_way[task] = loop.time()
+            task.add_done_callback(self.end)
+        if self._waiting and self._timer is None:
+            self._timer = loop.call_at(self._waiting[0].queued_at + GROUP_SECONDS, self._time_is_up)
+
+    def _may_go(self, now: float) -> bool:
+        fresh = self._fresh(now)
+        is_full = len(self._waiting) >= MAX_BATCH_ITEMS
+        waited = now - self._waiting[0].queued_at
+        return not fresh or (is_full and fresh < CONCURRENT_REQUESTS) or waited >= GROUP_SECONDS - _EARLY
+
+    def _fresh(self, now: float) -> int:
+        """Count the writes that are worth waiting for: their answer is still expected soon."""
+        return sum(now - since < GROUP_SECONDS for since in self._under_way.values())
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self._send_what_may_go()

@@ -1,0 +1,255 @@
+"""Storing new events: PutItem for one, BatchWriteItem for many.
+
+BatchWriteItem takes no condition. It is used only for ids made here that were never sent before, and only
+on the first try: whatever is ambiguous goes again as a conditional put, so that no repeat of ours can reset
+an event that was already claimed. Nor can a repeat of the caller's: `InFlight` lets the writes of one id follow each
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from dynamodb_outbox.dynamodb.emitting.emit_queue import EmitQueue
+from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
+from dynamodb_outbox.dynamodb.emitting.publish_result import (
+    Publication,
+    Put,
+    chunks_of,
+    is_same_claim,
+    is_same_event,
+    stored_event,
+)
+from dynamodb_outbox.dynamodb.items.codec import Item, claimed_at_birth, encode_event
+from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.transport.client import Backoff, Caller, ConditionRefused, sent_once
+from dynamodb_outbox.dynamodb.transport.responses import unprocessed_of
+from dynamodb_outbox.errors import (
+    DuplicateEventError,
+    StorageError,
+    ThrottledError,
+    UnavailableError,
+)
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.port import Birth, OutboxOptions, raise_unless_stored, refuse_repeated_ids
+
+PUBLISH_SECONDS: Final = 10.0
+"""Until when a write is begun anew, counted from its first attempt; what is under way then may still be answered."""
+ANSWER_SECONDS: Final = 5.0
+"""How long a batch may take to be answered, however late it is sent."""
+
+
+class Publisher:
+    """Stores new events. Single events of ids made here share writes, see `EmitQueue`."""
+
+    def __init__(
+        self, caller: Caller, options: OutboxOptions, *, shards: Shards, group_emits: bool, in_flight: TableInFlight
+    ) -> None:
+        self._caller = caller
+        self._shards = shards
+        self._options = options
+        self._group_emits = group_emits
+        self._in_flight = in_flight
+        self._queue = EmitQueue(self._write_chunk, publication=self._publication)
+
+    def _publication(self) -> Publication:
+        return Publication(self._in_flight.of_running_loop(), numbers=self._options.numbers)
+
+    async def publish(self, events: Sequence[Event], *, due_at: float, birth: Birth | None = None) -> None:
+        """Store the events; what is refused, is refused before the first of them is sent."""
+        refuse_repeated_ids(events)
+        encoded = [encode_event(event, due_at=due_at, numbers=self._options.numbers) for event in events]
+        event_ids = [event.id for event in events]
+        in_flight = self._in_flight.of_running_loop()
+        if not in_flight.try_enter(event_ids):
+            await in_flight.enter(event_ids)
+        # Only now, when every event is storable and no other write of its id can begin, does the id cease to be
+        # unpublished.
+        puts = [self._put_of(event, item, size, birth) for event, (item, size) in zip(events, encoded, strict=True)]
+        if len(puts) == 1:
+            await self._store_one(puts[0])
+        else:
+            await self._store_many(puts)
+        raise_unless_stored(events, {put.event.id: put.error for put in puts if put.error is not None})
+
+    async def finish(self) -> None:
+        """Wait until the shared requests that go on without their callers are answered."""
+        await self._queue.finish()
+
+    def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> Put:
+        is_born = birth is not None and event.id in birth.tokens
+        return Put(event, self._shards.placed(item), size, event.take_unpublished(), birth if is_born else None)
+
+    async def _store_one(self, put: Put) -> None:
+        """Store one event, alone if nothing is under way, else with the others that wait."""
+        if not (self._group_emits and put.unpublished):
+            await self._store_alone(put)
+        elif self._queue.is_busy:
+            await self._queue.put(put)
+        else:
+            write = self._queue.begin()
+            try:
+                await self._store_alone(put)
+            finally:
+                self._queue.end(write)
+
+    async def _store_alone(self, put: Put) -> None:
+        publication = self._publication()
+        try:
+            await self._put(put, publication, anyio.current_time() + PUBLISH_SECONDS)
+        finally:
+            publication.abandon([put])
+
+    async def _store_many(self, puts: Sequence[Put]) -> None:
+        publication = self._publication()
+        try:
+            async with anyio.create_task_group() as group:
+                for chunk in chunks_of([put for put in puts if put.unpublished]):
+                    group.start_soon(self._write_in_turn, chunk, publication)
+                for put in puts:
+                    if not put.unpublished:
+                        group.start_soon(self._put_in_turn, put, publication)
+        finally:
+            for put in puts:
+                put.is_wanted = False
+            publication.abandon([put for put in puts if not put.is_sending])
+
+    def _begin_lease(self, put: Put) -> None:
+        """Let the lease of a birth begin now; not if an earlier attempt may have stored another."""
+        if put.birth is None:
+            return
+        put.birth.sending()
+        if put.maybe_stored:
+            return
+        now = self._options.clock()
+        ends = now + self._options.processing_timeout
+        item = claimed_at_birth(put.item, token=put.birth.tokens[put.event.id], now=now, lease_expires_at=ends)
+        put.item = self._shards.placed(item)
+
+    # One by one
+
+    async def _put_in_turn(self, put: Put, publication: Publication, deadline: float | None = None) -> None:
+        async with publication.puts:
+            if not put.is_wanted:
+                publication.abandon([put])
+            elif publication.given_up is not None:
+                publication.fail_unsent([put], publication.given_up)
+            else:
+                await self._put(put, publication, deadline or anyio.current_time() + PUBLISH_SECONDS)
+
+    async def _put(self, put: Put, publication: Publication, deadline: float) -> None:
+        """Store one event unless its id is taken."""
+        self._begin_lease(put)
+        try:
+            await self._caller.call(
+                "put_item",
+                within=max(deadline - anyio.current_time(), 1.0),
+                TableName=self._caller.table_name,
+                Item=put.item,
+                ConditionExpression="attribute_not_exists(id)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionRefused as refused:
+            self._judge_refused(put, refused, publication)
+        except StorageError as error:
+            publication.fail([put], error)
+        else:
+            publication.stored(put)
+
+    def _judge_refused(self, put: Put, refused: ConditionRefused, publication: Publication) -> None:
+        """Tell whether the id was taken by an earlier attempt of this write, or by somebody else."""
+        stored = refused.item
+        tried_before = refused.repeated or put.maybe_stored
+        if isinstance(stored, dict) and is_same_event(put.item, stored) and (put.unpublished or tried_before):
+            if is_same_claim(put.item, stored):
+                publication.stored(put)
+                return
+            if put.unpublished and tried_before:
+                publication.taken_over(put)
+                return
+        found = stored_event(stored, numbers=publication.numbers)
+        publication.fail([put], DuplicateEventError(event_id=put.event.id, stored=found))
+
+    # In batches
+
+    async def _write_in_turn(self, chunk: list[Put], publication: Publication) -> None:
+        async with publication.batches:
+            if publication.given_up is not None:
+                publication.fail_unsent(chunk, publication.given_up)
+            else:
+                await self._queue.written(self._queue.start(chunk, publication), chunk)
+
+    async def _write_chunk(self, chunk: list[Put], publication: Publication) -> None:
+        try:
+            if len(chunk) == 1:
+                await self._put(chunk[0], publication, anyio.current_time() + PUBLISH_SECONDS)
+            else:
+                await self._write_batch(chunk, publication)
+        except Exception as error:  # each caller whose event it was gets it
+            publication.fail([put for put in chunk if not put.is_done], self._caller.fatal(error, "BatchWriteItem"))
+
+    async def _write_batch(self, chunk: list[Put], publication: Publication) -> None:
+        """Store a chunk of events that nobody can have stored before."""
+        deadline = anyio.current_time() + PUBLISH_SECONDS
+        backoff = Backoff(self._caller.random)
+        # Callers may have given up since the task was made: nothing is sent yet.
+        publication.abandon([put for put in chunk if put.is_given_up])
+        left = {put.event.id: put for put in chunk if not put.is_done}
+        while left:
+            try:
+                unprocessed = await self._send(list(left.values()))
+                cause: StorageError = _unprocessed(backoff)
+            except (ThrottledError, UnavailableError) as error:
+                if error.maybe_applied:
+                    for put in left.values():
+                        put.maybe_stored = True
+                    await self._put_each(list(left.values()), publication, deadline)
+                    return
+                unprocessed, cause = list(left), error
+            except StorageError as error:
+                publication.fail(left.values(), error)
+                return
+            again = {event_id: left[event_id] for event_id in unprocessed}
+            publication.stored(*(put for event_id, put in left.items() if event_id not in again))
+            publication.abandon([put for put in again.values() if not put.is_wanted])
+            left = {event_id: put for event_id, put in again.items() if put.is_wanted}
+            delay = backoff.next_delay() if left else 0.0
+            if left and anyio.current_time() + delay >= deadline:
+                publication.fail(left.values(), cause)
+                return
+            if left:
+                await anyio.sleep(delay)
+
+    async def _put_each(self, puts: Sequence[Put], publication: Publication, deadline: float) -> None:
+        async with anyio.create_task_group() as group:
+            for put in puts:
+                group.start_soon(self._put_in_turn, put, publication, deadline)
+
+    async def _send(self, puts: list[Put]) -> list[str]:
+        """Send one BatchWriteItem; the ids that came back unprocessed.
+
+        Events of an abandoned batch are sent again. Wait past the deadline, so that the first request is unlikely to be
+        still in flight.
+        """
+        table_name = self._caller.table_name
+        for put in puts:
+            self._begin_lease(put)
+        requests = [{"PutRequest": {"Item": put.item}} for put in puts]
+        with sent_once(self._caller.client, "BatchWriteItem"):
+            unprocessed: list[str] = await self._caller.call(
+                "batch_write_item",
+                within=2 * ANSWER_SECONDS,  # an attempt has half of what is left
+                once=True,
+                read=unprocessed_of(table_name, [put.event.id for put in puts]),
+                RequestItems={table_name: requests},
+            )
+        return unprocessed
+
+
+def _unprocessed(backoff: Backoff) -> ThrottledError:
+    return ThrottledError(
+        operation="BatchWriteItem", attempts=backoff.attempts + 1, reason="events came back unprocessed"
+    )

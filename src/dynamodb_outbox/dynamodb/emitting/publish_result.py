@@ -1,0 +1,163 @@
+"""The events of one publish: what is to be stored, in which requests, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import anyio
+
+from dynamodb_outbox.dynamodb.emitting.in_flight import InFlight
+from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, decode_event
+from dynamodb_outbox.dynamodb.transport.classify import doubtful
+from dynamodb_outbox.errors import OutboxError, StorageError, StoredEventError, ThrottledError, UnavailableError
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.port import Birth, Numbers
+
+MAX_BATCH_ITEMS: Final = 25
+MAX_BATCH_BYTES: Final = 900_000
+"""A request may have 16 MB, but a body over 1 MiB holds up the event loop, as aiohttp warns."""
+CONCURRENT_REQUESTS: Final = 8
+"""How many requests of one publish are under way at once. Those of other publishes do not count."""
+
+
+@dataclass(slots=True, eq=False)
+class Put:
+    """An event that is to be stored; the fields without a comment change while that is tried."""
+
+    event: Event
+    item: Item
+    size: int
+    unpublished: bool
+    """Whether nobody can have stored this id before, so that its first write needs no condition."""
+    birth: Birth | None
+    is_wanted: bool = True
+    """Whether its caller still waits. Without one, a write that is under way is answered, and not repeated."""
+    is_sending: bool = False
+    """Whether a task of the publisher writes it, which goes on without its caller."""
+    alone: asyncio.Task[None] | None = None
+    """The task that writes it and no other event."""
+    maybe_stored: bool = False
+    """Whether a batch with this event was not answered."""
+    is_done: bool = False
+    error: OutboxError | None = None
+    queued_at: float = 0.0
+    written: asyncio.Future[None] | None = None
+    """Done once it is known what became of a put that shares a request."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its caller gave up, perhaps in this step of the event loop."""
+        return not self.is_wanted or (self.written is not None and self.written.cancelled())
+
+
+class Publication:
+    """What became of the events of one publish, or of one shared request. Each event has its result at once."""
+
+    def __init__(self, in_flight: InFlight, *, numbers: Numbers) -> None:
+        self.numbers: Numbers = numbers
+        self.given_up: ThrottledError | UnavailableError | None = None
+        """Why an event could not be stored until its deadline: those that still wait need not try."""
+        self._in_flight = in_flight
+
+    # Most publications are of one event, and need no limiter.
+
+    @cached_property
+    def batches(self) -> anyio.CapacityLimiter:
+        """The limit of batches under way."""
+        return anyio.CapacityLimiter(CONCURRENT_REQUESTS)
+
+    @cached_property
+    def puts(self) -> anyio.CapacityLimiter:
+        """The limit of single puts under way."""
+        return anyio.CapacityLimiter(CONCURRENT_REQUESTS)
+
+    def stored(self, *puts: Put) -> None:
+        """Note that events are stored: of those that are claimed, the handlers may be called."""
+        for put in puts:
+            if put.birth is not None:
+                put.birth.claimed(decode_claim(put.item, numbers=self.numbers))
+            self._end(put, None)
+
+    def taken_over(self, put: Put) -> None:
+        """Note that an event is stored, and that somebody else has claimed it since."""
+        self._end(put, None)
+
+    def fail(self, puts: Iterable[Put], error: OutboxError) -> None:
+        """Note why events could not be stored."""
+        for put in puts:
+            self._end(put, _as_told(error, put))
+        if isinstance(error, (ThrottledError, UnavailableError)):
+            self.given_up = error
+
+    def fail_unsent(self, puts: Iterable[Put], error: ThrottledError | UnavailableError) -> None:
+        """Note that events were not sent, because of what became of others."""
+        self.fail(puts, _restated(error, maybe_applied=False))
+
+    def abandon(self, puts: Iterable[Put]) -> None:
+        """Note that nobody waits any more for what becomes of events that have no result yet."""
+        for put in puts:
+            if not put.is_done:
+                reason = "its caller gave up"
+                self._end(put, UnavailableError(operation="an emit", attempts=1, reason=reason, maybe_applied=True))
+
+    def _end(self, put: Put, error: OutboxError | None) -> None:
+        if put.is_done:
+            return
+        put.is_done, put.error = True, error
+        self._in_flight.leave(put.event.id)
+        if put.written is not None and not put.written.done():
+            put.written.set_result(None)
+
+
+def chunks_of(puts: Sequence[Put]) -> list[list[Put]]:
+    """Divide events among requests."""
+    chunks: list[list[Put]] = []
+    size = 0
+    for put in puts:
+        if not chunks or len(chunks[-1]) == MAX_BATCH_ITEMS or size + put.size > MAX_BATCH_BYTES:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(put)
+        size += put.size
+    return chunks
+
+
+def is_same_event(sent: Item, stored: Any) -> bool:
+    """Tell whether the stored item is the event that was sent; what delivery changes does not count."""
+    return isinstance(stored, dict) and all(stored.get(name) == sent[name] for name in ("id", "type", "occurredAt"))
+
+
+def is_same_claim(sent: Item, stored: Mapping[str, Any]) -> bool:
+    """Tell whether nobody has claimed an event that was stored as claimed, or was stored as PENDING."""
+    return "claimToken" not in sent or stored.get("claimToken") == sent["claimToken"]
+
+
+def stored_event(item: Any, *, numbers: Numbers) -> Event | None:
+    """Read the event that has the id of a refused one, where the reply has it and it can be read."""
+    if not isinstance(item, dict):
+        return None
+    try:
+        return decode_event(item, numbers=numbers)
+    except (StoredEventError, KeyError, TypeError):
+        return None
+
+
+def _as_told(error: OutboxError, put: Put) -> OutboxError:
+    """Say of a write that was given up whether an earlier attempt, in a batch, may have been applied."""
+    if not put.maybe_stored or not isinstance(error, StorageError) or error.maybe_applied:
+        return error
+    if isinstance(error, (ThrottledError, UnavailableError)):
+        return _restated(error, maybe_applied=True)
+    return doubtful(error)
+
+
+def _restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -> ThrottledError | UnavailableError:
+    restated = type(error)(
+        operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=maybe_applied
+    )
+    restated.__cause__ = error.__cause__
+    return restated

@@ -1,0 +1,277 @@
+"""Transactions: a user's writes, new events and the record of a handler, with one TransactWriteItems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
+
+from dynamodb_outbox.dynamodb.conditional.transitions import (
+    COMPLETE_BY_HANDLER,
+    COMPLETE_BY_HANDLER_WITH_EXPIRY,
+    HANDLER_DONE,
+    Write,
+    by_a_handler,
+    placed,
+    update_entry,
+)
+from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
+from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_claim, is_same_event, stored_event
+from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
+from dynamodb_outbox.dynamodb.items.codec import Item, claimed_at_birth, decode_claim, encode_event, handled_by, millis
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.transport.classify import VERIFY, cancellation_reasons, doubtful
+from dynamodb_outbox.dynamodb.transport.client import Caller, TransactionRefused
+from dynamodb_outbox.errors import (
+    CancellationReason,
+    DuplicateEventError,
+    InvalidEventError,
+    LeaseLostError,
+    TableNotFoundError,
+    ThrottledError,
+    TransactionCancelledError,
+)
+from dynamodb_outbox.event import Event, EventStatus
+from dynamodb_outbox.port import TRANSACTION, Birth, HandlerDone, Numbers, OutboxOptions, refuse_repeated_ids
+from dynamodb_outbox.transaction import TransactionWrite
+
+TRANSACT_SECONDS: Final = 10.0
+"""How long a transaction is tried that conflicts with others, or whose replies are lost."""
+LEAST_SECONDS: Final = 1.0
+REFUSED: Final = "ConditionalCheckFailed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    event: Event
+    item: Item
+
+
+class Transactor:
+    """Commits transactions, each under a token that makes its repetition harmless for ten minutes."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        options: OutboxOptions,
+        *,
+        shards: Shards,
+        retention: float | None,
+        in_flight: TableInFlight,
+    ) -> None:
+        self._in_flight = in_flight
+        self._caller = caller
+        self._shards = shards
+        self._options = options
+        self._retention = retention
+
+    async def transact(
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        *,
+        done: HandlerDone | None,
+        birth: Birth | None = None,
+    ) -> None:
+        """Commit; see `Outbox.transact`."""
+        refuse_repeated_ids([event for event, _ in events])
+        event_ids = [event.id for event, _ in events]
+        # An unconditional write of the same event, which a caller gave up, must not come after this one.
+        in_flight = self._in_flight.of_running_loop()
+        await in_flight.enter(event_ids)
+        try:
+            entries, puts = self._entries(writes, events, records=int(done is not None), birth=birth)
+            if birth is not None:
+                birth.sending()
+            stored = await self._commit(entries, puts, done)
+        finally:
+            for event_id in event_ids:
+                in_flight.leave(event_id)
+        for put in stored:
+            if birth is not None and put.event.id in birth.tokens:
+                birth.claimed(decode_claim(put.item, numbers=self._options.numbers))
+
+    async def _commit(self, entries: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None) -> list[_Put]:
+        """Commit; returns the puts that are stored as they are, by this call or by one that was not answered."""
+        within = TRANSACT_SECONDS
+        if done is not None:
+            entries.append({"Update": self._record(done)})
+            within = max(min(within, done.claim.lease_expires_at - self._options.clock()), LEAST_SECONDS)
+        try:
+            await self._caller.call(
+                "transact_write_items", within=within, TransactItems=entries, ClientRequestToken=uuid4().hex
+            )
+        except TransactionRefused as refused:
+            return _stored_before(refused, entries, puts, done, numbers=self._options.numbers)
+        except ThrottledError as error:
+            if isinstance(error.__cause__, ClientError) and (reasons := cancellation_reasons(error.__cause__)):
+                listed = _reasons(reasons, entries, _event_ids(entries, puts, done))
+                raise TransactionCancelledError(
+                    reasons=listed, attempts=error.attempts, maybe_applied=error.maybe_applied
+                ) from error
+            raise
+        except TableNotFoundError as error:
+            tables = {next(iter(entry.values()))["TableName"] for entry in entries}
+            own = self._caller.table_name
+            name = own if own in tables or len(tables) > 1 else min(tables)
+            missing = TableNotFoundError(table_name=name, among=sorted(tables), outbox_table=own)
+            raise (doubtful(missing) if error.maybe_applied else missing) from error
+        return puts
+
+    def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
+        """Make the entries of events, for a transaction of the user's own."""
+        for event_id in self._in_flight.among(event.id for event in events):
+            raise InvalidEventError(
+                f"event {event_id!r} is being stored by an emit of this process: await that emit before you put the "
+                "event into a transaction"
+            )
+        refuse_repeated_ids(events)
+        return self._entries([], [(event, due_at) for event in events], records=0)[0]
+
+    def _entries(
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        *,
+        records: int,
+        birth: Birth | None = None,
+    ) -> tuple[list[dict[str, Any]], list[_Put]]:
+        now = self._options.clock()
+        numbers = self._options.numbers
+        encoded = [
+            encode_event(event, due_at=now if due_at is None else due_at, numbers=numbers) for event, due_at in events
+        ]
+        entries = check_size(writes, events=[size for _, size in encoded], records=records)
+        puts = [
+            _Put(event, self._item(event, item, birth, now))
+            for (event, _), (item, _) in zip(events, encoded, strict=True)
+        ]
+        for event, _ in events:
+            event.take_unpublished()
+        entries += [
+            {
+                "Put": {
+                    "TableName": self._caller.table_name,
+                    "Item": put.item,
+                    "ConditionExpression": "attribute_not_exists(id)",
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                }
+            }
+            for put in puts
+        ]
+        return entries, puts
+
+    def _item(self, event: Event, item: Item, birth: Birth | None, now: float) -> Item:
+        token = birth.tokens.get(event.id) if birth is not None else None
+        if token is not None:
+            ends = now + self._options.processing_timeout
+            item = claimed_at_birth(item, token=token, now=now, lease_expires_at=ends)
+        return self._shards.placed(item)
+
+    def _record(self, done: HandlerDone) -> dict[str, Any]:
+        """Record that a handler is done: refused unless the claim is still held, and the handler is not done yet."""
+        now = self._options.clock()
+        values: dict[str, AttributeValue] = {
+            "token": {"S": done.claim.token},
+            "handler": {"S": done.handler},
+            "handled": {"SS": [done.handler]},
+            "now": millis(now),
+        }
+        transition = COMPLETE_BY_HANDLER if done.completes else HANDLER_DONE
+        if done.completes and self._retention is not None:
+            transition = COMPLETE_BY_HANDLER_WITH_EXPIRY
+            values["expiry"] = {"N": str(int(now + self._retention))}
+        if done.completes and done.claim.unhandled_since is not None:
+            transition = by_a_handler(transition)
+        write = Write(transition, done.claim.event.id, values)
+        if self._shards.count > 1:
+            write = placed(write, self._shards)
+        return update_entry(write, table_name=self._caller.table_name)
+
+
+def _stored_before(
+    refused: TransactionRefused,
+    entries: Sequence[dict[str, Any]],
+    puts: Sequence[_Put],
+    done: HandlerDone | None,
+    *,
+    numbers: Numbers,
+) -> list[_Put]:
+    """Raise what a refused transaction means, unless an earlier one made it needless: the puts that this one stored.
+
+    That may be an earlier transaction of the same delivery, with other puts, or an earlier attempt of the same
+    transaction. DynamoDB answers the repeat of an attempt that was applied with success, by its ClientRequestToken. So
+    only a claim token proves that a stored event is of this transaction: an event without one may be stored by
+    another emit, and the writes of this transaction would be lost if that counted as success.
+    """
+    event_ids = _event_ids(entries, puts, done)
+    listed = _reasons(refused.reasons, entries, event_ids)
+    by_event = {put.event.id: put for put in puts}
+    duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
+
+    found = [(by_event[reason.event_id or ""], reason.item or {}) for reason in duplicates]
+    stored = [put for put, item in found if is_same_event(put.item, item) and is_same_claim(put.item, item)]
+
+    record = refused.reasons[-1] if refused.reasons else {}
+    if done is not None and record.get("Code") == REFUSED:
+        if _is_recorded(done, record.get("Item", {})):
+            return stored
+        event = done.claim.event
+        raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
+    if any("claimToken" in put.item for put in stored):
+        return stored
+    cancelled = TransactionCancelledError(reasons=listed, maybe_applied=refused.repeated)
+    if duplicates and len(duplicates) == len(listed):
+        put, item = found[0]
+        raise DuplicateEventError(
+            event_id=put.event.id, within="a transaction", stored=stored_event(item, numbers=numbers)
+        ) from cancelled
+    raise cancelled from None
+
+
+def _event_ids(entries: Sequence[dict[str, Any]], puts: Sequence[_Put], done: HandlerDone | None) -> Mapping[int, str]:
+    first = len(entries) - len(puts) - (done is not None)
+    return {first + index: put.event.id for index, put in enumerate(puts)}
+
+
+def _reasons(
+    reasons: Sequence[Mapping[str, Any]], entries: Sequence[dict[str, Any]], event_ids: Mapping[int, str]
+) -> list[CancellationReason]:
+    listed: list[CancellationReason] = []
+    for index, (reason, entry) in enumerate(zip(reasons, entries, strict=False)):
+        code = reason.get("Code", "None")
+        if code == "None":
+            continue
+        ((operation, arguments),) = entry.items()
+        listed.append(
+            CancellationReason(
+                index=index,
+                operation=operation,
+                table_name=arguments["TableName"],
+                # Not the item of a Put: which of its attributes are the key is not known, and the others may be secret.
+                key=arguments.get("Key", {}),
+                event_id=event_ids.get(index),
+                code=code,
+                message=_message(reason, is_event=index in event_ids),
+                item=reason.get("Item"),
+            )
+        )
+    return listed
+
+
+def _message(reason: Mapping[str, Any], *, is_event: bool) -> str:
+    message = str(reason.get("Message", ""))
+    # The outbox has made the item as it should be, so the table is not.
+    return f"{message}; {VERIFY}" if is_event and reason.get("Code") == "ValidationError" else message
+
+
+def _is_recorded(done: HandlerDone, item: Item) -> bool:
+    """Tell whether an earlier attempt of this very delivery was applied, whose reply was lost."""
+    if item.get("claimToken") != {"S": done.claim.token}:
+        return False
+    completed = done.completes and item.get("status") == {"S": EventStatus.COMPLETED.value}
+    return completed or done.handler in handled_by(item)

@@ -1,0 +1,98 @@
+"""The entries of a TransactWriteItems: from what users give, plain or low-level, and how large they are.
+
+Limits: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.items.sizes import size_of
+from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
+from dynamodb_outbox.dynamodb.items.values import AttributeValue, encode, text_size
+from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError, shown
+from dynamodb_outbox.transaction import TransactionWrite
+
+MAX_ITEMS: Final = 100
+MAX_BYTES: Final = 4 * 1024 * 1024
+
+_KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
+    "S": str,
+    "N": str,
+    "B": (bytes, bytearray),
+    "BOOL": bool,
+    "NULL": bool,
+    "M": Mapping,
+    "L": (list, tuple),
+    "SS": (list, tuple, set, frozenset),
+    "NS": (list, tuple, set, frozenset),
+    "BS": (list, tuple, set, frozenset),
+}
+_OF_VALUES: Final = ("Item", "Key", "ExpressionAttributeValues")
+
+
+def entry_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
+    """Make the entry of a user's write; return it with its size in bytes.
+
+    Raises `UnstorableValueError` with the path of the value, `ConfigurationError` where two forms are mixed.
+    """
+    arguments: dict[str, Any] = dict(write.arguments)
+    size = 0
+    for name, value in arguments.items():
+        if name in _OF_VALUES:
+            arguments[name], part = _encode_members(f"{write.operation} {name}", value)
+            size += part
+        elif isinstance(value, str):
+            size += text_size(value)
+    return {write.operation: arguments}, size
+
+
+def check_size(writes: Sequence[TransactionWrite], *, events: Sequence[int], records: int) -> list[dict[str, Any]]:
+    """Make the entries of the users' writes; the sizes of the events' items are given.
+
+    Raises `TransactionTooLargeError` for more than DynamoDB takes, and what `entry_of` raises.
+    """
+    encoded = [entry_of(write) for write in writes]
+    size = sum(events) + sum(part for _, part in encoded)
+    if len(encoded) + len(events) + records > MAX_ITEMS or size > MAX_BYTES:
+        raise TransactionTooLargeError(
+            writes=len(encoded), events=len(events), records=records, size=size, max_items=MAX_ITEMS, max_size=MAX_BYTES
+        )
+    return [entry for entry, _ in encoded]
+
+
+def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, AttributeValue], int]:
+    low_level = [name for name, value in members.items() if _is_low_level(value)]
+    if low_level and len(low_level) < len(members):
+        plain = next(name for name in members if name not in low_level)
+        raise ConfigurationError(
+            f"{root}: {shown(low_level[0])} is a low-level value and {shown(plain)} a plain one; write all of them "
+            "plain, such as 'text' or 5, or all of them low-level, such as {'S': 'text'} or {'N': '5'} (a map that "
+            "only looks like one: {'M': {'S': {'S': 'text'}}})"
+        )
+    try:
+        if low_level and all(isinstance(name, str) for name in members):
+            return dict(members), sum(text_size(name) + size_of(value) for name, value in members.items())
+        # The tables are the user's, and nothing is read back from them: every Decimal may be stored.
+        encoded, size = encode(dict(members), 0, numbers="decimal")
+    except Unstorable as error:
+        raise UnstorableValueError(path=error.path(root), reason=error.reason) from None
+    fields: dict[str, AttributeValue] = encoded["M"]
+    return fields, size
+
+
+def _is_low_level(value: Any) -> bool:
+    """Tell whether a value is meant, and well formed, as the low-level API has it."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((kind, content),) = value.items()
+    members: Any = content
+    if kind not in _KINDS or not isinstance(content, _KINDS[kind]):
+        return False
+    if kind == "M":
+        return all(isinstance(name, str) and _is_low_level(member) for name, member in members.items())
+    if kind == "L":
+        return all(_is_low_level(member) for member in members)
+    member_type = {"SS": str, "NS": str, "BS": bytes}.get(kind)
+    return member_type is None or all(isinstance(member, member_type) for member in members)

@@ -1,0 +1,51 @@
+"""Moving a table that is in use to shards: giving each event its place in the new index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from dynamodb_outbox.dynamodb.conditional.transitions import MOVE, Write
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied
+from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
+from dynamodb_outbox.dynamodb.items.codec import Item
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.event import EventStatus
+
+CALL_SECONDS: Final = 10.0
+PAGE: Final = 250
+
+
+class Move:
+    """Finds events through the former index, which has all of them, and moves those that are not in their shard."""
+
+    def __init__(self, index: StatusIndex, writer: ConditionalWriter, shards: Shards) -> None:
+        self._index = index
+        self._writer = writer
+        self._shards = shards
+
+    async def run(self, *, on_progress: Callable[[int], object] | None) -> int:
+        """Move all; see `DynamoDBOutbox.move_to_shards`."""
+        moved = 0
+        for status in (EventStatus.PROCESSING, EventStatus.PENDING, EventStatus.FAILED):
+            for partition in self._index.complete(status):
+                async for page in self._index.keys(partition, within=CALL_SECONDS, page=PAGE):
+                    moved += await self._move(page, status)
+                    if on_progress is not None:
+                        on_progress(moved)
+        return moved
+
+    async def _move(self, rows: Sequence[Item], status: EventStatus) -> int:
+        results = await self._writer.write([self._write(row, status) for row in rows], within=CALL_SECONDS)
+        for result in results:
+            if isinstance(result, StorageError):
+                raise result
+        return sum(isinstance(result, Applied) for result in results)
+
+    def _write(self, row: Item, status: EventStatus) -> Write:
+        event_id: str = row["id"]["S"]
+        values: dict[str, AttributeValue] = {"seen": row["gsiSortKey"], "was": {"S": status.value}}
+        return Write(MOVE, event_id, values | {"shard": self._shards.key(status.value, event_id)})

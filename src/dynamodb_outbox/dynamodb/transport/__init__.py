@@ -1,0 +1,1 @@
+"""One call to DynamoDB, and what came of it."""

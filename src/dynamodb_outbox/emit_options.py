@@ -1,0 +1,82 @@
+"""What an emit is asked for: the event, and how it is to be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, get_args
+
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, shape, shown
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.outcome import LONGEST_DELAY
+from dynamodb_outbox.validation import check_seconds
+
+IfExists = Literal["raise", "ignore"]
+"""What an emit does about an event whose id is stored already."""
+
+_IF_EXISTS: Final = get_args(IfExists)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitOptions:
+    """How events are to be stored. Raises `ConfigurationError` for what cannot be."""
+
+    delay: float | None = None
+    deliver_at: datetime | None = None
+    if_exists: IfExists = "raise"
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.deliver_at is not None:
+            raise ConfigurationError("delay and deliver_at say the same thing: give one of them")
+        if self.delay is not None:
+            check_seconds("delay", self.delay, 0, LONGEST_DELAY)
+        if self.deliver_at is not None and (
+            not isinstance(self.deliver_at, datetime) or self.deliver_at.tzinfo is None
+        ):
+            given = self.deliver_at if isinstance(self.deliver_at, (datetime, int, float)) else shape(self.deliver_at)
+            raise ConfigurationError(
+                f"deliver_at={given}: it must be a datetime with a time zone, such as "
+                "datetime.now(UTC) + timedelta(days=1)"
+            )
+        if self.if_exists not in _IF_EXISTS:
+            raise ConfigurationError(f"if_exists={shown(self.if_exists)}: it must be 'raise' or 'ignore'")
+
+    def refuse_in_transaction(self) -> None:
+        """Raise `ConfigurationError` for what an event of a transaction cannot be asked for."""
+        if self.if_exists != "raise":
+            raise ConfigurationError(
+                f"if_exists={shown(self.if_exists)}: a transaction stores all or nothing; catch the "
+                "DuplicateEventError that its commit raises"
+            )
+
+    def due_at(self, now: float) -> float | None:
+        """Tell when the events are due (epoch seconds), if that is later than now."""
+        if self.deliver_at is not None:
+            due_at = max(self.deliver_at.timestamp(), now)
+            if due_at > now + LONGEST_DELAY:
+                raise ConfigurationError(f"deliver_at={self.deliver_at}: it is more than ten years ahead")
+            return due_at
+        return None if self.delay is None else now + self.delay
+
+
+def event_of(
+    type_or_event: str | Event,
+    payload: Any = None,
+    *,
+    id: str | None = None,
+    occurred_at: datetime | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Event:
+    """Make the event that an emit was asked for. Raises `InvalidEventError` when asked for two things at once."""
+    given: dict[str, Any] = {}
+    if id is not None:
+        given["id"] = id
+    if occurred_at is not None:
+        given["occurred_at"] = occurred_at
+    if metadata is not None:
+        given["metadata"] = metadata
+    if not isinstance(type_or_event, Event):
+        return Event(type_or_event, payload, **given)
+    if payload is not None or given:
+        raise InvalidEventError("emit takes an Event, or a type with payload, id, occurred_at and metadata, not both")
+    return type_or_event

@@ -1,0 +1,286 @@
+"""The port between the bus and a storage adapter: `Outbox`, `Claim` and the options of delivery."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, get_args
+
+from dynamodb_outbox.errors import (
+    ConfigurationError,
+    DuplicateEventError,
+    OutboxError,
+    PartialPublishError,
+    RecoveryError,
+    StorageError,
+    ThrottledError,
+    UnavailableError,
+    shown,
+)
+from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.observers import Observers
+from dynamodb_outbox.outcome import LONGEST_DELAY, Outcome
+from dynamodb_outbox.reporting import OnError, Report
+from dynamodb_outbox.transaction import TransactionWrite
+from dynamodb_outbox.validation import check_bool, check_callable, check_int, check_seconds
+
+Numbers = Literal["native", "decimal"]
+"""How numbers come back: whole ones as int, all others as float (`"native"`) or as `Decimal` (`"decimal"`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An event that this worker holds until `lease_expires_at` (epoch seconds).
+
+    `attempt` counts from 1; `handled_by` names the handlers that succeeded in earlier attempts, `last_error` is
+    what the last of them failed with; `token` fences every write about the claim. `unhandled_since` (epoch seconds) is
+    when a worker first had no handler for the event, if no worker has had one since.
+    """
+
+    event: Event
+    token: str
+    attempt: int
+    lease_expires_at: float
+    handled_by: frozenset[str] = frozenset()
+    last_error: str = ""
+    unhandled_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """Events that are stored as claimed already, by this process's worker: no poll and no second write is needed.
+
+    `tokens` are the claims' tokens by event id. An adapter calls `sending` before it sends the first of them: from then
+    on, the write goes on without its caller; until then, it ends with it. `claimed` is called once the write of an
+    event is acknowledged.
+    """
+
+    tokens: Mapping[str, str]
+    claimed: Callable[[Claim], None]
+    sending: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerDone:
+    """That a handler of a claim is done, to be recorded with a transaction; `completes`: it was the last one."""
+
+    claim: Claim
+    handler: str
+    completes: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """The events whose lease had run out: made PENDING again, or FAILED because no retry was left.
+
+    `errors` are those of events that could not be written; each is tried again later.
+    """
+
+    reset: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    errors: tuple[RecoveryError, ...] = ()
+
+
+LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the worker died or hung"
+"""What recovery writes as an event's last error. It is short, for there is little room left in a large item."""
+
+
+RENEWAL: Final = "renewal"
+TRANSACTION: Final = "delivery transaction"
+"""What a `LeaseLostError` calls the writes that are no outcomes."""
+
+
+class Outbox(Protocol):
+    """A storage adapter. Every write about an event that is stored is conditional, and may be repeated."""
+
+    @property
+    def options(self) -> OutboxOptions:
+        """How events of this outbox are delivered."""
+        ...
+
+    @property
+    def observers(self) -> Observers:
+        """Those who are told what happens; the adapter tells them what only it can see."""
+        ...
+
+    async def prepare(self) -> None:
+        """Get ready for a worker. Makes no call that could fail."""
+        ...
+
+    def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
+        """Make the handlers of a worker known to other workers with its next claim: their names, by type.
+
+        A worker calls it before its first claim, and again when its handlers have changed. Makes no call itself.
+        """
+        ...
+
+    async def retire(self) -> None:
+        """Withdraw what was made known to other workers; a worker calls it once its last outcome is written.
+
+        Raises nothing but cancellation. The worker waits a second at most. Without a `prepare` it does nothing.
+        """
+        ...
+
+    async def publish(
+        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+    ) -> None:
+        """Store events as PENDING, due at `due_at` (epoch seconds) or now; those of a `birth` as claimed.
+
+        Raises `InvalidEventError` before anything is sent, `DuplicateEventError` or a `StorageError` when
+        nothing was stored (unless its `maybe_applied` is true), `PartialPublishError` otherwise.
+        """
+        ...
+
+    async def transact(
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        *,
+        done: HandlerDone | None = None,
+        birth: Birth | None = None,
+    ) -> None:
+        """Make writes, store events (each with the time it is due) and record a handler as done, all or nothing.
+
+        Raises `InvalidEventError`, `ConfigurationError` or `TransactionTooLargeError` before anything is sent;
+        `LeaseLostError` when the claim of `done` is not held any more, `DuplicateEventError`,
+        `TransactionCancelledError` or `StorageError` when nothing was written, unless their `maybe_applied` is true.
+        """
+        ...
+
+    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
+        """Claim up to `limit` due events, the longest due first. Fewer means that no more are known to be due.
+
+        Where the index is divided into shards, one is taken after the other, and the order is that within each.
+        `report` is told of stored items that are no events; without one, the outbox's own `on_error`.
+        """
+        ...
+
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+        """Write outcomes, fenced by the claims' tokens; per settlement None or why it was not written.
+
+        `LeaseLostError` says that the claim is not ours any more, any other error that the write failed.
+        """
+        ...
+
+    async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
+        """Move leases to new deadlines (epoch seconds); per renewal None or why it was not written, as in `settle`."""
+        ...
+
+    async def recover(self, *, max_retries: int | None = None) -> Recovered:
+        """Reset the events whose lease ran out; those that had `max_retries` become FAILED.
+
+        The default is that of the options.
+        """
+        ...
+
+    async def count(self, status: EventStatus | str) -> int:
+        """Count the events that are PENDING, PROCESSING or FAILED; those that wait for a retry or a delay are PENDING.
+
+        Raises `ConfigurationError` for any other status. COMPLETED events are not in the index.
+        """
+        ...
+
+    async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
+        """List the dead letters, the latest first."""
+        ...
+
+    async def redrive(self, ids: Sequence[str]) -> int:
+        """Make FAILED events PENDING again, with all retries before them; the number that were FAILED."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxOptions:
+    """How events are delivered. Times are seconds. Raises `ConfigurationError` for a value out of range.
+
+    An event that no worker has a handler for becomes FAILED after `unhandled_timeout`; None means never.
+    """
+
+    batch_size: int = 10
+    poll_interval: float = 1.0
+    max_poll_interval: float | None = None
+    processing_timeout: float = 30.0
+    max_retries: int = 5
+    base_backoff: float = 1.0
+    concurrency: int | None = None
+    claim_on_emit: bool = True
+    numbers: Numbers = "native"
+    unhandled_timeout: float | None = 3600.0
+    on_error: OnError | None = None
+    clock: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        check_int("batch_size", self.batch_size, 1, 1000)
+        check_seconds("poll_interval", self.poll_interval, 0.001, 3600)
+        if self.max_poll_interval is not None:
+            check_seconds("max_poll_interval", self.max_poll_interval, self.poll_interval, 3600)
+        check_seconds("processing_timeout", self.processing_timeout, 0.1, 43_200)
+        check_int("max_retries", self.max_retries, 0, 100)
+        check_seconds("base_backoff", self.base_backoff, 0, 86_400)
+        if self.concurrency is not None:
+            check_int("concurrency", self.concurrency, 1, 10_000)
+        check_bool("claim_on_emit", self.claim_on_emit)
+        if self.numbers not in get_args(Numbers):
+            raise ConfigurationError(f"numbers={shown(self.numbers)}: it must be 'native' or 'decimal'")
+        if self.unhandled_timeout is not None:
+            check_seconds("unhandled_timeout", self.unhandled_timeout, 0, LONGEST_DELAY)
+        check_callable("clock", self.clock)
+        check_callable("random", self.random)
+        if self.on_error is not None and not callable(self.on_error):
+            raise ConfigurationError(f"on_error={shown(self.on_error)}: it must be a function of one argument, or None")
+
+    def retries_of(self, declared: int | None) -> int:
+        """How many retries a handler has that may have declared a number of its own."""
+        return self.max_retries if declared is None else declared
+
+    @property
+    def slots(self) -> int:
+        """How many events one worker holds at once: `concurrency`, by default five batches."""
+        return 5 * self.batch_size if self.concurrency is None else self.concurrency
+
+
+def refuse_repeated_ids(events: Sequence[Event]) -> None:
+    """Raise `DuplicateEventError` if two of the events have the same id."""
+    seen: set[str] = set()
+    for event in events:
+        if event.id in seen:
+            raise DuplicateEventError(event_id=event.id, within="the same call")
+        seen.add(event.id)
+
+
+def counted_status(status: EventStatus | str) -> EventStatus:
+    """Read the status whose events are to be counted. Raises `ConfigurationError` for one that cannot be counted."""
+    if status == EventStatus.COMPLETED:
+        raise ConfigurationError(
+            f"status={shown(status)}: completed events are not in the index; to count them, count the EventCompleted "
+            "observations as they come, or Scan the table with a filter on its attribute status"
+        )
+    try:
+        return EventStatus(status)
+    except ValueError:
+        raise ConfigurationError(f"status={shown(status)}: it must be PENDING, PROCESSING or FAILED") from None
+
+
+def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxError]) -> None:
+    """Raise what an adapter raises when some of the events could not be stored, by the causes per id.
+
+    The cause itself, where it is one for all and lasting, else `PartialPublishError`.
+    """
+    if not causes:
+        return
+    published = [event for event in events if event.id not in causes]
+    failed = [event for event in events if event.id in causes]
+    first = next(iter(causes.values()))
+    # What may be stored all the same has to be emitted again under its ids, which that error tells.
+    lasting = not isinstance(first, (ThrottledError, UnavailableError)) and not any(map(_is_doubtful, causes.values()))
+    alike = len({type(cause) for cause in causes.values()}) == 1
+    if len(events) == 1 or (not published and lasting and alike and not isinstance(first, DuplicateEventError)):
+        raise first
+    raise PartialPublishError(published=published, failed=failed, causes=causes) from first
+
+
+def _is_doubtful(error: OutboxError) -> bool:
+    return isinstance(error, StorageError) and error.maybe_applied

@@ -1,0 +1,1 @@
+"""One attempt at one event: its handlers, its lease, and its outcome."""

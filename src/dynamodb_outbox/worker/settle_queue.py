@@ -1,0 +1,150 @@
+"""Group commit of outcomes: what finished while a write was under way goes with the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from dynamodb_outbox.cancellation import is_ours
+from dynamodb_outbox.errors import LeaseLostError, OutboxError, SettleError, UnavailableError, WorkerError
+from dynamodb_outbox.observers import (
+    EventCompleted,
+    EventFailed,
+    EventReleased,
+    LeaseLost,
+    Observation,
+    RetryScheduled,
+    SettleFailed,
+)
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.port import Claim, Outbox
+from dynamodb_outbox.reporting import Report
+
+BATCH: Final = 25
+WRITERS: Final = 4
+
+OnSettled = Callable[[Claim, Outcome, OutboxError | None], None]
+"""Called once for every claim that was put in, whatever became of the write."""
+
+
+class GroupCommit:
+    """Settles outcomes in batches, in tasks that no cancellation of a handler reaches."""
+
+    def __init__(self, outbox: Outbox, *, on_settled: OnSettled, report: Report) -> None:
+        self._outbox = outbox
+        self._on_settled = on_settled
+        self._report = report
+        self._waiting: deque[tuple[Claim, Outcome]] = deque()
+        self._idle: list[anyio.Event] = []
+        self._scopes = [anyio.CancelScope(shield=True) for _ in range(WRITERS)]
+        self._closed = False
+
+    def open(self, group: TaskGroup) -> None:
+        """Start the writers in the group, which must outlive everything that puts outcomes in."""
+        for scope in self._scopes:
+            group.start_soon(self._write, scope)
+
+    def put(self, claim: Claim, outcome: Outcome) -> None:
+        """Have an outcome settled; returns at once."""
+        self._waiting.append((claim, outcome))
+        if self._idle:
+            self._idle.pop().set()
+
+    def skip(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+        """Take note of an outcome that is written already, or never can be."""
+        self._tell(claim, outcome, error)
+        self._on_settled(claim, outcome, error)
+
+    async def release(self, claims: Sequence[Claim]) -> None:
+        """Release claims here and now: the writers have ended."""
+        await self._settle([(claim, Released()) for claim in claims])
+
+    def abandon_at(self, deadline: float) -> None:
+        """Give up what is not written by then (event loop time): recovery takes the events up."""
+        for scope in self._scopes:
+            scope.deadline = min(scope.deadline, deadline)
+
+    def close(self) -> None:
+        """Let the writers end once nothing is left to be written; the group they run in waits for that."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().set()
+
+    async def _write(self, scope: anyio.CancelScope) -> None:
+        # Under a shield: the outcomes of handlers that were cancelled with the worker are written all the same.
+        with scope:
+            while self._waiting or not self._closed:
+                if self._waiting:
+                    await self._settle(self._next_batch())
+                else:
+                    await self._wait_for_work()
+        while self._waiting and scope.cancelled_caught:
+            self._give_up(self._next_batch(), sent=False)
+
+    def _next_batch(self) -> list[tuple[Claim, Outcome]]:
+        return [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+
+    async def _wait_for_work(self) -> None:
+        work = anyio.Event()
+        self._idle.append(work)
+        try:
+            await work.wait()
+        except asyncio.CancelledError as cancelled:
+            # A host that cancels every task of the loop ends the handlers, and their outcomes are written all the same.
+            if is_ours(cancelled):
+                raise
+            if work in self._idle:
+                self._idle.remove(work)
+
+    async def _settle(self, batch: list[tuple[Claim, Outcome]]) -> None:
+        errors: list[OutboxError | None]
+        try:
+            errors = await self._outbox.settle(batch)
+        except (Exception, asyncio.CancelledError) as unforeseen:
+            if is_ours(unforeseen):
+                self._give_up(batch, sent=True)
+                raise
+            errors = [WorkerError(loop="settling", cause=unforeseen)] * len(batch)
+        self._conclude(batch, errors)
+
+    def _give_up(self, batch: list[tuple[Claim, Outcome]], *, sent: bool) -> None:
+        """Say that outcomes were not written, or not answered, before the end of a stop."""
+        over = UnavailableError(operation="a settle", attempts=int(sent), reason="the stop ended", maybe_applied=sent)
+        self._conclude(batch, [over] * len(batch))
+
+    def _conclude(self, batch: list[tuple[Claim, Outcome]], errors: Sequence[OutboxError | None]) -> None:
+        for (claim, outcome), error in zip(batch, errors, strict=True):
+            if isinstance(error, LeaseLostError):
+                self._report(error)
+            elif error is not None:
+                self._report(SettleError(event_id=claim.event.id, outcome=OUTCOME_NAMES[type(outcome)], cause=error))
+            self._tell(claim, outcome, error)
+            self._on_settled(claim, outcome, error)
+
+    def _tell(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+        if observers := self._outbox.observers:
+            observers.tell(_observation(claim, outcome, error))
+
+
+def _observation(claim: Claim, outcome: Outcome, error: OutboxError | None) -> Observation:
+    event_id, event_type, attempt = claim.event.id, claim.event.type, claim.attempt
+    if isinstance(error, LeaseLostError):
+        return LeaseLost(event_id=event_id, event_type=event_type)
+    if error is not None:
+        name = OUTCOME_NAMES[type(outcome)]
+        return SettleFailed(event_id=event_id, event_type=event_type, outcome=name, error=error)
+    match outcome:
+        case Completed():
+            return EventCompleted(event_id=event_id, event_type=event_type, attempt=attempt)
+        case Retry(delay=delay, error=text):
+            return RetryScheduled(event_id=event_id, event_type=event_type, attempt=attempt, delay=delay, error=text)
+        case Failed(error=text):
+            return EventFailed(event_id=event_id, event_type=event_type, attempt=attempt, error=text)
+        case Released(unhandled_since=since):
+            unhandled = since is not None
+            return EventReleased(event_id=event_id, event_type=event_type, attempt=attempt, unhandled=unhandled)
