@@ -10,7 +10,7 @@ WORKERS ?= $(shell expr $(CORES) + $(CORES) / 2)
 # For a debugger, "-n 0" or "-p no:xdist" among PYTEST_ARGS runs the tests in one process.
 PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n $(WORKERS) --dist worksteal)
 
-.PHONY: demo test bench bench-quick simulate soak mutants check format templates dynamodb-local wheel clean help
+.PHONY: demo test bench bench-quick simulate soak mutants check format templates reference dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -74,6 +74,9 @@ format: $(VENV)/.installed ## format the code
 
 templates: $(VENV)/.installed ## write the infrastructure templates anew
 	$(BIN)/python -m dynamodb_outbox.dynamodb.schema.templates templates
+
+reference: $(VENV)/.installed ## write docs/reference/ from the docstrings
+	$(BIN)/python -m tools.reference
 
 dynamodb-local: ## fetch DynamoDB Local and start it on port 8000 (PORT=...)
 	$(PYTHON) tools/dynamodb_local.py --port $(or $(PORT),8000)

@@ -38,15 +38,22 @@ OnMaxHandlers = Callable[["OutboxEventBus", str, int], None]
 class OutboxEventBus:
     """Emits events into an outbox, and delivers them to handlers while it is started.
 
-    The bus belongs to the event loop that uses it first. A call from another loop raises `ConfigurationError` before
-    anything is sent; in memory, a bus goes on in another loop once its own is closed. An `async with` block is left
-    when the worker has ended; a cancellation meanwhile releases the handlers at once, and is raised at the end.
+    `async with bus` starts the worker, and stops it at the end of the block. The block ends when the worker has ended;
+    a cancellation meanwhile releases the events of running handlers at once, and is raised at the end.
 
-    `on_error` is called with every error that is reported instead of raised; by default the outbox's own
-    `on_error`, and without one the log. `stop_timeout` (seconds) is the timeout of the stop that leaving an `async
-    with` block is; keep it below the time that your platform grants after its SIGTERM. More than `max_handlers`
-    handlers of a type, often a registration in a loop, call `on_max_handlers(bus, type, count)`, by default a
-    warning.
+    The bus belongs to the event loop that uses it first. A call from another running loop raises
+    `ConfigurationError` before anything is sent.
+
+    Raises `ConfigurationError` for a value out of range.
+
+    Args:
+        on_error: Called with every error that is reported instead of raised; may be async. `None` means the
+            `on_error` of the outbox.
+        stop_timeout: How long leaving the `async with` block lets running handlers finish; see `stop`. Keep it below
+            the time that your platform grants after its SIGTERM. `None` lets each handler finish its lease.
+        max_handlers: How many handlers a type may have before `on_max_handlers` is called. Many handlers are often
+            a registration in a loop.
+        on_max_handlers: Called with the bus, the type and the number of its handlers. `None` issues a warning.
     """
 
     def __init__(

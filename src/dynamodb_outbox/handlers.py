@@ -27,13 +27,21 @@ MAX_NAME_BYTES = 255
 
 
 class HandlerOptions(TypedDict, total=False):
-    """What `on`, `once` and `subscribe` take besides the handler; what is None or absent has its default.
+    """The options of one handler, for `bus.on`, `bus.once` and `bus.subscribe`. An absent option has its default.
 
-    `name` identifies the handler among those of its type, also after a restart; by default it is the function's
-    qualified name. `max_retries` and `backoff` replace the outbox's. `timeout` (seconds) limits the handler; one
-    longer than the lease has the lease renewed meanwhile; by default the handler has what is left of the lease.
-    `concurrency` limits how many calls of the handler this process runs at once. `fatal` lists exceptions that are
-    not worth a retry: they set the event aside.
+    Attributes:
+        name: Identifies the handler among the handlers of its type, also after a restart: it is stored with an event
+            when the handler succeeded and another one failed. The default is the function's qualified name.
+        max_retries: How many retries follow the first attempt of this handler. The default is the outbox's
+            `max_retries`.
+        backoff: A function of the attempt (from 1) and the exception. It returns the seconds until the next attempt,
+            or None to give up. The default is the outbox's exponential backoff.
+        timeout: How long one call of the handler may take; then it is cancelled, and the attempt has failed. While a
+            handler with a timeout longer than the lease runs, the lease is renewed. The default is what is left of the
+            lease.
+        concurrency: How many calls of the handler this process runs at once. The default is no limit but the
+            outbox's `concurrency`.
+        fatal: Exceptions that no retry can fix: the event becomes FAILED at once. The default is `()`.
     """
 
     name: str | None
