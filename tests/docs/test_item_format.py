@@ -1,0 +1,239 @@
+"""docs/reference/item-format.md says what DynamoDB holds of an event in each status."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, Reject
+
+Item = dict[str, dict[str, Any]]
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "item-format.md").read_text(encoding="utf-8")
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED")
+WORKERS_ID = "dynamodb-outbox-workers"
+
+
+class Color(Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+def rows(columns: int) -> list[list[str]]:
+    """The rows of the page's tables with so many columns, their headings included."""
+    tables = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in PAGE.splitlines() if line.startswith("| ")]
+    return [row for row in tables if len(row) == columns]
+
+
+TYPES = {row[0].strip("`"): row[1] for row in rows(5) if row[1] in {"S", "N", "M", "SS"}}
+PRESENCE = {
+    row[0].strip("`"): dict(zip(STATUSES, row[1:], strict=True)) for row in rows(5) if row[1] in {"yes", "some", "no"}
+}
+VALUES = [(row[0].strip("`"), json.loads(row[1].strip("`"))) for row in rows(2) if row[1].startswith('`{"')]
+
+
+def comparable(value: Any, kind: str = "") -> Any:
+    """A value in DynamoDB's JSON: sets in an order, bytes in base64, and numbers as numbers (19.9 may be 199E-1)."""
+    match value:
+        case bytes():
+            return base64.b64encode(value).decode()
+        case dict():
+            return {name: comparable(member, name) for name, member in value.items()}
+        case list():
+            members = [comparable(member, kind) for member in value]
+            return sorted(members) if kind in {"SS", "NS", "BS"} else members
+        case str() if kind == "N":
+            return Decimal(value)
+        case _:
+            return value
+
+
+class Table:
+    """A table of DynamoDB Local, at a time that stands still, and the items as it holds them."""
+
+    def __init__(self, client: Any, name: str, **options: Any) -> None:
+        self.client = client
+        self.name = name
+        options = {"clock": NOW.timestamp, "retention": 60, "base_backoff": 1} | options
+        self.outbox = DynamoDBOutbox(client, table_name=name, **options)
+
+    def bus(self) -> OutboxEventBus:
+        return OutboxEventBus(self.outbox, on_error=lambda error: None)
+
+    async def item(self, event_id: str) -> Item:
+        got: Item = (await self.client.get_item(TableName=self.name, Key={"id": {"S": event_id}}))["Item"]
+        return got
+
+
+OpenTable = Callable[..., Awaitable[Table]]
+
+
+@pytest.fixture
+async def open_table(local_client: Any, table_name: str) -> OpenTable:
+    async def open_one(**options: Any) -> Table:
+        table = Table(local_client, table_name, **options)
+        await table.outbox.create_table()
+        return table
+
+    return open_one
+
+
+async def items_of_every_status(table: Table) -> list[Item]:
+    """Items as they are after an emit, during an attempt, and after each outcome."""
+    bus = table.bus()
+    during: list[Item] = []
+
+    @bus.on("order.placed", name="greet")
+    async def greet(event: Event) -> None:
+        during.append(await table.item(event.id))
+        if event.payload == "bad":
+            raise Reject("it is bad")
+
+    @bus.on("order.placed", name="bill")
+    async def bill(event: Event) -> None:
+        if event.payload == "late":
+            raise ValueError("the bank is closed")
+
+    await bus.emit("order.placed", "later", id="delayed", delay=60)
+    for event_id in ("late", "bad", "good"):
+        await bus.emit("order.placed", event_id, id=event_id, metadata={"n": 1})
+    await bus.emit("order.lost", id="lost")
+    assert await bus.run_once() == 4
+    settled = [await table.item(event_id) for event_id in ("delayed", "late", "bad", "good", "lost")]
+    assert [item["status"]["S"] for item in settled] == ["PENDING", "PENDING", "FAILED", "COMPLETED", "PENDING"]
+    return during + settled
+
+
+async def test_items_have_the_attributes_and_types_of_the_tables(open_table: OpenTable) -> None:
+    assert TYPES.keys() == PRESENCE.keys()
+    assert len(TYPES) == 16
+    seen: dict[str, set[str]] = {}
+    for item in await items_of_every_status(await open_table(shards=4)):
+        status = item["status"]["S"]
+        assert {name: next(iter(value)) for name, value in item.items()}.items() <= TYPES.items()
+        always = {name for name, presence in PRESENCE.items() if presence[status] == "yes"}
+        possible = {name for name, presence in PRESENCE.items() if presence[status] != "no"}
+        assert always <= item.keys() <= possible, status
+        seen.setdefault(status, set()).update(item)
+    assert seen.keys() == set(STATUSES)
+    assert set().union(*seen.values()) == TYPES.keys()
+    # What is always there in every status but COMPLETED, and what only a COMPLETED item has.
+    assert {"completedOn", "expireAt"} <= seen["COMPLETED"]
+
+
+async def test_an_undivided_index_needs_no_shard(open_table: OpenTable) -> None:
+    items = await items_of_every_status(await open_table())
+    assert not any("statusShard" in item for item in items)
+
+
+async def test_the_example_is_a_real_item(open_table: OpenTable) -> None:
+    (shown,) = re.findall(r"^<!-- item -->\n```json\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    table = await open_table()
+    bus = table.bus()
+
+    @bus.on("order.placed", name="greet")
+    async def greet(event: Event) -> None:
+        pass
+
+    @bus.on("order.placed", name="bill")
+    async def bill(event: Event) -> None:
+        raise ValueError("the bank is closed")
+
+    payload = {"order": "A-1", "total": 19.9}
+    await bus.emit("order.placed", payload, id="o-1", occurred_at=NOW, metadata={"tenant": "shop-7"})
+    assert await bus.run_once() == 1
+    item = await table.item("o-1")
+    assert re.fullmatch("[0-9a-f]{32}", item["claimToken"]["S"])
+    assert {**item, "claimToken": {"S": "..."}} == json.loads(shown)
+
+
+@pytest.mark.parametrize(("python", "stored"), VALUES)
+async def test_values_are_stored_as_the_page_says(open_table: OpenTable, python: str, stored: Any) -> None:
+    value = eval(python, {**globals(), "UTC": UTC})  # noqa: S307 - the expression is the page's
+    table = await open_table(numbers="decimal")
+    await table.bus().emit("t", {"value": value}, id="v")
+    assert comparable((await table.item("v"))["payload"]) == {"M": {"value": comparable(stored)}}
+
+
+def test_every_kind_of_value_is_shown() -> None:
+    assert len(VALUES) == 19
+    assert {next(iter(stored)) for _, stored in VALUES} == {"S", "N", "B", "BOOL", "NULL", "L", "M", "SS", "NS", "BS"}
+    assert {date, datetime, Decimal, UUID, Color, Point} <= {
+        type(eval(python, {**globals(), "UTC": UTC}))  # noqa: S307
+        for python, _ in VALUES
+    }
+
+
+@pytest.mark.parametrize(
+    ("payload", "member"), [([1], {"L": [{"N": "1"}]}), ({"$value": 1}, {"M": {"$value": {"N": "1"}}})]
+)
+async def test_other_payloads_are_wrapped(open_table: OpenTable, payload: Any, member: Any) -> None:
+    table = await open_table()
+    await table.bus().emit("t", payload, id="w")
+    assert (await table.item("w"))["payload"] == {"M": {"$value": member}}
+
+
+async def test_an_item_of_another_program_is_delivered(open_table: OpenTable) -> None:
+    table = await open_table()
+    millis = str(round(NOW.timestamp() * 1000))
+    await table.client.put_item(
+        TableName=table.name,
+        ConditionExpression="attribute_not_exists(id)",
+        Item={
+            "id": {"S": "foreign"},
+            "type": {"S": "order.placed"},
+            "payload": {"M": {"order": {"S": "A-1"}}},
+            "occurredAt": {"S": "2026-01-02T03:04:05Z"},
+            "status": {"S": "PENDING"},
+            "retryCount": {"N": "0"},
+            "gsiSortKey": {"N": millis},
+        },
+    )
+    got: list[Event] = []
+    bus = table.bus()
+
+    @bus.on("order.placed")
+    async def collect(event: Event) -> None:
+        got.append(event)
+
+    assert await bus.run_once() == 1
+    assert [(event.id, event.payload, event.occurred_at) for event in got] == [
+        ("foreign", {"order": "A-1"}, NOW.replace(microsecond=0))
+    ]
+    assert (await table.item("foreign"))["status"] == {"S": "COMPLETED"}
+
+
+async def test_the_item_of_the_workers_is_as_the_page_says(open_table: OpenTable) -> None:
+    table = await open_table()
+    bus = table.bus()
+
+    @bus.on("order.placed")
+    async def collect(event: Event) -> None:
+        pass
+
+    async with bus:
+        await bus.emit("order.placed")
+        await bus.drain(timeout=60)
+        item = await table.item(WORKERS_ID)
+    assert item.pop("id") == {"S": WORKERS_ID}
+    worker, handlers = sorted(item, reverse=True)
+    assert re.fullmatch("w-[0-9a-f]{12}", worker)
+    assert re.fullmatch("h-[0-9a-f]{8}", handlers)
+    assert item[worker] == {"S": f"{round(NOW.timestamp() * 1000)} {handlers.removeprefix('h-')}"}
+    assert len(item[handlers]["B"]) == 8
