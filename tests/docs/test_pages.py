@@ -14,6 +14,8 @@ from reliability.mutants.catalogue import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+LIBRARY = ROOT / "src" / "dynamodb_outbox"
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
@@ -99,12 +101,45 @@ def test_make_targets_exist(page: Path) -> None:
         assert f"\n{target}:" in makefile, target
 
 
-def test_layout_names_every_module_of_the_library_and_none_that_is_gone() -> None:
-    named = set(re.findall(r"[`/](\w+\.py)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
-    library = ROOT / "src" / "dynamodb_outbox"
-    modules = {
-        path.name for path in library.rglob("*.py") if "templates" not in path.parts and "errors" not in path.parts
-    }
-    assert not modules - {"__init__.py"} - named
-    folders = (library, ROOT / "benchmarks", ROOT / "reliability", ROOT / "tests")
-    assert named <= {path.name for folder in folders for path in folder.rglob("*.py")}
+def listed_in_the_layout() -> dict[str, str]:
+    """The files of the tree in CONTRIBUTING.md, each with what it is for."""
+    (tree,) = re.findall(r"^```text\nsrc/dynamodb_outbox/\n(.*?)^```", CONTRIBUTING, re.DOTALL | re.MULTILINE)
+    folders: list[str] = []
+    listed: dict[str, str] = {}
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        name, _, about = line.strip().partition(" ")
+        folders[depth:] = [name]
+        if not name.endswith("/"):
+            listed["".join(folders)] = about.strip()
+    return listed
+
+
+def test_layout_lists_every_file_of_the_library_and_none_that_is_gone() -> None:
+    listed = listed_in_the_layout()
+    files = {str(path.relative_to(LIBRARY)) for path in LIBRARY.rglob("*.py")}
+    assert listed.keys() == {file for file in files if file == "__init__.py" or not file.endswith("/__init__.py")}
+    assert all(listed.values())
+
+
+def test_layout_names_every_other_folder() -> None:
+    folders = [ROOT / name for name in ("examples", "templates", "tools", "docs", "benchmarks")]
+    folders += [path for parent in ("tests", "reliability") for path in (ROOT / parent).iterdir()]
+    for folder in folders:
+        if folder.is_dir() and any(path.suffix != ".pyc" for path in folder.rglob("*.*")):
+            assert f"`{folder.relative_to(ROOT)}/`" in CONTRIBUTING, folder
+
+
+def test_architecture_names_files_that_exist() -> None:
+    page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)`", page)
+    assert len(named) > 40
+    assert [name for name in named if not (LIBRARY / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_that_pages_name_exist(page: Path) -> None:
+    for path in re.findall(
+        r"`((?:src|tests|docs|tools|examples|templates|reliability|benchmarks)/[\w./-]*)`", page.read_text()
+    ):
+        assert (ROOT / path).exists(), path
