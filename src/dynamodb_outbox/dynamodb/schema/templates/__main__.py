@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from dynamodb_outbox.dynamodb.schema.table import TableSchema
 from dynamodb_outbox.dynamodb.schema.templates.cloudformation import cloudformation
 from dynamodb_outbox.dynamodb.schema.templates.iam import iam_policy
 from dynamodb_outbox.dynamodb.schema.templates.parameters import DEFAULT_SCHEMA
 from dynamodb_outbox.dynamodb.schema.templates.terraform import terraform
 
-FILES: Final = {
+FILES: Final[Mapping[str, Callable[[TableSchema], str]]] = {
     "cloudformation.yaml": cloudformation,
     "outbox.tf": terraform,
     "iam-policy.json": iam_policy,
+    "iam-emit.json": partial(iam_policy, role="emit"),
+    "iam-worker.json": partial(iam_policy, role="worker"),
+    "iam-operator.json": partial(iam_policy, role="operator"),
 }
 
 

@@ -1,19 +1,27 @@
-"""The IAM policy."""
+"""The IAM policies: one for each role, and one for a service that has all of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 from dynamodb_outbox.dynamodb.schema.table import TableSchema
 
+Role = Literal["emit", "worker", "operator"]
 
-def iam_policy(schema: TableSchema) -> str:
-    """Render the least policy for a role that emits and delivers events.
+_STATEMENTS: Final[Mapping[Role, Sequence[str]]] = {
+    "emit": ("StoreEvents", "VerifyTable"),
+    "worker": ("FindEvents", "DeliverEvents", "VerifyTable"),
+    "operator": ("FindEvents", "DeliverEvents", "ReadFailedEvents", "VerifyTable"),
+}
 
-    REGION and ACCOUNT_ID are to be replaced. `VerifyTable` is for `verify_table()`, and for the warning of a retention
-    without a time to live. What `create_table()` calls is left out: production creates the table by a template.
+
+def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
+    """Render the least policy for a role; by default that of a service that has all roles.
+
+    REGION and ACCOUNT_ID are placeholders. `VerifyTable` is for `verify_table()`, and for the warning of a retention
+    without a time to live. `create_table()` needs more: production creates the table by a template.
     """
     table = f"arn:aws:dynamodb:REGION:ACCOUNT_ID:table/{schema.table_name}"
     statements = [
@@ -24,7 +32,8 @@ def iam_policy(schema: TableSchema) -> str:
         _allow("ReadFailedEvents", ["BatchGetItem"], table),
         _allow("VerifyTable", ["DescribeTable", "DescribeTimeToLive"], table),
     ]
-    return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2) + "\n"
+    chosen = [each for each in statements if role is None or each["Sid"] in _STATEMENTS[role]]
+    return json.dumps({"Version": "2012-10-17", "Statement": chosen}, indent=2) + "\n"
 
 
 def _allow(sid: str, operations: Sequence[str], *resources: str) -> dict[str, Any]:

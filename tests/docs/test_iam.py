@@ -1,0 +1,132 @@
+"""docs/how-to/iam.md shows the generated policies, and each role calls what its policy allows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxEventBus, Reject
+from tests.engines import open_client
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "how-to" / "iam.md").read_text(encoding="utf-8")
+ROLES = ("emit", "worker", "operator")
+ACTIONS = {"BatchExecuteStatement": {"PartiQLUpdate"}}
+"""What an operation needs where IAM has no action of its name; a transaction's writes are looked at one by one."""
+VERIFYING = {"dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"}
+
+
+def policy_of(role: str) -> str:
+    return (ROOT / "templates" / f"iam-{role}.json").read_text(encoding="utf-8")
+
+
+def allowed_by(role: str) -> set[str]:
+    return {action for statement in json.loads(policy_of(role))["Statement"] for action in statement["Action"]}
+
+
+def test_the_page_shows_the_generated_policies() -> None:
+    assert re.findall(r"^```json\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE) == [policy_of(role) for role in ROLES]
+
+
+def test_together_the_roles_have_the_actions_of_the_whole_policy() -> None:
+    assert set().union(*map(allowed_by, ROLES)) == allowed_by("policy")
+
+
+def test_every_action_is_explained() -> None:
+    explained = set(re.findall(r"^\| `(dynamodb:\w+)`", PAGE, re.MULTILINE))
+    assert explained == allowed_by("policy")
+
+
+@dataclass
+class Role:
+    """A process with a client that notes which actions its calls on the table need."""
+
+    outbox: DynamoDBOutbox
+    needed: set[str] = field(default_factory=set[str])
+
+    @property
+    def bus(self) -> OutboxEventBus:
+        return OutboxEventBus(self.outbox, on_error=lambda error: None)
+
+    def note(self, params: Any, model: Any, **others: Any) -> None:
+        operations = {model.name}
+        if model.name == "TransactWriteItems":
+            entries = json.loads(params["body"])["TransactItems"]
+            own = [
+                kind for entry in entries for kind, item in entry.items() if item["TableName"] == self.outbox.table_name
+            ]
+            operations = {f"{kind}Item" for kind in own}
+        for operation in operations:
+            self.needed |= {f"dynamodb:{action}" for action in ACTIONS.get(operation, {operation})}
+
+
+@pytest.fixture
+async def table(local_outbox: Any) -> str:
+    outbox: DynamoDBOutbox = local_outbox()
+    return outbox.table_name
+
+
+@pytest.fixture
+async def role(local_endpoint: str, table: str) -> AsyncIterator[Role]:
+    async with open_client(local_endpoint) as client:
+        role = Role(DynamoDBOutbox(client, table_name=table, poll_interval=0.05, processing_timeout=5, retention=60))
+        client.meta.events.register("before-call.dynamodb", role.note)
+        yield role
+
+
+async def test_an_emitter_needs_what_its_policy_allows(role: Role) -> None:
+    await role.bus.emit("order.placed", id="A-1")
+    await role.bus.emit("order.placed", id="A-1", if_exists="ignore")
+    await role.bus.emit_many([Event("order.placed") for _ in range(30)])
+    async with role.bus.transaction() as tx:
+        tx.emit("order.placed", id="A-2")
+    await role.bus.emit("order.placed", id="A-2", if_exists="ignore")
+    assert role.needed == allowed_by("emit") - VERIFYING
+
+
+async def test_a_worker_needs_what_its_policy_allows(role: Role, local_outbox: Any) -> None:
+    emitting = OutboxEventBus(local_outbox())
+    bus = role.bus
+
+    @bus.on("order.placed")
+    async def bill(event: Event, delivery: Delivery) -> None:
+        if event.payload == "bad":
+            raise Reject("it is bad")
+        if event.payload == "once":
+            async with delivery.transaction():
+                pass
+
+    async with bus:
+        await emitting.emit_many([Event("order.placed", payload) for payload in ("good", "bad", "once")])
+        await bus.drain(timeout=60)
+    assert role.needed - VERIFYING == allowed_by("worker") - VERIFYING
+
+
+async def test_an_operator_needs_what_its_policy_allows(role: Role, local_outbox: Any) -> None:
+    worker = OutboxEventBus(local_outbox(), on_error=lambda error: None)
+
+    @worker.on("order.placed")
+    async def reject(event: Event) -> None:
+        raise Reject("no")
+
+    await worker.emit_many([Event("order.placed") for _ in range(3)])
+    assert await worker.run_once() == 3
+    bus = role.bus
+    failed = await bus.get_failed_events()
+    assert await bus.retry_events([event.id for event in failed]) == 3
+    assert role.needed <= allowed_by("operator")
+    assert role.needed >= allowed_by("operator") - VERIFYING - {"dynamodb:UpdateItem"}
+
+
+async def test_verifying_needs_the_describe_actions(role: Role, local_client: Any, table: str) -> None:
+    await local_client.update_time_to_live(
+        TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expireAt"}
+    )
+    await role.outbox.verify_table()
+    assert role.needed == VERIFYING
