@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox, HandlerOptions, Observation
+from dynamodb_outbox import Delivery, DynamoDBOutbox, HandlerOptions, Observation, OutboxEventBus, Transaction
 from reliability.mutants.catalogue import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +38,20 @@ def test_configuration_table_has_every_option_with_its_default() -> None:
         printed = rows[name].strip("`").replace('"', "'")
         expected = {"table_name": "\N{EN DASH}", "concurrency": "5 * batch_size"}.get(name, repr(default))
         assert printed == expected, name
+
+
+def test_options_of_an_emit_are_described_and_taken_where_the_page_says() -> None:
+    page = (DOCS / "how-to" / "emit-options.md").read_text(encoding="utf-8")
+    calls = (OutboxEventBus.emit, OutboxEventBus.emit_many, Transaction.emit, Delivery.emit)
+    taken = [
+        {p.name for p in inspect.signature(call).parameters.values() if p.kind is p.KEYWORD_ONLY} for call in calls
+    ]
+    taken[2].remove("if_exists")  # it takes the default only
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \|[^|]*\|(.*)\|$", page, re.MULTILINE)
+    assert {option for option, _ in rows} == set().union(*taken)
+    for option, cells in rows:
+        assert f"\n## {option}\n" in page, option
+        assert [cell.strip() == "yes" for cell in cells.split("|")] == [option in names for names in taken], option
 
 
 def test_every_observation_is_listed() -> None:
