@@ -58,12 +58,13 @@ simulate: $(VENV)/.installed ## run simulations of faults on virtual time (SEEDS
 soak: $(VENV)/.installed ## deliver events for MINUTES=10 among faults of all kinds, with real processes
 	$(BIN)/python -m reliability.soak --minutes $(or $(MINUTES),10)
 
-check: $(VENV)/.installed ## lint and type-check
+check: $(VENV)/.installed ## lint, type-check, and check that prose and code stay readable
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tools.readability
 
 mutants: $(VENV)/.installed ## break the library in one place after the other, and see that a test notices
 	$(BIN)/python -m reliability.mutants $(if $(ONLY),--only "$(ONLY)")
