@@ -20,7 +20,10 @@ EXAMPLES = {
     "one that": ("Give it to a worker or to one that is idle.", "Give it to one worker. It has one handler."),
     "pronoun at the end": ("The handlers, if there are none.", "The writes go one by one, and none of them is lost."),
     "possessive without a noun": ("The latency is twice a put's.", "The latency is twice a put's latency."),
-    "of its own": ("It runs in a task of its own.", "It runs in its own task."),
+    "of its own": (
+        "It runs in a task of its own.",
+        "It runs in its own task. Messages of your own exceptions are logged.",
+    ),
     "is ours": ("The claim is not ours.", "Our claim is lost."),
     "so many": ("Wait for so many seconds.", "Wait for that number of seconds."),
     "such a one": ("A map that looks like such a one.", "Such a map is wrapped."),

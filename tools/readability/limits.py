@@ -8,8 +8,8 @@ from typing import Final
 from tools.readability.lengths import Length
 
 MARKERS_PER_1000_WORDS: Final = {
-    "src": 17.5,
-    "docs": 11.5,
+    "src": 16.5,
+    "docs": 6.5,
     "reliability": 21.0,
     "benchmarks": 22.5,
 }
@@ -29,9 +29,9 @@ class Allowance:
 
 
 ALLOWANCES: Final = (
-    Allowance("bus.py", 360, "the facade that users read: more than half of it are docstrings"),
+    Allowance("bus.py", 380, "the facade that users read: more than half of it are docstrings"),
     Allowance("memory.py", 345, "one method for each method of the port, over one dictionary"),
-    Allowance("dynamodb/outbox.py", 345, "one method for each method of the port, and the constructor"),
+    Allowance("dynamodb/outbox.py", 380, "one method for each method of the port, and the constructor"),
     Allowance("dynamodb/outbox.py:DynamoDBOutbox.__init__", 65, "composes the whole adapter, without branches"),
     Allowance("client.py:Caller.call", 45, "one loop of attempts, whose exits share its state"),
     Allowance("writes.py:ConditionalWriter.write", 50, "half of it is the signature and the docstring"),

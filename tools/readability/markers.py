@@ -12,6 +12,9 @@ from typing import Final
 
 _START: Final = r"(?:^|(?<=[.:;!?(]\s)|(?<=\())"
 _END: Final = r"(?=[.,;:)?!]|$)"
+_FUNCTION_WORD: Final = (
+    r"(?:that|which|who|and|or|but|so|as|is|are|was|had?|has|can|may|in|for|to|at|on|by|with|from|after|when|where)"
+)
 _VERB: Final = r"(?:is|are|was|were|has|have|can|may|would|will|could|does|do)"
 
 
@@ -51,7 +54,8 @@ _PRONOUNS: Final = (
     ),
     _marker(
         "of its own",
-        r"\bof (?:its|their|our|your|his|(?:the|an?) \w+'s) own\b|\bof (?:ours|yours|theirs)\b",
+        rf"\bof (?:its|their|our|your|his|(?:the|an?) \w+'s) own(?:{_END}|(?= {_FUNCTION_WORD}\b))"
+        r"|\bof (?:ours|yours|theirs)\b",
         "put the owner first, or say 'separate': 'your own id', not 'an id of your own'",
     ),
     _marker(
