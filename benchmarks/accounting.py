@@ -56,7 +56,7 @@ async def polled(
 
 
 async def born(client: Any, *, count: int, mode: WriteMode) -> Units:
-    """Count the units of events that are claimed at birth."""
+    """Count the units of events that are claimed on emit."""
     table = await new_table(client)
     meter = MeteringClient(client)
     bus, handler = _bus(meter, table, count, mode)

@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.payloads import TYPE, text
 from benchmarks.units import READ_STEP, Projection, item_bytes, projected, write_units
 from dynamodb_outbox import Event
-from dynamodb_outbox.dynamodb.items.codec import claimed_at_birth, encode_event, millis
+from dynamodb_outbox.dynamodb.items.codec import encode_claimed, encode_event, millis
 
 Mode = Literal["polled", "birth"]
 
@@ -49,7 +49,7 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
     now = time.time()
     event = Event(TYPE, text(payload_bytes / 1024))
     pending, _ = encode_event(event, due_at=now, numbers="native")
-    claimed = claimed_at_birth(pending, token=uuid4().hex, now=now, lease_expires_at=now + LEASE)
+    claimed = encode_claimed(pending, token=uuid4().hex, now=now, lease_expires_at=now + LEASE)
     completed = {name: value for name, value in claimed.items() if name != "gsiSortKey"}
     completed |= {"status": {"S": "COMPLETED"}, "completedOn": millis(now)}
     states = [pending, claimed, completed] if mode == "polled" else [claimed, completed]

@@ -89,10 +89,10 @@ def _of_workers(runs: list[WorkersRun]) -> Iterator[Criterion]:
 
 
 def _of_latency(latencies: dict[str, list[LatencyRun]]) -> Iterator[Criterion]:
-    if born := latencies.get("claimed at birth"):
+    if born := latencies.get("claimed on emit"):
         half, most = median(run.p50_ratio for run in born), median(run.p99_ratio for run in born)
-        yield Criterion(number=5, promise="latency at birth: p50 by a put's", figure=half, limit=1.5)
-        yield Criterion(number=5, promise="latency at birth: p99 by a put's", figure=most, limit=6)
+        yield Criterion(number=5, promise="latency on emit: p50 by a put's", figure=half, limit=1.5)
+        yield Criterion(number=5, promise="latency on emit: p99 by a put's", figure=most, limit=6)
     if polled := latencies.get("polled"):
         half = median(run.p50_ratio for run in polled)
         yield Criterion(number=5, promise="latency polled: p50 by a put's", figure=half, limit=4)

@@ -1,4 +1,4 @@
-"""Delivering: a backlog, events that are claimed at birth, and both at once. The handler does nothing."""
+"""Delivering: a backlog, events that are claimed on emit, and both at once. The handler does nothing."""
 
 from __future__ import annotations
 

@@ -101,11 +101,11 @@ async def _compare(group: str, clients: Clients, scale: Scale, say: Say, results
 async def _units(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     for mode in ("single", "batch"):
         results.units[f"polled, {mode}"] = await accounting.polled(clients.ours, count=100, mode=mode)
-        results.units[f"claimed at birth, {mode}"] = await accounting.born(clients.ours, count=100, mode=mode)
+        results.units[f"claimed on emit, {mode}"] = await accounting.born(clients.ours, count=100, mode=mode)
 
 
 async def _latency(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
-    for name, claim_on_emit in (("claimed at birth", True), ("polled", False)):
+    for name, claim_on_emit in (("claimed on emit", True), ("polled", False)):
         results.latencies[name] = [
             await latency.emit_to_handler(clients, samples=scale.samples, claim_on_emit=claim_on_emit)
             for _ in range(scale.runs)
@@ -192,7 +192,7 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             "the same requests",
             lambda: delivering.backlog(clients, count=many, batch_size=10),
         ),
-        _Measurement("more", "deliver, at birth", "the same requests", lambda: delivering.births(clients, count=many)),
+        _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.births(clients, count=many)),
         _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
         _Measurement(
             "more",

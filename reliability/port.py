@@ -20,7 +20,7 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome, Released, Retry
-from dynamodb_outbox.port import Birth, Claim, HandlerDone, Outbox, OutboxOptions, Recovered
+from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Outbox, OutboxOptions, Recovered
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability import history
@@ -80,12 +80,12 @@ class RecordedOutbox:
         await self.outbox.retire()
 
     async def publish(
-        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+        self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
     ) -> None:
         """Store events; see `Outbox.publish`."""
         began_at = self._asked((event, due_at) for event in events)
         try:
-            await self.outbox.publish(events, due_at=due_at, birth=self._recorded(birth, began_at))
+            await self.outbox.publish(events, due_at=due_at, emit_claim=self._recorded(emit_claim, began_at))
         except PartialPublishError as error:
             self._acknowledged(error.published)
             for event in error.failed:
@@ -102,13 +102,13 @@ class RecordedOutbox:
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None = None,
-        birth: Birth | None = None,
+        emit_claim: EmitClaim | None = None,
     ) -> None:
         """Make writes, store events and record a handler as done, all or nothing; see `Outbox.transact`."""
         began_at = self._asked(events)
         stored = [event for event, _ in events]
         try:
-            await self.outbox.transact(writes, events, done=done, birth=self._recorded(birth, began_at))
+            await self.outbox.transact(writes, events, done=done, emit_claim=self._recorded(emit_claim, began_at))
         except BaseException as error:
             self._not_acknowledged(stored, error)
             if done is not None:
@@ -216,15 +216,15 @@ class RecordedOutbox:
                 kind(at=self._recorder.now(), event_id=event.id, worker=self._recorder.worker, error=_text_of(error))
             )
 
-    def _recorded(self, birth: Birth | None, began_at: float) -> Birth | None:
-        if birth is None:
+    def _recorded(self, emit_claim: EmitClaim | None, began_at: float) -> EmitClaim | None:
+        if emit_claim is None:
             return None
 
         def claimed(claim: Claim) -> None:
             self._claimed(claim, began_at, born=True)
-            birth.claimed(claim)
+            emit_claim.claimed(claim)
 
-        return replace(birth, claimed=claimed)
+        return replace(emit_claim, claimed=claimed)
 
     def _claimed(self, claim: Claim, began_at: float, *, born: bool = False) -> None:
         self._recorder.claimed(claim.event.id, claim.attempt, claim.token)

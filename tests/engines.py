@@ -11,7 +11,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from dynamodb_outbox.dynamodb.transport.client import tuned_config
-from dynamodb_outbox.dynamodb.transport.fast_json import speak_json
+from dynamodb_outbox.dynamodb.transport.fast_json import install_fast_json
 
 # The engines speak plain HTTP. A client that verifies reads all certificates first, a quarter of a short test.
 ENDPOINT: Final[dict[str, Any]] = {"region_name": "us-east-1", "verify": False}
@@ -40,7 +40,7 @@ async def open_client(endpoint: str, **config: Any) -> AsyncGenerator[Any]:
 async def open_tuned_client(endpoint: str) -> AsyncGenerator[Any]:
     """Open a client as `connect` does: its configuration, and JSON of its own."""
     async with SESSION.create_client("dynamodb", endpoint_url=endpoint, config=tuned_config(60), **ENDPOINT) as client:
-        speak_json(client)
+        install_fast_json(client)
         yield client
 
 

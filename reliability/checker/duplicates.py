@@ -52,7 +52,7 @@ def _judged(
     if one.token == other.token and one.token:
         yield _violation(life, f"handler {one.handler!r} was called twice under one claim", one, other)
         return
-    has_ended = first.end_place < second.place and not first.left_behind
+    has_ended = first.end_place < second.place and not first.keep_abandoned
     succeeded = first.ended is not None and first.ended.result is Result.SUCCEEDED
     if has_ended and not succeeded:
         return
@@ -73,7 +73,7 @@ def _is_explained(life: EventLife, first: Execution, second: Execution, timeline
     claim, other = life.claims().get(one.token), life.claims().get(second.started.token)
     # A handler may wait for its place: the second call may be under the earlier claim.
     since = min(one.at if each is None else began(each) for each in (claim, other))
-    if since <= timeline.killed_at(one.worker) <= until or first.left_behind:
+    if since <= timeline.killed_at(one.worker) <= until or first.keep_abandoned:
         return True
     if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):
         return True

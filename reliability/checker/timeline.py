@@ -44,7 +44,7 @@ class Execution:
     place: int
     ended: HandlerEnded | None = None
     end_place: float = math.inf
-    left_behind: bool = False
+    keep_abandoned: bool = False
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class EventLife:
                 if record.result is Result.LEFT_BEHIND:
                     for execution in executions:
                         started = execution.started
-                        execution.left_behind |= (started.worker, started.token, started.handler) == key
+                        execution.keep_abandoned |= (started.worker, started.token, started.handler) == key
                 elif running[key]:
                     execution = running[key].popleft()
                     execution.ended, execution.end_place = record, place

@@ -39,7 +39,7 @@ EPOCH: Final = 1_790_000_000.0
 """When a run begins (epoch seconds)."""
 LARGEST: Final = MAX_ITEM_BYTES - DELIVERY_BYTES - 256
 """So many characters of a payload, and what else an event has, come near to the most that an emit takes."""
-LOOK_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
 """How often it is looked whether all events are at their end."""
 STOP_SECONDS: Final = 120.0
 """How long the stops at the end may take."""
@@ -192,7 +192,7 @@ class World:
         if process.has_ended or process.is_dead:
             self._start(self._places[process.place])
         else:
-            self.timeline.call_later(LOOK_SECONDS, partial(self._start_again, process))
+            self.timeline.call_later(POLL_SECONDS, partial(self._start_again, process))
 
     def _delete(self) -> None:
         table = self.engine.tables[TABLE]
@@ -259,7 +259,7 @@ class World:
         while self._unfinished():
             if self.timeline.now > limit:
                 return False
-            self.pass_until(self.timeline.now + LOOK_SECONDS)
+            self.pass_until(self.timeline.now + POLL_SECONDS)
         return True
 
     def _stop_all(self) -> None:
@@ -269,7 +269,7 @@ class World:
         for process in alive:
             process.stop(None)
         while not all(process.has_ended or process.is_dead for process in alive) and self.timeline.now < limit:
-            self.pass_until(self.timeline.now + LOOK_SECONDS)
+            self.pass_until(self.timeline.now + POLL_SECONDS)
 
     def _result(self, *, is_over: bool) -> Result:
         for (worker, operation), calls in sorted(self.network.calls.items()):

@@ -89,7 +89,7 @@ class Soak:
                     self.herd.kill_all()
             self.phase = "judging"
             show(self)
-            await self._judge(client, endpoint)
+            await self._record_result(client, endpoint)
 
     def _orders(self, endpoint: str) -> Orders:
         return Orders(
@@ -127,7 +127,7 @@ class Soak:
         with contextlib.suppress(WaitTimeoutError):  # the checker says what it means that something is left
             await bus.drain(QUIET_SECONDS)
 
-    async def _judge(self, client: Any, endpoint: str) -> None:
+    async def _record_result(self, client: Any, endpoint: str) -> None:
         for operation, calls in self.wire.requests.items():
             self._write(CallsCounted(at=self.now(), operation=operation, calls=calls))
         items: dict[str, Any] = {}

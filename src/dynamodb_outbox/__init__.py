@@ -55,13 +55,12 @@ from dynamodb_outbox.observers import (
     Observer,
 )
 from dynamodb_outbox.outcome import Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
-from dynamodb_outbox.port import Birth, Claim, HandlerDone, Outbox, OutboxOptions, Recovered
+from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Outbox, OutboxOptions, Recovered
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
 from dynamodb_outbox.transaction import Transaction, TransactionWrite
 
 __all__ = [
     "Backoff",
-    "Birth",
     "CallNext",
     "CancellationReason",
     "Claim",
@@ -74,6 +73,7 @@ __all__ = [
     "DuplicateEventError",
     "DuplicateHandlerError",
     "DynamoDBOutbox",
+    "EmitClaim",
     "Event",
     "EventStatus",
     "EventTooLargeError",

@@ -15,17 +15,19 @@ def is_from_a_scope() -> bool:
     return anyio.current_effective_deadline() == -math.inf
 
 
-def is_ours(error: BaseException) -> bool:
-    """Tell whether an exception is the cancellation that the running task has to end with.
+def absorb_foreign_cancellation(error: BaseException) -> bool:
+    """Absorb a cancellation that is not the running task's own; false if the task has to end with `error`.
 
-    Any other cancellation is absorbed: it is a failure of what was awaited.
+    Code that awaits a user's callback, or a task that others may cancel, calls this in its `except`: a cancellation of
+    what was awaited is a failure like any other, while one of a scope around the task has to be raised again. A
+    cancellation that is absorbed is taken back with `uncancel`. Any other exception is not a cancellation: true.
     """
     if not isinstance(error, asyncio.CancelledError):
-        return False
-    if is_from_a_scope():
         return True
+    if is_from_a_scope():
+        return False
     absorb()
-    return False
+    return True
 
 
 def absorb() -> None:

@@ -21,7 +21,7 @@ CHILD_IDS: Final = uuid5(NAMESPACE_URL, "dynamodb-outbox:child")
 """The namespace of the ids of child events, see RFC 9562, section 5.5."""
 
 
-class DeliveryRun(Protocol):
+class DeliveryBackend(Protocol):
     """What the worker offers to one call of one handler."""
 
     @property
@@ -51,14 +51,14 @@ class Delivery:
         attempt: int,
         max_attempts: int,
         handler: str,
-        run: DeliveryRun,
+        backend: DeliveryBackend,
         emit: Callable[[Sequence[Event], EmitOptions], Awaitable[list[Event]]],
     ) -> None:
         self.attempt = attempt
         self.max_attempts = max_attempts
         self.handler = handler
         self._event = event
-        self._run = run
+        self._backend = backend
         self._emit = emit
         self._emits = count()
         self._failed: list[tuple[Fingerprint, str]] = []
@@ -69,7 +69,7 @@ class Delivery:
     @property
     def lease_expires_at(self) -> float:
         """When the worker's claim ends (epoch seconds); the handler is cancelled a little before it."""
-        return self._run.lease_expires_at
+        return self._backend.lease_expires_at
 
     async def extend(self, seconds: float) -> None:
         """Let this handler run for so many seconds from now on, and keep the event leased for that time.
@@ -78,7 +78,7 @@ class Delivery:
         if the extension could not be written.
         """
         check_seconds("seconds", seconds, 0, LONGEST_DELAY)
-        await self._run.extend(seconds)
+        await self._backend.extend(seconds)
 
     def transaction(self) -> Transaction:
         """Begin a transaction that also records that this handler is done: its effects happen exactly once.
@@ -89,7 +89,7 @@ class Delivery:
         any more (nothing is written then), and `ConfigurationError` for a second one after a commit.
         """
         # Positions are counted in each: one that is tried again makes the same children.
-        return Transaction(self._run.commit, make_event=partial(self._child_in_transaction, count()))
+        return Transaction(self._backend.commit, make_event=partial(self._child_in_transaction, count()))
 
     async def emit(
         self,

@@ -17,7 +17,7 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.observers import Published
-from dynamodb_outbox.port import Birth, HandlerDone, Outbox, raise_unless_stored
+from dynamodb_outbox.port import EmitClaim, HandlerDone, Outbox, raise_unless_stored
 from dynamodb_outbox.transaction import Transaction, TransactionEmit
 
 
@@ -28,12 +28,12 @@ class EmitHost(Protocol):
         """Look for events now, or at a time (epoch seconds)."""
         ...
 
-    def reserve(self, events: Sequence[Event]) -> Birth | None:
+    def reserve(self, events: Sequence[Event]) -> EmitClaim | None:
         """Take places for events that can be handled here and now; None if there are none."""
         ...
 
-    async def bear(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
-        """Await the write of a birth; it goes on although the caller is cancelled."""
+    async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
+        """Await the write of events that are claimed on emit; it goes on when the caller is cancelled."""
         ...
 
 
@@ -100,60 +100,62 @@ class Emitter:
         events = [(event, emit.options.due_at(now)) for event, emit in accepted if event is not None]
         if not events and not transaction.writes and done is None:
             return
-        birth = self._reserve([event for event, due_at in events if due_at is None])
-        write = self._outbox.transact(transaction.writes, events, done=done, birth=birth)
-        await self._write(write, birth, {event.id: due_at for event, due_at in events})
+        emit_claim = self._reserve([event for event, due_at in events if due_at is None])
+        write = self._outbox.transact(transaction.writes, events, done=done, emit_claim=emit_claim)
+        await self._write(write, emit_claim, {event.id: due_at for event, due_at in events})
         for event, due_at in events:
-            self._tell_published([event], due_at, birth)
+            self._tell_published([event], due_at, emit_claim)
 
     async def _publish(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store events; returns them as they are stored, also those that were stored before."""
         due_at = options.due_at(self._outbox.options.clock())
         duplicates: dict[str, DuplicateEventError] = {}
-        birth = self._reserve(events) if due_at is None else None
-        write = self._outbox.publish(events, due_at=due_at, birth=birth)
+        emit_claim = self._reserve(events) if due_at is None else None
+        write = self._outbox.publish(events, due_at=due_at, emit_claim=emit_claim)
         try:
-            await self._write(write, birth, {event.id: due_at for event in events})
+            await self._write(write, emit_claim, {event.id: due_at for event in events})
         except DuplicateEventError as error:
             # Of several events, two have one id: nothing was sent.
             if options.if_exists == "raise" or len(events) > 1:
                 raise
             duplicates = {error.event_id: error}
         except PartialPublishError as error:
-            self._tell_published(error.published, due_at, birth)
+            self._tell_published(error.published, due_at, emit_claim)
             if options.if_exists == "raise":
                 raise
             duplicates = {key: cause for key, cause in error.causes.items() if isinstance(cause, DuplicateEventError)}
             raise_unless_stored(events, {key: cause for key, cause in error.causes.items() if key not in duplicates})
         else:
-            self._tell_published(events, due_at, birth)
+            self._tell_published(events, due_at, emit_claim)
         return [_as_stored(event, duplicates.get(event.id)) for event in events]
 
-    def _reserve(self, events: Sequence[Event]) -> Birth | None:
+    def _reserve(self, events: Sequence[Event]) -> EmitClaim | None:
         worker = self._worker()
         return worker.reserve(events) if worker is not None and self._outbox.options.claim_on_emit else None
 
     async def _write(
-        self, write: Coroutine[Any, Any, None], birth: Birth | None, due: Mapping[str, float | None]
+        self, write: Coroutine[Any, Any, None], emit_claim: EmitClaim | None, due: Mapping[str, float | None]
     ) -> None:
         worker = self._worker()
         if worker is None:
             await write
             return
         try:
-            await (write if birth is None else worker.bear(birth, write))
+            await (write if emit_claim is None else worker.write_shielded(emit_claim, write))
         finally:
-            # Also after an error, for some of the events may be stored. Those of a birth need no poll.
-            for due_at in {due_at for event_id, due_at in due.items() if birth is None or event_id not in birth.tokens}:
+            # Also after an error, for some of the events may be stored. Events claimed on emit need no poll.
+            for due_at in {
+                due_at for event_id, due_at in due.items() if emit_claim is None or event_id not in emit_claim.tokens
+            }:
                 worker.wake(due_at)
 
-    def _tell_published(self, events: Sequence[Event], due_at: float | None, birth: Birth | None) -> None:
+    def _tell_published(self, events: Sequence[Event], due_at: float | None, emit_claim: EmitClaim | None) -> None:
         self._on_emitted(events)
         if observers := self._outbox.observers:
             for event in events:
-                # Those of a birth are told of before their handlers are called.
-                if birth is None or event.id not in birth.tokens:
-                    observers.tell(Published(event_id=event.id, event_type=event.type, due_at=due_at))
+                # The worker notifies observers of events claimed on emit, before it calls their handlers.
+                if emit_claim is None or event.id not in emit_claim.tokens:
+                    observers.notify(Published(event_id=event.id, event_type=event.type, due_at=due_at))
 
 
 def _as_stored(event: Event, duplicate: DuplicateEventError | None) -> Event:

@@ -24,8 +24,8 @@ from dynamodb_outbox.port import (
     LEASE_EXPIRED,
     RENEWAL,
     TRANSACTION,
-    Birth,
     Claim,
+    EmitClaim,
     HandlerDone,
     Numbers,
     OutboxOptions,
@@ -119,9 +119,9 @@ class InMemoryOutbox:
         self._loop.check("outbox.retire")
 
     async def publish(
-        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+        self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
     ) -> None:
-        """Store events as PENDING or claimed at birth; see `Outbox.publish`."""
+        """Store events as PENDING or claimed on emit; see `Outbox.publish`."""
         self._loop.check("outbox.publish")
         refuse_repeated_ids(events)
         due = self._options.clock() if due_at is None else due_at
@@ -133,7 +133,7 @@ class InMemoryOutbox:
                 stored = decode_event(self._events[event.id].item, numbers=self._options.numbers)
                 causes[event.id] = DuplicateEventError(event_id=event.id, stored=stored)
             else:
-                self._store(event, item, due, birth)
+                self._store(event, item, due, emit_claim)
         raise_unless_stored(events, causes)
 
     async def transact(
@@ -142,7 +142,7 @@ class InMemoryOutbox:
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None = None,
-        birth: Birth | None = None,
+        emit_claim: EmitClaim | None = None,
     ) -> None:
         """Store events, and record writes and a handler as done, all or nothing; see `Outbox.transact`.
 
@@ -170,15 +170,15 @@ class InMemoryOutbox:
             self._record(done)
         for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
             event.take_unpublished()
-            self._store(event, item, due, birth)
+            self._store(event, item, due, emit_claim)
         self.committed += writes
 
-    def _store(self, event: Event, item: Item, due: float, birth: Birth | None) -> None:
-        if birth is not None:
-            birth.sending()
+    def _store(self, event: Event, item: Item, due: float, emit_claim: EmitClaim | None) -> None:
+        if emit_claim is not None:
+            emit_claim.sending()
         stored = self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
-        if birth is not None and event.id in birth.tokens:
-            birth.claimed(self._claim(stored, birth.tokens[event.id], self._options.clock()))
+        if emit_claim is not None and event.id in emit_claim.tokens:
+            emit_claim.claimed(self._claim(stored, emit_claim.tokens[event.id], self._options.clock()))
 
     def _is_recorded(self, done: HandlerDone) -> bool:
         stored = self._events.get(done.claim.event.id)

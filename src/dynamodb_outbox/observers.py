@@ -149,7 +149,7 @@ class EventRecovered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PollFailed:
+class PollingFailed:
     """Looking for events, or recovering or renewing them, failed; the next try is in `retry_in` seconds."""
 
     loop: str
@@ -204,7 +204,7 @@ Observation = (
     | LeaseRenewed
     | LeaseLost
     | EventRecovered
-    | PollFailed
+    | PollingFailed
     | SettleFailed
     | Throttled
     | HandlersDiffer
@@ -246,7 +246,7 @@ class Observers:
         """Remove an observer, if it is there."""
         self._observers = tuple(other for other in self._observers if other != observer)
 
-    def tell(self, observation: Observation) -> None:
+    def notify(self, observation: Observation) -> None:
         """Tell all of them. One that raises is logged, and changes nothing."""
         for observer in self._observers:
             try:
@@ -276,7 +276,7 @@ _LEVELS: Final[dict[type, int]] = {
     EventFailed: logging.ERROR,
     LeaseLost: logging.WARNING,
     EventRecovered: logging.WARNING,
-    PollFailed: logging.WARNING,
+    PollingFailed: logging.WARNING,
     SettleFailed: logging.WARNING,
     Throttled: logging.WARNING,
     HandlersDiffer: logging.WARNING,

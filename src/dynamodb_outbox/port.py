@@ -49,7 +49,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
+class EmitClaim:
     """Events that are stored as claimed already, by this process's worker: no poll and no second write is needed.
 
     `tokens` are the claims' tokens by event id. An adapter calls `sending` before it sends the first of them: from then
@@ -124,9 +124,9 @@ class Outbox(Protocol):
         ...
 
     async def publish(
-        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+        self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
     ) -> None:
-        """Store events as PENDING, due at `due_at` (epoch seconds) or now; those of a `birth` as claimed.
+        """Store events as PENDING, due at `due_at` (epoch seconds) or now; those of an `emit_claim` as claimed.
 
         Raises `InvalidEventError` before anything is sent, `DuplicateEventError` or a `StorageError` when
         nothing was stored (unless its `maybe_applied` is true), `PartialPublishError` otherwise.
@@ -139,7 +139,7 @@ class Outbox(Protocol):
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None = None,
-        birth: Birth | None = None,
+        emit_claim: EmitClaim | None = None,
     ) -> None:
         """Make writes, store events (each with the time it is due) and record a handler as done, all or nothing.
 
@@ -275,12 +275,14 @@ def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxErro
     failed = [event for event in events if event.id in causes]
     first = next(iter(causes.values()))
     # What may be stored all the same has to be emitted again under its ids, which that error tells.
-    lasting = not isinstance(first, (ThrottledError, UnavailableError)) and not any(map(_is_doubtful, causes.values()))
+    lasting = not isinstance(first, (ThrottledError, UnavailableError)) and not any(
+        map(_may_be_stored, causes.values())
+    )
     alike = len({type(cause) for cause in causes.values()}) == 1
     if len(events) == 1 or (not published and lasting and alike and not isinstance(first, DuplicateEventError)):
         raise first
     raise PartialPublishError(published=published, failed=failed, causes=causes) from first
 
 
-def _is_doubtful(error: OutboxError) -> bool:
+def _may_be_stored(error: OutboxError) -> bool:
     return isinstance(error, StorageError) and error.maybe_applied

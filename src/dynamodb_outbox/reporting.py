@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 
-from dynamodb_outbox.cancellation import is_ours
+from dynamodb_outbox.cancellation import absorb_foreign_cancellation
 from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.observers import logger
 
@@ -36,6 +36,6 @@ class ErrorReporter:
             if inspect.isawaitable(result):
                 await result
         except (Exception, asyncio.CancelledError) as failure:
-            if is_ours(failure):
+            if not absorb_foreign_cancellation(failure):
                 raise
             logger.exception("on_error raised while it was told: %s", error)

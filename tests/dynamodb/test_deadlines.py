@@ -55,7 +55,7 @@ async def test_look_ends_soon_after_its_first_claim_however_slow_the_others_are(
 async def test_events_that_another_has_left_fill_up_a_look(service: SimulatedService) -> None:
     one, other = service.outbox(poll_interval=0.5), service.outbox(poll_interval=0.5)
     for outbox in (one, other) * 2:
-        outbox._peers.introduce()
+        outbox._membership.announce()
         assert await outbox.claim(1) == []
     events = [Event("t") for _ in range(40)]
     await one.publish(events)
@@ -70,9 +70,9 @@ async def test_events_that_another_has_left_fill_up_a_look(service: SimulatedSer
 async def test_workers_that_were_met_long_ago_are_forgotten(service: SimulatedService) -> None:
     one, gone = service.outbox(), service.outbox()
     for outbox in (one, gone) * 2:
-        outbox._peers.introduce()
+        outbox._membership.announce()
         assert await outbox.claim(1) == []
-    assert one._peers.count == 2
+    assert one._membership.count == 2
     await asyncio.sleep(ALONE_SECONDS + 1)  # all its places were taken, say
     await one.publish([Event("t") for _ in range(20)])
     assert len(await one.claim(20)) == 20
@@ -81,18 +81,18 @@ async def test_workers_that_were_met_long_ago_are_forgotten(service: SimulatedSe
 async def test_crowd_of_the_others_events_is_taken_in_the_end(service: SimulatedService) -> None:
     one, gone = service.outbox(poll_interval=1.0), service.outbox()
     for outbox in (one, gone) * 2:
-        outbox._peers.introduce()
+        outbox._membership.announce()
         assert await outbox.claim(1) == []
     rows = [{"id": {"S": f"e{n}"}} for n in range(4 * MAX_SEEN)]
     left: list[Any] = []
     for _ in range(4):
-        left = one._peers.divide(rows)[1]
+        left = one._membership.split_rows(rows)[1]
         await asyncio.sleep(1.0)
     assert len(left) == MAX_SEEN
-    assert len(one._peers._seen_at) == MAX_SEEN
+    assert len(one._membership._seen_at) == MAX_SEEN
     await asyncio.sleep(20)
-    one._peers.divide([])
-    assert one._peers._seen_at == {}
+    one._membership.split_rows([])
+    assert one._membership._seen_at == {}
 
 
 # Settles

@@ -138,7 +138,7 @@ async def test_switch_turns_it_off(client: Any, outbox: DynamoDBOutbox, proxy: P
         DynamoDBOutbox(client, table_name=outbox.table_name, group_emits=1)  # type: ignore[arg-type]  # what is refused
 
 
-# Claimed at birth
+# Claimed on emit
 
 
 class Handled:

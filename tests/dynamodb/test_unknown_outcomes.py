@@ -25,7 +25,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.dynamodb.delivering.membership import WORKERS_ID
 from dynamodb_outbox.dynamodb.emitting.publish import ANSWER_SECONDS, PUBLISH_SECONDS
 from dynamodb_outbox.dynamodb.emitting.publish_result import CONCURRENT_REQUESTS
-from dynamodb_outbox.port import Birth, Claim
+from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
 from reliability.simulation.replies import client_error
@@ -235,6 +235,8 @@ async def test_lease_of_a_birth_begins_when_its_batch_is_sent(time: VirtualTime)
     outbox = DynamoDBOutbox(client, table_name="events", processing_timeout=lease, clock=time.clock, random=lambda: 0.5)
     claims: list[Claim] = []
     events = [Event("t"), Event("t")]
-    await outbox.publish(events, birth=Birth(tokens={event.id: event.id for event in events}, claimed=claims.append))
+    await outbox.publish(
+        events, emit_claim=EmitClaim(tokens={event.id: event.id for event in events}, claimed=claims.append)
+    )
     assert [claim.event.id for claim in claims] == [event.id for event in events]
     assert all(claim.lease_expires_at > time.clock() + lease / 2 for claim in claims)

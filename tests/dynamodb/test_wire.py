@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus
 from dynamodb_outbox.dynamodb.items.values import encode
 from dynamodb_outbox.dynamodb.transport.client import tuned_config
-from dynamodb_outbox.dynamodb.transport.fast_json import CorruptReplyError, speak_json
+from dynamodb_outbox.dynamodb.transport.fast_json import CorruptResponseError, install_fast_json
 from reliability.proxy import Proxy, Reply, nth
 from tests.engines import SESSION, open_client, open_tuned_client
 
@@ -173,7 +173,7 @@ async def test_reply_whose_bytes_were_changed_on_the_way_is_not_believed(
     for name, given in earlier:
         await getattr(tuned, name)(**given)
     tuned.meta.events.register_first("before-parse.dynamodb", with_another_space)
-    with pytest.raises(CorruptReplyError, match=r"its bytes have the checksum \d+, and were sent with \d+"):
+    with pytest.raises(CorruptResponseError, match=r"its bytes have the checksum \d+, and were sent with \d+"):
         await getattr(tuned, operation)(**arguments)
 
 
@@ -209,7 +209,7 @@ async def test_refusal_whose_bytes_were_changed_on_the_way_is_not_believed(tuned
         response_dict["headers"] = {**response_dict["headers"], "x-amz-crc32": "1"}
 
     tuned.meta.events.register_first("before-parse.dynamodb", change)
-    with pytest.raises(CorruptReplyError):
+    with pytest.raises(CorruptResponseError):
         await tuned.put_item(TableName=table_name, Item={"no": {"S": "key"}})
 
 
@@ -258,7 +258,7 @@ async def test_tables_of_other_accounts_are_looked_for_at_their_endpoints() -> N
         urls.append([])
         async with SESSION.create_client("dynamodb", region_name="eu-central-1", config=tuned_config(1)) as client:
             if tune:
-                speak_json(client)
+                install_fast_json(client)
             client.meta.events.register("before-send.dynamodb", end)
             for operation, arguments in calls_on(ARN):
                 with pytest.raises(NotSentError):

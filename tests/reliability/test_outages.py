@@ -19,7 +19,7 @@ from dynamodb_outbox import (
     TableNotFoundError,
 )
 from dynamodb_outbox.dynamodb.transport import client as client_module
-from dynamodb_outbox.observers import LeaseLost, LeaseRenewed, PollFailed
+from dynamodb_outbox.observers import LeaseLost, LeaseRenewed, PollingFailed
 from reliability.proxy import Proxy, Recorded, refused
 from tests.conftest import MakeOutbox
 from tests.engines import open_client
@@ -93,7 +93,7 @@ async def test_worker_resumes_when_what_was_deleted_is_made_again(
         await eventually(lambda: "after" in runs.ids)
         await bus.drain(20)
     assert runs.ids == ["before", "after"]
-    failed = [fact for fact in told if isinstance(fact, PollFailed)]
+    failed = [fact for fact in told if isinstance(fact, PollingFailed)]
     assert {type(fact.error) for fact in failed} >= {missing}
     assert len(failed) == sum(isinstance(error, PollingError) for error in errors)
 

@@ -116,19 +116,19 @@ def test_names_of_handlers_that_find_no_room_are_found(monkeypatch: pytest.Monke
 
 
 def test_error_that_nobody_looks_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    look = recover.Recoverer.look
+    poll = recover.Recoverer.poll
 
-    async def look_and_forget(recoverer: recover.Recoverer) -> float:
+    async def poll_and_forget(recoverer: recover.Recoverer) -> float:
         async def fail() -> None:
             raise RuntimeError("forgotten")
 
         asyncio.ensure_future(fail())  # noqa: RUF006 - that nobody keeps it is the point
-        return await look(recoverer)
+        return await poll(recoverer)
 
-    monkeypatch.setattr(recover.Recoverer, "look", look_and_forget)
+    monkeypatch.setattr(recover.Recoverer, "poll", poll_and_forget)
     assert any("forgotten" in str(violation) for violation in run(0).violations)
 
 
-def test_births_that_nobody_settles_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim_on_emit.Births, "close", lambda births: None)
+def test_emit_claims_that_nobody_settles_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim_on_emit.EmitClaims, "close", lambda births: None)
     assert letters_found("S", first=175) & set("S")

@@ -8,7 +8,8 @@ import dynamodb_outbox
 from dynamodb_outbox import errors
 
 WORDS = {
-    "Backoff", "Birth", "CallNext", "CancellationReason", "Claim", "Completed", "Delivery", "DynamoDBOutbox", "Event",
+    "Backoff", "CallNext", "CancellationReason", "Claim", "Completed", "Delivery", "DynamoDBOutbox", "EmitClaim",
+    "Event",
     "EventStatus", "ExponentialBackoff", "Failed", "FailedEvent", "FixedBackoff", "Handler", "HandlerDone",
     "HandlerOptions", "InMemoryOutbox", "LoggingObserver", "Middleware", "Observation", "Observer", "Outbox",
     "OutboxEventBus", "OutboxOptions", "Outcome", "Recovered", "Reject", "Released", "Retry", "RetryLater",

@@ -1,4 +1,4 @@
-"""Claimed at birth: events that are handled where they are emitted need no poll and no second write."""
+"""Claimed at emit_claim: events that are handled where they are emitted need no poll and no second write."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    Birth,
     Claim,
     ConfigurationError,
     DuplicateEventError,
+    EmitClaim,
     Event,
     EventStatus,
     InMemoryOutbox,
@@ -45,16 +45,16 @@ class Watched(InMemoryOutbox):
         return claims
 
     async def publish(
-        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+        self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
     ) -> None:
-        self.births.append(len(birth.tokens) if birth else 0)
-        if birth is not None:
-            birth.sending()
+        self.births.append(len(emit_claim.tokens) if emit_claim else 0)
+        if emit_claim is not None:
+            emit_claim.sending()
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:
             raise self.error
-        await super().publish(events, due_at=due_at, birth=birth)
+        await super().publish(events, due_at=due_at, emit_claim=emit_claim)
 
 
 @pytest.fixture
@@ -307,13 +307,13 @@ async def test_write_that_took_most_of_the_lease_is_released(errors: list[Any]) 
     bus.on("t", handler := Handler())
     claims: list[Claim] = []
 
-    async def publish(events: Any, *, due_at: Any = None, birth: Any = None) -> None:
+    async def publish(events: Any, *, due_at: Any = None, emit_claim: Any = None) -> None:
         nonlocal now
-        kept = Birth(tokens=birth.tokens, claimed=claims.append)
-        await InMemoryOutbox.publish(outbox, events, due_at=due_at, birth=kept)
+        kept = EmitClaim(tokens=emit_claim.tokens, claimed=claims.append)
+        await InMemoryOutbox.publish(outbox, events, due_at=due_at, emit_claim=kept)
         now += 20
         for claim in claims:
-            birth.claimed(claim)
+            emit_claim.claimed(claim)
 
     async with bus:
         outbox.publish = publish  # type: ignore[method-assign]  # tells of its claims late

@@ -80,7 +80,7 @@ async def delivery_metadata(bus: OutboxEventBus, value: Any) -> None:
 
 
 def delivery() -> Delivery:
-    return Delivery(Event("t"), attempt=1, max_attempts=1, handler="h", run=None, emit=None)  # type: ignore[arg-type]
+    return Delivery(Event("t"), attempt=1, max_attempts=1, handler="h", backend=None, emit=None)  # type: ignore[arg-type]
 
 
 def tx(call: Callable[[Transaction, Any], None]) -> Callable[[OutboxEventBus, Any], Any]:

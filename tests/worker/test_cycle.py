@@ -8,30 +8,30 @@ from typing import Any
 import anyio
 
 from dynamodb_outbox import Claim, Completed, Event, InMemoryOutbox, Released, SettleError
-from dynamodb_outbox.worker.loop import Alarm
+from dynamodb_outbox.worker.loop import Wakeup
 from dynamodb_outbox.worker.poll import Slots
-from dynamodb_outbox.worker.settle_queue import BATCH, WRITERS, GroupCommit
+from dynamodb_outbox.worker.settle_queue import BATCH, WRITERS, SettleQueue
 
 
-async def test_alarm_rings_now_later_and_before_the_sleep() -> None:
+async def test_wakeup_ends_a_sleep_now_later_and_before_it() -> None:
     now = 100.0
-    alarm = Alarm(lambda: now)
+    wakeup = Wakeup(lambda: now)
     with anyio.fail_after(5):
-        alarm.ring()
-        await alarm.sleep(60)
-        alarm.ring_at(99.0)
-        await alarm.sleep(60)
+        wakeup.wake()
+        await wakeup.sleep(60)
+        wakeup.wake_at(99.0)
+        await wakeup.sleep(60)
         async with anyio.create_task_group() as group:
-            group.start_soon(alarm.sleep, 60)
+            group.start_soon(wakeup.sleep, 60)
             await anyio.sleep(0)
-            alarm.ring()
+            wakeup.wake()
 
 
-async def test_alarm_keeps_many_times_in_little_room() -> None:
-    alarm = Alarm(lambda: 100.0)
+async def test_wakeup_keeps_many_times_in_little_room() -> None:
+    wakeup = Wakeup(lambda: 100.0)
     for n in range(100_000):
-        alarm.ring_at(101 + n / 100_000)
-    assert len(alarm._times) <= 101
+        wakeup.wake_at(101 + n / 100_000)
+    assert len(wakeup._times) <= 101
 
 
 async def test_slots_wake_who_waits_and_close() -> None:
@@ -41,7 +41,7 @@ async def test_slots_wake_who_waits_and_close() -> None:
 
     async def wait() -> None:
         await slots.wait_for_one()
-        with slots.for_look(10) as places:
+        with slots.for_poll(10) as places:
             got.append(places)
 
     with anyio.fail_after(5):
@@ -78,7 +78,7 @@ def claims(count: int) -> list[Claim]:
 
 async def test_what_finishes_during_a_write_goes_with_the_next() -> None:
     outbox, settled = SlowOutbox(), []
-    commit = GroupCommit(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
+    commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             commit.open(group)
@@ -95,7 +95,7 @@ async def test_what_finishes_during_a_write_goes_with_the_next() -> None:
 
 async def test_outcomes_are_written_though_everything_is_cancelled() -> None:
     outbox, settled = SlowOutbox(), []
-    commit = GroupCommit(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
+    commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             commit.open(group)
@@ -110,7 +110,7 @@ async def test_outcomes_are_written_though_everything_is_cancelled() -> None:
 async def test_outcomes_are_written_though_a_host_cancels_each_task() -> None:
     outbox, settled = SlowOutbox(), []
     outbox.gate.set()
-    commit = GroupCommit(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
+    commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             commit.open(group)
@@ -130,7 +130,7 @@ async def test_what_is_given_up_at_the_deadline_is_reported() -> None:
     outbox = SlowOutbox()
     settled: list[Any] = []
     reported: list[Any] = []
-    commit = GroupCommit(outbox, on_settled=lambda *args: settled.append(args), report=reported.append)
+    commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=reported.append)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             commit.open(group)
@@ -148,7 +148,7 @@ async def test_what_is_given_up_at_the_deadline_is_reported() -> None:
 
 async def test_writes_are_given_up_at_the_deadline() -> None:
     outbox = SlowOutbox()
-    commit = GroupCommit(outbox, on_settled=lambda *args: None, report=lambda error: None)
+    commit = SettleQueue(outbox, on_settled=lambda *args: None, report=lambda error: None)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             commit.open(group)

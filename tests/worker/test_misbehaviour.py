@@ -12,9 +12,9 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    Birth,
     ConfigurationError,
     Delivery,
+    EmitClaim,
     Event,
     EventStatus,
     HandlerError,
@@ -49,9 +49,9 @@ class Stores(InMemoryOutbox):
         self.gate: anyio.Event | None = None
 
     async def publish(
-        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+        self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
     ) -> None:
-        await super().publish(events, due_at=due_at, birth=birth)
+        await super().publish(events, due_at=due_at, emit_claim=emit_claim)
         if events[0].type == "lossy" and not self.lost:
             self.lost += 1
             raise LOST

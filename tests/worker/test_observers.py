@@ -157,9 +157,9 @@ async def test_failed_polls_and_settles_are_told(
     monkeypatch.setattr(outbox, "claim", fail)
     with anyio.fail_after(5):
         async with bus:
-            while not any(isinstance(fact, seen.PollFailed) for fact in told):
+            while not any(isinstance(fact, seen.PollingFailed) for fact in told):
                 await anyio.sleep(0.01)
-    assert seen.PollFailed(loop="polling", errors=1, retry_in=0.01, error=down) in told
+    assert seen.PollingFailed(loop="polling", errors=1, retry_in=0.01, error=down) in told
 
 
 async def test_observer_that_raises_is_logged_and_changes_nothing(

@@ -27,7 +27,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventCompleted, EventReleased, Observation
 from dynamodb_outbox.reporting import Report
-from dynamodb_outbox.worker.handling.quarantine import Suspects
+from dynamodb_outbox.worker.handling.quarantine import Quarantine
 from dynamodb_outbox.worker.poll import Poller, Slots
 from tests.virtual_time import VirtualTime
 
@@ -42,17 +42,17 @@ def poller_of(outbox: InMemoryOutbox) -> Poller:
 async def test_idle_worker_slows_down_and_is_back_at_once() -> None:
     outbox = InMemoryOutbox(poll_interval=1.0, max_poll_interval=6.0, random=lambda: 0.5)
     poller = poller_of(outbox)
-    assert [await poller.look() for _ in range(5)] == [1, 2, 4, 6, 6]
-    poller.be_quick()
-    assert await poller.look() == 1
-    assert await poller.look() == 2
+    assert [await poller.poll() for _ in range(5)] == [1, 2, 4, 6, 6]
+    poller.reset_idle_delay()
+    assert await poller.poll() == 1
+    assert await poller.poll() == 2
     await outbox.publish([Event("t")])
-    assert await poller.look() == 1
+    assert await poller.poll() == 1
 
 
 async def test_without_a_longest_interval_it_looks_as_ever() -> None:
     poller = poller_of(InMemoryOutbox(random=lambda: 0.5))
-    assert [await poller.look() for _ in range(4)] == [1, 1, 1, 1]
+    assert [await poller.poll() for _ in range(4)] == [1, 1, 1, 1]
 
 
 async def test_longest_interval_is_not_below_the_interval() -> None:
@@ -146,7 +146,7 @@ async def test_crowd_of_suspects_costs_few_claims_and_waits_not_for_long(
 async def test_suspects_of_a_large_crowd_are_put_off_by_no_more_than_a_lease() -> None:
     delays: list[float] = []
     options = OutboxOptions(poll_interval=1.0, processing_timeout=30.0)
-    suspects = Suspects(
+    suspects = Quarantine(
         options, begin=lambda claim: None, release=lambda claim, released: delays.append(released.delay)
     )
     for n in range(500):

@@ -202,8 +202,8 @@ FAULTS: Final = (
         row=31,
         name="a conflict of transactions is final",
         file="dynamodb/transport/classify.py",
-        text='    "TransactionConflict": Fault.THROTTLED,\n',
-        replacement='    "TransactionConflict": Fault.FATAL,\n',
+        text='    "TransactionConflict": ErrorKind.THROTTLED,\n',
+        replacement='    "TransactionConflict": ErrorKind.FATAL,\n',
         test=f"{_THROTTLING}::test_conflict_with_a_transaction_of_the_users_counts_no_attempt[batch]",
     ),
     Mutant(

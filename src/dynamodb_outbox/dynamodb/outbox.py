@@ -19,7 +19,7 @@ from dynamodb_outbox.dynamodb.config import DynamoDBConfig
 from dynamodb_outbox.dynamodb.delivering.claim import Claimer
 from dynamodb_outbox.dynamodb.delivering.dead_letters import DeadLetters
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
-from dynamodb_outbox.dynamodb.delivering.membership import Peers
+from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
 from dynamodb_outbox.dynamodb.delivering.recovery import Recovery
 from dynamodb_outbox.dynamodb.delivering.settle import Settler
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
@@ -34,7 +34,7 @@ from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, Outbox
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import EventFailed, Observer, Observers
 from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
-from dynamodb_outbox.port import Birth, Claim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
+from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 
@@ -165,8 +165,8 @@ class DynamoDBOutbox:
         self._transactor = Transactor(
             caller, options, shards=placement, retention=config.retention, in_flight=in_flight
         )
-        self._peers = Peers(caller, options)
-        self._claimer = Claimer(index, writer, options, peers=self._peers, observers=self._observers)
+        self._membership = WorkerMembership(caller, options)
+        self._claimer = Claimer(index, writer, options, membership=self._membership, observers=self._observers)
         self._recovery = Recovery(index, writer, options)
         self._settler = Settler(writer, options, retention=config.retention)
         self._dead_letters = DeadLetters(caller, index, writer, options)
@@ -255,27 +255,27 @@ class DynamoDBOutbox:
         advise_on_client(self._client, slots=self._options.slots)
         self._writer.forget_probe()
         self._reminder.begin()
-        self._peers.introduce()
+        self._membership.announce()
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
         """Announce the handlers of a worker with its next claim; see `Outbox.announce_handlers`."""
         self._claimer.forget_handlers()
-        self._peers.announce_handlers(handlers)
+        self._membership.announce_handlers(handlers)
 
     async def retire(self) -> None:
         """Withdraw the announcement of a worker that stops, so that others do not warn of its handlers."""
         self._loop.check("outbox.retire")
-        await self._peers.retire()
+        await self._membership.retire()
 
     async def publish(
-        self, events: Sequence[Event], *, due_at: float | None = None, birth: Birth | None = None
+        self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
     ) -> None:
         """Store events as PENDING, due at `due_at` (epoch seconds) or now, or claimed; see `Outbox.publish`."""
         self._loop.check("outbox.publish")
         if events:
             due = self._options.clock() if due_at is None else due_at
             self._claimer.expect(due)
-            await self._publisher.publish(events, due_at=due, birth=birth)
+            await self._publisher.publish(events, due_at=due, emit_claim=emit_claim)
 
     def transact_items(self, events: Sequence[Event], *, due_at: float | None = None) -> list[dict[str, Any]]:
         """Make the `TransactItems` entries of events, due at `due_at` (epoch seconds) or now, for a call of your own.
@@ -293,13 +293,13 @@ class DynamoDBOutbox:
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None = None,
-        birth: Birth | None = None,
+        emit_claim: EmitClaim | None = None,
     ) -> None:
         """Make writes, store events and record a handler as done, all or nothing; see `Outbox.transact`."""
         self._loop.check("outbox.transact")
         for _, due_at in events:
             self._claimer.expect(self._options.clock() if due_at is None else due_at)
-        await self._transactor.transact(writes, events, done=done, birth=birth)
+        await self._transactor.transact(writes, events, done=done, emit_claim=emit_claim)
         if done is not None and done.completes:
             self._reminder.completed()
 
@@ -319,7 +319,9 @@ class DynamoDBOutbox:
             else:
                 await self._report(error)
             if is_failed and self._observers:
-                self._observers.tell(EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error)))
+                self._observers.notify(
+                    EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error))
+                )
         return claims
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:

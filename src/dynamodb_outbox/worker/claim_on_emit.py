@@ -1,4 +1,4 @@
-"""Events claimed at birth: stored as claimed by this worker, and handled once their write is acknowledged."""
+"""Events claimed at emit_claim: stored as claimed by this worker, and handled once their write is acknowledged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Final
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import Observers, Published
-from dynamodb_outbox.port import Birth, Claim, OutboxOptions
+from dynamodb_outbox.port import Claim, EmitClaim, OutboxOptions
 from dynamodb_outbox.worker.poll import Slots
 
 LEAST_LEASE: Final = 0.5
 """The part of its lease that an event must have left when its write is acknowledged, to be handled under it."""
 
 
-class Births:
+class EmitClaims:
     """Reserves places for events before they are written, and takes them over afterwards."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Births:
         self._writing: set[asyncio.Task[None]] = set()
         self._sent: set[frozenset[str]] = set()
 
-    def reserve(self, events: Sequence[Event]) -> Birth | None:
+    def reserve(self, events: Sequence[Event]) -> EmitClaim | None:
         """Take places for events that have a handler here, as many as are free."""
         tokens: dict[str, str] = {}
         for event in events:
@@ -57,17 +57,19 @@ class Births:
                 tokens[event.id] = token
         if not tokens:
             return None
-        return Birth(tokens=tokens, claimed=self._claimed, sending=partial(self._sent.add, frozenset(tokens.values())))
+        return EmitClaim(
+            tokens=tokens, claimed=self._claimed, sending=partial(self._sent.add, frozenset(tokens.values()))
+        )
 
-    async def bear(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
+    async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
         """Await the write. Once an event was sent, no cancellation of the caller ends it: the event may be stored."""
-        task = asyncio.create_task(self._write(birth, write), name="dynamodb-outbox emit")
+        task = asyncio.create_task(self._write(emit_claim, write), name="dynamodb-outbox emit")
         self._writing.add(task)
-        task.add_done_callback(partial(self._written, birth, write))
+        task.add_done_callback(partial(self._written, emit_claim, write))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            if frozenset(birth.tokens.values()) not in self._sent:
+            if frozenset(emit_claim.tokens.values()) not in self._sent:
                 task.cancel()
             raise
 
@@ -80,16 +82,16 @@ class Births:
         """Hand on no more claims: nobody would settle them. Those of writes under way are given back by these."""
         self._closed = True
 
-    async def _write(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
+    async def _write(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
         try:
             await write
         finally:
-            tokens = frozenset(birth.tokens.values())
-            for token in birth.tokens.values():
+            tokens = frozenset(emit_claim.tokens.values())
+            for token in emit_claim.tokens.values():
                 if token not in self._taken_over:
                     self._slots.give_back(token)
                 self._taken_over.discard(token)
-            orphans = [self._orphans.pop(token) for token in birth.tokens.values() if token in self._orphans]
+            orphans = [self._orphans.pop(token) for token in emit_claim.tokens.values() if token in self._orphans]
             try:
                 if orphans:
                     # They are given back, whether or not the caller still waits.
@@ -102,7 +104,7 @@ class Births:
         self._taken_over.add(claim.token)
         if self._observers:
             event = claim.event
-            self._observers.tell(Published(event_id=event.id, event_type=event.type, due_at=None))
+            self._observers.notify(Published(event_id=event.id, event_type=event.type, due_at=None))
         left = claim.lease_expires_at - self._options.clock()
         if self._closed:
             self._orphans[claim.token] = claim
@@ -111,12 +113,12 @@ class Births:
         else:
             self._on_claim(claim)
 
-    def _written(self, birth: Birth, write: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
+    def _written(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
         self._writing.discard(task)
         if task.cancelled():
             # Before its first step, perhaps: then nothing of it has run.
             write.close()
-            for token in birth.tokens.values():
+            for token in emit_claim.tokens.values():
                 self._slots.give_back(token)
         else:
             task.exception()  # raised to the caller, if it still waits

@@ -22,7 +22,7 @@ from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.worker.handling.attempt import Attempt
 from dynamodb_outbox.worker.handling.lease import Lease, LeaseKeeper
-from dynamodb_outbox.worker.handling.outcomes import outcome_of, outcome_of_unforeseen, outcome_without_handler
+from dynamodb_outbox.worker.handling.outcomes import decide_outcome, outcome_of_internal_error, outcome_without_handler
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
 
 
@@ -73,7 +73,7 @@ class Dispatcher:
         """Call the handlers of a claim; the outcome goes to the commit when all of them are accounted for."""
         event = claim.event
         if observers := self.observers:
-            observers.tell(
+            observers.notify(
                 Claimed(
                     event_id=event.id,
                     event_type=event.type,
@@ -117,7 +117,7 @@ class Dispatcher:
         """Have an error reported."""
         self._report(error)
 
-    def places_of(self, registration: Registration) -> asyncio.Semaphore | None:
+    def permits_of(self, registration: Registration) -> asyncio.Semaphore | None:
         """Find the places of a handler with limited concurrency."""
         if registration.concurrency is None:
             return None
@@ -136,7 +136,7 @@ class Dispatcher:
         if registration.once:
             self._registry.remove_registration(event_type, registration)
 
-    def left_behind(self, task: asyncio.Task[None]) -> None:
+    def keep_abandoned(self, task: asyncio.Task[None]) -> None:
         """Keep a task that did not end."""
         self.stuck.add(task)
         task.add_done_callback(self._ended_at_last)
@@ -152,13 +152,13 @@ class Dispatcher:
         self._idle.set()
         claim = attempt.claim
         try:
-            outcome = outcome_of(attempt, self.options, self._report)
+            outcome = decide_outcome(attempt, self.options, self._report)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as unforeseen:  # whatever it is: the claim must be settled, and its place given back
             self._report(WorkerError(loop="dispatch", cause=unforeseen))
             known = replace(claim, handled_by=attempt.handled_by)
-            outcome = outcome_of_unforeseen(known, WorkerError(loop="dispatch", cause=unforeseen), self.options)
+            outcome = outcome_of_internal_error(known, WorkerError(loop="dispatch", cause=unforeseen), self.options)
         if attempt.completed:
             self._commit.skip(claim, Completed(), None)
         elif attempt.lease.lost and isinstance(outcome, (Retry, Released)):

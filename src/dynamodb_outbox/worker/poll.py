@@ -23,7 +23,7 @@ class Slots:
     def __init__(self, total: int) -> None:
         self._total = total
         self._taken: set[str] = set()
-        self._looked_for = 0
+        self._reserved_for_poll = 0
         self._is_shared = False
         self._changed: anyio.Event | None = None
         self._closed = False
@@ -46,24 +46,24 @@ class Slots:
         """Take a place for an event that is emitted here; polling keeps a part, for the backlog of others."""
         self._is_shared = True
         kept = max(self._total // POLLING_SHARE, 1) if self._total > 1 else 0
-        if self._closed or self.free <= max(kept, self._looked_for):
+        if self._closed or self.free <= max(kept, self._reserved_for_poll):
             return False
         self._taken.add(token)
         return True
 
     @contextmanager
-    def for_look(self, most: int) -> Generator[int]:
+    def for_poll(self, most: int) -> Generator[int]:
         """Keep free places for a look that is under way, as nobody knows yet how many it takes; tells how many.
 
         Where events are emitted here that want places meanwhile, it is half of all at most.
         """
         shared = max(self._total // 2, 1) if self._is_shared else self._total
         self._is_shared = False
-        self._looked_for = 0 if self._closed else min(most, self.free, shared)
+        self._reserved_for_poll = 0 if self._closed else min(most, self.free, shared)
         try:
-            yield self._looked_for
+            yield self._reserved_for_poll
         finally:
-            self._looked_for = 0
+            self._reserved_for_poll = 0
 
     def give_back(self, token: str) -> None:
         """Give back the place of a claim; a second time changes nothing."""
@@ -107,17 +107,17 @@ class Poller:
         self._slots = slots
         self._on_claim = on_claim
         self._scope = anyio.CancelScope(shield=True)
-        self._empty_looks = 0
+        self._empty_polls = 0
 
-    def be_quick(self) -> None:
+    def reset_idle_delay(self) -> None:
         """Look at the poll interval again: there is something to do."""
-        self._empty_looks = 0
+        self._empty_polls = 0
 
     def abandon_at(self, deadline: float) -> None:
         """Give up a claim that is not answered by then (event loop time)."""
         self._scope.deadline = deadline
 
-    async def look(self) -> float:
+    async def poll(self) -> float:
         """Look once; returns 0 after a full page, for more may be due, else the seconds until the next look."""
         options = self._outbox.options
         await self._slots.wait_for_one()
@@ -126,12 +126,12 @@ class Poller:
             self._outbox.announce_handlers(self._registry.names())
         claims: list[Claim] = []
         # Under a shield: what was claimed when a stop cancels us has to be handed on, to be released.
-        with anyio.CancelScope(shield=True) as self._scope, self._slots.for_look(options.batch_size) as limit:
+        with anyio.CancelScope(shield=True) as self._scope, self._slots.for_poll(options.batch_size) as limit:
             claims = await self._outbox.claim(limit, report=self._report) if limit else []
             for claim in claims:
                 self._on_claim(claim)
         if len(claims) >= limit:
             return 0.0
-        self._empty_looks = 1 if claims else self._empty_looks + 1
-        delay = idle_delay(self._empty_looks, interval=options.poll_interval, longest=options.max_poll_interval)
+        self._empty_polls = 1 if claims else self._empty_polls + 1
+        delay = idle_delay(self._empty_polls, interval=options.poll_interval, longest=options.max_poll_interval)
         return jittered(delay, options.random)

@@ -7,7 +7,7 @@ from dynamodb_outbox.observers import EventRecovered, logger
 from dynamodb_outbox.port import Outbox, Recovered
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
-from dynamodb_outbox.worker.loop import Alarm
+from dynamodb_outbox.worker.loop import Wakeup
 
 
 async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) -> Recovered:
@@ -25,26 +25,26 @@ async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) 
     if observers := outbox.observers:
         for ids, failed in ((recovered.reset, False), (recovered.failed, True)):
             for event_id in ids:
-                observers.tell(EventRecovered(event_id=event_id, failed=failed))
+                observers.notify(EventRecovered(event_id=event_id, failed=failed))
     return recovered
 
 
 class Recoverer:
     """Looks for expired leases, one poll interval after the other."""
 
-    def __init__(self, outbox: Outbox, registry: HandlerRegistry, *, poller: Alarm, report: Report) -> None:
+    def __init__(self, outbox: Outbox, registry: HandlerRegistry, *, poller: Wakeup, report: Report) -> None:
         self._outbox = outbox
         self._registry = registry
         self._poller = poller
         self._report = report
-        self._empty_looks = 0
+        self._empty_polls = 0
 
-    async def look(self) -> float:
+    async def poll(self) -> float:
         """Look once; returns the seconds until the next look."""
         options = self._outbox.options
         recovered = await recover(self._outbox, self._registry, report=self._report)
         if recovered.reset:
-            self._poller.ring()
-        self._empty_looks = 1 if recovered.reset or recovered.failed else self._empty_looks + 1
-        delay = idle_delay(self._empty_looks, interval=options.poll_interval, longest=options.max_poll_interval)
+            self._poller.wake()
+        self._empty_polls = 1 if recovered.reset or recovered.failed else self._empty_polls + 1
+        delay = idle_delay(self._empty_polls, interval=options.poll_interval, longest=options.max_poll_interval)
         return jittered(delay, options.random)

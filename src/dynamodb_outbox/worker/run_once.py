@@ -21,14 +21,14 @@ async def run_once(setup: WorkerSetup) -> int:
 
     Cancelled, it releases what it has claimed before it ends.
     """
-    cycle = _OneCycle(setup)
+    cycle = _SinglePoll(setup)
     # In a task of its own, which a cancellation of the caller does not reach.
     task = asyncio.create_task(cycle.run(), name="dynamodb-outbox run_once")
     await wait_until_done(task, on_cancel=cycle.stopping.set)
     return task.result()
 
 
-class _OneCycle:
+class _SinglePoll:
     def __init__(self, setup: WorkerSetup) -> None:
         self.stopping = anyio.Event()
         self._setup = setup

@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from dynamodb_outbox.cancellation import is_ours
+from dynamodb_outbox.cancellation import absorb_foreign_cancellation
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, SettleError, UnavailableError, WorkerError
 from dynamodb_outbox.observers import (
     EventCompleted,
@@ -32,7 +32,7 @@ OnSettled = Callable[[Claim, Outcome, OutboxError | None], None]
 """Called once for every claim that was put in, whatever became of the write."""
 
 
-class GroupCommit:
+class SettleQueue:
     """Settles outcomes in batches, in tasks that no cancellation of a handler reaches."""
 
     def __init__(self, outbox: Outbox, *, on_settled: OnSettled, report: Report) -> None:
@@ -96,7 +96,7 @@ class GroupCommit:
             await work.wait()
         except asyncio.CancelledError as cancelled:
             # A host that cancels every task of the loop ends the handlers, and their outcomes are written all the same.
-            if is_ours(cancelled):
+            if not absorb_foreign_cancellation(cancelled):
                 raise
             if work in self._idle:
                 self._idle.remove(work)
@@ -106,7 +106,7 @@ class GroupCommit:
         try:
             errors = await self._outbox.settle(batch)
         except (Exception, asyncio.CancelledError) as unforeseen:
-            if is_ours(unforeseen):
+            if not absorb_foreign_cancellation(unforeseen):
                 self._give_up(batch, sent=True)
                 raise
             errors = [WorkerError(loop="settling", cause=unforeseen)] * len(batch)
@@ -128,7 +128,7 @@ class GroupCommit:
 
     def _tell(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         if observers := self._outbox.observers:
-            observers.tell(_observation(claim, outcome, error))
+            observers.notify(_observation(claim, outcome, error))
 
 
 def _observation(claim: Claim, outcome: Outcome, error: OutboxError | None) -> Observation:

@@ -13,7 +13,7 @@ from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.reports import Reports
-from dynamodb_outbox.worker.settle_queue import GroupCommit, OnSettled
+from dynamodb_outbox.worker.settle_queue import OnSettled, SettleQueue
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
 
 _delivering: ContextVar[WorkerSetup | None] = ContextVar("dynamodb_outbox_delivering", default=None)
@@ -43,10 +43,10 @@ class WorkerSetup:
 
     def stages(
         self, *, on_settled: OnSettled, is_ending: Callable[[], bool]
-    ) -> tuple[Reports, GroupCommit, Dispatcher]:
+    ) -> tuple[Reports, SettleQueue, Dispatcher]:
         """Make the stages that every claim passes; this `on_settled` is told by them, and has to tell the setup's."""
         reports = Reports(self.reporter)
-        commit = GroupCommit(self.outbox, on_settled=on_settled, report=reports.report)
+        commit = SettleQueue(self.outbox, on_settled=on_settled, report=reports.report)
         dispatcher = Dispatcher(
             self.registry,
             self.outbox,

@@ -15,10 +15,10 @@ from dynamodb_outbox.cancellation import wait_until_done
 from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import Outcome, Released, Retry
-from dynamodb_outbox.port import Birth, Claim
-from dynamodb_outbox.worker.claim_on_emit import Births
-from dynamodb_outbox.worker.handling.quarantine import Suspects, is_suspect
-from dynamodb_outbox.worker.loop import Alarm, Cycle, Step
+from dynamodb_outbox.port import Claim, EmitClaim
+from dynamodb_outbox.worker.claim_on_emit import EmitClaims
+from dynamodb_outbox.worker.handling.quarantine import Quarantine, is_suspected_poison
+from dynamodb_outbox.worker.loop import PollingLoop, Step, Wakeup
 from dynamodb_outbox.worker.poll import Poller, Slots
 from dynamodb_outbox.worker.recover import Recoverer
 from dynamodb_outbox.worker.reports import GRACE
@@ -49,11 +49,11 @@ class Worker:
             on_settled=self._settled,
             is_ending=lambda: self._task is not None and self._task.cancelling() > 0,
         )
-        self._alarm = Alarm(options.clock)
+        self._wakeup = Wakeup(options.clock)
         self._poller = poller = Poller(
             outbox, setup.registry, self._slots, on_claim=self._take, report=self._reports.report
         )
-        self._births = Births(
+        self._emit_claims = EmitClaims(
             setup.registry,
             self._slots,
             options=options,
@@ -63,14 +63,16 @@ class Worker:
             on_late=lambda claim: self._commit.put(claim, Released()),
             on_orphans=self._commit.release,
         )
-        recoverer = Recoverer(outbox, setup.registry, poller=self._alarm, report=self._reports.report)
+        recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=self._reports.report)
 
-        def cycle(name: str, step: Step, alarm: Alarm) -> Cycle:
-            interval, observers = options.poll_interval, outbox.observers
-            return Cycle(name, step, alarm=alarm, interval=interval, report=self._reports.report, observers=observers)
+        def polling_loop(name: str, step: Step, wakeup: Wakeup) -> PollingLoop:
+            report, observers = self._reports.report, outbox.observers
+            return PollingLoop(
+                name, step, wakeup=wakeup, interval=options.poll_interval, report=report, observers=observers
+            )
 
-        self._polling = cycle("polling", poller.look, self._alarm)
-        self._recovery = cycle("recovery", recoverer.look, Alarm(options.clock))
+        self._polling = polling_loop("polling", poller.poll, self._wakeup)
+        self._recovery = polling_loop("recovery", recoverer.poll, Wakeup(options.clock))
         self._task: asyncio.Task[None] | None = None
         self._context = copy_context()
         self._started = anyio.Event()
@@ -78,7 +80,7 @@ class Worker:
         self._is_ending = False
         self._is_settling_only = False
         self._drain = anyio.CancelScope()
-        self._suspects = Suspects(options, begin=self._begin, release=self._commit.put)
+        self._quarantine = Quarantine(options, begin=self._begin, release=self._commit.put)
 
     @property
     def running(self) -> bool:
@@ -135,19 +137,19 @@ class Worker:
 
     def wake(self, due_at: float | None = None) -> None:
         """Look for events now, or at a time (epoch seconds)."""
-        self._poller.be_quick()
+        self._poller.reset_idle_delay()
         if due_at is None:
-            self._alarm.ring()
+            self._wakeup.wake()
         else:
-            self._alarm.ring_at(due_at)
+            self._wakeup.wake_at(due_at)
 
-    def reserve(self, events: Sequence[Event]) -> Birth | None:
+    def reserve(self, events: Sequence[Event]) -> EmitClaim | None:
         """Take places for events that can be handled here and now; None if there are none."""
-        return self._births.reserve(events) if self.running else None
+        return self._emit_claims.reserve(events) if self.running else None
 
-    async def bear(self, birth: Birth, write: Coroutine[Any, Any, None]) -> None:
-        """Await the write of a birth; it goes on although the caller is cancelled."""
-        await self._births.bear(birth, write)
+    async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
+        """Await the write of events that are claimed on emit; it goes on when the caller is cancelled."""
+        await self._emit_claims.write_shielded(emit_claim, write)
 
     async def _own(self) -> None:
         _inside.set(self)
@@ -180,7 +182,7 @@ class Worker:
             finally:
                 self._is_settling_only = True
                 self._abandon_settles()
-                self._births.close()
+                self._emit_claims.close()
                 self._commit.close()
 
     def _abandon_settles(self) -> None:
@@ -201,7 +203,7 @@ class Worker:
                         await self._drain_until_deadline()
                     finally:
                         # Also when the host cancels us: no cancellation reaches a look, and one may follow the other.
-                        self._look_no_more()
+                        self._stop_polling()
                     self._dispatcher.release_all()
                     looking.cancel_scope.cancel()
             finally:
@@ -213,17 +215,17 @@ class Worker:
 
     async def _drain_until_deadline(self) -> None:
         """Look no more, and let what runs finish."""
-        self._look_no_more()
+        self._stop_polling()
         with self._drain:
-            await self._births.finish()
+            await self._emit_claims.finish()
             await self._polling.ended.wait()
             await self._recovery.ended.wait()
             await self._dispatcher.wait_until_idle()
         self._poller.abandon_at(anyio.current_time() + CLAIM_GRACE)
         with anyio.move_on_after(CLAIM_GRACE):
-            await self._births.finish()
+            await self._emit_claims.finish()
 
-    def _look_no_more(self) -> None:
+    def _stop_polling(self) -> None:
         self._is_ending = True
         self._slots.close()
         self._polling.stop()
@@ -231,8 +233,8 @@ class Worker:
 
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)
-        if is_suspect(claim) and not self._is_ending:
-            self._suspects.take(claim)
+        if is_suspected_poison(claim) and not self._is_ending:
+            self._quarantine.take(claim)
         else:
             self._begin(claim)
 
@@ -245,9 +247,9 @@ class Worker:
 
     def _settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         self._slots.give_back(claim.token)
-        self._suspects.settled(claim)
+        self._quarantine.settled(claim)
         if error is None and (isinstance(outcome, Retry) or _is_to_be_taken_again(outcome)):
-            self._alarm.ring_at(self._outbox.options.clock() + outcome.delay)
+            self._wakeup.wake_at(self._outbox.options.clock() + outcome.delay)
         self._setup.on_settled(claim, outcome, error)
 
 

@@ -20,9 +20,9 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     statement,
 )
 from dynamodb_outbox.dynamodb.schema.shards import Shards
-from dynamodb_outbox.dynamodb.transport.classify import Fault, InvalidRequestError, fault_of_code
+from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, InvalidRequestError, kind_of_code
 from dynamodb_outbox.dynamodb.transport.client import Caller, RepeatWithheldError, sent_once
-from dynamodb_outbox.dynamodb.transport.responses import UnreadableReplyError, responses_to
+from dynamodb_outbox.dynamodb.transport.responses import UnreadableResponseError, responses_to
 from dynamodb_outbox.errors import CredentialsError, StorageError, TableNotFoundError, ThrottledError, UnavailableError
 from dynamodb_outbox.observers import logger
 
@@ -149,7 +149,7 @@ class Batching:
         except (ThrottledError, TableNotFoundError, InvalidRequestError):
             raise
         except UnavailableError as error:
-            if isinstance(error.__cause__, (ClientError, RepeatWithheldError, UnreadableReplyError)):
+            if isinstance(error.__cause__, (ClientError, RepeatWithheldError, UnreadableResponseError)):
                 raise _NoBatchesError(
                     f"the engine cannot run a conditional PartiQL UPDATE ({error.__cause__})"
                 ) from error
@@ -169,10 +169,10 @@ class Batching:
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
         if code in {"ResourceNotFound", "ResourceNotFoundException"}:
             raise TableNotFoundError(table_name=self._caller.table_name)
-        fault = fault_of_code(code)
-        if fault is Fault.THROTTLED:
+        kind = kind_of_code(code)
+        if kind is ErrorKind.THROTTLED:
             raise ThrottledError(operation="a probe of PartiQL statements", attempts=1, reason=f"{code}: {message}")
-        return None if fault is Fault.REFUSED else f"{code}: {message}"
+        return None if kind is ErrorKind.REFUSED else f"{code}: {message}"
 
     def _say_single(self, reason: str) -> None:
         if "all" in self._said:

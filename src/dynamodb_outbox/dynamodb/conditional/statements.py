@@ -16,12 +16,12 @@ from dynamodb_outbox.dynamodb.conditional.transitions import Write, statement
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.transport.classify import (
-    Fault,
+    ErrorKind,
     InvalidRequestError,
     concerns_all,
-    doubtful,
     fatal_code,
-    fault_of_code,
+    kind_of_code,
+    with_maybe_applied,
 )
 from dynamodb_outbox.dynamodb.transport.client import Backoff, Caller
 from dynamodb_outbox.dynamodb.transport.responses import is_claim, responses_to, was_repeated
@@ -52,16 +52,16 @@ class _Batch:
         if index in self.results:
             return self.results[index]
         error = self.failures[index]
-        return doubtful(error) if index in self.maybe_applied and not error.maybe_applied else error
+        return with_maybe_applied(error) if index in self.maybe_applied and not error.maybe_applied else error
 
     def read(self, responses: list[dict[str, Any]], result_of: ReadResult, *, returning: bool) -> None:
-        """Read the results of the statements that were left; a `Fault` leaves one for the next request."""
+        """Read the results of the statements that were left; a `ErrorKind` leaves one for the next request."""
         again: list[int] = []
         for index, response in zip(self.left, responses, strict=True):
             result = result_of(response, repeated=index in self.maybe_applied, returning=returning)
-            if isinstance(result, Fault):
+            if isinstance(result, ErrorKind):
                 again.append(index)
-                if result is Fault.AMBIGUOUS:
+                if result is ErrorKind.AMBIGUOUS:
                     self.maybe_applied.add(index)
                 self.failures[index] = _failure_of_statement(result)
             else:
@@ -72,7 +72,7 @@ class _Batch:
 class ReadResult(Protocol):
     """Reads the response to one statement."""
 
-    def __call__(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | Fault:
+    def __call__(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | ErrorKind:
         """Read a response; `repeated`: it may have been applied before, `returning`: the item was asked for."""
         ...
 
@@ -183,20 +183,20 @@ class StatementWriter:
         )
         return answer
 
-    def _result_of(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | Fault:
-        """Read the result of one statement; a `Fault` says to repeat it."""
+    def _result_of(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | ErrorKind:
+        """Read the result of one statement; a `ErrorKind` says to repeat it."""
         error = response.get("Error")
         if error is None:
             item: Item | None = response.get("Item")
-            return Fault.AMBIGUOUS if returning and item is None else Applied(item)
+            return ErrorKind.AMBIGUOUS if returning and item is None else Applied(item)
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
-        fault = fault_of_code(code)
-        if fault is Fault.REFUSED:
+        kind = kind_of_code(code)
+        if kind is ErrorKind.REFUSED:
             return Refused(repeated=repeated)
-        if fault is not Fault.FATAL:
-            if fault is Fault.THROTTLED and self._caller.observers:
-                self._caller.observers.tell(Throttled(operation="BatchExecuteStatement"))
-            return fault
+        if kind is not ErrorKind.FATAL:
+            if kind is ErrorKind.THROTTLED and self._caller.observers:
+                self._caller.observers.notify(Throttled(operation="BatchExecuteStatement"))
+            return kind
         return fatal_code(
             code,
             message,
@@ -219,8 +219,8 @@ def _claim_or_nothing(response: dict[str, Any], write: Write) -> dict[str, Any]:
     return {}
 
 
-def _failure_of_statement(fault: Fault) -> StorageError:
-    if fault is Fault.THROTTLED:
+def _failure_of_statement(kind: ErrorKind) -> StorageError:
+    if kind is ErrorKind.THROTTLED:
         return ThrottledError(operation="a statement", attempts=1, reason="inside of a batch")
-    is_ambiguous = fault is Fault.AMBIGUOUS
+    is_ambiguous = kind is ErrorKind.AMBIGUOUS
     return UnavailableError(operation="a statement", attempts=1, reason="inside of a batch", maybe_applied=is_ambiguous)

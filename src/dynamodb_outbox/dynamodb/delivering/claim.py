@@ -13,8 +13,8 @@ import anyio
 from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
-from dynamodb_outbox.dynamodb.delivering.index import StatusIndex, look_seconds
-from dynamodb_outbox.dynamodb.delivering.membership import PATIENCE, Peers
+from dynamodb_outbox.dynamodb.delivering.index import StatusIndex, poll_timeout
+from dynamodb_outbox.dynamodb.delivering.membership import PATIENCE, WorkerMembership
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
 from dynamodb_outbox.dynamodb.transport.classify import ItemTooLargeError
@@ -44,7 +44,7 @@ MAX_ROUNDS: Final = 5
 
 
 @dataclass(slots=True)
-class _Look:
+class _PollRound:
     """What one look for due events has found."""
 
     limit: int
@@ -101,13 +101,13 @@ class Claimer:
         writer: ConditionalWriter,
         options: OutboxOptions,
         *,
-        peers: Peers,
+        membership: WorkerMembership,
         observers: Observers,
     ) -> None:
         self._partitions = index.partitions(EventStatus.PENDING)
         self._rotation = Rotation(len(self._partitions), interval=options.poll_interval, start=options.random())
         self._index = index
-        self._peers = peers
+        self._membership = membership
         self._writer = writer
         self._options = options
         self._observers = observers
@@ -141,11 +141,11 @@ class Claimer:
         Also returns the claimed items that cannot be read as events, as token and reason, and the rows whose items
         have no room for a claim. Raises `StorageError` only while nothing was claimed.
         """
-        look = _Look(limit=limit, numbers=self._options.numbers, seconds=look_seconds(self._options))
+        look = _PollRound(limit=limit, numbers=self._options.numbers, seconds=poll_timeout(self._options))
         refused = False
         try:
             for _ in range(MAX_ROUNDS):
-                await self._peers.look_around(refused=refused)
+                await self._membership.heartbeat(refused=refused)
                 refused = await self._look_once(look)
                 if look.is_over or not refused:
                     break
@@ -158,7 +158,7 @@ class Claimer:
         self._was_full = look.is_full
         return look.claims, look.unreadable, look.without_room
 
-    async def _look_once(self, look: _Look) -> bool:
+    async def _look_once(self, look: _PollRound) -> bool:
         """Claim what is due and this worker's, until a claim is refused; tells whether one was."""
         before = look.refused
         look.throttled.clear()
@@ -178,11 +178,11 @@ class Claimer:
             await self._claim_while_accepted(look, left_by_others, before)
         return look.refused > before
 
-    async def _look_at(self, shard: int, look: _Look, before: int, left_by_others: list[Item]) -> None:
+    async def _look_at(self, shard: int, look: _PollRound, before: int, left_by_others: list[Item]) -> None:
         """Claim what is due in one shard and this worker's."""
         # The rows of the others are read, too; and after a full page, those of the looks to come.
-        alone = self._peers.count == 1
-        wider = self._spread if alone else self._peers.count + 1
+        alone = self._membership.count == 1
+        wider = self._spread if alone else self._membership.count + 1
         ahead = self._options.slots if self._was_full else 0
         pages = 0
         throttled = len(look.throttled)
@@ -195,7 +195,7 @@ class Claimer:
             if not pages:
                 self._rotation.saw(shard, empty=not page, now=anyio.current_time())
             self._ahead_until = anyio.current_time() + AHEAD_SECONDS
-            rows, left = self._peers.divide(self._not_left_to_others(self._not_just_tried(page)))
+            rows, left = self._membership.split_rows(self._not_left_to_others(self._not_just_tried(page)))
             left_by_others += left
             if alone and wider > 1:
                 rows.sort(key=lambda _: self._options.random())
@@ -210,7 +210,7 @@ class Claimer:
         return rows if anyio.current_time() < self._ahead_until else []
 
     async def _claim_while_accepted(
-        self, look: _Look, rows: Sequence[Item], refused: int, *, patient: bool = False
+        self, look: _PollRound, rows: Sequence[Item], refused: int, *, patient: bool = False
     ) -> None:
         """Claim rows until the look has enough, or one was refused; what is left is for the next look."""
         start = 0
@@ -244,7 +244,7 @@ class Claimer:
         results = await self._writer.write(writes, within=within, returning=True, patient=patient)
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Refused) and self._observers:
-                self._observers.tell(ClaimRefused(event_id=row["id"]["S"]))
+                self._observers.notify(ClaimRefused(event_id=row["id"]["S"]))
             if isinstance(result, (Applied, Refused, ItemTooLargeError)):
                 self._just_tried[row["id"]["S"], row["gsiSortKey"]["N"]] = anyio.current_time()
         return results

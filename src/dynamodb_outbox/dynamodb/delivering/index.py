@@ -15,16 +15,16 @@ from dynamodb_outbox.dynamodb.transport.responses import read_count, read_rows
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.port import OutboxOptions
 
-LOOK_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 10.0
 """The longest that one look for events is tried; the worker then reports, and looks again."""
 PAGE: Final = 100
 KEYS: Final = f"{PARTITION_KEY}, {SORT_KEY}"
 """All that an index is sure to have, and all that is needed of it: a claim brings the item as it is in the table."""
 
 
-def look_seconds(options: OutboxOptions) -> float:
+def poll_timeout(options: OutboxOptions) -> float:
     """Tell how long a request of one look is tried."""
-    return min(LOOK_SECONDS, options.processing_timeout / 3)
+    return min(POLL_SECONDS, options.processing_timeout / 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ _MASK: Final = 0xFFFF_FFFF
 
 
 @dataclass(slots=True)
-class _Peer:
+class _OtherWorker:
     announced: str
     changed_at: float
 
@@ -83,14 +83,14 @@ class _Announcement:
     handlers: str
 
 
-class Peers:
+class WorkerMembership:
     """The workers that share this table, as far as this one knows."""
 
     def __init__(self, caller: Caller, options: OutboxOptions) -> None:
         self._caller = caller
         self._options = options
         self._me = _PREFIX + uuid4().hex[:12]
-        self._others: dict[str, _Peer] = {}
+        self._others: dict[str, _OtherWorker] = {}
         self._salt = _salt(self._me)
         self._other_salts: list[int] = []
         self._is_new = False
@@ -108,7 +108,7 @@ class Peers:
         """The number of workers at these events, this one included."""
         return 1 + len(self._other_salts)
 
-    def introduce(self) -> None:
+    def announce(self) -> None:
         """Have this worker announce itself at its next poll, once: workers that start together then know each other."""
         self._is_new = True
 
@@ -118,7 +118,7 @@ class Peers:
         if digests.name != self._handlers.name:
             self._handlers, self._handlers_known, self._is_new = digests, False, True
 
-    async def look_around(self, *, refused: bool) -> None:
+    async def heartbeat(self, *, refused: bool) -> None:
         """Announce this worker, and learn of others, where there is reason to. An error changes nothing: it is a hint.
 
         `refused`: a claim was refused, so another worker is at the same events.
@@ -154,7 +154,7 @@ class Peers:
                 ExpressionAttributeNames={"#me": self._me},
             )
 
-    def divide(self, rows: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    def split_rows(self, rows: Sequence[Item]) -> tuple[list[Item], list[Item]]:
         """Divide rows into this worker's, and those of others that they have left for long; the rest is theirs."""
         if not self._other_salts:
             return list(rows), []
@@ -217,7 +217,7 @@ class Peers:
             if name.startswith(_PREFIX) and name != self._me and (announcement := _announcement(value))
         }
         clock = self._options.clock()
-        others: dict[str, _Peer] = {}
+        others: dict[str, _OtherWorker] = {}
         for name, announcement in announced.items():
             before = self._others.get(name)
             # By its change, and not by its time: clocks differ. One that is new may be alive.
@@ -225,7 +225,7 @@ class Peers:
                 others[name] = before
             else:
                 is_old = before is None and announcement.at < clock - OLD_SECONDS
-                others[name] = _Peer(announcement.text, -math.inf if is_old else now)
+                others[name] = _OtherWorker(announcement.text, -math.inf if is_old else now)
         self._others = others
         alive = [name for name, peer in others.items() if now - peer.changed_at < GONE_SECONDS]
         if any(others[name].changed_at == now for name in alive):
@@ -264,7 +264,7 @@ class Peers:
             ", ".join(names),
         )
         if observers := self._caller.observers:
-            observers.tell(HandlersDiffer(event_type=event_type, handlers=names, worker=worker, seconds=seconds))
+            observers.notify(HandlersDiffer(event_type=event_type, handlers=names, worker=worker, seconds=seconds))
 
     def _tidy(self, announced: Mapping[str, _Announcement], item: Mapping[str, Any], clock: float) -> None:
         """Find what the next announcement removes, so that the item stays small."""

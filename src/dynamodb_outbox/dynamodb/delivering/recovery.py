@@ -18,7 +18,7 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
 )
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import CONCURRENT_CALLS, ConditionalWriter
-from dynamodb_outbox.dynamodb.delivering.index import KEYS, StatusIndex, look_seconds
+from dynamodb_outbox.dynamodb.delivering.index import KEYS, StatusIndex, poll_timeout
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
 from dynamodb_outbox.dynamodb.transport.classify import ItemTooLargeError, concerns_all
@@ -80,7 +80,7 @@ class Recovery:
             empty = True
             # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
             async for expired in self._index.keys(
-                self._partitions[shard], up_to=self._options.clock(), within=look_seconds(self._options), page=PAGE
+                self._partitions[shard], up_to=self._options.clock(), within=poll_timeout(self._options), page=PAGE
             ):
                 empty = empty and not expired
                 rows = [row for row in expired if row["id"]["S"] not in self._unwritable]
@@ -101,7 +101,7 @@ class Recovery:
         latest = (self._options.clock() + LONGEST_LEASE) * 1000
         params = {"ScanIndexForward": False, "ProjectionExpression": KEYS, "Limit": PAGE}
         for partition in self._partitions:
-            async for page in self._index.pages(partition, within=look_seconds(self._options), params=params):
+            async for page in self._index.pages(partition, within=poll_timeout(self._options), params=params):
                 far = [row for row in page["Items"] if float(row["gsiSortKey"]["N"]) > latest]
                 await self._recover(far, done, max_retries)
                 if len(far) < len(page["Items"]):
@@ -153,7 +153,7 @@ class Recovery:
         }
         writes = [Write(form, row["id"]["S"], values | {"seen": row["gsiSortKey"]}) for row in rows]
         # What is throttled is tried again at the next look, which waits longer after each error.
-        return await self._writer.write(writes, within=look_seconds(self._options), patient=False)
+        return await self._writer.write(writes, within=poll_timeout(self._options), patient=False)
 
 
 def _forms(transition: Transition) -> list[Transition]:

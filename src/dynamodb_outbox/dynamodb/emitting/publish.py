@@ -23,7 +23,7 @@ from dynamodb_outbox.dynamodb.emitting.publish_result import (
     is_same_event,
     stored_event,
 )
-from dynamodb_outbox.dynamodb.items.codec import Item, claimed_at_birth, encode_event
+from dynamodb_outbox.dynamodb.items.codec import Item, encode_claimed, encode_event
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.client import Backoff, Caller, ConditionRefused, sent_once
 from dynamodb_outbox.dynamodb.transport.responses import unprocessed_of
@@ -34,7 +34,7 @@ from dynamodb_outbox.errors import (
     UnavailableError,
 )
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.port import Birth, OutboxOptions, raise_unless_stored, refuse_repeated_ids
+from dynamodb_outbox.port import EmitClaim, OutboxOptions, raise_unless_stored, refuse_repeated_ids
 
 PUBLISH_SECONDS: Final = 10.0
 """Until when a write is begun anew, counted from its first attempt; what is under way then may still be answered."""
@@ -58,7 +58,7 @@ class Publisher:
     def _publication(self) -> Publication:
         return Publication(self._in_flight.of_running_loop(), numbers=self._options.numbers)
 
-    async def publish(self, events: Sequence[Event], *, due_at: float, birth: Birth | None = None) -> None:
+    async def publish(self, events: Sequence[Event], *, due_at: float, emit_claim: EmitClaim | None = None) -> None:
         """Store the events; what is refused, is refused before the first of them is sent."""
         refuse_repeated_ids(events)
         encoded = [encode_event(event, due_at=due_at, numbers=self._options.numbers) for event in events]
@@ -68,7 +68,9 @@ class Publisher:
             await in_flight.enter(event_ids)
         # Only now, when every event is storable and no other write of its id can begin, does the id cease to be
         # unpublished.
-        puts = [self._put_of(event, item, size, birth) for event, (item, size) in zip(events, encoded, strict=True)]
+        puts = [
+            self._put_of(event, item, size, emit_claim) for event, (item, size) in zip(events, encoded, strict=True)
+        ]
         if len(puts) == 1:
             await self._store_one(puts[0])
         else:
@@ -79,9 +81,9 @@ class Publisher:
         """Wait until the shared requests that go on without their callers are answered."""
         await self._queue.finish()
 
-    def _put_of(self, event: Event, item: Item, size: int, birth: Birth | None) -> Put:
-        is_born = birth is not None and event.id in birth.tokens
-        return Put(event, self._shards.placed(item), size, event.take_unpublished(), birth if is_born else None)
+    def _put_of(self, event: Event, item: Item, size: int, emit_claim: EmitClaim | None) -> Put:
+        is_claimed = emit_claim is not None and event.id in emit_claim.tokens
+        return Put(event, self._shards.placed(item), size, event.take_unpublished(), emit_claim if is_claimed else None)
 
     async def _store_one(self, put: Put) -> None:
         """Store one event, alone if nothing is under way, else with the others that wait."""
@@ -118,15 +120,15 @@ class Publisher:
             publication.abandon([put for put in puts if not put.is_sending])
 
     def _begin_lease(self, put: Put) -> None:
-        """Let the lease of a birth begin now; not if an earlier attempt may have stored another."""
-        if put.birth is None:
+        """Start the lease of an event claimed on emit now, unless an earlier attempt may have stored another."""
+        if put.emit_claim is None:
             return
-        put.birth.sending()
+        put.emit_claim.sending()
         if put.maybe_stored:
             return
         now = self._options.clock()
         ends = now + self._options.processing_timeout
-        item = claimed_at_birth(put.item, token=put.birth.tokens[put.event.id], now=now, lease_expires_at=ends)
+        item = encode_claimed(put.item, token=put.emit_claim.tokens[put.event.id], now=now, lease_expires_at=ends)
         put.item = self._shards.placed(item)
 
     # One by one

@@ -12,10 +12,10 @@ import anyio
 
 from dynamodb_outbox.dynamodb.emitting.in_flight import InFlight
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, decode_event
-from dynamodb_outbox.dynamodb.transport.classify import doubtful
+from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
 from dynamodb_outbox.errors import OutboxError, StorageError, StoredEventError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.port import Birth, Numbers
+from dynamodb_outbox.port import EmitClaim, Numbers
 
 MAX_BATCH_ITEMS: Final = 25
 MAX_BATCH_BYTES: Final = 900_000
@@ -33,7 +33,7 @@ class Put:
     size: int
     unpublished: bool
     """Whether nobody can have stored this id before, so that its first write needs no condition."""
-    birth: Birth | None
+    emit_claim: EmitClaim | None
     is_wanted: bool = True
     """Whether its caller still waits. Without one, a write that is under way is answered, and not repeated."""
     is_sending: bool = False
@@ -78,8 +78,8 @@ class Publication:
     def stored(self, *puts: Put) -> None:
         """Note that events are stored: of those that are claimed, the handlers may be called."""
         for put in puts:
-            if put.birth is not None:
-                put.birth.claimed(decode_claim(put.item, numbers=self.numbers))
+            if put.emit_claim is not None:
+                put.emit_claim.claimed(decode_claim(put.item, numbers=self.numbers))
             self._end(put, None)
 
     def taken_over(self, put: Put) -> None:
@@ -152,7 +152,7 @@ def _as_told(error: OutboxError, put: Put) -> OutboxError:
         return error
     if isinstance(error, (ThrottledError, UnavailableError)):
         return _restated(error, maybe_applied=True)
-    return doubtful(error)
+    return with_maybe_applied(error)
 
 
 def _restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -> ThrottledError | UnavailableError:

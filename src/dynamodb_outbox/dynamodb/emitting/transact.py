@@ -21,10 +21,10 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_claim, is_same_event, stored_event
 from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
-from dynamodb_outbox.dynamodb.items.codec import Item, claimed_at_birth, decode_claim, encode_event, handled_by, millis
+from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, encode_claimed, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.schema.shards import Shards
-from dynamodb_outbox.dynamodb.transport.classify import VERIFY, cancellation_reasons, doubtful
+from dynamodb_outbox.dynamodb.transport.classify import VERIFY, cancellation_reasons, with_maybe_applied
 from dynamodb_outbox.dynamodb.transport.client import Caller, TransactionRefused
 from dynamodb_outbox.errors import (
     CancellationReason,
@@ -36,7 +36,7 @@ from dynamodb_outbox.errors import (
     TransactionCancelledError,
 )
 from dynamodb_outbox.event import Event, EventStatus
-from dynamodb_outbox.port import TRANSACTION, Birth, HandlerDone, Numbers, OutboxOptions, refuse_repeated_ids
+from dynamodb_outbox.port import TRANSACTION, EmitClaim, HandlerDone, Numbers, OutboxOptions, refuse_repeated_ids
 from dynamodb_outbox.transaction import TransactionWrite
 
 TRANSACT_SECONDS: Final = 10.0
@@ -75,7 +75,7 @@ class Transactor:
         events: Sequence[tuple[Event, float | None]],
         *,
         done: HandlerDone | None,
-        birth: Birth | None = None,
+        emit_claim: EmitClaim | None = None,
     ) -> None:
         """Commit; see `Outbox.transact`."""
         refuse_repeated_ids([event for event, _ in events])
@@ -84,16 +84,16 @@ class Transactor:
         in_flight = self._in_flight.of_running_loop()
         await in_flight.enter(event_ids)
         try:
-            entries, puts = self._entries(writes, events, records=int(done is not None), birth=birth)
-            if birth is not None:
-                birth.sending()
+            entries, puts = self._entries(writes, events, records=int(done is not None), emit_claim=emit_claim)
+            if emit_claim is not None:
+                emit_claim.sending()
             stored = await self._commit(entries, puts, done)
         finally:
             for event_id in event_ids:
                 in_flight.leave(event_id)
         for put in stored:
-            if birth is not None and put.event.id in birth.tokens:
-                birth.claimed(decode_claim(put.item, numbers=self._options.numbers))
+            if emit_claim is not None and put.event.id in emit_claim.tokens:
+                emit_claim.claimed(decode_claim(put.item, numbers=self._options.numbers))
 
     async def _commit(self, entries: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None) -> list[_Put]:
         """Commit; returns the puts that are stored as they are, by this call or by one that was not answered."""
@@ -119,7 +119,7 @@ class Transactor:
             own = self._caller.table_name
             name = own if own in tables or len(tables) > 1 else min(tables)
             missing = TableNotFoundError(table_name=name, among=sorted(tables), outbox_table=own)
-            raise (doubtful(missing) if error.maybe_applied else missing) from error
+            raise (with_maybe_applied(missing) if error.maybe_applied else missing) from error
         return puts
 
     def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ class Transactor:
         events: Sequence[tuple[Event, float | None]],
         *,
         records: int,
-        birth: Birth | None = None,
+        emit_claim: EmitClaim | None = None,
     ) -> tuple[list[dict[str, Any]], list[_Put]]:
         now = self._options.clock()
         numbers = self._options.numbers
@@ -147,7 +147,7 @@ class Transactor:
         ]
         entries = check_size(writes, events=[size for _, size in encoded], records=records)
         puts = [
-            _Put(event, self._item(event, item, birth, now))
+            _Put(event, self._item(event, item, emit_claim, now))
             for (event, _), (item, _) in zip(events, encoded, strict=True)
         ]
         for event, _ in events:
@@ -165,11 +165,11 @@ class Transactor:
         ]
         return entries, puts
 
-    def _item(self, event: Event, item: Item, birth: Birth | None, now: float) -> Item:
-        token = birth.tokens.get(event.id) if birth is not None else None
+    def _item(self, event: Event, item: Item, emit_claim: EmitClaim | None, now: float) -> Item:
+        token = emit_claim.tokens.get(event.id) if emit_claim is not None else None
         if token is not None:
             ends = now + self._options.processing_timeout
-            item = claimed_at_birth(item, token=token, now=now, lease_expires_at=ends)
+            item = encode_claimed(item, token=token, now=now, lease_expires_at=ends)
         return self._shards.placed(item)
 
     def _record(self, done: HandlerDone) -> dict[str, Any]:

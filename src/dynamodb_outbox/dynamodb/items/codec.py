@@ -37,7 +37,7 @@ WRAPPED: Final = "$value"
 """The one member of the map that holds a payload which is no mapping."""
 
 
-def claimed_at_birth(item: Item, *, token: str, now: float, lease_expires_at: float) -> Item:
+def encode_claimed(item: Item, *, token: str, now: float, lease_expires_at: float) -> Item:
     """Make of a PENDING item one that is claimed; `DELIVERY_BYTES` has room for what is added."""
     return {
         **item,

@@ -66,7 +66,7 @@ class Rotation:
         self._count = count
         self._interval = interval
         self._next = int(start * count)
-        self._empty_looks = [0] * count
+        self._empty_polls = [0] * count
         self._look_again_at = [-math.inf] * count
         self._expected: list[int] = []
         self._known: set[int] = set()
@@ -109,7 +109,7 @@ class Rotation:
 
     def saw(self, shard: int, *, empty: bool, now: float) -> None:
         """Note what a look at a shard has found."""
-        looks = self._empty_looks[shard] = self._empty_looks[shard] + 1 if empty else 0
+        looks = self._empty_polls[shard] = self._empty_polls[shard] + 1 if empty else 0
         intervals = min(2 ** (looks - QUIET_LOOKS + 1), LONGEST_QUIET) if looks >= QUIET_LOOKS else 0
         # A little less, for the worker's own interval varies.
         self._look_again_at[shard] = now + (intervals - 0.5) * self._interval if intervals else -math.inf

@@ -1,4 +1,4 @@
-"""What an exception of a DynamoDB call means: may it be repeated, may it have been applied, whose fault is it."""
+"""What an exception of a DynamoDB call means: may it be repeated, may it have been applied, whose kind is it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dynamodb_outbox.errors import (
 )
 
 
-class Fault(Enum):
+class ErrorKind(Enum):
     """How a call went wrong."""
 
     REFUSED = "its condition was false"
@@ -41,28 +41,28 @@ class Fault(Enum):
     FATAL = "repeating is of no use"
 
 
-_FAULT_OF_CODE: Final[Mapping[str, Fault]] = {
+_KIND_OF_CODE: Final[Mapping[str, ErrorKind]] = {
     # As exceptions of single calls, and as `Error.Code` of PartiQL statements.
-    "ConditionalCheckFailedException": Fault.REFUSED,
-    "ConditionalCheckFailed": Fault.REFUSED,
-    "ProvisionedThroughputExceededException": Fault.THROTTLED,
-    "ProvisionedThroughputExceeded": Fault.THROTTLED,
-    "ThrottlingException": Fault.THROTTLED,
-    "ThrottlingError": Fault.THROTTLED,
-    "RequestLimitExceeded": Fault.THROTTLED,
-    "SlowDown": Fault.THROTTLED,
+    "ConditionalCheckFailedException": ErrorKind.REFUSED,
+    "ConditionalCheckFailed": ErrorKind.REFUSED,
+    "ProvisionedThroughputExceededException": ErrorKind.THROTTLED,
+    "ProvisionedThroughputExceeded": ErrorKind.THROTTLED,
+    "ThrottlingException": ErrorKind.THROTTLED,
+    "ThrottlingError": ErrorKind.THROTTLED,
+    "RequestLimitExceeded": ErrorKind.THROTTLED,
+    "SlowDown": ErrorKind.THROTTLED,
     # Somebody's transaction holds the item for a moment.
-    "TransactionConflictException": Fault.THROTTLED,
-    "TransactionConflict": Fault.THROTTLED,
-    "TransactionInProgressException": Fault.AMBIGUOUS,
-    "InternalServerError": Fault.AMBIGUOUS,
-    "InternalFailure": Fault.AMBIGUOUS,
-    "ServiceUnavailable": Fault.AMBIGUOUS,
-    "RequestTimeout": Fault.AMBIGUOUS,
-    "RequestTimeoutException": Fault.AMBIGUOUS,
+    "TransactionConflictException": ErrorKind.THROTTLED,
+    "TransactionConflict": ErrorKind.THROTTLED,
+    "TransactionInProgressException": ErrorKind.AMBIGUOUS,
+    "InternalServerError": ErrorKind.AMBIGUOUS,
+    "InternalFailure": ErrorKind.AMBIGUOUS,
+    "ServiceUnavailable": ErrorKind.AMBIGUOUS,
+    "RequestTimeout": ErrorKind.AMBIGUOUS,
+    "RequestTimeoutException": ErrorKind.AMBIGUOUS,
     # An error without a code: its body could not be read, and the SDK puts the status in the code's place.
-    "": Fault.AMBIGUOUS,
-    "400": Fault.AMBIGUOUS,
+    "": ErrorKind.AMBIGUOUS,
+    "400": ErrorKind.AMBIGUOUS,
 }
 _CREDENTIALS_CODES: Final = frozenset(
     {
@@ -132,30 +132,30 @@ def concerns_all(error: StorageError) -> bool:
     return type(error) not in (StorageError, ItemTooLargeError, InvalidRequestError)
 
 
-def fault_of(error: BaseException) -> Fault:
+def kind_of(error: BaseException) -> ErrorKind:
     """Classify an exception. What is unknown may have been applied."""
     if isinstance(error, ClientError):
         if code_of(error) == "TransactionCanceledException":
             codes = {str(reason.get("Code", "None")) for reason in cancellation_reasons(error)} - {"None"}
             # Only what stands in the way for a moment is worth another try; none is told where the SDK drops them.
-            passing = codes and all(_FAULT_OF_CODE.get(code) is Fault.THROTTLED for code in codes)
-            return Fault.THROTTLED if passing else Fault.CANCELLED
-        return fault_of_code(code_of(error), status=_http_status(error))
+            passing = codes and all(_KIND_OF_CODE.get(code) is ErrorKind.THROTTLED for code in codes)
+            return ErrorKind.THROTTLED if passing else ErrorKind.CANCELLED
+        return kind_of_code(code_of(error), status=_http_status(error))
     if is_closed(error):
-        return Fault.FATAL
+        return ErrorKind.FATAL
     if isinstance(error, _UNSENT_ERRORS) or (isinstance(error, EndpointConnectionError) and _never_connected(error)):
-        return Fault.UNSENT
+        return ErrorKind.UNSENT
     if isinstance(error, (*_CREDENTIALS_ERRORS, NoRegionError, ParamValidationError, StorageError)):
-        return Fault.FATAL
-    return Fault.AMBIGUOUS
+        return ErrorKind.FATAL
+    return ErrorKind.AMBIGUOUS
 
 
-def fault_of_code(code: str, *, status: int = 0) -> Fault:
+def kind_of_code(code: str, *, status: int = 0) -> ErrorKind:
     """Classify an error code of a call or of a statement."""
-    fault = _FAULT_OF_CODE.get(code)
-    if fault is None:
-        fault = Fault.AMBIGUOUS if status >= _SERVER_ERROR else Fault.FATAL
-    return fault
+    kind = _KIND_OF_CODE.get(code)
+    if kind is None:
+        kind = ErrorKind.AMBIGUOUS if status >= _SERVER_ERROR else ErrorKind.FATAL
+    return kind
 
 
 def cancellation_reasons(error: ClientError) -> list[dict[str, Any]]:
@@ -182,7 +182,7 @@ def _is_foreign(error: BaseException) -> bool:
     return any(message in text for message in _FOREIGN_MESSAGES)
 
 
-def doubtful(error: StorageError) -> StorageError:
+def with_maybe_applied(error: StorageError) -> StorageError:
     """Say in the same words that an earlier attempt, which was not answered, may have been applied all the same."""
     doubted = type(error).__new__(type(error))
     doubted.__dict__.update(error.__dict__, maybe_applied=True)

@@ -13,10 +13,16 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dynamodb_outbox.dynamodb.transport.classify import Fault, cancellation_reasons, doubtful, fatal_error, fault_of
+from dynamodb_outbox.dynamodb.transport.classify import (
+    ErrorKind,
+    cancellation_reasons,
+    fatal_error,
+    kind_of,
+    with_maybe_applied,
+)
 from dynamodb_outbox.dynamodb.transport.client_state import CLOSED, ClientState
-from dynamodb_outbox.dynamodb.transport.fast_json import speak_json
-from dynamodb_outbox.dynamodb.transport.responses import Read, UnreadableReplyError, was_repeated
+from dynamodb_outbox.dynamodb.transport.fast_json import install_fast_json
+from dynamodb_outbox.dynamodb.transport.responses import Read, UnreadableResponseError, was_repeated
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observers import Observers, Throttled, logger
 
@@ -131,23 +137,23 @@ class Caller:
                 reply = await self._attempt(operation, params, deadline - anyio.current_time())
                 return reply if read is None else _read(reply, read)
             except Exception as error:  # also of the transport, which has exceptions of its own
-                fault = fault_of(error)
-                maybe_applied = maybe_applied or fault is Fault.AMBIGUOUS or self._may_hide_an_attempt(error, fault)
-                if fault is Fault.REFUSED:
+                kind = kind_of(error)
+                maybe_applied = maybe_applied or kind is ErrorKind.AMBIGUOUS or self._may_hide_an_attempt(error, kind)
+                if kind is ErrorKind.REFUSED:
                     item = getattr(error, "response", {}).get("Item")
                     raise ConditionRefused(item=item, repeated=maybe_applied) from None
-                if fault is Fault.CANCELLED and isinstance(error, ClientError):
+                if kind is ErrorKind.CANCELLED and isinstance(error, ClientError):
                     raise TransactionRefused(reasons=cancellation_reasons(error), repeated=maybe_applied) from error
-                if fault is Fault.THROTTLED and self.observers:
-                    self.observers.tell(Throttled(operation=operation))
-                if fault is Fault.FATAL:
+                if kind is ErrorKind.THROTTLED and self.observers:
+                    self.observers.notify(Throttled(operation=operation))
+                if kind is ErrorKind.FATAL:
                     fatal = self.fatal(error, operation, index_name=params.get("IndexName"))
-                    raise (doubtful(fatal) if maybe_applied else fatal) from error
+                    raise (with_maybe_applied(fatal) if maybe_applied else fatal) from error
                 delay = backoff.next_delay()
-                gives_up = once or (not patient and fault is Fault.THROTTLED and not maybe_applied)
+                gives_up = once or (not patient and kind is ErrorKind.THROTTLED and not maybe_applied)
                 if gives_up or anyio.current_time() + delay >= deadline:
-                    raise exhausted(
-                        operation, fault, attempts=backoff.attempts, reason=error, maybe_applied=maybe_applied
+                    raise deadline_error(
+                        operation, kind, attempts=backoff.attempts, reason=error, maybe_applied=maybe_applied
                     ) from error
             await anyio.sleep(delay)
 
@@ -164,13 +170,13 @@ class Caller:
         if (obstacle := self._state.obstacle()) is not None:
             raise ClientClosedError(operation=operation, reason=obstacle, closed=obstacle == CLOSED)
 
-    def _may_hide_an_attempt(self, error: Exception, fault: Fault) -> bool:
+    def _may_hide_an_attempt(self, error: Exception, kind: ErrorKind) -> bool:
         """Tell whether the client may have sent the request before by itself; its error speaks of the last attempt."""
         if isinstance(error, ClientError):
             return was_repeated(error.response)
         config = getattr(self.client.meta, "config", None)
         retries: Mapping[str, Any] = getattr(config, "retries", None) or {}
-        return fault is Fault.UNSENT and retries.get("total_max_attempts") != 1
+        return kind is ErrorKind.UNSENT and retries.get("total_max_attempts") != 1
 
     def fatal(self, error: BaseException, operation: str, *, index_name: str | None = None) -> StorageError:
         """Name a fatal error in the words of the library."""
@@ -182,13 +188,15 @@ def _read(reply: Any, read: Read) -> Any:
     try:
         return read(reply)
     except Exception as error:
-        raise UnreadableReplyError(error) from error
+        raise UnreadableResponseError(error) from error
 
 
-def exhausted(operation: str, fault: Fault, *, attempts: int, reason: object, maybe_applied: bool) -> StorageError:
+def deadline_error(
+    operation: str, kind: ErrorKind, *, attempts: int, reason: object, maybe_applied: bool
+) -> StorageError:
     """Make the error of a call whose time is up."""
     text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
-    if fault is Fault.THROTTLED:
+    if kind is ErrorKind.THROTTLED:
         return ThrottledError(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
     return UnavailableError(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
 
@@ -225,7 +233,7 @@ async def tuned_client(
                 f"no client can be made of region_name={region_name!r} and endpoint_url={endpoint_url!r}: {error} "
                 "What is None comes from AWS_DEFAULT_REGION, AWS_ENDPOINT_URL and the AWS configuration"
             ) from error
-        speak_json(client)
+        install_fast_json(client)
         # The SDK makes the operations at run time, unseen by type checkers.
         yield cast("DynamoDBClient", client)
 

@@ -18,18 +18,18 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from dynamodb_outbox.dynamodb.transport.responses import UnreadableReplyError
+from dynamodb_outbox.dynamodb.transport.responses import UnreadableResponseError
 
 Params = Mapping[str, Any]
 
 _BODY: Final = "dynamodb-outbox-body"
 
 
-class CorruptReplyError(Exception):
+class CorruptResponseError(Exception):
     """The bytes of a reply were changed on their way: the request may have been applied."""
 
 
-def speak_json(client: Any) -> None:
+def install_fast_json(client: Any) -> None:
     """Let a client write and read the JSON of the outbox's operations by itself.
 
     It is for clients that nobody else uses: a binary value must be bytes, where the SDK would take a text as well.
@@ -65,7 +65,7 @@ def _read(
 ) -> None:
     body, checksum = response_dict["body"], response_dict["headers"].get("x-amz-crc32")
     if checksum is not None and checksum != str(zlib.crc32(body)):
-        raise CorruptReplyError(f"its bytes have the checksum {zlib.crc32(body)}, and were sent with {checksum}")
+        raise CorruptResponseError(f"its bytes have the checksum {zlib.crc32(body)}, and were sent with {checksum}")
     if operation_model.name in _READ and response_dict["status_code"] == HTTPStatus.OK:
         customized_response_dict.update(_parsed(body))
         # The SDK parses what is left: nothing.
@@ -78,7 +78,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
     try:
         members = json.loads(body.decode(), object_hook=hook).items()
     except (ValueError, AttributeError) as error:
-        raise UnreadableReplyError(error) from error
+        raise UnreadableResponseError(error) from error
     return {name: value for name, value in members if value is not None}
 
 

@@ -13,7 +13,7 @@ Read = Callable[[Any], Any]
 """Reads a reply, or raises whatever comes of one that is none."""
 
 
-class UnreadableReplyError(Exception):
+class UnreadableResponseError(Exception):
     """A reply that is none: the request may have been applied."""
 
     def __init__(self, cause: Exception) -> None:

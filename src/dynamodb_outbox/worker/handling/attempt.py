@@ -14,7 +14,7 @@ from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.port import Claim, HandlerDone, OutboxOptions
 from dynamodb_outbox.transaction import Transaction
-from dynamodb_outbox.worker.handling.handler_task import Cause, HandlerCall
+from dynamodb_outbox.worker.handling.handler_task import CancelReason, HandlerTask
 from dynamodb_outbox.worker.handling.lease import Lease, LeaseKeeper
 
 
@@ -35,7 +35,7 @@ class Host(Protocol):
         """Have an error reported."""
         ...
 
-    def places_of(self, registration: Registration) -> asyncio.Semaphore | None:
+    def permits_of(self, registration: Registration) -> asyncio.Semaphore | None:
         """Find the places of a handler with limited concurrency."""
         ...
 
@@ -51,7 +51,7 @@ class Host(Protocol):
         """Note a success."""
         ...
 
-    def left_behind(self, task: asyncio.Task[None]) -> None:
+    def keep_abandoned(self, task: asyncio.Task[None]) -> None:
         """Keep a task that did not end."""
         ...
 
@@ -80,12 +80,12 @@ class Attempt:
         self.host = host
         self.lease = lease
         self.registered = registered
-        self.calls: list[HandlerCall] = []
+        self.calls: list[HandlerTask] = []
         self.unfinished = 0
         self.succeeded: set[str] = set()
         self.failures: dict[str, BaseException] = {}
         self.given_up: list[Registration] = []
-        self.interrupted: dict[str, Cause] = {}
+        self.interrupted: dict[str, CancelReason] = {}
         self.completed = False
 
     @property
@@ -112,7 +112,7 @@ class Attempt:
             if claim.attempt > self.host.options.retries_of(registration.max_retries) + 1:
                 self.given_up.append(registration)
             else:
-                self.calls.append(HandlerCall(self, registration))
+                self.calls.append(HandlerTask(self, registration))
         self.unfinished = len(self.calls)
         for call in self.calls:
             call.begin()
@@ -122,22 +122,22 @@ class Attempt:
     def release(self) -> None:
         """Cancel what runs, for the worker stops."""
         for call in self.calls:
-            call.cancel(Cause.STOP)
+            call.cancel(CancelReason.STOP)
 
     def lose(self) -> None:
         """Cancel what runs: the lease is not ours any more."""
         self.lease.lost = True
         for call in self.calls:
-            call.cancel(Cause.LEASE_LOST)
+            call.cancel(CancelReason.LEASE_LOST)
 
-    def would_complete(self, call: HandlerCall) -> bool:
+    def would_complete(self, call: HandlerTask) -> bool:
         """Tell whether every other handler is done."""
         return not self.given_up and all(
             other is call.registration or other.name in self.claim.handled_by or other.name in self.succeeded
             for other in self.registered
         )
 
-    def finished(self, call: HandlerCall) -> None:
+    def finished(self, call: HandlerTask) -> None:
         """Count a handler that is accounted for."""
         self.unfinished -= 1
         if not self.unfinished:

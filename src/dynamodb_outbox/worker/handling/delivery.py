@@ -13,18 +13,18 @@ from dynamodb_outbox.port import HandlerDone
 from dynamodb_outbox.transaction import Transaction
 
 if TYPE_CHECKING:
-    from dynamodb_outbox.worker.handling.handler_task import HandlerCall
+    from dynamodb_outbox.worker.handling.handler_task import HandlerTask
 
 COMMIT_SECONDS: Final = 2.0
 """How long a handler that is cancelled while it commits waits for the answer."""
 
 
-class Offer:
+class WorkerDelivery:
     """The side of `Delivery` that is the worker's."""
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: HandlerCall) -> None:
+    def __init__(self, call: HandlerTask) -> None:
         self._call = call
 
     @property
@@ -67,7 +67,7 @@ class Offer:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            attempt.host.left_behind(task)
+            attempt.host.keep_abandoned(task)
             await asyncio.wait([task], timeout=COMMIT_SECONDS)
             raise
         if call.has_ended:

@@ -22,27 +22,27 @@ from dynamodb_outbox.middleware import run_chain
 from dynamodb_outbox.observers import HandlerCancelled, HandlerFailed, HandlerStarted, HandlerSucceeded
 from dynamodb_outbox.outcome import Reject, RetryLater
 from dynamodb_outbox.worker.handling.blocked_loop import timed_steps
-from dynamodb_outbox.worker.handling.delivery import Offer
+from dynamodb_outbox.worker.handling.delivery import WorkerDelivery
 
 if TYPE_CHECKING:
     from dynamodb_outbox.worker.handling.attempt import Attempt
 
 CANCEL_SECONDS: Final = 5.0
 """How long a cancelled handler may take to end, before it is left behind."""
-PLACE_PART: Final = 0.5
+PERMIT_PART: Final = 0.5
 """The part of a lease for which an event waits for a place among its handler's concurrent calls."""
 
 
-class Cause(Enum):
+class CancelReason(Enum):
     """Why a handler was cancelled."""
 
     TIMEOUT = "it ran into its time limit"
     STOP = "the worker stops"
-    NO_PLACE = "its concurrency left no place for it"
+    NO_PERMIT = "its concurrency left no place for it"
     LEASE_LOST = "the event is not ours any more"
 
 
-class HandlerCall:
+class HandlerTask:
     """One call of one handler.
 
     Its task is no child of a task group: a handler that swallows its cancellation has to be left behind, and no
@@ -74,7 +74,7 @@ class HandlerCall:
         self.commit: asyncio.Task[None] | None = None
         """The transaction of the delivery that is under way, or was the last."""
         self.limit = 0.0
-        self._cause: Cause | None = None
+        self._cause: CancelReason | None = None
         self._started: float | None = None
         self._places: asyncio.Semaphore | None = None
 
@@ -86,9 +86,9 @@ class HandlerCall:
         if self.registration.concurrency is None:
             self._enter(now)
         else:
-            self._deadline = now + PLACE_PART * (lease.ends - now)
+            self._deadline = now + PERMIT_PART * (lease.ends - now)
         # The timer first: an eager task is run before it is returned.
-        self._timer = loop.call_at(self._deadline, self._look_at_the_time)
+        self._timer = loop.call_at(self._deadline, self._check_deadline)
         self._task = loop.create_task(self._main(), name=f"{self.registration.name} of {lease.claim.event.id}")
         self._task.add_done_callback(self._ended)
 
@@ -102,20 +102,20 @@ class HandlerCall:
         self._deadline = min(self.limit, lease.safe_end)
 
     async def _main(self) -> None:
-        places = self.attempt.host.places_of(self.registration)
+        places = self.attempt.host.permits_of(self.registration)
         if places is not None:
             await places.acquire()
             self._places = places
             loop = asyncio.get_running_loop()
             self._enter(loop.time())
             self._timer.cancel()
-            self._timer = loop.call_at(self._deadline, self._look_at_the_time)
+            self._timer = loop.call_at(self._deadline, self._check_deadline)
         await self._call()
 
     async def _call(self) -> None:
         host, claim = self.attempt.host, self.attempt.claim
         if observers := host.observers:
-            observers.tell(HandlerStarted(**self._facts))
+            observers.notify(HandlerStarted(**self._facts))
         if host.middleware:
             steps: Awaitable[None] = run_chain(host.middleware, claim.event, self._call_handler, keeps_identity=True)
         else:
@@ -132,14 +132,14 @@ class HandlerCall:
         registration, host = self.registration, self.attempt.host
         if not registration.takes_delivery:
             return registration.handler(event)
-        offer = Offer(self)
+        backend = WorkerDelivery(self)
         delivery = Delivery(
             self.attempt.claim.event,
             attempt=self.attempt.claim.attempt,
             max_attempts=host.options.retries_of(registration.max_retries) + 1,
             handler=registration.name,
-            run=offer,
-            emit=offer.emit,
+            backend=backend,
+            emit=backend.emit,
         )
         return registration.handler(event, delivery)
 
@@ -157,26 +157,26 @@ class HandlerCall:
             self.attempt.completed = True
             self.attempt.host.keeper.let_go(self.attempt)
 
-    def cancel(self, cause: Cause) -> None:
+    def cancel(self, cause: CancelReason) -> None:
         """Cancel the handler; one that does not end is left behind."""
         # One that is done already is only to be accounted for: what it said counts.
         if not self.is_over and self._cause is None and self._task.cancel():
             self._cause = cause
             self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_later(CANCEL_SECONDS, self._leave_behind)
+            self._timer = asyncio.get_running_loop().call_later(CANCEL_SECONDS, self._abandon)
 
-    def _look_at_the_time(self) -> None:
+    def _check_deadline(self) -> None:
         loop = asyncio.get_running_loop()
         if self._started is not None:
             # The lease may have been renewed, or the limit extended; what is completed needs no lease.
             self._deadline = self.limit if self.attempt.completed else min(self.limit, self.attempt.lease.safe_end)
         if loop.time() < self._deadline:
-            self._timer = loop.call_at(self._deadline, self._look_at_the_time)
+            self._timer = loop.call_at(self._deadline, self._check_deadline)
         else:
-            self.cancel(Cause.NO_PLACE if self._started is None else Cause.TIMEOUT)
+            self.cancel(CancelReason.NO_PERMIT if self._started is None else CancelReason.TIMEOUT)
 
-    def _leave_behind(self) -> None:
-        self.attempt.host.left_behind(self._task)
+    def _abandon(self) -> None:
+        self.attempt.host.keep_abandoned(self._task)
         self.attempt.host.report(HandlerStuckError(**self._subject, seconds=CANCEL_SECONDS))
         self._conclude(None)
 
@@ -192,36 +192,36 @@ class HandlerCall:
         try:
             if self._places is not None:
                 self._places.release()
-            self._judge(error, succeeded=succeeded or self.committed)
+            self._record_result(error, succeeded=succeeded or self.committed)
         except Exception as unforeseen:  # counts as a failure of the handler
             self.attempt.failures.setdefault(self.registration.name, unforeseen)
             self.attempt.host.report(WorkerError(loop="dispatch", cause=unforeseen))
         finally:
             self.attempt.finished(self)
 
-    def _judge(self, error: BaseException | None, *, succeeded: bool) -> None:
+    def _record_result(self, error: BaseException | None, *, succeeded: bool) -> None:
         """Say whether it succeeded, failed, or was interrupted."""
         attempt, host = self.attempt, self.attempt.host
         cause = self._cause
         if cause is None and isinstance(error, asyncio.CancelledError) and host.is_ending:
-            cause = Cause.STOP
+            cause = CancelReason.STOP
         if succeeded:
             attempt.succeeded.add(self.registration.name)
             host.succeeded(attempt.claim.event.type, self.registration)
             if error is not None and cause is None:
                 self._report_failure(error)
             if observers := host.observers:
-                observers.tell(HandlerSucceeded(**self._facts, seconds=self._seconds))
-        elif cause is not None and cause is not Cause.TIMEOUT:
+                observers.notify(HandlerSucceeded(**self._facts, seconds=self._seconds))
+        elif cause is not None and cause is not CancelReason.TIMEOUT:
             attempt.interrupted[self.registration.name] = cause
             if (observers := host.observers) and self._started is not None:
-                observers.tell(HandlerCancelled(**self._facts, seconds=self._seconds))
+                observers.notify(HandlerCancelled(**self._facts, seconds=self._seconds))
         else:
             self._fail(error)
 
     def _fail(self, error: BaseException | None) -> None:
         failure: BaseException
-        if self._cause is Cause.TIMEOUT or error is None:
+        if self._cause is CancelReason.TIMEOUT or error is None:
             timeout = self.registration.timeout
             failure = HandlerTimeoutError(**self._subject, seconds=self._seconds, timeout=timeout)
             failure.__cause__ = error
@@ -231,7 +231,7 @@ class HandlerCall:
         if not isinstance(failure, RetryLater):
             self._report_failure(failure)
         if observers := self.attempt.host.observers:
-            observers.tell(HandlerFailed(**self._facts, seconds=self._seconds, error=failure))
+            observers.notify(HandlerFailed(**self._facts, seconds=self._seconds, error=failure))
 
     def _report_failure(self, error: BaseException) -> None:
         if isinstance(error, LeaseLostError):

@@ -10,9 +10,9 @@ from typing import Final, Protocol
 
 import anyio
 
-from dynamodb_outbox.cancellation import is_ours
+from dynamodb_outbox.cancellation import absorb_foreign_cancellation
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, PollingError, WorkerError
-from dynamodb_outbox.observers import LeaseRenewed, PollFailed
+from dynamodb_outbox.observers import LeaseRenewed, PollingFailed
 from dynamodb_outbox.port import Claim, Outbox
 from dynamodb_outbox.reporting import Report
 
@@ -112,7 +112,7 @@ class LeaseKeeper:
             try:
                 await self._renew(due)
             except (Exception, asyncio.CancelledError) as unforeseen:
-                if is_ours(unforeseen):
+                if not absorb_foreign_cancellation(unforeseen):
                     raise
                 self._report(WorkerError(loop="renewal", cause=unforeseen))
                 self._put_off(due)
@@ -135,7 +135,9 @@ class LeaseKeeper:
             retry_in = TOGETHER * self._length
             self._report(PollingError(loop="renewal", errors=self._errors, retry_in=retry_in, cause=failures[0]))
             if observers := self._outbox.observers:
-                observers.tell(PollFailed(loop="renewal", errors=self._errors, retry_in=retry_in, error=failures[0]))
+                observers.notify(
+                    PollingFailed(loop="renewal", errors=self._errors, retry_in=retry_in, error=failures[0])
+                )
 
     async def _write(self, holders: Sequence[LeaseHolder], seconds: float) -> list[OutboxError | None]:
         leases = [holder.lease for holder in holders]
@@ -152,7 +154,9 @@ class LeaseKeeper:
                 lease.renewed(expires_at=expires_at, ends=ends)
                 if observers := self._outbox.observers:
                     event = lease.claim.event
-                    observers.tell(LeaseRenewed(event_id=event.id, event_type=event.type, lease_expires_at=expires_at))
+                    observers.notify(
+                        LeaseRenewed(event_id=event.id, event_type=event.type, lease_expires_at=expires_at)
+                    )
         return errors
 
     def _is_renewable(self, holder: LeaseHolder, now: float) -> bool:

@@ -12,13 +12,13 @@ from dynamodb_outbox.port import Claim, OutboxOptions
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.retry import ExponentialBackoff, RetryPolicy
 from dynamodb_outbox.worker.handling.attempt import Attempt
-from dynamodb_outbox.worker.handling.handler_task import Cause
+from dynamodb_outbox.worker.handling.handler_task import CancelReason
 
 LONGEST_GIVE_BACK: Final = 60.0
 """Seconds after which an event is due again at the latest that has no handler here."""
 
 
-def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outcome:
+def decide_outcome(attempt: Attempt, options: OutboxOptions, report: Report) -> Outcome:
     """Judge an attempt of which every handler is accounted for.
 
     One handler that gives up for good, by `Reject`, by a fatal exception or by its backoff, sets the event aside.
@@ -26,7 +26,7 @@ def outcome_of(attempt: Attempt, options: OutboxOptions, report: Report) -> Outc
     One that was interrupted, or had no place, has its turn before the event is set aside for another.
     """
     handled_by = attempt.handled_by
-    if Cause.STOP in attempt.interrupted.values() or (attempt.interrupted and not attempt.failures):
+    if CancelReason.STOP in attempt.interrupted.values() or (attempt.interrupted and not attempt.failures):
         return Released(handled_by=handled_by)
     delays: list[float] = []
     registered = {registration.name: registration for registration in attempt.registered}
@@ -74,7 +74,7 @@ def outcome_without_handler(claim: Claim, options: OutboxOptions) -> Outcome:
     return Released(delay=max(options.poll_interval, min(now - since, LONGEST_GIVE_BACK)), unhandled_since=since)
 
 
-def outcome_of_unforeseen(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:
+def outcome_of_internal_error(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:
     """Judge an attempt that could not be judged: it failed as if a handler had raised."""
     if claim.attempt > options.max_retries:
         return Failed(error=str(error), handled_by=claim.handled_by)

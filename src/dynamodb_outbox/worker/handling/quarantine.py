@@ -1,4 +1,4 @@
-"""Suspects: events whose last attempt ended with its worker. They are handled one at a time.
+"""Quarantine: events whose last attempt ended with its worker. They are handled one at a time.
 
 The one that ends its worker then takes no others with it to the dead letters.
 """
@@ -12,16 +12,16 @@ from typing import Final
 from dynamodb_outbox.outcome import Released
 from dynamodb_outbox.port import LEASE_EXPIRED, Claim, OutboxOptions
 
-SUSPECT_ATTEMPT: Final = 3
+POISON_ATTEMPT: Final = 3
 """From this attempt on, an event whose last attempt ended with its worker is suspected to be the cause."""
 
 
-def is_suspect(claim: Claim) -> bool:
+def is_suspected_poison(claim: Claim) -> bool:
     """Tell whether an event may have ended its worker, more than once."""
-    return claim.attempt >= SUSPECT_ATTEMPT and claim.last_error == LEASE_EXPIRED
+    return claim.attempt >= POISON_ATTEMPT and claim.last_error == LEASE_EXPIRED
 
 
-class Suspects:
+class Quarantine:
     """Begins one suspect after the other; those that are claimed meanwhile are released for a while.
 
     Each look at one of these is a claim and a release. So they come back one after the other, and as often as the time
