@@ -10,6 +10,7 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.dynamodb.delivering import handler_digests
+from dynamodb_outbox.dynamodb.delivering.handler_digests import HandlerDigests
 from dynamodb_outbox.dynamodb.delivering.membership import (
     DOUBTFUL_SECONDS,
     FORGOTTEN_SECONDS,
@@ -249,6 +250,18 @@ async def test_what_is_left_of_workers_is_removed(table: Table) -> None:
     assert await outbox.claim(1) == []
     own = {f"h-{outbox._membership._handlers.name}", outbox._membership._me}
     assert set(await table.item()) == {"id", "w-recent", "h-gone"} | own
+
+
+async def test_handlers_that_nobody_had_before_are_announced_once_a_worker_has_them(table: Table) -> None:
+    unused = HandlerDigests.of({"t": ["b"]})
+    await table.put(**{f"h-{unused.name}": {"B": unused.details}})
+    # This worker finds that no other one has those handlers, and is about to remove their digest.
+    outbox, _ = await table.worker({"t": ["a"]})
+    outbox.announce_handlers({"t": ["b"]})
+    assert await outbox.claim(1) == []
+    item = await table.item()
+    assert item[outbox._membership._me]["S"].endswith(unused.name)
+    assert item[f"h-{unused.name}"] == {"B": unused.details}
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,9 @@ class WorkerMembership:
             names["#handlers"] = _HANDLERS + self._handlers.name
             values[":handlers"] = {"B": self._handlers.details}
             settings += ", #handlers = :handlers"
-        removed = {f"#old{index}": name for index, name in enumerate(self._forgotten)}
+        # The handlers may have changed since: a digest that nobody used then may be the one that is set now.
+        forgotten = [name for name in self._forgotten if name not in names.values()]
+        removed = {f"#old{index}": name for index, name in enumerate(forgotten)}
         attributes: dict[str, Any] = await self._caller.call(
             "update_item",
             within=CALL_SECONDS,
