@@ -64,15 +64,8 @@ class Worker:
             on_orphans=self._commit.release,
         )
         recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=self._reports.report)
-
-        def polling_loop(name: str, step: Step, wakeup: Wakeup) -> PollingLoop:
-            report, observers = self._reports.report, outbox.observers
-            return PollingLoop(
-                name, step, wakeup=wakeup, interval=options.poll_interval, report=report, observers=observers
-            )
-
-        self._polling = polling_loop("polling", poller.poll, self._wakeup)
-        self._recovery = polling_loop("recovery", recoverer.poll, Wakeup(options.clock))
+        self._polling = self._loop("polling", poller.poll, self._wakeup)
+        self._recovery = self._loop("recovery", recoverer.poll, Wakeup(options.clock))
         self._task: asyncio.Task[None] | None = None
         self._context = copy_context()
         self._started = anyio.Event()
@@ -81,6 +74,11 @@ class Worker:
         self._is_settling_only = False
         self._drain = anyio.CancelScope()
         self._quarantine = Quarantine(options, begin=self._begin, release=self._commit.put)
+
+    def _loop(self, name: str, step: Step, wakeup: Wakeup) -> PollingLoop:
+        outbox = self._outbox
+        interval, report = outbox.options.poll_interval, self._reports.report
+        return PollingLoop(name, step, wakeup=wakeup, interval=interval, report=report, observers=outbox.observers)
 
     @property
     def running(self) -> bool:
