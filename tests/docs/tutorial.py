@@ -61,18 +61,12 @@ def steps_of(page: str) -> list[Step]:
     return [Step(**block.groupdict()) for block in BLOCK.finditer(page)]
 
 
-def wait_until(holds: Callable[[], bool], *, otherwise: Callable[[], str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.05)
-
-
 @dataclass(kw_only=True)
 class Reader:
     """Follows the page in a directory. `start`ed programs run until `leave`."""
 
     directory: Path
+    patience: float = PATIENCE
     environment: dict[str, str] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
     """Programs that run already, and are not started."""
@@ -138,7 +132,7 @@ class Reader:
             program = self.programs[name] = subprocess.Popen(
                 shlex.split(command), cwd=self.directory, env=self._variables(), stdout=output, stderr=output
             )
-        wait_until(lambda: ready in log.read_text() or program.poll() is not None, otherwise=log.read_text)
+        self._wait_until(lambda: ready in log.read_text() or program.poll() is not None, otherwise=log.read_text)
         assert program.poll() is None, log.read_text()
 
     @staticmethod
@@ -159,11 +153,17 @@ class Reader:
             rest = iter(log.read_text().splitlines())
             return all(line in rest for line in lines)  # in their order: each search goes on after the one before
 
-        wait_until(is_there, otherwise=lambda: f"{expected}\nis not in\n{log.read_text()}")
+        self._wait_until(is_there, otherwise=lambda: f"{expected}\nis not in\n{log.read_text()}")
+
+    def _wait_until(self, holds: Callable[[], bool], *, otherwise: Callable[[], str]) -> None:
+        deadline = time.monotonic() + self.patience
+        while not holds():
+            assert time.monotonic() < deadline, otherwise()
+            time.sleep(0.05)
 
     def _repeat(self, step: Step, perform: Callable[[str], str]) -> None:
         for command, expected in step.commands():
-            deadline = time.monotonic() + (PATIENCE if step.eventually else 0.0)
+            deadline = time.monotonic() + (self.patience if step.eventually else 0.0)
             while (answer := perform(command)) != expected:
                 assert time.monotonic() < deadline, f"{command}\nprints\n{answer}\nand not\n{expected}"
                 time.sleep(0.2)
@@ -175,7 +175,7 @@ class Reader:
             env=self._variables(),
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=self.patience,
             check=False,
         )
         assert ran.returncode == 0, ran.stderr
