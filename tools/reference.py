@@ -18,6 +18,7 @@ from typing import Any, Final, get_args, is_typeddict
 
 import dynamodb_outbox
 from dynamodb_outbox import DynamoDBOutbox, HandlerOptions, InMemoryOutbox, Observation, OutboxEventBus, errors
+from dynamodb_outbox.dynamodb.config import OutboxKwargs
 from tools.api_samples import log_level_of, message_of, range_of
 from tools.api_source import (
     alias_of,
@@ -185,7 +186,7 @@ def _error_section(error: type[errors.OutboxError]) -> str:
     parts = [f"## {error.__name__}", *([f"A kind of {' and of '.join(bases)}."] if bases else []), docstring_of(error)]
     attributes = [f"`{field}`" for field in attributes_of(error)]
     if any(attributes_of(base) for base in error.__mro__[1:] if issubclass(base, errors.OutboxError)):
-        attributes.append(f"those of {bases[0]}")
+        attributes.append(f"and what {bases[0]} has")
     if attributes:
         parts.append(f"Attributes: {', '.join(attributes)}.")
     if message := message_of(error):
@@ -239,7 +240,7 @@ def _code(text: str) -> str:
 
 def _options_table(cls: Any, make: Callable[..., Any], *, skip: Collection[str] = ()) -> str:
     """Render a table of options. The range of each is what the code that checks it says of a bad value."""
-    meanings = options_of(cls)
+    meanings = options_of(cls) | (options_of(OutboxKwargs) if cls is DynamoDBOutbox else {})
     fields = fields_of(cls) if is_typeddict(cls) else list(parameters_of(node_of(vars(cls)["__init__"])))
     in_memory = inspect.signature(InMemoryOutbox).parameters if cls is DynamoDBOutbox else {}
     rows = ["| option | type | default | unit | range | meaning |", "|---|---|---|---|---|---|"]

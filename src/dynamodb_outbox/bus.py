@@ -39,12 +39,8 @@ class OutboxEventBus:
     """Emits events into an outbox, and delivers them to handlers while it is started.
 
     `async with bus` starts the worker, and stops it at the end of the block. The block ends when the worker has ended;
-    a cancellation meanwhile releases the events of running handlers at once, and is raised at the end.
-
-    The bus belongs to the event loop that uses it first. A call from another running loop raises
-    `ConfigurationError` before anything is sent.
-
-    Raises `ConfigurationError` for a value out of range.
+    a cancellation meanwhile releases the events of running handlers at once, and is raised at the end. The bus
+    belongs to the event loop that uses it first: a call from another running loop raises `ConfigurationError`.
 
     Args:
         on_error: Called with every error that is reported instead of raised; may be async. `None` means the

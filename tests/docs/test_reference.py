@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from dynamodb_outbox import Event, InMemoryOutbox, OutboxEventBus, errors
+from dynamodb_outbox import DynamoDBOutbox, Event, InMemoryOutbox, OutboxEventBus, errors
+from dynamodb_outbox.dynamodb.config import OutboxKwargs
 from tools import api_samples, api_source, reference
 
 GENERATED = reference.render_pages()
@@ -41,6 +42,15 @@ def test_every_public_method_of_the_bus_has_a_section() -> None:
 def test_links_lead_to_a_heading(page: str) -> None:
     for target, anchor in re.findall(r"\]\(([\w.-]*)#([\w-]+)\)", GENERATED[page]):
         assert anchor in [heading.lower() for heading in headings(target or page)], (target, anchor)
+
+
+def test_connect_takes_the_options_of_the_constructor() -> None:
+    parameters = api_source.parameters_of(api_source.node_of(DynamoDBOutbox.__init__))
+    options = {field.name: field.annotation for field in parameters if field.annotation}
+    assert options.pop("client")
+    assert options.pop("table_name")
+    assert {field.name: field.annotation for field in api_source.fields_of(OutboxKwargs)} == options
+    assert api_source.options_of(OutboxKwargs).keys() == options.keys()
 
 
 def test_a_signature_shows_annotations_and_defaults_as_they_are_written() -> None:

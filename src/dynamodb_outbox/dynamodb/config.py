@@ -3,17 +3,81 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Final, TypedDict, get_args
 
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.schema.shards import MAX_SHARDS, SHARD_ATTRIBUTE, Shards
 from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
 from dynamodb_outbox.errors import ConfigurationError, shown
+from dynamodb_outbox.observers import Observer
+from dynamodb_outbox.port import Numbers
+from dynamodb_outbox.reporting import OnError
 from dynamodb_outbox.validation import check_bool, check_int, check_seconds
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 _YEAR: Final = 31_536_000.0
+
+
+class OutboxKwargs(TypedDict, total=False):
+    """The options of `DynamoDBOutbox` and of `DynamoDBOutbox.connect`. Times are seconds.
+
+    Attributes:
+        status_index_name: The global secondary index by status. `None` means `status-gsiSortKey-index`, or
+            `statusShard-gsiSortKey-index` with shards.
+        batch_size: How many events one poll claims at most.
+        poll_interval: How long an idle worker waits between two polls, varied by 10 %. An emit of the same process
+            wakes the worker at once.
+        max_poll_interval: Lets an idle worker wait longer and longer, up to this interval. An emit of the same
+            process resets the interval. `None` keeps it constant. It must not be shorter than `poll_interval`.
+        processing_timeout: The lease: how long a claim holds. A handler without a longer `timeout` is cancelled
+            shortly before the lease ends.
+        max_retries: How many retries follow the first attempt. Then the event becomes FAILED.
+        base_backoff: Retry n waits `base_backoff * 2 ** (n - 1)` seconds: 1, 2, 4, 8, 16 s.
+        concurrency: How many events one worker handles at once. `None` means `5 * batch_size`.
+        claim_on_emit: Stores an event as already claimed if the process that emits it runs a worker with a handler
+            for it. The event is handled without a poll, for 4 write units instead of 7.
+        numbers: How numbers come back: whole numbers as int, all others as float (`"native"`) or as `Decimal`
+            (`"decimal"`). A `Decimal` that no float equals needs `"decimal"`.
+        unhandled_timeout: How long an event waits for a worker that has a handler for its type. Then it becomes
+            FAILED. `None` means that it waits without limit.
+        group_emits: Lets concurrent emits of a process share requests.
+        conditional_writes: Sends claims and outcomes as batches of 25 PartiQL statements (`"batch"`) or one by one
+            (`"single"`). `"auto"` tries a batch first; if DynamoDB refuses it, the outbox logs a warning and sends
+            one by one.
+        shards: Divides the index. Each shard carries up to 500 events a second.
+        former_index_name: The index that the table had before it got shards, while the table is moved: see
+            `move_to_shards`.
+        retention: DynamoDB deletes a completed event this long after its completion, by time to live. `None` keeps
+            completed events. A worker logs a warning if the table has no time to live.
+        on_error: Called with every error that is reported instead of raised. It may be async; at most 100 calls run
+            at once. `None` logs the errors to the logger `dynamodb_outbox`.
+        observers: Functions that are called with an observation for everything that happens.
+        clock: Returns the time in epoch seconds. For tests.
+        random: Returns a number from 0 to 1, for jitter. For tests.
+    """
+
+    status_index_name: str | None
+    batch_size: int
+    poll_interval: float
+    max_poll_interval: float | None
+    processing_timeout: float
+    max_retries: int
+    base_backoff: float
+    concurrency: int | None
+    claim_on_emit: bool
+    numbers: Numbers
+    unhandled_timeout: float | None
+    group_emits: bool
+    conditional_writes: WriteMode
+    shards: int
+    former_index_name: str | None
+    retention: float | None
+    on_error: OnError | None
+    observers: Iterable[Observer]
+    clock: Callable[[], float]
+    random: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Self, get_args
+from typing import Any, Self, Unpack, get_args
 
 import anyio
 from aiobotocore.client import AioBaseClient
@@ -15,7 +15,7 @@ from botocore.client import BaseClient
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
-from dynamodb_outbox.dynamodb.config import DynamoDBConfig
+from dynamodb_outbox.dynamodb.config import DynamoDBConfig, OutboxKwargs
 from dynamodb_outbox.dynamodb.delivering.claim import Claimer
 from dynamodb_outbox.dynamodb.delivering.dead_letters import DeadLetters
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
@@ -42,43 +42,13 @@ from dynamodb_outbox.transaction import TransactionWrite
 class DynamoDBOutbox:
     """An outbox in one DynamoDB table.
 
-    `client` is an open aiobotocore DynamoDB client; aioboto3's clients are such clients. The caller owns the client
-    and closes it. `DynamoDBOutbox.connect` opens a client that is tuned for the outbox, and closes it.
-
-    Raises `ConfigurationError` for a value out of range and for a client that is not an aiobotocore client.
+    `DynamoDBOutbox.connect` opens a client that is tuned for the outbox, and closes it. Raises `ConfigurationError` for
+    an option out of range and for a client that is not an aiobotocore client.
 
     Args:
+        client: An open aiobotocore DynamoDB client, such as aioboto3's. The caller closes it.
         table_name: The table. Use one table per service, so that each service finds only events that it handles.
-        status_index_name: The global secondary index by status. `None` means `status-gsiSortKey-index`, or
-            `statusShard-gsiSortKey-index` with shards.
-        batch_size: How many events one poll claims at most.
-        poll_interval: How long an idle worker waits between two polls, varied by 10 %. An emit of the same process
-            wakes the worker at once.
-        max_poll_interval: Lets an idle worker wait longer and longer, up to this interval. An emit of the same
-            process resets the interval. `None` keeps it constant. It must not be shorter than `poll_interval`.
-        processing_timeout: The lease: how long a claim holds. A handler without a longer `timeout` is cancelled
-            shortly before the lease ends.
-        max_retries: How many retries follow the first attempt. Then the event becomes FAILED.
-        base_backoff: Retry n waits `base_backoff * 2 ** (n - 1)` seconds: 1, 2, 4, 8, 16 s.
-        concurrency: How many events one worker handles at once. `None` means `5 * batch_size`.
-        claim_on_emit: Stores an event as already claimed if the process that emits it runs a worker with a handler
-            for it. The event is handled without a poll, for 4 write units instead of 7.
-        numbers: How numbers come back: whole numbers as int, all others as float (`"native"`) or as `Decimal`
-            (`"decimal"`). A `Decimal` that no float equals needs `"decimal"`.
-        unhandled_timeout: How long an event waits for a worker that has a handler for its type. Then it becomes
-            FAILED. `None` means that it waits without limit.
-        group_emits: Lets concurrent emits of a process share requests.
-        conditional_writes: Sends claims and outcomes as batches of 25 PartiQL statements (`"batch"`) or one by one
-            (`"single"`). `"auto"` tries a batch first; if DynamoDB refuses it, the outbox logs a warning and sends
-            one by one.
-        shards: Divides the index. Each shard carries up to 500 events a second.
-        former_index_name: The index that the table had before it got shards, while the table is moved: see
-            `move_to_shards`.
-        retention: DynamoDB deletes a completed event this long after its completion, by time to live. `None` keeps
-            completed events. A worker logs a warning if the table has no time to live.
-        on_error: Called with every error that is reported instead of raised. It may be async; at most 100 calls run
-            at once. `None` logs the errors to the logger `dynamodb_outbox`.
-        observers: Functions that are called with an observation for everything that happens.
+        **options: See `OutboxKwargs`. Times are seconds.
     """
 
     def __init__(
@@ -180,7 +150,7 @@ class DynamoDBOutbox:
         table_name: str,
         region_name: str | None = None,
         endpoint_url: str | None = None,
-        **options: Any,
+        **options: Unpack[OutboxKwargs],
     ) -> AsyncGenerator[Self]:
         """Make an outbox with a client of its own, tuned for it and closed at the end.
 
