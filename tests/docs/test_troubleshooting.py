@@ -11,6 +11,7 @@ from typing import get_args
 
 import pytest
 
+import dynamodb_outbox
 from dynamodb_outbox import Observation, errors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,10 +30,11 @@ def test_every_error_leads_to_an_entry(name: str) -> None:
     assert f"`{name}`" in PAGE, f"docs/troubleshooting.md must say why {name} happens and what to do"
 
 
-def test_every_error_that_the_page_names_exists() -> None:
-    named = set(re.findall(r"`([A-Z]\w*Error)`", PAGE))
-    assert ERRORS
-    assert named <= {*ERRORS, *vars(builtins)}
+def test_every_name_of_the_page_exists() -> None:
+    named = set(re.findall(r"`([A-Z]\w*[a-z]\w*)`", PAGE))
+    of_others = {"AccessDenied", "AioConfig", "ExpiredToken", "TransactionConflict"}
+    observations = {observation.__name__ for observation in get_args(Observation)}
+    assert named <= {*dynamodb_outbox.__all__, *errors.__all__, *observations, *vars(builtins), *of_others}
 
 
 @pytest.mark.parametrize("observation", [observation.__name__ for observation in get_args(Observation)])
