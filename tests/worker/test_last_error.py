@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dynamodb_outbox import Event, InMemoryOutbox, OutboxEventBus
+from dynamodb_outbox.worker.handling.last_error import join_errors, split_errors
 
 
 def fail(bus: OutboxEventBus, name: str, text: str, *, max_retries: int) -> None:
@@ -37,3 +40,28 @@ async def test_handler_without_a_retry_left_keeps_its_own_error(
         (failed,) = await bus.get_failed_events()
         errors = sorted(f"{name}: ValueError: {text}".replace("; ", ", ") for name, text in (first, second))
         assert sorted(failed.last_error.split("; ")) == errors
+
+
+NAMES = ["mail", "gmail", "mail:smtp", "mail: smtp", "send; mail", "ail"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES), st.lists(st.sampled_from([*NAMES, ": ", "; ", "boom", " "])).map("".join), min_size=1
+    )
+)
+def test_errors_that_were_joined_are_found_again(errors: dict[str, str]) -> None:
+    text = join_errors(errors, names=NAMES)
+    found = split_errors(text, names=NAMES)
+    assert list(found) == list(errors)
+    assert join_errors(found, names=NAMES) == text
+    assert [error.replace(",", ";") for error in found.values()] == list(errors.values())
+
+
+def test_longest_name_is_taken() -> None:
+    assert split_errors("mail: smtp: x; mail: y", names=["mail", "mail: smtp"]) == {"mail: smtp": "x", "mail": "y"}
+
+
+@pytest.mark.parametrize("text", ["", "the lease ran out before the handlers were done: the worker died or hung"])
+def test_text_of_no_handler_has_no_errors(text: str) -> None:
+    assert split_errors(text, names=NAMES) == {}

@@ -13,6 +13,7 @@ from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.retry import ExponentialBackoff, RetryPolicy
 from dynamodb_outbox.worker.handling.attempt import Attempt
 from dynamodb_outbox.worker.handling.handler_task import CancelReason
+from dynamodb_outbox.worker.handling.last_error import join_errors, split_errors
 
 LONGEST_GIVE_BACK: Final = 60.0
 """Seconds after which an event is due again at the latest that has no handler here."""
@@ -105,19 +106,13 @@ def _usual(options: OutboxOptions) -> ExponentialBackoff:
 
 
 def _text(attempt: Attempt) -> str:
-    lines = [f"{name}: {_describe(error)}" for name, error in attempt.failures.items()]
-    lines += [_earlier_error(attempt, registration.name) for registration in attempt.given_up]
-    return "; ".join(lines)
-
-
-def _earlier_error(attempt: Attempt, name: str) -> str:
-    """Find what a handler without retries had failed with, in the error of the attempt before."""
-    before = attempt.claim.last_error
-    start = before.find(f"{name}: ")
-    if start < 0:
-        return f"{name}: no retry is left for it"
-    ends = [before.find(f"; {other.name}: ", start) for other in attempt.registered]
-    return before[start : min((end for end in ends if end >= 0), default=None)]
+    names = [registration.name for registration in attempt.registered]
+    errors = {name: _describe(error) for name, error in attempt.failures.items()}
+    if attempt.given_up:
+        before = split_errors(attempt.claim.last_error, names=names)
+        for registration in attempt.given_up:
+            errors[registration.name] = before.get(registration.name, "no retry is left")
+    return join_errors(errors, names=names)
 
 
 def _describe(error: BaseException) -> str:
