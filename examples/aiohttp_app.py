@@ -65,7 +65,7 @@ async def bus_context(app: web.Application) -> AsyncIterator[None]:
     app[MAILER] = Mailer(seconds=float(os.environ.get("MAIL_SECONDS", "0")))
     # Well within what the platform grants after its SIGTERM (ECS and Kubernetes: 30 s). What still runs then is
     # released, and another worker takes it at once.
-    app[BUS] = OutboxEventBus(app[OUTBOX], stop_timeout=float(os.environ.get("STOP_SECONDS", "25")))
+    app[BUS] = OutboxEventBus(app[OUTBOX], stop_timeout=float(os.environ.get("STOP_SECONDS", "20")))
     app[BUS].on("user.created", app[MAILER].welcome)
     async with app[BUS]:
         yield

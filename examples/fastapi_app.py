@@ -63,7 +63,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         mailer = Mailer(seconds=float(os.environ.get("MAIL_SECONDS", "0")))
         # Well within what the platform grants after its SIGTERM (ECS and Kubernetes: 30 s). What still runs then is
         # released, and another worker takes it at once.
-        bus = OutboxEventBus(outbox, stop_timeout=float(os.environ.get("STOP_SECONDS", "25")))
+        bus = OutboxEventBus(outbox, stop_timeout=float(os.environ.get("STOP_SECONDS", "20")))
         bus.on("user.created", mailer.welcome)
         bus.on("user.created", log_user)
         async with bus:

@@ -10,7 +10,7 @@ from reliability.history import History, Record, shortened, text_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerRule:
-    """What a handler was registered with that the checker must know; `judges`: a backoff or fatal errors of its own."""
+    """What a handler was registered with that the checker must know; `judges`: a backoff or `no_retry_on`."""
 
     max_retries: int | None = None
     judges: bool = False

@@ -46,7 +46,8 @@ class OutboxEventBus:
         on_error: Called with every error that is reported instead of raised; may be async. `None` means the
             `on_error` of the outbox.
         stop_timeout: How long leaving the `async with` block lets running handlers finish; see `stop`. Keep it below
-            the time that your platform grants after its SIGTERM. `None` lets each handler finish its lease.
+            the time that your platform grants after its SIGTERM: ECS and Kubernetes grant 30 s by default. `None` lets
+            each handler run until its lease ends.
         max_handlers: How many handlers a type may have before `on_max_handlers` is called. Many handlers are often
             a registration in a loop.
         on_max_handlers: Called with the bus, the type and the number of its handlers. `None` issues a warning.
@@ -57,7 +58,7 @@ class OutboxEventBus:
         outbox: Outbox,
         *,
         on_error: OnError | None = None,
-        stop_timeout: float | None = None,
+        stop_timeout: float | None = 20.0,
         max_handlers: int = 10,
         on_max_handlers: OnMaxHandlers | None = None,
     ) -> None:
@@ -95,7 +96,7 @@ class OutboxEventBus:
     def on(self, type: str, handler: H | None = None, **options: Unpack[HandlerOptions]) -> H | Callable[[H], H]:
         """Register an async handler of a type, as a decorator or by a call.
 
-        The options are name, max_retries, backoff, timeout, concurrency and fatal, see `HandlerOptions`. Raises
+        The options are name, max_retries, backoff, timeout, concurrency and no_retry_on, see `HandlerOptions`. Raises
         `DuplicateHandlerError`, or `ConfigurationError` for a handler that is not async or a bad option.
         """
 

@@ -41,7 +41,8 @@ class HandlerOptions(TypedDict, total=False):
             lease.
         concurrency: How many calls of the handler this process runs at once. The default is no limit but the
             outbox's `concurrency`.
-        fatal: Exceptions that no retry can fix: the event becomes FAILED at once. The default is `()`.
+        no_retry_on: Exceptions that a retry cannot fix, such as `(ValueError,)`: the event becomes FAILED at once. The
+            default is `()`.
     """
 
     name: str | None
@@ -49,7 +50,7 @@ class HandlerOptions(TypedDict, total=False):
     backoff: Backoff | None
     timeout: float | None
     concurrency: int | None
-    fatal: tuple[type[BaseException], ...]
+    no_retry_on: tuple[type[BaseException], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,7 +68,7 @@ class Registration:
     backoff: Backoff | None = None
     timeout: float | None = None
     concurrency: int | None = None
-    fatal: tuple[type[BaseException], ...] = ()
+    no_retry_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_retries is not None:
@@ -81,10 +82,10 @@ class Registration:
             check_seconds("timeout", self.timeout, 0.001, LONGEST_TIMEOUT)
         if self.concurrency is not None:
             check_int("concurrency", self.concurrency, 1, 10_000)
-        if not isinstance(self.fatal, tuple) or not all(
-            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.fatal
+        if not isinstance(self.no_retry_on, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.no_retry_on
         ):
-            raise ConfigurationError(f"fatal={shown(self.fatal)}: it must be a tuple of exception types")
+            raise ConfigurationError(f"no_retry_on={shown(self.no_retry_on)}: it must be a tuple of exception types")
 
 
 class HandlerRegistry:

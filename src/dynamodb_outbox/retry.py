@@ -63,7 +63,7 @@ class RetryPolicy:
 
     max_retries: int
     backoff: Backoff
-    fatal: tuple[type[BaseException], ...] = ()
+    no_retry_on: tuple[type[BaseException], ...] = ()
 
     def delay(self, attempt: int, error: BaseException) -> float | None:
         """Tell the seconds until the next attempt; None gives up.
@@ -87,6 +87,6 @@ class RetryPolicy:
         """Tell whether no retry is of use after the exception, however many are left."""
         if isinstance(error, (Reject, RetryLater)):
             return isinstance(error, Reject)
-        if isinstance(error, BaseExceptionGroup) and self.fatal:
-            return error.subgroup(self.fatal) is not None
-        return isinstance(error, self.fatal)
+        if isinstance(error, BaseExceptionGroup) and self.no_retry_on:
+            return error.subgroup(self.no_retry_on) is not None
+        return isinstance(error, self.no_retry_on)

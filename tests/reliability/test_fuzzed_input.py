@@ -185,7 +185,7 @@ OPTIONS = [
     "random",
 ]
 NAMED = ["table_name", "status_index_name", "conditional_writes", "group_emits", "retention", "shards"]
-HANDLER_OPTIONS = ["name", "max_retries", "backoff", "fatal", "timeout", "concurrency"]
+HANDLER_OPTIONS = ["name", "max_retries", "backoff", "no_retry_on", "timeout", "concurrency"]
 BUS_OPTIONS = ["on_error", "stop_timeout", "max_handlers", "on_max_handlers"]
 
 

@@ -43,13 +43,13 @@ def policy(**options: Any) -> RetryPolicy:
     return RetryPolicy(**{"max_retries": 3, "backoff": FixedBackoff(5)} | options)
 
 
-def test_policy_gives_up_after_its_retries_at_a_rejection_and_at_fatal_exceptions() -> None:
+def test_policy_gives_up_after_its_retries_at_a_rejection_and_at_no_retry_on() -> None:
     assert [policy().delay(attempt, ERROR) for attempt in (1, 3, 4)] == [5, 5, None]
     assert policy().delay(1, Reject("no use")) is None
-    assert policy(fatal=(KeyError, ValueError)).delay(1, ValueError()) is None
-    assert policy(fatal=(ValueError,)).delay(1, ExceptionGroup("g", [KeyError(), ValueError()])) is None
-    assert policy(fatal=(ValueError,)).delay(1, ExceptionGroup("g", [KeyError()])) == 5
-    assert policy(fatal=(Exception,)).delay(1, RetryLater(7)) == 7
+    assert policy(no_retry_on=(KeyError, ValueError)).delay(1, ValueError()) is None
+    assert policy(no_retry_on=(ValueError,)).delay(1, ExceptionGroup("g", [KeyError(), ValueError()])) is None
+    assert policy(no_retry_on=(ValueError,)).delay(1, ExceptionGroup("g", [KeyError()])) == 5
+    assert policy(no_retry_on=(Exception,)).delay(1, RetryLater(7)) == 7
     assert policy(backoff=lambda attempt, error: None).delay(1, ERROR) is None
 
 

@@ -190,27 +190,27 @@ async def test_delay_that_the_handler_asks_for_goes_before_its_backoff(
     assert delay_left(outbox, clock, event) == 40
 
 
-async def test_fatal_exceptions_are_not_retried(outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock) -> None:
-    fatal, other = Handler(error=KeyError("k")), Handler(error=ValueError("v"))
-    bus.on("fatal", fatal, fatal=(KeyError, TypeError))
-    bus.on("other", other, fatal=(KeyError, TypeError))
-    first, second = await bus.emit("fatal"), await bus.emit("other")
+async def test_exceptions_of_no_retry_on_are_not_retried(
+    outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock
+) -> None:
+    final, other = Handler(error=KeyError("k")), Handler(error=ValueError("v"))
+    bus.on("final", final, no_retry_on=(KeyError, TypeError))
+    bus.on("other", other, no_retry_on=(KeyError, TypeError))
+    first, second = await bus.emit("final"), await bus.emit("other")
     await bus.run_once()
     assert outbox.status_of(first.id) is EventStatus.FAILED
     assert outbox.status_of(second.id) is EventStatus.PENDING
 
 
-async def test_fatal_exception_on_the_last_retry_goes_before_the_retries_of_a_sibling(
-    bus: OutboxEventBus, clock: Clock
-) -> None:
-    fatal, patient = Handler(error=KeyError("k")), Handler()
-    bus.on("t", fatal, fatal=(KeyError,), max_retries=0, name="fatal")
+async def test_no_retry_on_goes_before_the_retries_of_a_sibling(bus: OutboxEventBus, clock: Clock) -> None:
+    final, patient = Handler(error=KeyError("k")), Handler()
+    bus.on("t", final, no_retry_on=(KeyError,), max_retries=0, name="final")
     bus.on("t", patient, max_retries=3, name="patient")
     await bus.emit("t")
     await run_attempts(bus, clock, 3)
-    assert (fatal.attempts, patient.attempts) == ([1], [1])
+    assert (final.attempts, patient.attempts) == ([1], [1])
     (failed,) = await bus.get_failed_events()
-    assert failed.last_error == "fatal: KeyError: 'k'; patient: ValueError: broken"
+    assert failed.last_error == "final: KeyError: 'k'; patient: ValueError: broken"
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ async def test_fatal_exception_on_the_last_retry_goes_before_the_retries_of_a_si
         ({"timeout": 0}, "timeout=0: it must be a number of seconds from 0.001"),
         ({"concurrency": 0}, "concurrency=0: it must be a whole number from 1 to 10,000"),
         ({"backoff": 5}, r"backoff=5: it must be a function of attempt and exception, such as FixedBackoff\(5\)"),
-        ({"fatal": ValueError}, "fatal=<class 'ValueError'>: it must be a tuple of exception types"),
-        ({"fatal": (5,)}, r"fatal=\(5,\)"),
+        ({"no_retry_on": ValueError}, "no_retry_on=<class 'ValueError'>: it must be a tuple of exception types"),
+        ({"no_retry_on": (5,)}, r"no_retry_on=\(5,\)"),
         ({"retries": 3}, "'retries' is no option of a handler; these are: name, max_retries, backoff, timeout"),
     ],
 )

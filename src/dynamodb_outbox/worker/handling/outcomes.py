@@ -22,7 +22,7 @@ LONGEST_GIVE_BACK: Final = 60.0
 def decide_outcome(attempt: Attempt, options: OutboxOptions, report: Report) -> Outcome:
     """Judge an attempt of which every handler is accounted for.
 
-    One handler that gives up for good, by `Reject`, by a fatal exception or by its backoff, sets the event aside.
+    One handler that gives up for good, by `Reject`, by a `no_retry_on` exception or by its backoff, makes it FAILED.
     Else the event is tried again while a handler that failed has retries left, after the longest of their delays.
     One that was interrupted, or had no place, has its turn before the event is set aside for another.
     """
@@ -86,7 +86,7 @@ def _policy(registration: Registration, options: OutboxOptions) -> RetryPolicy:
     return RetryPolicy(
         max_retries=options.retries_of(registration.max_retries),
         backoff=registration.backoff or _usual(options),
-        fatal=registration.fatal,
+        no_retry_on=registration.no_retry_on,
     )
 
 
