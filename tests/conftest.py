@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox
 from reliability.proxy import Proxy, running_proxy
-from tests.engines import CLIENTS, ENGINES, open_client, open_tuned_client
+from tests.backends import CLIENTS, ENGINES, open_client, open_tuned_client
 
 # The SDK must find credentials, and must not look for others on this machine.
 os.environ |= {

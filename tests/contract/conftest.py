@@ -14,8 +14,8 @@ from reliability.partiql import refuse_undocumented
 from reliability.proxy import running_proxy
 from reliability.simulation.client import direct_client
 from reliability.simulation.engine import Engine
+from tests.backends import ENGINES, open_client
 from tests.contract.adapters import Adapter, Clock, dynamodb_adapter, memory_adapter
-from tests.engines import ENGINES, open_client
 
 SIMULATED = "simulated"
 DOCUMENTED = "documented"

@@ -184,7 +184,7 @@ async def test_transaction_of_a_handler_that_lost_its_lease_writes_nothing(
     assert (stored["status"], stored["token"], stored["handled_by"]) == (PROCESSING, second.token, set())
 
 
-async def test_lost_lease_is_told_though_the_child_is_stored_already(
+async def test_lost_lease_is_raised_though_the_child_is_stored_already(
     outbox: Outbox, claim: Claim, clock: Clock
 ) -> None:
     clock.now += 31

@@ -62,7 +62,7 @@ async def test_event_comes_back_as_it_was(outbox: Outbox) -> None:
 
 
 @pytest.mark.parametrize("payload", [None, "text", 7, [1, 2], {"$value": 1}, {"$value": {"$value": None}}, b"\x00", {}])
-async def test_payload_that_is_no_plain_mapping_comes_back_as_it_was(outbox: Outbox, payload: Any) -> None:
+async def test_payload_that_is_not_a_plain_mapping_comes_back_as_it_was(outbox: Outbox, payload: Any) -> None:
     await outbox.publish([Event("t", payload)])
     assert (await claim_one(outbox)).event.payload == payload
 
@@ -173,7 +173,7 @@ async def test_same_object_emitted_again_never_resets_a_claimed_event(adapter: A
     assert [(await adapter.stored(event.id))["status"] for event in events] == [PROCESSING] * 3
 
 
-async def test_refused_duplicate_tells_what_is_stored(outbox: Outbox) -> None:
+async def test_refused_duplicate_has_the_stored_event(outbox: Outbox) -> None:
     first = Event("order.placed", {"total": 1}, id="order-1", metadata={"by": "ada"})
     await outbox.publish([first])
     with pytest.raises(DuplicateEventError) as caught:
@@ -344,7 +344,7 @@ async def test_settle_of_a_lost_lease_is_refused_and_changes_nothing(
     assert before["token"] == held.token
 
 
-async def test_late_success_is_accepted_until_somebody_else_claims(
+async def test_late_success_is_accepted_until_another_worker_claims(
     adapter: Adapter, outbox: Outbox, clock: Clock
 ) -> None:
     await outbox.publish([Event("t", id="e")])
@@ -422,7 +422,7 @@ async def test_event_that_kills_every_worker_ends_failed(adapter: Adapter, clock
 # Dead letters
 
 
-async def test_dead_letter_tells_all(outbox: Outbox, clock: Clock) -> None:
+async def test_dead_letter_has_the_event_and_its_last_error(outbox: Outbox, clock: Clock) -> None:
     event = Event("order.placed", {"n": 1}, id="e", metadata={"trace": "t"})
     await outbox.publish([event])
     claim = await claim_one(outbox)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxEventBus, Reject
-from tests.engines import open_client
+from tests.backends import open_client
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "iam.md").read_text(encoding="utf-8")

@@ -137,7 +137,7 @@ async def test_items_have_the_attributes_and_types_of_the_tables(open_table: Ope
     assert {"completedOn", "expireAt"} <= seen["COMPLETED"]
 
 
-async def test_an_undivided_index_needs_no_shard(open_table: OpenTable) -> None:
+async def test_an_index_without_shards_needs_no_shard(open_table: OpenTable) -> None:
     items = await items_of_every_status(await open_table())
     assert not any("statusShard" in item for item in items)
 

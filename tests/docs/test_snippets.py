@@ -23,7 +23,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.engines import open_client
+from tests.backends import open_client
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -10,7 +10,7 @@ import pytest
 from dynamodb_outbox import Claim, Completed, Event, OutboxEventBus, Released, StorageError
 from dynamodb_outbox.dynamodb.delivering.membership import ALONE_SECONDS, MAX_SEEN
 from reliability.simulation.replies import client_error
-from tests.simulated import SimulatedService
+from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime, install
 
 THROTTLED = client_error("ThrottlingException", "slow down", operation="t")
@@ -36,7 +36,7 @@ async def claimed(outbox: Any, count: int) -> list[Claim]:
 # Looks
 
 
-async def test_look_ends_soon_after_its_first_claim_however_slow_the_others_are(time: VirtualTime) -> None:
+async def test_poll_ends_soon_after_its_first_claim_however_slow_the_others_are(time: VirtualTime) -> None:
     service = SimulatedService(time, shards=8)
     outbox = service.outbox(processing_timeout=30.0)
     await outbox.publish([Event("t") for _ in range(16)])
@@ -52,7 +52,7 @@ async def test_look_ends_soon_after_its_first_claim_however_slow_the_others_are(
     assert min(claim.lease_expires_at for claim in claims) - time.clock() > 15
 
 
-async def test_events_that_another_has_left_fill_up_a_look(service: SimulatedService) -> None:
+async def test_rows_left_by_another_worker_fill_up_a_poll(service: SimulatedService) -> None:
     one, other = service.outbox(poll_interval=0.5), service.outbox(poll_interval=0.5)
     for outbox in (one, other) * 2:
         outbox._membership.announce()
@@ -78,7 +78,7 @@ async def test_workers_that_were_met_long_ago_are_forgotten(service: SimulatedSe
     assert len(await one.claim(20)) == 20
 
 
-async def test_crowd_of_the_others_events_is_taken_in_the_end(service: SimulatedService) -> None:
+async def test_events_of_other_workers_are_taken_in_the_end(service: SimulatedService) -> None:
     one, gone = service.outbox(poll_interval=1.0), service.outbox()
     for outbox in (one, gone) * 2:
         outbox._membership.announce()
@@ -98,7 +98,7 @@ async def test_crowd_of_the_others_events_is_taken_in_the_end(service: Simulated
 # Settles
 
 
-async def test_settle_of_a_long_lease_outlasts_one_of_a_short_lease_beside_it(
+async def test_settle_of_a_long_lease_outlasts_one_of_a_short_lease(
     service: SimulatedService, time: VirtualTime
 ) -> None:
     outbox = service.outbox(processing_timeout=30.0)
@@ -137,7 +137,7 @@ async def test_error_of_a_write_that_may_have_been_applied_says_so_though_the_la
     assert all(isinstance(error, StorageError) and error.maybe_applied for error in errors)
 
 
-async def test_redrive_whose_reply_was_lost_counts(service: SimulatedService) -> None:
+async def test_redrive_whose_response_was_lost_counts(service: SimulatedService) -> None:
     outbox = service.outbox(max_retries=0)
     await claimed(outbox, 2)
     await asyncio.sleep(31)
@@ -157,7 +157,7 @@ async def test_redrive_whose_reply_was_lost_counts(service: SimulatedService) ->
 # Emits
 
 
-async def test_emits_go_on_after_a_host_cancelled_the_task_that_was_to_write_them(
+async def test_emits_continue_after_the_task_that_writes_them_was_cancelled(
     service: SimulatedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = service.outbox()

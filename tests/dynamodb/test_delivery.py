@@ -11,9 +11,9 @@ import pytest
 import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox, Event, NoHandlerError, OutboxEventBus, PollingError
 from reliability.proxy import CUT_BEFORE, running_proxy
+from tests.backends import CLIENTS, open_client
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after
-from tests.engines import CLIENTS, open_client
 
 
 @pytest.fixture(params=CLIENTS.values(), ids=CLIENTS)
@@ -29,7 +29,7 @@ async def item_of(client: Any, table_name: str, event_id: str) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("mode", ["single", "batch"])
-async def test_failing_event_is_retried_with_doubling_delays_then_set_aside_and_redriven(
+async def test_failing_event_is_retried_with_doubling_delays_then_failed_and_redriven(
     local_client: Any, local_outbox: MakeOutbox, table_name: str, mode: str
 ) -> None:
     base = 0.1
@@ -117,7 +117,9 @@ async def test_event_left_in_processing_is_recovered_and_delivered_within_one_po
 
 
 @pytest.mark.parametrize("opened", [CLIENTS["connect"], CLIENTS["plain"]], ids=["connect", "plain"])
-async def test_engine_that_is_down_for_some_seconds(local_endpoint: str, table_name: str, opened: Any) -> None:
+async def test_delivery_resumes_after_the_backend_was_down_for_some_seconds(
+    local_endpoint: str, table_name: str, opened: Any
+) -> None:
     errors: list[Any] = []
     async with running_proxy(local_endpoint) as proxy, opened(proxy.endpoint) as client:
         outbox = DynamoDBOutbox(client, table_name=table_name, poll_interval=0.2, processing_timeout=3.0)
@@ -160,7 +162,7 @@ def waits(errors: list[Any], loop: str) -> list[float]:
     return [error.retry_in for error in errors if isinstance(error, PollingError) and error.loop == loop]
 
 
-async def test_worker_may_start_before_its_engine(local_endpoint: str, table_name: str) -> None:
+async def test_worker_may_start_before_its_backend(local_endpoint: str, table_name: str) -> None:
     port = dynamodb_local.free_port()
     errors: list[Any] = []
     async with DynamoDBOutbox.connect(

@@ -185,7 +185,7 @@ async def test_types_are_compared_that_both_handle(table: Table) -> None:
     assert sorted(await table.seen_by({"one": ["b"], "two": ["a"], "other": ["a"]})) == ["one", "two"]
 
 
-async def test_difference_is_told_once_and_to_both_while_they_meet(table: Table) -> None:
+async def test_difference_is_reported_once_by_each_worker(table: Table) -> None:
     one, seen_by_one = await table.worker({"t": ["a"]})
     two, seen_by_two = await table.worker({"t": ["b"]})
     assert (seen_by_one, len(seen_by_two)) == ([], 1)
@@ -252,7 +252,7 @@ async def test_what_is_left_of_workers_is_removed(table: Table) -> None:
     assert set(await table.item()) == {"id", "w-recent", "h-gone"} | own
 
 
-async def test_handlers_that_nobody_had_before_are_announced_once_a_worker_has_them(table: Table) -> None:
+async def test_new_handlers_are_announced_once_a_worker_has_them(table: Table) -> None:
     unused = HandlerDigests.of({"t": ["b"]})
     await table.put(**{f"h-{unused.name}": {"B": unused.details}})
     # This worker finds that no other one has those handlers, and is about to remove their digest.

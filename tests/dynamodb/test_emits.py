@@ -66,7 +66,7 @@ async def test_concurrent_emits_share_requests(
     ]
 
 
-async def test_ids_of_the_callers_own_are_put_with_a_condition(bus: OutboxEventBus, proxy: Proxy) -> None:
+async def test_ids_of_the_caller_are_put_with_a_condition(bus: OutboxEventBus, proxy: Proxy) -> None:
     await asyncio.gather(*(bus.emit("t", id=f"{n}") for n in range(10)))
     assert set(proxy.operations()) == {"PutItem"}
     assert all(body["ConditionExpression"] == "attribute_not_exists(id)" for body in proxy.of("PutItem"))
@@ -84,7 +84,7 @@ async def test_bad_event_is_refused_alone(bus: OutboxEventBus, outbox: DynamoDBO
 
 
 @pytest.mark.parametrize("cut", [CUT_BEFORE, CUT_AFTER])
-async def test_lost_reply_of_a_shared_write_stores_each_event_once(
+async def test_shared_write_whose_response_is_lost_stores_each_event_once(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, cut: str
 ) -> None:
     proxy.rule = nth(1, "BatchWriteItem", cut)
@@ -199,7 +199,7 @@ async def test_two_writes_from_emit_to_completion(
 
 
 @pytest.mark.parametrize("own_id", [None, "mine"])
-async def test_lost_reply_of_a_birth_is_handled_once(
+async def test_event_claimed_on_emit_whose_response_is_lost_is_handled_once(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, own_id: str | None
 ) -> None:
     bus.on("t", handled := Handled())
@@ -228,7 +228,7 @@ async def test_second_event_of_an_id_is_refused_and_not_handled(
     assert handled.ids == ["mine"]
 
 
-async def test_birth_of_a_process_that_dies_is_recovered(client: Any, outbox: DynamoDBOutbox) -> None:
+async def test_event_claimed_on_emit_by_a_process_that_dies_is_recovered(client: Any, outbox: DynamoDBOutbox) -> None:
     now = 1_790_000_000.0
     dying = DynamoDBOutbox(client, table_name=outbox.table_name, clock=lambda: now)
     bus = OutboxEventBus(dying)

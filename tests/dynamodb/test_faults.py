@@ -28,8 +28,8 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from dynamodb_outbox.dynamodb.items.codec import MAX_ITEM_BYTES, SHORT_ERROR_CHARS
+from tests.backends import SESSION, open_client
 from tests.dynamodb.impatience import giving_up_after
-from tests.engines import SESSION, open_client
 
 
 @pytest.fixture(params=["moto", "local"])
@@ -155,7 +155,7 @@ async def test_retention_sets_the_time_to_live_of_completed_events(
     assert item["completedOn"] == {"N": "4000000000250"}
 
 
-async def test_endpoint_down() -> None:
+async def test_endpoint_that_is_down_is_named() -> None:
     async with open_client(f"http://127.0.0.1:{dynamodb_local.free_port()}") as client:
         bus = OutboxEventBus(DynamoDBOutbox(client, table_name="events"))
         with giving_up_after(3), pytest.raises(UnavailableError, match="check the endpoint") as caught:
@@ -192,7 +192,7 @@ async def test_client_of_another_loop(endpoint: str, table_name: str) -> None:
         assert await outbox.count(EventStatus.PENDING) == 0
 
 
-async def test_unreadable_item_is_set_aside_and_others_flow(local_client: Any, table_name: str) -> None:
+async def test_unreadable_item_is_failed_and_the_others_are_delivered(local_client: Any, table_name: str) -> None:
     errors: list[Any] = []
     outbox = DynamoDBOutbox(local_client, table_name=table_name, on_error=errors.append, poll_interval=0.05)
     await outbox.create_table()
@@ -221,7 +221,7 @@ async def test_unreadable_item_is_set_aside_and_others_flow(local_client: Any, t
     assert {error.event_id for error in errors if isinstance(error, StoredEventError)} == failed.keys()
 
 
-async def test_unreadable_item_without_room_for_its_error_is_set_aside_with_a_shorter_one(
+async def test_unreadable_item_without_room_for_its_error_is_failed_with_a_shorter_one(
     local_client: Any, table_name: str
 ) -> None:
     # A time has fewer bytes when its last digits are zeros.
@@ -247,7 +247,7 @@ async def test_unreadable_item_without_room_for_its_error_is_set_aside_with_a_sh
     assert cut == whole.replace("e1", "e3")[: SHORT_ERROR_CHARS - 1] + "…"
 
 
-async def test_time_to_live_of_another_attribute_is_told(local_client: Any, table_name: str) -> None:
+async def test_time_to_live_of_another_attribute_is_warned_of(local_client: Any, table_name: str) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table_name)
     await outbox.create_table()
     specification = {"Enabled": True, "AttributeName": "expires"}
@@ -259,7 +259,7 @@ async def test_time_to_live_of_another_attribute_is_told(local_client: Any, tabl
         await kept.verify_table()
 
 
-async def test_report_of_an_unreadable_item_reaches_the_bus_and_holds_nobody_up(
+async def test_report_of_an_unreadable_item_reaches_the_bus_and_delays_no_other_event(
     local_client: Any, table_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dynamodb_outbox.worker.worker.GRACE", 0.1)
@@ -345,7 +345,7 @@ async def test_bad_configuration_names_parameter_value_and_range(options: dict[s
     assert names in str(caught.value)
 
 
-def test_client_that_is_no_client_is_refused() -> None:
+def test_object_that_is_not_a_client_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="open aiobotocore DynamoDB client"):
         DynamoDBOutbox("dynamodb", table_name="events")  # type: ignore[arg-type]  # what is refused
 

@@ -21,8 +21,8 @@ from dynamodb_outbox import (
 from reliability.proxy import Proxy, Recorded, refused
 from reliability.simulation.client import Client
 from reliability.simulation.replies import THROTTLED, Refusal
-from tests.engines import open_plain_client
-from tests.simulated import Parameters, SimulatedService
+from tests.backends import open_plain_client
+from tests.simulated_table import Parameters, SimulatedService
 from tests.virtual_time import install
 
 

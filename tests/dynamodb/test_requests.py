@@ -27,8 +27,8 @@ from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES,
 from dynamodb_outbox.dynamodb.items.values import encode
 from dynamodb_outbox.observers import ClaimRefused, Observation
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused
+from tests.backends import open_client
 from tests.dynamodb.impatience import giving_up_after
-from tests.engines import open_client
 
 PENDING = EventStatus.PENDING
 
@@ -137,7 +137,7 @@ async def test_stale_index_row_costs_one_refused_write(
 
 
 @pytest.mark.usefixtures("peers_time")
-async def test_worker_that_meets_others_looks_further_and_one_that_is_alone_does_not(
+async def test_worker_that_meets_others_reads_more_rows_and_one_that_is_alone_does_not(
     outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str
 ) -> None:
     await outbox.publish([Event("t") for _ in range(40)])
@@ -221,7 +221,7 @@ async def test_auto_falls_back_to_single_and_says_so_once(
     assert len([record for record in caplog.records if "one by one" in record.message]) == 1
 
 
-async def test_auto_waits_for_an_engine_that_is_down(client: Any, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+async def test_auto_waits_for_a_backend_that_is_down(client: Any, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     auto = DynamoDBOutbox(client, table_name=outbox.table_name)
     await auto.publish([Event("t")])
     proxy.rule = lambda request: CUT_BEFORE if request.operation == "BatchExecuteStatement" else None
@@ -236,7 +236,9 @@ async def test_auto_waits_for_an_engine_that_is_down(client: Any, outbox: Dynamo
 
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
-async def test_claim_whose_reply_was_lost_is_ours(outbox: DynamoDBOutbox, client: Any, proxy: Proxy, mode: str) -> None:
+async def test_claim_whose_response_was_lost_is_held(
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, mode: str
+) -> None:
     operation = "BatchExecuteStatement" if mode == "batch" else "UpdateItem"
     if mode == "single":
         outbox = single(client, outbox.table_name)
@@ -248,7 +250,7 @@ async def test_claim_whose_reply_was_lost_is_ours(outbox: DynamoDBOutbox, client
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
 @pytest.mark.parametrize("outcome", [Completed(), Retry(delay=5, error="x"), Released()])
-async def test_settle_whose_reply_was_lost_succeeds(
+async def test_settle_whose_response_was_lost_succeeds(
     outbox: DynamoDBOutbox, client: Any, proxy: Proxy, mode: str, outcome: Any
 ) -> None:
     operation = "BatchExecuteStatement" if mode == "batch" else "UpdateItem"
@@ -260,14 +262,14 @@ async def test_settle_whose_reply_was_lost_succeeds(
     assert await outbox.settle([(claim, outcome)]) == [None]
 
 
-async def test_put_whose_reply_was_lost_is_taken_for_ours(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+async def test_put_whose_response_was_lost_is_known_to_be_stored(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     proxy.rule = nth(1, "PutItem", CUT_AFTER)
     await outbox.publish([Event("t", id="order-1")])
     assert proxy.count("PutItem") == 2
     assert await outbox.count(PENDING) == 1
 
 
-async def test_event_of_somebody_else_is_not_taken_for_ours(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+async def test_event_of_another_emitter_is_not_taken_for_a_repeat(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     await outbox.publish([Event("t", {"of": "somebody else"}, id="order-1")])
     proxy.rule = nth(1, "PutItem", CUT_BEFORE)
     with pytest.raises(DuplicateEventError):
@@ -277,7 +279,7 @@ async def test_event_of_somebody_else_is_not_taken_for_ours(outbox: DynamoDBOutb
 
 @pytest.mark.parametrize("cut", [CUT_AFTER, CUT_BEFORE])
 @pytest.mark.parametrize("retries", ["none", "legacy"])
-async def test_batch_whose_reply_was_lost_goes_again_as_conditional_puts(
+async def test_batch_whose_response_was_lost_is_repeated_as_conditional_puts(
     outbox: DynamoDBOutbox, proxy: Proxy, cut: str, retries: str
 ) -> None:
     settings: dict[str, Any] = {} if retries == "none" else {"retries": {"mode": "legacy"}}
@@ -320,7 +322,7 @@ async def test_event_handled_meanwhile_survives_the_repeat_of_its_publish(
 
 @pytest.mark.parametrize("cut", [CUT_AFTER, RESET_AFTER])
 @pytest.mark.parametrize("mode", ["legacy", "standard"])
-async def test_new_event_is_no_duplicate_of_itself_when_the_client_repeats(
+async def test_new_event_is_not_a_duplicate_of_itself_when_the_client_repeats(
     outbox: DynamoDBOutbox, proxy: Proxy, cut: str, mode: str
 ) -> None:
     async with open_client(proxy.endpoint, retries={"mode": mode, "max_attempts": 4}) as client:
@@ -363,7 +365,7 @@ async def test_invalid_statement_does_not_take_the_others_with_it(outbox: Dynamo
     assert "refused" in str(errors[1])
 
 
-async def test_many_emits_give_up_together_when_the_engine_is_down(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+async def test_many_emits_give_up_together_when_the_backend_is_down(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     proxy.rule = lambda request: CUT_BEFORE
     with anyio.fail_after(60), giving_up_after(3):
         with pytest.raises(PartialPublishError) as caught:
@@ -404,7 +406,7 @@ async def test_largest_event_with_the_longest_id_is_recovered(local_client: Any,
 
 
 @pytest.mark.parametrize("member", [-1, 1.2, -120, 0.012, {"ä", "b"}, {-1, 2}, "ä", [], {"k": None}])
-async def test_engine_counts_no_more_than_we_do(client: Any, outbox: DynamoDBOutbox, member: Any) -> None:
+async def test_backend_counts_no_more_than_the_library_does(client: Any, outbox: DynamoDBOutbox, member: Any) -> None:
     members = [member] * 2_000
     _, taken = encode({"members": members, "text": ""}, numbers="native")
     room = MAX_ITEM_BYTES - len("id" + "e" + "value")
@@ -490,7 +492,7 @@ async def test_settle_of_a_lost_lease_is_not_repeated(outbox: DynamoDBOutbox, cl
     assert proxy.operations() == ["BatchExecuteStatement"]
 
 
-async def test_refused_claim_is_told_to_observers(outbox: DynamoDBOutbox, client: Any, proxy: Proxy) -> None:
+async def test_refused_claim_is_observed(outbox: DynamoDBOutbox, client: Any, proxy: Proxy) -> None:
     await outbox.publish([Event("t", id="e")])
     seen: list[dict[str, Any]] = []
 

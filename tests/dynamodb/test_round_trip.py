@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dynamodb_outbox import DynamoDBOutbox, Event, EventTooLargeError
 from dynamodb_outbox.dynamodb.emitting import publish
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
-from tests.engines import open_client, open_tuned_client
+from tests.backends import open_client, open_tuned_client
 from tests.unit.test_values import nested
 from tests.values import payloads_with_decimals, payloads_with_money, same
 

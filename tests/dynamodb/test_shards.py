@@ -81,7 +81,7 @@ async def test_every_transition_moves_the_event_to_its_shard(client: Any, table_
     assert len(await outbox.claim(40)) == 26
 
 
-async def test_delivery_transaction_and_birth_keep_the_event_in_its_shard(client: Any, table_name: str) -> None:
+async def test_delivery_transaction_and_claim_on_emit_keep_the_event_in_its_shard(client: Any, table_name: str) -> None:
     outbox = DynamoDBOutbox(client, table_name=table_name, shards=4, poll_interval=0.05)
     await outbox.create_table()
     bus = OutboxEventBus(outbox)
@@ -178,7 +178,7 @@ async def nothing(event: Event) -> None:
     """Do nothing."""
 
 
-async def test_wrong_index_is_told(client: Any, table_name: str) -> None:
+async def test_wrong_index_is_named(client: Any, table_name: str) -> None:
     await DynamoDBOutbox(client, table_name=table_name).create_table()
     sharded = DynamoDBOutbox(client, table_name=table_name, shards=4)
     with pytest.raises(TableMismatchError) as caught:
@@ -301,7 +301,7 @@ async def test_table_is_moved_to_shards_while_it_is_in_use(client: Any, table_na
     assert set(handled) == emitted
 
 
-async def test_what_an_old_worker_left_behind_is_recovered_during_the_move(client: Any, table_name: str) -> None:
+async def test_events_of_an_old_worker_are_recovered_during_the_migration(client: Any, table_name: str) -> None:
     clock = Clock()
     old = DynamoDBOutbox(client, table_name=table_name, clock=clock)
     await old.create_table()

@@ -56,7 +56,7 @@ def test_statement_is_documented_partiql(name: str) -> None:
         assert {function.lower() for function in re.findall(r"(\w+)\(", text)} <= DOCUMENTED_FUNCTIONS, text
 
 
-def test_grammar_refuses_what_only_local_engines_take() -> None:
+def test_grammar_refuses_what_only_emulators_take() -> None:
     update = 'UPDATE "t" SET "a" = ? WHERE id = ? AND '
     assert reason_against(update + "b IS MISSING OR b IS NOT MISSING") is None
     assert reason_against(update + "NOT contains(b, ?)") is None

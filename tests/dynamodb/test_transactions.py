@@ -31,8 +31,8 @@ from dynamodb_outbox.dynamodb.emitting.transact_items import entry_of
 from dynamodb_outbox.observers import Observation, Throttled
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, running_proxy
+from tests.backends import open_client
 from tests.dynamodb.impatience import giving_up_after
-from tests.engines import open_client
 
 
 @dataclass
@@ -128,7 +128,7 @@ async def test_empty_transaction_makes_no_call(bank: Bank) -> None:
     assert bank.proxy.count("TransactWriteItems") == 0
 
 
-async def test_false_condition_tells_which_item_and_why(bank: Bank) -> None:
+async def test_false_condition_names_its_item_and_its_reason(bank: Bank) -> None:
     with pytest.raises(TransactionCancelledError) as caught:
         async with bank.bus.transaction() as tx:
             tx.put(TableName=bank.table, Item={"id": "bob", "balance": 40})
@@ -174,7 +174,7 @@ async def test_plain_and_low_level_values_are_not_mixed(bank: Bank) -> None:
     assert str(caught.value).endswith("(a map that only looks like one: {'M': {'S': {'S': 'text'}}})")
 
 
-async def test_event_that_is_there_twice_is_told_before_anything_is_sent(bank: Bank) -> None:
+async def test_event_that_is_given_twice_is_refused_before_anything_is_sent(bank: Bank) -> None:
     with pytest.raises(DuplicateEventError, match="the id 'same' is there twice in one call; nothing was sent"):
         async with bank.bus.transaction() as tx:
             tx.emit("t", id="same")
@@ -237,7 +237,7 @@ async def test_value_that_cannot_be_stored_is_named_with_its_path(bank: Bank) ->
     assert bank.proxy.count("TransactWriteItems") == 0
 
 
-async def test_too_many_items_are_counted_with_the_users_own(bank: Bank) -> None:
+async def test_too_many_items_are_counted_with_those_of_the_user(bank: Bank) -> None:
     with pytest.raises(TransactionTooLargeError) as caught:
         async with bank.bus.transaction() as tx:
             for n in range(98):
@@ -251,7 +251,7 @@ async def test_too_many_items_are_counted_with_the_users_own(bank: Bank) -> None
     assert bank.proxy.count("TransactWriteItems") == 0
 
 
-async def test_two_writes_of_one_item_are_refused_by_the_engine_in_its_words(bank: Bank) -> None:
+async def test_two_writes_of_one_item_are_refused_in_the_words_of_dynamodb(bank: Bank) -> None:
     with pytest.raises(StorageError, match="multiple operations on one item"):
         async with bank.bus.transaction() as tx:
             tx.delete(TableName=bank.table, Key={"id": "ada"})
@@ -343,7 +343,7 @@ async def test_worker_is_woken_by_the_commit(bank: Bank) -> None:
             await handled.wait()
 
 
-async def test_items_for_a_call_of_the_users_own(bank: Bank) -> None:
+async def test_transact_items_are_for_a_call_of_the_user(bank: Bank) -> None:
     events = [Event("t", {"n": 1}), Event("t", {"n": 2}, id="mine")]
     entries = bank.outbox.transact_items(events)
     json.dumps(entries)
@@ -385,7 +385,7 @@ def cancelled(*codes: str) -> Reply:
         ["None", "ValidationError"],
     ],
 )
-async def test_refusal_of_an_event_that_is_no_condition_is_no_duplicate(bank: Bank, codes: list[str]) -> None:
+async def test_refusal_of_an_event_for_another_reason_is_not_a_duplicate(bank: Bank, codes: list[str]) -> None:
     bank.proxy.rule = lambda request: cancelled(*codes) if request.operation == "TransactWriteItems" else None
     for own_id in (None, "mine"):
         with pytest.raises(TransactionCancelledError) as caught:
@@ -398,7 +398,7 @@ async def test_refusal_of_an_event_that_is_no_condition_is_no_duplicate(bank: Ba
 
 @pytest.mark.parametrize("reply", [cancelled("ConditionalCheckFailed", "TransactionConflict", "None"),
                                    Reply(400, CANCELLED)])  # fmt: skip
-async def test_refused_delivery_is_told_and_tried_again(bank: Bank, reply: Reply) -> None:
+async def test_refused_delivery_is_reported_and_tried_again(bank: Bank, reply: Reply) -> None:
     bank.proxy.rule = nth(1, "TransactWriteItems", reply)
 
     async def handler(event: Event, delivery: Delivery) -> None:
@@ -412,7 +412,7 @@ async def test_refused_delivery_is_told_and_tried_again(bank: Bank, reply: Reply
     assert "TransactionCancelledError" in item["lastError"]["S"]
 
 
-async def test_refusal_without_reasons_is_told(bank: Bank) -> None:
+async def test_refusal_without_reasons_is_raised(bank: Bank) -> None:
     bank.proxy.rule = nth(1, "TransactWriteItems", Reply(400, CANCELLED))
     with pytest.raises(TransactionCancelledError, match="the transaction was cancelled, and nothing of it was"):
         async with bank.bus.transaction() as tx:
@@ -432,7 +432,7 @@ async def test_conflict_is_repeated_under_the_same_token(bank: Bank) -> None:
     assert Throttled(operation="transact_write_items") in told
 
 
-async def test_lasting_conflict_is_told_with_its_item(bank: Bank) -> None:
+async def test_lasting_conflict_is_raised_with_its_item(bank: Bank) -> None:
     bank.proxy.rule = lambda request: conflict(1) if request.operation == "TransactWriteItems" else None
     with giving_up_after(3), pytest.raises(TransactionCancelledError) as caught:
         async with bank.bus.transaction() as tx:
@@ -447,7 +447,7 @@ async def test_lasting_conflict_is_told_with_its_item(bank: Bank) -> None:
 # moto ignores the ClientRequestToken, by which DynamoDB answers the repeat of a transaction that was committed.
 @pytest.mark.parametrize("bank", ["local"], indirect=True)
 @pytest.mark.parametrize("own_id", [None, "mine"])
-async def test_lost_reply_of_a_commit_is_repeated_and_commits_once(bank: Bank, own_id: str | None) -> None:
+async def test_commit_whose_response_is_lost_is_repeated_and_commits_once(bank: Bank, own_id: str | None) -> None:
     bank.proxy.rule = nth(1, "TransactWriteItems", CUT_AFTER)
     async with bank.bus.transaction() as tx:
         debit(tx, bank, 4)
@@ -457,7 +457,7 @@ async def test_lost_reply_of_a_commit_is_repeated_and_commits_once(bank: Bank, o
     assert [claim.event.id for claim in await bank.outbox.claim(10)] == [event.id]
 
 
-async def test_commit_that_never_gets_through_is_told(bank: Bank) -> None:
+async def test_commit_that_never_succeeds_is_reported(bank: Bank) -> None:
     bank.proxy.rule = lambda request: CUT_BEFORE if request.operation == "TransactWriteItems" else None
     with giving_up_after(3), pytest.raises(UnavailableError) as caught:
         async with bank.bus.transaction() as tx:
@@ -509,7 +509,7 @@ async def test_effects_children_and_completion_are_one_write(bank: Bank) -> None
 
 
 @pytest.mark.parametrize("rule", [CUT_AFTER, CUT_BEFORE])
-async def test_delivery_whose_commit_lost_its_reply_has_its_effect_once(bank: Bank, rule: str) -> None:
+async def test_delivery_whose_commit_lost_its_response_has_its_effect_once(bank: Bank, rule: str) -> None:
     bank.proxy.rule = nth(1, "TransactWriteItems", rule)
 
     async def handler(event: Event, delivery: Delivery) -> None:
@@ -579,7 +579,7 @@ async def test_second_transaction_of_a_delivery_is_refused_before_anything_is_se
     assert "or use bus.transaction() for what may happen more than once" in caught[0]
 
 
-async def test_condition_of_the_users_own_leaves_the_event_to_be_retried(bank: Bank) -> None:
+async def test_false_condition_of_the_user_has_the_event_retried(bank: Bank) -> None:
     async def handler(event: Event, delivery: Delivery) -> None:
         async with delivery.transaction() as tx:
             debit(tx, bank, 40)

@@ -117,7 +117,7 @@ def test_demo_imports_nothing_that_it_does_not_install() -> None:
         ("-p no:xdist tests/worker", "-m pytest  -p no:xdist tests/worker"),
     ],
 )
-def test_tests_run_on_all_cores_unless_told_otherwise(tmp_path: Path, arguments: str, expected: str) -> None:
+def test_tests_run_on_all_cores_by_default(tmp_path: Path, arguments: str, expected: str) -> None:
     (tmp_path / ".installed").touch()
     assert expected in commands(tmp_path, "test", f"PYTEST_ARGS={arguments}", "WORKERS=5")
 

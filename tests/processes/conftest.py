@@ -13,7 +13,7 @@ from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
 from dynamodb_outbox.dynamodb.delivering import dead_letters
 from dynamodb_outbox.dynamodb.emitting import publish
 from reliability.stream import switch_on
-from tests.engines import SESSION
+from tests.backends import SESSION
 from tests.processes.workers import Workers
 
 Judge = Callable[..., Awaitable[None]]

@@ -37,7 +37,7 @@ async def deliver_after_the_death(
     return victim
 
 
-async def test_what_a_worker_claimed_and_never_began_is_taken_up_by_another(
+async def test_event_that_a_worker_claimed_and_never_started_is_taken_up_by_another(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge
 ) -> None:
     victim = await deliver_after_the_death(workers, bus, local_client, dies_after=["Claimed", 1])
@@ -50,7 +50,7 @@ async def test_what_a_worker_claimed_and_never_began_is_taken_up_by_another(
     await judge_by_account()
 
 
-async def test_what_a_worker_did_and_never_settled_is_delivered_again_under_the_same_id(
+async def test_event_that_a_worker_handled_and_never_settled_is_delivered_again_under_the_same_id(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge
 ) -> None:
     victim = await deliver_after_the_death(workers, bus, local_client, dies_after=["HandlerEnded", 1])

@@ -76,7 +76,7 @@ def test_an_event_handled_once_is_good() -> None:
     assert verdict.line == "demo: emitted=1 completed=1 failed=0 lost=0 duplicates=0"
 
 
-def test_a_retry_is_no_duplicate() -> None:
+def test_a_retry_is_not_a_duplicate() -> None:
     verdict = verdict_of(execution(OTHER, 1, end=2, what=What.FAIL), execution(KILLED, 3, end=4, attempt=2))
     assert verdict.good
     assert verdict.duplicates == ()

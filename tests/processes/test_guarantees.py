@@ -228,7 +228,7 @@ async def test_a_handler_that_blocks_past_its_lease_is_named_and_its_late_result
     await judge()
 
 
-async def test_an_event_that_kills_its_worker_is_set_aside_and_the_others_are_handled(
+async def test_an_event_that_kills_its_worker_is_failed_and_the_others_are_handled(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:
     poison = await bus.emit("poison")
@@ -255,7 +255,7 @@ async def test_an_event_that_kills_its_worker_is_set_aside_and_the_others_are_ha
     await judge()
 
 
-async def test_events_claimed_at_birth_outlive_the_process_that_emitted_them(
+async def test_events_claimed_on_emit_outlive_the_process_that_emitted_them(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:
     emitter = workers.start("emits", count=300)

@@ -31,30 +31,30 @@ from reliability.history import (
     WorkerStopped,
     WorkerSuspended,
 )
-from tests.reliability.stories import LIMITS, Story, stored
+from tests.reliability.history_builder import LIMITS, HistoryBuilder, stored
 
 
-def delivered() -> Story:
+def delivered() -> HistoryBuilder:
     """Emitted, claimed, handled and completed."""
-    return Story().emit().attempt(2.0, "succeeded", "complete").ends()
+    return HistoryBuilder().emit().attempt(2.0, "succeeded", "complete").ends()
 
 
-def recovered() -> Story:
+def recovered() -> HistoryBuilder:
     """The first worker began and is not heard of again; the second one recovers the event, and completes it."""
-    story = Story().emit().claim(2.0).start(2.1)
+    story = HistoryBuilder().emit().claim(2.0).start(2.1)
     return story.recover(12.5).attempt(13.0, "succeeded", "complete", "w2", number=2).ends(retries=1)
 
 
-def retried() -> Story:
+def retried() -> HistoryBuilder:
     """Two attempts fail, and the third succeeds, after 1 s and 2 s."""
-    story = Story().emit().attempt(2.0, "failed", "retry", delay=1.0)
+    story = HistoryBuilder().emit().attempt(2.0, "failed", "retry", delay=1.0)
     story.attempt(3.6, "failed", "retry", number=2, delay=2.0)
     return story.attempt(6.2, "succeeded", "complete", number=3).ends(retries=2)
 
 
-def dead() -> Story:
+def dead() -> HistoryBuilder:
     """All three attempts fail."""
-    story = Story().emit().attempt(2.0, "failed", "retry", delay=1.0)
+    story = HistoryBuilder().emit().attempt(2.0, "failed", "retry", delay=1.0)
     story.attempt(3.6, "failed", "retry", number=2, delay=2.0)
     return story.attempt(6.2, "failed", "fail", number=3).ends("FAILED", retries=2)
 
@@ -69,19 +69,19 @@ def test_usual_histories_break_nothing(story: object) -> None:
 
 
 def test_acknowledged_event_that_is_not_stored_is_lost() -> None:
-    story = Story().emit()
+    story = HistoryBuilder().emit()
     assert story.broken() == "L"
     assert story.add(ItemDeleted(at=3.0, event_id="e")).broken() == ""
 
 
 @pytest.mark.parametrize("status", ["PENDING", "PROCESSING", "FAILED"])
 def test_acknowledged_event_must_be_in_the_index_until_it_is_completed(status: str) -> None:
-    assert "L" in Story().emit().ends(status, indexed=False).broken()
-    assert Story().emit().ends(status).broken() == ""
+    assert "L" in HistoryBuilder().emit().ends(status, indexed=False).broken()
+    assert HistoryBuilder().emit().ends(status).broken() == ""
 
 
 def test_status_must_be_one_of_the_four() -> None:
-    assert Story().emit().ends("DONE").broken() == "L"
+    assert HistoryBuilder().emit().ends("DONE").broken() == "L"
 
 
 def test_completed_event_must_not_stay_in_the_index() -> None:
@@ -89,19 +89,19 @@ def test_completed_event_must_not_stay_in_the_index() -> None:
 
 
 def test_completed_event_must_have_been_handled() -> None:
-    assert Story().emit().claim(2.0).settle(3.0).ends().broken() == "L"
-    assert Story().emit().claim(2.0).start(2.1).end(2.5, "failed").ends().broken() == "L"
-    assert "L" in Story().emit().claim(2.0).start(2.1).end(2.5, "failed").settle(3.0).ends().broken()
+    assert HistoryBuilder().emit().claim(2.0).settle(3.0).ends().broken() == "L"
+    assert HistoryBuilder().emit().claim(2.0).start(2.1).end(2.5, "failed").ends().broken() == "L"
+    assert "L" in HistoryBuilder().emit().claim(2.0).start(2.1).end(2.5, "failed").settle(3.0).ends().broken()
 
 
 def test_handler_of_a_killed_worker_may_have_succeeded_unseen() -> None:
-    story = Story().emit().claim(2.0).start(2.1).ends()
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).ends()
     assert story.broken() == "L"
     assert story.add(WorkerKilled(at=2.2, worker="w1")).broken() == ""
 
 
 def test_event_may_be_completed_by_a_transaction_of_which_its_handler_got_no_answer() -> None:
-    story = Story().emit().claim(2.0).start(2.1).end(3.1, "failed").ends()
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).end(3.1, "failed").ends()
     assert "L" in story.broken()
     failed = SettleFailed(at=3.0, event_id="e", worker="w1", token="w1-1", outcome=Outcome.COMPLETE, error="?")
     assert "L" in story.add(failed).broken()
@@ -111,8 +111,8 @@ def test_event_may_be_completed_by_a_transaction_of_which_its_handler_got_no_ans
 
 
 def test_event_may_be_completed_by_a_transaction_that_its_handler_was_cancelled_in() -> None:
-    def story(**facts: bool) -> Story:
-        cut = Story().emit().claim(2.0).start(2.1).end(5.0, "cancelled")
+    def story(**facts: bool) -> HistoryBuilder:
+        cut = HistoryBuilder().emit().claim(2.0).start(2.1).end(5.0, "cancelled")
         return cut.settle(5.2, began_at=2.2, **facts).ends()
 
     assert story().broken() == "L"
@@ -120,20 +120,20 @@ def test_event_may_be_completed_by_a_transaction_that_its_handler_was_cancelled_
 
 
 def test_one_failed_handler_of_two_must_not_complete() -> None:
-    story = Story().emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.3)
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.3)
     story.end(2.4, "failed", handler="other")
     assert story.settle(2.6).ends().broken() == "L"
 
 
 def test_refused_emit_must_not_be_stored() -> None:
     asked, refused = EmitAsked(at=1.0, event_id="e"), EmitRefused(at=1.1, event_id="e", error="UnavailableError: no")
-    assert Story().add(asked, refused).ends("PENDING").broken() == "L"
-    assert Story().add(asked, refused).broken() == ""
+    assert HistoryBuilder().add(asked, refused).ends("PENDING").broken() == "L"
+    assert HistoryBuilder().add(asked, refused).broken() == ""
     duplicate = EmitRefused(at=1.1, event_id="e", error="DuplicateEventError: it is there")
-    assert Story().add(asked, duplicate).ends("PENDING").broken() == ""
+    assert HistoryBuilder().add(asked, duplicate).ends("PENDING").broken() == ""
     unknown = EmitUnknown(at=1.1, event_id="e", error="UnavailableError: perhaps")
-    assert Story().add(asked, unknown).ends("PENDING").broken() == ""
-    assert Story().add(asked, unknown).broken() == ""
+    assert HistoryBuilder().add(asked, unknown).ends("PENDING").broken() == ""
+    assert HistoryBuilder().add(asked, unknown).broken() == ""
 
 
 # A
@@ -179,10 +179,10 @@ def request(began_at: float, at: float, *event_ids: str, error: str = "", worker
 def test_emit_waits_for_no_request_of_another() -> None:
     others = request(0.1, 0.9, "other")
     assert delivered().add(request(0.51, 0.58)).broken() == ""
-    story = Story().emit(0.5).add(others, request(0.57, 0.6)).attempt(1.0, "succeeded", "complete").ends()
+    story = HistoryBuilder().emit(0.5).add(others, request(0.57, 0.6)).attempt(1.0, "succeeded", "complete").ends()
     (violation,) = story.violations()
     assert "waited 0.070 s before it was sent, while those of ['other'] were under way" in str(violation)
-    story = Story().emit(0.5).add(others, request(0.5, 0.54)).attempt(1.0, "succeeded", "complete").ends()
+    story = HistoryBuilder().emit(0.5).add(others, request(0.5, 0.54)).attempt(1.0, "succeeded", "complete").ends()
     (violation,) = story.violations()
     assert "waited 0.060 s after its own answer" in str(violation)
     suspended = WorkerSuspended(at=0.55, worker="")
@@ -190,11 +190,11 @@ def test_emit_waits_for_no_request_of_another() -> None:
 
 
 def test_emit_may_wait_for_another_of_the_same_event() -> None:
-    story = Story().add(EmitAsked(at=0.1, event_id="e"), request(0.1, 0.3)).emit(0.5).add(request(0.58, 0.6))
+    story = HistoryBuilder().add(EmitAsked(at=0.1, event_id="e"), request(0.1, 0.3)).emit(0.5).add(request(0.58, 0.6))
     assert story.attempt(1.0, "succeeded", "complete").ends().broken() == ""
 
 
-def test_lost_reply_to_the_request_that_stored_an_event_explains_no_second_handling() -> None:
+def test_lost_response_to_the_request_that_stored_an_event_explains_no_second_handling() -> None:
     story = delivered().attempt(8.0, "succeeded", "complete", "w2", number=1)
     stored_by = ReplyLost(at=3.0, operation="put_item", event_ids=("e",), applied=True)
     assert "D" in story.add(stored_by).broken()
@@ -202,7 +202,7 @@ def test_lost_reply_to_the_request_that_stored_an_event_explains_no_second_handl
     assert "D" not in story.add(settled_by).broken()
 
 
-def test_claim_that_was_under_way_when_the_event_was_completed_is_no_violation() -> None:
+def test_claim_that_was_in_flight_when_the_event_was_completed_is_not_a_violation() -> None:
     story = recovered().claim(13.6, "w1", began_at=1.5)
     assert "A" not in story.broken()
 
@@ -226,7 +226,7 @@ def test_redrive_may_be_carried_out_late() -> None:
 
 
 def test_answer_that_an_event_failed_may_come_after_its_redrive_and_delivery() -> None:
-    story = Story(max_retries=0).emit().claim(2.0).start(2.1)
+    story = HistoryBuilder(max_retries=0).emit().claim(2.0).start(2.1)
     story.attempt(14.2, "succeeded", "complete", "w2", number=1).ends()
     story.add(Recovered(at=14.5, event_id="e", worker="w2", failed=True, began_at=12.4))
     assert "A" in story.broken()
@@ -234,12 +234,12 @@ def test_answer_that_an_event_failed_may_come_after_its_redrive_and_delivery() -
 
 
 def test_recovery_that_fails_an_event_is_an_end_too() -> None:
-    story = Story(max_retries=0).emit().claim(2.0).start(2.1).recover(12.5, failed=True)
+    story = HistoryBuilder(max_retries=0).emit().claim(2.0).start(2.1).recover(12.5, failed=True)
     assert story.ends("FAILED").broken() == ""
     assert "A" in story.ends("PENDING").broken()
 
 
-def test_engine_tells_of_changes_after_the_end() -> None:
+def test_written_items_show_changes_after_the_end() -> None:
     done = stored(token="w1-1")
     story = delivered().write(1.0, None, stored("PENDING", sort_key=0.5))
     story.write(2.0, stored("PENDING", sort_key=0.5), stored("PROCESSING", sort_key=12.0, token="w1-1"))
@@ -250,73 +250,80 @@ def test_engine_tells_of_changes_after_the_end() -> None:
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED"])
-def test_engine_tells_of_a_deletion_after_the_end(status: str) -> None:
-    story = Story().write(3.0, stored(status, sort_key=2.0, token="t"), None)
+def test_written_items_show_a_deletion_after_the_end(status: str) -> None:
+    story = HistoryBuilder().write(3.0, stored(status, sort_key=2.0, token="t"), None)
     assert "A" in story.broken()
     assert story.add(ItemDeleted(at=2.9, event_id="e")).broken() == ""
 
 
-def test_engine_tells_of_a_redrive_that_nobody_asked_for_or_that_keeps_too_much() -> None:
+def test_written_items_show_a_redrive_that_was_not_requested_or_keeps_too_much() -> None:
     failed = stored("FAILED", retries=2, sort_key=3.0, token="t", handled_by=("h",))
     pending = stored("PENDING", sort_key=4.0, handled_by=("h",))
     asked = Redriven(at=3.9, event_id="e")
-    assert Story().write(4.0, failed, pending).broken() == "A"
-    assert Story().add(asked).write(4.0, failed, pending).broken() == ""
+    assert HistoryBuilder().write(4.0, failed, pending).broken() == "A"
+    assert HistoryBuilder().add(asked).write(4.0, failed, pending).broken() == ""
     for wrong in (
         stored("PENDING", retries=2, sort_key=4.0, handled_by=("h",)),
         stored("PENDING", sort_key=4.0, handled_by=("h",), token="t"),
         stored("PENDING", sort_key=4.0),
     ):
-        assert "A" in Story().add(asked).write(4.0, failed, wrong).broken()
+        assert "A" in HistoryBuilder().add(asked).write(4.0, failed, wrong).broken()
 
 
 # F
 
 
-def test_late_outcome_must_not_be_accepted_once_somebody_else_has_claimed() -> None:
+def test_late_outcome_must_not_be_accepted_once_another_worker_has_claimed() -> None:
     assert recovered().settle(14.0, "retry", began_at=13.1, delay=1.0).broken() == "F"
     # It was begun before the second claim was answered: nobody can know which came first.
     assert "F" not in recovered().settle(14.0, "retry", began_at=12.6, delay=1.0).broken()
 
 
-def test_late_success_is_accepted_while_nobody_else_has_claimed() -> None:
-    story = Story().emit().claim(2.0).start(2.1).recover(12.5).end(12.6).settle(12.8).ends(retries=1)
+def test_late_success_is_accepted_while_no_other_worker_has_claimed() -> None:
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).recover(12.5).end(12.6).settle(12.8).ends(retries=1)
     assert story.broken() == ""
 
 
-def test_late_renewal_must_not_be_accepted_once_somebody_else_has_claimed() -> None:
+def test_late_renewal_must_not_be_accepted_once_another_worker_has_claimed() -> None:
     assert "F" in recovered().renew(13.9, 23.9).broken()
     assert recovered().renew(5.0, 11.9).broken() == ""
 
 
 def test_lease_must_not_be_recovered_before_it_runs_out() -> None:
-    early = Story().emit().claim(2.0).start(2.1).recover(7.0)
+    early = HistoryBuilder().emit().claim(2.0).start(2.1).recover(7.0)
     early.attempt(8.0, "succeeded", "complete", "w2", number=2).ends(retries=1)
     assert "F" in early.broken()
-    assert Story().emit().claim(2.0).recover(7.0).ends("PENDING", retries=1, at=15.0).broken() == "F"
+    assert HistoryBuilder().emit().claim(2.0).recover(7.0).ends("PENDING", retries=1, at=15.0).broken() == "F"
     renewed = recovered().renew(5.0, 15.0)
     assert "F" in renewed.broken()
 
 
-def test_times_that_were_moved_by_hand_are_no_violations() -> None:
-    early = Story().emit().claim(2.0).recover(7.0).ends("PENDING", retries=1, at=15.0)
+def test_times_that_were_moved_by_hand_are_not_violations() -> None:
+    early = HistoryBuilder().emit().claim(2.0).recover(7.0).ends("PENDING", retries=1, at=15.0)
     assert early.broken() == "F"
     assert early.add(TimeMoved(at=6.5, event_id="e")).broken() == ""
-    hasty = Story().emit().attempt(2.0, "failed", "retry", delay=1.0).attempt(3.2, "succeeded", "complete", number=2)
+    hasty = (
+        HistoryBuilder()
+        .emit()
+        .attempt(2.0, "failed", "retry", delay=1.0)
+        .attempt(3.2, "succeeded", "complete", number=2)
+    )
     assert hasty.ends(retries=1).broken() == "R"
     assert hasty.add(TimeMoved(at=3.0, event_id="e")).broken() == ""
 
 
 def test_clock_that_is_ahead_may_recover_earlier() -> None:
-    story = Story(clock_offset=6.0).emit().claim(2.0).start(2.1).recover(7.0)
+    story = HistoryBuilder(clock_offset=6.0).emit().claim(2.0).start(2.1).recover(7.0)
     story.attempt(8.0, "succeeded", "complete", "w2", number=2).ends(retries=1)
     assert story.broken() == ""
 
 
 def test_leased_event_must_not_be_claimed() -> None:
-    story = Story().emit().claim(2.0).start(2.1).attempt(5.0, "succeeded", "complete", "w2").ends()
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).attempt(5.0, "succeeded", "complete", "w2").ends()
     assert "F" in story.broken()
-    released = Story().emit().claim(2.0).settle(2.5, "release").attempt(5.0, "succeeded", "complete", "w2").ends()
+    released = (
+        HistoryBuilder().emit().claim(2.0).settle(2.5, "release").attempt(5.0, "succeeded", "complete", "w2").ends()
+    )
     assert released.broken() == ""
 
 
@@ -326,7 +333,7 @@ def test_leased_event_must_not_be_claimed() -> None:
     ids=["crash", "lost reply"],
 )
 def test_outcome_may_be_written_unseen(hiding: object) -> None:
-    story = Story().emit().claim(2.0).start(2.1).attempt(5.0, "succeeded", "complete", "w2").ends()
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).attempt(5.0, "succeeded", "complete", "w2").ends()
     assert "F" in story.broken()
     assert story.add(hiding).broken() == ""  # type: ignore[arg-type]  # records of any kind
 
@@ -335,21 +342,21 @@ PENDING = stored("PENDING", sort_key=1.0)
 HELD = stored("PROCESSING", sort_key=12.0, token="t1")
 
 
-def held() -> Story:
-    return Story().write(1.0, None, PENDING, "w1").write(2.0, PENDING, HELD, "w1")
+def held() -> HistoryBuilder:
+    return HistoryBuilder().write(1.0, None, PENDING, "w1").write(2.0, PENDING, HELD, "w1")
 
 
-def test_engine_tells_of_a_claim_of_what_another_holds() -> None:
+def test_written_items_show_a_claim_of_what_another_holds() -> None:
     stolen = stored("PROCESSING", sort_key=15.0, token="t2")
     assert held().write(5.0, HELD, stolen, "w2").broken() == "F"
 
 
-def test_engine_tells_of_an_event_that_is_stored_over() -> None:
+def test_written_items_show_an_event_that_is_overwritten() -> None:
     assert held().write(5.0, HELD, PENDING, "w1").broken() == "F"
-    assert Story().write(1.0, None, PENDING, "w1").write(2.0, PENDING, PENDING, "w1").broken() == "F"
+    assert HistoryBuilder().write(1.0, None, PENDING, "w1").write(2.0, PENDING, PENDING, "w1").broken() == "F"
 
 
-def test_engine_tells_of_writes_by_those_who_hold_nothing() -> None:
+def test_written_items_show_writes_without_a_lease() -> None:
     done = stored(token="t1")
     assert held().write(5.0, HELD, done, "w1").broken() == ""
     assert held().write(5.0, HELD, done, "w2").broken() == "F"
@@ -361,30 +368,30 @@ def test_engine_tells_of_writes_by_those_who_hold_nothing() -> None:
     assert held().write(12.5, HELD, reset, "w2").write(13.0, reset, late, "w2").broken() == "F"
 
 
-def test_engine_tells_of_handlers_that_are_forgotten() -> None:
+def test_written_items_show_handlers_that_are_forgotten() -> None:
     known = stored("PROCESSING", sort_key=12.0, token="t1", handled_by=("h",))
     story = held().write(3.0, HELD, known, "w1")
     assert story.broken() == ""
     assert story.write(4.0, known, HELD, "w1").broken() == "F"
 
 
-def test_engine_tells_of_a_deletion_that_nobody_asked_for() -> None:
+def test_written_items_show_a_deletion_that_was_not_requested() -> None:
     assert held().write(5.0, HELD, None).broken() == "F"
     assert held().add(ItemDeleted(at=4.9, event_id="e")).write(5.0, HELD, None).broken() == ""
 
 
-def test_engine_tells_of_a_completed_event_that_was_never_claimed() -> None:
-    assert "F" in Story().write(1.0, None, PENDING).write(2.0, PENDING, stored(token=None)).broken()
-    assert "F" in Story().write(1.0, None, stored(token=None)).broken()
+def test_written_items_show_a_completed_event_that_was_never_claimed() -> None:
+    assert "F" in HistoryBuilder().write(1.0, None, PENDING).write(2.0, PENDING, stored(token=None)).broken()
+    assert "F" in HistoryBuilder().write(1.0, None, stored(token=None)).broken()
 
 
 # R
 
 
 def test_attempt_must_follow_from_the_retries() -> None:
-    skipped = Story().emit().attempt(2.0, "failed", "retry", delay=1.0)
+    skipped = HistoryBuilder().emit().attempt(2.0, "failed", "retry", delay=1.0)
     assert "R" in skipped.attempt(3.6, "succeeded", "complete", number=3).ends(retries=1).broken()
-    assert "R" in Story().emit().attempt(2.0, "succeeded", "complete", number=2).ends().broken()
+    assert "R" in HistoryBuilder().emit().attempt(2.0, "succeeded", "complete", number=2).ends().broken()
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
@@ -394,13 +401,15 @@ def test_retry_count_must_be_exact_at_the_end(retries: int) -> None:
 
 def test_recovery_counts_and_a_release_does_not() -> None:
     assert recovered().ends(retries=0).broken() == "R"
-    released = Story().emit().claim(2.0).settle(2.5, "release").attempt(3.0, "succeeded", "complete", "w2")
+    released = HistoryBuilder().emit().claim(2.0).settle(2.5, "release").attempt(3.0, "succeeded", "complete", "w2")
     assert released.ends().broken() == ""
     assert released.ends(retries=1).broken() == "R"
 
 
 def test_recovery_and_late_retry_of_one_claim_count_once_or_twice_only_where_two_claims_may_be_meant() -> None:
-    story = Story().emit().claim(2.0).start(2.1).recover(12.5).end(12.6, "failed").settle(12.8, "retry", delay=1.0)
+    story = (
+        HistoryBuilder().emit().claim(2.0).start(2.1).recover(12.5).end(12.6, "failed").settle(12.8, "retry", delay=1.0)
+    )
     assert story.attempt(14.0, "succeeded", "complete", "w2", number=2).ends(retries=1).broken() == ""
     assert story.ends(retries=0).broken() == "R"
     assert story.ends(retries=3).broken() == "R"
@@ -417,22 +426,27 @@ def test_recovery_and_late_retry_of_one_claim_count_once_or_twice_only_where_two
     ids=lambda record: type(record).__name__,
 )
 def test_what_may_hide_a_recovery_is_allowed_for(hiding: object) -> None:
-    story = Story("w1", "w2", "w3").emit().claim(2.0)
+    story = HistoryBuilder("w1", "w2", "w3").emit().claim(2.0)
     story.attempt(13.0, "succeeded", "complete", "w2", number=2).ends(retries=1)
     assert story.broken() == "R"
     assert story.add(hiding).broken() == ""  # type: ignore[arg-type]  # records of any kind
 
 
 def test_retry_waits_as_long_as_the_backoff_says() -> None:
-    wrong = Story().emit().attempt(2.0, "failed", "retry", delay=1.5).attempt(4.6, "succeeded", "complete", number=2)
+    wrong = (
+        HistoryBuilder()
+        .emit()
+        .attempt(2.0, "failed", "retry", delay=1.5)
+        .attempt(4.6, "succeeded", "complete", number=2)
+    )
     assert wrong.ends(retries=1).broken() == "R"
     own = Limits(handlers={"h": HandlerRule(judges=True)}, longest_backoff=2.0)
     assert wrong.broken(own) == ""
 
 
 def test_retry_later_is_obeyed() -> None:
-    def story(delay: float) -> Story:
-        asking = Story().emit().claim(2.0).start(2.1).end(2.2, "failed", retry_in=5.0)
+    def story(delay: float) -> HistoryBuilder:
+        asking = HistoryBuilder().emit().claim(2.0).start(2.1).end(2.2, "failed", retry_in=5.0)
         asking.settle(2.4, "retry", delay=delay)
         return asking.attempt(7.6, "succeeded", "complete", number=2).ends(retries=1)
 
@@ -441,8 +455,8 @@ def test_retry_later_is_obeyed() -> None:
 
 
 def test_longest_delay_of_the_handlers_with_retries_left_counts() -> None:
-    def story(delay: float) -> Story:
-        two = Story().emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.2, "failed")
+    def story(delay: float) -> HistoryBuilder:
+        two = HistoryBuilder().emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.2, "failed")
         two.end(2.3, "failed", handler="other", retry_in=9.0).settle(2.4, "retry", delay=delay)
         return two.ends("PENDING", retries=1)
 
@@ -453,15 +467,20 @@ def test_longest_delay_of_the_handlers_with_retries_left_counts() -> None:
 
 
 def test_retry_must_not_come_early() -> None:
-    early = Story().emit().attempt(2.0, "failed", "retry", delay=1.0).attempt(3.2, "succeeded", "complete", number=2)
+    early = (
+        HistoryBuilder()
+        .emit()
+        .attempt(2.0, "failed", "retry", delay=1.0)
+        .attempt(3.2, "succeeded", "complete", number=2)
+    )
     assert early.ends(retries=1).broken() == "R"
-    ahead = Story(clock_offset=0.1).emit().attempt(2.0, "failed", "retry", delay=1.0)
+    ahead = HistoryBuilder(clock_offset=0.1).emit().attempt(2.0, "failed", "retry", delay=1.0)
     assert ahead.attempt(3.2, "succeeded", "complete", number=2).ends(retries=1).broken() == ""
 
 
 def test_release_with_a_delay_waits_as_well() -> None:
-    def story(at: float) -> Story:
-        released = Story().emit().claim(2.0).settle(2.5, "release", delay=3.0)
+    def story(at: float) -> HistoryBuilder:
+        released = HistoryBuilder().emit().claim(2.0).settle(2.5, "release", delay=3.0)
         return released.attempt(at, "succeeded", "complete", "w2").ends()
 
     assert story(5.6).broken() == ""
@@ -469,21 +488,24 @@ def test_release_with_a_delay_waits_as_well() -> None:
 
 
 def test_delayed_event_must_not_be_claimed_early() -> None:
-    assert Story().emit(due_at=1.9).attempt(2.0, "succeeded", "complete").ends().broken() == ""
-    assert Story().emit(due_at=2.1).attempt(2.0, "succeeded", "complete").ends().broken() == "R"
+    assert HistoryBuilder().emit(due_at=1.9).attempt(2.0, "succeeded", "complete").ends().broken() == ""
+    assert HistoryBuilder().emit(due_at=2.1).attempt(2.0, "succeeded", "complete").ends().broken() == "R"
 
 
 def test_event_fails_only_after_all_attempts() -> None:
-    assert Story().emit().attempt(2.0, "failed", "fail").ends("FAILED").broken() == "R"
-    rejected = Story().emit().claim(2.0).start(2.1).end(2.2, "failed", final=True).settle(2.4, "fail")
+    assert HistoryBuilder().emit().attempt(2.0, "failed", "fail").ends("FAILED").broken() == "R"
+    rejected = HistoryBuilder().emit().claim(2.0).start(2.1).end(2.2, "failed", final=True).settle(2.4, "fail")
     assert rejected.ends("FAILED").broken() == ""
     once = Limits(handlers={"h": HandlerRule(max_retries=0)}, longest_backoff=2.0)
-    assert Story().emit().attempt(2.0, "failed", "fail").ends("FAILED").broken(once) == ""
+    assert HistoryBuilder().emit().attempt(2.0, "failed", "fail").ends("FAILED").broken(once) == ""
 
 
 def test_event_is_not_retried_beyond_all_attempts() -> None:
     story = (
-        Story().emit().attempt(2.0, "failed", "retry", delay=1.0).attempt(3.6, "failed", "retry", number=2, delay=2.0)
+        HistoryBuilder()
+        .emit()
+        .attempt(2.0, "failed", "retry", delay=1.0)
+        .attempt(3.6, "failed", "retry", number=2, delay=2.0)
     )
     story.attempt(6.2, "failed", "retry", number=3, delay=4.0)
     assert story.ends("PENDING", retries=3).broken() == "R"
@@ -499,17 +521,17 @@ def test_event_is_not_retried_beyond_all_attempts() -> None:
         (stored("PROCESSING", retries=1, sort_key=22.0, token="t1"), "R"),
     ],
 )
-def test_engine_tells_what_is_counted(after: object, broken: str) -> None:
+def test_written_items_show_what_is_counted(after: object, broken: str) -> None:
     assert held().write(12.5, HELD, after, "w1").broken() == broken  # type: ignore[arg-type]  # records of any kind
 
 
-def test_engine_tells_of_retries_that_a_new_item_or_a_claim_brings() -> None:
-    assert Story().write(1.0, None, stored("PENDING", retries=1, sort_key=1.0)).broken() == "R"
+def test_written_items_show_retries_that_a_new_item_or_a_claim_adds() -> None:
+    assert HistoryBuilder().write(1.0, None, stored("PENDING", retries=1, sort_key=1.0)).broken() == "R"
     counted = stored("PROCESSING", retries=1, sort_key=12.0, token="t1")
-    assert Story().write(1.0, None, PENDING).write(2.0, PENDING, counted).broken() == "R"
+    assert HistoryBuilder().write(1.0, None, PENDING).write(2.0, PENDING, counted).broken() == "R"
 
 
-def test_engine_tells_that_recovery_and_late_retry_of_one_claim_count_once() -> None:
+def test_written_items_show_that_recovery_and_late_retry_of_one_claim_count_once() -> None:
     reset = stored("PENDING", retries=1, sort_key=12.5, token="t1")
     twice = stored("PENDING", retries=2, sort_key=14.0, token="t1")
     again = stored("PENDING", retries=1, sort_key=14.0, token="t1")
@@ -520,15 +542,15 @@ def test_engine_tells_that_recovery_and_late_retry_of_one_claim_count_once() -> 
 HELD_BY_W1 = stored("PROCESSING", sort_key=12.0, token="w1-1")
 
 
-def told_by_the_engine(outcome: str, retries: int, result: str = "failed") -> Story:
-    story = Story().write(1.0, None, PENDING).write(2.0, PENDING, HELD_BY_W1)
+def told_by_the_engine(outcome: str, retries: int, result: str = "failed") -> HistoryBuilder:
+    story = HistoryBuilder().write(1.0, None, PENDING).write(2.0, PENDING, HELD_BY_W1)
     after = stored("PENDING", retries=retries, sort_key=4.0, token="w1-1")
     return (
         story.attempt(2.1, result, outcome, delay=1.0).write(2.45, HELD_BY_W1, after).ends("PENDING", retries=retries)
     )
 
 
-def test_engine_tells_whether_what_was_counted_is_what_happened() -> None:
+def test_written_items_show_whether_the_count_is_what_happened() -> None:
     assert told_by_the_engine("retry", 1).broken() == ""
     assert told_by_the_engine("retry", 0).broken() == "R"
     assert told_by_the_engine("release", 0).broken() == ""
@@ -544,13 +566,13 @@ def test_handler_must_not_be_called_twice_under_one_claim() -> None:
 
 
 def test_second_call_after_a_success_must_be_explained() -> None:
-    story = Story().emit().claim(2.0).start(2.1).end(2.2)
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).end(2.2)
     story.attempt(11.95, "succeeded", "complete", "w2", number=2).ends(retries=1)
     assert story.broken() == "DR"
 
 
 def test_second_call_while_the_first_runs_must_be_explained() -> None:
-    story = Story().emit().claim(2.0).start(2.1).attempt(13.0, "succeeded", "complete", "w2").end(14.0).ends()
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).attempt(13.0, "succeeded", "complete", "w2").end(14.0).ends()
     assert story.broken() == "D"
 
 
@@ -577,7 +599,7 @@ def test_second_call_while_the_first_runs_must_be_explained() -> None:
     ],
 )
 def test_second_call_is_explained(explaining: tuple[object, ...], ended: str | None) -> None:
-    story = Story("w1", "w2", "w3").emit().claim(2.0).start(2.1)
+    story = HistoryBuilder("w1", "w2", "w3").emit().claim(2.0).start(2.1)
     if ended:
         story.end(2.2)
     story.attempt(13.0, "succeeded", "complete", "w2").ends()
@@ -599,17 +621,23 @@ def test_second_call_is_explained(explaining: tuple[object, ...], ended: str | N
     ids=repr,
 )
 def test_what_happened_before_or_after_or_elsewhere_explains_no_second_call(explaining_nothing: object) -> None:
-    story = Story("w1", "w2", "w3").emit().claim(2.0).start(2.1).end(2.2)
+    story = HistoryBuilder("w1", "w2", "w3").emit().claim(2.0).start(2.1).end(2.2)
     story.attempt(13.0, "succeeded", "complete", "w2").ends().add(explaining_nothing)  # type: ignore[arg-type]  # records of any kind
     assert "D" in story.broken()
 
 
-def test_retries_and_other_handlers_are_no_duplicates() -> None:
+def test_retries_and_other_handlers_are_not_duplicates() -> None:
     assert retried().broken() == ""
-    cancelled = Story().emit().claim(2.0).start(2.1).end(2.3, "cancelled").settle(2.5, "release")
+    cancelled = HistoryBuilder().emit().claim(2.0).start(2.1).end(2.3, "cancelled").settle(2.5, "release")
     assert cancelled.attempt(3.0, "succeeded", "complete", "w2").ends().broken() == ""
     partly = (
-        Story().emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.2).end(2.2, "failed", handler="other")
+        HistoryBuilder()
+        .emit()
+        .claim(2.0)
+        .start(2.1)
+        .start(2.1, handler="other")
+        .end(2.2)
+        .end(2.2, "failed", handler="other")
     )
     partly.settle(2.4, "retry", delay=1.0).claim(4.0, attempt=2).start(4.1, attempt=2, handler="other")
     partly.end(4.2, attempt=2, handler="other").settle(4.4, attempt=2).ends(retries=1)
@@ -617,21 +645,21 @@ def test_retries_and_other_handlers_are_no_duplicates() -> None:
 
 
 def test_redrive_explains_no_second_call_of_what_had_succeeded() -> None:
-    story = Story(max_retries=0).emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.2)
+    story = HistoryBuilder(max_retries=0).emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.2)
     story.end(2.2, "failed", handler="other").settle(2.4, "fail").add(Redriven(at=3.0, event_id="e"))
     again = story.claim(4.0, "w2").start(4.1, "w2", handler="other").end(4.2, worker="w2", handler="other")
     assert again.settle(4.5, worker="w2").ends().broken() == ""
     assert story.start(4.1, "w2").end(4.2, worker="w2").broken() == "D"
 
 
-def test_handler_that_was_left_behind_may_still_run() -> None:
-    story = Story().emit().claim(2.0).start(2.1).end(8.0, "failed").settle(8.2, "retry", delay=1.0)
+def test_abandoned_handler_may_still_run() -> None:
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).end(8.0, "failed").settle(8.2, "retry", delay=1.0)
     story.attempt(9.6, "succeeded", "complete", "w2", number=2).ends(retries=1)
     assert story.end(8.1, "left behind").broken() == ""
 
 
-def test_engine_tells_of_the_expiry_that_nobody_else_has_seen() -> None:
-    story = Story().emit().write(1.0, None, PENDING).write(2.0, PENDING, HELD_BY_W1)
+def test_written_items_show_an_expiry_that_was_not_recorded() -> None:
+    story = HistoryBuilder().emit().write(1.0, None, PENDING).write(2.0, PENDING, HELD_BY_W1)
     story.claim(2.0).start(2.1).end(2.2)
     reset = stored("PENDING", retries=1, sort_key=12.5, token="w1-1")
     held_by_w2 = stored("PROCESSING", retries=1, sort_key=23.0, token="w2-2")
@@ -644,9 +672,9 @@ def test_engine_tells_of_the_expiry_that_nobody_else_has_seen() -> None:
 # P
 
 
-def waiting(*, until: float = 60.0) -> Story:
+def waiting(*, until: float = 60.0) -> HistoryBuilder:
     """An event waits while the engine fails from 1 s to 20 s; the lease is 10 s, the poll interval 1 s."""
-    story = Story().emit(at=0.2).add(FaultBegan(at=1.0, name="storm", kind="throttle"))
+    story = HistoryBuilder().emit(at=0.2).add(FaultBegan(at=1.0, name="storm", kind="throttle"))
     return story.add(FaultEnded(at=20.0, name="storm", kind="throttle")).ends("PENDING", at=until, sort_key=0.2)
 
 
@@ -659,24 +687,24 @@ def test_progress_resumes_after_the_last_fault() -> None:
 
 def test_nothing_has_to_progress_that_is_not_due_or_before_the_time_is_over_or_while_a_fault_lasts() -> None:
     assert waiting(until=31.0).broken() == ""
-    delayed = Story().emit(at=0.2, due_at=55.0).add(FaultEnded(at=20.0, name="cut", kind="cut"))
+    delayed = HistoryBuilder().emit(at=0.2, due_at=55.0).add(FaultEnded(at=20.0, name="cut", kind="cut"))
     assert delayed.ends("PENDING", at=60.0, sort_key=55.0).broken() == ""
     assert waiting().add(FaultBegan(at=30.0, name="another", kind="cut")).broken() == ""
 
 
 def test_progress_is_due_after_a_kill_and_a_resumption() -> None:
-    story = Story().emit(at=0.2).add(WorkerKilled(at=20.0, worker="w2"))
+    story = HistoryBuilder().emit(at=0.2).add(WorkerKilled(at=20.0, worker="w2"))
     assert story.ends("PENDING", at=60.0, sort_key=0.2).broken() == "P"
     assert story.ends("PENDING", at=30.0, sort_key=0.2).broken() == ""
-    suspended = Story().emit(at=0.2).add(WorkerSuspended(at=1.0, worker="w1"))
+    suspended = HistoryBuilder().emit(at=0.2).add(WorkerSuspended(at=1.0, worker="w1"))
     assert suspended.ends("PENDING", at=60.0, sort_key=0.2).broken() == ""
     assert suspended.add(WorkerResumed(at=20.0, worker="w1")).broken() == "P"
 
 
 def test_no_progress_without_a_worker() -> None:
-    story = Story("w1").emit(at=0.2).add(WorkerKilled(at=1.0, worker="w1"))
+    story = HistoryBuilder("w1").emit(at=0.2).add(WorkerKilled(at=1.0, worker="w1"))
     assert story.ends("PENDING", at=60.0, sort_key=0.2).broken() == ""
-    story.add(*Story("w3").records)
+    story.add(*HistoryBuilder("w3").records)
     assert story.broken() == "P"
 
 
@@ -710,7 +738,7 @@ def test_worker_does_nothing_after_its_end(end: type[WorkerStopped]) -> None:
 
 
 def test_stopped_worker_has_an_outcome_for_each_claim() -> None:
-    story = Story().emit().claim(2.0).start(2.1).end(2.2, "cancelled").add(WorkerStopped(at=5.0, worker="w1"))
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).end(2.2, "cancelled").add(WorkerStopped(at=5.0, worker="w1"))
     story.ends("PROCESSING", at=15.0)
     assert story.broken() == "S"
     faulty = [FaultBegan(at=4.0, name="cut", kind="cut"), FaultEnded(at=6.0, name="cut", kind="cut")]
@@ -718,7 +746,7 @@ def test_stopped_worker_has_an_outcome_for_each_claim() -> None:
 
 
 def test_refused_or_unknown_outcomes_are_outcomes() -> None:
-    story = Story().emit().claim(2.0).add(WorkerStopped(at=5.0, worker="w1")).ends("PENDING", sort_key=100.0)
+    story = HistoryBuilder().emit().claim(2.0).add(WorkerStopped(at=5.0, worker="w1")).ends("PENDING", sort_key=100.0)
     assert story.broken() == "S"
     refused = SettleRefused(at=4.0, event_id="e", worker="w1", token="w1-1", outcome=Outcome.RELEASE)
     assert story.add(refused).broken() == ""
@@ -733,10 +761,10 @@ def test_calls_are_bounded() -> None:
     assert delivered().add(*few, CallsCounted(at=99.0, operation="UpdateItem", calls=150)).broken() == "C"
 
 
-def test_life_that_ends_at_once_has_begun_with_calls() -> None:
-    def story(calls: int) -> Story:
+def test_soak_worker_that_ends_at_once_has_made_calls() -> None:
+    def story(calls: int) -> HistoryBuilder:
         counted = CallsCounted(at=0.1, operation="Query", calls=calls)
-        return Story("w1").add(WorkerKilled(at=0.1, worker="w1"), counted)
+        return HistoryBuilder("w1").add(WorkerKilled(at=0.1, worker="w1"), counted)
 
     most = int(LIMITS.calls_per_second * SHORTEST_LIFE)
     assert story(most).broken() == ""
@@ -763,7 +791,7 @@ def test_refused_claims_and_outcomes_are_bounded() -> None:
 # Telling
 
 
-def test_violation_is_told_with_the_history_of_its_event_alone() -> None:
+def test_violation_is_printed_with_the_history_of_its_event_alone() -> None:
     story = recovered().settle(14.0, "retry", began_at=13.1, delay=1.0)
     story.add(EmitAsked(at=3.0, event_id="another"))
     violations = story.violations()

@@ -25,7 +25,7 @@ from dynamodb_outbox.dynamodb.items.codec import decode_claim, decode_event, dec
 from dynamodb_outbox.port import OutboxOptions
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs
+from tests.reliability.proxy_rules import Runs
 from tests.values import anything, same
 
 odd = st.sampled_from([None, True, "", "x", b"x", -1, 0, 1, 10**400, 1e308, float("nan"), float("inf"), Decimal(1)])
@@ -138,7 +138,7 @@ def test_stored_item_of_any_shape_is_a_claim_or_has_a_reason(item: dict[str, Any
 
 @settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(batch=st.lists(likely_items, min_size=20, max_size=20))
-async def test_items_of_any_shape_hold_nobody_up(
+async def test_items_of_any_shape_delay_no_other_event(
     make_outbox: MakeOutbox, local_client: Any, table: str, items: Items, batch: list[dict[str, Any]]
 ) -> None:
     now = 1_790_000_000.0

@@ -14,7 +14,7 @@ from reliability.proxy import Proxy, Reply
 from reliability.rules import LaggingIndex
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs, eventually, every, kind_of
+from tests.reliability.proxy_rules import Runs, eventually, every, kind_of
 
 
 @pytest.mark.parametrize(("mode", "seed"), [("batch", 1), ("single", 2)])
@@ -96,7 +96,7 @@ async def test_oldest_of_a_backlog_of_many_pages_come_first_while_more_is_emitte
     assert pages, "the backlog did not fill a page"
 
 
-async def test_backlog_beyond_its_page_is_not_starved_by_a_crowd_of_refused_rows(
+async def test_backlog_beyond_its_page_is_not_starved_by_many_refused_rows(
     make_outbox: MakeOutbox, proxy: Proxy
 ) -> None:
     outbox = make_outbox(batch_size=5)

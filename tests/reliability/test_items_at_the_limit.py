@@ -181,7 +181,7 @@ ODD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("full", [True, False], ids=["full", "small"])
 @pytest.mark.parametrize("status", ["PENDING", "PROCESSING", "FAILED"])
-async def test_stored_items_of_all_kinds_end_and_hold_nobody_up(  # noqa: PLR0917 - fixtures
+async def test_stored_items_of_all_kinds_end_and_delay_no_other_event(  # noqa: PLR0917 - fixtures
     make: Callable[..., Any], local_client: Any, table: str, items: Items, time: Time, status: str, *, full: bool
 ) -> None:
     errors: list[Any] = []
@@ -245,7 +245,7 @@ async def test_lease_that_no_worker_can_have_runs_out(  # noqa: PLR0917 - fixtur
 
 
 @pytest.mark.parametrize("rows", [12, 230])
-async def test_rows_that_cannot_be_written_are_told_and_all_others_are_recovered_at_once(  # noqa: PLR0917 - fixtures
+async def test_rows_that_cannot_be_written_are_reported_and_all_others_are_recovered_at_once(  # noqa: PLR0917 - fixtures
     make: Callable[..., Any], proxy: Proxy, local_client: Any, table: str, time: Time, rows: int
 ) -> None:
     outbox = make()
@@ -286,7 +286,7 @@ async def test_rows_that_cannot_be_written_are_told_and_all_others_are_recovered
     assert [error.event_id for error in recovered.errors] == ["tiny"]
 
 
-async def test_item_without_room_for_a_claim_is_told_by_its_reason(
+async def test_item_without_room_for_a_claim_is_reported_with_its_reason(
     make: Callable[..., Any], local_client: Any, table: str
 ) -> None:
     errors: list[Any] = []

@@ -21,9 +21,9 @@ from dynamodb_outbox import (
 from dynamodb_outbox.dynamodb.transport import client as client_module
 from dynamodb_outbox.observers import LeaseLost, LeaseRenewed, PollingFailed
 from reliability.proxy import Proxy, Recorded, refused
+from tests.backends import open_client
 from tests.conftest import MakeOutbox
-from tests.engines import open_client
-from tests.reliability.wire import Runs, eventually
+from tests.reliability.proxy_rules import Runs, eventually
 
 EXPIRED = refused("ExpiredTokenException", "The security token included in the request is expired")
 

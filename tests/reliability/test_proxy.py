@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError
 
 from dynamodb_outbox import DynamoDBOutbox
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, nth, running_proxy
-from tests.engines import open_client
+from tests.backends import open_client
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from tests.engines import open_client
     [(CUT_BEFORE, False), (CUT_AFTER, True), (RESET_AFTER, True)],
     ids=lambda value: str(value),
 )
-async def test_cut_connections_have_reached_the_engine_or_not(
+async def test_cut_connections_have_reached_the_backend_or_not(
     local_endpoint: str, local_client: Any, table_name: str, action: str, *, is_applied: bool
 ) -> None:
     await DynamoDBOutbox(local_client, table_name=table_name).create_table()

@@ -21,7 +21,7 @@ from dynamodb_outbox import (
     Retry,
 )
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs, eventually
+from tests.reliability.proxy_rules import Runs, eventually
 
 NOW = 1_790_000_000.0
 LEASE = 30.0

@@ -95,7 +95,7 @@ async def test_recorder_sees_a_life_from_the_emit_to_the_redrive() -> None:
     }
 
 
-async def test_claims_at_birth_are_recorded_with_their_tokens_before_their_handlers() -> None:
+async def test_claims_on_emit_are_recorded_with_their_tokens_before_their_handlers() -> None:
     history: list[Record] = []
     outbox = InMemoryOutbox(poll_interval=0.01)
     recorder = Recorder(history.append, worker="w1", now=time.time)

@@ -115,7 +115,7 @@ def test_names_of_handlers_that_find_no_room_are_found(monkeypatch: pytest.Monke
     assert letters_found("D", first=200) & set("D")
 
 
-def test_error_that_nobody_looks_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignored_error_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     poll = recover.Recoverer.poll
 
     async def poll_and_forget(recoverer: recover.Recoverer) -> float:

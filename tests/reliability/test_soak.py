@@ -59,7 +59,7 @@ def test_events_of_a_request_are_found_however_it_is_sent(transition: Any) -> No
         (Kind.OUTAGE, (CUT_BEFORE,), False),
     ],
 )
-def test_lost_replies_are_on_the_record_with_their_events(kind: Kind, expected: tuple[str, ...], applied: bool) -> None:
+def test_lost_responses_are_recorded_with_their_events(kind: Kind, expected: tuple[str, ...], applied: bool) -> None:
     written: list[Record] = []
     wire = Wire(Proxy(), None, written.append, now=lambda: 1.0, chance=Random(1))
     request = Recorded("PutItem", {"Item": {"id": {"S": "a"}}})
@@ -119,7 +119,7 @@ def samples(memory: Callable[[float], float], **facts: int) -> list[Record]:
     return [Sampled(at=float(at), worker="w", memory=round(memory(at)), **usual) for at in range(120)]
 
 
-def test_growth_is_told_and_warming_up_is_none() -> None:
+def test_growth_is_found_and_warming_up_is_not_growth() -> None:
     megabytes = 2**20
     assert list(growth(samples(lambda at: 60 * megabytes))) == []
     assert list(growth(samples(lambda at: (60 + min(at, 10)) * megabytes))) == []

@@ -141,7 +141,7 @@ def look_for_a_story(*, examples: int, **options: Any) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_no_story_breaks_an_invariant() -> None:
+def test_no_sequence_of_faults_breaks_an_invariant() -> None:
     Service.struck.clear()
     look_for_a_story(examples=100)
     # The stories depend on the release of hypothesis: a few kinds may be missing.

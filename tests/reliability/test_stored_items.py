@@ -21,7 +21,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.observers import LeaseLost
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs, eventually
+from tests.reliability.proxy_rules import Runs, eventually
 
 NOW = 1_790_000_000.0
 
@@ -45,7 +45,7 @@ async def test_no_write_about_a_claim_brings_back_an_item_that_was_deleted(
     assert await items() == {}
 
 
-async def test_handler_whose_item_is_deleted_meanwhile_is_told_of_and_leaves_nothing(
+async def test_handler_whose_item_is_deleted_meanwhile_is_reported_and_leaves_nothing(
     make_outbox: MakeOutbox, local_client: Any, table: str, items: Items
 ) -> None:
     errors: list[Any] = []
@@ -122,7 +122,7 @@ async def test_items_of_an_older_release_are_delivered_recovered_and_redriven(
     assert stored_items["wrapped"]["oneOfLater"] == {"S": "x"}
 
 
-async def test_unreadable_item_costs_one_claim_and_is_read_after_it_was_mended(
+async def test_unreadable_item_costs_one_claim_and_is_read_after_it_was_fixed(
     make_outbox: MakeOutbox, local_client: Any, table: str, items: Items
 ) -> None:
     errors: list[Any] = []

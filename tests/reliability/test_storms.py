@@ -16,7 +16,7 @@ from dynamodb_outbox.worker.backoff import JITTER, LONGEST_POLLING_BACKOFF
 from reliability.simulation.faults import throttled
 from reliability.simulation.replies import THROTTLED, Refusal
 from reliability.simulation.table import Change
-from tests.simulated import SimulatedService
+from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime, install
 
 STORM: Final = 600.0
@@ -47,7 +47,7 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
 @pytest.mark.parametrize("everything", [True, False], ids=["every call", "the index"])
-async def test_ten_minutes_of_throttling_are_met_with_few_calls_and_left_behind(
+async def test_ten_minutes_of_throttling_cost_few_calls_and_delivery_recovers(
     clock: VirtualTime, *, everything: bool, mode: Any
 ) -> None:
     storm = Storm(everything=everything)

@@ -25,7 +25,7 @@ from reliability.rules import partly_refused
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs, eventually, every, first_of_each, kind_of
+from tests.reliability.proxy_rules import Runs, eventually, every, first_of_each, kind_of
 
 THROTTLED = refused("ThrottlingException", "Rate of requests exceeds the allowed throughput.")
 EXCEEDED = refused("ProvisionedThroughputExceededException", "The level of configured throughput was exceeded.")
@@ -55,7 +55,7 @@ async def test_statements_refused_inside_of_a_200_are_repeated_and_only_those(
 
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
-async def test_conflict_with_a_transaction_of_the_users_counts_no_attempt(
+async def test_conflict_with_a_transaction_of_the_user_counts_no_attempt(
     make_outbox: MakeOutbox, proxy: Proxy, items: Items, mode: str
 ) -> None:
     attempts: list[int] = []
@@ -116,7 +116,7 @@ async def test_items_that_come_back_unprocessed_are_named_in_the_end(
     assert (await items()).keys() == {event.id for event in events}
 
 
-async def test_storm_of_throttling_is_met_with_few_calls_and_left_behind(make_outbox: MakeOutbox, proxy: Proxy) -> None:
+async def test_storm_of_throttling_costs_few_calls_and_delivery_recovers(make_outbox: MakeOutbox, proxy: Proxy) -> None:
     errors: list[Any] = []
     outbox = make_outbox(processing_timeout=1.5, on_error=errors.append)
     bus = OutboxEventBus(outbox)

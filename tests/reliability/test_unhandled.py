@@ -7,7 +7,7 @@ import pytest
 from reliability.history import Redriven, Stored
 from reliability.simulation.runs import run_each
 from reliability.simulation.scenario import scenario_of
-from tests.reliability.stories import Story, stored
+from tests.reliability.history_builder import HistoryBuilder, stored
 
 TIMEOUT = 20.0
 SEEDS = [seed for seed in range(60) if scenario_of(seed).is_deploying]
@@ -19,15 +19,15 @@ def held(since: float | None) -> Stored:
     return stored("PROCESSING", sort_key=90.0, token="t1", unhandled_since=millis)
 
 
-def failed_after(since: float | None, *, timeout: float | None = TIMEOUT, clock_offset: float = 0.0) -> Story:
+def failed_after(since: float | None, *, timeout: float | None = TIMEOUT, clock_offset: float = 0.0) -> HistoryBuilder:
     """An event that is FAILED at 30 s by a worker that called no handler."""
-    story = Story("w1", unhandled_timeout=timeout, clock_offset=clock_offset).emit()
+    story = HistoryBuilder("w1", unhandled_timeout=timeout, clock_offset=clock_offset).emit()
     after = stored("FAILED", sort_key=30.0, token="t1")
     story.write(1.0, None, stored("PENDING", sort_key=1.0)).write(29.9, stored("PENDING", sort_key=1.0), held(since))
     return story.write(30.0, held(since), after, "w1").ends("FAILED", sort_key=30.0, token="t1")
 
 
-def rules_broken(story: Story) -> list[str]:
+def rules_broken(story: HistoryBuilder) -> list[str]:
     return [violation.sentence for violation in story.violations() if violation.invariant == "R"]
 
 
@@ -39,7 +39,7 @@ def test_event_that_no_handler_was_called_for_fails_only_after_the_timeout() -> 
     assert rules_broken(failed_after(11.0, clock_offset=1.0)) == []
 
 
-def test_event_that_a_handler_was_called_for_is_none_of_these() -> None:
+def test_event_that_a_handler_was_called_for_is_not_unhandled() -> None:
     assert rules_broken(failed_after(None).start(29.95)) == []
     redriven = failed_after(None).start(0.9).add(Redriven(at=0.95, event_id="e"))
     redriven.write(0.99, stored("FAILED", sort_key=0.9), stored("PENDING", sort_key=0.99))
@@ -47,9 +47,9 @@ def test_event_that_a_handler_was_called_for_is_none_of_these() -> None:
 
 
 @pytest.mark.parametrize(("later", "broken"), [(3000, False), (4000, True), (None, False)])
-def test_give_back_keeps_the_time_of_the_one_before(later: int | None, *, broken: bool) -> None:
+def test_release_keeps_the_time_since_when_the_event_is_unhandled(later: int | None, *, broken: bool) -> None:
     released = stored("PENDING", sort_key=6.0, token="t1", unhandled_since=later)
-    story = Story().emit().write(1.0, None, stored("PENDING", sort_key=1.0))
+    story = HistoryBuilder().emit().write(1.0, None, stored("PENDING", sort_key=1.0))
     story.write(4.0, stored("PENDING", sort_key=1.0), held(3.0)).write(5.0, held(3.0), released)
     assert bool(rules_broken(story.ends("PENDING", sort_key=6.0, token="t1"))) is broken
 

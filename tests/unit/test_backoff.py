@@ -15,7 +15,7 @@ def test_jitter_is_a_tenth(random: float, expected: float) -> None:
     assert jittered(1.0, lambda: random) == pytest.approx(expected)
 
 
-def test_idle_looks_slow_down_only_where_it_is_allowed() -> None:
+def test_idle_polls_slow_down_only_where_it_is_allowed() -> None:
     assert [idle_delay(n, interval=1.0, longest=5.0) for n in range(1, 6)] == [1, 2, 4, 5, 5]
     assert [idle_delay(n, interval=1.0, longest=None) for n in (1, 5, 10_000)] == [1, 1, 1]
     assert idle_delay(10_000, interval=1.0, longest=3600.0) == 3600

@@ -59,6 +59,6 @@ def test_a_delay_that_the_handler_asks_for_wins_while_retries_are_left() -> None
 
 
 @pytest.mark.parametrize("answer", [-1, math.nan, math.inf, "5", 1e12])
-def test_what_is_no_delay_is_refused(answer: Any) -> None:
+def test_delay_that_is_not_a_number_of_seconds_is_refused(answer: Any) -> None:
     with pytest.raises(ValueError, match="a backoff must return seconds"):
         policy(backoff=lambda attempt, error: answer).delay(1, ERROR)

@@ -35,14 +35,14 @@ def test_one_shard_leaves_items_as_they_are() -> None:
     assert Shards(3).placed(item)["statusShard"]["S"].startswith("PENDING#")
 
 
-def test_each_look_begins_with_the_next_shard() -> None:
+def test_each_poll_starts_with_the_next_shard() -> None:
     rotation = Rotation(3, interval=1.0)
     assert looks(rotation, [0, 0, 0, 0], busy=frozenset({0, 1, 2})) == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
     assert Rotation(4, interval=1.0, start=0.6).order(now=0, clock=0) == [2, 3, 0, 1]
     assert Rotation(4, interval=1.0, start=0.999).order(now=0, clock=0) == [3, 0, 1, 2]
 
 
-def test_quiet_shards_are_looked_at_every_fourth_interval_and_busy_ones_always() -> None:
+def test_quiet_shards_are_polled_every_fourth_interval_and_busy_ones_always() -> None:
     rotation = Rotation(8, interval=1.0)
     seen = Counter(
         shard for order in looks(rotation, [float(n) for n in range(100)], busy=frozenset({5})) for shard in order
@@ -77,7 +77,7 @@ def test_many_expectations_of_one_time_are_kept_once() -> None:
     assert len(rotation._expected) == 2
 
 
-def test_expectations_that_have_come_are_not_kept_though_nobody_looks() -> None:
+def test_expectations_that_have_come_are_not_kept_without_a_poll() -> None:
     rotation = Rotation(4, interval=1.0)
     for n in range(1_000):
         rotation.expect(n + 5.0, clock=float(n))
@@ -89,5 +89,5 @@ def test_expectations_that_have_come_are_not_kept_though_nobody_looks() -> None:
     assert len(rotation._expected) == len(rotation._known) == MAX_EXPECTED
 
 
-def test_one_shard_is_always_looked_at() -> None:
+def test_one_shard_is_always_polled() -> None:
     assert looks(Rotation(1, interval=1.0), [0.0] * 20) == [[0]] * 20

@@ -208,7 +208,7 @@ def test_refused_value_is_named_by_its_path(payload: Any, path: str, reason: str
     assert (caught.value.path, reason in caught.value.reason) == (path, True), str(caught.value)
 
 
-def test_metadata_is_refused_under_its_own_name() -> None:
+def test_metadata_is_refused_under_its_name() -> None:
     with pytest.raises(UnstorableValueError) as caught:
         encode_event(Event("t", metadata={"x": object()}), due_at=0, numbers="native")
     assert caught.value.path == "metadata.x"
@@ -241,7 +241,7 @@ def test_event_over_the_item_limit_is_refused_with_its_size() -> None:
 
 @pytest.mark.parametrize("stored", [{"X": 1}, {"N": "abc"}, {"N": "NaN"}, {"S": 5}, {"B": "text"}, {}])
 @modes
-def test_attribute_that_is_no_value_is_not_decoded(stored: Any, numbers: Any) -> None:
+def test_attribute_that_is_not_a_value_is_not_decoded(stored: Any, numbers: Any) -> None:
     with pytest.raises((KeyError, ValueError, TypeError)):
         decode(stored, numbers=numbers)
 
@@ -267,6 +267,6 @@ def test_size_of_what_is_encoded_is_counted_while_encoding(payload: Any) -> None
         (1_790_000_000_123, 8), (10**38 - 1, 20), (1 - 10**38, 21), (Decimal("12E48"), 2), (Decimal("12E49"), 3),
     ],
 )  # fmt: skip
-def test_number_is_counted_as_the_engine_counts_it_or_a_little_more(number: Any, engine: int) -> None:
+def test_number_is_counted_as_dynamodb_local_counts_it_or_a_little_more(number: Any, engine: int) -> None:
     # As measured on DynamoDB Local: the longest text that an item takes beside the number.
     assert engine <= encode(number, numbers="decimal")[1] <= engine + 3

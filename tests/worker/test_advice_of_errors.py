@@ -72,7 +72,7 @@ async def test_wait_for_without_a_worker_says_so(bus: OutboxEventBus) -> None:
             await bus.wait_for("t", timeout=0)
 
 
-async def test_ids_that_are_no_ids_are_refused_with_what_to_write(bus: OutboxEventBus) -> None:
+async def test_ids_that_are_not_ids_are_refused_with_what_to_write(bus: OutboxEventBus) -> None:
     @bus.on("t")
     async def reject(event: Event) -> None:
         raise Reject("no")

@@ -284,14 +284,14 @@ async def test_emit_many_keeps_the_order(bus: OutboxEventBus) -> None:
         lambda bus: bus.emit("t", id="x" * 2049),
     ],
 )
-async def test_nonsense_is_refused(bus: OutboxEventBus, outbox: InMemoryOutbox, call: Any) -> None:
+async def test_emit_of_what_is_not_an_event_is_refused(bus: OutboxEventBus, outbox: InMemoryOutbox, call: Any) -> None:
     with pytest.raises(InvalidEventError):
         await call(bus)
     assert await outbox.count(PENDING) == 0
 
 
 @pytest.mark.parametrize("delay", [-1, float("nan"), float("inf"), "soon", True])
-async def test_delay_that_is_no_time_is_refused(bus: OutboxEventBus, delay: Any) -> None:
+async def test_delay_that_is_not_a_time_is_refused(bus: OutboxEventBus, delay: Any) -> None:
     with pytest.raises(ConfigurationError, match="delay"):
         await bus.emit("t", delay=delay)
 
@@ -333,7 +333,7 @@ async def test_event_is_delivered_at_its_time() -> None:
         ({"if_exists": "replace"}, "must be 'raise' or 'ignore'"),
     ],
 )
-async def test_emit_options_that_cannot_be_are_refused(bus: OutboxEventBus, options: dict[str, Any], says: str) -> None:
+async def test_invalid_emit_options_are_refused(bus: OutboxEventBus, options: dict[str, Any], says: str) -> None:
     for emit in (bus.emit("t", **options), bus.emit_many([Event("t")], **options)):
         with pytest.raises(ConfigurationError, match=says):
             await emit
@@ -413,7 +413,7 @@ async def test_failing_event_has_six_attempts_and_ends_as_dead_letter(
     assert isinstance(errors[0].__cause__, ValueError)
 
 
-async def test_rejected_event_is_set_aside_at_once(bus: OutboxEventBus) -> None:
+async def test_rejected_event_is_failed_at_once(bus: OutboxEventBus) -> None:
     @bus.on("t")
     async def handler(event: Event) -> None:
         raise Reject("no such customer")
@@ -595,7 +595,7 @@ async def test_cancelled_body_still_stops_the_bus(bus: OutboxEventBus) -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_host_that_cancels_the_owner_leaves_no_task_behind(bus: OutboxEventBus, outbox: InMemoryOutbox) -> None:
+async def test_cancelling_the_worker_task_leaves_no_task(bus: OutboxEventBus, outbox: InMemoryOutbox) -> None:
     before = asyncio.all_tasks()
     began = anyio.Event()
 
@@ -614,7 +614,7 @@ async def test_host_that_cancels_the_owner_leaves_no_task_behind(bus: OutboxEven
     assert outbox.status_of(event.id) is PENDING
 
 
-async def test_run_once_is_one_cycle(outbox: InMemoryOutbox, errors: list[Exception]) -> None:
+async def test_run_once_handles_one_batch(outbox: InMemoryOutbox, errors: list[Exception]) -> None:
     bus = OutboxEventBus(outbox, on_error=errors.append)
     bus.on("t", handled := Recorder())
     await bus.emit_many([Event("t") for _ in range(12)])
@@ -625,7 +625,7 @@ async def test_run_once_is_one_cycle(outbox: InMemoryOutbox, errors: list[Except
             await bus.run_once()
 
 
-async def test_slow_handler_holds_up_nobody_and_concurrency_is_kept(errors: list[Exception]) -> None:
+async def test_slow_handler_delays_no_other_and_concurrency_is_kept(errors: list[Exception]) -> None:
     outbox = quick(concurrency=4, batch_size=4)
     bus = OutboxEventBus(outbox, on_error=errors.append)
     release = anyio.Event()
@@ -845,7 +845,7 @@ async def test_wait_for_times_out(bus: OutboxEventBus) -> None:
         await bus.wait_for("t", timeout=0)
 
 
-async def test_drain_waits_for_delayed_events_and_tells_what_is_left(bus: OutboxEventBus) -> None:
+async def test_drain_waits_for_delayed_events_and_names_what_is_left(bus: OutboxEventBus) -> None:
     bus.on("t", handled := Recorder())
     async with bus:
         await bus.emit("t", delay=0.15)
@@ -943,7 +943,7 @@ async def test_stop_waits_for_slow_reports(outbox: InMemoryOutbox) -> None:
 # Types that cannot be
 
 
-async def test_catch_all_that_would_never_be_called_is_refused(bus: OutboxEventBus) -> None:
+async def test_catch_all_type_is_refused(bus: OutboxEventBus) -> None:
     handled = Recorder()
     for register in (
         lambda: bus.on("*", handled),

@@ -101,7 +101,7 @@ async def test_handler_that_ends_oddly_has_failed_and_nothing_else_happens(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_event_that_always_ends_oddly_runs_out_of_attempts(way: Callable[[], Any]) -> None:
+async def test_event_whose_handler_always_ends_oddly_runs_out_of_attempts(way: Callable[[], Any]) -> None:
     outbox = InMemoryOutbox(base_backoff=0, max_retries=2)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
     attempts: list[int] = []
@@ -245,7 +245,7 @@ async def test_handler_that_turns_its_cancellation_into_an_error_is_released_all
     assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (PENDING, 0)
 
 
-async def test_stop_does_not_wait_for_a_reporter_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stop_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     from dynamodb_outbox.worker import worker
 
     monkeypatch.setattr(worker, "GRACE", 0.05)
@@ -301,7 +301,7 @@ async def test_cancelled_start_leaves_nothing_behind() -> None:
         assert bus.running
 
 
-async def test_worker_that_the_host_ended_is_reported_and_can_be_started_again() -> None:
+async def test_worker_that_was_cancelled_is_reported_and_can_be_started_again() -> None:
     outbox = InMemoryOutbox(poll_interval=0.01)
     errors: list[Any] = []
     bus = OutboxEventBus(outbox, on_error=errors.append)
@@ -332,7 +332,7 @@ class CountedClaims(InMemoryOutbox):
         return await super().claim(limit)
 
 
-async def test_worker_that_the_host_cancels_looks_no_more_though_there_is_a_backlog() -> None:
+async def test_worker_that_is_cancelled_stops_polling_though_there_is_a_backlog() -> None:
     # A full page is followed by the next at once, and no cancellation reaches a claim under way: what is claimed then
     # is released, is due again, and is the next page.
     outbox = CountedClaims(poll_interval=60, batch_size=1, concurrency=100)
@@ -356,7 +356,7 @@ async def test_worker_that_the_host_cancels_looks_no_more_though_there_is_a_back
     assert await outbox.count(PENDING) == 50
 
 
-async def test_host_that_cancels_every_task_leaves_no_event_leased() -> None:
+async def test_cancelling_every_task_leaves_no_event_leased() -> None:
     outbox = InMemoryOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox)
     begun = anyio.Event()
@@ -421,7 +421,7 @@ class SlowClaims(InMemoryOutbox):
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_claim_under_way_at_the_deadline_of_a_stop_is_released(
+async def test_claim_in_flight_at_the_deadline_of_a_stop_is_released(
     answered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dynamodb_outbox.worker import worker
@@ -588,7 +588,7 @@ async def times_out(task: asyncio.Task[Any]) -> None:
 
 @pytest.mark.parametrize("end", [cancels, times_out])
 @pytest.mark.parametrize("during", ["claim", "handler"])
-async def test_cycle_that_is_cancelled_releases_what_it_has_claimed(
+async def test_run_once_that_is_cancelled_releases_what_it_claimed(
     during: str, end: Callable[[asyncio.Task[Any]], Any]
 ) -> None:
     before = asyncio.all_tasks()
@@ -615,7 +615,7 @@ async def test_cycle_that_is_cancelled_releases_what_it_has_claimed(
     assert asyncio.all_tasks() == before
 
 
-async def test_cycle_does_not_wait_for_a_reporter_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_run_once_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_once, "GRACE", 0.05)
     before = asyncio.all_tasks()
 
@@ -629,7 +629,7 @@ async def test_cycle_does_not_wait_for_a_reporter_without_end(monkeypatch: pytes
     assert asyncio.all_tasks() == before
 
 
-async def test_cycle_runs_after_a_handler_has_stopped_the_worker() -> None:
+async def test_run_once_works_after_a_handler_stopped_the_worker() -> None:
     outbox = InMemoryOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox)
     ran: list[str] = []

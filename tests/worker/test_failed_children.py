@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from dynamodb_outbox import CallNext, Delivery, Event, InvalidEventError, OutboxEventBus
-from tests.simulated import Parameters, SimulatedService
+from tests.simulated_table import Parameters, SimulatedService
 from tests.virtual_time import EPOCH, VirtualTime
 
 Child = tuple[Any, dict[str, Any]]
@@ -137,7 +137,9 @@ class Incomparable:
     __hash__ = None  # type: ignore[assignment]
 
 
-async def test_payload_that_cannot_be_compared_is_told_apart(bus: OutboxEventBus, service: SimulatedService) -> None:
+async def test_payload_that_cannot_be_compared_makes_another_child(
+    bus: OutboxEventBus, service: SimulatedService
+) -> None:
     children = listed((Incomparable(0), {}), (Incomparable(1), {}), (Incomparable(0), {}))
     stored = await children_of(bus, service, children)
     assert sorted(event.payload["n"] for event in stored) == [0, 1]

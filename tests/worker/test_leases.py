@@ -344,7 +344,7 @@ class Stubborn:
 
 
 @pytest.mark.usefixtures("short_patience")
-async def test_handler_that_swallows_its_cancellation_is_left_behind_and_holds_up_no_stop(
+async def test_handler_that_swallows_its_cancellation_is_abandoned_and_delays_no_stop(
     outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     handler = Stubborn()
@@ -369,7 +369,7 @@ async def test_handler_that_swallows_its_cancellation_is_left_behind_and_holds_u
 
 
 @pytest.mark.usefixtures("short_patience")
-async def test_slot_of_a_handler_that_was_left_behind_is_free_again(errors: list[Any]) -> None:
+async def test_slot_of_an_abandoned_handler_is_free_again(errors: list[Any]) -> None:
     outbox = Renewals(concurrency=1, max_retries=0, processing_timeout=0.2, on_error=errors.append)
     bus = OutboxEventBus(outbox)
     handler = Stubborn()
@@ -392,7 +392,7 @@ async def test_slot_of_a_handler_that_was_left_behind_is_free_again(errors: list
 
 
 @pytest.mark.usefixtures("short_patience")
-async def test_place_of_a_handler_that_was_left_behind_is_free_again(
+async def test_permit_of_an_abandoned_handler_is_free_again(
     outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     stubborn = Stubborn()

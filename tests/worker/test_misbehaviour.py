@@ -102,7 +102,7 @@ async def drained(bus: OutboxEventBus, *types: str) -> list[Event]:
         (DeadlyError("enough"), "odd: DeadlyError: enough"),
     ],
 )
-async def test_exception_of_any_kind_costs_its_attempt_and_no_more(
+async def test_exception_of_any_kind_costs_one_attempt(
     bus: OutboxEventBus, outbox: Stores, errors: list[Any], error: BaseException, text: str
 ) -> None:
     @bus.on("t", name="odd")
@@ -119,7 +119,7 @@ async def test_exception_of_any_kind_costs_its_attempt_and_no_more(
     assert errors[0].__cause__ is error
 
 
-async def test_observer_that_raises_what_is_no_exception_changes_nothing(
+async def test_observer_that_raises_a_base_exception_changes_nothing(
     bus: OutboxEventBus, outbox: Stores, errors: list[Any]
 ) -> None:
     bus.add_observer(deadly)
@@ -134,7 +134,7 @@ async def test_observer_that_raises_what_is_no_exception_changes_nothing(
     assert [type(error) for error in errors] == [HandlerError] * 2
 
 
-async def test_backoff_that_raises_what_is_no_exception_holds_up_nothing(
+async def test_backoff_that_raises_a_base_exception_delays_nothing(
     bus: OutboxEventBus, outbox: Stores, errors: list[Any]
 ) -> None:
     @bus.on("t", backoff=deadly)
@@ -172,7 +172,7 @@ async def extends(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("use", [commits, emits, extends])
-async def test_delivery_is_of_no_use_after_its_handler(
+async def test_delivery_is_refused_after_its_handler(
     bus: OutboxEventBus, outbox: Stores, use: Callable[[Delivery], Awaitable[None]]
 ) -> None:
     deliveries: list[Delivery] = []
@@ -189,7 +189,7 @@ async def test_delivery_is_of_no_use_after_its_handler(
 
 
 @pytest.mark.parametrize("use", [commits, emits, extends])
-async def test_delivery_is_of_no_use_to_what_a_handler_leaves_running(
+async def test_delivery_is_refused_in_tasks_that_a_handler_leaves_running(
     bus: OutboxEventBus, outbox: Stores, use: Callable[[Delivery], Awaitable[None]]
 ) -> None:
     left: list[asyncio.Future[None]] = []
@@ -205,7 +205,7 @@ async def test_delivery_is_of_no_use_to_what_a_handler_leaves_running(
     assert (outbox.committed, set(outbox._events)) == ([], {event.id})
 
 
-async def test_commit_that_a_handler_did_not_await_is_no_success(bus: OutboxEventBus, outbox: Stores) -> None:
+async def test_commit_that_a_handler_did_not_await_is_not_a_success(bus: OutboxEventBus, outbox: Stores) -> None:
     outbox.gate = anyio.Event()
     left: list[asyncio.Future[None]] = []
 
@@ -288,7 +288,7 @@ async def test_emit_of_another_child_after_one_that_failed_is_not_taken_for_it(
         (lambda delivery: delivery.emit("child", metadata=[1]), r"metadata must be a mapping, not a list of 1"),
     ],
 )
-async def test_emit_of_what_is_no_child_is_refused(
+async def test_emit_of_what_is_not_a_child_is_refused(
     bus: OutboxEventBus, outbox: Stores, emit: Callable[[Any], Awaitable[Event]], message: str
 ) -> None:
     @bus.on("t")

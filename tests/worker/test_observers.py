@@ -134,7 +134,7 @@ def _without_qualname(fact: Any) -> Any:
     return fact
 
 
-async def test_failed_polls_and_settles_are_told(
+async def test_failed_polls_and_settles_are_observed(
     bus: OutboxEventBus, outbox: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     down = UnavailableError(operation="query", attempts=1, reason="down", maybe_applied=False)
@@ -187,7 +187,7 @@ async def test_observer_that_raises_is_logged_and_changes_nothing(
     assert [record for record in caplog.records if record.name == "dynamodb_outbox"] == []
 
 
-async def test_nothing_is_made_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_observation_is_made_without_observers(monkeypatch: pytest.MonkeyPatch) -> None:
     def unwanted(**_: Any) -> Any:
         raise AssertionError("made though nobody observes")
 

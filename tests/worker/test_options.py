@@ -80,7 +80,9 @@ def delay_left(outbox: InMemoryOutbox, clock: Clock, event: Event) -> float:
 
 
 @pytest.mark.parametrize(("own", "attempts"), [(0, [1]), (1, [1, 2]), (4, [1, 2, 3, 4, 5]), (None, [1, 2, 3])])
-async def test_own_number_of_retries(bus: OutboxEventBus, clock: Clock, own: int | None, attempts: list[int]) -> None:
+async def test_handler_has_its_own_number_of_retries(
+    bus: OutboxEventBus, clock: Clock, own: int | None, attempts: list[int]
+) -> None:
     handler = Handler()
     bus.on("t", handler, max_retries=own, name="own")
     await bus.emit("t")
@@ -145,7 +147,7 @@ async def test_fixed_backoff(outbox: InMemoryOutbox, bus: OutboxEventBus, clock:
         clock.now += 7
 
 
-async def test_backoff_of_the_users_own_sees_attempt_and_exception_and_may_give_up(
+async def test_backoff_of_the_user_gets_attempt_and_exception_and_may_give_up(
     outbox: InMemoryOutbox, bus: OutboxEventBus, clock: Clock
 ) -> None:
     asked: list[tuple[int, str]] = []
@@ -230,7 +232,7 @@ async def test_bad_options_are_refused_at_registration(bus: OutboxEventBus, opti
         bus.on("t", Handler(), **options)
 
 
-async def test_own_time_limit_cancels_and_counts_as_a_failure(bus: OutboxEventBus, errors: list[Any]) -> None:
+async def test_timeout_of_a_handler_cancels_it_and_counts_as_a_failure(bus: OutboxEventBus, errors: list[Any]) -> None:
     @bus.on("t", timeout=0.05, name="slow")
     async def slow(event: Event) -> None:
         await anyio.sleep(60)
@@ -268,7 +270,7 @@ async def test_no_more_calls_at_once_than_the_handler_allows(errors: list[Any]) 
 
 
 @pytest.mark.parametrize(("subscribed", "at_once"), [(True, 1), (False, 2)])
-async def test_types_of_one_subscription_share_its_places(bus: OutboxEventBus, subscribed: bool, at_once: int) -> None:
+async def test_types_of_one_subscription_share_its_permits(bus: OutboxEventBus, subscribed: bool, at_once: int) -> None:
     running = most = 0
 
     async def handler(event: Event) -> None:
@@ -299,7 +301,7 @@ async def first_then_second(bus: OutboxEventBus) -> None:
             await bus.drain(20)
 
 
-async def test_event_that_finds_no_place_in_half_a_lease_is_released_and_no_attempt_is_counted(
+async def test_event_without_a_permit_for_half_a_lease_is_released_and_no_attempt_is_counted(
     errors: list[Any],
 ) -> None:
     outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, on_error=errors.append)
@@ -320,7 +322,7 @@ async def test_event_that_finds_no_place_in_half_a_lease_is_released_and_no_atte
 
 
 @pytest.mark.parametrize("retries", [5, 0])
-async def test_handler_that_found_no_place_has_its_turn_before_the_event_is_set_aside(
+async def test_handler_without_a_permit_has_its_turn_before_the_event_is_failed(
     errors: list[Any], retries: int
 ) -> None:
     outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, on_error=errors.append)
@@ -343,7 +345,9 @@ async def test_handler_that_found_no_place_has_its_turn_before_the_event_is_set_
     assert failed.handled_by == {"crowded"}
 
 
-async def test_handler_without_a_retry_left_is_not_called_again_for_one_that_found_no_place(errors: list[Any]) -> None:
+async def test_handler_without_a_retry_left_is_not_called_again_because_another_found_no_permit(
+    errors: list[Any],
+) -> None:
     outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, max_retries=0, on_error=errors.append)
     bus = OutboxEventBus(outbox)
     calls = Counter[str]()
@@ -363,7 +367,7 @@ async def test_handler_without_a_retry_left_is_not_called_again_for_one_that_fou
     assert [failed.payload for failed in await bus.get_failed_events()] == ["second"]
 
 
-async def test_handler_with_retries_has_its_turn_though_another_that_found_no_place_has_none(
+async def test_handler_with_retries_has_its_turn_though_another_without_a_permit_has_none(
     errors: list[Any],
 ) -> None:
     outbox = InMemoryOutbox(poll_interval=0.02, processing_timeout=0.5, max_retries=0, on_error=errors.append)
@@ -392,7 +396,7 @@ async def test_handler_with_retries_has_its_turn_though_another_that_found_no_pl
     assert calls == ["fails", "often"]
 
 
-async def test_places_are_freed_by_handlers_that_are_cancelled(bus: OutboxEventBus, clock: Clock) -> None:
+async def test_permits_are_freed_by_handlers_that_are_cancelled(bus: OutboxEventBus, clock: Clock) -> None:
     ended = 0
 
     @bus.on("t", concurrency=1, timeout=0.02)

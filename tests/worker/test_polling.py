@@ -39,7 +39,7 @@ def poller_of(outbox: InMemoryOutbox) -> Poller:
     return Poller(outbox, registry, Slots(10), on_claim=lambda claim: None, report=lambda error: None)
 
 
-async def test_idle_worker_slows_down_and_is_back_at_once() -> None:
+async def test_idle_worker_polls_less_often_until_an_event_comes() -> None:
     outbox = InMemoryOutbox(poll_interval=1.0, max_poll_interval=6.0, random=lambda: 0.5)
     poller = poller_of(outbox)
     assert [await poller.poll() for _ in range(5)] == [1, 2, 4, 6, 6]
@@ -50,7 +50,7 @@ async def test_idle_worker_slows_down_and_is_back_at_once() -> None:
     assert await poller.poll() == 1
 
 
-async def test_without_a_longest_interval_it_looks_as_ever() -> None:
+async def test_idle_worker_without_a_longest_interval_keeps_its_interval() -> None:
     poller = poller_of(InMemoryOutbox(random=lambda: 0.5))
     assert [await poller.poll() for _ in range(4)] == [1, 1, 1, 1]
 
@@ -112,7 +112,7 @@ async def test_events_that_ended_two_workers_are_taken_one_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(("count", "first", "others"), [(40, 10.0, 10.0), (10, 100.0, 0.005)])
-async def test_crowd_of_suspects_costs_few_claims_and_waits_not_for_long(
+async def test_many_quarantined_events_cost_few_claims_and_are_handled_soon(
     virtual_time: VirtualTime, count: int, first: float, others: float
 ) -> None:
     outbox = InMemoryOutbox(poll_interval=1.0, max_retries=9, concurrency=100, batch_size=50, processing_timeout=600)
@@ -143,7 +143,7 @@ async def test_crowd_of_suspects_costs_few_claims_and_waits_not_for_long(
     assert told[EventReleased] < count * count * 2
 
 
-async def test_suspects_of_a_large_crowd_are_put_off_by_no_more_than_a_lease() -> None:
+async def test_quarantined_event_is_postponed_by_a_lease_at_most() -> None:
     delays: list[float] = []
     options = OutboxOptions(poll_interval=1.0, processing_timeout=30.0)
     suspects = Quarantine(
@@ -174,7 +174,7 @@ async def test_retry_without_a_delay_comes_at_once(virtual_time: VirtualTime) ->
     assert times[2] - times[0] < 1
 
 
-async def test_suspect_that_waits_when_the_host_cancels_the_worker_never_begins() -> None:
+async def test_quarantined_event_does_not_start_after_the_worker_is_cancelled() -> None:
     now = 1_790_000_000.0
     outbox = SlowReleases(clock=lambda: now, poll_interval=0.01, max_retries=9)
     bus = OutboxEventBus(outbox)
@@ -220,7 +220,7 @@ class SlowReleases(InMemoryOutbox):
         return errors
 
 
-async def test_next_suspect_starts_also_when_the_last_was_quicker_than_the_releases() -> None:
+async def test_next_quarantined_event_starts_though_the_last_one_finished_before_a_release() -> None:
     now = 1_790_000_000.0
     outbox = SlowReleases(clock=lambda: now, poll_interval=0.01, max_retries=9)
     bus = OutboxEventBus(outbox)

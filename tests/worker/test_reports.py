@@ -51,7 +51,7 @@ async def told_of(count: int, pager: Pager, *, limit: float = 3600.0, max_waitin
         group.cancel_scope.cancel()
 
 
-async def test_failures_by_the_hundred_are_told_a_hundred_at_once() -> None:
+async def test_hundreds_of_failures_are_reported_a_hundred_at_once() -> None:
     pager = Pager()
     outbox = InMemoryOutbox(batch_size=300, concurrency=300)
     bus = OutboxEventBus(outbox, on_error=pager)
@@ -70,7 +70,7 @@ async def test_failures_by_the_hundred_are_told_a_hundred_at_once() -> None:
     assert len(set(pager.told)) == 300
 
 
-async def test_reports_that_wait_are_told_in_order(caplog: pytest.LogCaptureFixture) -> None:
+async def test_reports_that_wait_are_called_in_order(caplog: pytest.LogCaptureFixture) -> None:
     pager = Pager()
     await told_of(350, pager)
     assert pager.told == [f"{n}" for n in range(350)]
@@ -106,7 +106,7 @@ class HalfBroken(InMemoryOutbox):
 UNAVAILABLE = UnavailableError(operation="query", attempts=1, reason="no answer", maybe_applied=False)
 
 
-async def test_errors_of_a_recovery_are_reported_although_the_claim_of_the_cycle_fails() -> None:
+async def test_errors_of_a_recovery_are_reported_although_the_claim_of_run_once_fails() -> None:
     pager = Pager()
     bus = OutboxEventBus(HalfBroken(), on_error=pager)
     with pytest.raises(UnavailableError) as raised:

@@ -7,14 +7,14 @@ from typing import Final
 from reliability.mutants.mutant import Mutant
 
 _RACES: Final = "tests/reliability/test_races.py"
-_LOST: Final = "tests/reliability/test_lost_replies.py"
-_ONCE: Final = f"{_LOST}::test_handler_runs_once_though_each_reply_is_lost_once"
+_LOST: Final = "tests/reliability/test_lost_responses.py"
+_ONCE: Final = f"{_LOST}::test_handler_runs_once_though_each_response_is_lost_once"
 _THROTTLING: Final = "tests/reliability/test_throttling.py"
 _INDEX: Final = "tests/reliability/test_index.py"
 _STORED: Final = "tests/reliability/test_stored_items.py"
 _REQUESTS: Final = "tests/dynamodb/test_requests.py"
-_WIRE: Final = "tests/dynamodb/test_wire.py"
-_UNKNOWN: Final = "tests/dynamodb/test_unknown_outcomes.py"
+_WIRE: Final = "tests/dynamodb/test_fast_json.py"
+_UNKNOWN: Final = "tests/dynamodb/test_maybe_applied.py"
 _DOUBT: Final = "test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_stops_their_repeat"
 _CONTRACT: Final = "tests/contract/test_outbox_contract.py"
 
@@ -188,7 +188,7 @@ FAULTS: Final = (
         file="dynamodb/transport/responses.py",
         text='reply["UnprocessedItems"].get(',
         replacement='reply.get("UnprocessedItems", {}).get(',
-        test=f"{_LOST}::test_reply_that_does_not_say_what_was_stored_is_not_taken_for_a_yes",
+        test=f"{_LOST}::test_response_that_does_not_say_what_was_stored_is_not_taken_for_a_yes",
     ),
     Mutant(
         row=28,
@@ -196,7 +196,7 @@ FAULTS: Final = (
         file="dynamodb/transport/fast_json.py",
         text="if checksum is not None and",
         replacement="if checksum is None and",
-        test=f"{_WIRE}::test_the_client_of_connect_believes_no_changed_reply_either",
+        test=f"{_WIRE}::test_the_client_of_connect_refuses_changed_responses",
     ),
     Mutant(
         row=31,
@@ -204,7 +204,7 @@ FAULTS: Final = (
         file="dynamodb/transport/classify.py",
         text='    "TransactionConflict": ErrorKind.THROTTLED,\n',
         replacement='    "TransactionConflict": ErrorKind.FATAL,\n',
-        test=f"{_THROTTLING}::test_conflict_with_a_transaction_of_the_users_counts_no_attempt[batch]",
+        test=f"{_THROTTLING}::test_conflict_with_a_transaction_of_the_user_counts_no_attempt[batch]",
     ),
     Mutant(
         row=32,

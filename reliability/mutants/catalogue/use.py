@@ -7,15 +7,17 @@ from typing import Final
 from reliability.mutants.mutant import Mutant
 
 _AT_ITS_END: Final = (
-    "tests/worker/test_leaving.py::test_block_that_is_cancelled_at_any_step_of_its_end_leaves_no_worker"
+    "tests/worker/test_stop_at_any_step.py::test_block_that_is_cancelled_at_any_step_of_its_end_leaves_no_worker"
 )
-_GIVEN_UP: Final = "tests/dynamodb/test_given_up_emits.py"
-_KEYS: Final = "tests/dynamodb/test_advice.py::test_request_that_does_not_fit_the_keys_of_the_table_names_verify_table"
+_GIVEN_UP: Final = "tests/dynamodb/test_abandoned_emits.py"
+_KEYS: Final = (
+    "tests/dynamodb/test_setup_warnings.py::test_request_that_does_not_fit_the_keys_of_the_table_names_verify_table"
+)
 _LIMIT: Final = "tests/reliability/test_items_at_the_limit.py"
-_LOOPS: Final = "tests/reliability/test_loops.py"
+_LOOPS: Final = "tests/reliability/test_event_loops.py"
 _MIDDLEWARE: Final = "tests/worker/test_middleware.py"
 _NO_CLAIM: Final = (
-    "tests/reliability/test_fuzzed_replies.py::test_claim_whose_reply_is_no_claim_is_repeated_under_its_token"
+    "tests/reliability/test_fuzzed_responses.py::test_claim_whose_response_is_not_a_claim_is_repeated_under_its_token"
 )
 _REPEATED: Final = "tests/dynamodb/test_repeated_emits.py"
 
@@ -182,7 +184,7 @@ USE: Final = (
         file="dynamodb/delivering/recovery.py",
         text="(*_forms(RECOVER_FAILED), RECOVER_IN_PLACE)",
         replacement="_forms(RECOVER_FAILED)",
-        test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_hold_nobody_up[PROCESSING-full]",
+        test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_delay_no_other_event[PROCESSING-full]",
     ),
     Mutant(
         row=48,
@@ -190,7 +192,7 @@ USE: Final = (
         file="dynamodb/outbox.py",
         text="        if without_room:\n",
         replacement="        if not without_room:\n",
-        test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_hold_nobody_up[PENDING-full]",
+        test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_delay_no_other_event[PENDING-full]",
     ),
     Mutant(
         row=49,
@@ -198,7 +200,7 @@ USE: Final = (
         file="dynamodb/delivering/recovery.py",
         text="if isinstance(result, StorageError) and concerns_all(result) and not self.reset and not self.failed:",
         replacement="if isinstance(result, StorageError):",
-        test=f"{_LIMIT}::test_rows_that_cannot_be_written_are_told_and_all_others_are_recovered_at_once[12]",
+        test=f"{_LIMIT}::test_rows_that_cannot_be_written_are_reported_and_all_others_are_recovered_at_once[12]",
     ),
     Mutant(
         row=50,
@@ -222,7 +224,7 @@ USE: Final = (
         file="dynamodb/conditional/statements.py",
         text="                if repeated:\n",
         replacement="                if False:\n",
-        test="tests/reliability/test_lost_replies.py::test_release_and_redrive_whose_replies_are_lost_are_known_to_be_applied[plain-batch]",
+        test="tests/reliability/test_lost_responses.py::test_release_and_redrive_whose_responses_are_lost_are_known_to_be_applied[plain-batch]",
     ),
     Mutant(
         row=53,
@@ -238,7 +240,7 @@ USE: Final = (
         file="start_reminder.py",
         text="call_later(PATIENCE_SECONDS, ",
         replacement="call_later(1000 * PATIENCE_SECONDS, ",
-        test="tests/worker/test_reminders.py::test_forgotten_start_is_told_once[emit]",
+        test="tests/worker/test_start_reminder.py::test_forgotten_start_is_reported_once[emit]",
     ),
     Mutant(
         row=55,
@@ -246,7 +248,7 @@ USE: Final = (
         file="worker/handling/outcomes.py",
         text="unhandled_since=since)",
         replacement="unhandled_since=now)",
-        test="tests/worker/test_give_backs.py::test_event_is_failed_once_it_was_unhandled_for_the_timeout[90.0-True]",
+        test="tests/worker/test_unhandled_events.py::test_event_is_failed_once_it_was_unhandled_for_the_timeout[90.0-True]",
     ),
     Mutant(
         row=57,
@@ -294,7 +296,7 @@ USE: Final = (
         file="worker/reports.py",
         text="while self._waiting and self._telling < CONCURRENT_REPORTS:",
         replacement="while self._waiting:",
-        test="tests/worker/test_reports.py::test_failures_by_the_hundred_are_told_a_hundred_at_once",
+        test="tests/worker/test_reports.py::test_hundreds_of_failures_are_reported_a_hundred_at_once",
     ),
     Mutant(
         row=73,

@@ -44,7 +44,9 @@ async def emit_for(bus: OutboxEventBus, seconds: float, *, type: str = "handled"
 
 
 @pytest.mark.parametrize("how", ["emit", "emit_many", "transaction"])
-async def test_forgotten_start_is_told_once(bus: OutboxEventBus, caplog: pytest.LogCaptureFixture, how: str) -> None:
+async def test_forgotten_start_is_reported_once(
+    bus: OutboxEventBus, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
     for _ in range(20):
         if how == "emit":
             await bus.emit("handled")
@@ -60,7 +62,7 @@ async def test_forgotten_start_is_told_once(bus: OutboxEventBus, caplog: pytest.
     assert "await bus.start()" in warning
 
 
-async def test_forgotten_start_of_a_bus_that_emits_once_is_told(
+async def test_forgotten_start_of_a_bus_that_emits_once_is_reported(
     bus: OutboxEventBus, caplog: pytest.LogCaptureFixture
 ) -> None:
     await bus.emit("handled")

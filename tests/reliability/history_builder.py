@@ -35,7 +35,7 @@ def stored(status: str = "COMPLETED", *, retries: int = 0, sort_key: float | Non
     return Stored(status=status, retry_count=retries, sort_key=millis, **facts)
 
 
-class Story:
+class HistoryBuilder:
     """What happens to the event `e`; times are seconds, and every method adds records."""
 
     def __init__(self, *workers: str, **options: Any) -> None:
@@ -47,14 +47,16 @@ class Story:
         for worker in workers or ("w1", "w2"):
             self.add(WorkerStarted(at=0.0, worker=worker, **given))
 
-    def add(self, *records: Record) -> Story:
+    def add(self, *records: Record) -> HistoryBuilder:
         self.records += records
         return self
 
-    def emit(self, at: float = 0.5, *, due_at: float | None = None) -> Story:
+    def emit(self, at: float = 0.5, *, due_at: float | None = None) -> HistoryBuilder:
         return self.add(EmitAsked(at=at, event_id="e", due_at=due_at), EmitAcknowledged(at=at + 0.1, event_id="e"))
 
-    def claim(self, at: float, worker: str = "w1", *, attempt: int = 1, began_at: float | None = None) -> Story:
+    def claim(
+        self, at: float, worker: str = "w1", *, attempt: int = 1, began_at: float | None = None
+    ) -> HistoryBuilder:
         began = at - 0.1 if began_at is None else began_at
         claim = Claimed(
             at=at,
@@ -67,17 +69,19 @@ class Story:
         )
         return self.add(claim)
 
-    def start(self, at: float, worker: str = "w1", *, attempt: int = 1, handler: str = "h") -> Story:
+    def start(self, at: float, worker: str = "w1", *, attempt: int = 1, handler: str = "h") -> HistoryBuilder:
         facts = {"event_id": "e", "worker": worker, "token": token_of(worker, attempt), "handler": handler}
         return self.add(HandlerStarted(at=at, attempt=attempt, **facts))  # type: ignore[arg-type]  # of each test
 
-    def end(self, at: float, result: str = "succeeded", worker: str = "w1", *, attempt: int = 1, **facts: Any) -> Story:
+    def end(
+        self, at: float, result: str = "succeeded", worker: str = "w1", *, attempt: int = 1, **facts: Any
+    ) -> HistoryBuilder:
         facts = {"event_id": "e", "worker": worker, "token": token_of(worker, attempt), "handler": "h", **facts}
         return self.add(HandlerEnded(at=at, attempt=attempt, result=Result(result), **facts))
 
     def settle(
         self, at: float, outcome: str = "complete", worker: str = "w1", *, attempt: int = 1, **facts: Any
-    ) -> Story:
+    ) -> HistoryBuilder:
         facts = {"began_at": at - 0.1, **facts}
         token = token_of(worker, attempt)
         return self.add(
@@ -86,7 +90,7 @@ class Story:
 
     def attempt(
         self, at: float, result: str, outcome: str, worker: str = "w1", *, number: int = 1, **facts: Any
-    ) -> Story:
+    ) -> HistoryBuilder:
         """A claim, a call of the handler, and its outcome, within 0.4 s."""
         return (
             self.claim(at, worker, attempt=number)
@@ -95,7 +99,7 @@ class Story:
             .settle(at + 0.4, outcome, worker, attempt=number, **facts)
         )
 
-    def renew(self, at: float, expires_at: float, worker: str = "w1", *, attempt: int = 1) -> Story:
+    def renew(self, at: float, expires_at: float, worker: str = "w1", *, attempt: int = 1) -> HistoryBuilder:
         renewal = LeaseRenewed(
             at=at,
             event_id="e",
@@ -106,13 +110,13 @@ class Story:
         )
         return self.add(renewal)
 
-    def recover(self, at: float, worker: str = "w2", *, failed: bool = False) -> Story:
+    def recover(self, at: float, worker: str = "w2", *, failed: bool = False) -> HistoryBuilder:
         return self.add(Recovered(at=at, event_id="e", worker=worker, failed=failed, began_at=at - 0.1))
 
-    def write(self, at: float, before: Stored | None, after: Stored | None, worker: str = "") -> Story:
+    def write(self, at: float, before: Stored | None, after: Stored | None, worker: str = "") -> HistoryBuilder:
         return self.add(Written(at=at, event_id="e", before=before, after=after, worker=worker))
 
-    def ends(self, status: str = "COMPLETED", *, at: float = 100.0, **facts: Any) -> Story:
+    def ends(self, status: str = "COMPLETED", *, at: float = 100.0, **facts: Any) -> HistoryBuilder:
         self.until = at
         if status != "COMPLETED":
             facts = {"sort_key": at, **facts}

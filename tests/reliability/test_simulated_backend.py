@@ -252,7 +252,7 @@ async def both(request: pytest.FixtureRequest, local_client: Any) -> AsyncIterat
 
 @pytest.mark.parametrize("both", [("status", "ALL"), ("status", "KEYS_ONLY"), ("statusShard", "ALL")], indirect=True)
 @pytest.mark.parametrize("seed", range(2))
-async def test_replies_and_items_are_those_of_dynamodb_local(both: tuple[Any, Any, str], seed: int) -> None:
+async def test_responses_and_items_are_those_of_dynamodb_local(both: tuple[Any, Any, str], seed: int) -> None:
     local, simulated, key_name = both
     dice = random.Random(seed)
     everything = {"RequestItems": {TABLE: {"Keys": [{"id": {"S": each}} for each in IDS]}}}

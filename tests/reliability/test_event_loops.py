@@ -24,8 +24,8 @@ from dynamodb_outbox import (
     InMemoryOutbox,
     OutboxEventBus,
 )
-from tests.engines import SESSION, open_client
-from tests.reliability.wire import Runs, eventually
+from tests.backends import SESSION, open_client
+from tests.reliability.proxy_rules import Runs, eventually
 
 PENDING = EventStatus.PENDING
 Call = Callable[[Any], Awaitable[Any]]

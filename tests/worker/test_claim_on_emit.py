@@ -109,7 +109,7 @@ async def test_payload_is_what_the_table_would_return(bus: OutboxEventBus) -> No
 
 
 @pytest.mark.parametrize("why", ["no worker", "no handler", "delay", "switch", "stopping"])
-async def test_event_is_pending_as_ever(why: str, errors: list[Any]) -> None:
+async def test_event_is_stored_pending_when_it_cannot_be_claimed_on_emit(why: str, errors: list[Any]) -> None:
     outbox = Watched(claim_on_emit=why != "switch", on_error=errors.append)
     bus = OutboxEventBus(outbox)
     bus.on("other" if why == "no handler" else "t", handler := Handler())
@@ -128,7 +128,7 @@ async def test_event_is_pending_as_ever(why: str, errors: list[Any]) -> None:
     await bus.stop()
 
 
-async def test_polling_keeps_a_share_of_the_places(errors: list[Any]) -> None:
+async def test_polling_keeps_a_share_of_the_slots(errors: list[Any]) -> None:
     outbox = Watched(concurrency=8, on_error=errors.append)
     bus = OutboxEventBus(outbox)
     bus.on("t", handler := Handler())
@@ -148,7 +148,7 @@ async def test_polling_keeps_a_share_of_the_places(errors: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("total", [1, 4, 8])
-async def test_births_leave_free_what_a_look_that_is_under_way_may_take(total: int, errors: list[Any]) -> None:
+async def test_claims_on_emit_leave_the_slots_that_a_running_poll_may_take(total: int, errors: list[Any]) -> None:
     class Slow(Watched):
         async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
             claims = await super().claim(limit)
@@ -177,7 +177,7 @@ async def test_births_leave_free_what_a_look_that_is_under_way_may_take(total: i
     assert errors == []
 
 
-async def test_id_that_comes_twice_takes_no_place_for_good(errors: list[Any]) -> None:
+async def test_duplicate_ids_do_not_keep_slots(errors: list[Any]) -> None:
     outbox = Watched(concurrency=4, on_error=errors.append)
     bus = OutboxEventBus(outbox)
     bus.on("t", Handler())
@@ -210,7 +210,7 @@ async def test_transaction_is_handled_after_its_commit(bus: OutboxEventBus, outb
     assert outbox.status_of(later.id) is PENDING
 
 
-async def test_failed_write_gives_the_places_back(bus: OutboxEventBus, outbox: Watched, errors: list[Any]) -> None:
+async def test_failed_write_gives_the_slots_back(bus: OutboxEventBus, outbox: Watched, errors: list[Any]) -> None:
     bus.on("t", Handler())
     async with bus:
         outbox.error = DOWN
@@ -224,7 +224,7 @@ async def test_failed_write_gives_the_places_back(bus: OutboxEventBus, outbox: W
     assert errors == []
 
 
-async def test_duplicates_give_their_places_back_and_the_others_are_handled(
+async def test_duplicates_give_their_slots_back_and_the_others_are_handled(
     bus: OutboxEventBus, outbox: Watched
 ) -> None:
     bus.on("t", handler := Handler())
@@ -341,6 +341,6 @@ async def test_handler_runs_in_the_context_of_the_worker_and_may_stop_it(bus: Ou
     assert seen == ["none"]
 
 
-async def test_switch_is_checked() -> None:
+async def test_claim_on_emit_must_be_true_or_false() -> None:
     with pytest.raises(ConfigurationError, match="claim_on_emit='no': it must be True or False"):
         InMemoryOutbox(claim_on_emit="no")  # type: ignore[arg-type]  # what is refused

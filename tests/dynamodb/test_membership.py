@@ -10,8 +10,8 @@ import pytest
 from dynamodb_outbox import DynamoDBOutbox, Event
 from dynamodb_outbox.dynamodb.delivering.membership import GONE_SECONDS, PATIENCE, WORKERS_ID
 from reliability.proxy import refused, running_proxy
+from tests.backends import open_client
 from tests.dynamodb.conftest import PeersTime
-from tests.engines import open_client
 
 pytestmark = pytest.mark.usefixtures("peers_time")
 

@@ -207,7 +207,7 @@ async def test_block_that_is_cancelled_at_any_step_of_its_end_leaves_no_worker(
 
 
 @each_way
-async def test_block_that_is_cancelled_at_any_step_of_its_beginning_leaves_no_worker(
+async def test_block_that_is_cancelled_at_any_step_of_its_start_leaves_no_worker(
     way: Callable[[Body, int], Coroutine[Any, Any, bool]],
 ) -> None:
     before = asyncio.all_tasks()
@@ -232,7 +232,7 @@ async def test_block_that_is_cancelled_at_any_step_of_its_beginning_leaves_no_wo
 
 
 @each_way
-async def test_cycle_that_is_cancelled_at_any_step_leaves_nothing_claimed(
+async def test_run_once_that_is_cancelled_at_any_step_leaves_nothing_claimed(
     way: Callable[[Body, int], Coroutine[Any, Any, bool]],
 ) -> None:
     before = asyncio.all_tasks()
@@ -328,7 +328,7 @@ async def in_a_group(call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
 @pytest.mark.parametrize("runs", ["worker", "run_once"])
 @pytest.mark.parametrize("inside", [directly, in_a_task, in_a_group])
 @pytest.mark.parametrize("waiting", ["drain", "run_once"])
-async def test_handler_that_would_wait_for_itself_is_told_so(waiting: str, inside: Any, runs: str) -> None:
+async def test_handler_that_would_wait_for_itself_gets_an_error(waiting: str, inside: Any, runs: str) -> None:
     outbox = InMemoryOutbox(poll_interval=0.5)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
     raised: list[BaseException] = []

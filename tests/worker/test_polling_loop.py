@@ -76,7 +76,7 @@ def claims(count: int) -> list[Claim]:
     return [Claim(event=Event("t"), token=f"{n}", attempt=1, lease_expires_at=0) for n in range(count)]
 
 
-async def test_what_finishes_during_a_write_goes_with_the_next() -> None:
+async def test_outcomes_that_come_during_a_write_go_with_the_next() -> None:
     outbox, settled = SlowOutbox(), []
     commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
     with anyio.fail_after(5):
@@ -107,7 +107,7 @@ async def test_outcomes_are_written_though_everything_is_cancelled() -> None:
     assert len(settled) == 1
 
 
-async def test_outcomes_are_written_though_a_host_cancels_each_task() -> None:
+async def test_outcomes_are_written_though_each_task_is_cancelled() -> None:
     outbox, settled = SlowOutbox(), []
     outbox.gate.set()
     commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
@@ -126,7 +126,7 @@ async def test_outcomes_are_written_though_a_host_cancels_each_task() -> None:
     assert len(settled) == 100
 
 
-async def test_what_is_given_up_at_the_deadline_is_reported() -> None:
+async def test_outcomes_that_are_given_up_at_the_deadline_are_reported() -> None:
     outbox = SlowOutbox()
     settled: list[Any] = []
     reported: list[Any] = []

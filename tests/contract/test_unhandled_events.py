@@ -37,7 +37,7 @@ async def given_back(adapter: Adapter, clock: Clock, *, times: int = 1) -> Claim
     return await claim_one(adapter.make())
 
 
-async def test_event_given_back_is_due_after_its_delay_and_counts_no_attempt(adapter: Adapter, clock: Clock) -> None:
+async def test_released_event_is_due_after_its_delay_and_counts_no_attempt(adapter: Adapter, clock: Clock) -> None:
     held = await given_back(adapter, clock, times=3)
     assert (held.attempt, held.unhandled_since) == (1, SINCE)
     stored = await adapter.stored("e")
@@ -99,7 +99,7 @@ async def test_worker_without_a_handler_lets_others_be_first_for_a_while(
 @pytest.mark.parametrize(
     "odd", [{"N": "1E125"}, {"N": "-1E125"}, {"N": "99999999999999999"}, {"S": "noon"}, {"NULL": True}], ids=str
 )
-async def test_time_that_others_wrote_and_that_is_none_is_passed_over(
+async def test_invalid_time_of_another_writer_is_ignored(
     local_client: Any, table_name: str, clock: Clock, odd: Any
 ) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table_name, clock=clock, conditional_writes="batch")

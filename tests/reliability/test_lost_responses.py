@@ -23,10 +23,10 @@ from dynamodb_outbox import (
 from dynamodb_outbox.outcome import Failed, Released
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth, refused
+from tests.backends import CLIENTS
 from tests.conftest import MakeOutbox
-from tests.engines import CLIENTS
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs, first_of_each, ids_and_tokens, kind_of
+from tests.reliability.proxy_rules import Runs, first_of_each, ids_and_tokens, kind_of
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def tokens_by_event(proxy: Proxy) -> dict[str, set[str]]:
 @pytest.mark.parametrize("lost", [CUT_AFTER, RESET_AFTER])
 @pytest.mark.parametrize("kind", ["claim", "complete"])
 @pytest.mark.parametrize(("mode", "count"), [("single", 2), ("batch", 1), ("batch", 30)])
-async def test_handler_runs_once_though_each_reply_is_lost_once(
+async def test_handler_runs_once_though_each_response_is_lost_once(
     make_outbox: MakeOutbox, proxy: Proxy, items: Items, *, mode: str, count: int, kind: str, lost: str
 ) -> None:
     errors: list[Any] = []
@@ -69,7 +69,7 @@ async def test_handler_runs_once_though_each_reply_is_lost_once(
     assert repeated == 2 * (count if mode == "single" else -(-count // 25))
 
 
-async def test_reply_that_does_not_say_what_was_stored_is_not_taken_for_a_yes(
+async def test_response_that_does_not_say_what_was_stored_is_not_taken_for_a_yes(
     make_outbox: MakeOutbox, proxy: Proxy, items: Items
 ) -> None:
     # An empty reply is what the SDK makes of a body that it cannot read; here nothing was stored.
@@ -80,7 +80,9 @@ async def test_reply_that_does_not_say_what_was_stored_is_not_taken_for_a_yes(
     assert (proxy.count("BatchWriteItem"), proxy.count("PutItem")) == (1, 5)
 
 
-async def test_claim_is_not_lost_when_its_item_is_missing_in_the_reply(make_outbox: MakeOutbox, proxy: Proxy) -> None:
+async def test_claim_is_not_lost_when_its_item_is_missing_in_the_response(
+    make_outbox: MakeOutbox, proxy: Proxy
+) -> None:
     outbox = make_outbox()
     await outbox.publish([Event("t", id=f"e{n}") for n in range(3)])
     proxy.rule = nth(1, "BatchExecuteStatement", lambda reply: {"Responses": [{}, *reply["Responses"][1:]]})
@@ -89,7 +91,7 @@ async def test_claim_is_not_lost_when_its_item_is_missing_in_the_reply(make_outb
 
 
 @pytest.mark.parametrize("mode", ["single", "batch"])
-async def test_release_and_redrive_whose_replies_are_lost_are_known_to_be_applied(
+async def test_release_and_redrive_whose_responses_are_lost_are_known_to_be_applied(
     make_outbox: MakeOutbox, proxy: Proxy, items: Items, mode: str
 ) -> None:
     outbox = make_outbox(conditional_writes=mode)
@@ -164,7 +166,7 @@ OPERATIONS = ["PutItem", "BatchWriteItem", "TransactWriteItems", "Query", "Batch
 @pytest.mark.parametrize("spoiled", SPOILED)
 @pytest.mark.parametrize("mode", ["batch", "single"])
 @pytest.mark.parametrize("opened", CLIENTS.values(), ids=CLIENTS)
-async def test_spoiled_replies_of_every_operation(
+async def test_spoiled_responses_of_every_operation(
     *, burst: Burst, table: str, items: Items, opened: Any, mode: Any, spoiled: str
 ) -> None:
     errors: list[Any] = []

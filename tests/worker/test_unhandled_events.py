@@ -59,7 +59,7 @@ async def test_event_waits_for_a_worker_that_has_a_handler(virtual_time: Virtual
     assert await having.get_failed_events() == []
 
 
-async def test_waits_begin_with_the_poll_interval_and_double_up_to_a_minute(virtual_time: VirtualTime) -> None:
+async def test_waits_start_with_the_poll_interval_and_double_up_to_a_minute(virtual_time: VirtualTime) -> None:
     outbox = Claims(virtual_time, poll_interval=2.0)
     bus = OutboxEventBus(outbox)
     async with bus:
@@ -149,7 +149,7 @@ def test_timeout_out_of_range_is_refused(value: Any) -> None:
         InMemoryOutbox(unhandled_timeout=value)
 
 
-async def test_single_cycles_give_back_as_well() -> None:
+async def test_run_once_releases_unhandled_events() -> None:
     outbox = InMemoryOutbox()
     bus = OutboxEventBus(outbox, on_error=lambda _: None)
     event = await bus.emit("t")

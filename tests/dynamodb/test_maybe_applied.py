@@ -29,7 +29,7 @@ from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
 from reliability.simulation.replies import client_error
-from tests.simulated import SimulatedService
+from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime, install
 
 TIMEOUT = ReadTimeoutError(endpoint_url="https://dynamodb.test")
@@ -66,7 +66,7 @@ def answering(time: VirtualTime) -> Callable[..., DynamoDBOutbox]:
 
 
 @pytest.mark.parametrize("code", ["ConditionalCheckFailed", "TransactionConflict"])
-async def test_transaction_that_is_refused_after_a_lost_reply_may_still_be_carried_out(
+async def test_transaction_that_is_refused_after_a_lost_response_may_still_be_applied(
     answering: Callable[..., DynamoDBOutbox], code: str
 ) -> None:
     with pytest.raises(TransactionCancelledError, match="may still be carried out") as caught:
@@ -77,7 +77,7 @@ async def test_transaction_that_is_refused_after_a_lost_reply_may_still_be_carri
     assert not caught.value.maybe_applied
 
 
-async def test_throttling_after_a_lost_reply_says_that_the_request_may_have_been_applied(
+async def test_throttling_after_a_lost_response_says_that_the_request_may_have_been_applied(
     answering: Callable[..., DynamoDBOutbox],
 ) -> None:
     throttled = client_error("ThrottlingException", "slow down", operation="t")
@@ -144,7 +144,7 @@ async def test_events_that_were_not_sent_are_surely_not_stored(answering: Callab
     assert sum(sent) == CONCURRENT_REQUESTS
 
 
-async def test_one_doubtful_event_among_others_is_told_by_its_own_cause(
+async def test_event_that_may_be_stored_has_its_cause_among_others(
     answering: Callable[..., DynamoDBOutbox],
 ) -> None:
     expired, _ = FAILING["ExpiredTokenException"]
@@ -223,7 +223,7 @@ async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(time: V
     assert time.time() - began > PUBLISH_SECONDS + 1.0
 
 
-async def test_lease_of_a_birth_begins_when_its_batch_is_sent(time: VirtualTime) -> None:
+async def test_lease_of_a_claim_on_emit_begins_when_its_batch_is_sent(time: VirtualTime) -> None:
     lease, began = 5.0, time.clock()
 
     async def send(operation: str, parameters: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from reliability.proxy import Proxy, Recorded, Reply
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after
 from tests.reliability.conftest import Items
-from tests.reliability.wire import Runs, eventually, first_of_each, ids_and_tokens, kind_of
+from tests.reliability.proxy_rules import Runs, eventually, first_of_each, ids_and_tokens, kind_of
 
 KEYS = ["Items", "Count", "Responses", "UnprocessedItems", "UnprocessedKeys", "Attributes", "Item", "Error", "Code"]
 KEYS += ["events", "id", "S", "N", "M", "Table", "LastEvaluatedKey", "gsiSortKey", "claimToken", "PutRequest", "w-x"]
@@ -73,7 +73,7 @@ def answer_with(item: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
 @pytest.mark.parametrize("item", NO_CLAIMS.values(), ids=NO_CLAIMS)
-async def test_claim_whose_reply_is_no_claim_is_repeated_under_its_token(
+async def test_claim_whose_response_is_not_a_claim_is_repeated_under_its_token(
     make_outbox: MakeOutbox, proxy: Proxy, items: Items, *, mode: str, item: dict[str, Any]
 ) -> None:
     outbox = make_outbox(conditional_writes=mode)
@@ -134,7 +134,7 @@ def test_item_that_others_have_stored_is_read_as_a_claim_and_as_a_dead_letter_or
 @example(answer={"UnprocessedItems": {"events": [{"PutRequest": {"Item": {"id": {"S": "unknown"}}}}]}})
 @example(answer={"Table": {}})
 @example(answer={"Responses": {"events": [{"id": 5}]}, "Items": [{"id": {"S": "e"}, "gsiSortKey": {"N": "x"}}]})
-async def test_any_reply_is_a_typed_error_or_an_answer(mode: Any, answer: Any) -> None:
+async def test_any_response_is_a_typed_error_or_an_answer(mode: Any, answer: Any) -> None:
     client: Any = Answering(answer)
     outbox = DynamoDBOutbox(client, table_name="events", conditional_writes=mode, processing_timeout=1)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
@@ -171,7 +171,7 @@ GARBAGE = [
 
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(answers=st.lists(st.sampled_from(GARBAGE) | st.dictionaries(st.sampled_from(KEYS), scalars), min_size=8))
-async def test_worker_goes_on_after_replies_of_any_kind_and_loses_nothing(
+async def test_worker_continues_after_any_response_and_loses_nothing(
     make_outbox: MakeOutbox, proxy: Proxy, items: Items, answers: list[dict[str, Any]]
 ) -> None:
     left = list(answers)

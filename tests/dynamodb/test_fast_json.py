@@ -13,7 +13,7 @@ from dynamodb_outbox.dynamodb.items.values import encode
 from dynamodb_outbox.dynamodb.transport.client import tuned_config
 from dynamodb_outbox.dynamodb.transport.fast_json import CorruptResponseError, install_fast_json
 from reliability.proxy import Proxy, Reply, nth
-from tests.engines import SESSION, open_client, open_tuned_client
+from tests.backends import SESSION, open_client, open_tuned_client
 
 VALUES: Mapping[str, Any] = {
     "text": 'ü "B": \u2028 \x00 "BS"',
@@ -158,16 +158,14 @@ async def test_an_error_is_the_sdks_with_all_that_it_holds(tuned: Any, table_nam
         b'{"UnprocessedItems": {}, "no UTF-8": "\xed\xb8\x80"}',
     ],
 )
-async def test_reply_that_is_none_is_not_believed(body: bytes, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
+async def test_response_without_content_is_refused(body: bytes, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     proxy.rule = nth(1, "BatchWriteItem", Reply(200, body))
     await outbox.publish([Event("t") for _ in range(3)])
     assert await outbox.count(EventStatus.PENDING) == 3
 
 
 @pytest.mark.parametrize("call", range(len(calls_on(""))))
-async def test_reply_whose_bytes_were_changed_on_the_way_is_not_believed(
-    call: int, tuned: Any, table_name: str
-) -> None:
+async def test_response_whose_bytes_were_changed_on_the_way_is_refused(call: int, tuned: Any, table_name: str) -> None:
     await new_table(tuned, table_name)
     *earlier, (operation, arguments) = calls_on(table_name)[: call + 1]
     for name, given in earlier:
@@ -181,7 +179,7 @@ def with_another_space(response_dict: dict[str, Any], **_: Any) -> None:
     response_dict["body"] += b" "
 
 
-async def test_the_client_of_connect_believes_no_changed_reply_either(local_endpoint: str, table_name: str) -> None:
+async def test_the_client_of_connect_refuses_changed_responses(local_endpoint: str, table_name: str) -> None:
     async with DynamoDBOutbox.connect(
         table_name=table_name, region_name="us-east-1", endpoint_url=local_endpoint, conditional_writes="batch"
     ) as outbox:
@@ -201,7 +199,7 @@ async def test_the_client_of_connect_believes_no_changed_reply_either(local_endp
     assert claim.event.payload == {"amount": 1000}
 
 
-async def test_refusal_whose_bytes_were_changed_on_the_way_is_not_believed(tuned: Any, table_name: str) -> None:
+async def test_error_response_whose_bytes_were_changed_on_the_way_is_refused(tuned: Any, table_name: str) -> None:
     await new_table(tuned, table_name)
 
     def change(response_dict: dict[str, Any], **_: Any) -> None:
@@ -236,7 +234,7 @@ async def test_the_sdk_walks_through_nothing(tuned: Any, table_name: str) -> Non
         assert "Parameters" not in to_build[operation]
 
 
-async def test_value_that_is_none_is_refused_before_it_is_sent(client: Any, proxy: Proxy) -> None:
+async def test_invalid_value_is_refused_before_it_is_sent(client: Any, proxy: Proxy) -> None:
     with pytest.raises(TypeError, match="object is no part of an attribute value"):
         await client.put_item(TableName="t", Item={"id": {"S": object()}})
     assert not proxy.requests
@@ -246,7 +244,7 @@ class NotSentError(Exception):
     """Ends a call in place of the request."""
 
 
-async def test_tables_of_other_accounts_are_looked_for_at_their_endpoints() -> None:
+async def test_tables_of_other_accounts_are_requested_at_their_endpoints() -> None:
     """The SDK chooses the endpoint by the account in a table's ARN; no request leaves the machine."""
     urls: list[list[str]] = []
 

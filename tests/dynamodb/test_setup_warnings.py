@@ -177,7 +177,7 @@ def looks_after(proxy: Proxy, count: int) -> Callable[[], bool]:
     return are_over
 
 
-async def test_retention_without_a_time_to_live_is_told_once_for_each_start_after_a_completion(
+async def test_retention_without_time_to_live_is_warned_of_once_per_start(
     retaining: DynamoDBOutbox, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     bus = bus_of(retaining)
@@ -194,7 +194,7 @@ async def test_retention_without_a_time_to_live_is_told_once_for_each_start_afte
     assert retaining.table_name in first
 
 
-async def test_retention_with_its_time_to_live_is_not_told(
+async def test_retention_with_time_to_live_is_not_warned_of(
     retaining: DynamoDBOutbox, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     await retaining.create_table()
@@ -203,7 +203,7 @@ async def test_retention_with_its_time_to_live_is_not_told(
     assert warnings(caplog, "expireAt") == []
 
 
-async def test_time_to_live_that_may_not_be_asked_for_is_not_told(
+async def test_time_to_live_that_may_not_be_read_is_not_warned_of(
     retaining: DynamoDBOutbox, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     denied = refused("AccessDeniedException", "no")
