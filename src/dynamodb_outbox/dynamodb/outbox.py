@@ -33,7 +33,7 @@ from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, StoredEventError, shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import EventFailed, Observer, Observers
-from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
+from dynamodb_outbox.outcome import Completed, Outcome, Released
 from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
@@ -244,7 +244,6 @@ class DynamoDBOutbox:
         self._loop.check("outbox.publish")
         if events:
             due = self._options.clock() if due_at is None else due_at
-            self._claimer.expect(due)
             await self._publisher.publish(events, due_at=due, emit_claim=emit_claim)
 
     def transact_items(self, events: Sequence[Event], *, due_at: float | None = None) -> list[dict[str, Any]]:
@@ -254,7 +253,6 @@ class DynamoDBOutbox:
         the worker look for them at once. Raises `InvalidEventError`, also for an event that an emit of this process is
         storing at the moment, or `TransactionTooLargeError` beyond 100.
         """
-        self._claimer.expect(self._options.clock() if due_at is None else due_at)
         return self._transactor.items(events, due_at=due_at)
 
     async def transact(
@@ -267,8 +265,6 @@ class DynamoDBOutbox:
     ) -> None:
         """Make writes, store events and record a handler as done, all or nothing; see `Outbox.transact`."""
         self._loop.check("outbox.transact")
-        for _, due_at in events:
-            self._claimer.expect(self._options.clock() if due_at is None else due_at)
         await self._transactor.transact(writes, events, done=done, emit_claim=emit_claim)
         if done is not None and done.completes:
             self._reminder.completed()
@@ -298,10 +294,8 @@ class DynamoDBOutbox:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
         self._loop.check("outbox.settle")
         for claim, outcome in settlements:
-            if isinstance(outcome, (Retry, Released)):
-                self._claimer.expect(self._options.clock() + outcome.delay)
-                if isinstance(outcome, Released) and outcome.unhandled_since is not None:
-                    self._claimer.leave_to_others(claim.event.id, delay=outcome.delay)
+            if isinstance(outcome, Released) and outcome.unhandled_since is not None:
+                self._claimer.leave_to_others(claim.event.id, delay=outcome.delay)
             elif isinstance(outcome, Completed):
                 self._reminder.completed()
         return await self._settler.settle(settlements)
@@ -315,10 +309,7 @@ class DynamoDBOutbox:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
         self._loop.check("outbox.recover")
         await self._reminder.remind()
-        recovered = await self._recovery.recover(max_retries=self._options.retries_of(max_retries))
-        if recovered.reset:
-            self._claimer.expect(self._options.clock())
-        return recovered
+        return await self._recovery.recover(max_retries=self._options.retries_of(max_retries))
 
     async def count(self, status: EventStatus | str) -> int:
         """Count the events that are PENDING, PROCESSING or FAILED, in the index; see `Outbox.count`."""
@@ -333,7 +324,6 @@ class DynamoDBOutbox:
     async def redrive(self, ids: Sequence[str]) -> int:
         """Make FAILED events PENDING again; the number that were FAILED."""
         self._loop.check("outbox.redrive")
-        self._claimer.expect(self._options.clock())
         return await self._dead_letters.redrive(ids)
 
 

@@ -105,7 +105,7 @@ class Claimer:
         observers: Observers,
     ) -> None:
         self._partitions = index.partitions(EventStatus.PENDING)
-        self._rotation = Rotation(len(self._partitions), interval=options.poll_interval, start=options.random())
+        self._rotation = Rotation(len(self._partitions), start=options.random())
         self._index = index
         self._membership = membership
         self._writer = writer
@@ -117,10 +117,6 @@ class Claimer:
         self._was_full = False
         self._ahead: list[Item] = []
         self._ahead_until = -math.inf
-
-    def expect(self, time: float) -> None:
-        """Expect an event to be due at a time (epoch seconds): that it is found does not depend on a quiet shard."""
-        self._rotation.expect(time, clock=self._options.clock())
 
     def leave_to_others(self, event_id: str, *, delay: float) -> None:
         """Let others be the first to take an event that has no handler here, once it is due in `delay` seconds."""
@@ -166,7 +162,7 @@ class Claimer:
         await self._claim_while_accepted(look, self._take_ahead(), before)
         if look.is_over or look.refused > before:
             return look.refused > before
-        for shard in self._rotation.order(now=anyio.current_time(), clock=self._options.clock()):
+        for shard in self._rotation.order():
             await self._look_at(shard, look, before, left_by_others)
             if look.is_over or look.refused > before:
                 break
@@ -192,8 +188,6 @@ class Claimer:
             within=look.seconds_left,
             page=min(max(look.limit * wider, ahead), MAX_PAGE),
         ):
-            if not pages:
-                self._rotation.saw(shard, empty=not page, now=anyio.current_time())
             self._ahead_until = anyio.current_time() + AHEAD_SECONDS
             rows, left = self._membership.split_rows(self._not_left_to_others(self._not_just_tried(page)))
             left_by_others += left

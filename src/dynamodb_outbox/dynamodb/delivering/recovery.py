@@ -64,7 +64,7 @@ class Recovery:
 
     def __init__(self, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
         self._partitions = index.partitions(EventStatus.PROCESSING)
-        self._rotation = Rotation(len(self._partitions), interval=options.poll_interval, start=options.random())
+        self._rotation = Rotation(len(self._partitions), start=options.random())
         self._index = index
         self._writer = writer
         self._options = options
@@ -76,16 +76,13 @@ class Recovery:
         done = _Recovered()
         now = self._options.clock()
         self._unwritable = {event_id: until for event_id, until in self._unwritable.items() if until > now}
-        for shard in self._rotation.order(now=anyio.current_time(), clock=self._options.clock()):
-            empty = True
+        for shard in self._rotation.order():
             # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
             async for expired in self._index.keys(
                 self._partitions[shard], up_to=self._options.clock(), within=poll_timeout(self._options), page=PAGE
             ):
-                empty = empty and not expired
                 rows = [row for row in expired if row["id"]["S"] not in self._unwritable]
                 await self._recover(rows, done, max_retries)
-            self._rotation.saw(shard, empty=empty, now=anyio.current_time())
         await self._recover_far_leases(done, max_retries)
         until = self._options.clock() + UNWRITABLE_SECONDS
         self._unwritable |= dict.fromkeys((error.event_id for error in done.errors), until)
