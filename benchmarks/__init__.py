@@ -1,1 +1,1 @@
-"""What the library costs, each time next to the floor: the same requests, made by bare aiobotocore calls."""
+"""Measures the costs of the library next to a baseline: the same requests, made by bare aiobotocore calls."""

@@ -1,4 +1,4 @@
-"""Measure what the library costs, on DynamoDB Local, each time next to its floor."""
+"""Measure the costs of the library on DynamoDB Local, next to a baseline of bare calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 from rich.console import Console
 
 from benchmarks import criteria, plots, report, suite
-from benchmarks.engine import connected, use_fake_credentials
+from benchmarks.backend import connected, use_fake_credentials
 from tools.dynamodb_local import running
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
@@ -23,9 +23,9 @@ IMAGES: Final = DOCS / "images"
 
 
 def main() -> int:
-    """Measure, and print; a quick run fails where a promise is missed by more than half."""
+    """Measure and print the results; return 1 if a quick run misses a promise by more than half."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less, and fail where a promise is missed by half")
+    parser.add_argument("--quick", action="store_true", help="measure less; fail if a promise is missed by half")
     parser.add_argument("--only", nargs="+", choices=suite.FULL.groups, help="measure only these groups")
     given = parser.parse_args()
     use_fake_credentials()

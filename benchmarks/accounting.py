@@ -1,4 +1,4 @@
-"""Units of an event from its emit to its completion, in a run of its own that is not timed."""
+"""Counts the capacity units of an event from its emit to its completion, in a separate run that is not timed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.backend import drop_table, new_table
 from benchmarks.delivering import Counting
-from benchmarks.engine import drop_table, new_table
 from benchmarks.payloads import TYPE, events
 from benchmarks.units import MeteringClient, Projection
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
@@ -16,7 +16,7 @@ from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """Units an event, and who counted the writes: the engine, the rule, or each its part."""
+    """Units per event. `by` says how the writes were counted: by the backend, by the documented rule, or by both."""
 
     emit: float
     deliver: float
@@ -55,7 +55,7 @@ async def polled(
     )
 
 
-async def born(client: Any, *, count: int, mode: WriteMode) -> Units:
+async def on_emit(client: Any, *, count: int, mode: WriteMode) -> Units:
     """Count the units of events that are claimed on emit."""
     table = await new_table(client)
     meter = MeteringClient(client)

@@ -1,7 +1,9 @@
-"""What a million events cost: python -m benchmarks.cost --payload-bytes 500 --projection ALL --mode polled.
+"""Prints the costs of a million events.
 
-The items are made as the library makes them, and their units counted by the rule of `benchmarks.units`, which the
-benchmarks compare with what the engine reports.
+Usage: python -m benchmarks.cost --payload-bytes 500 --projection ALL --mode polled.
+
+The items are made by the library, and `benchmarks.units` counts their units by the documented rule. The benchmarks
+compare this rule with the units that DynamoDB Local reports.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from benchmarks.units import READ_STEP, Projection, item_bytes, projected, write
 from dynamodb_outbox import Event
 from dynamodb_outbox.dynamodb.items.codec import encode_claimed, encode_event, millis
 
-Mode = Literal["polled", "birth"]
+Mode = Literal["polled", "on_emit"]
 
 LEASE: Final = 30.0
 SIZES: Final = (500, 2000, 10_000, 50_000)
@@ -29,7 +31,7 @@ SIZES: Final = (500, 2000, 10_000, 50_000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """Dollars per million request units; by default on demand, in us-east-1."""
+    """Dollars per million request units; the defaults are the on-demand prices in us-east-1."""
 
     write: float = 0.625
     read: float = 0.125
@@ -45,7 +47,10 @@ class Cost:
 
 
 def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: int, prices: Prices) -> Cost:
-    """Count what an event costs from emit to completion. Reads are those of a busy worker, whose pages are full."""
+    """Calculate the costs of an event from emit to completion.
+
+    Its share of the reads assumes a busy worker, with full pages.
+    """
     now = time.time()
     event = Event(TYPE, text(payload_bytes / 1024))
     pending, _ = encode_event(event, due_at=now, numbers="native")
@@ -60,20 +65,20 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
 
 
 def idle_dollars(*, poll_interval: float, prices: Prices) -> float:
-    """Count what one idle worker costs in 30 days: two queries of half a unit at each look."""
+    """Calculate the costs of one idle worker in 30 days: each poll makes two queries of half a unit."""
     return 30 * 86_400 / poll_interval / 1e6 * prices.read
 
 
 def _page_units(item: Any, projection: Projection, batch_size: int) -> float:
-    # Read without consistency, half a unit for each 4 KB of what the index holds; a page ends at 1 MB.
+    # An eventually consistent read costs half a unit per 4 KB of index entries.
     size = item_bytes(projected(item, projection) or {}) * batch_size
     return math.ceil(size / READ_STEP) / 2
 
 
 def main() -> None:
-    """Print the cost of one kind of event, and a table of others."""
+    """Print the costs of one kind of event, and a table of other kinds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description="Dollars per million events.")
-    parser.add_argument("--payload-bytes", type=int, default=500, help="of the payload as JSON")
+    parser.add_argument("--payload-bytes", type=int, default=500, help="size of the payload as JSON")
     parser.add_argument("--projection", choices=get_args(Projection), default="ALL")
     parser.add_argument("--mode", choices=get_args(Mode), default="polled")
     parser.add_argument("--batch-size", type=int, default=10)
@@ -92,20 +97,20 @@ def main() -> None:
     )
     console.print(
         f"{given.payload_bytes:,} bytes, index {given.projection}, {given.mode}: {one.write_units} write units and "
-        f"{one.read_units:.2f} read units an event, ${one.dollars:.2f} per million events"
+        f"{one.read_units:.2f} read units per event, ${one.dollars:.2f} per million events"
     )
     console.print(_table(given.batch_size, prices))
     idle = idle_dollars(poll_interval=given.poll_interval, prices=prices)
-    console.print(f"An idle worker that looks every {given.poll_interval:g} s: ${idle:.2f} in 30 days")
+    console.print(f"An idle worker that polls every {given.poll_interval:g} s: ${idle:.2f} in 30 days")
 
 
 def _table(batch_size: int, prices: Prices) -> Table:
-    table = Table("payload, bytes", title="dollars per million events (write units an event)")
+    table = Table("payload, bytes", title="dollars per million events (write units per event)")
     kinds: list[tuple[Mode, Projection]] = [
         ("polled", "ALL"),
         ("polled", "KEYS_ONLY"),
-        ("birth", "ALL"),
-        ("birth", "KEYS_ONLY"),
+        ("on_emit", "ALL"),
+        ("on_emit", "KEYS_ONLY"),
     ]
     for mode, projection in kinds:
         table.add_column(f"{mode}, {projection}", justify="right")

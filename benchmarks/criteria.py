@@ -1,4 +1,4 @@
-"""What the library promises of its cost, and whether a run kept it."""
+"""Compares the measured costs with the promises of the library."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from benchmarks.processes import BacklogRun, WorkersRun
 from benchmarks.suite import Results
 
 TOLERANCE: Final = 1.5
-"""A quick run fails only where a promise is missed by more than half: it shares its machine with others."""
+"""A quick run shares its machine with other work, so it fails only if a promise is missed by more than half."""
 
 SHARDS_COMPARED: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criterion:
-    """A figure and its limit, from above, or with `at_least` from below; `exact` ones have no tolerance.
+    """A figure and its limit: an upper limit, or a lower limit with `at_least`.
 
-    `number` groups those that belong together.
+    An `exact` criterion has no tolerance. `number` groups related criteria.
     """
 
     number: int
@@ -43,14 +43,14 @@ class Criterion:
 
     @property
     def failed(self) -> bool:
-        """Whether it was missed by more than half."""
+        """Whether the promise was missed by more than half."""
         if self.exact:
             return not self.kept
         return self.figure < self.limit / TOLERANCE if self.at_least else self.figure > self.limit * TOLERANCE
 
 
 def judge(results: Results) -> list[Criterion]:
-    """Compare what was measured with what is promised."""
+    """Compare the results with the promises."""
     return [
         *_of_cpu(results.comparisons),
         *_of_units(results.units),
@@ -65,12 +65,12 @@ def _of_cpu(found: dict[str, Comparison]) -> Iterator[Criterion]:
     if "deliver, batch" in found:
         batch, single = found["deliver, batch"], found["deliver, single"]
         fifth = median(ours.cpu_each / other.cpu_each for ours, other in zip(batch.runs, single.runs, strict=True))
-        yield Criterion(number=1, promise="deliver, batch: CPU by the floor's", figure=batch.ratio, limit=1.4)
-        yield Criterion(number=1, promise="deliver, batch: CPU by single's", figure=fifth, limit=0.2)
+        yield Criterion(number=1, promise="deliver, batch: CPU by the baseline", figure=batch.ratio, limit=1.4)
+        yield Criterion(number=1, promise="deliver, batch: CPU by single writes", figure=fifth, limit=0.2)
     if "emit_many" in found:
         many, at_once = found["emit_many"], found["emit, 100 at once, by puts"]
-        yield Criterion(number=2, promise="emit_many: CPU by BatchWriteItem's", figure=many.ratio, limit=1.4)
-        yield Criterion(number=2, promise="100 emitters: CPU by one PutItem an event", figure=at_once.ratio, limit=0.25)
+        yield Criterion(number=2, promise="emit_many: CPU by BatchWriteItem", figure=many.ratio, limit=1.4)
+        yield Criterion(number=2, promise="100 emitters: CPU by PutItem", figure=at_once.ratio, limit=0.25)
 
 
 def _of_units(units: dict[str, Units]) -> Iterator[Criterion]:
@@ -89,13 +89,13 @@ def _of_workers(runs: list[WorkersRun]) -> Iterator[Criterion]:
 
 
 def _of_latency(latencies: dict[str, list[LatencyRun]]) -> Iterator[Criterion]:
-    if born := latencies.get("claimed on emit"):
-        half, most = median(run.p50_ratio for run in born), median(run.p99_ratio for run in born)
-        yield Criterion(number=5, promise="latency on emit: p50 by a put's", figure=half, limit=1.5)
-        yield Criterion(number=5, promise="latency on emit: p99 by a put's", figure=most, limit=6)
+    if on_emit := latencies.get("claimed on emit"):
+        half, most = median(run.p50_ratio for run in on_emit), median(run.p99_ratio for run in on_emit)
+        yield Criterion(number=5, promise="latency on emit: p50 by a put", figure=half, limit=1.5)
+        yield Criterion(number=5, promise="latency on emit: p99 by a put", figure=most, limit=6)
     if polled := latencies.get("polled"):
         half = median(run.p50_ratio for run in polled)
-        yield Criterion(number=5, promise="latency polled: p50 by a put's", figure=half, limit=4)
+        yield Criterion(number=5, promise="latency polled: p50 by a put", figure=half, limit=4)
 
 
 def _of_backlogs(runs: list[BacklogRun]) -> Iterator[Criterion]:
@@ -114,7 +114,7 @@ def _of_shards(runs: list[ShardsRun]) -> Iterator[Criterion]:
     if one and several:
         more = several.per_second / one.per_second
         yield Criterion(
-            number=7, promise=f"{SHARDS_COMPARED} shards: events/s by those of 1", figure=more, limit=6.5, at_least=True
+            number=7, promise=f"{SHARDS_COMPARED} shards: events/s by one shard", figure=more, limit=6.5, at_least=True
         )
         gone = sum(run.lost + run.leases_lost + run.settles_failed for run in runs)
         yield Criterion(number=7, promise="at the limit: lost, or settled too late", figure=gone, limit=0, exact=True)

@@ -1,4 +1,4 @@
-"""Delivering: a backlog, events that are claimed on emit, and both at once. The handler does nothing."""
+"""Measures delivery of a backlog, of events that are claimed on emit, and of both at once. The handler does nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from benchmarks import floor
+from benchmarks import baseline
+from benchmarks.backend import Clients, drop_table, new_table
 from benchmarks.comparison import Run
 from benchmarks.emitting import stored
-from benchmarks.engine import Clients, drop_table, new_table
-from benchmarks.gauge import Gauge
+from benchmarks.measure import Measure
 from benchmarks.payloads import TYPE, events, prepared_items
 from benchmarks.recording import Recording, RecordingClient
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
@@ -23,7 +23,7 @@ EMITS_AT_ONCE: Final = 4
 
 
 class Counting:
-    """A handler that does nothing but count, and tells when all events were there."""
+    """A handler that counts events, and sets `done` after the last event."""
 
     def __init__(self, expected: int) -> None:
         self._left = expected
@@ -45,7 +45,7 @@ async def backlog(
     payload: dict[str, Any] | None = None,
     projection: Any = "ALL",
 ) -> Run:
-    """Deliver events that wait; the floor makes the same queries, claims and completes."""
+    """Deliver a backlog; the baseline makes the same queries, claims and completions."""
     ours, target = await new_table(clients.ours, projection), await new_table(clients.ours, projection)
     waiting = prepared_items(events(count, payload))
     await stored(clients.ours, waiting, table=ours)
@@ -57,28 +57,28 @@ async def backlog(
     )
     bus = OutboxEventBus(outbox)
     bus.on(TYPE, handler, name="count")
-    with Gauge() as gauge:
+    with Measure() as measured:
         async with bus:
             await handler.done.wait()
-    return await _with_floor(clients, recorder.recording, gauge, count=count, source=ours, target=target)
+    return await _with_baseline(clients, recorder.recording, measured, count=count, source=ours, target=target)
 
 
-async def births(clients: Clients, *, count: int, mode: WriteMode = "batch") -> Run:
-    """Emit where the worker runs, 25 a call; the floor makes the same writes and completes."""
+async def on_emit(clients: Clients, *, count: int, mode: WriteMode = "batch") -> Run:
+    """Emit in the process of the worker, 25 events per call; the baseline makes the same writes and completions."""
     ours, target = await new_table(clients.ours), await new_table(clients.ours)
     recorder = RecordingClient(clients.ours)
     handler = Counting(count)
     async with _worker(recorder, ours, handler, mode) as bus:
         recorder.start_over()
-        with Gauge() as gauge:
+        with Measure() as measured:
             await _emit(bus, events(count))
             await handler.done.wait()
             await bus.stop()
-    return await _with_floor(clients, recorder.recording, gauge, count=count, source=ours, target=target)
+    return await _with_baseline(clients, recorder.recording, measured, count=count, source=ours, target=target)
 
 
 async def mixed(clients: Clients, *, count: int) -> Run:
-    """Deliver a backlog while as many events again are emitted; the floor makes the same requests."""
+    """Deliver a backlog while the same number of new events is emitted; the baseline makes the same requests."""
     ours, target = await new_table(clients.ours), await new_table(clients.ours)
     waiting = prepared_items(events(count // 2))
     await stored(clients.ours, waiting, table=ours)
@@ -91,11 +91,11 @@ async def mixed(clients: Clients, *, count: int) -> Run:
     bus = OutboxEventBus(outbox)
     bus.on(TYPE, handler, name="count")
     emitted = events(count // 2)
-    with Gauge() as gauge:
+    with Measure() as measured:
         async with bus:
             await _emit(bus, emitted)
             await handler.done.wait()
-    return await _with_floor(clients, recorder.recording, gauge, count=count // 2 * 2, source=ours, target=target)
+    return await _with_baseline(clients, recorder.recording, measured, count=count // 2 * 2, source=ours, target=target)
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ async def _worker(client: Any, table: str, handler: Counting, mode: WriteMode) -
     bus = OutboxEventBus(outbox)
     bus.on(TYPE, handler, name="count")
     async with bus:
-        # Idle: the first look, which finds nothing, is over.
+        # The worker is idle after its first poll, which finds nothing.
         await asyncio.sleep(0.1)
         yield bus
 
@@ -121,10 +121,10 @@ async def _emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
     await asyncio.gather(*(emitter() for _ in range(EMITS_AT_ONCE)))
 
 
-async def _with_floor(
-    clients: Clients, recording: Recording, gauge: Gauge, *, count: int, source: str, target: str
+async def _with_baseline(
+    clients: Clients, recording: Recording, measured: Measure, *, count: int, source: str, target: str
 ) -> Run:
-    usage = await floor.replayed(clients.bare, floor.moved(recording, source=source, target=target))
+    usage = await baseline.replayed(clients.bare, baseline.moved(recording, source=source, target=target))
     await drop_table(clients.ours, source)
     await drop_table(clients.ours, target)
-    return Run(events=count, ours=gauge.usage, floor=usage, requests=len(recording.requests))
+    return Run(events=count, ours=measured.usage, baseline=usage, requests=len(recording.requests))

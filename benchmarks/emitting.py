@@ -1,4 +1,4 @@
-"""Emitting: one by one, by 100 emitters at once, and many in one call."""
+"""Measures emits: one by one, by 100 concurrent emitters, and many in one call."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
-from benchmarks import floor
+from benchmarks import baseline
+from benchmarks.backend import Clients, drop_table, new_table
 from benchmarks.comparison import Run
-from benchmarks.engine import Clients, drop_table, new_table
-from benchmarks.gauge import Gauge, Usage
+from benchmarks.measure import Measure, Usage
 from benchmarks.payloads import events, prepared_items
 from benchmarks.recording import Recording, RecordingClient, Request
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
@@ -19,7 +19,7 @@ EMITTERS: Final = 100
 
 
 async def one(clients: Clients, *, count: int) -> Run:
-    """Emit one event after the other; the floor makes the same PutItems."""
+    """Emit one event after the other; the baseline makes the same PutItem calls."""
 
     async def emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
         for event in waiting:
@@ -29,17 +29,17 @@ async def one(clients: Clients, *, count: int) -> Run:
 
 
 async def concurrently(clients: Clients, *, count: int) -> Run:
-    """Emit with 100 emitters at once; the floor makes the same requests."""
+    """Emit with 100 concurrent emitters; the baseline makes the same requests."""
     return await _compared(clients, _emit_concurrently, count=count)
 
 
 async def concurrently_against_puts(clients: Clients, *, count: int) -> Run:
-    """Emit with 100 emitters at once; the floor is one PutItem per event, as without group commit."""
+    """Emit with 100 concurrent emitters; the baseline makes one PutItem call per event, as without group commit."""
     return await _compared(clients, _emit_concurrently, count=count, one_put_each=True)
 
 
 async def many(clients: Clients, *, count: int, payload: dict[str, Any] | None = None) -> Run:
-    """Emit all in one call; the floor makes the same BatchWriteItems, with prepared items."""
+    """Emit all events in one call; the baseline makes the same BatchWriteItem calls, with prepared items."""
 
     async def emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
         await bus.emit_many(waiting)
@@ -64,20 +64,20 @@ async def _compared(
     recorder = RecordingClient(clients.ours, kept=_without_items)
     bus = OutboxEventBus(DynamoDBOutbox(recorder, table_name=ours))
     waiting = events(count, payload)
-    with Gauge() as gauge:
+    with Measure() as measured:
         await emit(bus, waiting)
     items = prepared_items(waiting)
     if one_put_each:
         usage = await puts(clients.bare, items, table=target)
     else:
-        usage = await floor.replayed(clients.bare, _with_items(recorder.recording, items, table=target))
+        usage = await baseline.replayed(clients.bare, _with_items(recorder.recording, items, table=target))
     await drop_table(clients.ours, ours)
     await drop_table(clients.ours, target)
-    return Run(events=count, ours=gauge.usage, floor=usage, requests=len(recorder.recording.requests))
+    return Run(events=count, ours=measured.usage, baseline=usage, requests=len(recorder.recording.requests))
 
 
 def _without_items(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Keep the number of items of a request in their place: the library itself keeps none that is stored."""
+    """Replace the items of a request by their number, because the library does not keep stored items either."""
     if "Item" in arguments:
         return {**arguments, "Item": 1}
     (writes,) = arguments["RequestItems"].values()
@@ -85,7 +85,7 @@ def _without_items(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_items(recording: Recording, items: Sequence[dict[str, Any]], *, table: str) -> Recording:
-    """Make the same requests for another table, with prepared items. Raises `FloorError` unless it needs them all."""
+    """Return the same requests for another table, with prepared items. Raises `BaselineError` if items remain."""
     left = iter(items)
 
     def arguments(kept: dict[str, Any]) -> dict[str, Any]:
@@ -96,24 +96,24 @@ def _with_items(recording: Recording, items: Sequence[dict[str, Any]], *, table:
 
     requests = [Request(each.operation, arguments(each.arguments), each.after) for each in recording.requests]
     if any(True for _ in left):
-        raise floor.FloorError("the library stored fewer items than there are events")
+        raise baseline.BaselineError("the library stored fewer items than there are events")
     return Recording(requests, recording.ended)
 
 
 async def puts(client: Any, items: Sequence[dict[str, Any]], *, table: str) -> Usage:
-    """Put prepared items one by one, as 100 emitters would without group commit."""
+    """Put prepared items one by one, like 100 emitters without group commit."""
     calls = (
         client.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(id)") for item in items
     )
-    return await floor.in_parallel(calls, width=EMITTERS)
+    return await baseline.in_parallel(calls, width=EMITTERS)
 
 
 async def stored(client: Any, items: Sequence[dict[str, Any]], *, table: str) -> None:
-    """Store prepared items in batches; this is not measured."""
+    """Store prepared items in batches, outside of the measurement."""
     calls = (
         client.batch_write_item(
             RequestItems={table: [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]}
         )
         for start in range(0, len(items), 25)
     )
-    await floor.in_parallel(calls, width=4)
+    await baseline.in_parallel(calls, width=4)

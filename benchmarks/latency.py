@@ -1,4 +1,4 @@
-"""Latency: from an emit to the start of its handler, in one process with an idle worker, next to a bare put."""
+"""Measures the latency from an emit to the start of its handler, next to a bare put."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from statistics import quantiles
 from time import perf_counter
 from typing import Final
 
-from benchmarks.engine import Clients, drop_table, new_table
+from benchmarks.backend import Clients, drop_table, new_table
 from benchmarks.payloads import TYPE, events, prepared_items
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 
 CONCURRENCY: Final = 50
 PAUSE: Final = 0.01
-"""Seconds of rest after each sample: the worker has settled the event, and is idle."""
+"""Seconds between samples, in which the worker settles the event and becomes idle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds that half, and 99 of 100, of the samples did not exceed."""
+    """The median and the 99th percentile of the samples, in milliseconds."""
 
     p50: float
     p99: float
 
     @classmethod
     def of(cls, seconds: list[float]) -> Latency:
-        """Take the percentiles of samples."""
+        """Compute the percentiles of samples."""
         cuts = quantiles(seconds, n=100, method="inclusive")
         return cls(cuts[49] * 1000, cuts[98] * 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyRun:
-    """One run: the library and the bare put, in turns."""
+    """One run, in which emits and bare puts alternate."""
 
     ours: Latency
     put: Latency
 
     @property
     def p50_ratio(self) -> float:
-        """The library's median by the put's."""
+        """The median of the library divided by the median of the puts."""
         return self.ours.p50 / self.put.p50
 
     @property
     def p99_ratio(self) -> float:
-        """The library's 99th percentile by the put's."""
+        """The 99th percentile of the library divided by the 99th percentile of the puts."""
         return self.ours.p99 / self.put.p99
 
 
 async def emit_to_handler(clients: Clients, *, samples: int, claim_on_emit: bool) -> LatencyRun:
-    """Emit, wait for the handler, put; again and again."""
+    """For each sample, emit an event, wait for its handler, and put an item."""
     ours, target = await new_table(clients.ours), await new_table(clients.ours)
     items = prepared_items(events(samples))
     outbox = DynamoDBOutbox(

@@ -1,8 +1,8 @@
-"""What shards carry where partitions have limits: production code in virtual time, on a simulated table.
+"""Measures the throughput of shards under partition limits: production code in virtual time, on a simulated table.
 
-DynamoDB Local has no limits, and the real service would have to be paid for an hour at each number of shards. Here
-emitters and workers run as in production, on event loops whose time is virtual; the table takes 1,000 write units a
-second in each partition, of the table and of the index, and refuses what is beyond, as DynamoDB does.
+DynamoDB Local has no limits, and the real service would cost an hour of load for each number of shards. Here, the
+production code of emitters and workers runs on event loops in virtual time. The simulated table accepts 1,000 write
+units per second in each partition of the table and of the index, and throttles further writes, as DynamoDB does.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from reliability.simulation.partitions import PartitionLimits
 
 SHARDS: Final = (1, 2, 4, 8, 16)
 SECONDS: Final = 2.0
-"""So long is emitted, in virtual time; then what is left is delivered. The first quarter does not count."""
+"""Virtual seconds of emits; then the remaining events are delivered. The first quarter of this time does not count."""
 BATCH: Final = 25
 PER_SHARD: Final = 500
-"""What a shard carries by the rule: two units in each of its partitions for an event, 1,000 units a second."""
+"""The events per second of a shard by the rule: an event costs two of the 1,000 units per second of a partition."""
 UNDER_WAY: Final = 600
-"""So many events for each shard are emitted and not yet delivered, at most."""
+"""The limit of events per shard that are emitted and not yet delivered."""
 PROCESSES: Final = 8
 TABLE_PARTITIONS: Final = 64
-"""A table that has grown: on demand, its own partitions are split by load, while those of a hot key are not."""
+"""The partitions of the table. On-demand tables split them by load; the partitions of a hot index key are not split."""
 BURST_SECONDS: Final = 0.05
-"""DynamoDB lends unused throughput of five minutes; here nothing but smoothing, so that the limit is seen at once."""
+"""DynamoDB allows bursts of five minutes of unused capacity; here bursts are short, so that the limit shows at once."""
 HALF_TRIP: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardsRun:
-    """One number of shards. `per_second` are events completed, while there are always more to emit.
+    """The results for one number of shards. `per_second` counts completed events under constant load.
 
     Times are virtual seconds; `throttled` counts requests and statements.
     """
@@ -95,7 +95,7 @@ class _World:
         return bus
 
     async def send(self, operation: str, parameters: dict[str, Any]) -> Any:
-        """Carry a call to the engine and its reply back; each way takes its time."""
+        """Send a call to the backend and its response back; each way takes `HALF_TRIP`."""
         await asyncio.sleep(HALF_TRIP)
         reply: Any
         try:
@@ -116,16 +116,16 @@ class _World:
             self.completed_at.append(self.timeline.now)
 
     def note(self, error: OutboxError) -> None:
-        """Throttled polling and settling are reported; they are counted by the observer."""
+        """Ignore reports of throttled polls and settles, because the observer counts them."""
 
     async def deliver(self, bus: OutboxEventBus) -> None:
-        """Deliver, until nothing is left."""
+        """Deliver until all events are completed."""
         async with bus:
-            while not self.is_over:  # noqa: ASYNC110 - an Event belongs to one loop, and here are many
+            while not self.is_over:  # noqa: ASYNC110 - an asyncio.Event belongs to one loop, and this world has several
                 await asyncio.sleep(0.1)
 
     async def emit(self, bus: OutboxEventBus) -> None:
-        """Emit, as long as not too many events are under way: more than the shards can carry."""
+        """Emit more than the shards can carry, up to the limit of undelivered events."""
         async with asyncio.TaskGroup() as group:
             while self.timeline.now < self.seconds:
                 if self.begun - self.seen[EventCompleted] < UNDER_WAY * self.shards:
@@ -140,7 +140,7 @@ class _World:
             try:
                 await bus.emit_many(events)
             except OutboxError as error:
-                # What a service does whose table is at its limit: it emits again what was not stored.
+                # Like a service whose table is at its limit: emit the events again that were not stored.
                 stored = {event.id for event in getattr(error, "published", ())}
                 self.emitted += stored
                 events = [event for event in events if event.id not in stored]
@@ -154,7 +154,7 @@ class _World:
 
 
 def simulate(shards: int, *, seconds: float = SECONDS, seed: int = 1) -> ShardsRun:
-    """Emit and deliver at the limit of so many shards."""
+    """Emit and deliver at the limit of a number of shards."""
     world = _World(shards, seconds, seed)
     key = STATUS_KEY if shards == 1 else SHARD_ATTRIBUTE
     index = STATUS_INDEX if shards == 1 else SHARDED_INDEX

@@ -1,4 +1,4 @@
-"""The events that are measured with, and their items."""
+"""The events of the measurements, and their items."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TYPE: Final = "order.placed"
 
 
 def order() -> dict[str, Any]:
-    """Make a payload of 0.5 KB as JSON, with the 34 values that an order may have."""
+    """Make the payload of an order: 34 values, 0.5 KB as JSON."""
     return {
         "order": "o-20250614-000417",
         "customer": {"id": "c-88123", "name": "Ada Lovelace", "email": "ada@example.org", "vip": True},
@@ -35,7 +35,7 @@ def order() -> dict[str, Any]:
 
 
 def text(kilobytes: float) -> dict[str, Any]:
-    """Make a payload of a size, most of it one text."""
+    """Make a payload of a given size, mostly one long text."""
     payload = {**order(), "note": ""}
     missing = round(kilobytes * 1024) - len(json.dumps(payload))
     if missing < 0:
@@ -44,12 +44,12 @@ def text(kilobytes: float) -> dict[str, Any]:
 
 
 def events(count: int, payload: dict[str, Any] | None = None) -> list[Event]:
-    """Make events that nobody has stored yet."""
+    """Make new events."""
     content = order() if payload is None else payload
     return [Event(TYPE, content) for _ in range(count)]
 
 
 def prepared_items(waiting: Sequence[Event]) -> list[dict[str, Any]]:
-    """Make the items of events as the library makes them, without storing any."""
+    """Make the items of events with the codec of the library, without storing them."""
     now = time.time()
     return [encode_event(event, due_at=now, numbers="native")[0] for event in waiting]

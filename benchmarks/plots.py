@@ -1,4 +1,4 @@
-"""The results as pictures, for the documentation."""
+"""Draws the results for the documentation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 OURS: Final = "#2563eb"
-FLOOR: Final = "#94a3b8"
+BASELINE: Final = "#94a3b8"
 WARM: Final = "#ea580c"
 Values = Sequence[float]
 
 
 def draw(results: Path, folder: Path) -> None:
-    """Draw a picture of each group that stands in the results."""
+    """Draw a picture of each group in the results."""
     content = json.loads(results.read_text(encoding="utf-8"))
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, Callable[[Any], Figure]] = {"cpu": _cpu, "workers": _workers, "backlog": _backlog, "sizes": _sizes}
@@ -37,8 +37,8 @@ def _cpu(comparisons: Mapping[str, Any]) -> Figure:
     bars = axes.barh(range(len(names)), ratios, 0.65, color=OURS)
     axes.bar_label(bars, [f"{ratio:.2f}" for ratio in ratios], padding=4)
     axes.axvline(1, color=WARM, linestyle="--")
-    axes.set_yticks(range(len(names)), [f"{name} / {comparisons[name]['floor']}" for name in names])
-    axes.set_xlabel("CPU per event, by that of the floor (bare calls of aiobotocore)")
+    axes.set_yticks(range(len(names)), [f"{name} / {comparisons[name]['baseline']}" for name in names])
+    axes.set_xlabel("CPU per event, divided by the CPU of the baseline")
     axes.set_xlim(0, 1.15 * max(ratios))
     return figure
 
@@ -49,9 +49,9 @@ def _workers(runs: Sequence[Mapping[str, Any]]) -> Figure:
     runs = list({run["workers"]: run for run in runs}.values())
     workers = [str(run["workers"]) for run in runs]
     left.bar(workers, [run["rate"] for run in runs], color=OURS)
-    left.set_ylabel("events per second, all together")
+    left.set_ylabel("events per second, all processes")
     right.bar(workers, [100 * run["refused_share"] for run in runs], color=WARM)
-    right.axhline(2, color=FLOOR, linestyle="--")
+    right.axhline(2, color=BASELINE, linestyle="--")
     right.set_ylabel("refused claims, %")
     for axes in (left, right):
         axes.set_xlabel("worker processes")
@@ -71,7 +71,7 @@ def _line(axes: Any, counts: Values, figures: Values, label: str) -> None:
     axes.plot(counts, figures, "o-", color=OURS)
     axes.set_xscale("log")
     axes.set_ylim(bottom=0, top=1.4 * max(figures))
-    axes.set_xlabel("events that wait")
+    axes.set_xlabel("events in the backlog")
     axes.set_ylabel(label)
 
 
@@ -93,8 +93,8 @@ def _shards(runs: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(8, 3.2))
     axes = figure.subplots()
     shards = [run["shards"] for run in runs]
-    axes.plot(shards, [run["per_second"] for run in runs], "o-", color=OURS, label="delivered, while more is emitted")
-    axes.plot(shards, [500 * count for count in shards], "--", color=FLOOR, label="what the partitions take")
+    axes.plot(shards, [run["per_second"] for run in runs], "o-", color=OURS, label="delivered under constant load")
+    axes.plot(shards, [500 * count for count in shards], "--", color=BASELINE, label="limit of the partitions")
     axes.set_xlabel("shards")
     axes.set_ylabel("events per second")
     axes.legend()

@@ -1,4 +1,4 @@
-"""Worker processes: several on one backlog, and one on backlogs from small to large."""
+"""Measures worker processes: several processes on one backlog, and one process on small to large backlogs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from statistics import fmean
 from time import perf_counter
 from typing import Any, Final
 
+from benchmarks.backend import drop_table, new_table
 from benchmarks.emitting import stored
-from benchmarks.engine import drop_table, new_table
 from benchmarks.payloads import events, prepared_items
 
 STALLED_SECONDS: Final = 60.0
 STORED_AT_ONCE: Final = 5000
 
 Break = Callable[[], Awaitable[object]]
-"""What is done while the processes are suspended."""
+"""Work to do while the processes are suspended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersRun:
-    """Some worker processes on one backlog."""
+    """The results of several worker processes on one backlog."""
 
     workers: int
     events: int
@@ -35,27 +35,27 @@ class WorkersRun:
     refused: int
     handled_twice: int
     cpu: float
-    """Microseconds an event, of all processes together."""
+    """Microseconds per event, of all processes together."""
 
     @property
     def refused_share(self) -> float:
-        """Refused claims by all claims."""
+        """The share of refused claims among all claims."""
         return self.refused / (self.refused + self.events + self.handled_twice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacklogRun:
-    """One worker process on a backlog."""
+    """The results of one worker process on a backlog."""
 
     events: int
     rate: float
     cpu: float
-    """Microseconds an event."""
+    """Microseconds per event."""
     peak_megabytes: float
 
     @classmethod
     def mean(cls, runs: Sequence[BacklogRun]) -> BacklogRun:
-        """Take the mean of runs on backlogs of one length."""
+        """Return the mean of runs on backlogs of the same length."""
         return cls(
             events=runs[0].events,
             rate=fmean(run.rate for run in runs),
@@ -65,7 +65,7 @@ class BacklogRun:
 
 
 async def share_backlog(client: Any, endpoint: str, *, workers: int, count: int) -> WorkersRun:
-    """Have worker processes with the default options deliver one backlog."""
+    """Deliver one backlog with several worker processes, with the default options."""
     reports, seconds = await _drain(client, endpoint, count=count, workers=workers, options=("--ids",))
     handled = Counter(event_id for report in reports for event_id in report["ids"])
     return WorkersRun(
@@ -79,7 +79,10 @@ async def share_backlog(client: Any, endpoint: str, *, workers: int, count: int)
 
 
 async def drain_backlog(client: Any, endpoint: str, *, count: int, breaks: Sequence[Break] = ()) -> BacklogRun:
-    """Have one process deliver a backlog, in batches of 25; suspend it for breaks, after equal parts of it."""
+    """Deliver a backlog with one process, in batches of 25.
+
+    Breaks suspend the process after equal parts of the backlog.
+    """
     options = ("--batch-size", "25", "--concurrency", "200")
     (report,), seconds = await _drain(client, endpoint, count=count, workers=1, options=options, breaks=breaks)
     cpu = report["cpu"] / count * 1e6
@@ -113,7 +116,7 @@ async def _drain(
 
 
 async def _until_handled(followers: list[_Follower], count: int, breaks: Sequence[Break]) -> float:
-    """Start the workers, and stop them when all is handled; the seconds that this took, without the breaks."""
+    """Start the workers, and stop them when all events are handled. Return the seconds, without the breaks."""
     tasks = [asyncio.create_task(follower.follow()) for follower in followers]
     for follower in followers:
         follower.order("go")
@@ -125,7 +128,9 @@ async def _until_handled(followers: list[_Follower], count: int, breaks: Sequenc
         if (now := sum(follower.handled for follower in followers)) != handled:
             handled, changed = now, perf_counter()
         if perf_counter() - changed > STALLED_SECONDS:
-            raise RuntimeError(f"{handled} of {count} events were handled, and no more")
+            raise RuntimeError(
+                f"{handled} of {count} events were handled, and then no event for {STALLED_SECONDS:.0f} s"
+            )
         if left and handled >= count * left[0][0] / (len(breaks) + 1):
             lasted = await _suspended(followers, left.popleft()[1])
             started, changed = started + lasted, changed + lasted
@@ -136,7 +141,7 @@ async def _until_handled(followers: list[_Follower], count: int, breaks: Sequenc
 
 
 async def _suspended(followers: list[_Follower], during: Break) -> float:
-    """Do something while the workers are suspended; the seconds that it took."""
+    """Suspend the workers during some work, and return its seconds."""
     began = perf_counter()
     for follower in followers:
         follower.signal(signal.SIGSTOP)
@@ -147,7 +152,7 @@ async def _suspended(followers: list[_Follower], during: Break) -> float:
 
 
 class _Follower:
-    """Reads what one process says."""
+    """Reads the output of one process."""
 
     def __init__(self, process: Process) -> None:
         if process.stdin is None or process.stdout is None:

@@ -1,4 +1,4 @@
-"""Where the library's CPU goes: python -m benchmarks.profiling emit_many|deliver|births."""
+"""Profile the CPU of the library: python -m benchmarks.profiling emit_many|deliver|on_emit."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any, Final, Self
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import delivering, emitting, floor
+from benchmarks import baseline, delivering, emitting
+from benchmarks.backend import connected, use_fake_credentials
 from benchmarks.comparison import Run
-from benchmarks.engine import connected, use_fake_credentials
-from benchmarks.gauge import Usage
+from benchmarks.measure import Usage
 from tools.dynamodb_local import running
 
 PATHS: Final[dict[str, Callable[..., Awaitable[Run]]]] = {
     "emit_many": emitting.many,
     "emit": emitting.concurrently,
     "deliver": delivering.backlog,
-    "births": delivering.births,
+    "on_emit": delivering.on_emit,
 }
 
 
@@ -47,7 +47,7 @@ async def _profiled(endpoint: str, path: Callable[..., Awaitable[Run]], count: i
     profile = cProfile.Profile(time.process_time)
 
     class Profiling:
-        """Stands in for the gauge: the profile covers the same stretch."""
+        """Replaces `Measure`: the profile covers the same block."""
 
         usage = Usage(1.0, 1.0)
 
@@ -58,20 +58,22 @@ async def _profiled(endpoint: str, path: Callable[..., Awaitable[Run]], count: i
         def __exit__(self, *_: object) -> None:
             profile.disable()
 
-    async def no_floor(*_: Any) -> Usage:
+    async def no_baseline(*_: Any) -> Usage:
         return Usage(1.0, 1.0)
 
     async with connected(endpoint) as clients:
         await path(clients, count=200)
         for module in (emitting, delivering):
-            vars(module)["Gauge"] = Profiling
-        vars(floor)["replayed"] = no_floor
+            vars(module)["Measure"] = Profiling
+        vars(baseline)["replayed"] = no_baseline
         await path(clients, count=count)
     return pstats.Stats(profile)
 
 
 def _show(stats: pstats.Stats, *, events: int, lines: int, only_ours: bool) -> None:
-    table = Table("function", "calls an event", "own µs an event", "with callees", title="ours" if only_ours else "all")
+    table = Table(
+        "function", "calls per event", "own µs per event", "with callees", title="ours" if only_ours else "all"
+    )
     functions = vars(stats)["stats"]
     total = 0.0
     rows: list[tuple[float, str, float, float]] = []
@@ -87,7 +89,7 @@ def _show(stats: pstats.Stats, *, events: int, lines: int, only_ours: bool) -> N
     for own, label, calls, cumulative in rows[:lines]:
         table.add_row(label, f"{calls / events:.2f}", f"{own / events * 1e6:.1f}", f"{cumulative / events * 1e6:.1f}")
     table.caption = (
-        f"{total / events * 1e6:.0f} µs an event in all, {sum(r[0] for r in rows) / events * 1e6:.0f} in these"
+        f"{total / events * 1e6:.0f} µs per event, {sum(r[0] for r in rows) / events * 1e6:.0f} in the listed functions"
     )
     Console(width=130).print(table)
 

@@ -1,4 +1,4 @@
-"""A client that notes the requests of the library, so that the floor can make the same ones."""
+"""A client that records the requests of the library, so that the baseline can make the same requests."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ OPERATIONS: Final = frozenset(
 
 
 def packed(arguments: dict[str, Any]) -> bytes:
-    """Pack the arguments of a request. Marshal takes the least time, and that is billed to the library."""
+    """Pack the arguments of a request with marshal, because the time of this call counts as the library's time."""
     return marshal.dumps(arguments)
 
 
 def unpacked(arguments: bytes) -> dict[str, Any]:
-    """Unpack what `packed` has made in this process."""
+    """Unpack arguments that `packed` has packed in this process."""
     content: dict[str, Any] = marshal.loads(arguments)  # noqa: S302 - these bytes never left the process
     return content
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request, made when the first `after` of those that had ended were answered."""
+    """A request that was made after `after` earlier requests had ended."""
 
     operation: str
     arguments: Any
@@ -35,22 +35,22 @@ class Request:
 
 @dataclass(slots=True)
 class Recording:
-    """The requests in the order they were made, and their numbers in the order they were answered."""
+    """The requests in the order of their start, and their numbers in the order of their end."""
 
     requests: list[Request] = field(default_factory=list[Request])
     ended: list[int] = field(default_factory=list[int])
 
     @property
     def counts(self) -> Counter[str]:
-        """How many requests of each operation there are."""
+        """The number of requests of each operation."""
         return Counter(request.operation for request in self.requests)
 
 
 class RecordingClient:
-    """An aiobotocore client that keeps what it is asked. It costs each request about a microsecond.
+    """An aiobotocore client that records requests. It adds about a microsecond to each request.
 
-    The library keeps no arguments, and the garbage collector would look again and again at those that are kept here,
-    at the library's cost. So they are packed, or whatever `kept` makes of them.
+    Recorded arguments would make the garbage collector slower, and its time would count as time of the library. So
+    they are packed into bytes, or reduced by `kept`.
     """
 
     def __init__(self, client: Any, kept: Callable[[dict[str, Any]], Any] = packed) -> None:
@@ -78,5 +78,5 @@ class RecordingClient:
         return call
 
     def start_over(self) -> None:
-        """Forget what was recorded so far."""
+        """Forget the recorded requests."""
         self.recording = Recording()

@@ -1,4 +1,4 @@
-"""The results on a terminal, and as a file."""
+"""Prints the results, and writes them to a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.suite import Results
 
 
 def show(results: Results, criteria: list[Criterion], console: Console) -> None:
-    """Print a table of each kind that was measured."""
+    """Print a table of each measured group."""
     for table in (
         _comparisons(results),
         _units(results),
@@ -32,14 +32,14 @@ def show(results: Results, criteria: list[Criterion], console: Console) -> None:
     ):
         if table.row_count:
             console.print(table)
-    console.print(f"[dim]{_pace(results)}")
+    console.print(f"[dim]{_calibration(results)}")
 
 
-def _pace(results: Results) -> str:
-    paces = results.paces
+def _calibration(results: Results) -> str:
+    calibrations = results.calibrations
     return (
-        f"pace of the machine: a fixed piece of Python took {median(paces):.1f} ms in the median, {min(paces):.1f} to "
-        f"{max(paces):.1f}; the closer these are, the more the figures say"
+        f"calibration: a fixed piece of Python took {median(calibrations):.1f} ms in the median, "
+        f"{min(calibrations):.1f} to {max(calibrations):.1f} ms; closer times mean more precise figures"
     )
 
 
@@ -55,17 +55,17 @@ def _table(heads: str, rows: Iterable[tuple[str, ...]]) -> Table:
 
 def _comparisons(results: Results) -> Table:
     return _table(
-        "measured | floor | CPU, µs | floor, µs | ratio | of the runs | events/s | floor's | requests",
+        "measured | baseline | CPU, µs | baseline, µs | ratio | of the runs | events/s | baseline | requests",
         (
             (
                 each.name,
-                each.floor,
+                each.baseline,
                 f"{each.cpu:.0f}",
-                f"{each.floor_cpu:.0f}",
+                f"{each.baseline_cpu:.0f}",
                 f"{each.ratio:.2f}",
                 f"{min(run.ratio for run in each.runs):.2f}-{max(run.ratio for run in each.runs):.2f}",
                 f"{each.rate:.0f}",
-                f"{each.floor_rate:.0f}",
+                f"{each.baseline_rate:.0f}",
                 f"{each.requests:.3f}",
             )
             for each in results.comparisons.values()
@@ -75,14 +75,14 @@ def _comparisons(results: Results) -> Table:
 
 def _units(results: Results) -> Table:
     return _table(
-        "units an event | written | read | counted by",
+        "units per event | written | read | counted by",
         ((name, f"{each.written:g}", f"{each.read:.2f}", each.by) for name, each in results.units.items()),
     )
 
 
 def _latencies(results: Results) -> Table:
     return _table(
-        "emit to handler | p50, ms | put's | ratio | p99, ms | put's | ratio",
+        "emit to handler | p50, ms | put | ratio | p99, ms | put | ratio",
         (
             (
                 name,
@@ -97,8 +97,8 @@ def _latencies(results: Results) -> Table:
 
 def _sizes(results: Results) -> Table:
     return _table(
-        "payload, KB | emit_many, µs | by floor | deliver, µs | by floor | write units, ALL | KEYS_ONLY | read, ALL | "
-        "KEYS_ONLY",
+        "payload, KB | emit_many, µs | by baseline | deliver, µs | by baseline | write units, ALL | KEYS_ONLY | "
+        "read, ALL | KEYS_ONLY",
         (
             (
                 f"{run.kilobytes:g}",
@@ -179,7 +179,7 @@ def _criteria(criteria: list[Criterion]) -> Table:
 
 
 def write(results: Results, criteria: list[Criterion], path: Path) -> None:
-    """Write what was measured as JSON; groups that were not measured this time stay as they are."""
+    """Write the measured groups as JSON, and keep the other groups of the file."""
     measured: dict[str, Any] = {
         "comparisons": {name: each.as_json() for name, each in results.comparisons.items()},
         "units": {name: {**asdict(each), "written": each.written} for name, each in results.units.items()},
@@ -197,5 +197,5 @@ def write(results: Results, criteria: list[Criterion], path: Path) -> None:
         elif group or name not in content:
             content[name] = group
     content |= {"python": platform.python_version(), "aiobotocore": version("aiobotocore")}
-    content["pace"] = [round(each, 1) for each in results.paces]
+    content["calibration"] = [round(each, 1) for each in results.calibrations]
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

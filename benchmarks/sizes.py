@@ -1,4 +1,4 @@
-"""Payloads from 0.5 to 100 KB: CPU next to the floor, and units with both projections of the index."""
+"""Measures payloads from 0.5 to 100 KB: CPU next to the baseline, and units with both projections of the index."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks import accounting, delivering, emitting
-from benchmarks.engine import Clients
+from benchmarks.backend import Clients
 from benchmarks.payloads import text
 
 KILOBYTES: Final = (0.5, 1.0, 4.0, 10.0, 30.0, 100.0)
 COUNTED: Final = 10
-"""Units are the same for every event: so many are enough."""
+"""The number of events whose units are counted. Every event has the same units, so a few are enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeRun:
-    """One size of payload. CPU is in microseconds an event."""
+    """The results for one size of payload. CPU is in microseconds per event."""
 
     kilobytes: float
     emit_cpu: float
@@ -30,7 +30,7 @@ class SizeRun:
 
 
 async def of_payload(clients: Clients, *, kilobytes: float, count: int) -> SizeRun:
-    """Emit and deliver events of a size, fewer of the large ones."""
+    """Emit and deliver events of a given size; the number of events falls with the size."""
     payload = text(kilobytes)
     count = max(50, round(count / max(kilobytes, 1.0)))
     emitted = await emitting.many(clients, count=count, payload=payload)
@@ -42,9 +42,9 @@ async def of_payload(clients: Clients, *, kilobytes: float, count: int) -> SizeR
     return SizeRun(
         kilobytes=kilobytes,
         emit_cpu=emitted.ours.cpu / count * 1e6,
-        emit_ratio=emitted.ours.cpu / emitted.floor.cpu,
+        emit_ratio=emitted.ours.cpu / emitted.baseline.cpu,
         deliver_cpu=delivered.ours.cpu / count * 1e6,
-        deliver_ratio=delivered.ours.cpu / delivered.floor.cpu,
+        deliver_ratio=delivered.ours.cpu / delivered.baseline.cpu,
         units_all=everything.written,
         units_keys_only=keys_only.written,
         read_all=everything.read,

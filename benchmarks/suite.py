@@ -1,4 +1,4 @@
-"""All measurements, in groups that can be asked for one by one."""
+"""All measurements, in groups that can be selected one by one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 
 from benchmarks import accounting, delivering, emitting, latency, partitions, processes, sizes
 from benchmarks.accounting import Units
+from benchmarks.backend import Clients
 from benchmarks.comparison import Comparison, Run
-from benchmarks.engine import Clients
-from benchmarks.gauge import pace
 from benchmarks.latency import LatencyRun
+from benchmarks.measure import calibrate
 from benchmarks.partitions import ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
 from benchmarks.sizes import SizeRun
@@ -22,15 +22,19 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much is measured: runs, and events a run."""
+    """The extent of the measurements: runs, and events per run."""
 
     runs: int
     more_runs: int = 2
-    """Of those that are not compared with what is promised."""
+    """Runs of the measurements without a promise."""
     pieces: int
-    """Of a run, each next to its floor, and in turns: where the machine changes its speed, it does so for all alike."""
+    """Pieces per run.
+
+    The pieces of all measurements alternate with their baselines, so that a change of the machine's speed affects
+    all measurements alike.
+    """
     events: int
-    """A piece; `emit_many` and the 100 emitters have twice as many, single requests a fifth."""
+    """Events per piece; `emit_many` and the 100 emitters use twice this number, single requests a fifth."""
     samples: int = 100
     shared: int = 5000
     shared_by_fewer: int = 1000
@@ -51,7 +55,7 @@ QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "u
 
 @dataclass(slots=True)
 class Results:
-    """Everything that was measured."""
+    """All results."""
 
     comparisons: dict[str, Comparison] = field(default_factory=dict[str, Comparison])
     units: dict[str, Units] = field(default_factory=dict[str, Units])
@@ -60,14 +64,14 @@ class Results:
     workers: list[WorkersRun] = field(default_factory=list[WorkersRun])
     backlogs: list[BacklogRun] = field(default_factory=list[BacklogRun])
     shards: list[ShardsRun] = field(default_factory=list[ShardsRun])
-    paces: list[float] = field(default_factory=list[float])
-    """Of the machine, before each run and each group."""
+    calibrations: list[float] = field(default_factory=list[float])
+    """The calibration of the machine before each run and each group, in milliseconds."""
 
 
 async def measure(clients: Clients, endpoint: str, scale: Scale, say: Say) -> Results:
     """Measure the groups of the scale."""
     results = Results()
-    # What is done for the first time (modules, endpoints, statements) belongs to no measurement.
+    # The first calls load modules, endpoints and statements, and are not measured.
     await emitting.many(clients, count=200)
     await delivering.backlog(clients, count=200)
     for group in dict.fromkeys(measurement.group for measurement in _comparisons(clients, scale)):
@@ -76,7 +80,7 @@ async def measure(clients: Clients, endpoint: str, scale: Scale, say: Say) -> Re
     for group, measured in _GROUPS.items():
         if group in scale.groups:
             say(group)
-            results.paces.append(pace())
+            results.calibrations.append(calibrate())
             await measured(clients, endpoint, scale, results)
     return results
 
@@ -85,11 +89,11 @@ async def _compare(group: str, clients: Clients, scale: Scale, say: Say, results
     """Run the comparisons of a group piece by piece, in turns."""
     measurements = [measurement for measurement in _comparisons(clients, scale) if measurement.group == group]
     for measurement in measurements:
-        results.comparisons[measurement.name] = Comparison(name=measurement.name, floor=measurement.floor)
+        results.comparisons[measurement.name] = Comparison(name=measurement.name, baseline=measurement.baseline)
     runs = scale.more_runs if group == "more" else scale.runs
     for run in range(runs):
         say(f"{group}, {run + 1} of {runs}")
-        results.paces.append(pace())
+        results.calibrations.append(calibrate())
         measured: dict[str, list[Run]] = {measurement.name: [] for measurement in measurements}
         for _ in range(scale.pieces):
             for measurement in measurements:
@@ -101,7 +105,7 @@ async def _compare(group: str, clients: Clients, scale: Scale, say: Say, results
 async def _units(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     for mode in ("single", "batch"):
         results.units[f"polled, {mode}"] = await accounting.polled(clients.ours, count=100, mode=mode)
-        results.units[f"claimed on emit, {mode}"] = await accounting.born(clients.ours, count=100, mode=mode)
+        results.units[f"claimed on emit, {mode}"] = await accounting.on_emit(clients.ours, count=100, mode=mode)
 
 
 async def _latency(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
@@ -134,7 +138,8 @@ async def _backlog(clients: Clients, endpoint: str, scale: Scale, results: Resul
         short.append(await processes.drain_backlog(clients.ours, endpoint, count=shortest))
 
     longer = [await processes.drain_backlog(clients.ours, endpoint, count=count) for count in between]
-    # The longest takes minutes, and what it is compared with a second: that is done again and again in its breaks.
+    # The longest backlog takes minutes, and the shortest a second: the shortest runs repeatedly in breaks of the
+    # longest.
     breaks = [drain_shortest] * 2 * scale.runs
     longer.append(await processes.drain_backlog(clients.ours, endpoint, count=longest, breaks=breaks))
     results.backlogs = [BacklogRun.mean(short), *longer]
@@ -142,7 +147,7 @@ async def _backlog(clients: Clients, endpoint: str, scale: Scale, results: Resul
 
 async def _shards(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     for shards in scale.shards:
-        # In a thread: it runs event loops of its own.
+        # In a thread, because the simulation runs its own event loops.
         results.shards.append(await asyncio.to_thread(partitions.simulate, shards))
 
 
@@ -160,7 +165,7 @@ _GROUPS: Final = {
 class _Measurement:
     group: str
     name: str
-    floor: str
+    baseline: str
     run: Callable[[], Awaitable[Run]]
 
 
@@ -175,7 +180,7 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
         _Measurement(
             "emit",
             "emit, 100 at once, by puts",
-            "one PutItem an event",
+            "one PutItem per event",
             lambda: emitting.concurrently_against_puts(clients, count=emitted),
         ),
         _Measurement("emit", "emit_many", "BatchWriteItem", lambda: emitting.many(clients, count=emitted)),
@@ -192,7 +197,7 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             "the same requests",
             lambda: delivering.backlog(clients, count=many, batch_size=10),
         ),
-        _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.births(clients, count=many)),
+        _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.on_emit(clients, count=many)),
         _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
         _Measurement(
             "more",

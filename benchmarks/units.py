@@ -1,4 +1,4 @@
-"""Read and write units: what the engine reports, and the documented rule where it reports none.
+"""Counts read and write units: as DynamoDB Local reports them, or by the documented rule for statements.
 
 The rule: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadWriteCapacityMode.html
 and, for the index, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/GSI.html
@@ -25,12 +25,15 @@ Item = Mapping[str, Mapping[str, Any]]
 
 
 def item_bytes(item: Item) -> int:
-    """Count an item's bytes: names and values, as DynamoDB does."""
+    """Count the bytes of an item, names and values, as DynamoDB does."""
     return sum(text_size(name) + size_of(value) for name, value in item.items())
 
 
 def write_units(old: Item | None, new: Item, projection: Projection) -> int:
-    """Count what a write costs by the rule: the table by the larger item, the index by what leaves and what enters."""
+    """Count the units of a write by the rule.
+
+    The table counts the larger item, and the index counts the entries that leave and enter it.
+    """
     table = _steps(max(item_bytes(old) if old else 0, item_bytes(new)))
     before, after = projected(old, projection), projected(new, projection)
     if before == after:
@@ -41,7 +44,7 @@ def write_units(old: Item | None, new: Item, projection: Projection) -> int:
 
 
 def projected(item: Item | None, projection: Projection) -> dict[str, Mapping[str, Any]] | None:
-    """Take what the index holds of an item; None if it is not in it."""
+    """Return the index entry of an item, or None if the item is not in the index."""
     if item is None or not all(key in item for key in INDEX_KEYS):
         return None
     return dict(item) if projection == "ALL" else {name: item[name] for name in PROJECTED_KEYS}
@@ -52,20 +55,20 @@ def _steps(size: int) -> int:
 
 
 class MeteringClient:
-    """A client that asks for the capacity of every request, and counts the units.
+    """A client that asks for the consumed capacity of every request, and counts the units.
 
-    PartiQL statements are counted by the rule, for DynamoDB Local reports nothing for them; a refused one counts
-    like a write of the item as it is.
+    DynamoDB Local does not report the capacity of PartiQL statements, so they are counted by the rule. A refused
+    statement counts like a write of the unchanged item.
     """
 
     def __init__(self, client: Any, projection: Projection = "ALL") -> None:
         self._client = client
         self._projection: Projection = projection
         self._items: dict[str, dict[str, Any]] = {}
-        self.written = {"engine": 0.0, "rule": 0.0}
+        self.written = {"backend": 0.0, "rule": 0.0}
         self.read = 0.0
         self.announced = 0.0
-        """What a worker writes when it starts, and while it meets others; it belongs to no event."""
+        """Units of the announcements that a worker writes; they are not part of the costs of an event."""
         self.refused = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -76,16 +79,16 @@ class MeteringClient:
 
     @property
     def units_by(self) -> str:
-        """Say where the write units come from."""
+        """The sources of the write units."""
         return " + ".join(source for source, units in self.written.items() if units)
 
     def start_over(self) -> None:
         """Forget the units so far, but not the items."""
-        self.written = {"engine": 0.0, "rule": 0.0}
+        self.written = {"backend": 0.0, "rule": 0.0}
         self.read = 0.0
 
     def know(self, items: list[dict[str, Any]]) -> None:
-        """Take note of items that are stored already."""
+        """Remember items that are already stored."""
         self._items.update({item["id"]["S"]: item for item in items})
 
     def _metered(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -98,7 +101,7 @@ class MeteringClient:
             elif arguments.get("Key") == ANNOUNCEMENT:
                 self.announced += units
             else:
-                self.written["engine"] += units
+                self.written["backend"] += units
             if "Item" in arguments:
                 self.know([arguments["Item"]])
             for writes in arguments.get("RequestItems", {}).values():
@@ -119,7 +122,7 @@ class MeteringClient:
     def _count(self, statement: dict[str, Any], response: dict[str, Any]) -> None:
         old = next((self._items[each["S"]] for each in statement["Parameters"] if each.get("S") in self._items), None)
         if old is None:
-            return  # the probe, of an item that there is not
+            return  # the probe uses an item that does not exist
         if "Error" in response:
             self.refused += 1
             self.written["rule"] += _steps(item_bytes(old))

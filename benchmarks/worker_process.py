@@ -1,6 +1,7 @@
-"""A worker as a process of its own: python -m benchmarks.worker_process. It takes its orders from its input.
+"""Run a worker as a separate process, controlled by its standard input: python -m benchmarks.worker_process.
 
-It says "ready", waits for "go", tells every 0.1 s how many events it has handled, and at "stop" what that took.
+The process prints "ready", waits for "go", prints the number of handled events every 0.1 s, and after "stop" prints its
+usage as JSON.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.engine import tuned, use_fake_credentials
-from benchmarks.gauge import Gauge, peak_megabytes
+from benchmarks.backend import tuned, use_fake_credentials
+from benchmarks.measure import Measure, peak_megabytes
 from benchmarks.payloads import TYPE
 from dynamodb_outbox import DynamoDBOutbox, Event, Observation, OutboxEventBus
 from dynamodb_outbox.observers import Claimed, ClaimRefused
 
 
 class Tally:
-    """An observer that counts the claims, and a handler that counts the events; it does nothing else."""
+    """An observer that counts claims, and a handler that counts events."""
 
     def __init__(self, *, keeps_ids: bool) -> None:
         self.claimed = self.refused = self.handled = 0
@@ -50,19 +51,19 @@ async def work(given: argparse.Namespace) -> None:
         options: dict[str, Any] = {} if given.batch_size is None else {"batch_size": given.batch_size}
         if given.concurrency is not None:
             options["concurrency"] = given.concurrency
-        # The observer costs a little: it is there only where its figures are wanted.
+        # The observer costs a little time, so it is used only if its counts are needed.
         observers = [tally.observe] if given.ids else []
         bus = OutboxEventBus(DynamoDBOutbox(client, table_name=given.table, observers=observers, **options))
         bus.on(TYPE, tally.handle, name="count")
         _say("ready")
         await ordered()
         stopped = asyncio.create_task(ordered())
-        with Gauge() as gauge:
+        with Measure() as measured:
             async with bus:
                 while not stopped.done():
                     await asyncio.wait([stopped], timeout=0.1)
                     _say(str(tally.handled))
-    used = {"cpu": gauge.usage.cpu, "seconds": gauge.usage.seconds, "peak_megabytes": peak_megabytes()}
+    used = {"cpu": measured.usage.cpu, "seconds": measured.usage.seconds, "peak_megabytes": peak_megabytes()}
     counts = {"handled": tally.handled, "claimed": tally.claimed, "refused": tally.refused}
     _say(json.dumps({**used, **counts, "ids": tally.ids}))
 
@@ -80,13 +81,13 @@ def _say(line: str) -> None:
 
 
 def main() -> None:
-    """Take the orders of the process that started this one."""
+    """Run the process."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.worker_process", description=__doc__)
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--table", required=True)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--concurrency", type=int)
-    parser.add_argument("--ids", action="store_true", help="tell the ids of the events, and count the claims")
+    parser.add_argument("--ids", action="store_true", help="report the ids of the events, and count the claims")
     use_fake_credentials()
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     asyncio.run(work(parser.parse_args()))

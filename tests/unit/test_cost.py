@@ -32,7 +32,7 @@ def test_a_write_costs_the_table_and_what_leaves_and_enters_the_index(old: objec
     [
         (500, "ALL", "polled", 7),
         (500, "KEYS_ONLY", "polled", 7),
-        (500, "ALL", "birth", 4),
+        (500, "ALL", "on_emit", 4),
         (10_000, "ALL", "polled", 70),
         (10_000, "KEYS_ONLY", "polled", 34),
     ],
@@ -44,7 +44,7 @@ def test_units_of_an_event(size: int, projection: Projection, mode: Mode, units:
 
 def test_dollars_are_units_by_prices() -> None:
     prices = Prices(write=2.0, read=0.0)
-    assert cost(payload_bytes=500, projection="ALL", mode="birth", batch_size=10, prices=prices).dollars == 8.0
+    assert cost(payload_bytes=500, projection="ALL", mode="on_emit", batch_size=10, prices=prices).dollars == 8.0
     assert idle_dollars(poll_interval=1.0, prices=Prices(read=1.0)) == pytest.approx(2.592)
 
 

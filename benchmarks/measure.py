@@ -1,4 +1,4 @@
-"""CPU, time and memory of this process."""
+"""Measures the CPU, time and memory of this process."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a stretch of work took: seconds of CPU (user and system) and of time."""
+    """The costs of some work: seconds of CPU (user and system) and of wall-clock time."""
 
     cpu: float
     seconds: float
 
     @classmethod
     def of(cls, pieces: Sequence[Usage]) -> Usage:
-        """Sum up what the pieces of a work took."""
+        """Add up the costs of several pieces of work."""
         return cls(sum(piece.cpu for piece in pieces), sum(piece.seconds for piece in pieces))
 
 
-class Gauge:
-    """Measures what happens in its `with` block. The collector runs before it, so that old garbage is not billed."""
+class Measure:
+    """Measures its `with` block. It collects garbage first, so that older garbage does not count."""
 
     def __init__(self) -> None:
         self.usage = Usage(0.0, 0.0)
@@ -52,8 +52,11 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def pace() -> float:
-    """Milliseconds of CPU that a fixed piece of Python takes now. A neighbour on the same core doubles it."""
+def calibrate() -> float:
+    """Return the milliseconds of CPU that a fixed piece of Python takes now.
+
+    Other work on the same core can double it.
+    """
     content = [{"number": number, "text": str(number)} for number in range(200)]
     taken: list[float] = []
     for _ in range(10):
@@ -65,9 +68,9 @@ def pace() -> float:
 
 
 def peak_megabytes() -> float:
-    """Tell the most memory that this process ever had."""
+    """Return the peak memory of this process."""
     if sys.platform == "linux":
-        # `ru_maxrss` survives an exec there: a small process would tell the peak of the large one that started it.
+        # On Linux `ru_maxrss` survives an exec: a small process would report the peak of its large parent.
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(status["VmHWM"].split()[0]) / (1 << 10)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

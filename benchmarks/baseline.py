@@ -1,4 +1,4 @@
-"""The floor: requests that were recorded or prepared, made by bare calls of aiobotocore."""
+"""The baseline: recorded or prepared requests, made by bare calls of aiobotocore."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
-from benchmarks.gauge import Gauge, Usage
+from benchmarks.measure import Measure, Usage
 from benchmarks.recording import Recording, Request, unpacked
 
 
-class FloorError(RuntimeError):
-    """A floor did not do what it was to be compared with: the comparison would be worth nothing."""
+class BaselineError(RuntimeError):
+    """A baseline did not apply the same writes as the library, so the two cannot be compared."""
 
 
 def moved(recording: Recording, *, source: str, target: str) -> Recording:
-    """Make the same requests for another table, in the state that the first one was in."""
+    """Return the same requests for another table, which must be in the state of the first table."""
 
     def arguments(request: Request) -> dict[str, Any]:
         given = unpacked(request.arguments)
@@ -33,14 +33,15 @@ def moved(recording: Recording, *, source: str, target: str) -> Recording:
 
 
 async def replayed(client: Any, recording: Recording) -> Usage:
-    """Make the requests again, each one once those are answered that were answered before it in the recording.
+    """Make the requests again, in the order of the recording.
 
-    So the tokens of claims are there before the writes that need them, and as many requests are under way at once
-    as before. Raises `FloorError` unless every write is applied.
+    Each request waits for the responses that came before it in the recording. So a claim writes its token before other
+    writes need it, and the number of concurrent requests is the same. Raises `BaselineError` unless every write is
+    applied.
     """
     tasks: list[asyncio.Task[Any]] = []
     answered = 0
-    with Gauge() as gauge:
+    with Measure() as measured:
         for request in recording.requests:
             while answered < request.after:
                 await tasks[recording.ended[answered]]
@@ -49,11 +50,11 @@ async def replayed(client: Any, recording: Recording) -> Usage:
             tasks.append(asyncio.create_task(call))
         replies = [await task for task in tasks]
     check(replies)
-    return gauge.usage
+    return measured.usage
 
 
 async def in_parallel(calls: Iterable[Awaitable[Any]], *, width: int) -> Usage:
-    """Await calls, `width` of them at a time. Raises `FloorError` unless every write is applied."""
+    """Await calls, at most `width` at a time. Raises `BaselineError` unless every write is applied."""
     waiting = iter(calls)
     replies: list[Any] = []
 
@@ -61,16 +62,16 @@ async def in_parallel(calls: Iterable[Awaitable[Any]], *, width: int) -> Usage:
         for call in waiting:
             replies.append(await call)  # noqa: PERF401 - the workers share the iterator
 
-    with Gauge() as gauge:
+    with Measure() as measured:
         await asyncio.gather(*(work() for _ in range(width)))
     check(replies)
-    return gauge.usage
+    return measured.usage
 
 
 def check(replies: Iterable[Any]) -> None:
-    """Raise `FloorError` for a write that was refused or left undone."""
+    """Raise `BaselineError` for a write that was refused or left undone."""
     for reply in replies:
         if reply.get("UnprocessedItems"):
-            raise FloorError("items came back unprocessed")
+            raise BaselineError("DynamoDB Local left items unprocessed")
         if refused := [each["Error"] for each in reply.get("Responses", ()) if "Error" in each]:
-            raise FloorError(f"{len(refused)} statements were refused, such as by {refused[0]}")
+            raise BaselineError(f"{len(refused)} statements were refused, the first with {refused[0]}")

@@ -1,4 +1,4 @@
-"""The engine, the clients and the tables that everything here is measured with."""
+"""The clients and the tables of all measurements, on DynamoDB Local."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONNECTIONS: Final = 420
 
 
 def use_fake_credentials() -> None:
-    """Keep the SDK from looking for real ones: the engine takes any."""
+    """Set credentials, so that the SDK does not search for real ones: DynamoDB Local accepts any credentials."""
     os.environ.update(AWS_ACCESS_KEY_ID="benchmark", AWS_SECRET_ACCESS_KEY="benchmark", AWS_DEFAULT_REGION=REGION)
 
 
@@ -29,13 +29,13 @@ class Clients:
     """The two sides of every comparison."""
 
     ours: DynamoDBClient
-    """As `DynamoDBOutbox.connect` makes it."""
+    """The client that `DynamoDBOutbox.connect` makes, for the library."""
     bare: Any
-    """Of aiobotocore, with the same configuration, and nothing of the library's: for the floors."""
+    """A plain aiobotocore client with the same configuration, for the baselines."""
 
 
 def tuned(endpoint: str) -> AbstractAsyncContextManager[DynamoDBClient]:
-    """Open a client as that of `DynamoDBOutbox.connect`."""
+    """Open the same client as `DynamoDBOutbox.connect`."""
     return tuned_client(region_name=REGION, endpoint_url=endpoint, connections=CONNECTIONS)
 
 
@@ -49,12 +49,12 @@ async def connected(endpoint: str) -> AsyncGenerator[Clients]:
 
 
 async def new_table(client: DynamoDBClient, projection: Projection = "ALL") -> str:
-    """Create an empty table; its name."""
+    """Create an empty table, and return its name."""
     name = f"benchmark-{uuid4().hex[:12]}"
     await DynamoDBOutbox(client, table_name=name).create_table(projection=projection)
     return name
 
 
 async def drop_table(client: Any, name: str) -> None:
-    """Delete a table, so that the engine's memory does not grow from run to run."""
+    """Delete a table, so that the memory of DynamoDB Local does not grow from run to run."""
     await client.delete_table(TableName=name)
