@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -14,11 +14,9 @@ import pytest
 from dynamodb_outbox import (
     ConfigurationError,
     Delivery,
-    EmitClaim,
     Event,
     EventStatus,
     HandlerError,
-    InMemoryOutbox,
     InvalidEventError,
     OutboxEventBus,
     Reject,
@@ -26,13 +24,14 @@ from dynamodb_outbox import (
     UnavailableError,
     WorkerError,
 )
+from tests.fakes import Call, ScriptedOutbox
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 LOST = UnavailableError(operation="put_item", attempts=1, reason="the reply was lost", maybe_applied=True)
 
 
 class DeadlyError(BaseException):
-    """What pytest's outcomes and some libraries raise: no `Exception`."""
+    """Not an `Exception`: what pytest and some libraries raise."""
 
 
 class UnspeakableError(Exception):
@@ -40,26 +39,11 @@ class UnspeakableError(Exception):
         raise TypeError("it has no text")
 
 
-class Stores(InMemoryOutbox):
-    """Stores events of the type "lossy", and loses the first reply; holds transactions up at a gate."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**({"poll_interval": 0.01, "base_backoff": 0.0} | options))
-        self.lost = 0
-        self.gate: anyio.Event | None = None
-
-    async def publish(
-        self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
-    ) -> None:
-        await super().publish(events, due_at=due_at, emit_claim=emit_claim)
-        if events[0].type == "lossy" and not self.lost:
-            self.lost += 1
-            raise LOST
-
-    async def transact(self, *arguments: Any, **options: Any) -> None:
-        if self.gate is not None:
-            await self.gate.wait()
-        await super().transact(*arguments, **options)
+def outbox_of(on_error: Any, **options: Any) -> ScriptedOutbox:
+    """An outbox that polls and retries at once."""
+    return ScriptedOutbox(
+        **({"poll_interval": 0.01, "base_backoff": 0.0, "max_retries": 1, "on_error": on_error} | options)
+    )
 
 
 @pytest.fixture
@@ -68,12 +52,12 @@ def errors() -> list[Any]:
 
 
 @pytest.fixture
-def outbox(errors: list[Any]) -> Stores:
-    return Stores(max_retries=1, concurrency=1, on_error=errors.append)
+def outbox(errors: list[Any]) -> ScriptedOutbox:
+    return outbox_of(errors.append, concurrency=1)
 
 
 @pytest.fixture
-def bus(outbox: Stores) -> OutboxEventBus:
+def bus(outbox: ScriptedOutbox) -> OutboxEventBus:
     return OutboxEventBus(outbox)
 
 
@@ -103,16 +87,16 @@ async def drained(bus: OutboxEventBus, *types: str) -> list[Event]:
     ],
 )
 async def test_exception_of_any_kind_costs_one_attempt(
-    bus: OutboxEventBus, outbox: Stores, errors: list[Any], error: BaseException, text: str
+    bus: OutboxEventBus, outbox: ScriptedOutbox, errors: list[Any], error: BaseException, text: str
 ) -> None:
-    @bus.on("t", name="odd")
+    @bus.on("order.placed", name="odd")
     async def odd(event: Event) -> None:
         raise error
 
     @bus.on("next")
     async def following(event: Event) -> None: ...
 
-    event, following_event = await drained(bus, "t", "next")
+    event, following_event = await drained(bus, "order.placed", "next")
     assert (outbox.status_of(event.id), outbox.status_of(following_event.id)) == (FAILED, COMPLETED)
     assert [failed.last_error for failed in await bus.get_failed_events()] == [text]
     assert [type(told) for told in errors] == [HandlerError] * 2
@@ -120,41 +104,41 @@ async def test_exception_of_any_kind_costs_one_attempt(
 
 
 async def test_observer_that_raises_a_base_exception_changes_nothing(
-    bus: OutboxEventBus, outbox: Stores, errors: list[Any]
+    bus: OutboxEventBus, outbox: ScriptedOutbox, errors: list[Any]
 ) -> None:
     bus.add_observer(deadly)
 
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event, delivery: Delivery) -> None:
         if delivery.attempt == 1:
             raise ValueError
 
-    events = await drained(bus, "t", "t")
+    events = await drained(bus, "order.placed", "order.placed")
     assert [outbox.status_of(event.id) for event in events] == [COMPLETED] * 2
     assert [type(error) for error in errors] == [HandlerError] * 2
 
 
 async def test_backoff_that_raises_a_base_exception_delays_nothing(
-    bus: OutboxEventBus, outbox: Stores, errors: list[Any]
+    bus: OutboxEventBus, outbox: ScriptedOutbox, errors: list[Any]
 ) -> None:
-    @bus.on("t", backoff=deadly)
+    @bus.on("order.placed", backoff=deadly)
     async def failing(event: Event, delivery: Delivery) -> None:
         if delivery.attempt == 1:
             raise ValueError
 
     siblings: list[str] = []
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def sibling(event: Event) -> None:
         siblings.append(event.id)
 
-    events = await drained(bus, "t", "t")
+    events = await drained(bus, "order.placed", "order.placed")
     assert [outbox.status_of(event.id) for event in events] == [COMPLETED] * 2
     assert [type(error) for error in errors] == [HandlerError, WorkerError] * 2
     assert siblings == [event.id for event in events], "what had succeeded is not called again"
 
 
-# Deliveries that are used as they are not meant to be
+# Deliveries that are used after their handler, or twice at once
 
 
 async def commits(delivery: Delivery) -> None:
@@ -173,108 +157,121 @@ async def extends(delivery: Delivery) -> None:
 
 @pytest.mark.parametrize("use", [commits, emits, extends])
 async def test_delivery_is_refused_after_its_handler(
-    bus: OutboxEventBus, outbox: Stores, use: Callable[[Delivery], Awaitable[None]]
+    bus: OutboxEventBus, outbox: ScriptedOutbox, use: Callable[[Delivery], Awaitable[None]]
 ) -> None:
     deliveries: list[Delivery] = []
 
-    @bus.on("t", name="hasty")
+    @bus.on("order.placed", name="hasty")
     async def hasty(event: Event, delivery: Delivery) -> None:
         deliveries.append(delivery)
 
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     assert await bus.run_once() == 1
     with pytest.raises(ConfigurationError, match="handler 'hasty' has ended, and its delivery with it: await what"):
         await use(deliveries[0])
-    assert (outbox.committed, set(outbox._events)) == ([], {event.id})
+    assert (outbox.committed, outbox.stored_ids) == ([], {event.id})
 
 
 @pytest.mark.parametrize("use", [commits, emits, extends])
 async def test_delivery_is_refused_in_tasks_that_a_handler_leaves_running(
-    bus: OutboxEventBus, outbox: Stores, use: Callable[[Delivery], Awaitable[None]]
+    bus: OutboxEventBus, outbox: ScriptedOutbox, use: Callable[[Delivery], Awaitable[None]]
 ) -> None:
     left: list[asyncio.Future[None]] = []
 
-    @bus.on("t", name="hasty")
+    @bus.on("order.placed", name="hasty")
     async def hasty(event: Event, delivery: Delivery) -> None:
         left.append(asyncio.ensure_future(use(delivery)))
 
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     assert await bus.run_once() == 1
     with pytest.raises(ConfigurationError, match="handler 'hasty' has ended, and its delivery with it: await what"):
         await left[0]
-    assert (outbox.committed, set(outbox._events)) == ([], {event.id})
+    assert (outbox.committed, outbox.stored_ids) == ([], {event.id})
 
 
-async def test_commit_that_a_handler_did_not_await_is_not_a_success(bus: OutboxEventBus, outbox: Stores) -> None:
-    outbox.gate = anyio.Event()
+async def test_commit_that_a_handler_did_not_await_is_not_a_success(
+    bus: OutboxEventBus, outbox: ScriptedOutbox
+) -> None:
+    gate = outbox.hold("transact")
     left: list[asyncio.Future[None]] = []
 
-    @bus.on("t", name="hasty")
+    @bus.on("order.placed", name="hasty")
     async def hasty(event: Event, delivery: Delivery) -> None:
         left.append(asyncio.ensure_future(commits(delivery)))
         await asyncio.sleep(0)
 
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     assert await bus.run_once() == 1
-    outbox.gate.set()
+    gate.open()
     with pytest.raises(ConfigurationError, match="handler 'hasty' ended before its transaction was answered"):
         await left[0]
-    assert (outbox.committed, set(outbox._events)) == ([], {event.id})
+    assert (outbox.committed, outbox.stored_ids) == ([], {event.id})
 
 
-async def test_second_transaction_while_the_first_is_committed_is_refused(bus: OutboxEventBus, outbox: Stores) -> None:
-    outbox.gate = anyio.Event()
+async def test_second_transaction_while_the_first_is_committed_is_refused(
+    bus: OutboxEventBus, outbox: ScriptedOutbox
+) -> None:
+    gate = outbox.hold("transact")
     told: list[Any] = []
 
-    @bus.on("t", name="twice")
+    @bus.on("order.placed", name="twice")
     async def twice(event: Event, delivery: Delivery) -> None:
         first = asyncio.create_task(commits(delivery))
         await asyncio.sleep(0)
         with pytest.raises(ConfigurationError, match="handler 'twice' is committing a transaction of this delivery"):
             await commits(delivery)
-        assert outbox.gate is not None
-        outbox.gate.set()
+        gate.open()
         told.append(await first)
 
-    await bus.emit("t")
+    await bus.emit("order.placed")
     with anyio.fail_after(5):
         assert await bus.run_once() == 1
     assert told == [None]
     assert len(outbox.committed) == 1
 
 
-async def test_emit_that_is_repeated_in_one_attempt_is_the_same_child(bus: OutboxEventBus, outbox: Stores) -> None:
+def is_child(call: Call) -> bool:
+    """Whether a publish stores a child of the type "invoice.due"."""
+    return [event.type for event in call.argument] == ["invoice.due"]
+
+
+async def test_emit_that_is_repeated_in_one_attempt_is_the_same_child(
+    bus: OutboxEventBus, outbox: ScriptedOutbox
+) -> None:
+    outbox.fail("publish", LOST, after=True, nth=1, when=is_child)
     emitted: list[str] = []
 
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event, delivery: Delivery) -> None:
         with pytest.raises(UnavailableError):
-            await delivery.emit("lossy")
-        emitted.extend([(await delivery.emit("lossy")).id, (await delivery.emit("other")).id])
+            await delivery.emit("invoice.due")
+        emitted.extend([(await delivery.emit("invoice.due")).id, (await delivery.emit("mail.sent")).id])
 
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     assert await bus.run_once() == 1
     assert len(set(emitted)) == 2
-    assert set(outbox._events) == {event.id, *emitted}
+    assert outbox.stored_ids == {event.id, *emitted}
 
 
 async def test_emit_of_another_child_after_one_that_failed_is_not_taken_for_it(
-    bus: OutboxEventBus, outbox: Stores
+    bus: OutboxEventBus, outbox: ScriptedOutbox
 ) -> None:
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
-        with pytest.raises(UnavailableError):
-            await delivery.emit("lossy", {"n": 1})
-        await delivery.emit("lossy", {"n": 2})
-        await delivery.emit("other")
+    outbox.fail("publish", LOST, after=True, nth=1, when=is_child)
 
-    await bus.emit("t")
+    @bus.on("order.placed")
+    async def confirm(event: Event, delivery: Delivery) -> None:
+        with pytest.raises(UnavailableError):
+            await delivery.emit("invoice.due", {"n": 1})
+        await delivery.emit("invoice.due", {"n": 2})
+        await delivery.emit("mail.sent")
+
+    await bus.emit("order.placed")
     assert await bus.run_once() == 1
     children = [claim.event for claim in await outbox.claim(9)]
     assert [(child.type, child.payload) for child in children] == [
-        ("lossy", {"n": 1}),
-        ("lossy", {"n": 2}),
-        ("other", None),
+        ("invoice.due", {"n": 1}),
+        ("invoice.due", {"n": 2}),
+        ("mail.sent", None),
     ]
 
 
@@ -289,17 +286,17 @@ async def test_emit_of_another_child_after_one_that_failed_is_not_taken_for_it(
     ],
 )
 async def test_emit_of_what_is_not_a_child_is_refused(
-    bus: OutboxEventBus, outbox: Stores, emit: Callable[[Any], Awaitable[Event]], message: str
+    bus: OutboxEventBus, outbox: ScriptedOutbox, emit: Callable[[Any], Awaitable[Event]], message: str
 ) -> None:
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event, delivery: Delivery) -> None:
         with pytest.raises(InvalidEventError, match=message):
             await emit(delivery)
 
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     assert await bus.run_once() == 1
     assert outbox.status_of(event.id) is COMPLETED
-    assert set(outbox._events) == {event.id}
+    assert outbox.stored_ids == {event.id}
 
 
 # Eager tasks
@@ -320,7 +317,7 @@ async def eager_tasks() -> AsyncIterator[None]:
 async def test_handlers_that_run_before_their_task_is_there_end_as_any_other(
     concurrency: int | None, errors: list[Any]
 ) -> None:
-    outbox = Stores(max_retries=1, on_error=errors.append)
+    outbox = outbox_of(errors.append)
     bus = OutboxEventBus(outbox)
     told = Counter[str]()
     bus.add_observer(lambda observation: told.update([observation.__class__.__name__]))
@@ -338,13 +335,13 @@ async def test_handlers_that_run_before_their_task_is_there_end_as_any_other(
             case "hangs":
                 await anyio.sleep_forever()
             case "emits":
-                await delivery.emit("other")
+                await delivery.emit("mail.sent")
             case "commits":
                 async with delivery.transaction() as tx:
-                    tx.emit("other")
+                    tx.emit("mail.sent")
 
     ways = ["returns", "fails", "rejects", "asks", "dies", "hangs", "emits", "commits"]
-    for each in (*ways, "other"):
+    for each in (*ways, "mail.sent"):
         bus.on(each, handler, concurrency=concurrency, timeout=0.02 if each == "hangs" else None)
     with anyio.fail_after(10):
         async with bus:
@@ -354,7 +351,7 @@ async def test_handlers_that_run_before_their_task_is_there_end_as_any_other(
     assert failed == {"fails", "rejects", "dies", "hangs"}
     assert await outbox.count(PENDING) == await outbox.count(PROCESSING) == 0
     assert not [error for error in errors if isinstance(error, WorkerError)]
-    assert len(outbox._events) == len(ways) + 2
+    assert len(outbox.stored_ids) == len(ways) + 2
     assert {name: count for name, count in told.items() if name.startswith("Handler")} == {
         "HandlerStarted": 14,
         "HandlerSucceeded": 6,
@@ -363,17 +360,17 @@ async def test_handlers_that_run_before_their_task_is_there_end_as_any_other(
 
 
 @pytest.mark.usefixtures("eager_tasks")
-async def test_eager_handler_is_released_by_a_stop(bus: OutboxEventBus, outbox: Stores) -> None:
+async def test_eager_handler_is_released_by_a_stop(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
     began = anyio.Event()
 
-    @bus.on("t", concurrency=1)
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed", concurrency=1)
+    async def confirm(event: Event) -> None:
         began.set()
         await anyio.sleep_forever()
 
     with anyio.fail_after(5):
         async with bus:
-            event = await bus.emit("t")
+            event = await bus.emit("order.placed")
             await began.wait()
             await bus.stop(timeout=0)
-    assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (PENDING, 0)
+    assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (PENDING, 0)

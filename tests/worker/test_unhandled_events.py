@@ -1,4 +1,4 @@
-"""Events that this process has no handler for: they are given back without an attempt, and FAILED only in the end."""
+"""Events without a handler in this process: they are released without an attempt, and FAILED after a timeout."""
 
 from __future__ import annotations
 
@@ -10,27 +10,12 @@ import pytest
 
 from dynamodb_outbox import ConfigurationError, Event, EventStatus, InMemoryOutbox, NoHandlerError, OutboxEventBus
 from dynamodb_outbox.errors import WaitTimeoutError
-from tests.virtual_time import VirtualTime
+from tests.fakes import ScriptedOutbox
 
 
-class Claims(InMemoryOutbox):
-    """An outbox that notes when it claims."""
-
-    def __init__(self, time: VirtualTime, **options: Any) -> None:
-        super().__init__(**{"claim_on_emit": False, **options})
-        self._virtual = time
-        self.claimed_at: list[float] = []
-        self.attempts: list[int] = []
-
-    async def claim(self, limit: int, **options: Any) -> Any:
-        claims = await super().claim(limit, **options)
-        self.claimed_at += [self._virtual.time()] * len(claims)
-        self.attempts += [claim.attempt for claim in claims]
-        return claims
-
-    @property
-    def waits(self) -> list[float]:
-        return [later - earlier for earlier, later in pairwise(self.claimed_at)]
+def claimed_at(outbox: ScriptedOutbox) -> list[float]:
+    """When the claims were made that found an event."""
+    return [call.at for call in outbox.calls["claim"] if call.result]
 
 
 @pytest.fixture
@@ -38,20 +23,20 @@ def errors() -> list[Exception]:
     return []
 
 
-async def test_event_waits_for_a_worker_that_has_a_handler(virtual_time: VirtualTime, errors: list[Exception]) -> None:
-    outbox = Claims(virtual_time, max_retries=1)
+async def test_event_waits_for_a_worker_that_has_a_handler(errors: list[Exception]) -> None:
+    outbox = ScriptedOutbox(claim_on_emit=False, max_retries=1)
     lacking, having = (OutboxEventBus(outbox, on_error=errors.append) for _ in range(2))
     handled: list[int] = []
 
-    @having.on("t")
-    async def handler(event: Event, delivery: Any) -> None:
+    @having.on("invoice.due")
+    async def remind(event: Event, delivery: Any) -> None:
         handled.append(delivery.attempt)
 
-    event = await lacking.emit("t")
+    event = await lacking.emit("invoice.due")
     async with lacking:
         await anyio.sleep(120)
     assert outbox.status_of(event.id) is EventStatus.PENDING
-    assert set(outbox.attempts) == {1}
+    assert {claim.attempt for claim in outbox.claims} == {1}
     async with having:
         await having.drain(120)
     assert handled == [1]
@@ -59,14 +44,16 @@ async def test_event_waits_for_a_worker_that_has_a_handler(virtual_time: Virtual
     assert await having.get_failed_events() == []
 
 
-async def test_waits_start_with_the_poll_interval_and_double_up_to_a_minute(virtual_time: VirtualTime) -> None:
-    outbox = Claims(virtual_time, poll_interval=2.0)
+async def test_waits_start_with_the_poll_interval_and_double_up_to_a_minute() -> None:
+    outbox = ScriptedOutbox(claim_on_emit=False, poll_interval=2.0)
     bus = OutboxEventBus(outbox)
     async with bus:
-        await bus.emit("t")
+        await bus.emit("invoice.due")
         await anyio.sleep(400)
-    waited = [at - outbox.claimed_at[0] for at in outbox.claimed_at]
-    for so_far, wait in zip(waited, outbox.waits, strict=False):
+    times = claimed_at(outbox)
+    waited = [at - times[0] for at in times]
+    for so_far, (earlier, later) in zip(waited, pairwise(times), strict=False):
+        wait = later - earlier
         # The end of a wait is noticed by the next poll.
         delay = max(2.0, min(so_far, 60.0))
         assert delay - 0.01 <= wait <= delay + 1.5 * 2.0
@@ -91,7 +78,7 @@ async def test_event_is_failed_once_it_was_unhandled_for_the_timeout(timeout: fl
     outbox = InMemoryOutbox(unhandled_timeout=timeout, max_retries=0, max_poll_interval=10.0)
     bus = OutboxEventBus(outbox, on_error=lambda _: None)
     async with bus:
-        event = await bus.emit("t")
+        event = await bus.emit("invoice.due")
         await anyio.sleep(85)
         assert outbox.status_of(event.id) is EventStatus.PENDING
         await anyio.sleep(80 if fails else 5000)
@@ -99,7 +86,7 @@ async def test_event_is_failed_once_it_was_unhandled_for_the_timeout(timeout: fl
         if fails:
             (failed,) = await bus.get_failed_events()
             assert failed.retry_count == 0
-            assert "no handler for the event type 't'" in failed.last_error
+            assert "no handler for the event type 'invoice.due'" in failed.last_error
             assert await bus.retry_events([event.id]) == 1
             # The time begins again.
             await anyio.sleep(80)
@@ -111,23 +98,23 @@ async def test_time_begins_again_after_an_attempt() -> None:
     bus = OutboxEventBus(outbox, on_error=lambda _: None)
 
     async def failing(event: Event) -> None:
-        bus.off("t", failing)
+        bus.off("invoice.due", failing)
         raise ValueError("not today")
 
     async with bus:
-        event = await bus.emit("t")
+        event = await bus.emit("invoice.due")
         await anyio.sleep(60)
-        bus.on("t", failing)
-        while bus.handlers("t"):
+        bus.on("invoice.due", failing)
+        while bus.handlers("invoice.due"):
             await anyio.sleep(1)
         await anyio.sleep(80)
         assert outbox.status_of(event.id) is EventStatus.PENDING
-        bus.on("t", handler := Collected())
+        bus.on("invoice.due", handler := Collector())
         await anyio.sleep(65)
     assert handler.events == [event]
 
 
-class Collected:
+class Collector:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
@@ -152,9 +139,9 @@ def test_timeout_out_of_range_is_refused(value: Any) -> None:
 async def test_run_once_releases_unhandled_events() -> None:
     outbox = InMemoryOutbox()
     bus = OutboxEventBus(outbox, on_error=lambda _: None)
-    event = await bus.emit("t")
+    event = await bus.emit("invoice.due")
     assert [await bus.run_once() for _ in range(3)] == [1, 0, 0]
-    bus.on("t", handler := Collected())
+    bus.on("invoice.due", handler := Collector())
     await anyio.sleep(1.0)
     assert await bus.run_once() == 1
     assert handler.events == [event]
