@@ -125,9 +125,9 @@ def _bus_page() -> str:
 def _outbox_page() -> str:
     port = {name for name, _ in members_of(public_names()["Outbox"])}
     options = (
-        "`DynamoDBOutbox(...)` and `DynamoDBOutbox.connect(...)` take these options. `InMemoryOutbox(...)` takes those "
-        "marked with *. Both also take `clock` and `random`, two functions for tests. A value out of range raises "
-        "`ConfigurationError`."
+        "`DynamoDBOutbox(...)` and `DynamoDBOutbox.connect(...)` take these options. `InMemoryOutbox(...)` takes the "
+        "options marked with *. Both also take `clock` and `random`, two functions for tests. A value out of range "
+        "raises `ConfigurationError`."
     )
     table = _options_table(DynamoDBOutbox, _outbox_with, skip=("client", "clock", "random"))
     return _page(
@@ -154,7 +154,7 @@ def _outbox_with(**options: Any) -> None:
 def _events_page() -> str:
     return _page(
         "Events, deliveries and transactions",
-        "What handlers get and raise, what emits take, and when a failed handler runs again.",
+        "Events, the deliveries that handlers get, transactions, and the backoffs of retries.",
         *map(_section, EVENT_NAMES),
     )
 

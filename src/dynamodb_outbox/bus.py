@@ -1,4 +1,4 @@
-"""`OutboxEventBus`: what an application holds in its hands."""
+"""`OutboxEventBus`: emits events, registers handlers, runs the worker."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ class OutboxEventBus:
     belongs to the event loop that uses it first: a call from another running loop raises `ConfigurationError`.
 
     Args:
-        on_error: Called with every error that is reported instead of raised; may be async. `None` means the
-            `on_error` of the outbox.
+        on_error: Called with every reported error; may be async. `None` means the `on_error` of the outbox.
         stop_timeout: How long leaving the `async with` block lets running handlers finish; see `stop`. Keep it below
             the time that your platform grants after its SIGTERM: ECS and Kubernetes grant 30 s by default. `None` lets
             each handler run until its lease ends.
@@ -94,10 +93,10 @@ class OutboxEventBus:
     @overload
     def on(self, type: str, handler: H, **options: Unpack[HandlerOptions]) -> H: ...
     def on(self, type: str, handler: H | None = None, **options: Unpack[HandlerOptions]) -> H | Callable[[H], H]:
-        """Register an async handler of a type, as a decorator or by a call.
+        """Register an async handler of a type, as a decorator or by a call; see `HandlerOptions` for the options.
 
-        The options are name, max_retries, backoff, timeout, concurrency and no_retry_on, see `HandlerOptions`. Raises
-        `DuplicateHandlerError`, or `ConfigurationError` for a handler that is not async or a bad option.
+        Raises `DuplicateHandlerError` for a second handler of the same name, and `ConfigurationError` for a bad option
+        or a handler that is not async.
         """
 
         def register(handler: H) -> H:
@@ -107,14 +106,14 @@ class OutboxEventBus:
         return register if handler is None else register(handler)
 
     def once(self, type: str, handler: Handler, **options: Unpack[HandlerOptions]) -> None:
-        """Register a handler that is removed after it succeeded once.
+        """Register a handler that is removed after its first success.
 
-        Events of the type that were claimed before that moment are handed to it as well.
+        It also gets events of the type that the worker claimed before that moment.
         """
         self._registry.add([type], handler, once=True, **options)
 
     def subscribe(self, types: Iterable[str], handler: Handler, **options: Unpack[HandlerOptions]) -> None:
-        """Register one handler for several types, or for none of them where one is refused."""
+        """Register one handler for several types; see `on`. If one type is refused, nothing is registered."""
         if isinstance(types, str):
             raise ConfigurationError(
                 f"types={shown(types)}: it must be several types; for one, use on({shown(types)}, handler)"
@@ -122,7 +121,7 @@ class OutboxEventBus:
         self._registry.add(list(types), handler, **options)
 
     def off(self, type: str, handler: Handler) -> bool:
-        """Remove a handler; tells whether it was registered. Attempts that run are not cancelled."""
+        """Remove a handler; return whether it was registered. Running attempts are not cancelled."""
         return self._registry.remove(type, handler)
 
     def remove_all_handlers(self, type: str | None = None) -> None:
@@ -136,9 +135,9 @@ class OutboxEventBus:
     def add_handler_middleware(self, *middleware: Middleware) -> None:
         """Wrap every call of a handler: `async def m(event, call_next)`, the first one added outermost.
 
-        It may hand on another payload or other metadata, raise as the handler could, or not call `call_next`: the
-        handler then counts as done without having run, as it does where the middleware catches its error. A
-        middleware that breaks its chain fails the attempt with `MiddlewareError`.
+        It may pass on another payload or other metadata, or raise as the handler could. If it does not call
+        `call_next`, or catches the handler's error, the handler counts as done. A middleware that breaks its chain
+        fails the attempt with `MiddlewareError`.
         """
         check_middleware(middleware)
         self._handler_middleware.extend(middleware)
@@ -158,14 +157,14 @@ class OutboxEventBus:
         if_exists: IfExists = "raise",
         transaction: Transaction | None = None,
     ) -> Event | None:
-        """Store one event; once this returns, it will be delivered. None if an emit middleware dropped it.
+        """Store one event and return it. Once this returns, the event will be delivered.
 
-        `delay` (seconds) or `deliver_at` (an aware datetime) postpones its delivery, by ten years at most. An
-        `id` of your own, or the same `Event`, makes the emit repeatable: a second one is refused with
-        `DuplicateEventError`; with `if_exists="ignore"` it changes nothing, and returns the stored event, whose
-        `already_stored` is true. With a `transaction` it is stored when that is committed. Raises `InvalidEventError`
-        before anything is sent, `StorageError` if it could not be stored. One that is cancelled, or that runs into a
-        timeout of yours, may be stored: emit the same event again.
+        `delay` (seconds) or `deliver_at` (a datetime with a time zone) postpones the delivery, by ten years at most. A
+        second emit of an `id`, or of the same `Event`, raises `DuplicateEventError`; with `if_exists="ignore"` it
+        changes nothing, and returns the stored event, whose `already_stored` is true. With a `transaction` the event is
+        stored when that commits. Returns None if an emit middleware dropped the event. Raises `InvalidEventError`
+        before anything is sent, and `StorageError` if the event could not be stored. After a cancellation or a timeout
+        the event may be stored: emit the same `Event` again.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         event = event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
@@ -181,34 +180,34 @@ class OutboxEventBus:
         if_exists: IfExists = "raise",
         transaction: Transaction | None = None,
     ) -> list[Event]:
-        """Store many events, 25 to a request; returns them in their order. The options are those of `emit`.
+        """Store many events, 25 to a request; return them in their order. See `emit` for the options.
 
-        Nothing is sent if one of them is refused. Raises `PartialPublishError`, with the published and the failed ones,
-        if some or all of them were not stored by this call.
+        If one event is refused with `InvalidEventError`, nothing is sent. Raises `PartialPublishError`, which has the
+        published and the failed events, if this call did not store all of them.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         return await self._emitter.emit(events, options, transaction=transaction, call="bus.emit_many")
 
     def transaction(self) -> Transaction:
-        """Begin a transaction: `async with bus.transaction() as tx` commits writes and events as one, or not at all.
+        """Make a transaction: `async with bus.transaction() as tx` commits all writes and events of the block, or none.
 
-        Inside of the block `tx.put`, `tx.update`, `tx.delete` and `tx.check` collect writes, and `tx.emit` or
-        `bus.emit(..., transaction=tx)` events; see `Transaction` for what leaving the block may raise.
+        In the block `tx.put`, `tx.update`, `tx.delete` and `tx.check` collect writes; `tx.emit` and
+        `bus.emit(..., transaction=tx)` collect events. See `Transaction` for the errors of the commit.
         """
         return Transaction(self._emitter.commit)
 
     def add_emit_middleware(self, *middleware: Middleware) -> None:
-        """Run before events are stored: `async def m(event, call_next)`, the first one added outermost.
+        """Run functions before events are stored: `async def m(event, call_next)`, the first one added outermost.
 
-        It may hand on another event, raise, or drop the event by not calling `call_next`; a `MiddlewareError` says
-        that it broke its chain. The write comes after all of it, in batches: `call_next` returns before the event is
-        stored. `emit_many` runs it for ten events at once, each in a copy of the caller's context.
+        Each may pass on another event, raise, or drop the event by not calling `call_next`. A `MiddlewareError` says
+        that it broke its chain. The events are stored after all middleware: `call_next` returns before that.
+        `emit_many` runs the middleware for ten events at once, each in a copy of the caller's context.
         """
         check_middleware(middleware)
         self._emitter.middleware.extend(middleware)
 
     def notify(self) -> None:
-        """Have the worker look for events now: for those that were stored without `emit`, by this process.
+        """Wake the worker, so that it polls now. Call it after this process stored events without `emit`.
 
         May be called from any thread.
         """
@@ -216,20 +215,21 @@ class OutboxEventBus:
             self._loop.run(worker.wake)
 
     def add_observer(self, observer: Observer) -> None:
-        """Tell an observer what happens to the events of the outbox, from now on; see `Observer`."""
+        """Call an observer for everything that happens to the events of the outbox, from now on; see `Observer`."""
         self._outbox.observers.add(observer)
 
     # Lifecycle
 
     @property
     def running(self) -> bool:
-        """Whether a worker of this bus polls; false from the moment that a stop is asked for."""
+        """Whether a worker of this bus polls. It is false as soon as `stop` is called."""
         return self._worker is not None and self._worker.running
 
     async def start(self) -> None:
-        """Start the worker. Raises `ConfigurationError` if it is started already, `ClientClosedError` without a client.
+        """Start the worker. May be called from any task.
 
-        DynamoDB need not be up: polling errors are reported and retried. May be called from any task.
+        Raises `ConfigurationError` if the bus is started already, and `ClientClosedError` if its client is closed. If
+        DynamoDB is down, `start` succeeds: polling errors are reported, and polls are tried again.
         """
         self._loop.check("bus.start")
         if self._worker is not None and not self._worker.ended:
@@ -243,12 +243,12 @@ class OutboxEventBus:
             raise
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Stop polling, and let running handlers finish; a no-op when nothing is started.
+        """Stop polling, and let running handlers finish. Does nothing if the bus is not started.
 
-        Handlers that still run after `timeout` seconds are cancelled and their events released, so that
-        another worker takes them at once, without an attempt being counted. Without a timeout a handler has
-        what is left of its lease. May be called from any task, and again with a shorter timeout. A handler that
-        calls it, or a task that one has started, asks for the stop and does not wait: it is a part of what would end.
+        After `timeout` seconds, running handlers are cancelled and their events released: another worker takes them
+        at once, and no attempt is counted. Without a timeout, a handler has what is left of its lease. May be called
+        from any task, and again with a shorter timeout. A call from a handler, or from a task that a handler
+        started, returns at once, because the stop waits for the handler.
         """
         self._loop.check("bus.stop")
         check_timeout("timeout", timeout)
@@ -273,9 +273,9 @@ class OutboxEventBus:
                     self._worker = None
 
     async def run_once(self) -> int:
-        """Recover, claim one batch, dispatch and settle it, without a running worker; the number settled.
+        """Recover, claim one batch, run its handlers and settle, without a running worker; return the number settled.
 
-        For schedulers and functions that are called rather than running. Raises `StorageError`.
+        For schedulers, and for functions that a platform calls. Raises `StorageError`.
         """
         self._loop.check("bus.run_once")
         self._refuse_inside("bus.run_once()")
@@ -303,11 +303,10 @@ class OutboxEventBus:
     # Waiting
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Wait until no event of the table is PENDING or PROCESSING, retries and delayed ones included.
+        """Wait until no event of the table is PENDING or PROCESSING, events with a retry or a delay included.
 
-        What is in other processes is looked up in the index, which DynamoDB brings up to date a little later: an event
-        that another process has just stored may be missed. Raises `WaitTimeoutError` after `timeout` seconds, with what
-        is left.
+        Events of other processes are counted in the index, which lags behind the table: an event that another process
+        has just stored may be missed. Raises `WaitTimeoutError`, with the counts, after `timeout` seconds.
         """
         self._loop.check("bus.drain")
         self._refuse_inside("bus.drain()")
@@ -320,7 +319,7 @@ class OutboxEventBus:
         )
 
     async def wait_for(self, type: str, *, timeout: float = 5.0) -> Event:
-        """Wait for the next event of a type that this bus completes. Raises `WaitTimeoutError`."""
+        """Return the next event of a type that this bus completes; `WaitTimeoutError` after `timeout` seconds."""
         self._loop.check("bus.wait_for")
         check_timeout("timeout", timeout)
         with anyio.move_on_after(timeout):
@@ -331,15 +330,15 @@ class OutboxEventBus:
     # Dead letters
 
     async def get_failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
-        """List the events that are FAILED, the latest first."""
+        """List the events that are FAILED, the latest first, 1 to 1,000,000 of them. Raises `StorageError`."""
         self._loop.check("bus.get_failed_events")
         check_int("limit", limit, 1, 1_000_000)
         return await self._outbox.failed_events(type=type, limit=limit)
 
     async def retry_events(self, ids: Iterable[str]) -> int:
-        """Make FAILED events PENDING again, with all retries before them; the number that were FAILED.
+        """Make FAILED events PENDING again, with all their retries; return the number that were FAILED.
 
-        Ids that are unknown or not FAILED change nothing. Handlers that had succeeded do not run again.
+        Other ids change nothing. Handlers that succeeded do not run again. Raises `StorageError`.
         """
         self._loop.check("bus.retry_events")
         if isinstance(ids, str):

@@ -39,9 +39,9 @@ class DeliveryBackend(Protocol):
 
 
 class Delivery:
-    """One attempt of one handler; handlers that take a second argument get it.
+    """One attempt of one handler. A handler that takes a second argument gets it.
 
-    `attempt` counts from 1 to `max_attempts`; `handler` is the handler's name.
+    `attempt` counts from 1 to `max_attempts`; `handler` is the name of the handler.
     """
 
     def __init__(
@@ -68,25 +68,25 @@ class Delivery:
 
     @property
     def lease_expires_at(self) -> float:
-        """When the worker's claim ends (epoch seconds); the handler is cancelled a little before it."""
+        """When the lease ends, in epoch seconds. The handler is cancelled shortly before that."""
         return self._backend.lease_expires_at
 
     async def extend(self, seconds: float) -> None:
-        """Let this handler run for so many seconds from now on, and keep the event leased for that time.
+        """Let this handler run for `seconds` from now, up to ten years, and extend the lease of the event.
 
-        It never makes the time shorter. Raises `LeaseLostError` if the event is not ours any more, `StorageError`
-        if the extension could not be written.
+        It never shortens the time that the handler has. Raises `LeaseLostError` if another worker has claimed the
+        event, and `StorageError` if the extension could not be written.
         """
         check_seconds("seconds", seconds, 0, LONGEST_DELAY)
         await self._backend.extend(seconds)
 
     def transaction(self) -> Transaction:
-        """Begin a transaction that also records that this handler is done: its effects happen exactly once.
+        """Make a transaction that also records that this handler is done: its effects happen exactly once.
 
         `async with delivery.transaction() as tx` commits the writes and events of the block together with the
-        record, if this worker still holds the event. What was committed is never run again, whatever happens to
-        the worker afterwards. Raises what `bus.transaction()` raises, `LeaseLostError` if the event is not ours
-        any more (nothing is written then), and `ConfigurationError` for a second one after a commit.
+        record, if this worker still holds the event. After the commit, the handler does not run again for this event,
+        even if the worker dies. Raises what `bus.transaction()` raises, `LeaseLostError` if another worker has claimed
+        the event (then nothing is written), and `ConfigurationError` for a second transaction after a commit.
         """
         # Positions are counted in each: one that is tried again makes the same children.
         return Transaction(self._backend.commit, make_event=partial(self._child_in_transaction, count()))
@@ -101,14 +101,16 @@ class Delivery:
         delay: float | None = None,
         deliver_at: datetime | None = None,
     ) -> Event | None:
-        """Emit an event that follows from this one, once, however often the handler is called.
+        """Emit an event that follows from this one. A retried handler emits it once.
 
-        Its id is made of this event's id, the handler's name, and the position among the handler's emits; where
-        their order may change from attempt to attempt, or where an emit may fail and the handler goes on, give each a
-        `key` instead. Without one, an emit repeats a failed one of the same attempt, and has its id, if type, payload,
-        metadata, delay and deliver_at are all the same, and of the same types. The metadata carry `causationId`,
-        this event's id, and `correlationId`, the id of the first event of the chain. Returns None if an emit middleware
-        dropped the event.
+        The id of the new event is derived from the id of this event, the name of the handler, and the position among
+        the handler's emits. Give a `key` instead of the position where the order may change from attempt to attempt, or
+        where the handler goes on after a failed emit. Without a `key`, an emit that equals a failed emit of the same
+        attempt in type, payload, metadata, delay and deliver_at repeats that emit, and has its id.
+
+        The metadata get `causationId`, the id of this event, and `correlationId`, the id of the first event of the
+        chain. `delay` (seconds) or `deliver_at` postpones the delivery, by ten years at most. Returns None if an emit
+        middleware dropped the event. Raises `InvalidEventError` before anything is sent, and `StorageError`.
         """
         if not isinstance(type, str):
             raise InvalidEventError(

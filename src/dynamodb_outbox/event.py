@@ -14,7 +14,7 @@ from dynamodb_outbox.errors import UnstorableValueError, shape
 
 
 class EventStatus(StrEnum):
-    """Where a stored event is on its way."""
+    """The status of a stored event."""
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
@@ -51,19 +51,23 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, to be told to every handler of its type.
+    """Something that happened: it is delivered to every handler of its type.
 
-    `type` names what happened, such as `user.created`. `payload` is made of str, int, float, bool, None, bytes,
-    Decimal, dict with str keys, list, tuple, set of one kind, datetime, date, UUID, Enum and dataclasses; JSON-like
-    values, bytes and sets come back equal, the others in their JSON form. A whole number comes back as int, any other
-    as float, or as Decimal if the outbox has `numbers="decimal"`. `id` identifies the event for good: give one
-    of your own to make an emit repeatable, else a random UUID is made. `occurred_at` is an aware datetime, kept in
-    UTC with microseconds; the default is now. `metadata` travels with the payload. The repr shows neither
-    payload nor metadata. The handlers of one event get the same object: change a copy of its payload, or the other
-    handlers see the change.
+    - `type` names what happened, such as `user.created`.
+    - `payload` may hold str, int, float, bool, None, bytes, Decimal, dict with str keys, list, tuple, set of one kind,
+      datetime, date, UUID, Enum and dataclasses. JSON-like values, bytes and sets come back equal, the others in
+      their JSON form. A whole number comes back as int, any other number as float, or as Decimal with the outbox's
+      `numbers="decimal"`.
+    - `id` identifies the event, 1 to 2,048 bytes. The default is a random UUID. With an id that you choose, an emit
+      can be repeated safely.
+    - `occurred_at` is a datetime with a time zone; it is kept in UTC, to the microsecond. The default is now.
+    - `metadata` is a mapping that is stored and delivered with the payload. The default is empty.
 
-    Raises `UnstorableValueError` for an empty type or id, an id over 2,048 bytes or one that begins with
-    `dynamodb-outbox`, and for a naive datetime.
+    The repr shows neither payload nor metadata. The handlers of one event get the same object: copy the payload before
+    you change it.
+
+    Raises `UnstorableValueError` for an empty type or id, an id that is too long or begins with `dynamodb-outbox`, and
+    a datetime without a time zone.
     """
 
     type: str
@@ -116,10 +120,7 @@ class Event:
 
     @property
     def already_stored(self) -> bool:
-        """Whether an emit with `if_exists="ignore"` returned this event because its id was stored before.
-
-        The event is then the stored one. It is false for an event that the emit itself stored.
-        """
+        """Whether an emit with `if_exists="ignore"` found the id stored, and returned the stored event."""
         return self._already_stored
 
     def as_already_stored(self) -> Event:
@@ -169,9 +170,9 @@ def _check_text(name: str, value: object) -> None:
 class FailedEvent:
     """A dead letter: an event that is FAILED, and why.
 
-    `retry_count` is the number of retries it had, `last_error` the last error as text, `failed_at` the time
-    (UTC) it failed, `handled_by` the names of the handlers that had succeeded. Other writers may have stored a time
-    that no datetime can hold: `failed_at` is then the first or the last that is possible, and `last_error` says so.
+    `retry_count` counts the retries before it failed, `last_error` is the text of the last error, `failed_at` the
+    time of the failure in UTC, and `handled_by` has the names of the handlers that succeeded. If another program stored
+    a time that a datetime cannot hold, `failed_at` is the nearest possible time, and `last_error` says so.
     """
 
     id: str

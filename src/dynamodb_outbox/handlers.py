@@ -17,7 +17,7 @@ from dynamodb_outbox.validation import check_int, check_seconds, fits, is_async
 Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Awaitable[None]]
 """An async function of the event, or of the event and its delivery.
 
-The handlers of one event share the event object, its payload included, and run at the same time.
+The handlers of one event run at the same time, and share the event object and its payload.
 """
 
 LONGEST_TIMEOUT = 7 * 86_400.0
@@ -39,8 +39,8 @@ class HandlerOptions(TypedDict, total=False):
         timeout: How long one call of the handler may take; then it is cancelled, and the attempt has failed. While a
             handler with a timeout longer than the lease runs, the lease is renewed. The default is what is left of the
             lease.
-        concurrency: How many calls of the handler this process runs at once. The default is no limit but the
-            outbox's `concurrency`.
+        concurrency: How many calls of the handler this process runs at once. The default is the outbox's
+            `concurrency`.
         no_retry_on: Exceptions that a retry cannot fix, such as `(ValueError,)`: the event becomes FAILED at once. The
             default is `()`.
     """

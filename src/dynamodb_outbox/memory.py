@@ -51,7 +51,11 @@ class _Stored:
 
 
 class InMemoryOutbox:
-    """An outbox that lives and dies with its process. Options: those of `DynamoDBOutbox` that concern no table."""
+    """An outbox in memory, for tests. It checks events and makes transitions as `DynamoDBOutbox` does.
+
+    The options have the meaning that they have for `DynamoDBOutbox`. Raises `ConfigurationError` for a value out of
+    range. `committed` lists the writes of committed transactions; they are recorded, and not carried out.
+    """
 
     def __init__(
         self,
@@ -103,7 +107,7 @@ class InMemoryOutbox:
         return self._observers
 
     def status_of(self, event_id: str) -> EventStatus | None:
-        """Tell the status of an event; None if it is not stored."""
+        """Return the status of an event; None if it is not stored."""
         stored = self._events.get(event_id)
         return stored.status if stored else None
 

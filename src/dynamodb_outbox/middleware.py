@@ -16,20 +16,20 @@ CANCEL_SECONDS: Final = 5.0
 
 
 class CallNext(Protocol):
-    """The rest of the chain, as a middleware is given it; to be called once, and awaited."""
+    """The rest of the chain. A middleware calls it once at most, and awaits it."""
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the event is emitted as a part of a transaction, which stores it or not when it commits."""
+        """Whether the event is emitted in a transaction, whose commit stores it."""
         ...
 
     def __call__(self, event: Event, /) -> Coroutine[Any, Any, None]:
-        """Hand on the event, or another one."""
+        """Pass on the event, or another event."""
         ...
 
 
 Middleware = Callable[[Event, CallNext], Awaitable[None]]
-"""`async def m(event, call_next)`: hands on the event or another, drops it by not calling, or raises."""
+"""`async def m(event, call_next)`: passes on the event or another one, drops it by not calling that, or raises."""
 End = Callable[[Event], Awaitable[None]]
 """What a chain is built around."""
 

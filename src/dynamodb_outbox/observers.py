@@ -1,4 +1,4 @@
-"""Observers: what happens to events, told as typed facts. Metrics, tracing and logging hang on it."""
+"""Observers: functions that are called for everything that happens, for metrics, tracing and logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger: Final = logging.getLogger("dynamodb_outbox")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """An event is stored. `due_at` (epoch seconds) is None for one that is due at once."""
+    """An event is stored. `due_at` (epoch seconds) is None if the event is due at once."""
 
     event_id: str
     event_type: str
@@ -24,7 +24,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """This worker took an event, until `lease_expires_at` (epoch seconds)."""
+    """This worker claimed an event, until `lease_expires_at` (epoch seconds)."""
 
     event_id: str
     event_type: str
@@ -34,7 +34,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRefused:
-    """A claim was refused, and billed: another worker was quicker, or the index showed an old state."""
+    """A claim was refused: another worker was quicker, or the index showed an old state. DynamoDB bills the write."""
 
     event_id: str
 
@@ -51,7 +51,7 @@ class HandlerStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerSucceeded:
-    """A handler returned, after so many seconds."""
+    """A handler returned, after `seconds`."""
 
     event_id: str
     event_type: str
@@ -62,7 +62,7 @@ class HandlerSucceeded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerFailed:
-    """A handler raised, or ran into its time limit."""
+    """A handler raised, or reached its time limit, after `seconds`."""
 
     event_id: str
     event_type: str
@@ -74,7 +74,7 @@ class HandlerFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerCancelled:
-    """A handler was cancelled by a stop or a lost lease: neither a success nor a failure."""
+    """A handler was cancelled by a stop or a lost lease, after `seconds`: neither a success nor a failure."""
 
     event_id: str
     event_type: str
@@ -85,7 +85,7 @@ class HandlerCancelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventCompleted:
-    """All handlers of an event succeeded, and that is written."""
+    """All handlers of an event succeeded, and the event is stored as COMPLETED."""
 
     event_id: str
     event_type: str
@@ -94,7 +94,7 @@ class EventCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled:
-    """An attempt failed; the next comes after `delay` seconds."""
+    """An attempt failed; the event is due again after `delay` seconds."""
 
     event_id: str
     event_type: str
@@ -105,7 +105,7 @@ class RetryScheduled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFailed:
-    """An event was set aside as a dead letter; one that cannot be read has the type `?`, and attempt 0."""
+    """An event became FAILED, a dead letter. For an item that cannot be read, the type is `?` and the attempt 0."""
 
     event_id: str
     event_type: str
@@ -115,7 +115,7 @@ class EventFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventReleased:
-    """A claim was given back; no attempt is counted. `unhandled`: because this process has no handler for the type."""
+    """A claim was released; no attempt is counted. `unhandled`: this process has no handler for the type."""
 
     event_id: str
     event_type: str
@@ -125,7 +125,7 @@ class EventReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRenewed:
-    """A lease was moved forward, to `lease_expires_at` (epoch seconds)."""
+    """A lease was extended, to `lease_expires_at` (epoch seconds)."""
 
     event_id: str
     event_type: str
@@ -134,7 +134,7 @@ class LeaseRenewed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLost:
-    """A renewal or an outcome was refused: the claim is not ours any more."""
+    """A renewal or an outcome was refused: another worker has claimed the event, or the item is gone."""
 
     event_id: str
     event_type: str
@@ -142,7 +142,7 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecovered:
-    """The lease of an event had run out. `failed`: no retry was left, and it was set aside as a dead letter."""
+    """The lease of an event had run out. The event is PENDING again or, if `failed`, FAILED: no retry was left."""
 
     event_id: str
     failed: bool
@@ -150,7 +150,7 @@ class EventRecovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollingFailed:
-    """Looking for events, or recovering or renewing them, failed; the next try is in `retry_in` seconds."""
+    """Polling, recovery or the renewal of leases failed; the next try is in `retry_in` seconds."""
 
     loop: str
     errors: int
@@ -160,7 +160,7 @@ class PollingFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettleFailed:
-    """An outcome could not be written; recovery takes the event up when its lease ends."""
+    """An outcome could not be written. The event is recovered when its lease ends."""
 
     event_id: str
     event_type: str
@@ -170,17 +170,17 @@ class SettleFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttled:
-    """The engine throttled a call, which is repeated with backoff."""
+    """DynamoDB throttled a call, which is repeated with backoff."""
 
     operation: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlersDiffer:
-    """Another worker of the table has other handlers of a type than this one, whose names are `handlers`.
+    """Another worker of the table has other handlers of a type than this worker, which has `handlers`.
 
-    `worker` is the name in its announcement, which it made `seconds` ago. Observed once for each type and what the
-    other has of it.
+    `worker` is the name of the other worker, and `seconds` the age of its announcement. It is observed once for each
+    type and each different set of handlers.
     """
 
     event_type: str
@@ -209,18 +209,22 @@ Observation = (
     | Throttled
     | HandlersDiffer
 )
+"""The union of all observations."""
 
 
 class Observer(Protocol):
-    """Told of everything, at once and in the event loop: it must be quick, and cannot be async."""
+    """A function that is called for every observation, in the event loop. It must be quick, and cannot be async.
+
+    An exception of an observer is logged, and changes nothing.
+    """
 
     def __call__(self, observation: Observation, /) -> None:
-        """Take note of an observation."""
+        """Note an observation."""
         ...
 
 
 class Observers:
-    """Those who are told. False while there are none, so that nothing is made for nobody."""
+    """The registered observers. False when empty, so that callers can skip building observations."""
 
     __slots__ = ("_observers",)
 
@@ -247,7 +251,7 @@ class Observers:
         self._observers = tuple(other for other in self._observers if other != observer)
 
     def notify(self, observation: Observation) -> None:
-        """Tell all of them. One that raises is logged, and changes nothing."""
+        """Call all observers. An exception of an observer is logged, and changes nothing."""
         for observer in self._observers:
             try:
                 observer(observation)
@@ -258,7 +262,7 @@ class Observers:
 
 
 class LoggingObserver:
-    """Logs every observation: what goes wrong as warnings or errors, the rest at `level`."""
+    """Logs every observation: problems as warnings or errors, all others at `level`."""
 
     def __init__(self, target: logging.Logger = logger, *, level: int = logging.DEBUG) -> None:
         self._logger = target

@@ -15,7 +15,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """A handler failed, and attempts are left. `delay` is in seconds from the settle on."""
+    """A handler failed, and retries are left. The event is due again `delay` seconds after the settle."""
 
     delay: float
     error: str
@@ -24,7 +24,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The event is to be set aside: it was rejected, or no attempt is left."""
+    """The event becomes FAILED: it was rejected, or no retry is left."""
 
     error: str
     handled_by: frozenset[str] = frozenset()
@@ -32,9 +32,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """The handlers were not run to an end; no attempt is counted. Anybody may take the event after `delay` seconds.
+    """The handlers did not end; no attempt is counted. Any worker may claim the event after `delay` seconds.
 
-    `unhandled_since` (epoch seconds) is when a worker first had no handler for the event; None if this one has.
+    `unhandled_since` (epoch seconds) is when a worker first had no handler for the event; None if this worker has a
+    handler.
     """
 
     handled_by: frozenset[str] = frozenset()
@@ -43,6 +44,7 @@ class Released:
 
 
 Outcome = Completed | Retry | Failed | Released
+"""How an attempt at an event ends."""
 
 OUTCOME_NAMES = {Completed: "complete", Retry: "retry", Failed: "fail", Released: "release"}
 
@@ -52,7 +54,10 @@ LONGEST_DELAY: Final = 10 * 365 * 86_400.0
 
 
 class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
-    """Raise in a handler to be called again after `delay` seconds. It counts as a retry."""
+    """Raise it in a handler to be called again after `delay` seconds, from 0 to ten years. It counts as a retry.
+
+    Raises `ConfigurationError` for a delay out of range.
+    """
 
     def __init__(self, delay: float, reason: str = "") -> None:
         if not 0 <= delay <= LONGEST_DELAY:
@@ -65,7 +70,7 @@ class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
 
 
 class Reject(Exception):  # noqa: N818 - a signal of a handler, not an error
-    """Raise in a handler to set the event aside as FAILED now, without further retries."""
+    """Raise it in a handler to make the event FAILED now, without further retries."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

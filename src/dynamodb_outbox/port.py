@@ -34,9 +34,11 @@ Numbers = Literal["native", "decimal"]
 class Claim:
     """An event that this worker holds until `lease_expires_at` (epoch seconds).
 
-    `attempt` counts from 1; `handled_by` names the handlers that succeeded in earlier attempts, `last_error` is
-    what the last of them failed with; `token` fences every write about the claim. `unhandled_since` (epoch seconds) is
-    when a worker first had no handler for the event, if no worker has had one since.
+    - `token` identifies the claim; every write about the claim requires it.
+    - `attempt` counts from 1.
+    - `handled_by` has the names of the handlers that succeeded in earlier attempts.
+    - `last_error` is the text of the error of the last attempt.
+    - `unhandled_since` (epoch seconds) is when a worker first had no handler for the event, if no worker had one since.
     """
 
     event: Event
@@ -50,11 +52,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmitClaim:
-    """Events that are stored as claimed already, by this process's worker: no poll and no second write is needed.
+    """Events that are stored already claimed by the worker of this process: they need no poll and no second write.
 
-    `tokens` are the claims' tokens by event id. An adapter calls `sending` before it sends the first of them: from then
-    on, the write goes on without its caller; until then, it ends with it. `claimed` is called once the write of an
-    event is acknowledged.
+    `tokens` has the token of each claim, by event id. The adapter calls `sending` before it sends the first of these
+    events: from then on a cancellation of the caller does not end the write. The adapter calls `claimed` when the write
+    of an event is acknowledged.
     """
 
     tokens: Mapping[str, str]
@@ -64,7 +66,10 @@ class EmitClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerDone:
-    """That a handler of a claim is done, to be recorded with a transaction; `completes`: it was the last one."""
+    """Says that a handler of a claim is done, to be recorded with a transaction.
+
+    `completes` is true if every other handler of the event is done.
+    """
 
     claim: Claim
     handler: str
@@ -73,9 +78,10 @@ class HandlerDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """The events whose lease had run out: made PENDING again, or FAILED because no retry was left.
+    """The result of a recovery: the ids of events whose lease had run out.
 
-    `errors` are those of events that could not be written; each is tried again later.
+    `reset` are PENDING again; `failed` are FAILED, because no retry was left. `errors` are the errors of events that
+    could not be written; their recovery is tried again later.
     """
 
     reset: tuple[str, ...] = ()
@@ -93,7 +99,7 @@ TRANSACTION: Final = "delivery transaction"
 
 
 class Outbox(Protocol):
-    """A storage adapter. Every write about an event that is stored is conditional, and may be repeated."""
+    """A storage adapter. Every write to a stored event has a condition, and may be repeated."""
 
     @property
     def options(self) -> OutboxOptions:
@@ -102,31 +108,31 @@ class Outbox(Protocol):
 
     @property
     def observers(self) -> Observers:
-        """Those who are told what happens; the adapter tells them what only it can see."""
+        """The observers of this outbox. The adapter notifies them of what only the adapter can see."""
         ...
 
     async def prepare(self) -> None:
-        """Get ready for a worker. Makes no call that could fail."""
+        """Get ready for a worker. Makes no request."""
         ...
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
-        """Make the handlers of a worker known to other workers with its next claim: their names, by type.
+        """Announce the handlers of a worker to other workers with its next claim: their names, by type.
 
-        A worker calls it before its first claim, and again when its handlers have changed. Makes no call itself.
+        A worker calls it before its first claim, and again when its handlers have changed. Makes no request itself.
         """
         ...
 
     async def retire(self) -> None:
-        """Withdraw what was made known to other workers; a worker calls it once its last outcome is written.
+        """Withdraw what was announced to other workers. A worker calls it when its last outcome is written.
 
-        Raises nothing but cancellation. The worker waits a second at most. Without a `prepare` it does nothing.
+        It raises no errors. The worker waits for it for a second at most. Without a `prepare` it does nothing.
         """
         ...
 
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
     ) -> None:
-        """Store events as PENDING, due at `due_at` (epoch seconds) or now; those of an `emit_claim` as claimed.
+        """Store events as PENDING, due at `due_at` (epoch seconds) or now. Events of `emit_claim` are stored claimed.
 
         Raises `InvalidEventError` before anything is sent, `DuplicateEventError` or a `StorageError` when
         nothing was stored (unless its `maybe_applied` is true), `PartialPublishError` otherwise.
@@ -141,10 +147,10 @@ class Outbox(Protocol):
         done: HandlerDone | None = None,
         emit_claim: EmitClaim | None = None,
     ) -> None:
-        """Make writes, store events (each with the time it is due) and record a handler as done, all or nothing.
+        """Make writes, store events (each with its due time) and record a handler as done, all or nothing.
 
         Raises `InvalidEventError`, `ConfigurationError` or `TransactionTooLargeError` before anything is sent;
-        `LeaseLostError` when the claim of `done` is not held any more, `DuplicateEventError`,
+        `LeaseLostError` when another worker has claimed the event of `done`, `DuplicateEventError`,
         `TransactionCancelledError` or `StorageError` when nothing was written, unless their `maybe_applied` is true.
         """
         ...
@@ -152,33 +158,33 @@ class Outbox(Protocol):
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events, the longest due first. Fewer means that no more are known to be due.
 
-        Where the index is divided into shards, one is taken after the other, and the order is that within each.
-        `report` is told of stored items that are no events; without one, the outbox's own `on_error`.
+        With shards, the shards are read one after the other, and each has its own order. `report` is called with a
+        `StoredEventError` for each stored item that cannot be read. Its default is the outbox's `on_error`.
         """
         ...
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
-        """Write outcomes, fenced by the claims' tokens; per settlement None or why it was not written.
+        """Write outcomes, each if the claim's token is still stored; return None or an error for each settlement.
 
-        `LeaseLostError` says that the claim is not ours any more, any other error that the write failed.
+        A `LeaseLostError` says that this worker does not hold the event any more; another error, that the write failed.
         """
         ...
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
-        """Move leases to new deadlines (epoch seconds); per renewal None or why it was not written, as in `settle`."""
+        """Move leases to new ends (epoch seconds); return None or an error for each renewal, as `settle` does."""
         ...
 
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
-        """Reset the events whose lease ran out; those that had `max_retries` become FAILED.
+        """Make events whose lease ran out PENDING again; after `max_retries` retries, an event becomes FAILED instead.
 
-        The default is that of the options.
+        The default of `max_retries` is that of the options. Raises `StorageError`.
         """
         ...
 
     async def count(self, status: EventStatus | str) -> int:
-        """Count the events that are PENDING, PROCESSING or FAILED; those that wait for a retry or a delay are PENDING.
+        """Count the events that are PENDING, PROCESSING or FAILED. Events with a retry or a delay ahead are PENDING.
 
-        Raises `ConfigurationError` for any other status. COMPLETED events are not in the index.
+        Raises `ConfigurationError` for COMPLETED, whose events are not in the index, and for other words.
         """
         ...
 
@@ -187,15 +193,15 @@ class Outbox(Protocol):
         ...
 
     async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING again, with all retries before them; the number that were FAILED."""
+        """Make FAILED events PENDING again, with all their retries; return the number that were FAILED."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxOptions:
-    """How events are delivered. Times are seconds. Raises `ConfigurationError` for a value out of range.
+    """How events are delivered; see the options of `DynamoDBOutbox`. Times are seconds.
 
-    An event that no worker has a handler for becomes FAILED after `unhandled_timeout`; None means never.
+    Raises `ConfigurationError` for a value out of range.
     """
 
     batch_size: int = 10
@@ -233,7 +239,7 @@ class OutboxOptions:
             raise ConfigurationError(f"on_error={shown(self.on_error)}: it must be a function of one argument, or None")
 
     def retries_of(self, declared: int | None) -> int:
-        """How many retries a handler has that may have declared a number of its own."""
+        """Return the number of retries of a handler: its option, or the default of the outbox."""
         return self.max_retries if declared is None else declared
 
     @property

@@ -13,7 +13,11 @@ from dynamodb_outbox.outcome import LONGEST_DELAY, Reject, RetryLater
 from dynamodb_outbox.validation import check_part, check_seconds
 
 Backoff = Callable[[int, BaseException], float | None]
-"""Called with the attempt that failed, from 1, and its exception: the seconds to wait, or None to give up."""
+"""Called with the number of the attempt that failed, from 1, and its exception.
+
+It returns the seconds to wait before the next attempt, from 0 to ten years, or None to give up: then the event becomes
+FAILED.
+"""
 
 _LARGEST_EXPONENT: Final = 60
 """Beyond it every delay is past the cap, and a float would overflow."""
@@ -21,9 +25,9 @@ _LARGEST_EXPONENT: Final = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExponentialBackoff:
-    """Waits `base`, and twice as long after every further failure, `cap` at most.
+    """Waits `base` seconds after the first failure, twice as long after each further one, and at most `cap` seconds.
 
-    `jitter` varies each delay by that part of it, up or down (0.1: a tenth), so that what failed together does
+    `jitter`, from 0 to 1, varies each delay by that part, up or down: 0.1 by a tenth. So events that failed together do
     not come back together. Raises `ConfigurationError` for a value out of range.
     """
 
@@ -45,7 +49,7 @@ class ExponentialBackoff:
 
 @dataclass(frozen=True, slots=True)
 class FixedBackoff:
-    """Waits as long after every failure. Raises `ConfigurationError` for a value out of range."""
+    """Waits the same `seconds` after every failure. Raises `ConfigurationError` for a value out of range."""
 
     seconds: float
 

@@ -21,7 +21,7 @@ Operation = Literal["Put", "Update", "Delete", "ConditionCheck"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionWrite:
-    """One write of the user's own, with the arguments of its entry in TransactWriteItems."""
+    """A write of a transaction to one of your tables, with the arguments of its entry in TransactWriteItems."""
 
     operation: Operation
     arguments: Mapping[str, Any]
@@ -37,16 +37,16 @@ class TransactionEmit:
 
 
 class Transaction:
-    """Collects writes and events; leaving the `async with` block commits all of them, or none.
+    """Collects writes and events. The end of the `async with` block commits all of them, or none.
 
-    The writes take the arguments of the low-level TransactWriteItems entries. `Item`, `Key` and
-    `ExpressionAttributeValues` may hold plain Python values, `{"id": "a", "n": 1}`, or low-level ones,
+    The methods take the arguments of the low-level TransactWriteItems entries. `Item`, `Key` and
+    `ExpressionAttributeValues` hold plain Python values, `{"id": "a", "n": 1}`, or low-level ones,
     `{"id": {"S": "a"}, "n": {"N": "1"}}`, but not both in one mapping. Nothing is sent before the end of the
-    block, and nothing at all after an exception inside of it.
+    block. After an exception inside of the block nothing is sent at all.
 
-    Leaving the block raises `TransactionTooLargeError` for more than 100 items or 4 MB, `TransactionCancelledError`
-    when a condition was false, `DuplicateEventError` when all that stood against it is an event that is stored
-    already, and `StorageError`. A conflict with another transaction is repeated for ten seconds.
+    The end of the block raises `TransactionTooLargeError` for more than 100 items or 4 MB, `TransactionCancelledError`
+    if a condition was false, `DuplicateEventError` if the only reason is an event that is stored already, and
+    `StorageError`. After a conflict with another transaction, the commit is tried again for ten seconds.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Transaction:
         ExpressionAttributeValues: Mapping[str, Any] | None = None,
         ReturnValuesOnConditionCheckFailure: str | None = None,
     ) -> None:
-        """Update an item, or make it."""
+        """Update an item, or create it."""
         self._add("Update", locals())
 
     def delete(
@@ -108,7 +108,7 @@ class Transaction:
         ExpressionAttributeValues: Mapping[str, Any] | None = None,
         ReturnValuesOnConditionCheckFailure: str | None = None,
     ) -> None:
-        """Let the transaction depend on a condition of an item that it does not change."""
+        """Require a condition of an item that the transaction does not change."""
         self._add("ConditionCheck", locals())
 
     def emit(
@@ -123,11 +123,11 @@ class Transaction:
         deliver_at: datetime | None = None,
         if_exists: Literal["raise"] = "raise",
     ) -> Event:
-        """Add an event; it is stored with the writes, and not to be awaited.
+        """Add an event, which is stored with the writes. This call is not awaited.
 
-        The arguments are those of `bus.emit`. An event that exists refuses the whole: `if_exists="ignore"` raises
-        `ConfigurationError`. The emit middleware runs at the end of the block, and may replace or drop the event that
-        is returned here.
+        The arguments have the same meaning as in `bus.emit`. If an event of the id is stored already, nothing of the
+        transaction is written; so `if_exists="ignore"` raises `ConfigurationError`. The emit middleware runs at the end
+        of the block, and may replace or drop the event that is returned here.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         options.refuse_in_transaction()

@@ -152,10 +152,10 @@ class DynamoDBOutbox:
         endpoint_url: str | None = None,
         **options: Unpack[OutboxKwargs],
     ) -> AsyncGenerator[Self]:
-        """Make an outbox with a client of its own, tuned for it and closed at the end.
+        """Open a client that is tuned for the outbox, make the outbox, and close the client at the end of the block.
 
-        `options` are those of the constructor; region, endpoint and credentials default to what the AWS SDK
-        finds in its environment. Raises `ConfigurationError` for a value out of range, and where no region is found.
+        The default of region, endpoint and credentials is what the AWS SDK finds in its environment. Raises
+        `ConfigurationError` for an option out of range, and if no region is found.
         """
         slots = OutboxOptions(batch_size=options.get("batch_size", 10), concurrency=options.get("concurrency")).slots
         async with tuned_client(region_name=region_name, endpoint_url=endpoint_url, connections=slots + 8) as client:
@@ -174,7 +174,7 @@ class DynamoDBOutbox:
 
     @property
     def observers(self) -> Observers:
-        """Those who are told what happens."""
+        """The observers of this outbox."""
         return self._observers
 
     @property
@@ -183,11 +183,11 @@ class DynamoDBOutbox:
         return self._config.table_name
 
     async def create_table(self, *, wait: bool = True, projection: Projection = "ALL") -> None:
-        """Create the table, for development; production uses the templates.
+        """Create the table, for development; in production, use the templates.
 
-        A table that is there already and fits is left as it is, else `TableMismatchError` is raised. `wait`
-        returns once the table can be used. `projection="KEYS_ONLY"` keeps payloads out of the index, which makes
-        large events cheaper. With a `retention`, the table's time to live is turned on.
+        A table that exists and fits is left as it is; another one raises `TableMismatchError`. With `wait`, the call
+        returns when the table can be used. `projection="KEYS_ONLY"` keeps payloads out of the index, which makes
+        large events cheaper. With a `retention`, the call enables the table's time to live. Raises `StorageError`.
         """
         self._loop.check("outbox.create_table")
         if projection not in get_args(Projection):
@@ -195,20 +195,20 @@ class DynamoDBOutbox:
         await self._table.create(projection=projection, wait=wait)
 
     async def verify_table(self) -> None:
-        """Check keys, index, projection and time to live.
+        """Check the keys, index, projection and time to live of the table.
 
-        Raises `TableMismatchError` with every difference, `TableNotFoundError`, or within ten seconds
-        `UnavailableError` if nothing answers.
+        Raises `TableMismatchError` with every difference, `TableNotFoundError`, or `UnavailableError` if DynamoDB does
+        not answer within ten seconds.
         """
         self._loop.check("outbox.verify_table")
         await self._table.verify()
 
     async def move_to_shards(self, *, on_progress: Callable[[int], object] | None = None) -> int:
-        """Give every event its place in the new index, in a table that is moved to shards while it is in use.
+        """Give every event its place in the divided index, while the table is in use.
 
-        To be run once every process writes with `shards` and `former_index_name`; afterwards the former index is no
-        longer needed. Returns the number of events moved, and tells `on_progress` of it every 250. It may be
-        repeated; raises `StorageError`, and `ConfigurationError` without a `former_index_name`.
+        Run it when every process has the options `shards` and `former_index_name`; after it, the former index is not
+        needed any more. Returns the number of events moved, and calls `on_progress` with it every 250 events. It may be
+        repeated. Raises `StorageError`, and `ConfigurationError` without a `former_index_name`.
         """
         self._loop.check("outbox.move_to_shards")
         if self._config.former_index_name is None:
@@ -247,11 +247,11 @@ class DynamoDBOutbox:
             await self._publisher.publish(events, due_at=due, emit_claim=emit_claim)
 
     def transact_items(self, events: Sequence[Event], *, due_at: float | None = None) -> list[dict[str, Any]]:
-        """Make the `TransactItems` entries of events, due at `due_at` (epoch seconds) or now, for a call of your own.
+        """Make the `TransactItems` entries that store events, for a call of TransactWriteItems that you make.
 
-        They carry the condition that no event of the id is stored. Once the call is made, `bus.notify()` has
-        the worker look for them at once. Raises `InvalidEventError`, also for an event that an emit of this process is
-        storing at the moment, or `TransactionTooLargeError` beyond 100.
+        The events are due at `due_at` (epoch seconds) or now. Each entry has the condition that no event of the id is
+        stored. After the call, `bus.notify()` wakes the worker. Raises `InvalidEventError`, also for an event that an
+        emit of this process is storing at the moment, and `TransactionTooLargeError` for more than 100 events.
         """
         return self._transactor.items(events, due_at=due_at)
 

@@ -2,36 +2,36 @@
 
 OutboxError
 ├── ConfigurationError             a parameter or a call that cannot work
-│   └── DuplicateHandlerError      two handlers of one name on one event type
+│   └── DuplicateHandlerError      two handlers of one name for one event type
 ├── MiddlewareError                a middleware broke a rule of its chain
 ├── InvalidEventError              an event that cannot be stored; nothing was sent
-│   ├── UnstorableValueError       a value DynamoDB cannot hold, with its path
+│   ├── UnstorableValueError       a value that DynamoDB cannot hold, with its path
 │   └── EventTooLargeError         more than an item may hold
 ├── PublishError
 │   ├── DuplicateEventError        an event of that id is stored already
 │   └── PartialPublishError        some or all events of a call were not stored by it
 ├── TransactionTooLargeError       more than 100 items or 4 MB; nothing was sent
 ├── TransactionCancelledError      refused as a whole, with the reason per item
-├── StorageError                   the engine refused or could not be reached
+├── StorageError                   DynamoDB refused a request, or could not be reached
 │   ├── TableNotFoundError
 │   ├── IndexNotFoundError
 │   ├── TableMismatchError         the table is not the one this library needs
 │   ├── CredentialsError           missing, expired or insufficient credentials
 │   ├── ThrottledError
-│   ├── UnavailableError           not reached, or no trustworthy reply
+│   ├── UnavailableError           not reached, or no valid response
 │   └── ClientClosedError          closed, or bound to another event loop
-├── StoredEventError               a stored item that is no event of ours
+├── StoredEventError               a stored item that cannot be read as an event
 ├── DeliveryError
 │   ├── HandlerError               a handler raised
-│   ├── HandlerTimeoutError        a handler ran into its time limit
+│   ├── HandlerTimeoutError        a handler reached its time limit
 │   ├── HandlerStuckError          a handler did not end when it was cancelled
-│   ├── LoopBlockedError           a handler held up the event loop
-│   ├── NoHandlerError             nobody handles the type
-│   └── LeaseLostError             a settle was refused: the claim is not ours any more
-├── SettleError                    an outcome could not be written; recovery takes the event up
+│   ├── LoopBlockedError           a handler blocked the event loop
+│   ├── NoHandlerError             this process has no handler for the type
+│   └── LeaseLostError             an outcome was refused: another worker has claimed the event
+├── SettleError                    an outcome could not be written; the event is recovered later
 ├── RecoveryError                  an event whose lease ran out could not be written; the others are recovered
-├── PollingError                   looking for events failed; the worker goes on
-├── WorkerError                    something unforeseen in the worker
+├── PollingError                   a poll failed; the worker goes on
+├── WorkerError                    an unexpected exception in the worker
 └── WaitTimeoutError               `wait_for` or `drain` ran out of time
 """
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class StoredEventError(OutboxError):
-    """A stored item that cannot be read as an event: it was set aside as FAILED."""
+    """A stored item that cannot be read as an event. It became FAILED. `reason` says what is wrong with it."""
 
     def __init__(self, *, event_id: str, reason: str) -> None:
         self.event_id = event_id
@@ -24,7 +24,7 @@ class StoredEventError(OutboxError):
 
 
 class DeliveryError(OutboxError):
-    """An attempt to deliver one event did not succeed."""
+    """An attempt to deliver one event did not succeed. `event_type` is None if the type is not known."""
 
     def __init__(self, message: str, *, event_id: str, event_type: str | None = None) -> None:
         self.event_id = event_id
@@ -33,7 +33,7 @@ class DeliveryError(OutboxError):
 
 
 class HandlerError(DeliveryError):
-    """A handler raised. The exception is the `__cause__`, `event` the event as it was stored."""
+    """A handler raised. The exception is the `__cause__`; `event` is the event as it is stored."""
 
     def __init__(self, *, event: Event, handler: str, attempt: int, cause: BaseException) -> None:
         self.event = event
@@ -48,7 +48,7 @@ class HandlerError(DeliveryError):
 
 
 class HandlerTimeoutError(DeliveryError):
-    """A handler ran into its time limit and was cancelled. `timeout` is the one declared for it, if any."""
+    """A handler reached its time limit after `seconds`, and was cancelled. `timeout` is its option, or None."""
 
     def __init__(self, *, event: Event, handler: str, seconds: float, timeout: float | None = None) -> None:
         self.event = event
@@ -69,7 +69,7 @@ class HandlerTimeoutError(DeliveryError):
 
 
 class HandlerStuckError(DeliveryError):
-    """A handler was cancelled and did not end. It was left behind, and may still run."""
+    """A handler did not end within `seconds` of its cancellation. The worker goes on; the handler may still run."""
 
     def __init__(self, *, event: Event, handler: str, seconds: float) -> None:
         self.event = event
@@ -84,7 +84,7 @@ class HandlerStuckError(DeliveryError):
 
 
 class LoopBlockedError(DeliveryError):
-    """A handler held up the event loop for so long (seconds) that leases may have run out."""
+    """A handler blocked the event loop for `seconds`, so long that leases may have run out."""
 
     def __init__(self, *, event: Event, handler: str, seconds: float) -> None:
         self.event = event
@@ -100,10 +100,10 @@ class LoopBlockedError(DeliveryError):
 
 
 class NoHandlerError(DeliveryError):
-    """No handler is registered here for the type. The event is given back, for a worker that has one.
+    """This process has no handler for the type. The event is released to other workers, without an attempt.
 
-    It is reported once for each type. `seconds`: the event is FAILED, as no worker had a handler for so long.
-    `fails_after` (seconds): how long an event may be without a handler before it is FAILED; None: for ever.
+    It is reported once for each type. `fails_after` is the outbox's `unhandled_timeout` in seconds, or None. In the
+    last error of a FAILED event, `seconds` says for how long no worker had a handler.
     """
 
     def __init__(
@@ -127,10 +127,10 @@ class NoHandlerError(DeliveryError):
 
 
 class LeaseLostError(DeliveryError):
-    """An outcome was refused because the claim is not ours any more.
+    """An outcome was refused, because this worker does not hold the event any more.
 
-    The lease ran out and another worker claimed the event, or the item was deleted. The handlers of this
-    claim did run, so the event may be handled twice.
+    The lease ran out and another worker claimed the event, or the item was deleted. The handlers of this claim did
+    run, so the event may be handled twice. `outcome` is complete, retry, fail, release, or the name of another write.
     """
 
     def __init__(self, *, event_id: str, event_type: str, outcome: str) -> None:
@@ -145,7 +145,7 @@ class LeaseLostError(DeliveryError):
 
 
 class SettleError(OutboxError):
-    """An outcome could not be written. The event stays leased, and recovery takes it up afterwards."""
+    """An outcome could not be written. The event stays PROCESSING until its lease ends; then it is recovered."""
 
     def __init__(self, *, event_id: str, outcome: str, cause: BaseException) -> None:
         self.event_id = event_id
@@ -157,7 +157,7 @@ class SettleError(OutboxError):
 
 
 class RecoveryError(OutboxError):
-    """An event whose lease ran out could not be written. All others are recovered, and this one is tried again."""
+    """An event whose lease ran out could not be recovered. The recovery of this event is tried again later."""
 
     def __init__(self, *, event_id: str, cause: BaseException) -> None:
         self.event_id = event_id
@@ -169,7 +169,10 @@ class RecoveryError(OutboxError):
 
 
 class PollingError(OutboxError):
-    """Looking for events failed. The worker tries again after `retry_in` seconds."""
+    """A poll failed. The worker tries again after `retry_in` seconds.
+
+    `loop` is polling, recovery or renewal; `errors` counts the failures in a row.
+    """
 
     def __init__(self, *, loop: str, errors: int, retry_in: float, cause: BaseException) -> None:
         self.loop = loop
@@ -180,7 +183,7 @@ class PollingError(OutboxError):
 
 
 class WorkerError(OutboxError):
-    """Something unforeseen was raised in the worker. Unless `ended`, it goes on."""
+    """An unexpected exception in the worker, in the part named `loop`. The worker goes on, unless `ended` is true."""
 
     def __init__(self, *, loop: str, cause: BaseException, ended: bool = False) -> None:
         self.loop = loop

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class InvalidEventError(OutboxError):
-    """An event that cannot be stored. Nothing was sent."""
+    """An event that cannot be stored, or an emit with wrong arguments. Nothing was sent."""
 
 
 class UnstorableValueError(InvalidEventError):
-    """A value that DynamoDB cannot hold, or that would not come back as it was.
+    """A value that DynamoDB cannot hold, or that would come back as another value.
 
-    `path` leads to it from the event, such as `payload.lines[3].price`.
+    `path` is where it is in the event, such as `payload.lines[3].price`; `reason` says what is wrong with it.
     """
 
     def __init__(self, *, path: str, reason: str, event_id: str | None = None) -> None:
@@ -32,7 +32,7 @@ class UnstorableValueError(InvalidEventError):
 
 
 class EventTooLargeError(InvalidEventError):
-    """An event that does not fit into one DynamoDB item. Sizes are in bytes."""
+    """An event that does not fit into one DynamoDB item. `size` and `limit` are in bytes."""
 
     def __init__(self, *, event_id: str, size: int, limit: int) -> None:
         self.event_id = event_id
@@ -45,13 +45,13 @@ class EventTooLargeError(InvalidEventError):
 
 
 class PublishError(OutboxError):
-    """An emit that did not do all it was asked."""
+    """An emit that did not store all its events."""
 
 
 class DuplicateEventError(PublishError):
-    """An event of the same id is stored already, and was left as it is; or two events of one call have one id.
+    """An event of the same id is stored already, and was not changed; or two events of one call have the same id.
 
-    `stored` is the event that is stored, where it could be read; its payload need not be that of the refused one.
+    `stored` is the stored event, if it could be read. Its payload may differ from the payload of the refused event.
     """
 
     def __init__(
@@ -77,9 +77,10 @@ class DuplicateEventError(PublishError):
 class PartialPublishError(PublishError):
     """Some or all events of an `emit_many` were not stored by this call.
 
-    `published` are stored and will be delivered. `failed` were not stored by this call, as far as is known; `causes`
-    says why, by event id. An event whose cause is a `DuplicateEventError` was stored before; one whose cause has
-    `maybe_applied` may be stored. `emit_many(error.failed, if_exists="ignore")` repeats them: no event is stored twice.
+    `published` are stored and will be delivered. `failed` were not stored by this call, as far as is known. `causes`
+    has the error of each failed event, by its id. If the cause is a `DuplicateEventError`, the event was stored before;
+    if the cause has `maybe_applied`, the event may be stored. `emit_many(error.failed, if_exists="ignore")` repeats the
+    failed events and stores none of them twice.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class PartialPublishError(PublishError):
 
 
 class TransactionTooLargeError(OutboxError):
-    """A transaction of more than DynamoDB takes; nothing was sent. `size` is in bytes."""
+    """A transaction with more than 100 items or 4 MB. Nothing was sent. `size` and `max_size` are in bytes."""
 
     def __init__(self, *, writes: int, events: int, records: int, size: int, max_items: int, max_size: int) -> None:
         self.items = writes + events + records
@@ -129,11 +130,14 @@ class TransactionTooLargeError(OutboxError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancellationReason:
-    """Why an item stood against its transaction.
+    """Why DynamoDB refused one item of a transaction.
 
-    `index` is its place: the writes in their order, then the events. `operation` is Put, Update, Delete or
-    ConditionCheck; `key` the key, unless it is a Put; `event_id` that of an event; `item` the stored item, where
-    `ReturnValuesOnConditionCheckFailure` asked for it, as the low-level API gives it.
+    - `index` is the position of the item: first the writes in their order, then the events.
+    - `operation` is Put, Update, Delete or ConditionCheck. `table_name` is its table.
+    - `key` is the key of the item; empty for a Put.
+    - `event_id` is the id, if the item is an event.
+    - `code` and `message` come from DynamoDB: ConditionalCheckFailed, for example.
+    - `item` is the stored item in its low-level form, if `ReturnValuesOnConditionCheckFailure` asked for it.
     """
 
     index: int
@@ -157,9 +161,10 @@ class CancellationReason:
 
 
 class TransactionCancelledError(OutboxError):
-    """DynamoDB refused a transaction; nothing of it was written. `reasons` lists the items that stood against it.
+    """DynamoDB refused a transaction, and wrote nothing of it. `reasons` lists the items that it refused.
 
-    `maybe_applied` is true when an earlier attempt was not answered: it may still be carried out.
+    `attempts` counts the requests. `maybe_applied` is true if an earlier request was not answered: it may still take
+    effect.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Errors of the engine: it refused, or could not be reached."""
+"""Errors of storage: DynamoDB refused a request, or could not be reached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dynamodb_outbox.errors.wording import times
 class StorageError(OutboxError):
     """DynamoDB refused a request, or could not be reached.
 
-    `maybe_applied` is true when an attempt was not answered, and may have been carried out all the same.
+    `maybe_applied` is true if a request was not answered, so that it may have taken effect.
     """
 
     maybe_applied: bool = False
@@ -20,8 +20,7 @@ class StorageError(OutboxError):
 class TableNotFoundError(StorageError):
     """The table does not exist in this account, region and endpoint.
 
-    DynamoDB does not say which table of a transaction is missing: they are listed in `among`. `outbox_table` is the
-    outbox's own table, by default the missing one.
+    DynamoDB does not say which table of a transaction is missing: `among` lists the tables of the transaction.
     """
 
     def __init__(self, *, table_name: str, among: Sequence[str] = (), outbox_table: str | None = None) -> None:
@@ -59,7 +58,7 @@ class IndexNotFoundError(StorageError):
 
 
 class TableMismatchError(StorageError):
-    """The table exists and is not what the outbox needs; `differences` lists every one."""
+    """The table exists, but its keys, index or time to live are not as the outbox needs them; see `differences`."""
 
     def __init__(self, *, table_name: str, differences: Sequence[str]) -> None:
         self.table_name = table_name
@@ -72,7 +71,7 @@ class TableMismatchError(StorageError):
 
 
 class CredentialsError(StorageError):
-    """Credentials are missing, expired, or do not allow the call."""
+    """Credentials are missing or expired, or do not allow `operation`. `reason` is the text of the AWS SDK."""
 
     def __init__(self, *, operation: str, reason: str) -> None:
         self.operation = operation
@@ -84,7 +83,7 @@ class CredentialsError(StorageError):
 
 
 class ThrottledError(StorageError):
-    """DynamoDB kept throttling until the deadline of the call."""
+    """DynamoDB throttled every one of the `attempts` until the deadline of the call."""
 
     def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool = False) -> None:
         self.operation = operation
@@ -99,7 +98,7 @@ class ThrottledError(StorageError):
 
 
 class UnavailableError(StorageError):
-    """DynamoDB was not reached, or its reply cannot be trusted, until the deadline of the call."""
+    """DynamoDB was not reached, or did not answer with a valid response, until the deadline of the call."""
 
     def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool) -> None:
         self.operation = operation
@@ -114,10 +113,7 @@ class UnavailableError(StorageError):
 
 
 class ClientClosedError(StorageError):
-    """The client was closed, or belongs to another event loop.
-
-    `closed` is true where the client itself was closed.
-    """
+    """The client was closed, or belongs to another event loop. `closed` is true if the client itself was closed."""
 
     def __init__(self, *, operation: str, reason: str, closed: bool = False, maybe_applied: bool = False) -> None:
         self.operation = operation

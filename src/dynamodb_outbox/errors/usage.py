@@ -10,17 +10,18 @@ if TYPE_CHECKING:
 
 
 class OutboxError(Exception):
-    """Base of everything this library raises or reports."""
+    """The base of every error that this library raises or reports."""
 
 
 class ConfigurationError(OutboxError):
-    """A parameter or a call that cannot work, found before anything was sent."""
+    """A parameter or a call that cannot work. Nothing was sent."""
 
 
 class DuplicateHandlerError(ConfigurationError):
-    """A second handler of the same name on the same event type.
+    """A second handler of the same name for the same event type.
 
-    The name is what the outbox remembers of a partial success, so it must be unique per type.
+    When some handlers of an event succeed and others fail, the outbox stores the names of the successful ones. So a
+    name must be unique for a type.
     """
 
     def __init__(self, *, event_type: str, name: str) -> None:
@@ -33,10 +34,11 @@ class DuplicateHandlerError(ConfigurationError):
 
 
 class MiddlewareError(OutboxError):
-    """A middleware broke a rule of its chain; `middleware` is its module and qualified name.
+    """A middleware broke a rule of its chain. `middleware` is its module and qualified name.
 
-    A middleware calls `call_next` at most once, awaits it before it returns, and hands on an `Event`; around handlers,
-    the event keeps its type and id. Around an emit, nothing was stored; around a handler, the attempt has failed.
+    A middleware calls `call_next` at most once, awaits it before it returns, and passes on an `Event`. A middleware
+    around handlers keeps the type and id of the event. After this error of an emit, nothing was stored; after this
+    error of a handler, the attempt has failed.
     """
 
     def __init__(self, what: str, *, middleware: str, event: Event) -> None:
@@ -48,7 +50,7 @@ class MiddlewareError(OutboxError):
 
 
 class WaitTimeoutError(OutboxError, TimeoutError):
-    """`wait_for` or `drain` ran out of time. `left` counts what is unfinished, by status (`drain` only)."""
+    """`wait_for` or `drain` reached its timeout. After `drain`, `left` counts the unfinished events by status."""
 
     def __init__(self, message: str, *, left: Mapping[str, int] | None = None) -> None:
         self.left = dict(left or {})
