@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import pytest
 
 from dynamodb_outbox import (
-    Claim,
     ConfigurationError,
     Delivery,
     Event,
     EventStatus,
     HandlerError,
-    InMemoryOutbox,
-    OutboxError,
     OutboxEventBus,
-    Outcome,
     Reject,
     RetryLater,
     SettleError,
     WorkerError,
 )
 from dynamodb_outbox.observers import EventCompleted, EventReleased, HandlerCancelled, HandlerFailed, LeaseLost
-from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker import run_once
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.reports import GRACE
+from tests.fakes import Call, ScriptedOutbox
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
 
 class DeadlyError(BaseException):
-    """What pytest's outcomes and some libraries raise: no `Exception`."""
+    """Not an `Exception`: what pytest and some libraries raise."""
 
 
 async def cancels_itself() -> None:
@@ -73,12 +69,12 @@ WAYS = [cancels_itself, awaits_something_cancelled, raises_a_base_exception, swa
 async def test_handler_that_ends_oddly_has_failed_and_nothing_else_happens(
     way: Callable[[], Any], siblings: int
 ) -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01, base_backoff=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01, base_backoff=0.01)
     errors: list[Any] = []
     bus = OutboxEventBus(outbox, on_error=errors.append)
     ran: list[str] = []
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def odd(event: Event, delivery: Delivery) -> None:
         ran.append("odd")
         if delivery.attempt == 1:
@@ -86,13 +82,13 @@ async def test_handler_that_ends_oddly_has_failed_and_nothing_else_happens(
 
     for n in range(siblings):
 
-        @bus.on("t", name=f"sibling {n}")
+        @bus.on("order.placed", name=f"sibling {n}")
         async def sibling(event: Event) -> None:
             await anyio.sleep(0.02)
             ran.append("sibling")
 
     async with bus:
-        event = await bus.emit("t")
+        event = await bus.emit("order.placed")
         await bus.drain(5)
         assert bus.running
     assert outbox.status_of(event.id) is COMPLETED
@@ -102,16 +98,16 @@ async def test_handler_that_ends_oddly_has_failed_and_nothing_else_happens(
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_event_whose_handler_always_ends_oddly_runs_out_of_attempts(way: Callable[[], Any]) -> None:
-    outbox = InMemoryOutbox(base_backoff=0, max_retries=2)
+    outbox = ScriptedOutbox(base_backoff=0, max_retries=2)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
     attempts: list[int] = []
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def odd(event: Event, delivery: Delivery) -> None:
         attempts.append(delivery.attempt)
         await way()
 
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     assert [await bus.run_once() for _ in range(4)] == [1, 1, 1, 0]
     assert attempts == [1, 2, 3]
     assert outbox.status_of(event.id) is FAILED
@@ -119,118 +115,95 @@ async def test_event_whose_handler_always_ends_oddly_runs_out_of_attempts(way: C
 
 @pytest.mark.parametrize("way", [cancels_itself, awaits_something_cancelled])
 async def test_on_error_that_is_cancelled_ends_no_worker(way: Callable[[], Any]) -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01, base_backoff=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01, base_backoff=0.01)
 
     async def report(error: Any) -> None:
         await way()
 
     bus = OutboxEventBus(outbox, on_error=report)
 
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event, delivery: Delivery) -> None:
         if delivery.attempt == 1:
             raise ValueError
 
     async with bus:
-        event = await bus.emit("t")
+        event = await bus.emit("order.placed")
         await bus.drain(5)
         assert bus.running
     assert outbox.status_of(event.id) is COMPLETED
-
-
-class OddOutbox(InMemoryOutbox):
-    """Awaits something cancelled, once in each operation."""
-
-    def __init__(self) -> None:
-        super().__init__(poll_interval=0.01, processing_timeout=0.2)
-        self.odd = {"claim", "recover", "settle"}
-
-    async def once(self, operation: str) -> None:
-        if operation in self.odd:
-            self.odd.remove(operation)
-            await awaits_something_cancelled()
-
-    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
-        await self.once("claim")
-        return await super().claim(limit)
-
-    async def recover(self, *, max_retries: int | None = None) -> Any:
-        await self.once("recover")
-        return await super().recover(max_retries=max_retries)
-
-    async def settle(self, settlements: Any) -> Any:
-        await self.once("settle")
-        return await super().settle(settlements)
 
 
 async def test_storage_that_awaits_something_cancelled_ends_no_worker() -> None:
-    outbox = OddOutbox()
+    outbox = ScriptedOutbox(poll_interval=0.01, processing_timeout=0.2)
+    for operation in ("claim", "recover", "settle"):
+        outbox.script(operation, awaits_something_cancelled, nth=1)
     errors: list[Any] = []
     bus = OutboxEventBus(outbox, on_error=errors.append)
 
-    @bus.on("t")
-    async def handler(event: Event) -> None: ...
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None: ...
 
     async with bus:
-        event = await bus.emit("t")
+        event = await bus.emit("order.placed")
         await bus.drain(5)
         assert bus.running
     assert outbox.status_of(event.id) is COMPLETED
-    assert not outbox.odd
+    assert all(outbox.calls[operation] for operation in ("claim", "recover", "settle"))
     assert {type(error) for error in errors} == {WorkerError, SettleError}
 
 
 async def test_rejection_inside_of_a_task_group_is_a_rejection() -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
 
     async def refuse() -> None:
         raise Reject("no")
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(refuse)
 
     async with bus:
-        event = await bus.emit("t")
+        event = await bus.emit("order.placed")
         await bus.drain(5)
     assert outbox.status_of(event.id) is FAILED
 
 
 async def test_release_remembers_which_handlers_had_succeeded() -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox)
     ran: list[str] = []
     began = anyio.Event()
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def quick(event: Event) -> None:
         ran.append("quick")
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def slow(event: Event) -> None:
         ran.append("slow")
         began.set()
         await anyio.sleep(0.1 if ran.count("slow") > 1 else 60)
 
     await bus.start()
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     await began.wait()
     await bus.stop(timeout=0)
     assert outbox.status_of(event.id) is PENDING
     async with bus:
         await bus.drain(5)
     assert ran == ["quick", "slow", "slow"]
-    assert outbox._events[event.id].retry_count == 0
+    assert outbox.stored(event.id).retry_count == 0
 
 
 async def test_handler_that_turns_its_cancellation_into_an_error_is_released_all_the_same() -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox)
     began = anyio.Event()
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def stubborn(event: Event) -> None:
         began.set()
         try:
@@ -239,10 +212,10 @@ async def test_handler_that_turns_its_cancellation_into_an_error_is_released_all
             raise ConnectionError("closed") from None
 
     await bus.start()
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     await began.wait()
     await bus.stop(timeout=0)
-    assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (PENDING, 0)
+    assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (PENDING, 0)
 
 
 async def test_stop_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +229,7 @@ async def test_stop_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: py
         told.set()
         await anyio.sleep_forever()
 
-    bus = OutboxEventBus(InMemoryOutbox(poll_interval=0.01), on_error=hang)
+    bus = OutboxEventBus(ScriptedOutbox(poll_interval=0.01), on_error=hang)
     with anyio.fail_after(5):
         await bus.start()
         await bus.emit("nobody handles this")
@@ -268,7 +241,7 @@ async def test_stop_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: py
 @pytest.mark.parametrize("where", ["handler", "on_error"])
 async def test_stop_from_inside_asks_and_does_not_wait_for_itself(where: str) -> None:
     before = asyncio.all_tasks()
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     asked = anyio.Event()
 
     async def stop(_: Any) -> None:
@@ -279,10 +252,10 @@ async def test_stop_from_inside_asks_and_does_not_wait_for_itself(where: str) ->
         raise ValueError
 
     bus = OutboxEventBus(outbox, on_error=stop)
-    bus.on("t", stop if where == "handler" else fail)
+    bus.on("order.placed", stop if where == "handler" else fail)
     with anyio.fail_after(5):
         await bus.start()
-        event = await bus.emit("t")
+        event = await bus.emit("order.placed")
         await asked.wait()
         await bus.stop()
     assert asyncio.all_tasks() == before
@@ -292,7 +265,7 @@ async def test_stop_from_inside_asks_and_does_not_wait_for_itself(where: str) ->
 
 async def test_cancelled_start_leaves_nothing_behind() -> None:
     before = asyncio.all_tasks()
-    bus = OutboxEventBus(InMemoryOutbox())
+    bus = OutboxEventBus(ScriptedOutbox())
     with anyio.move_on_after(0):
         await bus.start()
     assert asyncio.all_tasks() == before
@@ -302,7 +275,7 @@ async def test_cancelled_start_leaves_nothing_behind() -> None:
 
 
 async def test_worker_that_was_cancelled_is_reported_and_can_be_started_again() -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     errors: list[Any] = []
     bus = OutboxEventBus(outbox, on_error=errors.append)
     await bus.start()
@@ -319,83 +292,63 @@ async def test_worker_that_was_cancelled_is_reported_and_can_be_started_again() 
     await bus.stop()
 
 
-class CountedClaims(InMemoryOutbox):
-    """Tells of every look, and gives way in it, as a request does."""
-
-    looks = 0
-    looking: anyio.Event
-
-    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
-        self.looks += 1
-        self.looking.set()
-        await asyncio.sleep(0.001)
-        return await super().claim(limit)
-
-
 async def test_worker_that_is_cancelled_stops_polling_though_there_is_a_backlog() -> None:
     # A full page is followed by the next at once, and no cancellation reaches a claim under way: what is claimed then
     # is released, is due again, and is the next page.
-    outbox = CountedClaims(poll_interval=60, batch_size=1, concurrency=100)
-    outbox.looking = anyio.Event()
+    outbox = ScriptedOutbox(poll_interval=60, batch_size=1, concurrency=100)
+    outbox.delay("claim", 0.001)
     bus = OutboxEventBus(outbox)
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         await asyncio.sleep(3600)
 
-    await bus.emit_many([Event("t") for _ in range(50)])
+    await bus.emit_many([Event("order.placed") for _ in range(50)])
     await bus.start()
-    await outbox.looking.wait()
+    await outbox.called("claim")
     (owner,) = (task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker")
     owner.cancel()
     stop = asyncio.create_task(bus.stop())
-    while not stop.done() and outbox.looks < 20:
+    while not stop.done() and outbox.count_of("claim") < 20:
         await asyncio.sleep(0.001)
-    assert outbox.looks < 20
+    assert outbox.count_of("claim") < 20
     await stop
     assert await outbox.count(PENDING) == 50
 
 
 async def test_cancelling_every_task_leaves_no_event_leased() -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox)
     begun = anyio.Event()
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         begun.set()
         await asyncio.sleep(3600)
 
     await bus.start()
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     await begun.wait()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     with anyio.fail_after(5):
         await bus.stop()
     assert outbox.status_of(event.id) is PENDING
-    assert outbox._events[event.id].retry_count == 0
-
-
-class Unanswered(InMemoryOutbox):
-    """Never answers a settle."""
-
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
-        await asyncio.Event().wait()
-        raise AssertionError
+    assert outbox.stored(event.id).retry_count == 0
 
 
 async def test_stop_that_waits_for_settles_may_be_shortened() -> None:
     errors: list[Any] = []
-    outbox = Unanswered(poll_interval=0.01, on_error=errors.append)
+    outbox = ScriptedOutbox(poll_interval=0.01, on_error=errors.append)
+    outbox.hold("settle")
     bus = OutboxEventBus(outbox)
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         pass
 
     await bus.start()
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     await anyio.sleep(0.1)
     stop = asyncio.create_task(bus.stop())
     await anyio.sleep(100)
@@ -406,18 +359,9 @@ async def test_stop_that_waits_for_settles_may_be_shortened() -> None:
     assert [(type(error), error.event_id) for error in errors] == [(SettleError, event.id)]
 
 
-class SlowClaims(InMemoryOutbox):
-    """Answers a claim a while after it was made."""
-
-    claimed: anyio.Event
-    answer: anyio.Event
-
-    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
-        claims = await super().claim(limit)
-        if claims:
-            self.claimed.set()
-            await self.answer.wait()
-        return claims
+def found_an_event(call: Call) -> bool:
+    """Whether a claim returns an event."""
+    return bool(call.result)
 
 
 @pytest.mark.parametrize("answered", [True, False])
@@ -427,56 +371,46 @@ async def test_claim_in_flight_at_the_deadline_of_a_stop_is_released(
     from dynamodb_outbox.worker import worker
 
     monkeypatch.setattr(worker, "CLAIM_GRACE", 5 if answered else 0.01)
-    outbox = SlowClaims(poll_interval=0.01)
-    outbox.claimed, outbox.answer = anyio.Event(), anyio.Event()
+    outbox = ScriptedOutbox(poll_interval=0.01)
+    gate = outbox.hold("claim", after=True, when=found_an_event)
     bus = OutboxEventBus(outbox)
     await bus.start()
-    event = await bus.emit("t")
-    await outbox.claimed.wait()
+    event = await bus.emit("order.placed")
+    await gate.reached.wait()
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             group.start_soon(bus.stop, 0)
             await anyio.sleep(0.05)
-            outbox.answer.set()
+            gate.open()
     assert outbox.status_of(event.id) is (PENDING if answered else PROCESSING)
-    assert outbox._events[event.id].retry_count == 0
+    assert outbox.stored(event.id).retry_count == 0
 
 
 # A stop that comes at the last moment
 
 
-class SlowCommits(InMemoryOutbox):
-    """Answers a transaction a while after it was made."""
-
-    answer: anyio.Event
-
-    async def transact(self, *arguments: Any, **options: Any) -> None:
-        await super().transact(*arguments, **options)
-        await self.answer.wait()
-
-
 @pytest.mark.parametrize("steps", range(8))
 async def test_second_commit_of_a_delivery_is_refused_in_every_moment_of_the_first(steps: int) -> None:
-    outbox = SlowCommits(poll_interval=0.01)
-    outbox.answer = anyio.Event()
+    outbox = ScriptedOutbox(poll_interval=0.01)
+    gate = outbox.hold("transact", after=True)
     bus = OutboxEventBus(outbox)
     results: list[Any] = []
 
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event, delivery: Delivery) -> None:
         async def commit(number: int) -> None:
             async with delivery.transaction() as tx:
                 tx.put(TableName="business", Item={"id": f"{number}"})
 
         first = asyncio.create_task(commit(1))
         await asyncio.sleep(0.01)
-        outbox.answer.set()
+        gate.open()
         for _ in range(steps):
             await asyncio.sleep(0)
         results.extend(await asyncio.gather(first, commit(2), return_exceptions=True))
 
     async with bus:
-        await bus.emit("t")
+        await bus.emit("order.placed")
         await bus.drain(5)
     assert results[0] is None
     assert isinstance(results[1], ConfigurationError)
@@ -484,12 +418,12 @@ async def test_second_commit_of_a_delivery_is_refused_in_every_moment_of_the_fir
 
 
 async def test_second_commit_is_refused_though_the_handler_goes_on_after_the_first() -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox)
     refused: list[Exception] = []
 
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event, delivery: Delivery) -> None:
         for number in range(2):
             try:
                 async with delivery.transaction() as tx:
@@ -499,36 +433,36 @@ async def test_second_commit_is_refused_though_the_handler_goes_on_after_the_fir
         raise ValueError
 
     async with bus:
-        await bus.emit("t")
+        await bus.emit("order.placed")
         await bus.drain(5)
     assert len(refused) == len(outbox.committed) == 1
 
 
 async def test_commit_counts_though_a_stop_cancels_the_handler_meanwhile() -> None:
-    outbox = SlowCommits(poll_interval=0.01)
-    outbox.answer = anyio.Event()
+    outbox = ScriptedOutbox(poll_interval=0.01)
+    gate = outbox.hold("transact", after=True)
     errors: list[Any] = []
     told: list[Any] = []
     bus = OutboxEventBus(outbox, on_error=errors.append)
     bus.add_observer(told.append)
     began = anyio.Event()
 
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event, delivery: Delivery) -> None:
         began.set()
         async with delivery.transaction() as tx:
             tx.put(TableName="accounts", Item={"id": "ada"})
 
     with anyio.fail_after(5):
         await bus.start()
-        event = await bus.emit("t")
+        event = await bus.emit("order.placed")
         await began.wait()
         while outbox.status_of(event.id) is not COMPLETED:
             await anyio.sleep(0.001)
         stopping = asyncio.create_task(bus.stop(timeout=0))
         while not any(attempt.calls[0]._cause for attempt in dispatcher_of(bus)._attempts):
             await anyio.sleep(0.001)
-        outbox.answer.set()
+        gate.open()
         await stopping
     assert (outbox.status_of(event.id), errors) == (COMPLETED, [])
     assert {LeaseLost, HandlerCancelled, HandlerFailed, EventReleased}.isdisjoint(map(type, told))
@@ -547,19 +481,19 @@ def dispatcher_of(bus: OutboxEventBus) -> Dispatcher:
 async def test_what_a_handler_said_counts_though_the_stop_comes_at_once(
     error: Exception | None, status: EventStatus, retries: int
 ) -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
     began, end = asyncio.Event(), asyncio.Event()
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         began.set()
         await end.wait()
         if error is not None:
             raise error
 
     await bus.start()
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     await began.wait()
     dispatcher = dispatcher_of(bus)
     ((call,),) = [attempt.calls for attempt in dispatcher._attempts]
@@ -569,7 +503,7 @@ async def test_what_a_handler_said_counts_though_the_stop_comes_at_once(
     assert not call.is_over, "it is to be accounted for in the next iteration of the loop"
     dispatcher.release_all()
     await bus.stop(timeout=0)
-    assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (status, retries)
+    assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (status, retries)
 
 
 # One cycle
@@ -592,26 +526,26 @@ async def test_run_once_that_is_cancelled_releases_what_it_claimed(
     during: str, end: Callable[[asyncio.Task[Any]], Any]
 ) -> None:
     before = asyncio.all_tasks()
-    outbox = SlowClaims()
-    outbox.claimed, outbox.answer, began = anyio.Event(), anyio.Event(), anyio.Event()
+    outbox, began = ScriptedOutbox(), anyio.Event()
+    gate = outbox.hold("claim", after=True, when=found_an_event)
     bus = OutboxEventBus(outbox)
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def hang(event: Event) -> None:
         began.set()
         await anyio.sleep_forever()
 
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     cycle = asyncio.create_task(bus.run_once())
     with anyio.fail_after(5):
-        await outbox.claimed.wait()
+        await gate.reached.wait()
         if during == "handler":
-            outbox.answer.set()
+            gate.open()
             await began.wait()
         else:
-            asyncio.get_running_loop().call_later(0.05, outbox.answer.set)
+            asyncio.get_running_loop().call_later(0.05, gate.open)
         await end(cycle)
-    assert (outbox.status_of(event.id), outbox._events[event.id].retry_count) == (PENDING, 0)
+    assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (PENDING, 0)
     assert asyncio.all_tasks() == before
 
 
@@ -622,7 +556,7 @@ async def test_run_once_does_not_wait_for_a_reporter_that_never_ends(monkeypatch
     async def hang(error: Any) -> None:
         await anyio.sleep_forever()
 
-    bus = OutboxEventBus(InMemoryOutbox(), on_error=hang)
+    bus = OutboxEventBus(ScriptedOutbox(), on_error=hang)
     await bus.emit("nobody handles this")
     with anyio.fail_after(5):
         assert await bus.run_once() == 1
@@ -630,20 +564,20 @@ async def test_run_once_does_not_wait_for_a_reporter_that_never_ends(monkeypatch
 
 
 async def test_run_once_works_after_a_handler_stopped_the_worker() -> None:
-    outbox = InMemoryOutbox(poll_interval=0.01)
+    outbox = ScriptedOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox)
     ran: list[str] = []
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         ran.append(event.id)
         await bus.stop()
 
     await bus.start()
-    await bus.emit("t", id="first")
+    await bus.emit("order.placed", id="first")
     (owner,) = [task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker"]
     with anyio.fail_after(5):
         await asyncio.wait([owner])
-    await bus.emit("t", id="second")
+    await bus.emit("order.placed", id="second")
     assert await bus.run_once() == 1
     assert ran == ["first", "second"]
