@@ -21,6 +21,7 @@ from dynamodb_outbox import DynamoDBOutbox, HandlerOptions, InMemoryOutbox, Obse
 from dynamodb_outbox.dynamodb.config import OutboxKwargs
 from tools.api_samples import log_level_of, message_of, range_of
 from tools.api_source import (
+    Field,
     alias_of,
     attributes_of,
     docstring_of,
@@ -248,11 +249,18 @@ def _options_table(cls: Any, make: Callable[..., Any], *, skip: Collection[str] 
         if not field.annotation or field.name in skip:
             continue
         unit, accepted = _unit_and_range(range_of(make, field.name))
-        default = "see there" if is_typeddict(cls) else "required" if field.default is None else f"`{field.default}`"
+        default, meaning = _default_and_meaning(field, meanings[field.name])
         mark = " *" if field.name in in_memory else ""
-        cells = (f"`{field.name}`{mark}", f"`{field.annotation}`", default, unit, accepted, meanings[field.name])
+        cells = (f"`{field.name}`{mark}", f"`{field.annotation}`", default, unit, accepted, meaning)
         rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(rows)
+
+
+def _default_and_meaning(field: Field, meaning: str) -> tuple[str, str]:
+    """Take the default from the signature, or from a sentence of the meaning that says it."""
+    if said := re.search(r" The default is (.*?)\.(?=$| [A-Z])", meaning):
+        return said[1], meaning.replace(said[0], "")
+    return ("required" if field.default is None else f"`{field.default}`"), meaning
 
 
 def _unit_and_range(accepted: str) -> tuple[str, str]:

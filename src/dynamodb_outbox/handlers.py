@@ -31,7 +31,8 @@ class HandlerOptions(TypedDict, total=False):
 
     Attributes:
         name: Identifies the handler among the handlers of its type, also after a restart: it is stored with an event
-            when the handler succeeded and another one failed. The default is the function's qualified name.
+            when the handler succeeded and another one failed. It has 255 bytes at most. The default is the function's
+            qualified name.
         max_retries: How many retries follow the first attempt of this handler. The default is the outbox's
             `max_retries`.
         backoff: A function of the attempt (from 1) and the exception. It returns the seconds until the next attempt,

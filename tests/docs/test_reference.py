@@ -74,6 +74,12 @@ def test_a_range_is_what_the_error_says() -> None:
         api_samples.range_of(dict, "batch_size")
 
 
+def test_a_default_is_that_of_the_signature_or_what_the_docstring_says() -> None:
+    page = GENERATED["bus.md"]
+    assert "| `stop_timeout` | `float \\| None` | `20.0` | seconds |" in page
+    assert "| `max_retries` | `int \\| None` | the outbox's `max_retries` |  | 0 to 100 |" in page
+
+
 def test_a_parameter_without_a_sample_is_named() -> None:
     class UnknownError(errors.OutboxError):
         def __init__(self, *, planet: str) -> None:
