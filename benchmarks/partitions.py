@@ -20,8 +20,8 @@ from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE
 from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
 from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.observers import EventCompleted, EventRecovered, LeaseLost, Observation, SettleFailed, Throttled
+from reliability.simulation.backend import Backend
 from reliability.simulation.client import Client
-from reliability.simulation.engine import Engine
 from reliability.simulation.loop import Timeline
 from reliability.simulation.partitions import PartitionLimits
 
@@ -65,7 +65,7 @@ class _World:
         self.random = Random(seed)
         self.timeline = Timeline(self.random)
         limits = PartitionLimits(table_partitions=TABLE_PARTITIONS, burst_seconds=BURST_SECONDS)
-        self.engine = Engine(clock=self.now, gate=limits)
+        self.backend = Backend(clock=self.now, gate=limits)
         self.shards = shards
         self.emitted: list[str] = []
         self.emitting = PROCESSES
@@ -99,7 +99,7 @@ class _World:
         await asyncio.sleep(HALF_TRIP)
         reply: Any
         try:
-            reply = self.engine.execute(operation, parameters)
+            reply = self.backend.execute(operation, parameters)
         except ClientError as error:
             reply = error
         await asyncio.sleep(HALF_TRIP)
@@ -159,7 +159,7 @@ def simulate(shards: int, *, seconds: float = SECONDS, seed: int = 1) -> ShardsR
     key = STATUS_KEY if shards == 1 else SHARD_ATTRIBUTE
     index = STATUS_INDEX if shards == 1 else SHARDED_INDEX
     schema = TableSchema(table_name="events", indexes={index: key})
-    world.engine.execute("create_table", schema.definition())
+    world.backend.execute("create_table", schema.definition())
     works = [world.emit, world.deliver] * PROCESSES
     services = [world.timeline.new_loop().create_task(work(world.bus())) for work in works]
     world.timeline.run_until(lambda: all(service.done() for service in services))

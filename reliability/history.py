@@ -1,7 +1,7 @@
-"""Histories: what happened to events, to workers and to the engine, one record each, and how it all ended.
+"""Histories: what happened to events, to workers and to the backend, one record each, and how it all ended.
 
 `at` is the true time (epoch seconds) of whoever judges, whatever a worker's own clock says. `began_at` is when the
-call was made that `at` answers: what the engine did, it did between the two. `worker` is the name of one life of one
+call was made that `at` answers: what the backend did, it did between the two. `worker` is the name of one life of one
 worker: a worker that is started again has another name. Times within the data, like `lease_expires_at`, are the
 worker's own.
 """
@@ -130,7 +130,7 @@ Record = (
 )
 
 History = Sequence[Record]
-"""Records in the order of their times; of one worker and of the engine, in the order in which they happened."""
+"""Records in the order of their times; of one worker and of the backend, in the order in which they happened."""
 
 WORKERS_LIFE: Final = (WorkerStarted, WorkerStopped, WorkerKilled, WorkerSuspended, WorkerResumed)
 

@@ -1,7 +1,7 @@
 """The PartiQL that AWS documents, as far as the library uses it.
 
 DynamoDB Local takes more than that. What it takes in addition may be refused by DynamoDB itself, so a statement is held
-against the grammar of the simulated engine, which knows nothing but what is documented:
+against the grammar of the simulated backend, which knows nothing but what is documented:
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.update.html
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-functions.html
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-operators.html

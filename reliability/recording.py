@@ -25,8 +25,8 @@ from dynamodb_outbox.port import Outbox
 from reliability import history
 from reliability.history import ErrorReported, HandlerEnded, Noted, Result, WorkerStarted, WorkerStopped
 from reliability.journal import Write
-from reliability.leftovers import connections_in_use, tasks_left
 from reliability.port import RecordedOutbox
+from reliability.resources import connections_in_use, tasks_left
 
 
 class Recorder:

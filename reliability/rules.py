@@ -1,4 +1,4 @@
-"""What the proxy can do to an engine's work: refuse some statements of many, and have an index lag."""
+"""What the proxy can do to an backend's work: refuse some statements of many, and have an index lag."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STALE: Final = 0.5
 
 
 async def partly_refused(client: Any, request: Recorded, code: str, refused: Collection[int]) -> Reply:
-    """Have the engine execute all statements but some, and say of those that they were refused, in a reply of 200."""
+    """Have the backend execute all statements but some, and say of those that they were refused, in a reply of 200."""
     statements = request.body["Statements"]
     executed = [statement for n, statement in enumerate(statements) if n not in refused]
     responses = iter((await client.batch_execute_statement(Statements=executed))["Responses"] if executed else [])

@@ -1,4 +1,4 @@
-"""The engine's own account of its writes, read from DynamoDB Streams."""
+"""The backend's own account of its writes, read from DynamoDB Streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COARSE: Final = 60.0
 
 
 async def switch_on(client: Any, *, table_name: str) -> None:
-    """Have the engine keep an account of a table, from now on."""
+    """Have the backend keep an account of a table, from now on."""
     kind = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     await client.update_table(TableName=table_name, StreamSpecification=kind)
 

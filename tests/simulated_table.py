@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.schema.table import TableSchema
+from reliability.simulation.backend import Backend
 from reliability.simulation.capacity import Gate
 from reliability.simulation.client import Client
-from reliability.simulation.engine import Engine
 from reliability.simulation.values import Item
 from tests.virtual_time import VirtualTime
 
@@ -29,16 +29,16 @@ async def calm(operation: str, parameters: Parameters) -> None:
 
 
 class SimulatedService:
-    """An engine with the outbox's table, and the client for it."""
+    """An backend with the outbox's table, and the client for it."""
 
     def __init__(self, time: VirtualTime, *, gate: Gate | None = None, shards: int = 1) -> None:
         self.time = time
         self.calls: Counter[str] = Counter()
         self.before: Rule = calm
         self.after: Rule = calm
-        self.engine = Engine(clock=time.clock, gate=gate)
+        self.backend = Backend(clock=time.clock, gate=gate)
         key = {INDEX: "status"} if shards == 1 else {SHARDED_INDEX: "statusShard"}
-        self.engine.create_table(TableSchema(table_name="events", indexes=key).definition())
+        self.backend.create_table(TableSchema(table_name="events", indexes=key).definition())
         self.client: Any = Client(self._send)
         self._shards = shards
 
@@ -49,12 +49,12 @@ class SimulatedService:
 
     def item(self, event_id: str) -> Item:
         """Find an item as it is stored."""
-        return self.engine.tables["events"].items[event_id]
+        return self.backend.tables["events"].items[event_id]
 
     async def _send(self, operation: str, parameters: Parameters) -> Any:
         self.calls[operation] += 1
         await asyncio.sleep(LATENCY)
         await self.before(operation, parameters)
-        reply = self.engine.execute(operation, parameters)
+        reply = self.backend.execute(operation, parameters)
         await self.after(operation, parameters)
         return reply

@@ -27,13 +27,13 @@ from reliability.history import (
 def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Judge who changes a claimed event.
 
-    - The engine's account: each change of an item is a transition of the diagram. What was deleted comes back only by
+    - The backend's account: each change of an item is a transition of the diagram. What was deleted comes back only by
       an emit that is repeated, or was still on its way. A new token comes only onto a PENDING
       event; so nobody claims, or stores over, what another holds. A handler that is recorded as done stays so. Where
       it is known who wrote: under a token only the worker writes that brought it, but for a recovery, and that comes
       only once the lease has run out by the clock of whoever recovers.
     - The workers' accounts: once the answer to a claim is there, no outcome and no renewal of an earlier claim that is
-      begun later is accepted. Where there is no account of the engine, neither is a later claim while that lease runs
+      begun later is accepted. Where there is no account of the backend, neither is a later claim while that lease runs
       and nothing is settled, lost, or undone by the death of its holder, and no lease is recovered before the end that
       its holder was told of, but for a move by hand.
     """
@@ -48,7 +48,7 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
     return Violation(invariant="F", event_id=life.event_id, sentence=sentence, records=records)
 
 
-# The engine's account
+# The backend's account
 
 
 def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:

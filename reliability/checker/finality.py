@@ -23,7 +23,7 @@ from reliability.history import (
 def check_finality(timeline: Timeline) -> Iterator[Violation]:
     """Judge what happens to an event after its end.
 
-    - The engine's account: a COMPLETED item changes no more, but that the same write may be repeated, or that it is
+    - The backend's account: a COMPLETED item changes no more, but that the same write may be repeated, or that it is
       deleted on purpose; a FAILED one only by a redrive that somebody asked for, which makes it PENDING with no retry
       counted, no token, and the same handlers done.
     - The workers' accounts: after the answer that an event is completed no claim that is asked for later gets it; after

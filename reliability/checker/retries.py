@@ -25,10 +25,10 @@ from reliability.history import (
 def check_retries(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Judge what is counted, and when an event ends as FAILED; how long it waits is judged by `check_waits`.
 
-    - The engine's account: a new item has no retries. A claim, a renewal, a release, a completion and a failure change
+    - The backend's account: a new item has no retries. A claim, a renewal, a release, a completion and a failure change
       nothing of it. A retry or a recovery makes it one more than it was when the current token came, once, also when
       both happen. Each such step is told by a worker, or its lease had run out. A release is no retry.
-    - The workers' accounts, where there is no account of the engine: the attempt of each claim, and the retries at the
+    - The workers' accounts, where there is no account of the backend: the attempt of each claim, and the retries at the
       end, are what the retries and the recoveries before them make. Those of one token count once; a lost reply, a
       settle that failed and a kill may hide one.
     - An event fails for good only after 1 + max_retries attempts, unless a handler asked for it or judges by itself;
@@ -46,7 +46,7 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
     return Violation(invariant="R", event_id=life.event_id, sentence=sentence, records=records)
 
 
-# The engine's account
+# The backend's account
 
 
 def _counted_by_the_engine(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:

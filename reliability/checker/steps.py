@@ -1,4 +1,4 @@
-"""The steps of the engine's own account: which transition a change of an item is, told by its images alone."""
+"""The steps of the backend's own account: which transition a change of an item is, told by its images alone."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from reliability.history import HandlerStarted, Written
 
 
 def check_unhandled(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge the engine's account of events that no handler was called for.
+    """Judge the backend's account of events that no handler was called for.
 
     - Such an event becomes FAILED only by a worker that has an `unhandled_timeout`, so long after `unhandledSince`, or
       because its lease ran out.

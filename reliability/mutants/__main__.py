@@ -28,7 +28,7 @@ def main() -> int:
     mutants = [mutant for mutant in MUTANTS if only in mutant.name]
     console = Console()
     with dynamodb_local.running(quick=True) as endpoint:
-        # One engine for all trials: to start it takes longer than most of them.
+        # One backend for all trials: to start it takes longer than most of them.
         os.environ["DYNAMODB_LOCAL_ENDPOINT"] = endpoint
         outcomes = _try_all(mutants, console)
     missed = [outcome for outcome in outcomes if not outcome.is_good]

@@ -1,4 +1,4 @@
-"""What happens around the events: to workers, to the engine, and to what it stores."""
+"""What happens around the events: to workers, to the backend, and to what it stores."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ class Noted:
     event_id: str = ""
 
 
-# The engine, and the faults
+# The backend, and the faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyLost:
-    """The reply to a request got lost; `applied`: whether the engine carried it out, None if nobody knows."""
+    """The reply to a request got lost; `applied`: whether the backend carried it out, None if nobody knows."""
 
     at: float
     operation: str
@@ -179,10 +179,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """The engine changed an item, by its own account: the truth, in its order, that no lost reply can hide.
+    """The backend changed an item, by its own account: the truth, in its order, that no lost reply can hide.
 
     `before` is None for a new item, `after` for one that is deleted; `worker` is who asked, if that is known.
-    Where the engine's clock is coarse, it was between `began_at` and `at`.
+    Where the backend's clock is coarse, it was between `began_at` and `at`.
     """
 
     at: float

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from reliability.simulation import writes
 from reliability.simulation.evaluation import Scope
-from reliability.simulation.replies import EXCEEDED, INTERNAL, THROTTLED, Refusal, cancelled, client_error
 from reliability.simulation.requests import Parameters, UnknownRequestError, check_parameters, invalid
+from reliability.simulation.responses import EXCEEDED, INTERNAL, THROTTLED, Refusal, cancelled, client_error
 from reliability.simulation.updates import Statement, parse_statement
 
 if TYPE_CHECKING:
-    from reliability.simulation.engine import Engine
+    from reliability.simulation.backend import Backend
 
 MAX_PUTS: Final = 25
 MAX_STATEMENTS: Final = 25
@@ -21,7 +21,7 @@ TOKEN_SECONDS: Final = 600.0
 """How long a transaction is known by its ClientRequestToken."""
 
 
-def batch_write_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+def batch_write_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     """Put items without conditions; those for which there is no throughput come back unprocessed."""
     check_parameters(parameters, frozenset({"RequestItems"}))
     if sum(len(requests) for requests in parameters["RequestItems"].values()) > MAX_PUTS:
@@ -30,16 +30,16 @@ def batch_write_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
     refusal: Refusal | None = None
     worked_out: list[tuple[str, Any, writes.Write]] = []
     for name, requests in parameters["RequestItems"].items():
-        table = engine.table(name, "batch_write_item")
+        table = backend.table(name, "batch_write_item")
         for request in requests:
             check_parameters(request, frozenset({"PutRequest"}))
             worked_out.append((name, request, writes.put(table, request["PutRequest"])))
     if len({(name, write.change.key) for name, _, write in worked_out}) < len(worked_out):
         raise invalid("Provided list of item keys contains duplicates")
     for name, request, write in worked_out:
-        refused = engine.admitted(write)
+        refused = backend.admitted(write)
         if refused is None:
-            engine.apply(write)
+            backend.apply(write)
         else:
             # What comes back unprocessed was not written, whatever the reason.
             refusal = refused
@@ -50,7 +50,7 @@ def batch_write_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
     return {"UnprocessedItems": unprocessed}
 
 
-def batch_execute_statement(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+def batch_execute_statement(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     """Make conditional updates, each with a result of its own."""
     check_parameters(parameters, frozenset({"Statements"}))
     if len(parameters["Statements"]) > MAX_STATEMENTS:
@@ -62,13 +62,13 @@ def batch_execute_statement(engine: Engine, parameters: Parameters) -> dict[str,
     responses: list[dict[str, Any]] = []
     for statement, value in parsed:
         name = statement.table_name
-        if name not in engine.tables:
+        if name not in backend.tables:
             code, message = "ResourceNotFound", "Requested resource not found"
             responses.append({"Error": {"Code": code, "Message": message}, "TableName": name})
             continue
         try:
-            write = writes.statement(engine.tables[name], statement, value)
-            engine.make(write)
+            write = writes.statement(backend.tables[name], statement, value)
+            backend.make(write)
         except Refusal as refusal:
             responses.append(refusal.of_statement(name))
         else:
@@ -96,12 +96,12 @@ def _values(statement: Parameters, parameters: int) -> dict[str, Any]:
     return {f":{index}": value for index, value in enumerate(given)}
 
 
-def transact_write_items(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+def transact_write_items(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     """Make all of the writes, or none; a repetition with the same token changes nothing."""
     check_parameters(parameters, frozenset({"TransactItems", "ClientRequestToken"}))
     operation, entries = "transact_write_items", parameters["TransactItems"]
-    token, now = parameters.get("ClientRequestToken"), engine.clock()
-    known = engine.committed.get(token or "")
+    token, now = parameters.get("ClientRequestToken"), backend.clock()
+    known = backend.committed.get(token or "")
     if known is not None and now - known[0] < TOKEN_SECONDS:
         if known[1] != entries:
             raise client_error("IdempotentParameterMismatchException", "The parameters differ", operation=operation)
@@ -111,17 +111,17 @@ def transact_write_items(engine: Engine, parameters: Parameters) -> dict[str, An
     worked_out: list[writes.Write] = []
     for entry in entries:
         ((kind, arguments),) = entry.items()
-        worked_out.append(writes.OPERATIONS[kind](engine.table(arguments["TableName"], operation), arguments))
+        worked_out.append(writes.OPERATIONS[kind](backend.table(arguments["TableName"], operation), arguments))
     if len({(write.table.name, write.change.key) for write in worked_out}) < len(worked_out):
         raise invalid("Transaction request cannot include multiple operations on one item")
-    refusals = [write.refusal or engine.admitted(write, factor=2) for write in worked_out]
+    refusals = [write.refusal or backend.admitted(write, factor=2) for write in worked_out]
     internal = _internal_error(refusals, operation)
     if internal is not None and not internal.applied:
         raise internal
     for write in worked_out:
-        engine.apply(write)
+        backend.apply(write)
     if token is not None:
-        engine.committed[token] = (now, [dict(entry) for entry in entries])
+        backend.committed[token] = (now, [dict(entry) for entry in entries])
     if internal is not None:
         raise internal
     return {}

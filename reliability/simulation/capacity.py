@@ -1,11 +1,11 @@
-"""Who may refuse a write that the engine would otherwise make: a limit of throughput, or a fault."""
+"""Who may refuse a write that the backend would otherwise make: a limit of throughput, or a fault."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from reliability.simulation.replies import Refusal
+from reliability.simulation.responses import Refusal
 from reliability.simulation.table import Change
 
 

@@ -1,4 +1,4 @@
-"""Clients of the simulated engine, with the methods that the library calls of aiobotocore's.
+"""Clients of the simulated backend, with the methods that the library calls of aiobotocore's.
 
 A client may repeat calls by itself, as botocore's do; see
 https://docs.aws.amazon.com/boto3/latest/guide/retries.html .
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError  # noqa: A004 - botocore's own name
 
-from reliability.simulation.engine import OPERATIONS, Engine
+from reliability.simulation.backend import OPERATIONS, Backend
 
 Hook = Callable[..., object]
 
@@ -125,10 +125,10 @@ def _with_attempts(reply: Any, attempt: int) -> Any:
     return {**reply, "ResponseMetadata": metadata}
 
 
-def direct_client(engine: Engine) -> Any:
+def direct_client(backend: Backend) -> Any:
     """Make a client that is answered at once, in whatever event loop it is used."""
 
     async def send(operation: str, parameters: dict[str, Any]) -> Any:
-        return engine.execute(operation, parameters)
+        return backend.execute(operation, parameters)
 
     return Client(send)

@@ -12,8 +12,8 @@ from typing import Final
 
 from botocore.exceptions import ConnectionClosedError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
 
-from reliability.simulation.engine import table_missing
-from reliability.simulation.replies import CONFLICT, EXCEEDED, INTERNAL, THROTTLED, Refusal, client_error
+from reliability.simulation.backend import table_missing
+from reliability.simulation.responses import CONFLICT, EXCEEDED, INTERNAL, THROTTLED, Refusal, client_error
 from reliability.simulation.table import Change
 
 
@@ -261,7 +261,7 @@ def _refusal(kind: Kind, random: Random) -> Refusal:
 
 
 def unsent(random: Random) -> Exception:
-    """Make the exception of a call that surely never reached the engine."""
+    """Make the exception of a call that surely never reached the backend."""
     unknown_name = socket.gaierror(-2, "Name or service not known")
     errors: list[Exception] = [
         ConnectTimeoutError(endpoint_url=ENDPOINT),
@@ -271,7 +271,7 @@ def unsent(random: Random) -> Exception:
 
 
 def broken(random: Random) -> Exception:
-    """Make one of the exceptions that leave open whether the engine got the request."""
+    """Make one of the exceptions that leave open whether the backend got the request."""
     errors: list[Exception] = [
         ReadTimeoutError(endpoint_url=ENDPOINT),
         ConnectionClosedError(endpoint_url=ENDPOINT),

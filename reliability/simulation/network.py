@@ -1,4 +1,4 @@
-"""The way between processes and the engine: each call takes time there and back, and may get lost on either.
+"""The way between processes and the backend: each call takes time there and back, and may get lost on either.
 
 A request that was sent arrives also when whoever sent it is dead, suspended, or does not wait for the answer any more.
 """
@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol
 from botocore.exceptions import ClientError
 
 from reliability.history import Record, ReplyLost, StoringRequest
+from reliability.simulation.backend import Backend
 from reliability.simulation.batches import keys_of_statements
 from reliability.simulation.client import Client, Retries
-from reliability.simulation.engine import Engine
 from reliability.simulation.faults import Fate, Faults
 from reliability.simulation.loop import Timeline
 
@@ -59,12 +59,12 @@ class _Call:
 
 
 class Network:
-    """Carries calls to the engine, and replies back. It counts the calls, and the events in them, by caller."""
+    """Carries calls to the backend, and replies back. It counts the calls, and the events in them, by caller."""
 
     def __init__(
         self,
         timeline: Timeline,
-        engine: Engine,
+        backend: Backend,
         faults: Faults,
         *,
         write: Callable[[Record], None],
@@ -73,7 +73,7 @@ class Network:
         self.calls: Counter[tuple[str, str]] = Counter()
         self.events: Counter[tuple[str, str]] = Counter()
         self._timeline = timeline
-        self._engine = engine
+        self._engine = backend
         self._faults = faults
         self._write = write
         self._now = now

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from reliability.simulation.replies import EXCEEDED, THROTTLED, Refusal
+from reliability.simulation.responses import EXCEEDED, THROTTLED, Refusal
 from reliability.simulation.table import Change
 
 UNITS_PER_SECOND: Final = 1_000.0

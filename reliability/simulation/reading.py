@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from reliability.simulation.replies import client_error
 from reliability.simulation.requests import (
     QUERY,
     Parameters,
@@ -15,32 +14,33 @@ from reliability.simulation.requests import (
     key_of,
     scope_of,
 )
+from reliability.simulation.responses import client_error
 from reliability.simulation.table import Index, IndexQuery, Table
 from reliability.simulation.updates import parse_key_condition, parse_projection
 from reliability.simulation.values import Item, item_size, number
 
 if TYPE_CHECKING:
-    from reliability.simulation.engine import Engine
+    from reliability.simulation.backend import Backend
 
 MAX_PAGE_BYTES: Final = 1_048_576
 MAX_KEYS: Final = 100
 
 
-def get_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+def get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     """Read an item."""
     check_parameters(parameters, frozenset({"TableName", "Key", "ConsistentRead"}))
-    table = engine.table(parameters["TableName"], "get_item")
+    table = backend.table(parameters["TableName"], "get_item")
     item = table.items.get(key_of(table, parameters["Key"]))
     return {} if item is None else {"Item": dict(item)}
 
 
-def batch_get_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+def batch_get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     """Read items; those that are not there are left out."""
     check_parameters(parameters, frozenset({"RequestItems"}))
     responses: dict[str, list[Item]] = {}
     for name, wanted in parameters["RequestItems"].items():
         check_parameters(wanted, frozenset({"Keys", "ConsistentRead"}))
-        table = engine.table(name, "batch_get_item")
+        table = backend.table(name, "batch_get_item")
         keys = [key_of(table, key) for key in wanted["Keys"]]
         if len(keys) > MAX_KEYS:
             raise invalid("Too many items requested for the BatchGetItem call")
@@ -50,16 +50,16 @@ def batch_get_item(engine: Engine, parameters: Parameters) -> dict[str, Any]:
     return {"Responses": responses, "UnprocessedKeys": {}}
 
 
-def query(engine: Engine, parameters: Parameters) -> dict[str, Any]:
+def query(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     """Read a page of an index."""
     check_parameters(parameters, QUERY)
-    table = engine.table(parameters["TableName"], "query")
+    table = backend.table(parameters["TableName"], "query")
     index = table.indexes.get(parameters.get("IndexName", ""))
     if index is None:
         message = f"The table does not have the specified index: {parameters.get('IndexName')}"
         raise client_error("ValidationException", message, operation="query")
     wanted = _query_of(index, table, parameters)
-    rows, limited = index.page(wanted, replica=engine.choose_replica(), now=engine.clock())
+    rows, limited = index.page(wanted, replica=backend.choose_replica(), now=backend.clock())
     fitting = _fitting(rows)
     reply: dict[str, Any] = {"Count": len(fitting), "ScannedCount": len(fitting)}
     if limited or len(fitting) < len(rows):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from reliability.simulation.evaluation import Scope, UnknownExpressionError
 from reliability.simulation.expressions import ParsedCondition, Used, parse_condition
-from reliability.simulation.replies import INVALID, Refusal
+from reliability.simulation.responses import INVALID, Refusal
 from reliability.simulation.table import Table
 from reliability.simulation.values import AttributeValue, Item, item_size
 
@@ -35,7 +35,7 @@ QUERY: Final = _EXPRESSION | {
 
 
 class UnknownRequestError(Exception):
-    """A request with something in it that the simulated engine does not know."""
+    """A request with something in it that the simulated backend does not know."""
 
 
 def check_parameters(parameters: Parameters, known: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the simulated engine knows of attribute values: their order, their arithmetic, their size."""
+"""What the simulated backend knows of attribute values: their order, their arithmetic, their size."""
 
 from __future__ import annotations
 

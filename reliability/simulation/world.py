@@ -23,8 +23,8 @@ from reliability.history import (
     Written,
 )
 from reliability.journal import stored_of
+from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
-from reliability.simulation.engine import Engine
 from reliability.simulation.faults import Faults, Kind
 from reliability.simulation.handlers import BUSINESS_TABLE
 from reliability.simulation.loop import Timeline
@@ -60,7 +60,7 @@ class World:
         self.history: list[Record] = []
         self.unforeseen: list[BaseException] = []
         self.faults = Faults(scenario.weather, random, now=lambda: self.timeline.now)
-        self.engine = Engine(
+        self.backend = Backend(
             clock=self.now,
             gate=self.faults,
             lag=self.faults.lag,
@@ -68,7 +68,7 @@ class World:
             choose_replica=lambda: random.randrange(scenario.replicas),
             on_written=self._written,
         )
-        self.network = Network(self.timeline, self.engine, self.faults, write=self.write, now=self.now)
+        self.network = Network(self.timeline, self.backend, self.faults, write=self.write, now=self.now)
         self._places = {place.name: place for place in scenario.places}
         self._lives: Counter[str] = Counter()
         self._processes: dict[str, Process] = {}
@@ -104,14 +104,14 @@ class World:
             self.timeline.call_at(place.starts_at, partial(self._start, place))
 
     def _create_tables(self) -> None:
-        client = direct_client(self.engine)
+        client = direct_client(self.backend)
         options = dict(self.scenario.places[0].options)
         outbox = DynamoDBOutbox(client, table_name=TABLE, **options)
         loop = self.timeline.new_loop()
         created = loop.create_task(outbox.create_table(projection=self.scenario.projection))
         self.timeline.run_until(created.done)
         created.result()
-        self.engine.create_table(BUSINESS_TABLE)
+        self.backend.create_table(BUSINESS_TABLE)
 
     def _schedule(self) -> None:
         for emission in self.scenario.emissions:
@@ -195,7 +195,7 @@ class World:
             self.timeline.call_later(POLL_SECONDS, partial(self._start_again, process))
 
     def _delete(self) -> None:
-        table = self.engine.tables[TABLE]
+        table = self.backend.tables[TABLE]
         keys = [key for key, item in table.items.items() if "status" in item]
         if keys:
             key = self.random.choice(keys)
@@ -212,7 +212,7 @@ class World:
     def _stored(self, item: Item | None) -> Stored | None:
         if item is None or "status" not in item:
             return None
-        (index,) = self.engine.tables[TABLE].indexes.values()
+        (index,) = self.backend.tables[TABLE].indexes.values()
         return stored_of(item, index_key=index.schema.partition_key)
 
     # The end
@@ -234,7 +234,7 @@ class World:
     def _end_faults(self) -> None:
         self.faults.end()
         self._faults_ended_at = self.timeline.now
-        for index in self.engine.tables[TABLE].indexes.values():
+        for index in self.backend.tables[TABLE].indexes.values():
             index.catch_up()
         self.is_deployed = True
         for place in self.scenario.places:
@@ -246,7 +246,7 @@ class World:
         self.write(FaultEnded(at=self.now(), name=WEATHER, kind="weather"))
 
     def _unfinished(self) -> list[str]:
-        items = self.engine.tables[TABLE].items.values()
+        items = self.backend.tables[TABLE].items.values()
         return [item["id"]["S"] for item in items if item.get("status", {}).get("S") in ("PENDING", "PROCESSING")]
 
     def _wait_for_the_ends(self) -> bool:
@@ -274,7 +274,7 @@ class World:
     def _result(self, *, is_over: bool) -> Result:
         for (worker, operation), calls in sorted(self.network.calls.items()):
             self.write(CallsCounted(at=self.now(), operation=operation, calls=calls, worker=worker))
-        stored = {key: self._stored(item) for key, item in self.engine.tables[TABLE].items.items()}
+        stored = {key: self._stored(item) for key, item in self.backend.tables[TABLE].items.items()}
         final = FinalState(
             at=self.now(),
             events={key: item for key, item in stored.items() if item is not None},

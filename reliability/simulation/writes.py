@@ -8,7 +8,6 @@ from typing import Final
 
 from reliability.simulation import requests
 from reliability.simulation.evaluation import Condition, Scope
-from reliability.simulation.replies import Refusal, condition_failed
 from reliability.simulation.requests import (
     Parameters,
     check_item,
@@ -19,6 +18,7 @@ from reliability.simulation.requests import (
     key_of,
     scope_of,
 )
+from reliability.simulation.responses import Refusal, condition_failed
 from reliability.simulation.table import Change, Table
 from reliability.simulation.updates import Statement, parse_update
 from reliability.simulation.values import Item

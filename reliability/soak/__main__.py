@@ -31,7 +31,7 @@ def main() -> int:
     )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the journal goes")
     given = parser.parse_args()
-    # The engine takes any; the SDK must not look for real ones.
+    # The backend takes any; the SDK must not look for real ones.
     os.environ |= {"AWS_ACCESS_KEY_ID": "soak", "AWS_SECRET_ACCESS_KEY": "soak", "AWS_EC2_METADATA_DISABLED": "true"}
     plan = Plan(
         seconds=60 * given.minutes, workers=given.workers, rate=given.rate, seed=given.seed, folder=given.folder
@@ -69,10 +69,10 @@ def _table(soak: Soak) -> Table:
         "recovered, refused, unknown": ", ".join(
             str(ledger.records[kind]) for kind in ("Recovered", "SettleRefused", "SettleFailed")
         ),
-        "fault of the wire": soak.wire.kind or "none",
-        "harmed requests": _counts(soak.wire.done),
-        "signals": _counts(soak.herd.done),
-        "processes, largest": f"{soak.herd.count}, {max(ledger.memory.values(), default=0) / 2**20:.0f} MB",
+        "network fault": soak.network.kind or "none",
+        "harmed requests": _counts(soak.network.done),
+        "signals": _counts(soak.pool.done),
+        "processes, largest": f"{soak.pool.count}, {max(ledger.memory.values(), default=0) / 2**20:.0f} MB",
     }
     for what, text in rows.items():
         table.add_row(what, text)

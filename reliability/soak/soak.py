@@ -23,11 +23,11 @@ from reliability.checker import HandlerRule, Limits, check, report
 from reliability.history import CallsCounted, FinalState, Record, WorkerStarted
 from reliability.journal import Journal, stored_of
 from reliability.proxy import running_proxy
-from reliability.soak.flatness import growth
-from reliability.soak.herd import Herd
+from reliability.soak.leak_check import growth
 from reliability.soak.ledger import Ledger
-from reliability.soak.life import Orders
-from reliability.soak.wire import Wire
+from reliability.soak.network_faults import NetworkFaults
+from reliability.soak.process_pool import ProcessPool
+from reliability.soak.soak_worker import Orders
 from reliability.stream import read_account, switch_on
 
 OPTIONS: Final[dict[str, Any]] = {
@@ -74,19 +74,19 @@ class Soak:
         return time.monotonic() + self._offset
 
     async def run(self, endpoint: str, show: Show) -> None:
-        """Run on an engine, and find problems or none."""
+        """Run on an backend, and find problems or none."""
         chance = Random(self.plan.seed)
         async with tuned_client(region_name="us-east-1", endpoint_url=endpoint, connections=20) as client:
             outbox = DynamoDBOutbox(client, table_name=self._table)
             await outbox.create_table()
             await switch_on(client, table_name=self._table)
             async with running_proxy(endpoint) as proxy:
-                self.wire = Wire(proxy, client, self._write, now=self.now, chance=chance)
-                self.herd = Herd(self._orders(proxy.endpoint), self._write, now=self.now, chance=chance)
+                self.network = NetworkFaults(proxy, client, self._write, now=self.now, chance=chance)
+                self.pool = ProcessPool(self._orders(proxy.endpoint), self._write, now=self.now, chance=chance)
                 try:
                     await self._soak(OutboxEventBus(outbox), show)
                 finally:
-                    self.herd.kill_all()
+                    self.pool.kill_all()
             self.phase = "judging"
             show(self)
             await self._record_result(client, endpoint)
@@ -104,31 +104,31 @@ class Soak:
         )
 
     async def _soak(self, bus: OutboxEventBus, show: Show) -> None:
-        self.herd.start(handles=False)
+        self.pool.start(handles=False)
         for _ in range(self.plan.workers):
-            self.herd.start()
+            self.pool.start()
         async with _showing(self, show):
             self.phase = "soaking"
-            harming = [asyncio.create_task(harm()) for harm in (self.wire.harm, self.herd.harm)]
+            harming = [asyncio.create_task(harm()) for harm in (self.network.harm, self.pool.harm)]
             await asyncio.wait(harming, timeout=self.plan.seconds, return_when=asyncio.FIRST_COMPLETED)
             for task in harming:
                 task.cancel()
             results = await asyncio.gather(*harming, return_exceptions=True)
             self.problems += [repr(result) for result in results if isinstance(result, Exception)]
             self.phase = "coming to its end"
-            await self.herd.stop_emitting()
+            await self.pool.stop_emitting()
             await self._until_quiet(bus)
-            await self.herd.stop_all()
-        self.problems += self.herd.failed
+            await self.pool.stop_all()
+        self.problems += self.pool.failed
 
     async def _until_quiet(self, bus: OutboxEventBus) -> None:
         """Wait until every worker that runs emits no more, and nothing waits; they are started anew for that."""
-        await self.herd.replace_all(rate=0.0)
+        await self.pool.replace_all(rate=0.0)
         with contextlib.suppress(WaitTimeoutError):  # the checker says what it means that something is left
             await bus.drain(QUIET_SECONDS)
 
     async def _record_result(self, client: Any, endpoint: str) -> None:
-        for operation, calls in self.wire.requests.items():
+        for operation, calls in self.network.requests.items():
             self._write(CallsCounted(at=self.now(), operation=operation, calls=calls))
         items: dict[str, Any] = {}
         async for page in client.get_paginator("scan").paginate(TableName=self._table, ConsistentRead=True):

@@ -12,8 +12,8 @@ from dynamodb_outbox import DynamoDBOutbox, Outbox
 from dynamodb_outbox.dynamodb.delivering import settle
 from reliability.partiql import refuse_undocumented
 from reliability.proxy import running_proxy
+from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
-from reliability.simulation.engine import Engine
 from tests.backends import ENGINES, open_client
 from tests.contract.adapters import Adapter, Clock, dynamodb_adapter, memory_adapter
 
@@ -61,7 +61,7 @@ def engine(request: pytest.FixtureRequest) -> tuple[str, str, str | None]:
 @asynccontextmanager
 async def client_of(endpoint: str, clock: Clock, index: str) -> AsyncGenerator[Any]:
     if endpoint == SIMULATED:
-        yield direct_client(Engine(clock=clock))
+        yield direct_client(Backend(clock=clock))
         return
     if index == DOCUMENTED:
         async with running_proxy(endpoint) as proxy, open_client(proxy.endpoint) as client:

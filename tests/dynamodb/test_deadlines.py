@@ -9,7 +9,7 @@ import pytest
 
 from dynamodb_outbox import Claim, Completed, Event, OutboxEventBus, Released, StorageError
 from dynamodb_outbox.dynamodb.delivering.membership import ALONE_SECONDS, MAX_SEEN
-from reliability.simulation.replies import client_error
+from reliability.simulation.responses import client_error
 from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime, install
 

@@ -28,7 +28,7 @@ from dynamodb_outbox.dynamodb.emitting.publish_result import CONCURRENT_REQUESTS
 from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
-from reliability.simulation.replies import client_error
+from reliability.simulation.responses import client_error
 from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime, install
 
@@ -188,7 +188,7 @@ async def test_transaction_of_a_delivery_that_is_tried_again_makes_the_same_chil
         await bus.drain(timeout=300)
     assert [error.maybe_applied for error in gave_up] == [True]
     assert list(children.values()) == [1]
-    assert service.engine.tables["events"].items.keys() - {WORKERS_ID} == {parent_event.id, *children}
+    assert service.backend.tables["events"].items.keys() - {WORKERS_ID} == {parent_event.id, *children}
     assert errors == []
 
 

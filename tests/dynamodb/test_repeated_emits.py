@@ -20,7 +20,7 @@ from dynamodb_outbox import (
 )
 from reliability.proxy import Proxy, Recorded, refused
 from reliability.simulation.client import Client
-from reliability.simulation.replies import THROTTLED, Refusal
+from reliability.simulation.responses import THROTTLED, Refusal
 from tests.backends import open_plain_client
 from tests.simulated_table import Parameters, SimulatedService
 from tests.virtual_time import install
@@ -172,7 +172,7 @@ async def test_emit_that_is_given_up_in_the_queue_is_not_sent(service: Simulated
     for task in given_up:
         task.cancel()
     await asyncio.wait([first, kept, *given_up])
-    assert len(service.engine.tables["events"].items) == 2
+    assert len(service.backend.tables["events"].items) == 2
     assert service.calls["batch_write_item"] == 0
 
 
@@ -207,7 +207,7 @@ async def test_each_caller_returns_when_its_own_event_is_stored(service: Simulat
         def admit(self, change: Any, **_: Any) -> Any:
             return Refusal(THROTTLED, "slow down") if change.key in refusing else None
 
-    service.engine._gate = Gate()
+    service.backend._gate = Gate()
     service.before = delaying("put_item", 0.02, first=1)
     first = asyncio.create_task(bus.emit("t"))
     await asyncio.sleep(0.001)
@@ -257,4 +257,4 @@ async def test_transaction_is_not_taken_for_committed_because_another_emit_store
         async with bus.transaction() as transaction:
             transaction.put(TableName="events", Item={"id": "mine"})
             transaction.emit(event)
-    assert "mine" not in service.engine.tables["events"].items
+    assert "mine" not in service.backend.tables["events"].items

@@ -12,8 +12,8 @@ from typing import Any
 
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
 from reliability.history import CallsCounted
-from reliability.leftovers import Calls
 from reliability.recording import Recorder
+from reliability.resources import Calls
 from tests.processes import handlers
 from tests.processes.program import arguments
 

@@ -9,8 +9,8 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox import Claim, Completed, DynamoDBOutbox, Event, EventStatus, Failed, Released, Retry
 from dynamodb_outbox.dynamodb.schema.table import TableSchema
+from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
-from reliability.simulation.engine import Engine
 from reliability.simulation.partitions import PartitionLimits
 
 INDEX = "status-gsiSortKey-index"
@@ -37,10 +37,10 @@ def used(limits: PartitionLimits) -> tuple[int, dict[str, int]]:
 
 
 def outbox_with(limits: PartitionLimits, time: Time, **options: Any) -> DynamoDBOutbox:
-    engine = Engine(clock=time, gate=limits)
-    engine.create_table(TableSchema(table_name="events", indexes={INDEX: "status"}).definition())
+    backend = Backend(clock=time, gate=limits)
+    backend.create_table(TableSchema(table_name="events", indexes={INDEX: "status"}).definition())
     return DynamoDBOutbox(
-        direct_client(engine), table_name="events", clock=time, conditional_writes="single", **options
+        direct_client(backend), table_name="events", clock=time, conditional_writes="single", **options
     )
 
 
@@ -90,9 +90,9 @@ async def test_refused_write_costs_units_of_the_table_only(time: Time) -> None:
 
 async def test_full_index_partition_holds_up_the_table_until_time_has_passed(time: Time) -> None:
     limits = PartitionLimits(units_per_second=5)
-    engine = Engine(clock=time, gate=limits)
-    engine.create_table(TableSchema(table_name="events", indexes={INDEX: "status"}).definition())
-    client = direct_client(engine)
+    backend = Backend(clock=time, gate=limits)
+    backend.create_table(TableSchema(table_name="events", indexes={INDEX: "status"}).definition())
+    client = direct_client(backend)
 
     async def put(number: int, status: str) -> None:
         item = {"id": {"S": str(number)}, "status": {"S": status}, "gsiSortKey": {"N": "1"}}
@@ -102,7 +102,7 @@ async def test_full_index_partition_holds_up_the_table_until_time_has_passed(tim
         await put(number, "PENDING")
     with pytest.raises(ClientError, match=f"ThrottlingException.*index: {INDEX}"):
         await put(5, "PENDING")
-    assert "5" not in engine.tables["events"].items
+    assert "5" not in backend.tables["events"].items
     assert limits.refused == {(INDEX, "PENDING"): 1}
     await put(6, "PROCESSING")  # another partition of the index has units left
     time.now += 0.2

@@ -1,6 +1,6 @@
-"""The simulated engine against DynamoDB Local: the same requests, the same replies, the same items.
+"""The simulated backend against DynamoDB Local: the same requests, the same replies, the same items.
 
-What the simulation proves is worth as much as its engine. Every write that the library makes is sent to both, with
+What the simulation proves is worth as much as its backend. Every write that the library makes is sent to both, with
 values of a small pool, so that conditions are true and false in turns.
 """
 
@@ -17,8 +17,8 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.conditional import transitions
 from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write, statement, update_entry, update_item
+from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
-from reliability.simulation.engine import Engine
 
 TABLE = "contract"
 IDS = ("a", "b", "c", "d", "e")
@@ -243,7 +243,7 @@ async def reply_of(client: Any, request: Request) -> Any:
 @pytest.fixture
 async def both(request: pytest.FixtureRequest, local_client: Any) -> AsyncIterator[tuple[Any, Any, str]]:
     key_name, projection = request.param
-    simulated = direct_client(Engine(clock=lambda: 0.0))
+    simulated = direct_client(Backend(clock=lambda: 0.0))
     for client in (local_client, simulated):
         await client.create_table(**definition(key_name, projection))
     yield local_client, simulated, key_name
@@ -269,7 +269,7 @@ async def test_responses_and_items_are_those_of_dynamodb_local(both: tuple[Any, 
 
 
 async def test_table_is_described_as_dynamodb_local_describes_it(local_client: Any, table_name: str) -> None:
-    for client in (local_client, direct_client(Engine(clock=lambda: 0.0))):
+    for client in (local_client, direct_client(Backend(clock=lambda: 0.0))):
         outbox = DynamoDBOutbox(client, table_name=table_name, retention=60)
         await outbox.create_table()
         await outbox.create_table()

@@ -22,9 +22,9 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
 from reliability.history import EmitAcknowledged, Outcome, Record, ReplyLost, Sampled, Settled
 from reliability.journal import Journal
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply
-from reliability.soak.flatness import GROWTH_A_MINUTE, growth
+from reliability.soak.leak_check import GROWTH_A_MINUTE, growth
 from reliability.soak.ledger import Ledger
-from reliability.soak.wire import Kind, Wire, event_ids_in
+from reliability.soak.network_faults import Kind, NetworkFaults, event_ids_in
 
 VALUES: dict[str, Any] = {
     "token": {"S": "t"},
@@ -61,36 +61,36 @@ def test_events_of_a_request_are_found_however_it_is_sent(transition: Any) -> No
 )
 def test_lost_responses_are_recorded_with_their_events(kind: Kind, expected: tuple[str, ...], applied: bool) -> None:
     written: list[Record] = []
-    wire = Wire(Proxy(), None, written.append, now=lambda: 1.0, chance=Random(1))
+    faults = NetworkFaults(Proxy(), None, written.append, now=lambda: 1.0, chance=Random(1))
     request = Recorded("PutItem", {"Item": {"id": {"S": "a"}}})
-    assert wire._treat(request) is None
-    wire._begin(kind)
-    actions = {wire._treat(request) for _ in range(100)} - {None}
+    assert faults._treat(request) is None
+    faults._begin(kind)
+    actions = {faults._treat(request) for _ in range(100)} - {None}
     assert actions == set(expected)
     lost = {record for record in written if isinstance(record, ReplyLost)}
     assert lost == {ReplyLost(at=1.0, operation="PutItem", event_ids=("a",), applied=applied)}
-    wire._end()
-    assert wire._treat(request) is None
+    faults._end()
+    assert faults._treat(request) is None
 
 
 def test_unprocessed_items_come_back_as_they_were_sent() -> None:
-    wire = Wire(Proxy(), None, lambda record: None, now=lambda: 1.0, chance=Random(1))
-    wire._begin(Kind.UNPROCESSED)
+    faults = NetworkFaults(Proxy(), None, lambda record: None, now=lambda: 1.0, chance=Random(1))
+    faults._begin(Kind.UNPROCESSED)
     puts = {"events": [{"PutRequest": {"Item": {"id": {"S": "a"}}}}]}
-    replies = [wire._treat(Recorded("BatchWriteItem", {"RequestItems": puts})) for _ in range(50)]
+    replies = [faults._treat(Recorded("BatchWriteItem", {"RequestItems": puts})) for _ in range(50)]
     assert Reply(200, {"UnprocessedItems": puts}) in replies
-    assert all(wire._treat(Recorded("PutItem", {"Item": {"id": {"S": "a"}}})) is None for _ in range(50))
+    assert all(faults._treat(Recorded("PutItem", {"Item": {"id": {"S": "a"}}})) is None for _ in range(50))
 
 
 async def test_some_statements_are_refused_and_the_others_carried_out() -> None:
-    class Engine:
+    class Backend:
         async def batch_execute_statement(self, *, Statements: list[Any]) -> Any:  # noqa: N803 - the API's name
             return {"Responses": [{"Item": {"id": {"S": each}}} for each in Statements]}
 
-    wire = Wire(Proxy(), Engine(), lambda record: None, now=lambda: 1.0, chance=Random(1))
-    wire._begin(Kind.STATEMENTS)
+    faults = NetworkFaults(Proxy(), Backend(), lambda record: None, now=lambda: 1.0, chance=Random(1))
+    faults._begin(Kind.STATEMENTS)
     sent = [str(n) for n in range(20)]
-    actions = [wire._treat(Recorded("BatchExecuteStatement", {"Statements": sent})) for _ in range(10)]
+    actions = [faults._treat(Recorded("BatchExecuteStatement", {"Statements": sent})) for _ in range(10)]
     replies = [await action for action in actions if action is not None]
     assert replies
     for reply in replies:
@@ -101,16 +101,16 @@ async def test_some_statements_are_refused_and_the_others_carried_out() -> None:
 
 
 def test_index_lags_for_queries_that_bring_rows() -> None:
-    wire = Wire(Proxy(), None, lambda record: None, now=lambda: 1.0, chance=Random(1))
-    wire._begin(Kind.INDEX_LAG)
+    faults = NetworkFaults(Proxy(), None, lambda record: None, now=lambda: 1.0, chance=Random(1))
+    faults._begin(Kind.INDEX_LAG)
     query = {"ExpressionAttributeValues": {":status": {"S": "PENDING"}}}
-    treated = (wire._treat(Recorded("Query", query)) for _ in range(50))
+    treated = (faults._treat(Recorded("Query", query)) for _ in range(50))
     lags = [lag for lag in treated if lag is not None]
     rows = {"Items": [{"id": {"S": str(n)}} for n in range(20)]}
     assert any(len(lag(rows)["Items"]) < len(rows["Items"]) for lag in lags), "none is missing"
     assert any(lag({"Items": []})["Items"] for lag in lags), "none is stale"
-    assert wire._treat(Recorded("PutItem", {})) is None
-    assert all(wire._treat(Recorded("Query", {**query, "Select": "COUNT"})) is None for _ in range(20))
+    assert faults._treat(Recorded("PutItem", {})) is None
+    assert all(faults._treat(Recorded("Query", {**query, "Select": "COUNT"})) is None for _ in range(20))
 
 
 def samples(memory: Callable[[float], float], **facts: int) -> list[Record]:

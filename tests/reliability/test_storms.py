@@ -14,7 +14,7 @@ import pytest
 from dynamodb_outbox import Event, EventStatus, OutboxEventBus, ThrottledError
 from dynamodb_outbox.worker.backoff import JITTER, LONGEST_POLLING_BACKOFF
 from reliability.simulation.faults import throttled
-from reliability.simulation.replies import THROTTLED, Refusal
+from reliability.simulation.responses import THROTTLED, Refusal
 from reliability.simulation.table import Change
 from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime, install
@@ -109,7 +109,7 @@ async def test_throttled_recovery_makes_progress_with_rows_that_have_no_retry_le
     outbox = service.outbox(max_retries=0)
     await outbox.publish([Event("t", id=f"e{n:03}") for n in range(100)])
     assert len(await outbox.claim(100)) == 100
-    service.engine._gate = Bucket()
+    service.backend._gate = Bucket()
     await asyncio.sleep(31)
     failed = 0
     for _ in range(40):

@@ -1,4 +1,4 @@
-"""A process of the soak: `python -m reliability.soak.life`, with its orders as JSON in its only argument.
+"""A process of the soak: `python -m reliability.soak.soak_worker`, with its orders as JSON in its only argument.
 
 It emits, or handles, or both, until SIGTERM. What happens goes to the journal, once a second with what it takes.
 """
@@ -23,8 +23,8 @@ from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxError, Outbox
 from dynamodb_outbox.emit_options import IfExists
 from reliability.history import Sampled
 from reliability.journal import Journal
-from reliability.leftovers import connections_in_use
 from reliability.recording import Recorder
+from reliability.resources import connections_in_use
 
 TYPES: Final = ("plain", "shared", "long", "committed")
 STOP_SECONDS: Final = 3.0

@@ -23,7 +23,7 @@ def client_error(code: str, message: str, *, operation: str, **fields: Any) -> C
     return ClientError(response, operation)
 
 
-class Refusal(Exception):  # noqa: N818 - an answer of the engine, which each operation says in its own way
+class Refusal(Exception):  # noqa: N818 - an answer of the backend, which each operation says in its own way
     """One write is refused. `item` is the one that its condition was false for.
 
     With `applied` the answer is a lie: the write takes place, as it may behind an InternalServerError.

@@ -9,15 +9,15 @@ from botocore.exceptions import ClientError
 
 from reliability.simulation import batches, reading, writes
 from reliability.simulation.capacity import Gate, Open
-from reliability.simulation.replies import Refusal, client_error
 from reliability.simulation.requests import Parameters, UnknownRequestError
+from reliability.simulation.responses import Refusal, client_error
 from reliability.simulation.table import Change, IndexLag, Table, no_lag
 from reliability.simulation.writes import Write
 
 Reply = dict[str, Any]
 
 
-class Engine:
+class Backend:
     """Tables, and the operations on them. Each operation takes place at once and whole, at the time of the clock.
 
     `gate` may refuse single writes; `lag` says when an index shows a change, in each of its `replicas`, of which
@@ -136,14 +136,14 @@ def table_missing(operation: str) -> ClientError:
     )
 
 
-_OPERATIONS: Final[Mapping[str, Callable[[Engine, Parameters], Reply]]] = {
-    "create_table": Engine.create_table,
-    "describe_table": Engine.describe_table,
-    "describe_time_to_live": Engine.describe_time_to_live,
-    "update_time_to_live": Engine.update_time_to_live,
-    "put_item": Engine.put_item,
-    "delete_item": Engine.delete_item,
-    "update_item": Engine.update_item,
+_OPERATIONS: Final[Mapping[str, Callable[[Backend, Parameters], Reply]]] = {
+    "create_table": Backend.create_table,
+    "describe_table": Backend.describe_table,
+    "describe_time_to_live": Backend.describe_time_to_live,
+    "update_time_to_live": Backend.update_time_to_live,
+    "put_item": Backend.put_item,
+    "delete_item": Backend.delete_item,
+    "update_item": Backend.update_item,
     "get_item": reading.get_item,
     "batch_get_item": reading.batch_get_item,
     "query": reading.query,

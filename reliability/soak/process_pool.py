@@ -16,14 +16,14 @@ from typing import Final
 
 from reliability.history import WorkerKilled, WorkerResumed, WorkerSuspended
 from reliability.journal import Write
-from reliability.soak.life import STOP_SECONDS, Orders
+from reliability.soak.soak_worker import STOP_SECONDS, Orders
 
 PAUSE: Final = (2.0, 6.0)
 SUSPENSION: Final = (0.5, 7.0)
 Process = subprocess.Popen[bytes]
 
 
-class Herd:
+class ProcessPool:
     """So many processes, each a life after the other."""
 
     def __init__(self, orders: Orders, write: Write, *, now: Callable[[], float], chance: Random) -> None:
@@ -43,7 +43,7 @@ class Herd:
         options = {**self._orders.options, "conditional_writes": self._chance.choice(["batch", "single"])}
         orders = json.dumps(asdict(replace(self._orders, name=name, handles=handles, options=options)))
         self._processes[name] = subprocess.Popen(  # noqa: S603 - of ourselves
-            [sys.executable, "-m", "reliability.soak.life", orders],
+            [sys.executable, "-m", "reliability.soak.soak_worker", orders],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         )
 

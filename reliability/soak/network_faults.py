@@ -48,7 +48,7 @@ _ONLY: Final = {
 """The faults that only requests of one operation can have."""
 
 
-class Wire:
+class NetworkFaults:
     """Has a proxy do harm, and writes down what it did; `client` goes around the proxy."""
 
     def __init__(self, proxy: Proxy, client: Any, write: Write, *, now: Callable[[], float], chance: Random) -> None:
@@ -79,11 +79,11 @@ class Wire:
         self._number += 1
         self._lagging = LaggingIndex(self._chance)
         self.kind = kind
-        self._write(FaultBegan(at=self._now(), name=f"wire {self._number}", kind=kind))
+        self._write(FaultBegan(at=self._now(), name=f"network {self._number}", kind=kind))
 
     def _end(self) -> None:
         if self.kind is not None:
-            self._write(FaultEnded(at=self._now(), name=f"wire {self._number}", kind=self.kind))
+            self._write(FaultEnded(at=self._now(), name=f"network {self._number}", kind=self.kind))
         self.kind = None
 
     def _treat(self, request: Recorded) -> Any:
