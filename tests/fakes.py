@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -75,7 +75,7 @@ class ScriptedOutbox(InMemoryOutbox):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.calls: dict[Operation, list[Call]] = {}
+        self.calls: defaultdict[Operation, list[Call]] = defaultdict(list)
         self._steps: dict[Operation, list[_Step]] = {}
         self._next_call = anyio.Event()
 
@@ -135,7 +135,7 @@ class ScriptedOutbox(InMemoryOutbox):
 
     def count_of(self, *operations: Operation) -> int:
         """Count the calls of operations."""
-        return sum(len(self.calls.get(operation, ())) for operation in operations)
+        return sum(len(self.calls[operation]) for operation in operations)
 
     async def called(self, operation: Operation, times: int = 1) -> None:
         """Wait until an operation was called."""
@@ -145,12 +145,12 @@ class ScriptedOutbox(InMemoryOutbox):
     @property
     def claims(self) -> list[Claim]:
         """What all calls of `claim` have returned; claims on emit are not among them."""
-        return [claim for call in self.calls.get("claim", ()) for claim in call.result or ()]
+        return [claim for call in self.calls["claim"] for claim in call.result or ()]
 
     @property
     def claimed_on_emit(self) -> list[int]:
         """How many events of each publish were to be stored as claimed."""
-        emit_claims = [call.options["emit_claim"] for call in self.calls.get("publish", ())]
+        emit_claims = [call.options["emit_claim"] for call in self.calls["publish"]]
         return [0 if emit_claim is None else len(emit_claim.tokens) for emit_claim in emit_claims]
 
     def stored(self, event_id: str) -> Any:
@@ -198,7 +198,7 @@ class ScriptedOutbox(InMemoryOutbox):
 
     async def _call(self, operation: Operation, carry_out: Any, *arguments: Any, **options: Any) -> Any:
         call = Call(arguments[0] if arguments else None, options, anyio.current_time())
-        self.calls.setdefault(operation, []).append(call)
+        self.calls[operation].append(call)
         self._next_call.set()
         self._next_call = anyio.Event()
         answer = await self._run_steps(operation, call, after=False)
@@ -250,8 +250,3 @@ async def _claims_of_a_response(emit_claim: EmitClaim | None) -> AsyncGenerator[
         emit_claim.claimed(claim)
     if refused is not None:
         raise refused
-
-
-def outcomes_of(call: Call) -> Counter[type[Outcome]]:
-    """The kinds of the outcomes of a call of `settle`, counted."""
-    return Counter(type(outcome) for _, outcome in call.argument)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import anyio
 import pytest
 
 from dynamodb_outbox import (
-    Claim,
     Delivery,
     Event,
     EventStatus,
     HandlerStuckError,
     HandlerTimeoutError,
-    InMemoryOutbox,
     LeaseLostError,
     LoopBlockedError,
     OutboxError,
@@ -28,27 +25,16 @@ from dynamodb_outbox import (
 from dynamodb_outbox.observers import EventCompleted, HandlerCancelled, LeaseRenewed
 from dynamodb_outbox.worker.handling import handler_task
 from dynamodb_outbox.worker.handling.lease import LEASE_MARGIN
+from tests.fakes import ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
 LEASE = 0.6
 
 
-class Renewals(InMemoryOutbox):
-    """Records renewals, and fails them on demand."""
-
-    error: OutboxError | None = None
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**({"poll_interval": 0.02, "base_backoff": 0.0, "processing_timeout": LEASE} | options))
-        self.renewals: list[list[str]] = []
-        self.times: list[float] = []
-
-    async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
-        self.renewals.append([claim.event.id for claim, _ in renewals])
-        self.times.append(anyio.current_time())
-        if self.error is not None:
-            return [self.error] * len(renewals)
-        return await super().renew(renewals)
+def outbox_of(errors: list[Any], **options: Any) -> ScriptedOutbox:
+    """An outbox of short leases, that polls and retries soon."""
+    defaults = {"poll_interval": 0.02, "base_backoff": 0.0, "processing_timeout": LEASE, "on_error": errors.append}
+    return ScriptedOutbox(**(defaults | options))
 
 
 @pytest.fixture
@@ -57,24 +43,24 @@ def errors() -> list[Any]:
 
 
 @pytest.fixture
-def outbox(errors: list[Any]) -> Renewals:
-    return Renewals(on_error=errors.append)
+def outbox(errors: list[Any]) -> ScriptedOutbox:
+    return outbox_of(errors)
 
 
 @pytest.fixture
-def bus(outbox: Renewals) -> OutboxEventBus:
+def bus(outbox: ScriptedOutbox) -> OutboxEventBus:
     return OutboxEventBus(outbox)
 
 
 async def test_lease_is_renewed_at_a_third_of_its_length_for_a_declared_timeout(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     runs: list[int] = []
     expiries: list[float] = []
     told: list[Any] = []
     bus.add_observer(told.append)
 
-    @bus.on("t", timeout=10)
+    @bus.on("video.uploaded", timeout=10)
     async def long(event: Event, delivery: Delivery) -> None:
         runs.append(delivery.attempt)
         expiries.append(delivery.lease_expires_at)
@@ -82,39 +68,40 @@ async def test_lease_is_renewed_at_a_third_of_its_length_for_a_declared_timeout(
         expiries.append(delivery.lease_expires_at)
 
     other = OutboxEventBus(outbox)
-    other.on("t", long, name="test.other")
+    other.on("video.uploaded", long, name="test.other")
     with anyio.fail_after(10):
         async with bus, other:
             start = anyio.current_time()
-            event = await bus.emit("t")
+            event = await bus.emit("video.uploaded")
             await bus.drain(8)
     assert (runs, errors) == ([1], [])
-    gaps = [b - a for a, b in zip([start, *outbox.times], outbox.times, strict=False)]
+    times = [call.at for call in outbox.calls["renew"]]
+    gaps = [b - a for a, b in zip([start, *times], times, strict=False)]
     assert gaps == pytest.approx([LEASE / 3] * 8, abs=0.001)
     assert expiries[1] > expiries[0] + 2 * LEASE
     assert {type(fact) for fact in told if getattr(fact, "event_id", "") == event.id} >= {LeaseRenewed}
 
 
-async def test_handler_without_a_timeout_is_not_renewed(outbox: Renewals, bus: OutboxEventBus) -> None:
-    @bus.on("t", max_retries=0)
+async def test_handler_without_a_timeout_is_not_renewed(outbox: ScriptedOutbox, bus: OutboxEventBus) -> None:
+    @bus.on("video.uploaded", max_retries=0)
     async def slow(event: Event) -> None:
         await anyio.sleep(10)
 
-    await bus.emit("t")
+    await bus.emit("video.uploaded")
     with anyio.fail_after(5):
         await bus.run_once()
-    assert outbox.renewals == []
+    assert outbox.count_of("renew") == 0
 
 
-async def test_leases_that_are_due_together_are_renewed_together(outbox: Renewals, bus: OutboxEventBus) -> None:
-    @bus.on("t", timeout=10)
+async def test_leases_that_are_due_together_are_renewed_together(outbox: ScriptedOutbox, bus: OutboxEventBus) -> None:
+    @bus.on("video.uploaded", timeout=10)
     async def long(event: Event) -> None:
         await anyio.sleep(LEASE / 2)
 
-    await bus.emit_many([Event("t") for _ in range(10)])
+    await bus.emit_many([Event("video.uploaded") for _ in range(10)])
     with anyio.fail_after(5):
         assert await bus.run_once() == 10
-    assert {len(batch) for batch in outbox.renewals} == {10}
+    assert {len(call.argument) for call in outbox.calls["renew"]} == {10}
 
 
 @pytest.mark.parametrize(
@@ -125,132 +112,131 @@ async def test_leases_that_are_due_together_are_renewed_together(outbox: Renewal
     ],
 )
 async def test_renewals_that_fail_have_the_handler_cancelled_while_the_lease_holds(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any], error: OutboxError
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any], error: OutboxError
 ) -> None:
-    outbox.error = error
+    outbox.refuse("renew", error)
     left: list[float] = []
 
-    @bus.on("t", timeout=10, max_retries=0, name="long")
+    @bus.on("video.uploaded", timeout=10, max_retries=0, name="long")
     async def long(event: Event, delivery: Delivery) -> None:
         try:
             await anyio.sleep(10)
         finally:
             left.append(delivery.lease_expires_at - outbox.options.clock())
 
-    await bus.emit("t")
+    await bus.emit("video.uploaded")
     with anyio.fail_after(5):
         assert await bus.run_once() == 1
     assert left == pytest.approx([LEASE_MARGIN * LEASE], abs=0.001)
     assert [type(reported) for reported in errors[:-1]] == [PollingError] * (len(errors) - 1)
-    assert 2 <= len(outbox.renewals) <= 8
+    assert 2 <= outbox.count_of("renew") <= 8
     assert isinstance(errors[-1], HandlerTimeoutError)
     assert "or because its lease could not be renewed" in str(errors[-1])
 
 
 async def test_handler_is_cancelled_when_its_renewal_is_refused(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
-    outbox.error = LeaseLostError(event_id="e", event_type="t", outcome="renewal")
+    lost = LeaseLostError(event_id="e", event_type="video.uploaded", outcome="renewal")
+    outbox.refuse("renew", lost)
     told: list[Any] = []
     bus.add_observer(told.append)
 
-    @bus.on("t", timeout=10)
+    @bus.on("video.uploaded", timeout=10)
     async def long(event: Event) -> None:
         await anyio.sleep(10)
 
-    event = await bus.emit("t")
+    event = await bus.emit("video.uploaded")
     before = anyio.current_time()
     with anyio.fail_after(5):
         assert await bus.run_once() == 0
     assert anyio.current_time() - before < LEASE
-    # Told once, and nothing is written about an event that is another's.
-    assert errors == [outbox.error]
+    # Reported once; nothing is written about an event that another worker holds.
+    assert errors == [lost]
     assert outbox.status_of(event.id) is EventStatus.PROCESSING
     assert [type(fact) for fact in told if isinstance(fact, HandlerCancelled)] == [HandlerCancelled]
 
 
 @pytest.mark.parametrize("way", ["settle", "transaction"])
-async def test_renewal_that_comes_after_the_completion_is_of_no_account(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any], way: str
+async def test_renewal_that_comes_after_the_completion_changes_nothing(
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any], way: str
 ) -> None:
-    sent, answered, completed = anyio.Event(), anyio.Event(), anyio.Event()
-    refused: list[Any] = []
+    answered = anyio.Event()
     ended: list[str] = []
+    gate = outbox.hold("renew")
 
-    async def renew(renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
-        sent.set()
-        await completed.wait()
-        refused.extend(await Renewals.renew(outbox, renewals))
+    async def answer() -> None:
         answered.set()
-        return refused
+
+    outbox.script("renew", answer, after=True)
 
     def watch(observation: Any) -> None:
         if isinstance(observation, EventCompleted):
-            completed.set()
+            gate.open()
 
     bus.add_observer(watch)
-    outbox.renew = renew  # type: ignore[method-assign]  # answers late
 
-    @bus.on("t", timeout=10)
-    async def handler(event: Event, delivery: Delivery) -> None:
-        await sent.wait()
+    @bus.on("video.uploaded", timeout=10)
+    async def transcode(event: Event, delivery: Delivery) -> None:
+        await gate.reached.wait()
         if way == "transaction":
             async with delivery.transaction() as tx:
                 tx.put(TableName="accounts", Item={"id": "ada"})
-            completed.set()
+            gate.open()
             await answered.wait()
             await anyio.sleep(0.01)
         ended.append("in its own time")
 
     with anyio.fail_after(5):
         async with bus:
-            await bus.emit("t")
+            await bus.emit("video.uploaded")
             await answered.wait()
             await bus.drain()
-    assert [type(error) for error in refused] == [LeaseLostError]
+    (renewal,) = outbox.calls["renew"]
+    assert [type(error) for error in renewal.result] == [LeaseLostError]
     assert (ended, errors) == (["in its own time"], [])
 
 
 async def test_handler_goes_on_after_its_completing_commit_for_its_whole_timeout(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     ended: list[EventStatus | None] = []
 
-    @bus.on("t", timeout=10)
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("video.uploaded", timeout=10)
+    async def transcode(event: Event, delivery: Delivery) -> None:
         async with delivery.transaction() as tx:
             tx.put(TableName="accounts", Item={"id": "ada"})
         await anyio.sleep(1.5 * LEASE)
         ended.append(outbox.status_of(event.id))
 
-    await bus.emit("t")
+    await bus.emit("video.uploaded")
     with anyio.fail_after(5):
         assert await bus.run_once() == 1
-    assert (ended, errors, outbox.renewals) == ([EventStatus.COMPLETED], [], [])
+    assert (ended, errors, outbox.count_of("renew")) == ([EventStatus.COMPLETED], [], 0)
 
 
 async def test_refused_transaction_leaves_the_settle_of_an_event_that_was_only_reset(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     runs: list[str] = []
 
-    @bus.on("t", name="sibling")
+    @bus.on("video.uploaded", name="sibling")
     async def sibling(event: Event) -> None:
         runs.append("sibling")
 
-    @bus.on("t", name="tx")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("video.uploaded", name="tx")
+    async def transcode(event: Event, delivery: Delivery) -> None:
         runs.append(f"tx {delivery.attempt}")
         if delivery.attempt == 1:
             # A worker whose clock is ahead recovers the event, and has not claimed it yet.
-            outbox._events[event.id].sort_key = 0
+            outbox.stored(event.id).sort_key = 0
             await outbox.recover()
         async with delivery.transaction() as tx:
             tx.put(TableName="accounts", Item={"id": "ada"})
 
-    event = await bus.emit("t")
+    event = await bus.emit("video.uploaded")
     assert await bus.run_once() == 1
-    stored = outbox._events[event.id]
+    stored = outbox.stored(event.id)
     assert (stored.status, stored.retry_count, stored.handled_by) == (EventStatus.PENDING, 1, {"sibling"})
     assert await bus.run_once() == 1
     assert runs == ["sibling", "tx 1", "tx 2"]
@@ -259,12 +245,12 @@ async def test_refused_transaction_leaves_the_settle_of_an_event_that_was_only_r
 
 
 async def test_extend_gives_handler_and_lease_more_time(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     ended: list[float] = []
 
-    @bus.on("t")
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("video.uploaded")
+    async def transcode(event: Event, delivery: Delivery) -> None:
         await delivery.extend(3 * LEASE)
         ended.append(delivery.lease_expires_at - outbox.options.clock())
         await anyio.sleep(2 * LEASE)
@@ -272,44 +258,46 @@ async def test_extend_gives_handler_and_lease_more_time(
         ended.append(delivery.lease_expires_at - outbox.options.clock())
 
     other = OutboxEventBus(outbox)
-    other.on("t", handler)
+    other.on("video.uploaded", transcode)
     with anyio.fail_after(10):
         async with bus, other:
-            await bus.emit("t")
+            await bus.emit("video.uploaded")
             await bus.drain(5)
-    assert len(outbox.renewals) == 1
+    assert outbox.count_of("renew") == 1
     # The margin for settling comes on top of what was asked for; and no extension makes the time shorter.
     margin = LEASE_MARGIN * LEASE
     assert ended == pytest.approx([3 * LEASE + margin, LEASE + margin], abs=0.001)
     assert errors == []
 
 
-async def test_extension_that_is_refused_or_fails_is_raised(outbox: Renewals, bus: OutboxEventBus) -> None:
+async def test_extension_that_is_refused_or_fails_is_raised(outbox: ScriptedOutbox, bus: OutboxEventBus) -> None:
     raised: list[Exception] = []
 
-    @bus.on("t", max_retries=0)
-    async def handler(event: Event, delivery: Delivery) -> None:
-        for outbox.error in (
+    @bus.on("video.uploaded", max_retries=0)
+    async def transcode(event: Event, delivery: Delivery) -> None:
+        for error in (
             ThrottledError(operation="UpdateItem", attempts=3, reason="x"),
-            LeaseLostError(event_id="e", event_type="t", outcome="renewal"),
+            LeaseLostError(event_id="e", event_type="video.uploaded", outcome="renewal"),
         ):
+            outbox.restore("renew")
+            outbox.refuse("renew", error)
             try:
                 await delivery.extend(10)
-            except Exception as error:  # both kinds are looked at below
-                raised.append(error)
+            except Exception as caught:
+                raised.append(caught)
 
-    await bus.emit("t")
+    await bus.emit("video.uploaded")
     await bus.run_once()
     assert [type(error) for error in raised] == [ThrottledError, LeaseLostError]
 
 
 async def test_extended_handler_is_cancelled_at_its_new_limit(bus: OutboxEventBus, errors: list[Any]) -> None:
-    @bus.on("t", max_retries=0)
-    async def handler(event: Event, delivery: Delivery) -> None:
+    @bus.on("video.uploaded", max_retries=0)
+    async def transcode(event: Event, delivery: Delivery) -> None:
         await delivery.extend(2 * LEASE)
         await anyio.sleep(60)
 
-    await bus.emit("t")
+    await bus.emit("video.uploaded")
     before = anyio.current_time()
     with anyio.fail_after(5):
         await bus.run_once()
@@ -345,23 +333,23 @@ class Stubborn:
 
 @pytest.mark.usefixtures("short_patience")
 async def test_handler_that_swallows_its_cancellation_is_abandoned_and_delays_no_stop(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     handler = Stubborn()
-    bus.on("t", handler, name="stubborn")
+    bus.on("video.uploaded", handler, name="stubborn")
     with anyio.fail_after(5):
         async with bus:
-            event = await bus.emit("t")
+            event = await bus.emit("video.uploaded")
             await handler.started.wait()
             await bus.stop(timeout=0)
     assert not bus.running
     (error,) = errors
     assert isinstance(error, HandlerStuckError)
     assert str(error) == (
-        f"handler 'stubborn' of 't' event '{event.id}' did not end within 0.1 s of its cancellation, and was left "
-        "behind: it must not swallow asyncio.CancelledError, but re-raise it"
+        f"handler 'stubborn' of 'video.uploaded' event '{event.id}' did not end within 0.1 s of its cancellation, "
+        "and was left behind: it must not swallow asyncio.CancelledError, but re-raise it"
     )
-    stored = outbox._events[event.id]
+    stored = outbox.stored(event.id)
     assert (stored.status, stored.retry_count) == (EventStatus.PENDING, 0)
     handler.let_go.set()
     await anyio.sleep(0.01)
@@ -370,7 +358,7 @@ async def test_handler_that_swallows_its_cancellation_is_abandoned_and_delays_no
 
 @pytest.mark.usefixtures("short_patience")
 async def test_slot_of_an_abandoned_handler_is_free_again(errors: list[Any]) -> None:
-    outbox = Renewals(concurrency=1, max_retries=0, processing_timeout=0.2, on_error=errors.append)
+    outbox = outbox_of(errors, concurrency=1, max_retries=0, processing_timeout=0.2)
     bus = OutboxEventBus(outbox)
     handler = Stubborn()
     bus.on("stuck", handler)
@@ -393,21 +381,21 @@ async def test_slot_of_an_abandoned_handler_is_free_again(errors: list[Any]) -> 
 
 @pytest.mark.usefixtures("short_patience")
 async def test_permit_of_an_abandoned_handler_is_free_again(
-    outbox: Renewals, bus: OutboxEventBus, errors: list[Any]
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     stubborn = Stubborn()
 
-    @bus.on("t", concurrency=1, max_retries=0, timeout=0.02)
-    async def handler(event: Event) -> None:
+    @bus.on("video.uploaded", concurrency=1, max_retries=0, timeout=0.02)
+    async def transcode(event: Event) -> None:
         if event.payload == "stuck":
             await stubborn(event)
 
     with anyio.fail_after(5):
         async with bus:
             try:
-                stuck = await bus.emit("t", "stuck")
+                stuck = await bus.emit("video.uploaded", "stuck")
                 await stubborn.started.wait()
-                following = await bus.emit("t", "next")
+                following = await bus.emit("video.uploaded", "next")
                 await bus.drain()
                 assert not stubborn.ended
             finally:
@@ -417,12 +405,12 @@ async def test_permit_of_an_abandoned_handler_is_free_again(
     assert [type(error) for error in errors] == [HandlerStuckError, HandlerTimeoutError]
 
 
-async def test_cancelled_handler_may_await_while_it_cleans_up(bus: OutboxEventBus, outbox: Renewals) -> None:
+async def test_cancelled_handler_may_await_while_it_cleans_up(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
     steps: list[str] = []
     started = anyio.Event()
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("video.uploaded")
+    async def transcode(event: Event) -> None:
         started.set()
         try:
             await anyio.sleep(60)
@@ -432,7 +420,7 @@ async def test_cancelled_handler_may_await_while_it_cleans_up(bus: OutboxEventBu
 
     with anyio.fail_after(5):
         async with bus:
-            await bus.emit("t")
+            await bus.emit("video.uploaded")
             await started.wait()
             await bus.stop(timeout=0)
     assert steps == ["cleaned up"]
@@ -445,23 +433,25 @@ async def test_cancelled_handler_may_await_while_it_cleans_up(bus: OutboxEventBu
 async def test_handler_that_blocks_the_loop_is_named(
     bus: OutboxEventBus, errors: list[Any], virtual_time: VirtualTime
 ) -> None:
-    @bus.on("t", name="blocking")
+    @bus.on("video.uploaded", name="blocking")
     async def blocking(event: Event) -> None:
         await anyio.sleep(0)
         virtual_time.pass_by(LEASE / 2)
         await anyio.sleep(0)
 
-    @bus.on("t", name="innocent")
+    @bus.on("video.uploaded", name="innocent")
     async def innocent(event: Event) -> None:
         await anyio.sleep(0.01)
 
-    event = await bus.emit("t")
+    event = await bus.emit("video.uploaded")
     await bus.run_once()
     (error,) = errors
     assert isinstance(error, LoopBlockedError)
     assert error.handler == "blocking"
     assert error.seconds == pytest.approx(LEASE / 2)
-    assert f"on 't' event '{event.id}': nothing else ran meanwhile, not even the renewal of leases" in str(error)
+    assert f"on 'video.uploaded' event '{event.id}': nothing else ran meanwhile, not even the renewal of leases" in str(
+        error
+    )
     assert "anyio.to_thread.run_sync" in str(error)
 
 
@@ -472,8 +462,8 @@ async def test_exceptions_and_results_pass_through_the_timing_of_steps(bus: Outb
         await asyncio.sleep(0)
         raise KeyError("inner")
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("video.uploaded")
+    async def transcode(event: Event) -> None:
         try:
             await inner()
         except KeyError:
@@ -485,7 +475,7 @@ async def test_exceptions_and_results_pass_through_the_timing_of_steps(bus: Outb
             await asyncio.sleep(10)
         caught.append("moved on")
 
-    await bus.emit("t")
+    await bus.emit("video.uploaded")
     assert await bus.run_once() == 1
     assert caught == ["key", "0", "1", "2", "moved on"]
     assert errors == []

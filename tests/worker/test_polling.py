@@ -1,11 +1,10 @@
-"""Polling: how often an idle worker looks, and how it takes events that may be what ended other workers."""
+"""Polling: how often an idle worker polls, and how it handles events that may have ended other workers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -17,7 +16,6 @@ from dynamodb_outbox import (
     Event,
     EventStatus,
     InMemoryOutbox,
-    OutboxError,
     OutboxEventBus,
     OutboxOptions,
     Outcome,
@@ -26,9 +24,9 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventCompleted, EventReleased, Observation
-from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.handling.quarantine import Quarantine
 from dynamodb_outbox.worker.poll import Poller, Slots
+from tests.fakes import Call, ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -46,7 +44,7 @@ async def test_idle_worker_polls_less_often_until_an_event_comes() -> None:
     poller.reset_idle_delay()
     assert await poller.poll() == 1
     assert await poller.poll() == 2
-    await outbox.publish([Event("t")])
+    await outbox.publish([Event("order.placed")])
     assert await poller.poll() == 1
 
 
@@ -60,43 +58,29 @@ async def test_longest_interval_is_not_below_the_interval() -> None:
         InMemoryOutbox(max_poll_interval=0.5)
 
 
-class Counting(InMemoryOutbox):
-    """Counts the queries that an engine would see."""
-
-    queries = 0
-
-    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
-        self.queries += 1
-        return await super().claim(limit)
-
-    async def recover(self, *, max_retries: int | None = None) -> Any:
-        self.queries += 1
-        return await super().recover(max_retries=max_retries)
-
-
 async def test_idle_worker_makes_two_queries_per_interval() -> None:
-    outbox = Counting(poll_interval=0.1, random=lambda: 0.5)
+    outbox = ScriptedOutbox(poll_interval=0.1, random=lambda: 0.5)
     async with OutboxEventBus(outbox):
         await anyio.sleep(1.05)
-    # One look and one recovery at the start, then ten of each.
-    assert outbox.queries == 22
+    # One poll and one recovery at the start, then ten of each.
+    assert outbox.count_of("claim", "recover") == 22
 
 
 async def test_events_that_ended_two_workers_are_taken_one_at_a_time() -> None:
     now = 1_790_000_000.0
-    outbox = InMemoryOutbox(clock=lambda: now, poll_interval=0.01, max_retries=9)
+    outbox = ScriptedOutbox(clock=lambda: now, poll_interval=0.01, max_retries=9)
     bus = OutboxEventBus(outbox)
     running = most = 0
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
         await anyio.sleep(0.005)
         running -= 1
 
-    events = await bus.emit_many([Event("t") for _ in range(6)])
+    events = await bus.emit_many([Event("order.placed") for _ in range(6)])
     for _ in range(2):
         assert len(await outbox.claim(10)) == 6
         now += 31
@@ -108,7 +92,7 @@ async def test_events_that_ended_two_workers_are_taken_one_at_a_time() -> None:
                 now += 0.002
     assert most == 1
     # The attempts of those that had to wait are not counted.
-    assert {stored.retry_count for stored in outbox._events.values()} == {2}
+    assert {outbox.stored(event.id).retry_count for event in events} == {2}
 
 
 @pytest.mark.parametrize(("count", "first", "others"), [(40, 10.0, 10.0), (10, 100.0, 0.005)])
@@ -121,15 +105,15 @@ async def test_many_quarantined_events_cost_few_claims_and_are_handled_soon(
     bus.add_observer(lambda observation: told.update([type(observation)]))
     most = running = 0
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         nonlocal most, running
         running += 1
         most = max(most, running)
         await anyio.sleep(first if told[EventCompleted] == 0 else others)
         running -= 1
 
-    await bus.emit_many([Event("t") for _ in range(count)])
+    await bus.emit_many([Event("order.placed") for _ in range(count)])
     for _ in range(2):
         assert len(await outbox.claim(100)) == count
         virtual_time.pass_by(601)
@@ -138,7 +122,7 @@ async def test_many_quarantined_events_cost_few_claims_and_are_handled_soon(
     async with bus:
         await bus.drain(timeout=None)
     assert most == 1
-    needed = first + (count - 1) * max(others, 1.0)  # at best one comes back with each look
+    needed = first + (count - 1) * max(others, 1.0)  # at best one comes back with each poll
     assert virtual_time.time() - begun < 2.2 * needed
     assert told[EventReleased] < count * count * 2
 
@@ -150,9 +134,9 @@ async def test_quarantined_event_is_postponed_by_a_lease_at_most() -> None:
         options, begin=lambda claim: None, release=lambda claim, released: delays.append(released.delay)
     )
     for n in range(500):
-        suspects.take(Claim(event=Event("t"), token=f"{n}", attempt=3, lease_expires_at=0, last_error="x"))
+        suspects.take(Claim(event=Event("order.placed"), token=f"{n}", attempt=3, lease_expires_at=0, last_error="x"))
     await anyio.sleep(100)
-    suspects.take(Claim(event=Event("t"), token="late", attempt=3, lease_expires_at=0, last_error="x"))
+    suspects.take(Claim(event=Event("order.placed"), token="late", attempt=3, lease_expires_at=0, last_error="x"))
     assert delays == [*map(float, range(1, 30)), *[30.0] * 471]
 
 
@@ -161,88 +145,82 @@ async def test_retry_without_a_delay_comes_at_once(virtual_time: VirtualTime) ->
     bus = OutboxEventBus(outbox)
     times: list[float] = []
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         times.append(virtual_time.time())
         if len(times) < 3:
             raise RetryLater(0)
 
     async with bus:
         await anyio.sleep(1)
-        await bus.emit("t")
+        await bus.emit("order.placed")
         await bus.drain(120)
     assert times[2] - times[0] < 1
 
 
+def has(kind: type[Outcome]) -> Callable[[Call], bool]:
+    """Whether a settle has an outcome of a kind."""
+    return lambda call: any(isinstance(outcome, kind) for _, outcome in call.argument)
+
+
 async def test_quarantined_event_does_not_start_after_the_worker_is_cancelled() -> None:
     now = 1_790_000_000.0
-    outbox = SlowReleases(clock=lambda: now, poll_interval=0.01, max_retries=9)
+    outbox = ScriptedOutbox(clock=lambda: now, poll_interval=0.01, max_retries=9)
+    gate = outbox.hold("settle", when=has(Released))
     bus = OutboxEventBus(outbox)
     begun: list[str] = []
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         begun.append(event.id)
 
-    await bus.emit_many([Event("t") for _ in range(3)])
+    await bus.emit_many([Event("order.placed") for _ in range(3)])
     for _ in range(2):
         assert len(await outbox.claim(10)) == 3
         now += 31
         await outbox.recover()
     await bus.start()
-    await outbox.releasing.wait()
+    await gate.reached.wait()
     (owner,) = (task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker")
     owner.cancel()
     await anyio.sleep(0.1)
-    outbox.answer.set()
+    gate.open()
     await anyio.sleep(0.1)
     await bus.stop()
     assert begun == []
     assert await outbox.count(EventStatus.PENDING) == 3
 
 
-class SlowReleases(InMemoryOutbox):
-    """Answers a release only once an event was completed."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.releasing = anyio.Event()
-        self.answer = anyio.Event()
-
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
-        outcomes = {type(outcome) for _, outcome in settlements}
-        if Released in outcomes:
-            self.releasing.set()
-            await self.answer.wait()
-        errors = await super().settle(settlements)
-        if Completed in outcomes:
-            self.answer.set()
-        return errors
-
-
 async def test_next_quarantined_event_starts_though_the_last_one_finished_before_a_release() -> None:
     now = 1_790_000_000.0
-    outbox = SlowReleases(clock=lambda: now, poll_interval=0.01, max_retries=9)
+    outbox = ScriptedOutbox(clock=lambda: now, poll_interval=0.01, max_retries=9)
     bus = OutboxEventBus(outbox)
     running = anyio.Event()
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         running.set()
-        await outbox.releasing.wait()
+        await gate.reached.wait()
 
-    await bus.emit_many([Event("t", id="first"), Event("t", id="second")])
+    await bus.emit_many([Event("order.placed", id="first"), Event("order.placed", id="second")])
     for _ in range(2):
         assert len(await outbox.claim(10)) == 2
         now += 31
         await outbox.recover()
     here, elsewhere = await outbox.claim(10)
-    await InMemoryOutbox.settle(outbox, [(here, Released())])
+    await outbox.settle([(here, Released())])
+    # From here on, a release is answered only once an event was completed.
+    gate = outbox.hold("settle", when=has(Released))
+
+    async def answer() -> None:
+        gate.open()
+
+    outbox.script("settle", answer, after=True, when=has(Completed))
     with anyio.fail_after(10):
         async with bus:
             await running.wait()
             # Claimed while the first runs, the second is given back; the first has completed before that is answered.
-            await InMemoryOutbox.settle(outbox, [(elsewhere, Released())])
+            await InMemoryOutbox.settle(outbox, [(elsewhere, Released())])  # past the gate, as another worker does
             while outbox.status_of("second") is not COMPLETED:
                 bus.notify()
                 await anyio.sleep(0.002)
