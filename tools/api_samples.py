@@ -7,8 +7,15 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from dynamodb_outbox import ConfigurationError, DuplicateEventError, Event, LoggingObserver, OutboxError
-from dynamodb_outbox.errors import CancellationReason, UnavailableError
+from dynamodb_outbox import Event
+from dynamodb_outbox.errors import (
+    CancellationReason,
+    ConfigurationError,
+    DuplicateEventError,
+    OutboxError,
+    UnavailableError,
+)
+from dynamodb_outbox.observers import LoggingObserver
 
 _EVENT: Final = Event("order.placed", {"order": "A-1"}, id="A-1", occurred_at=datetime(2026, 1, 2, tzinfo=UTC))
 _OTHER: Final = Event("order.placed", {"order": "A-2"}, id="A-2", occurred_at=datetime(2026, 1, 2, tzinfo=UTC))

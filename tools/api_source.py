@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 WIDTH: Final = 100
 """A signature that is longer than this has one parameter on each line."""
@@ -81,10 +81,23 @@ def parameters_of(function: FunctionNode) -> Iterator[Field]:
         yield _field(f"**{arguments.kwarg.arg}", arguments.kwarg.annotation, None)
 
 
+def annotation_of(node: ast.AST | None) -> str:
+    """Write an annotation; a name of the library that stands for literals is shown as these."""
+    return "" if node is None else re.sub(r"\b[A-Z]\w+\b", _literals_of, text_of(node))
+
+
+def _literals_of(name: re.Match[str]) -> str:
+    for module_name, module in sys.modules.items():
+        value = vars(module).get(name[0]) if module_name.startswith("dynamodb_outbox.") else None
+        if get_origin(value) is Literal:
+            return f"Literal[{', '.join(map(repr, get_args(value)))}]".replace("'", '"')
+    return name[0]
+
+
 def _field(name: str, annotation: ast.expr | None, default: ast.expr | None) -> Field:
     return Field(
         name=name,
-        annotation=text_of(annotation) if annotation else "",
+        annotation=annotation_of(annotation),
         default=None if default is None else text_of(default),
     )
 
@@ -126,7 +139,8 @@ def fields_of(cls: type) -> list[Field]:
             default = "..." if "default_factory" in keywords else keywords.get("default")
             if not keywords and statement.value is not None:
                 default = text_of(statement.value)
-            fields.append(Field(name=statement.target.id, annotation=text_of(statement.annotation), default=default))
+            annotation = annotation_of(statement.annotation)
+            fields.append(Field(name=statement.target.id, annotation=annotation, default=default))
     return fields
 
 

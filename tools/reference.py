@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, Final, get_args, is_typeddict
 
 import dynamodb_outbox
-from dynamodb_outbox import DynamoDBOutbox, HandlerOptions, InMemoryOutbox, Observation, OutboxEventBus, errors
+from dynamodb_outbox import DynamoDBOutbox, InMemoryOutbox, OutboxEventBus, errors, observers
 from dynamodb_outbox.dynamodb.config import OutboxKwargs
+from dynamodb_outbox.handlers import HandlerOptions
+from dynamodb_outbox.observers import Observation
 from tools.api_samples import log_level_of, message_of, range_of
 from tools.api_source import (
     Field,
@@ -60,9 +62,11 @@ INTERNAL: Final = frozenset({"Event.take_unpublished", "Event.as_already_stored"
 
 
 def public_names() -> dict[str, Any]:
-    """Return every public name and its object: those of the root, the observations, and those for adapters."""
+    """Return every public name and its object: of the root, of observations, and of the module for adapters."""
     names = {name: getattr(dynamodb_outbox, name) for name in dynamodb_outbox.__all__}
+    names |= {"HandlerOptions": HandlerOptions, "CancellationReason": errors.CancellationReason}
     names |= {kind.__name__: kind for kind in get_args(Observation)}
+    names |= {name: getattr(observers, name) for name in OBSERVER_NAMES}
     if find_spec(ADAPTER):
         adapter = importlib.import_module(ADAPTER)
         names |= {name: getattr(adapter, name) for name in adapter.__all__}
@@ -119,7 +123,7 @@ def _bus_page() -> str:
         "An application uses an `OutboxEventBus` to emit events, to register handlers, and to run the worker.",
         _section("OutboxEventBus", extra=_options_table(OutboxEventBus, bus_with, skip=("outbox",))),
         _section("HandlerOptions", extra=_options_table(HandlerOptions, handler_with)),
-        *map(_section, BUS_NAMES[2:]),
+        *_sections(BUS_NAMES[2:]),
     )
 
 
@@ -156,7 +160,7 @@ def _events_page() -> str:
     return _page(
         "Events, deliveries and transactions",
         "Events, the deliveries that handlers get, transactions, and the backoffs of retries.",
-        *map(_section, EVENT_NAMES),
+        *_sections(EVENT_NAMES),
     )
 
 
@@ -205,6 +209,10 @@ def _observations_page() -> str:
         *map(_section, OBSERVER_NAMES),
         *(f"{_section(kind.__name__)}\n\n`LoggingObserver` logs it as {log_level_of(kind)}." for kind in kinds),
     )
+
+
+def _sections(names: Collection[str]) -> Iterator[str]:
+    return (_section(name) for name in names if name in public_names())
 
 
 def _section(name: str, *, extra: str = "", without: Collection[str] = ()) -> str:
