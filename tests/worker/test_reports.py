@@ -1,4 +1,4 @@
-"""Reports to a slow `on_error`: so many at once, in order, and a queue that has an end."""
+"""Reports to a slow `on_error`: a hundred at once, in order, and a queue with a limit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    Claim,
     Event,
     InMemoryOutbox,
     OutboxError,
@@ -16,8 +15,9 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from dynamodb_outbox.port import Recovered
-from dynamodb_outbox.reporting import ErrorReporter, Report
+from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.reports import CONCURRENT_REPORTS, Reports
+from tests.fakes import ScriptedOutbox
 
 
 class Pager:
@@ -56,11 +56,11 @@ async def test_hundreds_of_failures_are_reported_a_hundred_at_once() -> None:
     outbox = InMemoryOutbox(batch_size=300, concurrency=300)
     bus = OutboxEventBus(outbox, on_error=pager)
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("invoice.due")
+    async def charge(event: Event) -> None:
         raise Reject("no use")
 
-    await bus.emit_many([Event("t") for _ in range(300)])
+    await bus.emit_many([Event("invoice.due") for _ in range(300)])
     async with bus:
         await bus.drain(30)
         with anyio.fail_after(30):
@@ -93,22 +93,15 @@ async def test_reports_that_a_stop_leaves_are_counted_in_the_log(caplog: pytest.
     assert "dropped 30 errors" in record.getMessage()
 
 
-class HalfBroken(InMemoryOutbox):
-    """An outbox that can neither recover one event nor claim any."""
-
-    async def recover(self, *, max_retries: int | None = None) -> Recovered:
-        return Recovered(errors=(RecoveryError(event_id="e", cause=UNAVAILABLE),))
-
-    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
-        raise UNAVAILABLE
-
-
 UNAVAILABLE = UnavailableError(operation="query", attempts=1, reason="no answer", maybe_applied=False)
 
 
 async def test_errors_of_a_recovery_are_reported_although_the_claim_of_run_once_fails() -> None:
     pager = Pager()
-    bus = OutboxEventBus(HalfBroken(), on_error=pager)
+    outbox = ScriptedOutbox()
+    outbox.answer("recover", Recovered(errors=(RecoveryError(event_id="e", cause=UNAVAILABLE),)))
+    outbox.fail("claim", UNAVAILABLE)
+    bus = OutboxEventBus(outbox, on_error=pager)
     with pytest.raises(UnavailableError) as raised:
         await bus.run_once()
     assert raised.value is UNAVAILABLE

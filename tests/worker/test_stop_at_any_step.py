@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -11,18 +11,14 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    Claim,
     ConfigurationError,
     Event,
     EventStatus,
     HandlerStuckError,
     InMemoryOutbox,
-    OutboxError,
     OutboxEventBus,
-    Outcome,
-    Recovered,
 )
-from dynamodb_outbox.reporting import Report
+from tests.fakes import ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -38,31 +34,20 @@ Arm = Callable[[], None]
 Body = Callable[[Arm], Awaitable[None]]
 
 
-class Slow(InMemoryOutbox):
-    """Gives way in every call, as a request does, and counts the calls."""
+async def give_way() -> None:
+    """Let other tasks run three times, as a request does."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
-    calls = 0
 
-    async def _request(self) -> None:
-        self.calls += 1
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-    async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
-        await self._request()
-        claims = await super().claim(limit)
-        await self._request()
-        return claims
-
-    async def recover(self, *, max_retries: int | None = None) -> Recovered:
-        await self._request()
-        return await super().recover(max_retries=max_retries)
-
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
-        await self._request()
-        errors = await super().settle(settlements)
-        await self._request()
-        return errors
+def yielding_outbox(**options: Any) -> ScriptedOutbox:
+    """An outbox that gives way in its calls, and in the writing of its claims and outcomes once more."""
+    outbox = ScriptedOutbox(**options)
+    for operation in ("claim", "recover", "settle"):
+        outbox.script(operation, give_way)
+    for operation in ("claim", "settle"):
+        outbox.script(operation, give_way, after=True)
+    return outbox
 
 
 def after(steps: int, call: Callable[[], object]) -> None:
@@ -175,15 +160,15 @@ async def test_block_that_is_cancelled_at_any_step_of_its_end_leaves_no_worker(
     before = asyncio.all_tasks()
     cancelled = 0
     for steps in range(25):
-        outbox = Slow(poll_interval=0.5)
+        outbox = yielding_outbox(poll_interval=0.5)
         errors: list[Any] = []
         bus = OutboxEventBus(outbox, on_error=errors.append)
-        bus.on("t", handler)
+        bus.on("order.placed", handler)
 
         async def body(arm: Arm, bus: OutboxEventBus = bus) -> None:
             async with bus:
                 for n in range(3):
-                    await bus.emit("t", id=f"e{n}")
+                    await bus.emit("order.placed", id=f"e{n}")
                 await asyncio.sleep(0)
                 arm()
 
@@ -196,9 +181,9 @@ async def test_block_that_is_cancelled_at_any_step_of_its_end_leaves_no_worker(
             # The handlers are released, and not waited for until their leases end.
             assert virtual_time.time() - started < 5, steps
         assert PROCESSING not in {outbox.status_of(f"e{n}") for n in range(3)}, steps
-        calls = outbox.calls
+        calls = outbox.count_of("claim", "recover", "settle")
         await asyncio.sleep(60)
-        assert (outbox.calls, errors) == (calls, []), steps
+        assert (outbox.count_of("claim", "recover", "settle"), errors) == (calls, []), steps
         if not in_time:
             break
     # A handler that sleeps would hold up an end that nothing cancels until its lease ends.
@@ -212,7 +197,7 @@ async def test_block_that_is_cancelled_at_any_step_of_its_start_leaves_no_worker
 ) -> None:
     before = asyncio.all_tasks()
     for steps in range(20):
-        outbox = Slow(poll_interval=0.5)
+        outbox = yielding_outbox(poll_interval=0.5)
         bus = OutboxEventBus(outbox)
 
         async def body(arm: Arm, bus: OutboxEventBus = bus) -> None:
@@ -223,9 +208,9 @@ async def test_block_that_is_cancelled_at_any_step_of_its_start_leaves_no_worker
         in_time = await way(body, steps)
         assert asyncio.all_tasks() == before, steps
         assert not bus.running
-        calls = outbox.calls
+        calls = outbox.count_of("claim", "recover", "settle")
         await asyncio.sleep(60)
-        assert outbox.calls == calls
+        assert outbox.count_of("claim", "recover", "settle") == calls
         if not in_time:
             break
     assert steps > 0
@@ -237,10 +222,10 @@ async def test_run_once_that_is_cancelled_at_any_step_leaves_nothing_claimed(
 ) -> None:
     before = asyncio.all_tasks()
     for steps in range(60):
-        outbox = Slow()
+        outbox = yielding_outbox()
         bus = OutboxEventBus(outbox)
-        bus.on("t", ends_soon)
-        await bus.emit("t", id="e")
+        bus.on("order.placed", ends_soon)
+        await bus.emit("order.placed", id="e")
 
         async def body(arm: Arm, bus: OutboxEventBus = bus) -> None:
             arm()
@@ -259,12 +244,12 @@ async def test_handler_that_does_not_end_holds_up_a_cancelled_block_for_the_grac
     way: Callable[[Body, int], Coroutine[Any, Any, bool]], virtual_time: VirtualTime
 ) -> None:
     before = asyncio.all_tasks()
-    outbox = Slow(poll_interval=0.5)
+    outbox = yielding_outbox(poll_interval=0.5)
     errors: list[Any] = []
     bus = OutboxEventBus(outbox, on_error=errors.append)
     end = asyncio.Event()
 
-    @bus.on("t", timeout=600)
+    @bus.on("order.placed", timeout=600)
     async def stubborn(event: Event) -> None:
         while not end.is_set():
             with suppress(asyncio.CancelledError):
@@ -272,7 +257,7 @@ async def test_handler_that_does_not_end_holds_up_a_cancelled_block_for_the_grac
 
     async def body(arm: Arm) -> None:
         async with bus:
-            await bus.emit("t", id="e")
+            await bus.emit("order.placed", id="e")
             await asyncio.sleep(0)
             arm()
 
@@ -288,17 +273,17 @@ async def test_handler_that_does_not_end_holds_up_a_cancelled_block_for_the_grac
 
 
 async def test_cancelled_wait_for_a_stop_lets_the_drain_go_on() -> None:
-    outbox = Slow(poll_interval=0.5)
+    outbox = yielding_outbox(poll_interval=0.5)
     bus = OutboxEventBus(outbox)
     ended: list[str] = []
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         await asyncio.sleep(5)
         ended.append(event.id)
 
     await bus.start()
-    await bus.emit("t", id="e")
+    await bus.emit("order.placed", id="e")
     stop = asyncio.create_task(bus.stop())
     await asyncio.sleep(1)
     stop.cancel()
@@ -333,14 +318,14 @@ async def test_handler_that_would_wait_for_itself_gets_an_error(waiting: str, in
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
     raised: list[BaseException] = []
 
-    @bus.on("t", concurrency=1)
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed", concurrency=1)
+    async def confirm(event: Event) -> None:
         try:
             await inside(getattr(bus, waiting))
         except* ConfigurationError as error:
             raised.extend(error.exceptions)
 
-    await bus.emit_many([Event("t", id="first"), Event("t", id="second")])
+    await bus.emit_many([Event("order.placed", id="first"), Event("order.placed", id="second")])
     with anyio.fail_after(10):
         if runs == "run_once":
             await bus.run_once()
@@ -354,51 +339,46 @@ async def test_handler_that_would_wait_for_itself_gets_an_error(waiting: str, in
 
 async def test_handler_may_drain_another_bus() -> None:
     other = OutboxEventBus(InMemoryOutbox(poll_interval=0.5))
-    other.on("u", ends_soon)
+    other.on("invoice.due", ends_soon)
     outbox = InMemoryOutbox(poll_interval=0.5)
     bus = OutboxEventBus(outbox)
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         async with other:
-            await other.emit("u")
+            await other.emit("invoice.due")
             await other.drain(5)
 
     async with bus:
-        await bus.emit("t", id="e")
+        await bus.emit("order.placed", id="e")
         await bus.drain(10)
     assert outbox.status_of("e") is COMPLETED
 
 
-class Announced(InMemoryOutbox):
-    """An outbox whose worker has announced itself, to a table that does not answer any more."""
+async def test_stop_waits_a_second_for_the_withdrawal_after_the_last_settle() -> None:
+    outbox = ScriptedOutbox()
+    processing: list[int] = []
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.open_at_withdrawal: list[int] = []
-
-    async def retire(self) -> None:
-        self.open_at_withdrawal.append(await self.count(EventStatus.PROCESSING))
+    async def never_answer() -> None:
+        processing.append(await outbox.count(PROCESSING))
         await anyio.sleep_forever()
 
-
-async def test_stop_waits_a_second_for_the_withdrawal_after_the_last_settle() -> None:
-    outbox = Announced()
+    outbox.script("retire", never_answer)
     bus = OutboxEventBus(outbox)
     began, end = anyio.Event(), anyio.Event()
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         began.set()
         await end.wait()
 
     await bus.start()
-    await bus.emit("t")
+    await bus.emit("order.placed")
     await began.wait()
     asyncio.get_running_loop().call_later(5, end.set)
     begin = anyio.current_time()
     await bus.stop(timeout=60)
     assert anyio.current_time() - begin == pytest.approx(6.0, abs=0.1)
-    assert outbox.open_at_withdrawal == [0]
+    assert processing == [0]
     assert await bus.run_once() == 0
-    assert len(outbox.open_at_withdrawal) == 1
+    assert len(processing) == 1
