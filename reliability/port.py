@@ -16,6 +16,7 @@ from dynamodb_outbox.errors import (
     StorageError,
     TransactionCancelledError,
     TransactionTooLargeError,
+    UsageError,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
@@ -47,6 +48,7 @@ _REFUSED = (
     InvalidEventError,
     LeaseLostError,
     TransactionTooLargeError,
+    UsageError,
 )
 
 

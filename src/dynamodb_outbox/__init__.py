@@ -42,6 +42,7 @@ from dynamodb_outbox.errors import (
     TransactionTooLargeError,
     UnavailableError,
     UnstorableValueError,
+    UsageError,
     WaitTimeoutError,
     WorkerError,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "TransactionWrite",
     "UnavailableError",
     "UnstorableValueError",
+    "UsageError",
     "WaitTimeoutError",
     "WorkerError",
 ]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Final
 
-from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors import UsageError
 
 OUTBOX_INSTEAD: Final = "Make an outbox in this loop, and its bus with it: an outbox serves one loop."
 """What to do about an outbox whose bus is used in another loop."""
@@ -34,7 +34,7 @@ class BoundLoop:
         self._lock = Lock()
 
     def check(self, call: str, *, handed: str | None = None) -> None:
-        """Bind to the running loop, or raise `ConfigurationError` if another one is bound.
+        """Bind to the running loop, or raise `UsageError` if another one is bound.
 
         `handed` is what the error advises to hand to that loop, by default the call itself.
         """
@@ -64,7 +64,7 @@ class BoundLoop:
                     self._on_closed(call)
                 self._loop = running
             elif bound is not running:
-                raise ConfigurationError(
+                raise UsageError(
                     f"{call} was called in another event loop than the one that uses the {self._owner}, and did "
                     f"nothing. {self._instead}From another thread, hand the call to that loop: "
                     f"asyncio.run_coroutine_threadsafe({handed}, loop).result(), where `loop` is what "

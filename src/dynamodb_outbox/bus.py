@@ -14,7 +14,7 @@ from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.cancellation import is_from_a_scope
 from dynamodb_outbox.emit_options import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
-from dynamodb_outbox.errors import ConfigurationError, OutboxError, WaitTimeoutError, shape, shown
+from dynamodb_outbox.errors import ConfigurationError, OutboxError, UsageError, WaitTimeoutError, shape, shown
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
 from dynamodb_outbox.middleware import Middleware, check_middleware
@@ -40,7 +40,7 @@ class OutboxEventBus:
 
     `async with bus` starts the worker, and stops it at the end of the block. The block ends when the worker has ended;
     a cancellation meanwhile releases the events of running handlers at once, and is raised at the end. The bus
-    belongs to the event loop that uses it first: a call from another running loop raises `ConfigurationError`.
+    belongs to the event loop that uses it first: a call from another running loop raises `UsageError`.
 
     Args:
         on_error: Called with every reported error; may be async. `None` means the `on_error` of the outbox.
@@ -228,12 +228,12 @@ class OutboxEventBus:
     async def start(self) -> None:
         """Start the worker. May be called from any task.
 
-        Raises `ConfigurationError` if the bus is started already, and `ClientClosedError` if its client is closed. If
+        Raises `UsageError` if the bus is started already, and `ClientClosedError` if its client is closed. If
         DynamoDB is down, `start` succeeds: polling errors are reported, and polls are tried again.
         """
         self._loop.check("bus.start")
         if self._worker is not None and not self._worker.ended:
-            raise ConfigurationError("the bus is started already; await bus.stop() before starting it again")
+            raise UsageError("the bus is started already; await bus.stop() before starting it again")
         self._reminder.work_begins()
         self._worker = Worker(self._setup)
         try:
@@ -280,13 +280,13 @@ class OutboxEventBus:
         self._loop.check("bus.run_once")
         self._refuse_inside("bus.run_once()")
         if self._worker is not None and not self._worker.ended:
-            raise ConfigurationError("run_once is for a bus without a running worker; await bus.stop() first")
+            raise UsageError("run_once is for a bus without a running worker; await bus.stop() first")
         self._reminder.work_begins()
         return await run_once(self._setup)
 
     def _refuse_inside(self, call: str) -> None:
         if self._setup.is_inside:
-            raise ConfigurationError(
+            raise UsageError(
                 f"{call} was called inside a handler (or a task or callback of one), and would wait for the handler "
                 "itself; let the handler return, and call it where the bus is used"
             )

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
 from dynamodb_outbox.emit_options import EmitOptions, event_of
-from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, shape
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, UsageError, shape
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.fingerprint import Fingerprint, fingerprint_of
 from dynamodb_outbox.outcome import LONGEST_DELAY
@@ -19,6 +19,7 @@ from dynamodb_outbox.validation import check_seconds
 
 CHILD_IDS: Final = uuid5(NAMESPACE_URL, "dynamodb-outbox:child")
 """The namespace of the ids of child events, see RFC 9562, section 5.5."""
+_NOTHING_WAS_SENT: Final = (InvalidEventError, ConfigurationError, UsageError)
 
 
 class DeliveryBackend(Protocol):
@@ -86,7 +87,7 @@ class Delivery:
         `async with delivery.transaction() as tx` commits the writes and events of the block together with the
         record, if this worker still holds the event. After the commit, the handler does not run again for this event,
         even if the worker dies. Raises what `bus.transaction()` raises, `LeaseLostError` if another worker has claimed
-        the event (then nothing is written), and `ConfigurationError` for a second transaction after a commit.
+        the event (then nothing is written), and `UsageError` for a second transaction after a commit.
         """
         # Positions are counted in each: one that is tried again makes the same children.
         return Transaction(self._backend.commit, make_event=partial(self._child_in_transaction, count()))
@@ -126,7 +127,7 @@ class Delivery:
         try:
             stored = await self._emit([child], options)
         except BaseException as error:  # also when cancelled, because the child may be stored
-            nothing_was_sent = failed_id is None and isinstance(error, (InvalidEventError, ConfigurationError))
+            nothing_was_sent = failed_id is None and isinstance(error, _NOTHING_WAS_SENT)
             if content is not None and not nothing_was_sent:
                 self._failed.append((content, child.id))
             raise

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from dynamodb_outbox.emit_options import EmitOptions, event_of
-from dynamodb_outbox.errors import ConfigurationError, shape
+from dynamodb_outbox.errors import ConfigurationError, UsageError, shape
 from dynamodb_outbox.event import Event
 
 _STRINGS: Final = ("TableName", "UpdateExpression", "ConditionExpression", "ReturnValuesOnConditionCheckFailure")
@@ -160,13 +160,13 @@ class Transaction:
 
     def _check_open(self) -> None:
         if self._state == "new":
-            raise ConfigurationError("the transaction is not open yet: use it inside of `async with`")
+            raise UsageError("the transaction is not open yet: use it inside of `async with`")
         if self._state == "closed":
-            raise ConfigurationError("the transaction is over: begin another one with bus.transaction()")
+            raise UsageError("the transaction is over: begin another one with bus.transaction()")
 
     async def __aenter__(self) -> Self:
         if self._state != "new":
-            raise ConfigurationError("a transaction is used once: begin another one with bus.transaction()")
+            raise UsageError("a transaction is used once: begin another one with bus.transaction()")
         self._state = "open"
         return self
 

@@ -26,6 +26,7 @@ from dynamodb_outbox import (
     TableMismatchError,
     TableNotFoundError,
     UnavailableError,
+    UsageError,
 )
 from dynamodb_outbox.dynamodb.items.codec import MAX_ITEM_BYTES, SHORT_ERROR_CHARS
 from tests.backends import SESSION, open_client
@@ -187,7 +188,7 @@ async def test_client_of_another_loop(endpoint: str, table_name: str) -> None:
     async with open_client(endpoint) as client:
         outbox = DynamoDBOutbox(client, table_name=table_name)
         await outbox.create_table()
-        with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+        with pytest.raises(UsageError, match="run_coroutine_threadsafe"):
             await asyncio.to_thread(lambda: asyncio.run(outbox.publish([Event("t")])))
         assert await outbox.count(EventStatus.PENDING) == 0
 

@@ -26,6 +26,7 @@ from dynamodb_outbox import (
     TransactionTooLargeError,
     UnavailableError,
     UnstorableValueError,
+    UsageError,
 )
 from dynamodb_outbox.dynamodb.emitting.transact_items import entry_of
 from dynamodb_outbox.observers import Observation, Throttled
@@ -118,7 +119,7 @@ async def test_exception_inside_of_the_block_commits_nothing(bank: Bank) -> None
             raise KeyError("of the user's")
     assert bank.proxy.count("TransactWriteItems") == 0
     assert await bank.balance("ada") == 10
-    with pytest.raises(ConfigurationError, match=r"the transaction is over: begin another one with bus\.transaction"):
+    with pytest.raises(UsageError, match=r"the transaction is over: begin another one with bus\.transaction"):
         tx.emit("t")
 
 
@@ -290,11 +291,11 @@ async def test_bad_arguments_are_refused_where_they_are_given(bank: Bank, use: A
 
 async def test_transaction_is_used_inside_of_its_block_and_once(bank: Bank) -> None:
     tx = bank.bus.transaction()
-    with pytest.raises(ConfigurationError, match="not open yet: use it inside of `async with`"):
+    with pytest.raises(UsageError, match="not open yet: use it inside of `async with`"):
         tx.emit("t")
     async with tx:
         pass
-    with pytest.raises(ConfigurationError, match="a transaction is used once"):
+    with pytest.raises(UsageError, match="a transaction is used once"):
         async with tx:
             pass
     async with bank.bus.transaction() as tx:
@@ -570,7 +571,7 @@ async def test_second_transaction_of_a_delivery_is_refused_before_anything_is_se
         try:
             async with delivery.transaction() as tx:
                 debit(tx, bank, 4)
-        except ConfigurationError as error:
+        except UsageError as error:
             caught.append(str(error))
 
     assert await handle_one(bank, handler, name="charge") == 1

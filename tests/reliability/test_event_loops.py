@@ -16,13 +16,13 @@ from anyio.from_thread import start_blocking_portal
 from dynamodb_outbox import (
     ClientClosedError,
     Completed,
-    ConfigurationError,
     Delivery,
     DynamoDBOutbox,
     Event,
     EventStatus,
     InMemoryOutbox,
     OutboxEventBus,
+    UsageError,
 )
 from tests.backends import SESSION, open_client
 from tests.reliability.proxy_rules import Runs, eventually
@@ -102,7 +102,7 @@ async def test_call_of_a_bus_from_another_loop_is_refused_and_changes_nothing(ou
         await bus.start()
     for name, call in CALLS.items():
         handed = "your_function_with_the_block" if name == "transaction" else f"bus.{name.partition(' ')[0]}"
-        assert await refusal(partial(call, bus)) == (ConfigurationError, handed), name
+        assert await refusal(partial(call, bus)) == (UsageError, handed), name
         assert bus.running is worker, name
     assert [event.id for event in await bus.get_failed_events()] == ["dead"]
     assert await outbox.count(PENDING) == 0
@@ -152,10 +152,10 @@ async def test_call_of_an_outbox_from_another_loop_is_refused_and_changes_nothin
     await outbox.publish([Event("t", id="due")])
     for name, call in OUTBOX_CALLS.items():
         handed = f"outbox.{name.partition(' ')[0]}"
-        assert await refusal(partial(call, outbox, claim)) == (ConfigurationError, handed), name
+        assert await refusal(partial(call, outbox, claim)) == (UsageError, handed), name
     assert [await outbox.count(status) for status in (PENDING, EventStatus.PROCESSING)] == [1, 1]
     assert await outbox.settle([(claim, Completed())]) == [None]
-    with pytest.raises(ConfigurationError, match="Make an outbox in this loop"):
+    with pytest.raises(UsageError, match="Make an outbox in this loop"):
         await elsewhere(lambda: OutboxEventBus(outbox).emit("t"))
 
 
@@ -165,7 +165,7 @@ async def test_table_is_neither_made_nor_checked_from_another_loop(
 ) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table_name)
     await outbox.create_table()
-    with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+    with pytest.raises(UsageError, match="run_coroutine_threadsafe"):
         await elsewhere(getattr(outbox, call))
 
 
@@ -206,14 +206,14 @@ async def test_handler_that_uses_its_delivery_in_another_loop_has_failed(outbox:
                 tx.emit("child")
 
         for call in (lambda: delivery.emit("child"), commit, lambda: delivery.extend(60)):
-            with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+            with pytest.raises(UsageError, match="run_coroutine_threadsafe"):
                 await elsewhere(call)
         await elsewhere(lambda: bus.emit("child"))
 
     async with bus:
         await bus.emit("t")
         await bus.drain(20)
-    assert [type(error.__cause__) for error in errors] == [ConfigurationError]
+    assert [type(error.__cause__) for error in errors] == [UsageError]
     assert children.ids == []
 
 
@@ -299,7 +299,7 @@ def test_bus_is_called_through_the_portal_that_a_synchronous_test_client_has() -
     for n in range(2):  # each portal has a loop, in a thread
         with start_blocking_portal() as portal:
             portal.call(bus.start)
-            with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+            with pytest.raises(UsageError, match="run_coroutine_threadsafe"):
                 asyncio.run(bus.emit("t", id=f"refused{n}"))
             portal.call(partial(bus.emit, "t", id=f"e{n}"))
             portal.call(bus.drain, 5)

@@ -34,6 +34,7 @@ from dynamodb_outbox import (
     RetryLater,
     SettleError,
     UnavailableError,
+    UsageError,
     WaitTimeoutError,
     WorkerError,
 )
@@ -498,7 +499,7 @@ async def test_handler_that_awaits_a_cancelled_task_has_failed(bus: OutboxEventB
 async def test_start_twice_is_refused_and_stop_twice_is_not(bus: OutboxEventBus) -> None:
     await bus.start()
     assert bus.running
-    with pytest.raises(ConfigurationError, match="started already"):
+    with pytest.raises(UsageError, match="started already"):
         await bus.start()
     await bus.stop()
     assert not bus.running
@@ -621,7 +622,7 @@ async def test_run_once_handles_one_batch(outbox: InMemoryOutbox, errors: list[E
     assert [await bus.run_once() for _ in range(3)] == [10, 2, 0]
     assert len(handled.events) == 12
     async with bus:
-        with pytest.raises(ConfigurationError, match="without a running worker"):
+        with pytest.raises(UsageError, match="without a running worker"):
             await bus.run_once()
 
 

@@ -10,7 +10,6 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    ConfigurationError,
     Delivery,
     Event,
     EventStatus,
@@ -19,6 +18,7 @@ from dynamodb_outbox import (
     Reject,
     RetryLater,
     SettleError,
+    UsageError,
     WorkerError,
 )
 from dynamodb_outbox.observers import EventCompleted, EventReleased, HandlerCancelled, HandlerFailed, LeaseLost
@@ -287,7 +287,7 @@ async def test_worker_that_was_cancelled_is_reported_and_can_be_started_again() 
     assert isinstance(error, WorkerError)
     assert error.ended
     await bus.start()
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(UsageError):
         await bus.start()
     await bus.stop()
 
@@ -413,7 +413,7 @@ async def test_second_commit_of_a_delivery_is_refused_in_every_moment_of_the_fir
         await bus.emit("order.placed")
         await bus.drain(5)
     assert results[0] is None
-    assert isinstance(results[1], ConfigurationError)
+    assert isinstance(results[1], UsageError)
     assert len(outbox.committed) == 1
 
 
@@ -428,7 +428,7 @@ async def test_second_commit_is_refused_though_the_handler_goes_on_after_the_fir
             try:
                 async with delivery.transaction() as tx:
                     tx.put(TableName="business", Item={"id": f"{number}"})
-            except ConfigurationError as error:
+            except UsageError as error:
                 refused.append(error)
         raise ValueError
 

@@ -12,7 +12,6 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    ConfigurationError,
     Delivery,
     Event,
     EventStatus,
@@ -22,6 +21,7 @@ from dynamodb_outbox import (
     Reject,
     RetryLater,
     UnavailableError,
+    UsageError,
     WorkerError,
 )
 from tests.fakes import Call, ScriptedOutbox
@@ -167,7 +167,7 @@ async def test_delivery_is_refused_after_its_handler(
 
     event = await bus.emit("order.placed")
     assert await bus.run_once() == 1
-    with pytest.raises(ConfigurationError, match="handler 'hasty' has ended, and its delivery with it: await what"):
+    with pytest.raises(UsageError, match="handler 'hasty' has ended, and its delivery with it: await what"):
         await use(deliveries[0])
     assert (outbox.committed, outbox.stored_ids) == ([], {event.id})
 
@@ -184,7 +184,7 @@ async def test_delivery_is_refused_in_tasks_that_a_handler_leaves_running(
 
     event = await bus.emit("order.placed")
     assert await bus.run_once() == 1
-    with pytest.raises(ConfigurationError, match="handler 'hasty' has ended, and its delivery with it: await what"):
+    with pytest.raises(UsageError, match="handler 'hasty' has ended, and its delivery with it: await what"):
         await left[0]
     assert (outbox.committed, outbox.stored_ids) == ([], {event.id})
 
@@ -203,7 +203,7 @@ async def test_commit_that_a_handler_did_not_await_is_not_a_success(
     event = await bus.emit("order.placed")
     assert await bus.run_once() == 1
     gate.open()
-    with pytest.raises(ConfigurationError, match="handler 'hasty' ended before its transaction was answered"):
+    with pytest.raises(UsageError, match="handler 'hasty' ended before its transaction was answered"):
         await left[0]
     assert (outbox.committed, outbox.stored_ids) == ([], {event.id})
 
@@ -218,7 +218,7 @@ async def test_second_transaction_while_the_first_is_committed_is_refused(
     async def twice(event: Event, delivery: Delivery) -> None:
         first = asyncio.create_task(commits(delivery))
         await asyncio.sleep(0)
-        with pytest.raises(ConfigurationError, match="handler 'twice' is committing a transaction of this delivery"):
+        with pytest.raises(UsageError, match="handler 'twice' is committing a transaction of this delivery"):
             await commits(delivery)
         gate.open()
         told.append(await first)

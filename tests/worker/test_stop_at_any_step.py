@@ -11,12 +11,12 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    ConfigurationError,
     Event,
     EventStatus,
     HandlerStuckError,
     InMemoryOutbox,
     OutboxEventBus,
+    UsageError,
 )
 from tests.fakes import ScriptedOutbox
 from tests.virtual_time import VirtualTime
@@ -322,7 +322,7 @@ async def test_handler_that_would_wait_for_itself_gets_an_error(waiting: str, in
     async def confirm(event: Event) -> None:
         try:
             await inside(getattr(bus, waiting))
-        except* ConfigurationError as error:
+        except* UsageError as error:
             raised.extend(error.exceptions)
 
     await bus.emit_many([Event("order.placed", id="first"), Event("order.placed", id="second")])

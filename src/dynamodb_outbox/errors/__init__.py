@@ -1,8 +1,9 @@
 """Every error of the library, in one tree.
 
 OutboxError
-├── ConfigurationError             a parameter or a call that cannot work
+├── ConfigurationError             an option or an argument has a value that cannot work
 │   └── DuplicateHandlerError      two handlers of one name for one event type
+├── UsageError                     a call at the wrong time or in the wrong place
 ├── MiddlewareError                a middleware broke a rule of its chain
 ├── InvalidEventError              an event that cannot be stored; nothing was sent
 │   ├── UnstorableValueError       a value that DynamoDB cannot hold, with its path
@@ -75,6 +76,7 @@ from dynamodb_outbox.errors.usage import (
     DuplicateHandlerError,
     MiddlewareError,
     OutboxError,
+    UsageError,
     WaitTimeoutError,
 )
 from dynamodb_outbox.errors.wording import describe, shape, shown
@@ -112,6 +114,7 @@ __all__ = [
     "TransactionTooLargeError",
     "UnavailableError",
     "UnstorableValueError",
+    "UsageError",
     "WaitTimeoutError",
     "WorkerError",
     "describe",

@@ -14,7 +14,15 @@ class OutboxError(Exception):
 
 
 class ConfigurationError(OutboxError):
-    """A parameter or a call that cannot work. Nothing was sent."""
+    """An option or an argument has a value that cannot work. Nothing was sent."""
+
+
+class UsageError(OutboxError):
+    """A call came at the wrong time or in the wrong place.
+
+    For example: `bus.start()` twice, `bus.drain()` inside a handler, `tx.put()` after the end of its block, or a call
+    from another event loop or thread.
+    """
 
 
 class DuplicateHandlerError(ConfigurationError):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from dynamodb_outbox.emit_options import EmitOptions
-from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors import UsageError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import HandlerDone
 from dynamodb_outbox.transaction import Transaction
@@ -51,7 +51,7 @@ class WorkerDelivery:
         self._check_open()
         if call.commit is not None and not _has_failed(call.commit):
             what = "has committed" if call.commit.done() else "is committing"
-            raise ConfigurationError(
+            raise UsageError(
                 f"handler {name!r} {what} a transaction of this delivery already, and is done by it. Put everything "
                 "into one, or use bus.transaction() for what may happen more than once"
             )
@@ -72,14 +72,14 @@ class WorkerDelivery:
             raise
         if call.has_ended:
             # The handler's own success was being written meanwhile: either of the two may be what is recorded.
-            raise ConfigurationError(
+            raise UsageError(
                 f"handler {name!r} ended before its transaction was answered: whether it was written is not known; "
                 "await what belongs to a delivery before the handler returns"
             )
 
     def _check_open(self) -> None:
         if self._call.is_over or self._call.has_ended:
-            raise ConfigurationError(
+            raise UsageError(
                 f"handler {self._call.registration.name!r} has ended, and its delivery with it: await what belongs to "
                 "it before it returns"
             )
