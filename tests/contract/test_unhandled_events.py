@@ -19,8 +19,8 @@ from dynamodb_outbox import (
     Released,
     Retry,
 )
-from dynamodb_outbox.dynamodb.delivering import claim
-from dynamodb_outbox.dynamodb.delivering.claim import OTHERS_INTERVALS
+from dynamodb_outbox.dynamodb.delivering import row_selector
+from dynamodb_outbox.dynamodb.delivering.row_selector import OTHERS_INTERVALS
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
 
 PENDING, _, COMPLETED, FAILED = EventStatus
@@ -82,7 +82,7 @@ async def test_recovery_ends_it_and_a_redrive_too(adapter: Adapter, clock: Clock
 async def test_worker_without_a_handler_lets_others_be_first_for_a_while(
     adapter: Adapter, clock: Clock, monkeypatch: pytest.MonkeyPatch, intervals: int, taken: list[str]
 ) -> None:
-    monkeypatch.setattr(claim, "OTHERS_INTERVALS", intervals)
+    monkeypatch.setattr(row_selector, "OTHERS_INTERVALS", intervals)
     lacking, having = (adapter.make(poll_interval=1.0) for _ in range(2))
     if not isinstance(lacking, DynamoDBOutbox):
         pytest.skip("an InMemoryOutbox has one process, whose buses share it")

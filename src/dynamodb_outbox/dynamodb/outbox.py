@@ -30,7 +30,7 @@ from dynamodb_outbox.dynamodb.schema.shard_migration import Move
 from dynamodb_outbox.dynamodb.schema.table import Projection, Table
 from dynamodb_outbox.dynamodb.transport.client import Caller, DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
-from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, StoredEventError, shown
+from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import EventFailed, Observer, Observers
 from dynamodb_outbox.outcome import Completed, Outcome, Released
@@ -229,7 +229,7 @@ class DynamoDBOutbox:
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
         """Announce the handlers of a worker with its next claim; see `Outbox.announce_handlers`."""
-        self._claimer.forget_handlers()
+        self._claimer.rows.forget_handlers()
         self._membership.announce_handlers(handlers)
 
     async def retire(self) -> None:
@@ -272,14 +272,8 @@ class DynamoDBOutbox:
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
         self._loop.check("outbox.claim")
-        claims, unreadable, without_room = await self._claimer.claim(limit)
-        ended: list[tuple[StoredEventError, bool]] = []
-        if unreadable:
-            set_aside = await self._settler.set_aside(unreadable)
-            ended += [(error, is_failed) for (_, error), is_failed in zip(unreadable, set_aside, strict=True)]
-        if without_room:
-            ended += await self._settler.fail_unclaimed(without_room)
-        for error, is_failed in ended:
+        poll = await self._claimer.claim(limit)
+        for error, is_failed in await self._settler.fail_unusable(poll.unreadable, poll.without_room):
             if report is not None:
                 report(error)
             else:
@@ -288,14 +282,14 @@ class DynamoDBOutbox:
                 self._observers.notify(
                     EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error))
                 )
-        return claims
+        return poll.claims
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
         self._loop.check("outbox.settle")
         for claim, outcome in settlements:
             if isinstance(outcome, Released) and outcome.unhandled_since is not None:
-                self._claimer.leave_to_others(claim.event.id, delay=outcome.delay)
+                self._claimer.rows.leave_to_others(claim.event.id, delay=outcome.delay)
             elif isinstance(outcome, Completed):
                 self._reminder.completed()
         return await self._settler.settle(settlements)

@@ -1,4 +1,4 @@
-"""Taking events: the due query, and conditional claims."""
+"""Claiming due events: a query of the index, then one conditional write for each row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex, poll_timeout
-from dynamodb_outbox.dynamodb.delivering.membership import PATIENCE, WorkerMembership
+from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
+from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
 from dynamodb_outbox.dynamodb.transport.classify import ItemTooLargeError
@@ -23,73 +24,106 @@ from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import ClaimRefused, Observers
 from dynamodb_outbox.port import Claim, Numbers, OutboxOptions
 
-INDEX_LAG_SECONDS: Final = 5.0
-"""How long a claimed event is expected to show in the index as it was. A guess only costs or saves a write."""
-MAX_SPREAD: Final = 8
-"""How many times the events that it wants a worker reads at most, to find some that others do not try."""
-MAX_PAGE: Final = 250
-"""Rows that are read at once, at most; of keys only, they are some 25 KB."""
 AHEAD_SECONDS: Final = 0.5
-"""How long rows are good for that were read ahead: later, somebody else may have claimed them."""
+"""How long rows that were read ahead may be claimed. After that, another worker may have claimed them."""
 MAX_PAGES: Final = 4
-"""Pages that a worker among others reads in search of its own events."""
+"""The most pages of a shard that a worker among others reads in one pass, in search of its own rows."""
 LEAST_SECONDS: Final = 0.5
-"""What one call of a look is given in any case."""
-OTHERS_INTERVALS: Final = PATIENCE + 2
-"""Poll intervals in which another worker has surely looked, and taken what it thought this one would take."""
-MAX_LEFT: Final = 2_000
-"""Of how many events is remembered that they have no handler here."""
-MAX_ROUNDS: Final = 5
-"""How often one look begins anew because a claim was refused: other workers are at the same events."""
+"""What a call of a poll is given in any case."""
+MAX_PASSES: Final = 5
+"""How often one poll starts again because a claim was refused: other workers claim the same events."""
 
 
 @dataclass(slots=True)
-class _PollRound:
-    """What one look for due events has found."""
+class PollRound:
+    """The rows and claims of one poll, until now.
+
+    A poll makes a pass over the shards. A refused claim ends the pass: another worker is at the same events, so the
+    rows are read again.
+    """
 
     limit: int
     numbers: Numbers
     seconds: float
-    """How long one call may take, and how long the look goes on once it has a claim: the leases run meanwhile."""
+    """How long one call may take, and how long the poll goes on after its first claim: the leases run meanwhile."""
     ends_at: float = math.inf
     claims: list[Claim] = field(default_factory=list[Claim])
     unreadable: list[tuple[str, StoredEventError]] = field(default_factory=list[tuple[str, StoredEventError]])
+    """The claim tokens of items that are not readable events, and why not."""
+    without_room: list[Item] = field(default_factory=list[Item])
+    """The rows whose items a claim would make too large."""
     refused: int = 0
     throttled: list[Item] = field(default_factory=list[Item])
-    without_room: list[Item] = field(default_factory=list[Item])
-    """Rows whose items a claim would make too large."""
+    """The rows of this pass whose claims were throttled."""
+    abandoned: list[Item] = field(default_factory=list[Item])
+    """The rows of this pass that other workers have left for too long."""
+    _refused_before: int = 0
+
+    def start_pass(self) -> None:
+        """Start a pass over the shards."""
+        self._refused_before = self.refused
+        self.throttled.clear()
+        self.abandoned.clear()
 
     @property
     def wanted(self) -> int:
+        """How many more claims the poll may make."""
         return self.limit - len(self.claims)
 
     @property
     def is_full(self) -> bool:
+        """Whether the poll has as many claims as it may make."""
         return self.wanted <= 0
 
     @property
     def is_over(self) -> bool:
+        """Whether the poll is full, or its time is over."""
         return self.is_full or anyio.current_time() >= self.ends_at
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a claim of this pass was refused."""
+        return self.refused > self._refused_before
+
+    @property
+    def is_pass_over(self) -> bool:
+        """Whether this pass makes no more claims."""
+        return self.is_over or self.is_refused
 
     @property
     def seconds_left(self) -> float:
         """How long the next call may take."""
         return max(min(self.seconds, self.ends_at - anyio.current_time()), LEAST_SECONDS)
 
-    def read(self, results: Sequence[WriteResult]) -> None:
-        """Read the results of claims. Raises the first error among them, after all that succeeded."""
-        self.refused += sum(isinstance(result, Refused) for result in results)
-        for result in results:
-            if isinstance(result, Applied) and result.item is not None:
-                try:
-                    self.claims.append(decode_claim(result.item, numbers=self.numbers))
-                except StoredEventError as error:
-                    self.unreadable.append((result.item["claimToken"]["S"], error))
+    def record(self, rows: Sequence[Item], results: Sequence[WriteResult], *, patient: bool) -> None:
+        """Record the results of claims. Raises the first error among them, after everything is recorded.
+
+        Unless `patient`, a throttled claim is not an error: the poll tries the row again after the other shards.
+        """
+        errors: list[StorageError] = []
+        for row, result in zip(rows, results, strict=True):
+            match result:
+                case Applied(item=item):
+                    if item is not None:
+                        self._read(item)
+                case Refused():
+                    self.refused += 1
+                case ItemTooLargeError():
+                    self.without_room.append(row)
+                case ThrottledError(maybe_applied=False) if not patient:
+                    self.throttled.append(row)
+                case StorageError():
+                    errors.append(result)
         if self.claims and math.isinf(self.ends_at):
             self.ends_at = anyio.current_time() + self.seconds
-        for result in results:
-            if isinstance(result, StorageError):
-                raise result
+        if errors:
+            raise errors[0]
+
+    def _read(self, item: Item) -> None:
+        try:
+            self.claims.append(decode_claim(item, numbers=self.numbers))
+        except StoredEventError as error:
+            self.unreadable.append((item["claimToken"]["S"], error))
 
 
 class Claimer:
@@ -111,120 +145,80 @@ class Claimer:
         self._writer = writer
         self._options = options
         self._observers = observers
-        self._just_tried: dict[tuple[str, str], float] = {}
-        self._left_to_others: dict[str, float] = {}
-        self._spread = 1
+        self.rows = RowSelector(options, membership=membership)
         self._was_full = False
         self._ahead: list[Item] = []
         self._ahead_until = -math.inf
 
-    def leave_to_others(self, event_id: str, *, delay: float) -> None:
-        """Let others be the first to take an event that has no handler here, once it is due in `delay` seconds."""
-        while len(self._left_to_others) >= MAX_LEFT:
-            del self._left_to_others[next(iter(self._left_to_others))]
-        self._left_to_others.pop(event_id, None)
-        # Nobody took it in time: delays double, and so does the time that is left to others.
-        others = max(delay, OTHERS_INTERVALS * self._options.poll_interval)
-        self._left_to_others[event_id] = anyio.current_time() + delay + others
-
-    def forget_handlers(self) -> None:
-        """Forget which events have no handler here: the worker may have handlers for them now."""
-        self._left_to_others.clear()
-
-    async def claim(self, limit: int) -> tuple[list[Claim], list[tuple[str, StoredEventError]], list[Item]]:
-        """Claim up to `limit` events, the longest due first.
-
-        Also returns the claimed items that cannot be read as events, as token and reason, and the rows whose items
-        have no room for a claim. Raises `StorageError` only while nothing was claimed.
-        """
-        look = _PollRound(limit=limit, numbers=self._options.numbers, seconds=poll_timeout(self._options))
-        refused = False
+    async def claim(self, limit: int) -> PollRound:
+        """Claim up to `limit` events, the longest due first. Raises `StorageError` only while nothing was claimed."""
+        poll = PollRound(limit=limit, numbers=self._options.numbers, seconds=poll_timeout(self._options))
         try:
-            for _ in range(MAX_ROUNDS):
-                await self._membership.heartbeat(refused=refused)
-                refused = await self._look_once(look)
-                if look.is_over or not refused:
+            for _ in range(MAX_PASSES):
+                await self._membership.heartbeat(refused=poll.is_refused)
+                poll.start_pass()
+                await self._make_pass(poll)
+                if poll.is_over or not poll.is_refused:
                     break
         except StorageError:
-            if not look.claims and not look.unreadable and not look.without_room:
+            if not poll.claims and not poll.unreadable and not poll.without_room:
                 raise
-        # Refused writes are billed. Where other workers are at the same events, a part of a wider page, taken at
-        # random, meets them less often; a worker that is alone reads no more than it takes.
-        self._spread = min(2 * self._spread, MAX_SPREAD) if look.refused else max(self._spread // 2, 1)
-        self._was_full = look.is_full
-        return look.claims, look.unreadable, look.without_room
+        self.rows.adapt(refused=poll.refused > 0)
+        self._was_full = poll.is_full
+        return poll
 
-    async def _look_once(self, look: _PollRound) -> bool:
-        """Claim what is due and this worker's, until a claim is refused; tells whether one was."""
-        before = look.refused
-        look.throttled.clear()
-        left_by_others: list[Item] = []
-        await self._claim_while_accepted(look, self._take_ahead(), before)
-        if look.is_over or look.refused > before:
-            return look.refused > before
+    async def _make_pass(self, poll: PollRound) -> None:
+        """Claim the due rows of this worker, until a claim is refused."""
+        await self._claim_rows(self._take_ahead(), poll)
+        if poll.is_pass_over:
+            return
         for shard in self._rotation.order():
-            await self._look_at(shard, look, before, left_by_others)
-            if look.is_over or look.refused > before:
-                break
-        if look.throttled and not look.is_over and look.refused == before:
-            # Every other shard was asked. Now there is time to wait for those that are at their limit.
-            await self._claim_while_accepted(look, look.throttled, before, patient=True)
-        if left_by_others and not look.is_over and look.refused == before:
-            left_by_others.sort(key=lambda _: self._options.random())
-            await self._claim_while_accepted(look, left_by_others, before)
-        return look.refused > before
+            await self._claim_of_shard(shard, poll)
+            if poll.is_pass_over:
+                return
+        # Every other shard was asked. Now there is time to wait for the shards that are at their limit.
+        await self._claim_rows(poll.throttled, poll, patient=True)
+        self.rows.shuffle(poll.abandoned)
+        await self._claim_rows(poll.abandoned, poll)
 
-    async def _look_at(self, shard: int, look: _PollRound, before: int, left_by_others: list[Item]) -> None:
-        """Claim what is due in one shard and this worker's."""
-        # The rows of the others are read, too; and after a full page, those of the looks to come.
-        alone = self._membership.count == 1
-        wider = self._spread if alone else self._membership.count + 1
+    async def _claim_of_shard(self, shard: int, poll: PollRound) -> None:
+        """Claim the due rows of this worker in one shard, a page at a time."""
+        # After a full poll the next polls want rows, too: 50 slots and a limit of 10 read 50 rows, for five polls.
         ahead = self._options.slots if self._was_full else 0
         pages = 0
-        throttled = len(look.throttled)
+        throttled = len(poll.throttled)
         async for page in self._index.keys(
             self._partitions[shard],
             up_to=self._options.clock(),
-            within=look.seconds_left,
-            page=min(max(look.limit * wider, ahead), MAX_PAGE),
+            within=poll.seconds_left,
+            page=self.rows.page_size(poll.limit, at_least=ahead),
         ):
             self._ahead_until = anyio.current_time() + AHEAD_SECONDS
-            rows, left = self._membership.split_rows(self._not_left_to_others(self._not_just_tried(page)))
-            left_by_others += left
-            if alone and wider > 1:
-                rows.sort(key=lambda _: self._options.random())
-            await self._claim_while_accepted(look, rows, before)
+            mine, abandoned = self.rows.select(page)
+            poll.abandoned += abandoned
+            await self._claim_rows(mine, poll)
             pages += 1
-            is_at_limit = len(look.throttled) > throttled
-            if look.is_over or look.refused > before or is_at_limit or (pages == MAX_PAGES and not alone):
+            is_throttled = len(poll.throttled) > throttled
+            if poll.is_pass_over or is_throttled or (pages == MAX_PAGES and not self.rows.is_alone):
                 break
 
     def _take_ahead(self) -> list[Item]:
         rows, self._ahead = self._ahead, []
         return rows if anyio.current_time() < self._ahead_until else []
 
-    async def _claim_while_accepted(
-        self, look: _PollRound, rows: Sequence[Item], refused: int, *, patient: bool = False
-    ) -> None:
-        """Claim rows until the look has enough, or one was refused; what is left is for the next look."""
+    async def _claim_rows(self, rows: Sequence[Item], poll: PollRound, *, patient: bool = False) -> None:
+        """Claim rows until the poll has enough, or a claim is refused; the next poll takes the rows that are left."""
+        # The only partition of an index without shards: there is no other shard to ask meanwhile.
+        patient = patient or len(self._partitions) == 1
         start = 0
-        while start < len(rows) and not look.is_over and look.refused == refused:
-            wanted = look.wanted
-            tried = rows[start : start + wanted]
-            patient = patient or len(self._partitions) == 1
-            results = await self._claim_rows(tried, within=look.seconds_left, patient=patient)
-            look.without_room += [row for row, result in zip(tried, results, strict=True) if _is_too_large(result)]
-            if not patient:
-                look.throttled += [row for row, result in zip(tried, results, strict=True) if _is_throttled(result)]
-                results = [result for result in results if not _is_throttled(result)]
-            look.read([result for result in results if not _is_too_large(result)])
-            start += wanted
-        if look.is_full and look.refused == refused and start < len(rows):
+        while start < len(rows) and not poll.is_pass_over:
+            tried = rows[start : start + poll.wanted]
+            start += len(tried)
+            poll.record(tried, await self._write(tried, within=poll.seconds_left, patient=patient), patient=patient)
+        if poll.is_full and not poll.is_refused and start < len(rows):
             self._ahead = list(rows[start:])
 
-    async def _claim_rows(self, rows: Sequence[Item], *, within: float, patient: bool) -> list[WriteResult]:
-        if not rows:
-            return []
+    async def _write(self, rows: Sequence[Item], *, within: float, patient: bool) -> list[WriteResult]:
         now = self._options.clock()
         deadline = millis(now + self._options.processing_timeout)
         writes = [
@@ -240,27 +234,5 @@ class Claimer:
             if isinstance(result, Refused) and self._observers:
                 self._observers.notify(ClaimRefused(event_id=row["id"]["S"]))
             if isinstance(result, (Applied, Refused, ItemTooLargeError)):
-                self._just_tried[row["id"]["S"], row["gsiSortKey"]["N"]] = anyio.current_time()
+                self.rows.remember_tried(row)
         return results
-
-    def _not_just_tried(self, rows: Sequence[Item]) -> list[Item]:
-        """Leave out the rows that the index shows as they were before they were claimed, by us or by another worker."""
-        forgotten = anyio.current_time() - INDEX_LAG_SECONDS
-        while self._just_tried and next(iter(self._just_tried.values())) < forgotten:
-            del self._just_tried[next(iter(self._just_tried))]
-        return [row for row in rows if (row["id"]["S"], row["gsiSortKey"]["N"]) not in self._just_tried]
-
-    def _not_left_to_others(self, rows: Sequence[Item]) -> Sequence[Item]:
-        """Leave out the rows that have no handler here, while another worker may take them."""
-        if not self._left_to_others:
-            return rows
-        now = anyio.current_time()
-        return [row for row in rows if self._left_to_others.get(row["id"]["S"], now) <= now]
-
-
-def _is_too_large(result: WriteResult) -> bool:
-    return isinstance(result, ItemTooLargeError)
-
-
-def _is_throttled(result: WriteResult) -> bool:
-    return isinstance(result, ThrottledError) and not result.maybe_applied

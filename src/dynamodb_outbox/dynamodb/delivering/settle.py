@@ -77,8 +77,19 @@ class Settler:
         results = await self._writer.write(writes, within=within, urgent=True)
         return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
 
-    async def set_aside(self, unreadable: Sequence[tuple[str, StoredEventError]]) -> list[bool]:
-        """Make claimed items FAILED that cannot be read, by the claims' tokens; tells per item whether it is."""
+    async def fail_unusable(
+        self, unreadable: Sequence[tuple[str, StoredEventError]], without_room: Sequence[Item]
+    ) -> list[tuple[StoredEventError, bool]]:
+        """Make items FAILED that no handler can get; return the error of each, and whether it is FAILED now.
+
+        `unreadable` are claimed items that are not readable events, by the tokens of their claims; `without_room` are
+        the rows of due items that are too large for a claim.
+        """
+        return [*await self._fail_unreadable(unreadable), *await self._fail_without_room(without_room)]
+
+    async def _fail_unreadable(
+        self, unreadable: Sequence[tuple[str, StoredEventError]]
+    ) -> list[tuple[StoredEventError, bool]]:
         now = millis(self._options.clock())
 
         def write_of(index: int, error_chars: int) -> Write:
@@ -87,10 +98,10 @@ class Settler:
             return Write(FAIL, error.event_id, {"token": {"S": token}, "now": now, "error": text})
 
         results = await self._write_all(write_of, len(unreadable), within=LEAST_SECONDS)
-        return [isinstance(result, Applied) for result in results]
+        pairs = zip(unreadable, results, strict=True)
+        return [(error, isinstance(result, Applied)) for (_, error), result in pairs]
 
-    async def fail_unclaimed(self, rows: Sequence[Item]) -> list[tuple[StoredEventError, bool]]:
-        """Make due items FAILED that have no room for a claim; their errors, and whether each is FAILED."""
+    async def _fail_without_room(self, rows: Sequence[Item]) -> list[tuple[StoredEventError, bool]]:
         errors = [StoredEventError(event_id=row["id"]["S"], reason=NO_ROOM) for row in rows]
 
         def write_of(index: int, error_chars: int) -> Write:
