@@ -1,4 +1,4 @@
-"""`ScriptedOutbox`: an outbox in memory whose calls a test counts, holds, delays, fails and answers."""
+"""An outbox in memory whose calls a test counts, holds, delays, fails and answers; and a handler that records."""
 
 from __future__ import annotations
 
@@ -213,6 +213,11 @@ class ScriptedOutbox(InMemoryOutbox):
         return None
 
 
+def quick_outbox(**options: Any) -> ScriptedOutbox:
+    """An outbox that polls and retries in hundredths of a second."""
+    return ScriptedOutbox(**({"poll_interval": 0.01, "base_backoff": 0.01} | options))
+
+
 @dataclass(slots=True)
 class _Step:
     action: Callable[[Call], Awaitable[Any]]
@@ -250,3 +255,15 @@ async def _claims_of_a_response(emit_claim: EmitClaim | None) -> AsyncGenerator[
         emit_claim.claimed(claim)
     if refused is not None:
         raise refused
+
+
+class Recorder:
+    """A handler that records its events, and when each of them came (the loop's time)."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.times: list[float] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self.times.append(anyio.current_time())

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from dynamodb_outbox import InMemoryOutbox
+from dynamodb_outbox import InMemoryOutbox, OutboxEventBus
 from dynamodb_outbox.worker.handling import blocked_loop
+from tests.fakes import ScriptedOutbox, quick_outbox
 from tests.virtual_time import VirtualTime, install
+
+
+@pytest.fixture
+def errors() -> list[Any]:
+    """What was reported to `on_error`."""
+    return []
+
+
+@pytest.fixture
+def outbox() -> ScriptedOutbox:
+    return quick_outbox()
+
+
+@pytest.fixture
+def bus(outbox: ScriptedOutbox, errors: list[Any]) -> OutboxEventBus:
+    return OutboxEventBus(outbox, on_error=errors.append)
 
 
 @pytest.fixture(autouse=True)
