@@ -460,7 +460,7 @@ async def test_commit_counts_though_a_stop_cancels_the_handler_meanwhile() -> No
         while outbox.status_of(event.id) is not COMPLETED:
             await anyio.sleep(0.001)
         stopping = asyncio.create_task(bus.stop(timeout=0))
-        while not any(attempt.calls[0]._cause for attempt in dispatcher_of(bus)._attempts):
+        while not any(attempt.tasks[0]._cancel_reason for attempt in dispatcher_of(bus)._attempts):
             await anyio.sleep(0.001)
         gate.open()
         await stopping
@@ -496,11 +496,11 @@ async def test_what_a_handler_said_counts_though_the_stop_comes_at_once(
     event = await bus.emit("order.placed")
     await began.wait()
     dispatcher = dispatcher_of(bus)
-    ((call,),) = [attempt.calls for attempt in dispatcher._attempts]
+    ((task,),) = [attempt.tasks for attempt in dispatcher._attempts]
     end.set()
     await asyncio.sleep(0)
-    assert call._task.done()
-    assert not call.is_over, "it is to be accounted for in the next iteration of the loop"
+    assert task._task.done()
+    assert not task.is_done, "its result comes in the next iteration of the loop"
     dispatcher.release_all()
     await bus.stop(timeout=0)
     assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (status, retries)

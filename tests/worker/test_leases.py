@@ -23,9 +23,9 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from dynamodb_outbox.observers import EventCompleted, HandlerCancelled, LeaseRenewed
-from dynamodb_outbox.worker.handling import handler_task
-from dynamodb_outbox.worker.handling.lease import LEASE_MARGIN
+from dynamodb_outbox.worker.timing import Timing
 from tests.fakes import ScriptedOutbox
+from tests.timing import set_timing
 from tests.virtual_time import VirtualTime
 
 LEASE = 0.6
@@ -127,7 +127,7 @@ async def test_renewals_that_fail_have_the_handler_cancelled_while_the_lease_hol
     await bus.emit("video.uploaded")
     with anyio.fail_after(5):
         assert await bus.run_once() == 1
-    assert left == pytest.approx([LEASE_MARGIN * LEASE], abs=0.001)
+    assert left == pytest.approx([Timing().margin_part * LEASE], abs=0.001)
     assert [type(reported) for reported in errors[:-1]] == [PollingError] * (len(errors) - 1)
     assert 2 <= outbox.count_of("renew") <= 8
     assert isinstance(errors[-1], HandlerTimeoutError)
@@ -265,7 +265,7 @@ async def test_extend_gives_handler_and_lease_more_time(
             await bus.drain(5)
     assert outbox.count_of("renew") == 1
     # The margin for settling comes on top of what was asked for; and no extension makes the time shorter.
-    margin = LEASE_MARGIN * LEASE
+    margin = Timing().margin_part * LEASE
     assert ended == pytest.approx([3 * LEASE + margin, LEASE + margin], abs=0.001)
     assert errors == []
 
@@ -309,8 +309,8 @@ async def test_extended_handler_is_cancelled_at_its_new_limit(bus: OutboxEventBu
 
 
 @pytest.fixture
-def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handler_task, "CANCEL_SECONDS", 0.1)
+def short_patience(bus: OutboxEventBus) -> None:
+    set_timing(bus, cancel_seconds=0.1)
 
 
 class Stubborn:
@@ -356,10 +356,10 @@ async def test_handler_that_swallows_its_cancellation_is_abandoned_and_delays_no
     assert handler.ended
 
 
-@pytest.mark.usefixtures("short_patience")
 async def test_slot_of_an_abandoned_handler_is_free_again(errors: list[Any]) -> None:
     outbox = outbox_of(errors, concurrency=1, max_retries=0, processing_timeout=0.2)
     bus = OutboxEventBus(outbox)
+    set_timing(bus, cancel_seconds=0.1)
     handler = Stubborn()
     bus.on("stuck", handler)
     done = anyio.Event()

@@ -30,7 +30,7 @@ async def test_outcomes_that_come_during_a_write_go_with_the_next() -> None:
         async with anyio.create_task_group() as group:
             commit.open(group)
             for claim in await claims(outbox, 100):
-                commit.put(claim, Completed())
+                commit.submit(claim, Completed())
                 await anyio.sleep(0)
             assert batches(outbox) == [1] * WRITERS
             gate.open()
@@ -47,7 +47,7 @@ async def test_outcomes_are_written_though_everything_is_cancelled() -> None:
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             commit.open(group)
-            commit.put((await claims(outbox, 1))[0], Released())
+            commit.submit((await claims(outbox, 1))[0], Released())
             await anyio.sleep(0)
             group.cancel_scope.cancel()
             gate.open()
@@ -66,7 +66,7 @@ async def test_outcomes_are_written_though_each_task_is_cancelled() -> None:
                 task.cancel()
             await anyio.sleep(0.01)
             for claim in await claims(outbox, 100):
-                commit.put(claim, Released())
+                commit.submit(claim, Released())
             await anyio.sleep(0.01)
             commit.close()
     # Asserted outside of the group, because the group ends silently when one of its tasks does.
@@ -83,7 +83,7 @@ async def test_outcomes_that_are_given_up_at_the_deadline_are_reported() -> None
         async with anyio.create_task_group() as group:
             commit.open(group)
             for claim in await claims(outbox, BATCH * WRITERS + 30):
-                commit.put(claim, Completed())
+                commit.submit(claim, Completed())
             await anyio.sleep(0.01)
             commit.abandon_at(anyio.current_time() + 0.01)
             commit.close()
@@ -101,6 +101,6 @@ async def test_writes_are_given_up_at_the_deadline() -> None:
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             commit.open(group)
-            commit.put((await claims(outbox, 1))[0], Released())
+            commit.submit((await claims(outbox, 1))[0], Released())
             await anyio.sleep(0)
             commit.abandon_at(anyio.current_time() + 0.01)

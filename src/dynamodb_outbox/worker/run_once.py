@@ -34,7 +34,7 @@ class _SinglePoll:
         self._setup = setup
         self._settled = 0
         self._reports, self._commit, self._dispatcher = setup.stages(
-            on_settled=self._count, is_ending=self.stopping.is_set
+            on_settled=self._count, is_cancelled=self.stopping.is_set
         )
 
     async def run(self) -> int:
@@ -69,7 +69,7 @@ class _SinglePoll:
 
     async def _dispatch(self, claims: Sequence[Claim]) -> None:
         async with anyio.create_task_group() as running:
-            running.start_soon(self._dispatcher.keeper.run)
+            running.start_soon(self._dispatcher.keep_leases)
             running.start_soon(self._release_when_stopping)
             for claim in claims:
                 self._dispatcher.start(claim)

@@ -49,13 +49,13 @@ class SettleQueue:
         for scope in self._scopes:
             group.start_soon(self._write, scope)
 
-    def put(self, claim: Claim, outcome: Outcome) -> None:
+    def submit(self, claim: Claim, outcome: Outcome) -> None:
         """Have an outcome settled; returns at once."""
         self._waiting.append((claim, outcome))
         if self._idle:
             self._idle.pop().set()
 
-    def skip(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+    def record(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         """Take note of an outcome that is written already, or never can be."""
         self._tell(claim, outcome, error)
         self._on_settled(claim, outcome, error)

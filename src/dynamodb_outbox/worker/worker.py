@@ -47,7 +47,7 @@ class Worker:
         self._slots = Slots(options.slots)
         self._reports, self._commit, self._dispatcher = setup.stages(
             on_settled=self._settled,
-            is_ending=lambda: self._task is not None and self._task.cancelling() > 0,
+            is_cancelled=lambda: self._task is not None and self._task.cancelling() > 0,
         )
         self._wakeup = Wakeup(options.clock)
         self._poller = poller = Poller(
@@ -60,7 +60,7 @@ class Worker:
             observers=outbox.observers,
             # In a copy: an eager handler may emit while the event it is for is still being taken.
             on_claim=lambda claim: self._context.copy().run(self._take, claim),
-            on_late=lambda claim: self._commit.put(claim, Released()),
+            on_late=lambda claim: self._commit.submit(claim, Released()),
             on_orphans=self._commit.release,
         )
         recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=self._reports.report)
@@ -73,7 +73,7 @@ class Worker:
         self._is_ending = False
         self._is_settling_only = False
         self._drain = anyio.CancelScope()
-        self._quarantine = Quarantine(options, begin=self._begin, release=self._commit.put)
+        self._quarantine = Quarantine(options, begin=self._begin, release=self._commit.submit)
 
     def _loop(self, name: str, step: Step, wakeup: Wakeup) -> PollingLoop:
         outbox = self._outbox
@@ -190,7 +190,7 @@ class Worker:
 
     async def _handle_until_stopped(self) -> None:
         async with anyio.create_task_group() as handling:
-            handling.start_soon(self._dispatcher.keeper.run)
+            handling.start_soon(self._dispatcher.keep_leases)
             try:
                 async with anyio.create_task_group() as looking:
                     looking.start_soon(self._polling.run)
@@ -239,7 +239,7 @@ class Worker:
     def _begin(self, claim: Claim) -> None:
         if self._is_ending:
             # Nothing has begun: another worker may have it at once.
-            self._commit.put(claim, Released(unhandled_since=claim.unhandled_since))
+            self._commit.submit(claim, Released(unhandled_since=claim.unhandled_since))
         else:
             self._dispatcher.start(claim)
 

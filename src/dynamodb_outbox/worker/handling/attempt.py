@@ -1,92 +1,38 @@
-"""One attempt at an event: its handlers run side by side, and each is settled on its own."""
+"""One attempt at an event: its handlers run at the same time, each with its own result."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from dynamodb_outbox.emit_options import EmitOptions
-from dynamodb_outbox.errors import OutboxError
-from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import Registration
-from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.observers import Observers
-from dynamodb_outbox.port import Claim, HandlerDone, OutboxOptions
-from dynamodb_outbox.transaction import Transaction
-from dynamodb_outbox.worker.handling.handler_task import CancelReason, HandlerTask
-from dynamodb_outbox.worker.handling.lease import Lease, LeaseKeeper
-
-
-class Host(Protocol):
-    """What an attempt needs around it."""
-
-    options: OutboxOptions
-    middleware: Sequence[Middleware]
-    observers: Observers
-    keeper: LeaseKeeper
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether the process or the worker is being cancelled from outside."""
-        ...
-
-    def report(self, error: OutboxError) -> None:
-        """Have an error reported."""
-        ...
-
-    def permits_of(self, registration: Registration) -> asyncio.Semaphore | None:
-        """Find the places of a handler with limited concurrency."""
-        ...
-
-    async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
-        """Store child events."""
-        ...
-
-    async def commit(self, transaction: Transaction, done: HandlerDone) -> None:
-        """Commit a transaction of a delivery."""
-        ...
-
-    def succeeded(self, event_type: str, registration: Registration) -> None:
-        """Note a success."""
-        ...
-
-    def keep_abandoned(self, task: asyncio.Task[None]) -> None:
-        """Keep a task that did not end."""
-        ...
-
-    def concluded(self, attempt: Attempt) -> None:
-        """Take over an attempt of which every handler is accounted for."""
-        ...
+from dynamodb_outbox.port import Claim
+from dynamodb_outbox.worker.handling.context import HandlingContext
+from dynamodb_outbox.worker.handling.handler_task import HandlerTask
+from dynamodb_outbox.worker.handling.lease import Lease
+from dynamodb_outbox.worker.handling.results import CancelReason, HandlerResult, Succeeded
 
 
 class Attempt:
-    """The handling of one claim, from its first handler to its last."""
+    """The handling of one claim. `on_done` is called once, when every handler has a result."""
 
-    __slots__ = (
-        "calls",
-        "completed",
-        "failures",
-        "given_up",
-        "host",
-        "interrupted",
-        "lease",
-        "registered",
-        "succeeded",
-        "unfinished",
-    )
+    __slots__ = ("_context", "_on_done", "lease", "registered", "results", "tasks")
 
-    def __init__(self, host: Host, lease: Lease, registered: Sequence[Registration]) -> None:
-        self.host = host
-        self.lease = lease
+    def __init__(
+        self,
+        claim: Claim,
+        registered: Sequence[Registration],
+        *,
+        context: HandlingContext,
+        on_done: Callable[[Attempt], None],
+    ) -> None:
+        self._context = context
+        self._on_done = on_done
+        cancel = partial(self._cancel, CancelReason.LEASE_LOST)
+        self.lease = Lease(claim, options=context.options, timing=context.timing, on_lost=cancel)
         self.registered = registered
-        self.calls: list[HandlerTask] = []
-        self.unfinished = 0
-        self.succeeded: set[str] = set()
-        self.failures: dict[str, BaseException] = {}
-        self.given_up: list[Registration] = []
-        self.interrupted: dict[str, CancelReason] = {}
-        self.completed = False
+        self.tasks: list[HandlerTask] = []
+        self.results: dict[str, HandlerResult] = {}
 
     @property
     def claim(self) -> Claim:
@@ -94,52 +40,51 @@ class Attempt:
         return self.lease.claim
 
     @property
-    def handled_by(self) -> frozenset[str]:
-        """The names of the handlers that succeeded, in this attempt and before."""
-        return self.claim.handled_by.union(self.succeeded)
+    def is_completed(self) -> bool:
+        """Whether a transaction of a handler has completed the event, so that nothing is left to be settled."""
+        return any(task.has_completed for task in self.tasks)
 
-    @property
-    def wanted_until(self) -> float:
-        """Until when the lease is wanted (event loop time)."""
-        return max((call.limit for call in self.calls if not call.is_over), default=0.0)
-
-    def begin(self) -> None:
-        """Call the handlers that have neither succeeded nor used up their retries."""
-        claim = self.claim
+    def start(self) -> None:
+        """Call the handlers that have not succeeded yet and have a retry left."""
+        claim, retries_of = self.claim, self._context.options.retries_of
         for registration in self.registered:
-            if registration.name in claim.handled_by:
-                continue
-            if claim.attempt > self.host.options.retries_of(registration.max_retries) + 1:
-                self.given_up.append(registration)
-            else:
-                self.calls.append(HandlerTask(self, registration))
-        self.unfinished = len(self.calls)
-        for call in self.calls:
-            call.begin()
-        if not self.calls:
-            self.host.concluded(self)
+            if registration.name not in claim.handled_by and claim.attempt <= retries_of(registration.max_retries) + 1:
+                self.tasks.append(self._task_of(registration))
+        for task in self.tasks:
+            task.start()
+        if not self.tasks:
+            self._on_done(self)
 
     def release(self) -> None:
-        """Cancel what runs, for the worker stops."""
-        for call in self.calls:
-            call.cancel(CancelReason.STOP)
+        """Cancel the handlers that run, because the worker stops."""
+        self._cancel(CancelReason.STOP)
 
-    def lose(self) -> None:
-        """Cancel what runs: the lease is not ours any more."""
-        self.lease.lost = True
-        for call in self.calls:
-            call.cancel(CancelReason.LEASE_LOST)
+    def _cancel(self, reason: CancelReason) -> None:
+        for task in self.tasks:
+            task.cancel(reason)
 
-    def would_complete(self, call: HandlerTask) -> bool:
-        """Tell whether every other handler is done."""
-        return not self.given_up and all(
-            other is call.registration or other.name in self.claim.handled_by or other.name in self.succeeded
+    def _task_of(self, registration: Registration) -> HandlerTask:
+        return HandlerTask(
+            registration,
+            self.lease,
+            context=self._context,
+            completes=partial(self._completes, registration),
+            on_done=partial(self._on_result, registration),
+        )
+
+    def _completes(self, registration: Registration) -> bool:
+        """Tell whether every handler but this one has succeeded."""
+        succeeded = {task.registration for task in self.tasks if task.has_committed}
+        succeeded.update(each for each in self.registered if isinstance(self.results.get(each.name), Succeeded))
+        return all(
+            other is registration or other.name in self.claim.handled_by or other in succeeded
             for other in self.registered
         )
 
-    def finished(self, call: HandlerTask) -> None:
-        """Count a handler that is accounted for."""
-        self.unfinished -= 1
-        if not self.unfinished:
-            self.host.keeper.let_go(self)
-            self.host.concluded(self)
+    def _on_result(self, registration: Registration, result: HandlerResult) -> None:
+        self.results[registration.name] = result
+        if registration.once and isinstance(result, Succeeded):
+            self._context.registry.remove_registration(self.claim.event.type, registration)
+        if len(self.results) == len(self.tasks):
+            self._context.keeper.let_go(self.lease)
+            self._on_done(self)

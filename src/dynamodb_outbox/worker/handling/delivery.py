@@ -1,87 +1,121 @@
-"""What a delivery can do, as a part of the call it is for: extend its lease, commit, and emit."""
+"""The worker's part of a `Delivery`: extending the lease, emitting, and committing a transaction."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.errors import UsageError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import HandlerDone
 from dynamodb_outbox.transaction import Transaction
-
-if TYPE_CHECKING:
-    from dynamodb_outbox.worker.handling.handler_task import HandlerTask
-
-COMMIT_SECONDS: Final = 2.0
-"""How long a handler that is cancelled while it commits waits for the answer."""
+from dynamodb_outbox.worker.handling.context import HandlingContext
+from dynamodb_outbox.worker.handling.lease import Lease
 
 
 class WorkerDelivery:
-    """The side of `Delivery` that is the worker's."""
+    """The backend of one handler's `Delivery`.
 
-    __slots__ = ("_call",)
+    `completes` tells whether the event is completed by this handler's success. `on_extend` gets the new time limit
+    (event loop time). `on_commit` is called when a transaction was committed, with what it has recorded.
+    """
 
-    def __init__(self, call: HandlerTask) -> None:
-        self._call = call
+    __slots__ = (
+        "_commit_task",
+        "_completes",
+        "_context",
+        "_handler",
+        "_has_ended",
+        "_is_closed",
+        "_lease",
+        "_on_commit",
+        "_on_extend",
+    )
+
+    def __init__(
+        self,
+        handler: str,
+        lease: Lease,
+        *,
+        context: HandlingContext,
+        completes: Callable[[], bool],
+        on_extend: Callable[[float], None],
+        on_commit: Callable[[HandlerDone], None],
+    ) -> None:
+        self._handler = handler
+        self._lease = lease
+        self._context = context
+        self._completes = completes
+        self._on_extend = on_extend
+        self._on_commit = on_commit
+        self._commit_task: asyncio.Task[None] | None = None
+        self._is_closed = False
+        self._has_ended = False
+
+    def close(self, *, has_ended: bool) -> None:
+        """Refuse further calls: the handler has returned, or the worker goes on without it."""
+        self._is_closed = True
+        self._has_ended = self._has_ended or has_ended
 
     @property
     def lease_expires_at(self) -> float:
         """When the claim ends (epoch seconds)."""
-        return self._call.attempt.claim.lease_expires_at
+        return self._lease.claim.lease_expires_at
 
     async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store child events."""
         self._check_open()
-        return await self._call.attempt.host.emit(events, options)
+        return await self._context.emitter.emit(events, options, call="delivery.emit")
 
     async def extend(self, seconds: float) -> None:
-        """Have the lease, and the time of the handler, last so many seconds from now on."""
+        """Let the lease and the handler's time limit last this many seconds from now."""
         self._check_open()
-        attempt = self._call.attempt
         limit = asyncio.get_running_loop().time() + seconds
-        await attempt.host.keeper.extend(attempt, seconds + attempt.lease.margin)
-        self._call.prolong(limit)
+        await self._context.keeper.extend(self._lease, seconds + self._lease.margin)
+        self._on_extend(limit)
 
     async def commit(self, transaction: Transaction) -> None:
-        """Commit a transaction, and with it that the handler is done."""
-        call, attempt, name = self._call, self._call.attempt, self._call.registration.name
+        """Commit a transaction, which also records that the handler is done."""
         self._check_open()
-        if call.commit is not None and not _has_failed(call.commit):
-            what = "has committed" if call.commit.done() else "is committing"
-            raise UsageError(
-                f"handler {name!r} {what} a transaction of this delivery already, and is done by it. Put everything "
-                "into one, or use bus.transaction() for what may happen more than once"
-            )
-        done = HandlerDone(claim=attempt.claim, handler=name, completes=attempt.would_complete(call))
-
-        def committed(task: asyncio.Task[None]) -> None:
-            if not _has_failed(task) and not call.is_over:
-                call.has_committed(completes=done.completes)
-
-        # In a task of its own: a handler that is cancelled now has to know whether it has committed.
-        task = call.commit = asyncio.create_task(attempt.host.commit(transaction, done), name="dynamodb-outbox commit")
-        task.add_done_callback(committed)
+        self._refuse_second_commit()
+        done = HandlerDone(claim=self._lease.claim, handler=self._handler, completes=self._completes())
+        # In its own task: a handler that is cancelled meanwhile has to know whether it has committed.
+        commit = self._context.emitter.commit(transaction, done=done)
+        task = self._commit_task = asyncio.create_task(commit, name="dynamodb-outbox commit")
+        task.add_done_callback(partial(self._on_answer, done))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            attempt.host.keep_abandoned(task)
-            await asyncio.wait([task], timeout=COMMIT_SECONDS)
+            self._context.abandoned.keep(task)
+            await asyncio.wait([task], timeout=self._context.timing.commit_seconds)
             raise
-        if call.has_ended:
+        if self._has_ended:
             # The handler's own success was being written meanwhile: either of the two may be what is recorded.
             raise UsageError(
-                f"handler {name!r} ended before its transaction was answered: whether it was written is not known; "
-                "await what belongs to a delivery before the handler returns"
+                f"handler {self._handler!r} ended before its transaction was answered: whether it was written is not "
+                "known; await what belongs to a delivery before the handler returns"
+            )
+
+    def _on_answer(self, done: HandlerDone, task: asyncio.Task[None]) -> None:
+        if not _has_failed(task):
+            self._on_commit(done)
+
+    def _refuse_second_commit(self) -> None:
+        task = self._commit_task
+        if task is not None and not _has_failed(task):
+            what = "has committed" if task.done() else "is committing"
+            raise UsageError(
+                f"handler {self._handler!r} {what} a transaction of this delivery already, and is done by it. Put "
+                "everything into one, or use bus.transaction() for what may happen more than once"
             )
 
     def _check_open(self) -> None:
-        if self._call.is_over or self._call.has_ended:
+        if self._is_closed:
             raise UsageError(
-                f"handler {self._call.registration.name!r} has ended, and its delivery with it: await what belongs to "
-                "it before it returns"
+                f"handler {self._handler!r} has ended, and its delivery with it: await what belongs to it before it "
+                "returns"
             )
 
 

@@ -1,71 +1,135 @@
-"""Judging an attempt: from what became of its handlers to its outcome. Touches no storage."""
+"""From the results of an event's handlers to its outcome. Pure: touches no storage, and reports nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, WorkerError, describe
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
 from dynamodb_outbox.port import Claim, OutboxOptions
-from dynamodb_outbox.reporting import Report
-from dynamodb_outbox.retry import ExponentialBackoff, RetryPolicy
-from dynamodb_outbox.worker.handling.attempt import Attempt
-from dynamodb_outbox.worker.handling.handler_task import CancelReason
+from dynamodb_outbox.retry import Backoff, ExponentialBackoff, RetryPolicy
 from dynamodb_outbox.worker.handling.last_error import join_errors, split_errors
+from dynamodb_outbox.worker.handling.results import CancelReason, HandlerFailure, HandlerResult, Interrupted, Succeeded
 
 LONGEST_GIVE_BACK: Final = 60.0
-"""Seconds after which an event is due again at the latest that has no handler here."""
+"""An event that has no handler here is due again after this many seconds at the latest."""
 
 
-def decide_outcome(attempt: Attempt, options: OutboxOptions, report: Report) -> Outcome:
-    """Judge an attempt of which every handler is accounted for.
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome of an attempt, and the errors of backoffs that failed meanwhile."""
 
-    One handler that gives up for good, by `Reject`, by a `no_retry_on` exception or by its backoff, makes it FAILED.
-    Else the event is tried again while a handler that failed has retries left, after the longest of their delays.
-    One that was interrupted, or had no place, has its turn before the event is set aside for another.
+    outcome: Outcome
+    errors: tuple[WorkerError, ...] = ()
+
+
+def decide_outcome(
+    claim: Claim,
+    results: Mapping[str, HandlerResult],
+    policies: Mapping[str, RetryPolicy],
+    *,
+    usual: ExponentialBackoff,
+) -> Decision:
+    """Decide the outcome of an attempt in which every handler that was called has a result.
+
+    `policies` are those of all handlers of the event, also of those that were not called. `usual` replaces a backoff
+    that fails.
+
+    - Every handler has succeeded: completed.
+    - The worker stopped, or a handler was interrupted and no other failed: released. No attempt is counted.
+    - A handler raised `Reject` or a `no_retry_on` exception, or its backoff gave up: FAILED.
+    - A handler that failed has retries left: retry, after the longest of the delays.
+    - Otherwise FAILED; but a handler that was interrupted gets its turn first.
     """
-    handled_by = attempt.handled_by
-    if CancelReason.STOP in attempt.interrupted.values() or (attempt.interrupted and not attempt.failures):
-        return Released(handled_by=handled_by)
-    delays: list[float] = []
-    registered = {registration.name: registration for registration in attempt.registered}
-    for name, error in attempt.failures.items():
-        policy = _policy(registered[name], options)
-        is_final = policy.is_final(error)
-        if is_final or attempt.claim.attempt <= policy.max_retries:
-            delay = None if is_final else _delay(policy, attempt, name, usual=_usual(options), report=report)
-            if delay is None:
-                return Failed(error=_text(attempt), handled_by=handled_by)
-            delays.append(delay)
-    if attempt.interrupted and (outcome := _outcome_of_interrupted(attempt, options, delays)):
-        return outcome
-    if delays:
-        return Retry(delay=max(delays), error=_text(attempt), handled_by=handled_by)
-    if attempt.failures or attempt.given_up:
-        return Failed(error=_text(attempt), handled_by=handled_by)
-    # Only what is known to have succeeded completes an event.
-    undone = [name for name in registered if name not in handled_by]
-    return Released(handled_by=handled_by) if undone else Completed()
+    return _Deciding(claim, results, policies, usual).decide()
 
 
-def _outcome_of_interrupted(attempt: Attempt, options: OutboxOptions, delays: Sequence[float]) -> Outcome | None:
-    """Give handlers another turn that did not come to an end of their own; None if others must not have one more."""
-    interrupted = [registration for registration in attempt.registered if registration.name in attempt.interrupted]
-    have_retries = [attempt.claim.attempt <= _policy(each, options).max_retries for each in interrupted]
-    if not all(have_retries) and len(delays) == len(attempt.failures):
-        # Counted, the attempt would have been the last of one that had no turn in it.
-        return Released(handled_by=attempt.handled_by, delay=max(delays))
-    if any(have_retries):
-        return Retry(delay=max(delays, default=0.0), error=_text(attempt), handled_by=attempt.handled_by)
-    return None
+class _Deciding:
+    def __init__(
+        self,
+        claim: Claim,
+        results: Mapping[str, HandlerResult],
+        policies: Mapping[str, RetryPolicy],
+        usual: Backoff,
+    ) -> None:
+        self._claim = claim
+        self._policies = policies
+        self._usual = usual
+        self._handled_by = handled_by(claim, results)
+        self._failures = {name: each.error for name, each in results.items() if isinstance(each, HandlerFailure)}
+        self._interrupted = {name: each.reason for name, each in results.items() if isinstance(each, Interrupted)}
+        self._exhausted = [name for name in policies if name not in results and self._has_failed_for_good(name)]
+        self._errors: list[WorkerError] = []
+
+    def decide(self) -> Decision:
+        return Decision(self._outcome(), tuple(self._errors))
+
+    def _outcome(self) -> Outcome:
+        if CancelReason.STOP in self._interrupted.values() or (self._interrupted and not self._failures):
+            return Released(handled_by=self._handled_by)
+        delays: list[float] = []
+        for name, error in self._failures.items():
+            if self._has_retries(name) or self._policies[name].is_final(error):
+                delay = self._delay(name, error)
+                if delay is None:
+                    return self._failed()
+                delays.append(delay)
+        if self._interrupted and (outcome := self._outcome_of_interrupted(delays)):
+            return outcome
+        if delays:
+            return self._retry(max(delays))
+        if self._failures or self._exhausted:
+            return self._failed()
+        # Only what is known to have succeeded completes an event.
+        is_completed = self._handled_by.issuperset(self._policies)
+        return Completed() if is_completed else Released(handled_by=self._handled_by)
+
+    def _outcome_of_interrupted(self, delays: list[float]) -> Outcome | None:
+        """Give interrupted handlers another turn; None if a handler that failed must not be called once more."""
+        have_retries = [self._has_retries(name) for name in self._interrupted]
+        if not all(have_retries) and len(delays) == len(self._failures):
+            # If this attempt counted, it would be the last of a handler that had no turn in it.
+            return Released(handled_by=self._handled_by, delay=max(delays))
+        return self._retry(max(delays, default=0.0)) if any(have_retries) else None
+
+    def _has_failed_for_good(self, name: str) -> bool:
+        """Tell whether a handler used its last retry in an earlier attempt."""
+        return name not in self._claim.handled_by and self._claim.attempt > self._policies[name].max_retries + 1
+
+    def _has_retries(self, name: str) -> bool:
+        return self._claim.attempt <= self._policies[name].max_retries
+
+    def _delay(self, name: str, error: BaseException) -> float | None:
+        attempt = self._claim.attempt
+        try:
+            return self._policies[name].delay(attempt, error)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as failure:  # a backoff is the user's code, and the event must be settled
+            self._errors.append(WorkerError(loop=f"the backoff of handler {name!r}", cause=failure))
+            return self._usual(attempt, error)
+
+    def _retry(self, delay: float) -> Retry:
+        return Retry(delay=delay, error=self._text(), handled_by=self._handled_by)
+
+    def _failed(self) -> Failed:
+        return Failed(error=self._text(), handled_by=self._handled_by)
+
+    def _text(self) -> str:
+        errors = {name: _describe(error) for name, error in self._failures.items()}
+        if self._exhausted:
+            before = split_errors(self._claim.last_error, names=self._policies)
+            errors |= {name: before.get(name, "no retry is left") for name in self._exhausted}
+        return join_errors(errors, names=self._policies)
 
 
 def outcome_without_handler(claim: Claim, options: OutboxOptions) -> Outcome:
-    """Give back an event that has no handler here, until it has been unhandled for the `unhandled_timeout`.
+    """Give back an event that has no handler here; it becomes FAILED after the `unhandled_timeout`.
 
-    The delay is as long as that took so far: with the waits of the give-backs before, it doubles each time.
+    The event waits as long as it has been unhandled so far, which doubles its wait each time: 1, 1, 2, 4, ... 60 s.
     """
     now = options.clock()
     since = now if claim.unhandled_since is None else claim.unhandled_since
@@ -76,43 +140,34 @@ def outcome_without_handler(claim: Claim, options: OutboxOptions) -> Outcome:
 
 
 def outcome_of_internal_error(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:
-    """Judge an attempt that could not be judged: it failed as if a handler had raised."""
+    """Decide the outcome where `decide_outcome` raised: as if a handler had failed."""
     if claim.attempt > options.max_retries:
         return Failed(error=str(error), handled_by=claim.handled_by)
-    return Retry(delay=_usual(options)(claim.attempt, error), error=str(error), handled_by=claim.handled_by)
+    return Retry(delay=usual_backoff(options)(claim.attempt, error), error=str(error), handled_by=claim.handled_by)
 
 
-def _policy(registration: Registration, options: OutboxOptions) -> RetryPolicy:
-    return RetryPolicy(
-        max_retries=options.retries_of(registration.max_retries),
-        backoff=registration.backoff or _usual(options),
-        no_retry_on=registration.no_retry_on,
-    )
+def handled_by(claim: Claim, results: Mapping[str, HandlerResult]) -> frozenset[str]:
+    """Name the handlers that have succeeded, in this attempt and before."""
+    return claim.handled_by.union(name for name, result in results.items() if isinstance(result, Succeeded))
 
 
-def _delay(
-    policy: RetryPolicy, attempt: Attempt, name: str, *, usual: ExponentialBackoff, report: Report
-) -> float | None:
-    number, error = attempt.claim.attempt, attempt.failures[name]
-    try:
-        return policy.delay(number, error)
-    except Exception as failure:  # a policy is the user's code
-        report(WorkerError(loop=f"the backoff of handler {name!r}", cause=failure))
-        return usual(number, error)
+def policies_of(
+    registered: Iterable[Registration], options: OutboxOptions, *, usual: Backoff
+) -> dict[str, RetryPolicy]:
+    """Make the retry policies of handlers, by name."""
+    return {
+        registration.name: RetryPolicy(
+            max_retries=options.retries_of(registration.max_retries),
+            backoff=registration.backoff or usual,
+            no_retry_on=registration.no_retry_on,
+        )
+        for registration in registered
+    }
 
 
-def _usual(options: OutboxOptions) -> ExponentialBackoff:
+def usual_backoff(options: OutboxOptions) -> ExponentialBackoff:
+    """Make the backoff of handlers that have declared none."""
     return ExponentialBackoff(base=options.base_backoff, cap=LONGEST_DELAY)
-
-
-def _text(attempt: Attempt) -> str:
-    names = [registration.name for registration in attempt.registered]
-    errors = {name: _describe(error) for name, error in attempt.failures.items()}
-    if attempt.given_up:
-        before = split_errors(attempt.claim.last_error, names=names)
-        for registration in attempt.given_up:
-            errors[registration.name] = before.get(registration.name, "no retry is left")
-    return join_errors(errors, names=names)
 
 
 def _describe(error: BaseException) -> str:

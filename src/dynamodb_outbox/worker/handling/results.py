@@ -1,0 +1,50 @@
+"""What became of one call of one handler: a closed union."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from dynamodb_outbox.outcome import Reject, RetryLater
+
+
+class CancelReason(Enum):
+    """Why the worker cancelled a handler."""
+
+    TIMEOUT = "the handler exceeded its time limit"
+    STOP = "the worker stops"
+    NO_PERMIT = "no permit of the handler's concurrency became free"
+    LEASE_LOST = "another worker may hold the event"
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler returned, or its transaction was committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerFailure:
+    """The handler raised, or exceeded its time limit."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The worker cancelled the handler, for a reason that is not the handler's fault."""
+
+    reason: CancelReason
+
+
+HandlerResult = Succeeded | HandlerFailure | Interrupted
+
+
+def signal_in(error: BaseException) -> Reject | RetryLater | None:
+    """Find a `Reject` or a `RetryLater`, also where a task group of the handler wrapped it."""
+    if isinstance(error, (Reject, RetryLater)):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            if signal := signal_in(member):
+                return signal
+    return None
