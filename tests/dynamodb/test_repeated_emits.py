@@ -10,14 +10,7 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import (
-    DuplicateEventError,
-    DynamoDBOutbox,
-    Event,
-    EventStatus,
-    InvalidEventError,
-    OutboxEventBus,
-)
+from dynamodb_outbox import DuplicateEventError, DynamoDBOutbox, Event, EventStatus, InvalidEventError, OutboxEventBus
 from reliability.proxy import Proxy, Recorded, refused
 from reliability.simulation.client import Client
 from reliability.simulation.responses import THROTTLED, Refusal

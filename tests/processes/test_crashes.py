@@ -10,12 +10,7 @@ import anyio
 import pytest
 
 from dynamodb_outbox import Event, OutboxEventBus
-from reliability.history import (
-    Claimed,
-    HandlerStarted,
-    Recovered,
-    SettleRefused,
-)
+from reliability.history import Claimed, HandlerStarted, Recovered, SettleRefused
 from tests.processes.conftest import Judge
 from tests.processes.workers import Process, Workers, items, statuses
 

@@ -10,14 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from dynamodb_outbox import (
-    ConfigurationError,
-    Delivery,
-    DuplicateHandlerError,
-    Event,
-    EventStatus,
-    OutboxEventBus,
-)
+from dynamodb_outbox import ConfigurationError, Delivery, DuplicateHandlerError, Event, EventStatus, OutboxEventBus
 from tests.fakes import Recorder, ScriptedOutbox
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus

@@ -5,15 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dynamodb_outbox import (
-    Event,
-    InMemoryOutbox,
-    OutboxError,
-    OutboxEventBus,
-    RecoveryError,
-    Reject,
-    UnavailableError,
-)
+from dynamodb_outbox import Event, InMemoryOutbox, OutboxError, OutboxEventBus, RecoveryError, Reject, UnavailableError
 from dynamodb_outbox.port import Recovered
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.reports import CONCURRENT_REPORTS, Reports

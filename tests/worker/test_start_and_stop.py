@@ -7,14 +7,7 @@ import asyncio
 import anyio
 import pytest
 
-from dynamodb_outbox import (
-    Event,
-    EventStatus,
-    HandlerError,
-    OutboxEventBus,
-    Reject,
-    UsageError,
-)
+from dynamodb_outbox import Event, EventStatus, HandlerError, OutboxEventBus, Reject, UsageError
 from tests.fakes import Recorder, ScriptedOutbox, quick_outbox
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus

@@ -10,14 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from dynamodb_outbox import (
-    Event,
-    EventStatus,
-    HandlerStuckError,
-    InMemoryOutbox,
-    OutboxEventBus,
-    UsageError,
-)
+from dynamodb_outbox import Event, EventStatus, HandlerStuckError, InMemoryOutbox, OutboxEventBus, UsageError
 from tests.fakes import ScriptedOutbox
 from tests.virtual_time import VirtualTime
 

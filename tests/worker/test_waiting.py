@@ -7,12 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from dynamodb_outbox import (
-    Event,
-    EventStatus,
-    OutboxEventBus,
-    WaitTimeoutError,
-)
+from dynamodb_outbox import Event, EventStatus, OutboxEventBus, WaitTimeoutError
 from dynamodb_outbox.waiters import Waiters
 from tests.fakes import Recorder
 

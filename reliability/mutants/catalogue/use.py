@@ -15,7 +15,8 @@ _KEYS: Final = (
 )
 _LIMIT: Final = "tests/reliability/test_items_at_the_limit.py"
 _LOOPS: Final = "tests/reliability/test_event_loops.py"
-_MIDDLEWARE: Final = "tests/worker/test_middleware.py"
+_CHAINS: Final = "tests/worker/middleware/test_chains.py"
+_CALLS: Final = "tests/worker/middleware/test_calls.py"
 _NO_CLAIM: Final = (
     "tests/reliability/test_fuzzed_responses.py::test_claim_whose_response_is_not_a_claim_is_repeated_under_its_token"
 )
@@ -264,7 +265,7 @@ USE: Final = (
         file="middleware.py",
         text="if step.is_unfinished:",
         replacement="if False:",
-        test=f"{_MIDDLEWARE}::test_handler_middleware_that_does_not_wait_for_the_rest_has_failed",
+        test=f"{_CHAINS}::test_handler_middleware_that_does_not_wait_for_the_rest_has_failed",
     ),
     Mutant(
         row=59,
@@ -272,7 +273,7 @@ USE: Final = (
         file="middleware.py",
         text="if self.violation is not None:",
         replacement="if False:",
-        test=f"{_MIDDLEWARE}::test_handler_middleware_calls_the_handler_once",
+        test=f"{_CALLS}::test_handler_middleware_calls_the_handler_once",
     ),
     Mutant(
         row=60,
@@ -280,7 +281,7 @@ USE: Final = (
         file="middleware.py",
         text="if self._chain.keeps_identity and",
         replacement="if False and",
-        test=f"{_MIDDLEWARE}::test_handler_middleware_may_not_make_another_event_of_it",
+        test=f"{_CALLS}::test_handler_middleware_may_not_change_type_or_id",
     ),
     Mutant(
         row=64,
@@ -312,7 +313,7 @@ USE: Final = (
         file="middleware.py",
         text="            await step.end()\n            raise",
         replacement="            step.abandon()\n            raise",
-        test=f"{_MIDDLEWARE}::test_handler_does_not_run_during_its_retry_when_a_middleware_raises",
+        test=f"{_CHAINS}::test_handler_does_not_run_during_its_retry_when_a_middleware_raises",
     ),
     Mutant(
         row=78,

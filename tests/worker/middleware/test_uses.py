@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import (
-    Event,
-    EventStatus,
-    OutboxEventBus,
-)
-from tests.fakes import Recorder, ScriptedOutbox
+from dynamodb_outbox import Event, EventStatus, OutboxEventBus
+from tests.fakes import Recorder, ScriptedOutbox, quick_outbox
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+
+
+@pytest.fixture
+def outbox() -> ScriptedOutbox:
+    return quick_outbox()
 
 
 async def test_emit_middleware_replaces_drops_and_raises(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
