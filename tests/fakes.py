@@ -213,6 +213,11 @@ class ScriptedOutbox(InMemoryOutbox):
         return None
 
 
+def found_an_event(call: Call) -> bool:
+    """Choose the claims that return an event, with `when=found_an_event, after=True`."""
+    return bool(call.result)
+
+
 def quick_outbox(**options: Any) -> ScriptedOutbox:
     """An outbox that polls and retries in hundredths of a second."""
     return ScriptedOutbox(**({"poll_interval": 0.01, "base_backoff": 0.01} | options))

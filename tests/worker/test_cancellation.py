@@ -1,9 +1,8 @@
-"""Cancellations and endings of every kind: no event completes unhandled, no worker ends unasked, no stop hangs."""
+"""Cancellations and stops at any moment: claims are released, no worker ends unasked, no stop hangs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -13,7 +12,6 @@ from dynamodb_outbox import (
     Delivery,
     Event,
     EventStatus,
-    HandlerError,
     OutboxEventBus,
     Reject,
     RetryLater,
@@ -22,153 +20,11 @@ from dynamodb_outbox import (
     WorkerError,
 )
 from dynamodb_outbox.observers import EventCompleted, EventReleased, HandlerCancelled, HandlerFailed, LeaseLost
-from dynamodb_outbox.worker import run_once
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.reports import GRACE
-from tests.fakes import Call, ScriptedOutbox
+from tests.fakes import ScriptedOutbox, found_an_event
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
-
-
-class DeadlyError(BaseException):
-    """Not an `Exception`: what pytest and some libraries raise."""
-
-
-async def cancels_itself() -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    task.cancel()
-    await asyncio.sleep(0.01)
-
-
-async def awaits_something_cancelled() -> None:
-    future = asyncio.get_running_loop().create_future()
-    future.cancel()
-    await future
-
-
-async def raises_a_base_exception() -> None:
-    raise DeadlyError
-
-
-async def swallows_a_cancellation_and_fails() -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    task.cancel()
-    try:
-        await asyncio.sleep(0.01)
-    except asyncio.CancelledError:
-        await awaits_something_cancelled()
-
-
-WAYS = [cancels_itself, awaits_something_cancelled, raises_a_base_exception, swallows_a_cancellation_and_fails]
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("siblings", [0, 1])
-async def test_handler_that_ends_oddly_has_failed_and_nothing_else_happens(
-    way: Callable[[], Any], siblings: int
-) -> None:
-    outbox = ScriptedOutbox(poll_interval=0.01, base_backoff=0.01)
-    errors: list[Any] = []
-    bus = OutboxEventBus(outbox, on_error=errors.append)
-    ran: list[str] = []
-
-    @bus.on("order.placed")
-    async def odd(event: Event, delivery: Delivery) -> None:
-        ran.append("odd")
-        if delivery.attempt == 1:
-            await way()
-
-    for n in range(siblings):
-
-        @bus.on("order.placed", name=f"sibling {n}")
-        async def sibling(event: Event) -> None:
-            await anyio.sleep(0.02)
-            ran.append("sibling")
-
-    async with bus:
-        event = await bus.emit("order.placed")
-        await bus.drain(5)
-        assert bus.running
-    assert outbox.status_of(event.id) is COMPLETED
-    assert sorted(ran) == ["odd", "odd"] + ["sibling"] * siblings
-    assert [type(error) for error in errors] == [HandlerError]
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_event_whose_handler_always_ends_oddly_runs_out_of_attempts(way: Callable[[], Any]) -> None:
-    outbox = ScriptedOutbox(base_backoff=0, max_retries=2)
-    bus = OutboxEventBus(outbox, on_error=lambda error: None)
-    attempts: list[int] = []
-
-    @bus.on("order.placed")
-    async def odd(event: Event, delivery: Delivery) -> None:
-        attempts.append(delivery.attempt)
-        await way()
-
-    event = await bus.emit("order.placed")
-    assert [await bus.run_once() for _ in range(4)] == [1, 1, 1, 0]
-    assert attempts == [1, 2, 3]
-    assert outbox.status_of(event.id) is FAILED
-
-
-@pytest.mark.parametrize("way", [cancels_itself, awaits_something_cancelled])
-async def test_on_error_that_is_cancelled_ends_no_worker(way: Callable[[], Any]) -> None:
-    outbox = ScriptedOutbox(poll_interval=0.01, base_backoff=0.01)
-
-    async def report(error: Any) -> None:
-        await way()
-
-    bus = OutboxEventBus(outbox, on_error=report)
-
-    @bus.on("order.placed")
-    async def confirm(event: Event, delivery: Delivery) -> None:
-        if delivery.attempt == 1:
-            raise ValueError
-
-    async with bus:
-        event = await bus.emit("order.placed")
-        await bus.drain(5)
-        assert bus.running
-    assert outbox.status_of(event.id) is COMPLETED
-
-
-async def test_storage_that_awaits_something_cancelled_ends_no_worker() -> None:
-    outbox = ScriptedOutbox(poll_interval=0.01, processing_timeout=0.2)
-    for operation in ("claim", "recover", "settle"):
-        outbox.script(operation, awaits_something_cancelled, nth=1)
-    errors: list[Any] = []
-    bus = OutboxEventBus(outbox, on_error=errors.append)
-
-    @bus.on("order.placed")
-    async def confirm(event: Event) -> None: ...
-
-    async with bus:
-        event = await bus.emit("order.placed")
-        await bus.drain(5)
-        assert bus.running
-    assert outbox.status_of(event.id) is COMPLETED
-    assert all(outbox.calls[operation] for operation in ("claim", "recover", "settle"))
-    assert {type(error) for error in errors} == {WorkerError, SettleError}
-
-
-async def test_rejection_inside_of_a_task_group_is_a_rejection() -> None:
-    outbox = ScriptedOutbox(poll_interval=0.01)
-    bus = OutboxEventBus(outbox, on_error=lambda error: None)
-
-    async def refuse() -> None:
-        raise Reject("no")
-
-    @bus.on("order.placed")
-    async def confirm(event: Event) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(refuse)
-
-    async with bus:
-        event = await bus.emit("order.placed")
-        await bus.drain(5)
-    assert outbox.status_of(event.id) is FAILED
 
 
 async def test_release_remembers_which_handlers_had_succeeded() -> None:
@@ -359,11 +215,6 @@ async def test_stop_that_waits_for_settles_may_be_shortened() -> None:
     assert [(type(error), error.event_id) for error in errors] == [(SettleError, event.id)]
 
 
-def found_an_event(call: Call) -> bool:
-    """Whether a claim returns an event."""
-    return bool(call.result)
-
-
 @pytest.mark.parametrize("answered", [True, False])
 async def test_claim_in_flight_at_the_deadline_of_a_stop_is_released(
     answered: bool, monkeypatch: pytest.MonkeyPatch
@@ -384,9 +235,6 @@ async def test_claim_in_flight_at_the_deadline_of_a_stop_is_released(
             gate.open()
     assert outbox.status_of(event.id) is (PENDING if answered else PROCESSING)
     assert outbox.stored(event.id).retry_count == 0
-
-
-# A stop that comes at the last moment
 
 
 @pytest.mark.parametrize("steps", range(8))
@@ -504,80 +352,3 @@ async def test_what_a_handler_said_counts_though_the_stop_comes_at_once(
     dispatcher.release_all()
     await bus.stop(timeout=0)
     assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (status, retries)
-
-
-# One cycle
-
-
-async def cancels(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-async def times_out(task: asyncio.Task[Any]) -> None:
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(task, timeout=0.01)
-
-
-@pytest.mark.parametrize("end", [cancels, times_out])
-@pytest.mark.parametrize("during", ["claim", "handler"])
-async def test_run_once_that_is_cancelled_releases_what_it_claimed(
-    during: str, end: Callable[[asyncio.Task[Any]], Any]
-) -> None:
-    before = asyncio.all_tasks()
-    outbox, began = ScriptedOutbox(), anyio.Event()
-    gate = outbox.hold("claim", after=True, when=found_an_event)
-    bus = OutboxEventBus(outbox)
-
-    @bus.on("order.placed")
-    async def hang(event: Event) -> None:
-        began.set()
-        await anyio.sleep_forever()
-
-    event = await bus.emit("order.placed")
-    cycle = asyncio.create_task(bus.run_once())
-    with anyio.fail_after(5):
-        await gate.reached.wait()
-        if during == "handler":
-            gate.open()
-            await began.wait()
-        else:
-            asyncio.get_running_loop().call_later(0.05, gate.open)
-        await end(cycle)
-    assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (PENDING, 0)
-    assert asyncio.all_tasks() == before
-
-
-async def test_run_once_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_once, "GRACE", 0.05)
-    before = asyncio.all_tasks()
-
-    async def hang(error: Any) -> None:
-        await anyio.sleep_forever()
-
-    bus = OutboxEventBus(ScriptedOutbox(), on_error=hang)
-    await bus.emit("nobody handles this")
-    with anyio.fail_after(5):
-        assert await bus.run_once() == 1
-    assert asyncio.all_tasks() == before
-
-
-async def test_run_once_works_after_a_handler_stopped_the_worker() -> None:
-    outbox = ScriptedOutbox(poll_interval=0.01)
-    bus = OutboxEventBus(outbox)
-    ran: list[str] = []
-
-    @bus.on("order.placed")
-    async def confirm(event: Event) -> None:
-        ran.append(event.id)
-        await bus.stop()
-
-    await bus.start()
-    await bus.emit("order.placed", id="first")
-    (owner,) = [task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker"]
-    with anyio.fail_after(5):
-        await asyncio.wait([owner])
-    await bus.emit("order.placed", id="second")
-    assert await bus.run_once() == 1
-    assert ran == ["first", "second"]
