@@ -1,1 +1,1 @@
-"""The proof of what is guaranteed: histories of what happened, a checker of them, and worlds full of faults."""
+"""Tests the guarantees: records histories among injected faults, and checks them against the invariants."""

@@ -1,9 +1,9 @@
-"""Histories: what happened to events, to workers and to the backend, one record each, and how it all ended.
+"""Histories: one record for each step of an event, a worker or the backend, and a final state.
 
-`at` is the true time (epoch seconds) of whoever judges, whatever a worker's own clock says. `began_at` is when the
-call was made that `at` answers: what the backend did, it did between the two. `worker` is the name of one life of one
-worker: a worker that is started again has another name. Times within the data, like `lease_expires_at`, are the
-worker's own.
+`at` is the true time of a record (epoch seconds) by the clock of the checker, independent of the clocks of workers.
+`began_at` is the start of the call whose response came at `at`: the backend acted between the two. `worker` names one
+life of a worker: a restarted worker gets a new name. Times within the data, such as `lease_expires_at`, are times of
+the worker's clock.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ WORKERS_LIFE: Final = (WorkerStarted, WorkerStopped, WorkerKilled, WorkerSuspend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalState:
-    """What is there when all is over: the items by event id, and what is left of whom (tasks, connections by name)."""
+    """The final state: the items by event id, and the tasks and connections that remain, by worker."""
 
     at: float
     events: Mapping[str, Stored]

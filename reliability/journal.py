@@ -1,4 +1,4 @@
-"""Journals: histories in files of JSON lines, which several processes write together."""
+"""Journals: histories as files of JSON lines, which several processes may write."""
 
 from __future__ import annotations
 

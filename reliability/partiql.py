@@ -1,7 +1,7 @@
-"""The PartiQL that AWS documents, as far as the library uses it.
+"""Checks statements against the PartiQL that AWS documents.
 
-DynamoDB Local takes more than that. What it takes in addition may be refused by DynamoDB itself, so a statement is held
-against the grammar of the simulated backend, which knows nothing but what is documented:
+DynamoDB Local accepts more than DynamoDB. So statements are checked against the grammar of the simulated backend, which
+implements only the documented language:
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.update.html
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-functions.html
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-operators.html
@@ -15,7 +15,7 @@ from reliability.simulation.updates import parse_statement
 
 
 def reason_against(statement: str) -> str | None:
-    """Say why a statement is not documented PartiQL; None if it is."""
+    """Return why a statement is not documented PartiQL, or None."""
     try:
         parse_statement(statement)
     except UnknownExpressionError as error:
@@ -24,7 +24,7 @@ def reason_against(statement: str) -> str | None:
 
 
 def refuse_undocumented(request: Recorded) -> Reply | None:
-    """Refuse a whole request that has an undocumented statement: a rule of a proxy."""
+    """Refuse a request with an undocumented statement. This is a rule for a proxy."""
     texts = [request.body["Statement"]] if "Statement" in request.body else []
     texts += [statement["Statement"] for statement in request.body.get("Statements", [])]
     reasons = [reason for text in texts if (reason := reason_against(text)) is not None]

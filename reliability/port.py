@@ -66,7 +66,7 @@ class RecordedOutbox:
 
     @property
     def observers(self) -> Observers:
-        """Those who are told what happens."""
+        """The registered observers."""
         return self.outbox.observers
 
     async def prepare(self) -> None:
@@ -192,7 +192,10 @@ class RecordedOutbox:
         return await self.outbox.failed_events(type=type, limit=limit)
 
     async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING again; recorded before it is sent, for its reply may get lost."""
+        """Make FAILED events PENDING again.
+
+        The call is recorded before it is sent, because its response may be lost.
+        """
         for event_id in ids:
             self._recorder.write(Redriven(at=self._recorder.now(), event_id=event_id, worker=self._recorder.worker))
         return await self.outbox.redrive(ids)

@@ -1,4 +1,4 @@
-"""A proxy in front of an backend: records every request, and does to them what no backend can be asked to do."""
+"""A proxy in front of a backend: it records every request, and injects faults that a backend cannot be asked for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESET_AFTER = "reset after"
 
 @dataclass
 class Reply:
-    """A reply of the proxy's own, in the backend's place; bytes may be no JSON at all."""
+    """A response from the proxy instead of the backend. Its bytes may be invalid JSON."""
 
     status: int
     body: dict[str, Any] | bytes
@@ -38,8 +38,8 @@ class Recorded:
 
 
 Rule = Callable[[Recorded], Any]
-"""Returns None to pass on, CUT_BEFORE, CUT_AFTER, RESET_AFTER, a `Reply`, an awaitable of one of these, or a
- function that changes the backend's reply."""
+"""Returns None to forward the request, CUT_BEFORE, CUT_AFTER, RESET_AFTER, a `Reply`, an awaitable of such a value,
+or a function that changes the response of the backend."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Proxy:
 
 @asynccontextmanager
 async def running_proxy(target: str) -> AsyncIterator[Proxy]:
-    """Run a proxy on a free port, in front of an backend."""
+    """Run a proxy on a free port, in front of a backend."""
     proxy = Proxy()
     async with ClientSession() as session:
 

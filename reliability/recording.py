@@ -1,8 +1,8 @@
-"""Recording: what a worker does, as records of a history; one `Recorder` for each life of each worker.
+"""Records the activity of a worker as a history, with one `Recorder` for each life of a worker.
 
-Two places see all of it: the port, where tokens and outcomes pass, and observers, who are told of handlers.
-`bus = OutboxEventBus(recorder.around(outbox), on_error=recorder.report)` has both; handlers that are left behind are
-only told of to `on_error`.
+The recorder wraps the port, where tokens and outcomes pass, and observes the handlers:
+`bus = OutboxEventBus(recorder.around(outbox), on_error=recorder.report)`. Abandoned handlers are reported to `on_error`
+only.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Recorder:
         self.write(Noted(at=self.now(), worker=self.worker, what=what, event_id=event_id))
 
     def report(self, error: OutboxError) -> None:
-        """Be an `on_error`: only there is told of a handler that was left behind."""
+        """Record reports as an `on_error` callback, because abandoned handlers are reported only there."""
         kind = type(error).__name__
         self.write(ErrorReported(at=self.now(), worker=self.worker, kind=kind, text=str(error)[:300]))
         if isinstance(error, HandlerStuckError):
@@ -86,7 +86,7 @@ class Recorder:
             self._ended(error.event_id, error.handler, attempt, Result.LEFT_BEHIND, token=token)
 
     def __call__(self, observation: Observation, /) -> None:
-        """Be an observer: record what becomes of handlers, and the claims that were refused."""
+        """Record the results of handlers and the refused claims, as an observer."""
         match observation:
             case HandlerStarted(event_id=event_id, handler=handler, attempt=attempt):
                 token = self._tokens.get((event_id, attempt), "")

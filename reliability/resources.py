@@ -1,4 +1,4 @@
-"""Leftovers: what a worker has left in its process. Nothing public tells; this looks inside of aiobotocore."""
+"""Counts the tasks, connections and requests of a worker, with private attributes of aiobotocore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NAMES = ("dynamodb-outbox", "dynamodb_outbox")
 
 
 def tasks_left() -> tuple[str, ...]:
-    """Name the tasks of the library that are not done, in the running loop; the one that asks is not counted."""
+    """Name the unfinished tasks of the library in the running loop, without the current task."""
     asking = asyncio.current_task()
     return tuple(sorted(_text_of(task) for task in asyncio.all_tasks() if task is not asking and _is_ours(task)))
 

@@ -1,4 +1,4 @@
-"""What the proxy can do to an backend's work: refuse some statements of many, and have an index lag."""
+"""Rules for a proxy: refuse some statements of a batch, and let an index lag."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from reliability.proxy import Recorded, Reply
 
 SHOWN: Final = 0.6
 STALE: Final = 0.5
-"""How likely a lagging index shows a row that is there, and one that was there before."""
+"""The chances that a lagging index shows a current row, and an older row."""
 
 
 async def partly_refused(client: Any, request: Recorded, code: str, refused: Collection[int]) -> Reply:
-    """Have the backend execute all statements but some, and say of those that they were refused, in a reply of 200."""
+    """Let the backend execute a part of the statements, and report the others as refused with status 200."""
     statements = request.body["Statements"]
     executed = [statement for n, statement in enumerate(statements) if n not in refused]
     responses = iter((await client.batch_execute_statement(Statements=executed))["Responses"] if executed else [])
@@ -23,9 +23,9 @@ async def partly_refused(client: Any, request: Recorded, code: str, refused: Col
 
 
 class LaggingIndex:
-    """A rule: queries miss rows that are there, and show rows as they were.
+    """A rule: queries miss current rows, and show older rows.
 
-    Every row that was ever seen may come again, until the lag ends.
+    Every row that a query has seen may appear again, until the lag ends.
     """
 
     def __init__(self, random: Random) -> None:
@@ -35,7 +35,7 @@ class LaggingIndex:
         self.stale = 0
 
     def __call__(self, request: Recorded) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
-        """Have the reply to a query lag; one that only counts is passed on."""
+        """Let the response to a query lag. A query that only counts is forwarded."""
         if request.operation != "Query" or request.body.get("Select") == "COUNT":
             return None
         status = request.body["ExpressionAttributeValues"][":status"]["S"]

@@ -1,4 +1,4 @@
-"""The backend's own account of its writes, read from DynamoDB Streams."""
+"""Reads the backend's log of its writes from DynamoDB Streams."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from reliability.history import Stored, Written
 from reliability.journal import stored_of
 
 COARSE: Final = 60.0
-"""DynamoDB Local tells the minute of a write (seconds)."""
+"""DynamoDB Local reports only the minute of a write (seconds)."""
 
 
 async def switch_on(client: Any, *, table_name: str) -> None:
-    """Have the backend keep an account of a table, from now on."""
+    """Switch on the log of a table."""
     kind = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     await client.update_table(TableName=table_name, StreamSpecification=kind)
 
 
 async def read_account(client: Any, streams: Any, *, table_name: str, index_key: str = "status") -> list[Written]:
-    """Read the account of a table; `client` and `streams` are clients of `dynamodb` and `dynamodbstreams`.
+    """Read the log of a table; `client` and `streams` are clients of `dynamodb` and `dynamodbstreams`.
 
-    Items without a status are none of events, and are left out.
+    Items without a status are not events, and are left out.
     """
     reply = await client.describe_table(TableName=table_name)
     arn = reply["Table"]["LatestStreamArn"]
@@ -39,7 +39,7 @@ async def _records_of(streams: Any, arn: str, shard: str) -> list[dict[str, Any]
     while iterator:
         reply = await streams.get_records(ShardIterator=iterator)
         records += reply["Records"]
-        # An open shard has a next page for ever.
+        # An open shard always has a next page.
         iterator = reply.get("NextShardIterator") if reply["Records"] else None
     return records
 

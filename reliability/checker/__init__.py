@@ -1,4 +1,7 @@
-"""The checker: judges a history by the invariants of the design, each in a module whose docstrings state its rules."""
+"""Checks histories against the invariants of the library.
+
+Each invariant has a module, whose docstrings state its rules.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _NO_LIMITS = Limits()
 
 
 def check(history: History, final: FinalState, *, limits: Limits = _NO_LIMITS) -> list[Violation]:
-    """Judge a history and how it ended. The records must be in the order of their times; see `History`."""
+    """Check a history and its final state. The records must be in the order of their times; see `History`."""
     timeline = Timeline(history, final)
     return [
         *check_loss(timeline),
@@ -41,7 +44,7 @@ def check(history: History, final: FinalState, *, limits: Limits = _NO_LIMITS) -
 
 
 def report(violations: list[Violation], history: History, *, most: int = 5) -> str:
-    """Tell of violations, of the first ones with their histories."""
+    """Describe violations, the first few with their histories."""
     told = [violation.told(history) for violation in violations[:most]]
     told += [str(violation) for violation in violations[most:]]
     return "\n\n".join(told)

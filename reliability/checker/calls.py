@@ -1,4 +1,4 @@
-"""C: calls per event are bounded, also under faults."""
+"""C: the calls per event are bounded, even under faults."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from reliability.history import (
 )
 
 SHORTEST_LIFE: Final = 1.0
-"""Seconds that a life counts for at least: however soon it ends, it has begun with looks and an announcement."""
+"""The minimum lifetime of a worker in seconds, because every worker starts with polls and an announcement."""
 _STEPS = (EmitAsked, Claimed, LeaseRenewed, Recovered, Redriven)
 
 
 def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge how many requests were made, and how many of them for nothing.
+    """Check the number of requests, and of refused requests.
 
-    - For each claim of an event, and once besides, at most `refused_claims` claims of it are refused, and one outcome,
-      transactions of handlers apart.
+    - An event with n claims has at most (n + 1) * `refused_claims` refused claims, and at most n + 1 refused outcomes,
+      without the transactions of handlers.
     - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and redrive, and
-      `calls_per_second` for every second of every worker's life; that includes the repeats of what faults undid.
+      `calls_per_second` for every second that a worker lives. This includes repeats after faults.
     """
     for life in timeline:
         yield from _wasted(life, limits)

@@ -1,4 +1,4 @@
-"""D: every duplicate execution is explained by a recorded expiry, crash or lost reply."""
+"""D: a recorded expiry, crash or lost response explains every duplicate execution."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ _TOLD = (SettleRefused, LeaseLost, SettleFailed)
 
 
 def check_duplicates(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge the calls of one handler for one event.
+    """Check the calls of one handler for one event.
 
-    - Under one token a handler is called once at most; nothing explains a second call.
-    - A second call of a handler that had succeeded, or had not ended, is explained by one of these, between the earlier
-      of their claims and the second call: the first one's worker was killed; the event was recovered; a reply about the
-      event was lost, or one that nobody knows what it was about, but none to the request that stored it: its repeats
-      are conditional; the first one was left behind; its lease had run out,
-      and somebody was killed who may have recovered it; its item was deleted, and it was emitted again. Or, at
-      any time: the first one's worker was told that its lease is lost, or could not find out whether its outcome is
-      written.
-    - A call that failed or was cancelled, and had ended, needs no explanation: that is a retry.
+    - Under one token a handler is called at most once; a second call has no valid explanation.
+    - If the first call had succeeded, or had not ended, a second call needs an explanation between the earlier of their
+      two claims and the second call: the worker of the first call was killed; the event was recovered; a response about
+      the event, or an unknown response, was lost (except the response to the request that stored the event, because its
+      repeats are conditional); the first call was abandoned; its lease had expired, and a worker that may have
+      recovered it was killed; or the item was deleted and emitted again. At any time, it is also an explanation if the
+      worker of the first call lost its lease, or could not learn whether its outcome was written.
+    - If the first call failed or was cancelled, and had ended, a second call is a retry.
     """
     for life in timeline:
         executions = life.executions()
@@ -71,7 +70,7 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
 def _is_explained(life: EventLife, first: Execution, second: Execution, timeline: Timeline, limits: Limits) -> bool:
     one, until = first.started, second.started.at
     claim, other = life.claims().get(one.token), life.claims().get(second.started.token)
-    # A handler may wait for its place: the second call may be under the earlier claim.
+    # A handler may wait for its permit, so the second call may be under the earlier claim.
     since = min(one.at if each is None else began(each) for each in (claim, other))
     if since <= timeline.killed_at(one.worker) <= until or first.keep_abandoned:
         return True

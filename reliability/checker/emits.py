@@ -1,4 +1,4 @@
-"""P and D, of emits: none waits for another's write, and two of one event are not both told that they stored it."""
+"""P and D, for emits: an emit does not wait for the write of another event, and only one emit stores an event."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from reliability.history import (
 )
 
 CERTAIN = frozenset({"", "ConditionalCheckFailedException"})
-"""The errors of answers that tell for sure whether a write was applied, and by whom."""
+"""The errors of responses that say whether a write was applied, and by which request."""
 STORING = frozenset({"put_item", "batch_write_item", "PutItem", "BatchWriteItem"})
 
 
 def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge how emits are answered.
+    """Check the answers to emits.
 
-    - An emit sends its own request within `emit_wait`, whatever other requests are under way; and once the last of its
-      own requests is answered, it is answered within that time, too. Only where the requests are known, and unless its
-      process stood still meanwhile. An emit waits for another one of the same event.
-    - An event is acknowledged to one emit, but after an answer that leaves open whether the write was applied, when
-      nobody can tell whose write it was, and after a deletion.
+    - An emit sends its own request within `emit_wait`, even if other requests are in flight; and it returns within
+      `emit_wait` after the last response to its own requests. The check applies where the requests are known, unless
+      the process stood still in the meantime. An emit may wait for another emit of the same event.
+    - An event is acknowledged to one emit only. Exceptions are a response that leaves open whether the write was
+      applied, when the writer is unknown, and a deletion.
     """
     for life in timeline:
         yield from _acknowledged_twice(life)
@@ -48,7 +48,7 @@ def _acknowledged_twice(life: EventLife) -> Iterator[Violation]:
 
 
 def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limits) -> Iterator[Violation]:
-    """Look at each call of `publish` or `transact`: the events that one worker asked for at one time."""
+    """Group emits by their call of `publish` or `transact`: the events that one worker asked for at one time."""
     calls: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
     asked_for = Counter((asked.worker, asked.event_id) for asked in timeline.of(EmitAsked))
     for asked in timeline.of(EmitAsked):
@@ -85,5 +85,5 @@ def _held_up(
     event_id: str, seconds: float, when: str, *, own: Sequence[StoringRequest], others: Sequence[StoringRequest]
 ) -> Violation:
     held_up_by = sorted({each for one in others for each in one.event_ids})[:3]
-    sentence = f"its emit waited {seconds:.3f} s {when}, while those of {held_up_by or 'none'} were under way"
+    sentence = f"its emit waited {seconds:.3f} s {when}, while requests of {held_up_by or 'no event'} were in flight"
     return Violation(invariant="P", event_id=event_id, sentence=sentence, records=(*own, *others))

@@ -25,17 +25,23 @@ from reliability.history import (
 
 
 def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge who changes a claimed event.
+    """Check the changes of claimed events.
 
-    - The backend's account: each change of an item is a transition of the diagram. What was deleted comes back only by
-      an emit that is repeated, or was still on its way. A new token comes only onto a PENDING
-      event; so nobody claims, or stores over, what another holds. A handler that is recorded as done stays so. Where
-      it is known who wrote: under a token only the worker writes that brought it, but for a recovery, and that comes
-      only once the lease has run out by the clock of whoever recovers.
-    - The workers' accounts: once the answer to a claim is there, no outcome and no renewal of an earlier claim that is
-      begun later is accepted. Where there is no account of the backend, neither is a later claim while that lease runs
-      and nothing is settled, lost, or undone by the death of its holder, and no lease is recovered before the end that
-      its holder was told of, but for a move by hand.
+    By the backend's log:
+
+    - Each change of an item is a transition of the state diagram.
+    - A deleted item returns only by an emit that is repeated, or was still in flight.
+    - Only a PENDING event gets a new token, so no claim and no emit overwrites a held event.
+    - A handler that is recorded as done stays recorded.
+    - If the writer is known, only the worker that wrote a token changes the event under this token. The exception is
+      a recovery, after the lease has expired by the clock of the recovering worker.
+
+    By the records of the workers:
+
+    - After a claim is answered, outcomes and renewals of an earlier claim that begin later are refused.
+    - Without a log of the backend: a later claim is refused while the lease runs, unless the event was settled or
+      lost, or its holder died. No lease is recovered before the deadline that its holder knows, except after a move
+      by hand.
     """
     for life in timeline:
         yield from _changed_by_others(life, timeline, limits)
@@ -48,7 +54,7 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
     return Violation(invariant="F", event_id=life.event_id, sentence=sentence, records=records)
 
 
-# The backend's account
+# By the backend's log
 
 
 def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
@@ -62,7 +68,7 @@ def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> I
                 yield _violation(life, "its item was deleted, and nobody had asked for that", write)
             deleted_at = write.at
         elif step is Step.PUBLISH and deleted_at <= write.at and not life.may_be_stored_after(deleted_at, write.at):
-            yield _violation(life, "it was stored again after it was deleted, and nobody had emitted it again", write)
+            yield _violation(life, "it was stored again after it was deleted, and it had not been emitted again", write)
         elif before is not None and after is not None:
             if not set(before.handled_by) <= set(after.handled_by):
                 yield _violation(life, "it was forgotten which handlers are done", write)
@@ -94,18 +100,18 @@ def _text(stored: Stored | None) -> str:
     return "nothing" if stored is None else f"{stored.status} (token {stored.token}, {stored.retry_count} retries)"
 
 
-# The workers' accounts
+# By the records of the workers
 
 
 def _accepted_late(life: EventLife) -> Iterator[Violation]:
     claims = life.claims()
     written: list[Settled | LeaseRenewed] = list(life.of(LeaseRenewed))
-    # A release that was refused when it was repeated counts as written: an earlier try may have been.
+    # A repeated release that was refused counts as written, because an earlier try may have been applied.
     written += [settled for settled in life.of(Settled) if settled.outcome is not Outcome.RELEASE]
     for record in written:
         own = claims.get(record.token)
         for claim in claims.values():
-            # The later claim was begun after the answer to the own one, and answered before the write was begun.
+            # The later claim began after the response to this claim, and was answered before the write began.
             if own is not None and own.at < began(claim) and claim.at < began(record):
                 what = "an outcome" if isinstance(record, Settled) else "a renewal"
                 sentence = f"{what} of {record.worker} was accepted after {claim.worker} had claimed it"
@@ -132,7 +138,7 @@ def _recovered_early(life: EventLife, timeline: Timeline, limits: Limits) -> Ite
 
 
 def _may_be_over(life: EventLife, claim: Claimed, timeline: Timeline) -> bool:
-    """Tell whether the holder has settled, or may have, unseen: before it was killed, or with a reply that got lost."""
+    """Return whether the holder may have settled: before it was killed, or with a lost response."""
     if any(isinstance(record, (Settled, SettleFailed)) and record.token == claim.token for record in life.records):
         return True
     lost = [*life.of(ReplyLost), *timeline.replies_lost_of_unknown]
@@ -146,7 +152,7 @@ def _claimed_under_a_lease(life: EventLife, claim: Claimed, timeline: Timeline, 
     last = max(earlier, key=began)
     if _may_be_over(life, last, timeline):
         return
-    # Whoever has recovered it need not have lived to tell, but its clock is one of the workers'.
+    # The recovering worker may have died before its record, so any worker's clock may have decided.
     latest = claim.at + timeline.greatest_offset + limits.tolerance
     ends = life.lease_ends(last.token, before=began(claim))
     if ends > latest:

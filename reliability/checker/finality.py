@@ -1,4 +1,4 @@
-"""A: a terminal state is final but for a redrive."""
+"""A: a terminal state is final, except for a redrive."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from reliability.history import (
 
 
 def check_finality(timeline: Timeline) -> Iterator[Violation]:
-    """Judge what happens to an event after its end.
+    """Check the changes of an event after its end.
 
-    - The backend's account: a COMPLETED item changes no more, but that the same write may be repeated, or that it is
-      deleted on purpose; a FAILED one only by a redrive that somebody asked for, which makes it PENDING with no retry
-      counted, no token, and the same handlers done.
-    - The workers' accounts: after the answer that an event is completed no claim that is asked for later gets it; after
-      the answer that it is FAILED, none without a redrive in between. It ends as it was settled.
-    - What was deleted on purpose begins anew with an emit that is repeated, or was still on its way.
+    - By the backend's log: a COMPLETED item changes only by a repeat of the same write, or by a deletion on purpose. A
+      FAILED item changes only by a requested redrive, which makes it PENDING without retries or a token, and keeps the
+      handlers that are done.
+    - By the records of the workers: after the response that an event is COMPLETED, no later claim gets it. After the
+      response that it is FAILED, no claim gets it without a redrive in between. The final state is the settled one.
+    - An item that was deleted on purpose starts again with an emit that is repeated, or was still in flight.
     """
     for life in timeline:
         yield from _changed_after_its_end(life)
@@ -80,14 +80,14 @@ def _ends(life: EventLife) -> Iterator[tuple[Settled | Recovered, bool]]:
 
 
 def _redrives(life: EventLife) -> list[float]:
-    """Tell when it was redriven: when that was asked for, or carried out, which may be long after it was given up."""
+    """List the times of redrives: of their requests, and of their execution, which may come long after the request."""
     carried_out = [write.at for write in life.of(Written) if step_of(write) is Step.REDRIVE]
     return [*(redrive.at for redrive in life.of(Redriven)), *carried_out]
 
 
 def _since(life: EventLife, end: Settled | Recovered) -> float:
-    # A redrive that is asked for before the failure is written may still be repeated when it is.
-    # And the answer may be so late that the event was redriven and claimed again before it.
+    # A redrive that is requested before the failure is written may still be repeated afterwards. The response to the
+    # failure may come after the redrive and the next claim.
     starts = [began(claim) for claim in life.of(Claimed) if began(claim) <= began(end)]
     return max(starts, default=began(end))
 

@@ -22,14 +22,14 @@ from reliability.history import (
 
 
 def check_loss(timeline: Timeline) -> Iterator[Violation]:
-    """Judge what became of every emit.
+    """Check the final state of every emitted event.
 
-    - An acknowledged event is stored at the end, unless somebody deleted it on purpose; and it is COMPLETED or
-      FAILED, or in the index.
-    - What is COMPLETED is not in the index, and was handled: a handler succeeded, or was under way or done when its
-      worker was killed, or has committed a transaction, though its reply was lost, or no answer, or came too late. No
-      handler that was called under the claim that completed it had failed or was cancelled.
-    - An event of which every emit was surely refused, and none as a duplicate, is not stored.
+    - An acknowledged event is stored at the end, unless it was deleted on purpose. It is COMPLETED or FAILED, or it is
+      in the index.
+    - A COMPLETED event is not in the index, and was handled: a handler succeeded, or was running or done when its
+      worker was killed, or committed a transaction, even if the response was lost, missing or late. All handlers that
+      were called under the completing claim succeeded.
+    - If every emit of an event was definitely refused, and not as a duplicate, the event is not stored.
     """
     for life in timeline:
         if life.of(EmitAcknowledged) and not life.of(ItemDeleted):
@@ -66,7 +66,7 @@ def _completed_unhandled(life: EventLife, timeline: Timeline) -> Iterator[Violat
 
 
 def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
-    """Tell whether a handler's own transaction completed it; the handler got no answer, or was cancelled before."""
+    """Return whether a handler's transaction completed the event, although the response or the handler was lost."""
     if any(reply.operation in ("transact_write_items", "TransactWriteItems") for reply in life.of(ReplyLost)):
         return True
     tokens = {start.token for start in started}

@@ -31,15 +31,15 @@ _SIGNS = (Claimed, HandlerStarted, HandlerEnded, Settled, LeaseRenewed, Recovere
 
 
 def check_progress(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge how soon work goes on, and that nobody starves.
+    """Check how soon work resumes after faults, and that no event starves.
 
-    The last fault ends with the last `FaultEnded`, `ReplyLost`, kill, resumption or start of a worker; a fault that
-    never ended, or a history that ends before, leaves nothing to judge. The time to resume is the longer one of the
-    longest lease and of the longest pause after errors, and the longest poll interval, and the slack.
+    The last fault ends with the last `FaultEnded`, `ReplyLost`, kill, resumption or start of a worker; if a
+    fault never ended, or the history ends too early, the check is skipped. The time to resume is the longest lease or
+    the longest pause after errors, whichever is longer, plus the longest poll interval, plus the slack.
 
-    - If an event was due by then and not at its end, somebody claims, recovers, renews, settles, or begins or ends a
-      handler within that time, while a worker lives.
-    - No event is left at the end that is due, or whose lease ran out, longer than that before the last worker ended.
+    - If an event was due and unfinished at the end of the last fault, and a worker lives, a worker claims, recovers,
+      renews, settles, or starts or ends a handler within that time.
+    - At the end, every event that is due or has an expired lease has been so for less than that time.
     """
     living = {worker: start for worker, start in timeline.started.items() if _lives(timeline, worker)}
     last = _last_fault(timeline)
@@ -84,7 +84,7 @@ def _resumed(timeline: Timeline, last: float, within: float) -> Iterator[Violati
 
 
 def _is_waiting(life: EventLife, moment: float) -> bool:
-    """Tell whether an event was acknowledged, due, and certainly not at its end at a moment."""
+    """Return whether an event was acknowledged, due, and certainly unfinished at a given time."""
     due = max((emit.due_at or emit.at for emit in life.of(EmitAsked)), default=math.inf)
     due = max(due, *(retry.at + retry.delay for retry in life.of(Settled) if retry.at <= moment), -math.inf)
     acknowledged = any(emit.at <= moment for emit in life.of(EmitAcknowledged))
@@ -92,7 +92,7 @@ def _is_waiting(life: EventLife, moment: float) -> bool:
 
 
 def _end_of(life: EventLife) -> float:
-    """Tell when an event came to its end, at the earliest; infinity for one that did not."""
+    """Return the earliest time at which an event ended; infinity if it did not end."""
     stored = life.stored
     if stored is None or any(isinstance(record, (SettleFailed, Redriven)) for record in life.records):
         return -math.inf

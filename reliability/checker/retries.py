@@ -23,16 +23,16 @@ from reliability.history import (
 
 
 def check_retries(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge what is counted, and when an event ends as FAILED; how long it waits is judged by `check_waits`.
+    """Check `retryCount`, and when an event becomes FAILED. `check_waits` checks the waiting times.
 
-    - The backend's account: a new item has no retries. A claim, a renewal, a release, a completion and a failure change
-      nothing of it. A retry or a recovery makes it one more than it was when the current token came, once, also when
-      both happen. Each such step is told by a worker, or its lease had run out. A release is no retry.
-    - The workers' accounts, where there is no account of the backend: the attempt of each claim, and the retries at the
-      end, are what the retries and the recoveries before them make. Those of one token count once; a lost reply, a
-      settle that failed and a kill may hide one.
-    - An event fails for good only after 1 + max_retries attempts, unless a handler asked for it or judges by itself;
-      and no retry is scheduled beyond them.
+    - By the backend's log: a new item has no retries. Claims, renewals, releases, completions and failures do not
+      change the count. A retry or a recovery sets it to one more than at the claim; if both happen, the count rises
+      only once. A worker reports each such step, or the lease had expired.
+    - By the records of the workers, without a log of the backend: the attempt of each claim, and the count at the end,
+      equal the earlier retries and recoveries. Steps under the same token count once. A lost response, a failed settle
+      or a kill may hide a step.
+    - An event becomes FAILED only after 1 + max_retries attempts, unless a handler rejects it or has its own rules.
+      After these attempts, no retry is scheduled.
     """
     for life in timeline:
         if life.of(Written):
@@ -46,7 +46,7 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
     return Violation(invariant="R", event_id=life.event_id, sentence=sentence, records=records)
 
 
-# The backend's account
+# By the backend's log
 
 
 def _counted_by_the_engine(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
@@ -102,7 +102,7 @@ def _around(life: EventLife, write: Written) -> list[Settled]:
     return [settled for settled in settles if began(settled) <= write.at and began(write) <= settled.at]
 
 
-# The workers' accounts
+# By the records of the workers
 
 
 def _counted_by_workers(life: EventLife, timeline: Timeline) -> Iterator[Violation]:
@@ -124,13 +124,13 @@ def _range(least: int, most: int) -> str:
 
 
 def _retries(life: EventLife, timeline: Timeline, *, certain: float, possible: float) -> tuple[int, int]:
-    """Count the retries: those written before `certain` for sure, and those that may be by `possible`."""
+    """Count the retries: the minimum written before `certain`, and the maximum written by `possible`."""
     redrives = [redrive.at for redrive in life.of(Redriven) if redrive.at <= possible]
     retries = [settled for settled in life.of(Settled) if settled.outcome is Outcome.RETRY]
     resets = [recovered for recovered in life.of(Recovered) if not recovered.failed]
     sure_retries = len({settled.token for settled in retries if settled.at < certain})
     sure_resets = sum(reset.at < certain for reset in resets)
-    # A late retry writes what the recovery of its claim has counted already. A redrive begins anew, or does nothing.
+    # A late retry writes the same count as the recovery of its claim. A redrive resets the count, or does nothing.
     least = 0 if redrives else max(sure_retries, sure_resets)
     hidden = len(timeline.replies_lost_of_unknown) + len(timeline.kills_between(float("-inf"), possible))
     hidden += sum(reply.at <= possible for reply in life.of(ReplyLost))
@@ -155,4 +155,4 @@ def _ended_in_time(life: EventLife, timeline: Timeline, limits: Limits) -> Itera
         if settled.outcome is Outcome.RETRY and settled.attempt > most:
             yield _violation(life, f"attempt {settled.attempt} was to be retried, beyond {most} retries", settled)
         if settled.outcome is Outcome.FAIL and failed and settled.attempt <= most:
-            yield _violation(life, f"it failed for good at attempt {settled.attempt}, with {most} retries", settled)
+            yield _violation(life, f"it became FAILED at attempt {settled.attempt}, with {most} retries", settled)

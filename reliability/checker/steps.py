@@ -1,4 +1,4 @@
-"""The steps of the backend's own account: which transition a change of an item is, told by its images alone."""
+"""Derives the transition of a change in the backend's log from the two images of the item."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reliability.history import Stored, Written
 
 
 class Step(Enum):
-    """A transition of the state diagram; what is none has no name here."""
+    """A transition of the state diagram."""
 
     PUBLISH = "publish"
     CLAIM = "claim"
@@ -34,7 +34,7 @@ _OF_HOLDER = {
 
 
 def step_of(write: Written) -> Step | None:
-    """Name a change of an item; None for one that no transition makes."""
+    """Name the transition of a change; None if the change does not match a transition."""
     before, after = write.before, write.after
     if after is None:
         return Step.DELETE

@@ -1,4 +1,4 @@
-"""S: nothing leaks. After a stop no task, no connection, no pending settle of ours is left."""
+"""S: nothing leaks. After a stop, the library has no tasks, connections or pending settles."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _ENDS = (Settled, SettleRefused, SettleFailed, LeaseLost)
 
 
 def check_stops(timeline: Timeline) -> Iterator[Violation]:
-    """Judge what is left of workers.
+    """Check what remains of stopped workers.
 
-    - A stopped worker names no task and counts no connection; nothing is left in the final state.
+    - A stopped worker has no tasks and no connections, and the final state has no leftovers.
     - After its stop has returned, or after it was killed, a worker does nothing more: no claim, no call or end of a
-      handler, no outcome, no renewal, no recovery. After a stop, emits may go on, and release what they were still to
-      bear; so may handlers that were left behind, and the transaction that a cancelled handler had begun to commit.
-    - For every claim that a stopped worker took it was told of an outcome: written, refused or unknown; unless a fault
-      lasted when it stopped, or one of its settles had failed.
+      handler, no outcome, no renewal, no recovery. After a stop, three activities may continue: emits, which release
+      their claims; abandoned handlers; and the transaction that a cancelled handler had begun to commit.
+    - Every claim of a stopped worker has an outcome: written, refused or unknown. Exceptions are a fault during the
+      stop, and an earlier failed settle.
     """
     for stop in timeline.of(WorkerStopped):
         if stop.tasks or stop.connections:
@@ -98,7 +98,7 @@ def _not_settled(timeline: Timeline) -> Iterator[Violation]:
 
 
 def spans_of_faults(timeline: Timeline) -> list[tuple[float, float]]:
-    """List from when to when faults lasted; infinity for one that never ended."""
+    """List the start and the end of each fault; the end is infinity if the fault never ended."""
     began: dict[str, float] = {}
     spans: list[tuple[float, float]] = []
     for record in timeline.history:

@@ -1,4 +1,4 @@
-"""A history put in order: the life of each event and each worker, and the calls of handlers."""
+"""Arranges a history by events, workers and calls of handlers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STORING = {"put_item", "batch_write_item", "transact_write_items", "PutItem", "
 
 @dataclass(slots=True)
 class Execution:
-    """A call of a handler; `ended` is None for one that no record shows the end of."""
+    """A call of a handler; `ended` is None if the end is not recorded."""
 
     started: HandlerStarted
     place: int
@@ -49,7 +49,7 @@ class Execution:
 
 @dataclass(slots=True)
 class EventLife:
-    """What happened to one event, and how it is stored at last."""
+    """The records of one event, and its final item."""
 
     event_id: str
     stored: Stored | None
@@ -70,18 +70,18 @@ class EventLife:
         return {claim.token: claim for claim in self.of(Claimed)}
 
     def lease_ends(self, token: str, *, before: float) -> float:
-        """Tell until when a claim holds, as far as that was answered before a moment; in its holder's clock."""
+        """Return the end of a lease by the holder's clock, from the responses before a given time."""
         ends = [claim.lease_expires_at for claim in self.of(Claimed) if claim.token == token]
         ends += [renewal.lease_expires_at for renewal in self.of(LeaseRenewed) if _is_of(renewal, token, before)]
         return max(ends, default=-math.inf)
 
     def begins_anew(self, since: float, until: float) -> bool:
-        """Tell whether the item was deleted on purpose within a time, and an emit may have stored it again."""
+        """Return whether the item was deleted on purpose in a period, and an emit may have stored it again."""
         deletions = [deletion.at for deletion in self.of(ItemDeleted)]
         return any(since <= at <= until and self.may_be_stored_after(at, until) for at in deletions)
 
     def may_be_stored_after(self, moment: float, until: float) -> bool:
-        """Tell whether an emit was asked for then, or one of before may still have been on its way."""
+        """Return whether an emit was requested in a period, or an earlier emit may still have been in flight."""
         asked = [emit.at for emit in self.of(EmitAsked)]
         answered = sum(isinstance(record, _ANSWERS) and record.at <= moment for record in self.records)
         if any(moment <= at <= until for at in asked) or sum(at <= moment for at in asked) > answered:
@@ -89,7 +89,7 @@ class EventLife:
         return any(reply.operation in _STORING and reply.at <= until for reply in self.of(ReplyLost))
 
     def executions(self) -> list[Execution]:
-        """Pair the starts of handlers with their ends, per token and handler in their order."""
+        """Pair the starts of handlers with their ends, in order, for each token and handler."""
         running: defaultdict[tuple[str, str, str], deque[Execution]] = defaultdict(deque)
         executions: list[Execution] = []
         for place, record in enumerate(self.records):
@@ -150,17 +150,17 @@ class Timeline:
         return [record for record in self.history if isinstance(record, kind)]
 
     def killed_at(self, worker: str) -> float:
-        """Tell when a worker was killed; infinity for one that was not."""
+        """Return when a worker was killed; infinity if it was not killed."""
         end = self.ended.get(worker)
         return end.at if isinstance(end, WorkerKilled) else math.inf
 
     def ended_at(self, worker: str) -> float:
-        """Tell when a worker was stopped or killed; infinity for one that was not."""
+        """Return when a worker was stopped or killed; infinity if it was not."""
         end = self.ended.get(worker)
         return math.inf if end is None else end.at
 
     def offset(self, worker: str) -> float:
-        """Tell by how much a worker's clock may be wrong; of an unknown one, by how much any is."""
+        """Return the largest offset of a worker's clock; for an unknown worker, the largest offset of all clocks."""
         start = self.started.get(worker)
         if start is not None:
             return abs(start.clock_offset)
@@ -168,7 +168,7 @@ class Timeline:
 
     @property
     def greatest_offset(self) -> float:
-        """Tell by how much a clock is wrong at most."""
+        """Return the largest offset of all clocks."""
         return max((abs(start.clock_offset) for start in self.started.values()), default=0.0)
 
     def kills_between(self, start: float, end: float) -> list[WorkerKilled]:
@@ -177,7 +177,7 @@ class Timeline:
 
 
 def began(record: Any) -> float:
-    """Tell when the call was made that a record tells the answer of."""
+    """Return when the call began whose answer a record shows."""
     began_at: float | None = record.began_at
     at: float = record.at
     return at if began_at is None else began_at

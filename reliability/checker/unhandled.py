@@ -1,4 +1,4 @@
-"""R, third part: an event without a handler is given back without an attempt, and is FAILED only after its time."""
+"""R, third part: an event without a handler is released without an attempt, and becomes FAILED only at its timeout."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from reliability.history import HandlerStarted, Written
 
 
 def check_unhandled(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge the backend's account of events that no handler was called for.
+    """Check, by the backend's log, the events without a call of a handler.
 
-    - Such an event becomes FAILED only by a worker that has an `unhandled_timeout`, so long after `unhandledSince`, or
-      because its lease ran out.
-    - A give-back keeps the time of the one before.
+    - A worker makes such an event FAILED only after its `unhandled_timeout`, counted from `unhandledSince`, or because
+      the lease expired.
+    - A further release keeps `unhandledSince`.
 
-    That a give-back counts no attempt, and that no event is COMPLETED without a handler, is judged elsewhere.
+    Other checks make sure that such a release does not count an attempt, and that no event is COMPLETED without a
+    handler.
     """
     for life in timeline:
         begins_at = float("-inf")

@@ -1,4 +1,4 @@
-"""What a check is told beforehand, and what it says."""
+"""The limits of a check, and the violations that it reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reliability.history import History, Record, shortened, text_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerRule:
-    """What a handler was registered with that the checker must know; `judges`: a backoff or `no_retry_on`."""
+    """The options of a handler that matter to the checker. `judges` is true with a backoff or `no_retry_on`."""
 
     max_retries: int | None = None
     judges: bool = False
@@ -18,13 +18,13 @@ class HandlerRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the checker lets pass. Times are seconds.
+    """The tolerances of the checker. Times are seconds.
 
-    `tolerance` is what clocks and their rounding to milliseconds may differ by, beyond the workers' own
-    `clock_offset`. `emit_wait` is how long an emit may wait before it is sent, and for its answer once its own requests
-    are answered. `slack` is what a busy machine and a backlog add to the time in which progress must resume,
-    `longest_backoff` the pause after errors that a worker may still be in when the last fault ends. Calls: so many
-    for each emit, claim, renewal and recovery, and so many in each second of each worker's life.
+    `tolerance` is the difference of clocks beyond the `clock_offset` of the workers, including the rounding to
+    milliseconds. `emit_wait` limits the time of an emit before its request, and after the response to its request.
+    `slack` is the extra time for a busy machine and a backlog before progress must resume. `longest_backoff` is the
+    longest pause after errors that may still run when the last fault ends. `calls_per_step` counts for each emit,
+    claim, renewal and recovery, `calls_per_second` for each second that a worker lives.
     """
 
     tolerance: float = 0.01
@@ -37,13 +37,13 @@ class Limits:
     handlers: Mapping[str, HandlerRule] = field(default_factory=dict[str, HandlerRule])
 
     def rule_of(self, handler: str) -> HandlerRule:
-        """Find what is known of a handler."""
+        """Return the rule of a handler."""
         return self.handlers.get(handler, HandlerRule())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """An invariant that a history breaks: its letter, whose event, how, and the records that show it."""
+    """A broken invariant: its letter, the event, a description, and the records that show it."""
 
     invariant: str
     event_id: str | None
@@ -55,6 +55,6 @@ class Violation:
         return f"{self.invariant}{of}: {self.sentence}"
 
     def told(self, history: History) -> str:
-        """Tell of it with the records of its event, and the life of the workers around them."""
+        """Describe the violation with the records of its event and of the workers involved."""
         kept = shortened(history, event_id=self.event_id) if self.event_id is not None else list(self.records)
         return f"{self}\n{text_of(kept)}"

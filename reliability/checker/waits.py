@@ -1,4 +1,4 @@
-"""R, second part: nothing is delivered before its time, and retries wait as long as the backoff says."""
+"""R, second part: no event is delivered before it is due, and retries wait for their backoff."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from reliability.history import (
 
 
 def check_waits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    """Judge how long events wait, within the tolerance and the offsets of the clocks that are involved.
+    """Check the waiting times of events, within the tolerance and the offsets of the clocks.
 
-    - The delay of a retry is the longest that a handler that failed asked for, by `RetryLater` or else
-      `base_backoff * 2 ** (attempt - 1)`; handlers that judge by themselves, or have no retry left, are left out.
-    - After a retry or a release, no claim comes before the delay is over, but after a redrive, or a move by hand.
+    - The delay of a retry is the longest delay among the failed handlers: of `RetryLater`, or `base_backoff * 2 **
+      (attempt - 1)`. Handlers with their own backoff, or without a retry, do not count.
+    - After a retry or a release, no claim comes before the delay is over, except after a redrive or a move by hand.
     - A delayed event is not claimed before it is due.
     """
     for life in timeline:
@@ -53,7 +53,7 @@ def _delay_of(life: EventLife, settled: Settled, start: WorkerStarted, limits: L
         for end, rule in rules
         if settled.attempt <= (start.max_retries if rule.max_retries is None else rule.max_retries)
     ]
-    # No handler at all is a failed attempt as well.
+    # An attempt without a handler is a failed attempt as well.
     expected = max(delays, default=usual)
     if abs(settled.delay - expected) > limits.tolerance:
         sentence = f"retry {settled.attempt} waits {settled.delay:g} s, and had to wait {expected:g} s"

@@ -23,7 +23,7 @@ AT_ONCE: Final = 2
 def main() -> int:
     """Try the mutants; 0 if each of them was noticed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="try those whose name holds this text")
+    parser.add_argument("--only", default="", help="try the mutants whose name contains this text")
     only: str = parser.parse_args().only
     mutants = [mutant for mutant in MUTANTS if only in mutant.name]
     console = Console()

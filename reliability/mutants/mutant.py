@@ -1,4 +1,4 @@
-"""What a mutant is, and its making: a copy of the library with one text replaced."""
+"""Mutants: copies of the library with one text replaced."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ PACKAGE: Final = Path("src", "dynamodb_outbox")
 
 
 class StaleMutantError(Exception):
-    """The text that a mutant replaces is not in the code any more, or is there twice."""
+    """The text that a mutant replaces is missing from the code, or occurs more than once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """One place of the library, broken.
+    """One broken place of the library.
 
-    `row` is that of the table in docs/reliability.md which is no longer true, `file` is below the package, `test` the
-    id of the test that has to fail in one of its assertions.
+    `row` is the row of docs/reliability.md that the mutant makes untrue, `file` is relative to the package, and `test`
+    is the id of the test that must fail in one of its assertions.
     """
 
     row: int

@@ -22,7 +22,7 @@ UNBROKEN_SECONDS: Final = 900.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a trial: whether it is as it has to be, and why not."""
+    """The result of a trial: whether the test failed as it must, and the reason if it did not."""
 
     name: str
     is_good: bool
@@ -39,7 +39,7 @@ def try_unbroken(tests: Sequence[str]) -> Outcome:
 
 
 def try_mutant(mutant: Mutant) -> Outcome:
-    """Run the test of a mutant, which has to fail in an assertion of its own. Raises `StaleMutantError`."""
+    """Run the test of a mutant, which must fail in one of the test's assertions. Raises `StaleMutantError`."""
     with tempfile.TemporaryDirectory() as folder:
         seen, output = _run(mutant.make(Path(folder)), Path(folder), [mutant.test])
     if seen["by assertion"]:

@@ -1,7 +1,7 @@
-"""A pytest plugin that says how tests ended: by an assertion of theirs, or by something else.
+"""A pytest plugin that records whether a test failed in one of its assertions or with another error.
 
-It is loaded with `-p reliability.mutants.verdict`, and told by the environment which copy of the library is meant, and
-where to write what it saw.
+Load it with `-p reliability.mutants.verdict`. Environment variables name the copy of the library under test, and the
+file for the result.
 """
 
 from __future__ import annotations

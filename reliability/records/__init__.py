@@ -1,1 +1,1 @@
-"""The records of histories, by what they are about."""
+"""The records of histories."""

@@ -1,4 +1,4 @@
-"""What happens to one event, as those see it who emit and deliver it."""
+"""Records of one event, as its emitters and workers see it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmitAsked:
-    """An event was handed to the outbox; `due_at` (epoch seconds) is None for one that is due at once."""
+    """An event was passed to the outbox. `due_at` (epoch seconds) is None if the event is due at once."""
 
     at: float
     event_id: str
@@ -20,7 +20,7 @@ class EmitAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmitAcknowledged:
-    """Whoever emitted was told that the event is stored."""
+    """An emit returned: its caller knows that the event is stored."""
 
     at: float
     event_id: str
@@ -29,7 +29,7 @@ class EmitAcknowledged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmitRefused:
-    """Whoever emitted was told that this emit has not stored the event."""
+    """An emit failed: its caller knows that this emit has not stored the event."""
 
     at: float
     event_id: str
@@ -47,7 +47,7 @@ class EmitUnknown:
     worker: str = ""
 
 
-# Claims and what becomes of them
+# Claims and their results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class HandlerStarted:
 
 
 class Result(StrEnum):
-    """How a call of a handler ended. One that is left behind may go on unseen."""
+    """The end of a call of a handler. An abandoned handler may still run without further records."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -111,7 +111,7 @@ class HandlerEnded:
 
 
 class Outcome(StrEnum):
-    """What was written about a claim. HANDLER_DONE: the transaction of one handler of several."""
+    """An outcome of a claim was written. HANDLER_DONE is the transaction of one of several handlers."""
 
     COMPLETE = "complete"
     RETRY = "retry"
@@ -180,7 +180,7 @@ class LeaseRenewed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLost:
-    """A renewal was refused, for the claim is not the worker's any more."""
+    """A renewal was refused, because the worker no longer holds the claim."""
 
     at: float
     event_id: str

@@ -1,4 +1,4 @@
-"""What happens around the events: to workers, to the backend, and to what it stores."""
+"""Records of workers, of the backend, and of its stored items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class WorkerStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStopped:
-    """A worker's stop has returned; `tasks` names those of the library's that are left, `connections` counts."""
+    """A worker has stopped.
+
+    `tasks` names the remaining tasks of the library, `connections` counts the open connections.
+    """
 
     at: float
     worker: str
@@ -57,7 +60,7 @@ class WorkerResumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """What a worker's process takes at a moment: memory in bytes, its tasks, and its connections in use."""
+    """The resources of a worker process at a given time: memory in bytes, tasks, and connections in use."""
 
     at: float
     worker: str
@@ -126,7 +129,7 @@ class FaultBegan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultEnded:
-    """A fault is over. One that is over at once has only this record."""
+    """A fault ended. A momentary fault has only this record."""
 
     at: float
     name: str
@@ -151,7 +154,7 @@ class TimeMoved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallsCounted:
-    """So many requests of an operation were made, about so many events; of a worker, or of all."""
+    """The number of requests of an operation, and of their events, by one worker or by all workers."""
 
     at: float
     operation: str
@@ -179,10 +182,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """The backend changed an item, by its own account: the truth, in its order, that no lost reply can hide.
+    """A change of an item in the log of the backend, in the true order; a lost response cannot hide it.
 
-    `before` is None for a new item, `after` for one that is deleted; `worker` is who asked, if that is known.
-    Where the backend's clock is coarse, it was between `began_at` and `at`.
+    `before` is None for a new item, `after` is None for a deleted item; `worker` is the caller, if it is known. With a
+    coarse clock of the backend, the change came between `began_at` and `at`.
     """
 
     at: float

@@ -18,10 +18,10 @@ Reply = dict[str, Any]
 
 
 class Backend:
-    """Tables, and the operations on them. Each operation takes place at once and whole, at the time of the clock.
+    """Tables, and the operations on them. Each operation is atomic, at the time of the clock.
 
-    `gate` may refuse single writes; `lag` says when an index shows a change, in each of its `replicas`, of which
-    `choose_replica` draws the one that a query reads. `on_written` is told of every change, and who asked for it.
+    `gate` may refuse single writes. `lag` decides when each of the `replicas` of an index shows a change, and
+    `choose_replica` chooses the replica that a query reads. `on_written` gets every change, and its caller.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Backend:
         self._replicas = replicas
 
     def execute(self, operation: str, parameters: Parameters, *, asked_by: str = "") -> Reply:
-        """Do what a call of a client asks for. Raises `ClientError` as the SDK would, and others for the unknown."""
+        """Execute a call of a client. Raises `ClientError` like the SDK, and other errors for unsupported requests."""
         self._asked_by = asked_by
         if operation not in _OPERATIONS:
             raise UnknownRequestError(f"the operation {operation} is not known here")
@@ -61,12 +61,12 @@ class Backend:
         return self.tables[name]
 
     def admitted(self, write: Write, *, factor: int = 1) -> Refusal | None:
-        """Ask whether a write may pass; tells why not, the falseness of its condition included."""
+        """Return the refusal of a write, from the gate or from its condition, or None."""
         refusal = self._gate.admit(write.change, table_name=write.table.name, now=self.clock(), factor=factor)
         return refusal or write.refusal
 
     def make(self, write: Write) -> None:
-        """Make a write that may pass. Raises `Refusal`."""
+        """Check and apply a write. Raises `Refusal`."""
         refusal = self.admitted(write)
         if refusal is None or (refusal.applied and write.refusal is None):
             self.apply(write)
@@ -74,7 +74,7 @@ class Backend:
             raise refusal
 
     def apply(self, write: Write) -> None:
-        """Make a write that was admitted."""
+        """Apply an admitted write."""
         write.table.apply(write.change, now=self.clock())
         self._on_written(write.change, self._asked_by)
 

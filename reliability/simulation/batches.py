@@ -22,7 +22,7 @@ TOKEN_SECONDS: Final = 600.0
 
 
 def batch_write_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
-    """Put items without conditions; those for which there is no throughput come back unprocessed."""
+    """Put items without conditions; throttled items are returned as unprocessed."""
     check_parameters(parameters, frozenset({"RequestItems"}))
     if sum(len(requests) for requests in parameters["RequestItems"].values()) > MAX_PUTS:
         raise invalid("Too many items requested for the BatchWriteItem call")
@@ -41,7 +41,7 @@ def batch_write_item(backend: Backend, parameters: Parameters) -> dict[str, Any]
         if refused is None:
             backend.apply(write)
         else:
-            # What comes back unprocessed was not written, whatever the reason.
+            # Unprocessed items were not written, for any reason.
             refusal = refused
             unprocessed.setdefault(name, []).append(request)
     if refusal is not None and sum(map(len, unprocessed.values())) == len(worked_out):
@@ -51,7 +51,7 @@ def batch_write_item(backend: Backend, parameters: Parameters) -> dict[str, Any]
 
 
 def batch_execute_statement(backend: Backend, parameters: Parameters) -> dict[str, Any]:
-    """Make conditional updates, each with a result of its own."""
+    """Execute conditional updates, each with a separate result."""
     check_parameters(parameters, frozenset({"Statements"}))
     if len(parameters["Statements"]) > MAX_STATEMENTS:
         raise invalid("Member must have length less than or equal to 25")

@@ -1,4 +1,4 @@
-"""Many seeds, shared out between processes, and what came of them."""
+"""Runs many seeds in several processes, and collects the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_RECORDS: Final = 20_000
 
 @dataclass(slots=True)
 class Summary:
-    """What some runs were made of, and the failures among them, by seed."""
+    """The contents of some runs, and their failures by seed."""
 
     runs: int = 0
     seconds: float = 0.0
@@ -67,7 +67,7 @@ def summary_of(seeds: Sequence[int]) -> Summary:
 
 
 def summaries_of(seeds: range, *, processes: int | None = None) -> Iterator[Summary]:
-    """Run seeds in so many processes, by default one for each core; a summary for every few of them, as they come."""
+    """Run seeds in several processes, by default one for each core; yield a summary for every few seeds."""
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     count = min(processes or os.cpu_count() or 1, len(chunks))
     if count <= 1:

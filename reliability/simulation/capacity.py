@@ -10,10 +10,10 @@ from reliability.simulation.table import Change
 
 
 class Gate(Protocol):
-    """Asked before each write, in the order of their arrival; a transaction's writes are asked for one by one.
+    """Admits or refuses each write, in the order of arrival, and each write of a transaction separately.
 
-    The change says what the write costs: units of the table in the partition of its key, and units of each index in
-    the partitions of its rows. A write whose condition is false is asked for as well, for it is billed.
+    The change contains the costs of the write: units of the table in the partition of its key, and units of each index
+    in the partitions of its rows. This includes writes whose condition is false, because DynamoDB bills them.
     """
 
     def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:

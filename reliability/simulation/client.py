@@ -1,6 +1,6 @@
-"""Clients of the simulated backend, with the methods that the library calls of aiobotocore's.
+"""Clients of the simulated backend, with the methods of an aiobotocore client that the library calls.
 
-A client may repeat calls by itself, as botocore's do; see
+A client may repeat calls, like the clients of botocore; see
 https://docs.aws.amazon.com/boto3/latest/guide/retries.html .
 """
 

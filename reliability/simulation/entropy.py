@@ -1,7 +1,7 @@
-"""Nothing by chance: within a scope, all that the library draws or reads from its surroundings follows from a seed.
+"""Makes the library deterministic: within a scope, everything that it reads from its environment follows from a seed.
 
-Its clock and its randomness are injected. What is left are the ids and tokens of `uuid4`, the time that a step of a
-handler took, and the order of sets, which Python takes from addresses in memory.
+Its clock and its random source are injected. Three sources remain: the ids and tokens of `uuid4`, the time that a step
+of a handler takes, and the order of sets, which depends on memory addresses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def seeded(random: Random, *, now: Callable[[], float]) -> Generator[None]:
     NumberedTask.count_anew()
     logger = logging.getLogger("dynamodb_outbox")
     level = logger.level
-    # What it would tell is in the history.
+    # The history already contains these messages.
     logger.setLevel(logging.CRITICAL + 1)
     with (
         mock.patch.object(os, "urandom", random.randbytes),
@@ -44,7 +44,7 @@ def seeded(random: Random, *, now: Callable[[], float]) -> Generator[None]:
 
 
 def _hash_of_scope(scope: CancelScope) -> int:
-    """Hash a cancel scope as the task that entered it: it is cancelled in the order of these."""
+    """Hash a cancel scope like the task that entered it, so that scopes are cancelled in the order of tasks."""
     return hash(scope._host_task)  # noqa: SLF001 - there is no other order to tell scopes by
 
 
@@ -54,7 +54,7 @@ def undisturbed() -> Generator[None]:
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     with warnings.catch_warnings():
-        # What a simulated process that was killed had not begun is never awaited.
+        # A killed process never awaits the coroutines that it had not started.
         warnings.simplefilter("ignore", RuntimeWarning)
         gc.collect()
     gc.freeze()

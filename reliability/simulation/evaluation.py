@@ -13,7 +13,7 @@ class UnknownExpressionError(Exception):
 
 
 class Scope(NamedTuple):
-    """What an expression is evaluated on."""
+    """The item and the values that an expression is evaluated on."""
 
     item: Item
     names: Mapping[str, str]
@@ -74,7 +74,7 @@ def total_of(left: Operand, right: Operand) -> Operand:
     def total(scope: Scope) -> AttributeValue:
         a, b = left(scope), right(scope)
         if a is None or b is None or "N" not in a or "N" not in b:
-            raise UnknownExpressionError("an operand of + is no number, or is missing")
+            raise UnknownExpressionError("an operand of + is not a number, or is missing")
         return add_numbers(a, b)
 
     return total

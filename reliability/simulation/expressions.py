@@ -1,7 +1,7 @@
-"""DynamoDB's expression language, and its PartiQL, as far as the library speaks them.
+"""Parses the parts of DynamoDB's expression language and of its PartiQL that the library uses.
 
-A recursive descent over the text makes closures, once for each text. What is not known is refused: an expression that
-this would misunderstand must not pass for one that is true.
+A recursive descent parser turns each text into closures, once. It refuses unknown syntax, so that it never evaluates an
+expression wrongly.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _TOKEN: Final = re.compile(
     r"\s*(?:(?P<value>:\w+)|(?P<name>\#\w+)|(?P<parameter>\?)|\"(?P<quoted>[^\"]+)\"|(?P<word>[A-Za-z_]\w*)"
     r"|(?P<sign><>|<=|>=|[=<>+(),*]))"
 )
-# Of the reserved words those that are near at hand; https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/
-# ReservedWords.html has 573.
+# A few of the 573 reserved words, likely to be used in expressions:
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html
 _RESERVED: Final = frozenset(
     {"STATUS", "NAME", "VALUE", "TIMESTAMP", "DATE", "TTL", "TOKEN", "STATE", "COUNTER", "TYPE"}
 )
@@ -63,7 +63,7 @@ _KEYWORDS: Final = frozenset(
 
 @dataclass(slots=True)
 class Used:
-    """The placeholders that an expression uses; DynamoDB refuses those that are given and not used."""
+    """The placeholders that an expression uses; DynamoDB refuses unused placeholders."""
 
     names: set[str] = field(default_factory=set[str])
     values: set[str] = field(default_factory=set[str])
@@ -91,7 +91,7 @@ class Parser:
         return None
 
     def expect(self, *texts: str) -> str:
-        """Take the next token, which must be one of these."""
+        """Take the next token, which must have one of the given kinds."""
         token = self.accept(*texts)
         if token is None:
             raise self.unknown(f"expected {' or '.join(texts)}")
@@ -130,7 +130,7 @@ class Parser:
         return lambda _: word
 
     def value(self) -> Operand | None:
-        """Read the placeholder of a value, if there is one."""
+        """Read the placeholder of a value, if one follows."""
         if self._dialect is Dialect.EXPRESSION:
             placeholder = self._take("value")
         elif self._take("parameter") is not None:

@@ -86,7 +86,7 @@ LATEST_BATCH: Final = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
-    """A fault that lasts, for all processes or for those of one place; `strength` is the part of calls that it hits."""
+    """A lasting fault, for all processes or for one place; `strength` is the share of calls that it affects."""
 
     kind: Kind
     start: float
@@ -97,7 +97,7 @@ class Storm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
-    """What may happen, and how often: the chance of a fault per call or per write. Delays and lags are seconds."""
+    """The chances of faults, per call or per write. Delays and lags are seconds."""
 
     chances: Mapping[Kind, float] = field(default_factory=dict[Kind, float])
     storms: tuple[Storm, ...] = ()
@@ -108,7 +108,7 @@ class Weather:
 
 @dataclass(slots=True)
 class Fate:
-    """What becomes of one call: its delays, and the error that stands in the place of a reply or of the request."""
+    """The fate of one call: its delays, and an error in place of the response or of the request."""
 
     request_delay: float
     reply_delay: float
@@ -169,7 +169,7 @@ class Faults:
     # Calls
 
     def fate(self, operation: str, place: str) -> Fate:
-        """Draw what becomes of a call from a place."""
+        """Draw the fate of a call from a place."""
         delays = (
             self._random.expovariate(1 / self._weather.latency),
             self._random.expovariate(1 / self._weather.latency),
@@ -225,7 +225,7 @@ class Faults:
         if self._random.random() < 0.5:
             fate.reply_delay += self._random.uniform(1, 30)
         elif operation == "batch_write_item":
-            # It has no condition: one that arrives after its sender has given it up, and has put the events again,
+            # A batch has no condition. If it arrived after its sender had given up and had put the events again, it
             # would reset them. No client can help that; here it arrives while its sender still waits.
             fate.request_delay += self._random.uniform(0, LATEST_BATCH)
         else:

@@ -1,4 +1,4 @@
-"""The handlers of the simulated services. What one does in a call is drawn anew each time."""
+"""The handlers of the simulated services. Each call of a handler draws its behaviour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reliability.simulation.faults import Faults, Kind
 from reliability.simulation.scenario import LARGE_HANDLERS, LARGE_NAME, TYPES, Scenario
 
 BUSINESS: Final = "business"
-"""A table of the service's own, beside the outbox."""
+"""A business table of the service."""
 BUSINESS_TABLE: Final = {
     "TableName": BUSINESS,
     "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
@@ -81,7 +81,7 @@ class Handlers:
     async def _work(self, event: Event, delivery: Delivery, number: int) -> None:
         if event.type == CHILD:
             return
-        # What a handler does is the same in each attempt, as that of a real one is.
+        # A handler does the same in each attempt, like a real handler.
         choice = Random(f"{event.id} {number}").random()
         if choice < 0.15:
             await delivery.emit(CHILD, {"of": event.id})

@@ -1,8 +1,8 @@
-"""Virtual time: event loops that share a timeline, each the whole world of one simulated process.
+"""Virtual time: event loops that share a timeline, one loop for each simulated process.
 
-A loop per process keeps faults honest. A process that is killed is a loop that is never run again, a suspended one
-is a loop that is run later; no code of the process can notice, or clean up. What asyncio promises within a loop is
-kept, callbacks are run in the order of their scheduling; between processes there is no order, so it is drawn.
+Separate loops make faults realistic. A killed process is a loop that never runs again, and a suspended process is a
+loop that runs later; its code cannot notice this, or clean up. Within a loop, callbacks run in the order of their
+scheduling, as asyncio guarantees. The order between processes is drawn at random.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import sys
 import warnings
 
-# What run_forever and the tasks do; here the timeline runs the loops, and closes the tasks.
+# These replace parts of run_forever and of tasks, because the timeline runs the loops and closes the tasks.
 from asyncio.events import _set_running_loop as set_running_loop
 from asyncio.tasks import _enter_task as enter_task
 from asyncio.tasks import _leave_task as leave_task
@@ -30,7 +30,7 @@ from anyio._backends._asyncio import _task_states
 from sniffio import thread_local
 
 RESOLUTION: Final = 1e-9
-"""What asyncio adds to the time when it looks for timers that are due; it must be more than nothing."""
+"""The resolution that asyncio adds to the time when it checks for due timers; it must be positive."""
 MOST_CLOSES: Final = 10
 """How often a coroutine is told to end."""
 LONGEST_STANDSTILL: Final = 200_000
@@ -63,7 +63,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
     """The event loop of one process: it has no files, no threads, and the time of its timeline."""
 
     if TYPE_CHECKING:
-        # What the base class has for its subclasses; the stubs do not tell of it.
+        # Attributes of the base class that the type stubs do not have.
         _ready: deque[asyncio.Handle]
         _scheduled: list[asyncio.TimerHandle]
 
@@ -89,7 +89,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         return self._timeline.now
 
     def suspend(self, seconds: float) -> None:
-        """Run nothing for so many seconds, as if the process had been stopped by a signal."""
+        """Do not run the loop for a number of seconds, as if a signal had suspended the process."""
         self._suspended_until = max(self._suspended_until, self._timeline.now + seconds)
 
     def kill(self) -> None:
@@ -98,7 +98,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         self._timeline.forget(self)
 
     def doom(self, steps: int, strike: Callable[[], None]) -> None:
-        """Have something happen to the process after so many steps: between any two of its awaits. 0 is never."""
+        """Call a function after a number of steps, between any two awaits of the process; 0 means never."""
         self._doom = (steps, strike) if steps else None
 
     @property
@@ -114,7 +114,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
     @property
     def next_at(self) -> float:
         """When the loop has something to run: a time in the past if it has already, infinity if never."""
-        # One that is cancelled is waited for in vain, which harms nobody.
+        # The first timer may be cancelled; waiting for it does no harm.
         next_at = -math.inf if self._ready else self._scheduled[0].when() if self._scheduled else math.inf
         return max(next_at, self._suspended_until)
 
@@ -140,7 +140,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
-        """The tasks that have not ended. `asyncio.all_tasks` would look through those of all loops that ever were."""
+        """The unfinished tasks. `asyncio.all_tasks` would search the tasks of all loops of all runs."""
         return {task for task in self._tasks if not task.done()}
 
     def bury(self) -> None:
@@ -148,24 +148,24 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         left = sorted(self.tasks, key=hash)
         self.close()
         with self._running, warnings.catch_warnings():
-            # What they begin at their end is not awaited by anybody.
+            # Coroutines that the tasks start while they are closed are never awaited.
             warnings.simplefilter("ignore", RuntimeWarning)
             for task in left:
                 self._close(task)
 
     def _close(self, task: asyncio.Task[Any]) -> None:
-        """Close the coroutine of a task; what it does about that concerns a process that is not there any more."""
+        """Close the coroutine of a task, and ignore its errors, because its process is dead."""
         setattr(task, "_log_destroy_pending", False)  # noqa: B010 - the stubs do not know it
         coroutine: Any = task.get_coro()
         enter_task(self, task)
         try:
-            # One that catches what tells it to end, and goes on, is told again.
+            # A task that catches GeneratorExit and continues is closed again.
             for _ in range(MOST_CLOSES):
                 with suppress(BaseException):
                     coroutine.close()
         finally:
             leave_task(self, task)
-            # What anyio keeps of a task leads to the task, and would keep it for good, and its whole world with it.
+            # The state that anyio keeps refers to the task, and would keep the task and its whole world alive.
             _task_states.pop(task, None)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ class _Running:
     def __enter__(self) -> None:
         sys.set_asyncgen_hooks(*self._hooks)
         set_running_loop(self._loop)
-        # anyio asks which library is running for each thing it does, and would find it out anew every time.
+        # anyio asks for the running library at each call, and would detect it each time.
         thread_local.name = "asyncio"
 
     def __exit__(self, *_: object) -> None:
@@ -211,7 +211,7 @@ class Timeline:
         self.now = 0.0
         self.steps = 0
         self.unseen: list[dict[str, Any]] = []
-        """The errors that nobody has looked at, as asyncio tells of them."""
+        """The errors that were never retrieved, as asyncio reports them."""
         self._random = random
         self._loops: list[VirtualLoop] = []
         self._dead: list[VirtualLoop] = []
@@ -230,11 +230,11 @@ class Timeline:
         self._dead.append(loop)
 
     def call_at(self, when: float, callback: Callable[[], object]) -> None:
-        """Have something happen in the world, at a time. What it raises ends the run."""
+        """Call a function at a time of the timeline. An exception of the function ends the run."""
         heapq.heappush(self._scheduled, (max(when, self.now), next(self._order), callback))
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> None:
-        """Have something happen in the world, after so many seconds."""
+        """Call a function after a number of seconds of the timeline."""
         self.call_at(self.now + delay, callback)
 
     def run_until(self, done: Callable[[], bool]) -> None:
@@ -284,6 +284,6 @@ class Timeline:
         self._scheduled.clear()
         # Now, and not while the next world is running: what is collected then would run in its loops.
         with warnings.catch_warnings():
-            # What a process that was killed had not begun is never awaited.
+            # A killed process never awaits the coroutines that it had not started.
             warnings.simplefilter("ignore", RuntimeWarning)
             gc.collect()

@@ -1,6 +1,6 @@
-"""The way between processes and the backend: each call takes time there and back, and may get lost on either.
+"""The network between processes and the backend: requests and responses take time, and may get lost.
 
-A request that was sent arrives also when whoever sent it is dead, suspended, or does not wait for the answer any more.
+A sent request arrives even if its sender has died, is suspended, or no longer waits for the response.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Network:
             call.answer.set_result(answer)
 
     def _ended(self, call: _Call) -> None:
-        """Take note of an answer, or that nobody waits for one any more; the request may arrive all the same."""
+        """Record a response, or that the caller has stopped waiting; the request may still arrive."""
         if call.operation in STORING:
             self._write(
                 StoringRequest(
@@ -161,7 +161,7 @@ def _error_of(answer: asyncio.Future[Any]) -> str:
 
 
 def _event_ids(operation: str, parameters: dict[str, Any]) -> tuple[str, ...]:
-    """List the events that a request would change; none for one that only reads."""
+    """List the events that a request would change; the list is empty if the request only reads."""
     match operation:
         case "put_item":
             return (parameters["Item"]["id"]["S"],)

@@ -19,7 +19,7 @@ from reliability.simulation.table import Change
 
 UNITS_PER_SECOND: Final = 1_000.0
 TABLE_PARTITIONS: Final = 4
-"""What a new table on demand has: 4,000 write units a second."""
+"""The capacity of a new on-demand table: 4,000 write units per second."""
 
 Partition = tuple[str, str]
 """A table or index by name, and a partition of it."""

@@ -1,4 +1,4 @@
-"""One life of one process: an outbox and a bus on a loop of their own, and a service around them that emits."""
+"""One life of a process: an outbox and a bus on a separate loop, and a service that emits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 TABLE: Final = "events"
 _SERVICE: Final = "service"
-"""The name of the tasks that are not the library's."""
+"""The name of the tasks of the service."""
 _EMITS: Final = (_SERVICE, "dynamodb-outbox emit", "dynamodb-outbox emits", "dynamodb-outbox commit")
 EMIT_SECONDS: Final = 200.0
 """The longest that a service tries to emit an event."""
@@ -87,7 +87,7 @@ class Process:
         await self.bus.stop(self._timeout)
         self.is_leaving = True
         stopped_at = self._world.now()
-        # Emits go on after a stop: they are the service's, or of a handler that was cancelled. They have an end.
+        # Emits continue after a stop, because the service or a cancelled handler has started them. They end.
         emits = [task for name in _EMITS for task in self._tasks(name) if task is not asyncio.current_task()]
         if emits:
             await asyncio.wait(emits, timeout=EMIT_SECONDS)
@@ -114,7 +114,7 @@ class Process:
     # Its end
 
     def stop(self, timeout: float | None) -> None:
-        """Ask it to stop, within so many seconds."""
+        """Ask the process to stop within a number of seconds."""
         self._timeout = timeout
         self._stop_asked.set()
 

@@ -35,7 +35,7 @@ def get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
 
 
 def batch_get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
-    """Read items; those that are not there are left out."""
+    """Read items, without missing items."""
     check_parameters(parameters, frozenset({"RequestItems"}))
     responses: dict[str, list[Item]] = {}
     for name, wanted in parameters["RequestItems"].items():

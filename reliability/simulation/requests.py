@@ -21,7 +21,7 @@ _CONDITIONAL: Final = _EXPRESSION | {"TableName", "ConditionExpression", "Return
 PUT: Final = _CONDITIONAL | {"Item"}
 DELETE: Final = _CONDITIONAL | {"Key"}
 UPDATE: Final = _CONDITIONAL | {"Key", "UpdateExpression"}
-"""The parameters of a write, of its own or in a transaction."""
+"""The parameters of a single write, or of a write in a transaction."""
 QUERY: Final = _EXPRESSION | {
     "TableName",
     "IndexName",
@@ -85,7 +85,7 @@ def scope_of(item: Item, parameters: Parameters) -> Scope:
 
 
 def condition_of(parameters: Parameters) -> ParsedCondition | None:
-    """Parse the condition of a write, if it has one."""
+    """Parse the optional condition of a write."""
     text = parameters.get("ConditionExpression")
     return None if text is None else parse_condition(text)
 

@@ -1,4 +1,4 @@
-"""How DynamoDB says no: errors with the shapes that botocore gives them."""
+"""The errors of DynamoDB, in the shape of botocore."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def client_error(code: str, message: str, *, operation: str, **fields: Any) -> C
 
 
 class Refusal(Exception):  # noqa: N818 - an answer of the backend, which each operation says in its own way
-    """One write is refused. `item` is the one that its condition was false for.
+    """One write is refused. `item` is the item whose condition was false.
 
-    With `applied` the answer is a lie: the write takes place, as it may behind an InternalServerError.
+    With `applied` the write takes place although the response is an error, as with an InternalServerError.
     """
 
     def __init__(self, code: str, message: str, *, item: Item | None = None, applied: bool = False) -> None:

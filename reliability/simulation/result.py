@@ -1,4 +1,4 @@
-"""What becomes of a run."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reliability.simulation.scenario import Scenario
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What became of a run: how the invariants fare, and what it was made of. `seconds` are of virtual time."""
+    """The result of a run: its violations, and its contents. `seconds` are seconds of virtual time."""
 
     seed: int
     violations: tuple[Violation, ...]
@@ -38,21 +38,21 @@ def unforeseen(error: BaseException) -> Violation:
 
 
 def unseen(context: Mapping[str, Any]) -> Violation:
-    """Make a violation of an error that asyncio tells of because nobody has looked at it."""
+    """Make a violation from an error that was never retrieved, as asyncio reports it."""
     sentence = f"an error that nobody looked at: {context.get('message')}: {context.get('exception')!r}"
     return Violation(invariant="S", event_id=None, sentence=sentence)
 
 
 def starved(event_id: str, *, since: float) -> Violation:
-    """Make a violation of an event that is not at its end so many seconds after the last fault."""
+    """Make a violation for an event that has not ended `seconds` after the last fault."""
     sentence = f"it is not at its end {since:.0f} s after the last fault"
     return Violation(invariant="P", event_id=event_id, sentence=sentence)
 
 
 def failed_looks(scenario: Scenario) -> int:
-    """Say how many looks in a row may fail by chance, each with a pause after it, when there are no faults.
+    """Return how many polls in a row may fail by chance without faults, each with a pause after it.
 
-    Calls are cut within a lease. Where one takes a tenth of it, half of the attempts are not answered in time.
+    Calls have a deadline within the lease. If a call takes a tenth of the lease, half of the attempts miss it.
     """
     lease = min(float(place.options["processing_timeout"]) for place in scenario.places)
     return 1 if scenario.weather.latency <= lease / 50 else 6
@@ -60,7 +60,7 @@ def failed_looks(scenario: Scenario) -> int:
 
 def limits_of(scenario: Scenario) -> Limits:
     """Say what the checker lets pass."""
-    # What was written by a clock that was ahead is due later than the history tells.
+    # A due time that a fast clock wrote is later than the history shows.
     slack = 1.0 + 2 * scenario.greatest_offset
     # An emit is tried for ten seconds, and a run may be little else.
     calls = 10.0

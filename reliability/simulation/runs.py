@@ -1,4 +1,4 @@
-"""Running scenarios, each in a world of its own."""
+"""Runs scenarios, each in a separate world."""
 
 from __future__ import annotations
 

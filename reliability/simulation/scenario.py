@@ -62,7 +62,7 @@ COUNTS: Final[Mapping[Way, tuple[int, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emission:
-    """Some events, emitted at a time and place; `delay` (seconds) is None for those that are due at once."""
+    """Some events, emitted at a time and place; `delay` (seconds) is None if they are due at once."""
 
     at: float
     place: str

@@ -1,7 +1,7 @@
-"""A simulated table and its indexes, which follow it with a lag of their own.
+"""A simulated table and its indexes, which lag behind the table.
 
-An index is kept in replicas, as DynamoDB keeps it: each row reaches each of them at a time of its own, and a query
-reads one of them. So rows are stale or missing, and may be there in one look and gone in the next.
+As in DynamoDB, an index has replicas: each row reaches each replica at a different time, and a query reads one replica.
+So rows may be stale or missing, and may appear in one query and not in the next.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from reliability.simulation.values import Item, item_size, number, units
 
 Sort = tuple[int | Decimal, str]
-"""What orders the rows of an index partition: the sort key, then the key of the item."""
+"""The order of the rows of an index partition: by sort key, then by the key of the item."""
 
 
 class IndexLag(Protocol):
@@ -60,7 +60,7 @@ class IndexSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexWrite:
-    """What a change costs an index: so many units in each of these partitions."""
+    """The costs of a change in an index: units by partition."""
 
     index: str
     units: Mapping[str, int]
@@ -68,9 +68,9 @@ class IndexWrite:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A write that is about to take place; `new` is None for a deletion. One that is refused costs, too.
+    """A write that is about to take place; `new` is None for a deletion. A refused write has costs, too.
 
-    What it costs is worked out when somebody asks.
+    The costs are calculated on demand.
     """
 
     table: Table
@@ -85,7 +85,7 @@ class Change:
 
     @cached_property
     def indexes(self) -> tuple[IndexWrite, ...]:
-        """What it costs the indexes that it changes."""
+        """The costs in the indexes that it changes."""
         costs = (self._index_write(index.schema) for index in self.table.indexes.values())
         return tuple(cost for cost in costs if cost.units)
 
@@ -149,9 +149,9 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexQuery:
-    """Which rows of an index partition are asked for: those that a comparison of the sort key admits, if there is one.
+    """The rows of an index partition that a query selects, optionally by a comparison of the sort key.
 
-    `after` is the place of the last row of the page before.
+    `after` is the position of the last row of the previous page.
     """
 
     partition: str
@@ -204,7 +204,7 @@ _BOUNDS: Final[Mapping[str, Callable[[Sequence[Sort], Any], tuple[int, int]]]] =
 
 @dataclass(slots=True, kw_only=True)
 class Table:
-    """The items, and what follows them. Items are never changed in place: whoever has read one keeps what it read."""
+    """The items and their indexes. Items are never changed in place, so a reader keeps a consistent item."""
 
     name: str
     definition: Mapping[str, Any]

@@ -26,7 +26,7 @@ class Update:
         for name, operand in self.assignments:
             value = operand(scope)
             if value is None:
-                raise UnknownExpressionError("an attribute is set to one that does not exist")
+                raise UnknownExpressionError("an attribute is set to an attribute that does not exist")
             written.append(name(scope))
             item[written[-1]] = value
         for name, operand in self.additions:

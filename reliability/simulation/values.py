@@ -1,4 +1,4 @@
-"""What the simulated backend knows of attribute values: their order, their arithmetic, their size."""
+"""Attribute values in the simulated backend: their order, arithmetic and size."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def number(text: str) -> int | Decimal:
 
 
 def add_numbers(left: AttributeValue, right: AttributeValue) -> AttributeValue:
-    """Add two numbers; raises `KeyError` where one is none."""
+    """Add two numbers. Raises `KeyError` if a value is not a number."""
     return {"N": str(number(left["N"]) + number(right["N"]))}
 
 
 def are_equal(left: AttributeValue, right: AttributeValue) -> bool:
-    """Compare two values; those of different types are never equal."""
+    """Compare two values; values of different types are never equal."""
     if "N" in left and "N" in right:
         return number(left["N"]) == number(right["N"])
     if "SS" in left and "SS" in right:
@@ -93,5 +93,5 @@ def value_size(value: AttributeValue) -> int:
 
 
 def units(size: int) -> int:
-    """Count the write units of so many bytes: one for each kilobyte that is begun."""
+    """Count the write units of a number of bytes: one for each started kilobyte."""
     return max(-(-size // KILOBYTE), 1)

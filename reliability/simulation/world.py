@@ -44,7 +44,7 @@ POLL_SECONDS: Final = 0.5
 STOP_SECONDS: Final = 120.0
 """How long the stops at the end may take."""
 LONGEST_PAUSE: Final = 90.0
-"""What pauses after errors, delays and the backlog may add at the end to lease, backoff and clocks."""
+"""The extra time at the end for pauses after errors, delays and the backlog, beyond lease, backoff and clocks."""
 LONGEST_GIVE_BACK: Final = 60.0
 """How long an event waits at most that was given back for want of a handler."""
 WEATHER: Final = "all faults"
@@ -133,7 +133,7 @@ class World:
         process.start(most_offset=self.scenario.greatest_offset)
 
     def emit(self, emission: Emission) -> None:
-        """Have a process emit events; if none runs there, the one that follows."""
+        """Emit events in the process of a place, or in the next process if no process runs there."""
         process = self._processes.get(emission.place)
         if process is None or process.is_dead or process.is_leaving:
             self.timeline.call_later(1.0, partial(self.emit, emission))
@@ -218,7 +218,7 @@ class World:
     # The end
 
     def pass_until(self, until: float) -> None:
-        """Let time pass until so many seconds of the run."""
+        """Let time pass until a second of the run."""
         over: list[bool] = []
         self.timeline.call_at(until, lambda: over.append(True))
         self.timeline.run_until(lambda: bool(over))

@@ -59,7 +59,7 @@ def check(table: Table, parameters: Parameters) -> Write:
 
 
 def update(table: Table, parameters: Parameters) -> Write:
-    """Work out an update; it makes the item where there is none, as DynamoDB does."""
+    """Compute the result of an update. It creates a missing item, as DynamoDB does."""
     check_parameters(parameters, requests.UPDATE)
     key = key_of(table, parameters["Key"])
     parsed = parse_update(parameters["UpdateExpression"])

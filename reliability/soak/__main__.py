@@ -21,17 +21,17 @@ from tools.dynamodb_local import running
 
 
 def main() -> int:
-    """Run a soak, and tell what came of it; 1 if anything is wrong."""
+    """Run a soak and print the result; return 1 if there is a problem."""
     parser = argparse.ArgumentParser(prog="python -m reliability.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=4.0, help="emits a second of each process")
+    parser.add_argument("--rate", type=float, default=4.0, help="emits per second of each process")
     parser.add_argument(
-        "--seed", type=int, default=randrange(10**6), help="of the faults; processes have their own luck"
+        "--seed", type=int, default=randrange(10**6), help="seed of the faults; the processes draw their own"
     )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the journal goes")
     given = parser.parse_args()
-    # The backend takes any; the SDK must not look for real ones.
+    # DynamoDB Local accepts any credentials, and the SDK must not search for real ones.
     os.environ |= {"AWS_ACCESS_KEY_ID": "soak", "AWS_SECRET_ACCESS_KEY": "soak", "AWS_EC2_METADATA_DISABLED": "true"}
     plan = Plan(
         seconds=60 * given.minutes, workers=given.workers, rate=given.rate, seed=given.seed, folder=given.folder

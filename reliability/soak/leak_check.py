@@ -1,4 +1,4 @@
-"""Flatness: whether the processes take more and more."""
+"""Checks whether processes leak memory, tasks or connections."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 from reliability.history import Record, Sampled
 
 LEAST_SAMPLES: Final = 30
-"""A life that is shorter (seconds) shows nothing."""
+"""The minimum lifetime of a process (seconds) for a check."""
 WARM_UP: Final = 10
 GROWTH_A_MINUTE: Final = 2 * 2**20
-"""Bytes: what caches may still grow by; a leak of one event's handling at ten a second is more."""
+"""Bytes by which caches may still grow. A leak for each event, at ten events per second, is more."""
 MOST_TASKS: Final = 200
 MOST_CONNECTIONS: Final = 80
 
 
 def growth(records: Iterable[Record]) -> Iterator[str]:
-    """Tell which workers took more memory from their first third to their last, or too many tasks or connections."""
+    """Report workers whose memory grew from the first to the last third, or with too many tasks or connections."""
     samples: defaultdict[str, list[Sampled]] = defaultdict(list)
     for record in records:
         if isinstance(record, Sampled):

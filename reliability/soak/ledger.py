@@ -1,4 +1,4 @@
-"""What the display shows: the counts of a journal that several processes write at the moment."""
+"""Counts the records of a journal for the display, while several processes write it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Ledger:
-    """Follows a journal, and counts."""
+    """Follows a journal and counts its records."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -20,7 +20,7 @@ class Ledger:
         self.memory: dict[str, int] = {}
 
     def follow(self) -> None:
-        """Count what is new."""
+        """Count the new records."""
         with self._path.open("rb") as file:
             file.seek(self._read)
             lines, _, _ = file.read().rpartition(b"\n")
@@ -42,5 +42,5 @@ class Ledger:
 
     @property
     def waiting(self) -> int:
-        """The number of events that are acknowledged, and not known to be at their end."""
+        """The number of acknowledged events without a known end."""
         return len(self.acknowledged - self.ended)

@@ -1,4 +1,4 @@
-"""Faults of the wire: what the proxy does to requests, in spells of a few seconds, each of another kind."""
+"""Injects network faults with a proxy, in spells of a few seconds, each with one kind of fault."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reliability.rules import LaggingIndex, partly_refused
 
 
 class Kind(StrEnum):
-    """The kinds of faults of the wire."""
+    """The kinds of network faults."""
 
     LOST_REPLIES = "lost replies"
     CUTS = "cuts"
@@ -49,7 +49,7 @@ _ONLY: Final = {
 
 
 class NetworkFaults:
-    """Has a proxy do harm, and writes down what it did; `client` goes around the proxy."""
+    """Lets a proxy inject faults, and records them. `client` bypasses the proxy."""
 
     def __init__(self, proxy: Proxy, client: Any, write: Write, *, now: Callable[[], float], chance: Random) -> None:
         self._proxy = proxy
@@ -117,7 +117,7 @@ class NetworkFaults:
             case Kind.INDEX_LAG:
                 action = self._lagging(request)
             case Kind.DELAYS:
-                # Whoever asks may have given up when the answer comes.
+                # The caller may have given up before the response comes.
                 self._lost(request, applied=None)
                 action = self._later()
         self.done[kind] += action is not None
@@ -158,7 +158,7 @@ def event_ids_in(request: Recorded) -> list[str]:
 
 
 def _id_of(statement: dict[str, Any]) -> str:
-    # The library compares the id right after WHERE: the parameters before it are those of the assignments.
+    # The library compares the id right after WHERE, so the parameters before it belong to the assignments.
     before, _, _ = statement["Statement"].partition(" WHERE id = ")
     return str(statement["Parameters"][before.count("?")]["S"])
 

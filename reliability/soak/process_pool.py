@@ -1,4 +1,4 @@
-"""The herd: processes that are killed, suspended, stopped and started again, at random."""
+"""Starts worker processes, and kills, suspends, stops and restarts them at random."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Process = subprocess.Popen[bytes]
 
 
 class ProcessPool:
-    """So many processes, each a life after the other."""
+    """A number of processes. A process that ends is replaced by a new process."""
 
     def __init__(self, orders: Orders, write: Write, *, now: Callable[[], float], chance: Random) -> None:
         self._orders = orders
@@ -53,7 +53,7 @@ class ProcessPool:
         return len(self._processes)
 
     async def harm(self) -> None:
-        """Do something to one of them now and then, until cancelled."""
+        """Kill, suspend or stop a random worker now and then, until cancelled."""
         while True:
             await asyncio.sleep(self._chance.uniform(*PAUSE))
             name = self._chance.choice([name for name in self._processes if name.startswith("worker")])
@@ -80,17 +80,17 @@ class ProcessPool:
 
     async def _stop(self, name: str) -> None:
         self.done["SIGTERM"] += 1
-        # The next one is there before the last has drained, as in a deploy.
+        # As in a deploy, the next process starts before this process has drained.
         self.start()
         await self._end(name)
 
     async def stop_all(self) -> None:
-        """Stop all that run, emitters first."""
+        """Stop all processes, emitters first."""
         while self._processes:
             await self._end(min(self._processes))
 
     async def replace_all(self, *, rate: float) -> None:
-        """Have all workers followed by others that emit so much."""
+        """Replace all workers by workers with another rate of emits."""
         self._orders = replace(self._orders, rate=rate)
         for name in list(self._processes):
             self.start()
@@ -116,7 +116,7 @@ class ProcessPool:
         del self._processes[name]
 
     def kill_all(self) -> None:
-        """Leave no process behind."""
+        """Kill all processes."""
         for process in self._processes.values():
             process.kill()
             process.wait()

@@ -56,7 +56,7 @@ class Plan:
 
 
 class Soak:
-    """What runs, for the display, and what comes of it."""
+    """A running soak, with its state for the display and its problems."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -74,7 +74,7 @@ class Soak:
         return time.monotonic() + self._offset
 
     async def run(self, endpoint: str, show: Show) -> None:
-        """Run on an backend, and find problems or none."""
+        """Run on a backend, and collect problems."""
         chance = Random(self.plan.seed)
         async with tuned_client(region_name="us-east-1", endpoint_url=endpoint, connections=20) as client:
             outbox = DynamoDBOutbox(client, table_name=self._table)
@@ -122,7 +122,7 @@ class Soak:
         self.problems += self.pool.failed
 
     async def _until_quiet(self, bus: OutboxEventBus) -> None:
-        """Wait until every worker that runs emits no more, and nothing waits; they are started anew for that."""
+        """Replace the workers by workers that do not emit, and wait until no event waits."""
         await self.pool.replace_all(rate=0.0)
         with contextlib.suppress(WaitTimeoutError):  # the checker says what it means that something is left
             await bus.drain(QUIET_SECONDS)

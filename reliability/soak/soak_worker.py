@@ -1,6 +1,7 @@
 """A process of the soak: `python -m reliability.soak.soak_worker`, with its orders as JSON in its only argument.
 
-It emits, or handles, or both, until SIGTERM. What happens goes to the journal, once a second with what it takes.
+It emits events, handles events, or both, until SIGTERM. It records everything in the journal, with its memory, tasks
+and connections once a second.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ from reliability.resources import connections_in_use
 TYPES: Final = ("plain", "shared", "long", "committed")
 STOP_SECONDS: Final = 3.0
 REPEATED: Final = 0.4
-"""The part of the emits that are given up and repeated."""
+"""The share of the emits that are given up and repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
-    """What a process is to do. `offset` makes its monotonic clock the judge's; `rate` is in emits a second."""
+    """The configuration of a process.
+
+    `offset` aligns its monotonic clock with the clock of the checker; `rate` is in emits per second.
+    """
 
     name: str
     endpoint: str
@@ -54,7 +58,7 @@ async def live(orders: Orders) -> None:
     async with DynamoDBOutbox.connect(
         table_name=orders.table, region_name="us-east-1", endpoint_url=orders.endpoint, **orders.options
     ) as outbox:
-        client = outbox._client  # noqa: SLF001 - nothing public tells of its connections
+        client = outbox._client  # noqa: SLF001 - to count its connections
         bus = OutboxEventBus(recorder.around(outbox), on_error=recorder.report)
         register(bus, lease=outbox.options.processing_timeout)
         if orders.handles:
@@ -71,7 +75,7 @@ async def live(orders: Orders) -> None:
 
 
 def register(bus: OutboxEventBus, *, lease: float) -> None:
-    """Register handlers: one of one, two that share a type, one that takes two leases, one that commits its effect."""
+    """Register handlers: a plain one, two of the same type, one longer than its lease, and one with a transaction."""
 
     @bus.on("plain", name="plain")
     async def plain(event: Event) -> None:
@@ -98,7 +102,7 @@ def register(bus: OutboxEventBus, *, lease: float) -> None:
 
 
 async def emit(bus: OutboxEventBus, rate: float, stopping: asyncio.Event) -> None:
-    """Emit so many events a second: one by one, several at once, later, in transactions, and again after giving up."""
+    """Emit events at a rate: one by one, several at once, delayed, in transactions, and repeated after a timeout."""
     while rate > 0 and not stopping.is_set():
         started = time.monotonic()
         made = [Event(kind, {"failures": random.randint(0, 2)}) for kind in _kinds(random.randint(1, 10))]
@@ -114,7 +118,7 @@ async def emit(bus: OutboxEventBus, rate: float, stopping: asyncio.Event) -> Non
 
 
 async def emit_impatiently(bus: OutboxEventBus, events: list[Event]) -> None:
-    """Emit, give up after a while, and emit the same events once or twice more, perhaps in another way."""
+    """Emit with a short timeout, and emit the same events once or twice more, perhaps in another way."""
     for patience in random.choice([(0.0, None), (0.05, None), (1.0, None), (0.02, 0.5, None)]):
         try:
             async with asyncio.timeout(patience):
@@ -126,9 +130,9 @@ async def emit_impatiently(bus: OutboxEventBus, events: list[Event]) -> None:
 async def emit_somehow(
     bus: OutboxEventBus, events: list[Event], *, delay: float | None, if_exists: IfExists = "raise"
 ) -> None:
-    """Emit events as a list, each on its own, each from two tasks at once, or in a transaction.
+    """Emit events as a list, one by one, each from two tasks at once, or in a transaction.
 
-    What becomes of them is on the record, as acknowledged, refused or unknown.
+    The recorder records the results: acknowledged, refused or unknown.
     """
     match random.choice(["list", "apart", "apart", "twice", "transaction"]):
         case "list":
@@ -156,7 +160,7 @@ def _kinds(count: int) -> list[str]:
 
 
 async def sample(recorder: Recorder, client: Any) -> None:
-    """Record once a second what this process takes."""
+    """Record the memory, tasks and connections of this process once a second."""
     process = psutil.Process()
     while True:
         recorder.write(

@@ -181,7 +181,7 @@ def test_emit_waits_for_no_request_of_another() -> None:
     assert delivered().add(request(0.51, 0.58)).broken() == ""
     story = HistoryBuilder().emit(0.5).add(others, request(0.57, 0.6)).attempt(1.0, "succeeded", "complete").ends()
     (violation,) = story.violations()
-    assert "waited 0.070 s before it was sent, while those of ['other'] were under way" in str(violation)
+    assert "waited 0.070 s before it was sent, while requests of ['other'] were in flight" in str(violation)
     story = HistoryBuilder().emit(0.5).add(others, request(0.5, 0.54)).attempt(1.0, "succeeded", "complete").ends()
     (violation,) = story.violations()
     assert "waited 0.060 s after its own answer" in str(violation)

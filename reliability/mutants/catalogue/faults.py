@@ -1,4 +1,4 @@
-"""Mutants of what engines, networks and crashes do, in the order of the table in docs/reliability.md."""
+"""Mutants for faults of DynamoDB, of networks and of processes, in the order of the table in docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ FAULTS: Final = (
     ),
     Mutant(
         row=9,
-        name="a late completion is accepted whoever holds the claim",
+        name="a late completion is accepted though another worker holds the claim",
         file=_TRANSITIONS,
         text='condition="claimToken = :token AND status <> :FAILED"',
         replacement='condition="status <> :FAILED"',
