@@ -47,7 +47,7 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
     for left in timeline.final.left:
         yield _violation(f"{left} is left at the end")
     started = {start.token for start in timeline.of(HandlerStarted)}
-    may_go_on = {claim.token for claim in timeline.of(Claimed) if claim.born and claim.token not in started}
+    may_go_on = {claim.token for claim in timeline.of(Claimed) if claim.on_emit and claim.token not in started}
     may_go_on |= {end.token for end in timeline.of(HandlerEnded) if end.result is Result.LEFT_BEHIND}
     for record in timeline.history:
         if isinstance(record, _WORK) and record.at > timeline.ended_at(record.worker):

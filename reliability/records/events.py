@@ -52,7 +52,7 @@ class EmitUnknown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A worker was told that it holds an event. `born`: it was stored as claimed."""
+    """A worker holds an event. `on_emit`: the event was stored already claimed."""
 
     at: float
     event_id: str
@@ -61,7 +61,7 @@ class Claimed:
     attempt: int
     lease_expires_at: float
     began_at: float | None = None
-    born: bool = False
+    on_emit: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ async def test_claims_on_emit_are_recorded_with_their_tokens_before_their_handle
         await bus.drain(10)
     claimed = next(record for record in history if type(record).__name__ == "Claimed")
     started = next(record for record in history if type(record).__name__ == "HandlerStarted")
-    assert claimed.born
+    assert claimed.on_emit
     assert started.token == claimed.token
     assert history.index(claimed) < history.index(started)
 

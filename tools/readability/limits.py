@@ -36,8 +36,6 @@ ALLOWANCES: Final = (
     Allowance("client.py:Caller.call", 45, "one loop of attempts, whose exits share its state"),
     Allowance("writes.py:ConditionalWriter.write", 50, "half of it is the signature and the docstring"),
     Allowance("cloudformation.py:cloudformation", 45, "one literal: the template"),
-    Allowance("reliability/port.py", 315, "one recorder for each method of the port"),
-    Allowance("reliability/port.py:RecordedOutbox._settled", 55, "one exhaustive match over the outcomes"),
     Allowance("reliability/proxy.py:running_proxy", 45, "it contains the handler of the proxy"),
     Allowance("mutants/catalogue/use.py", 325, "a table, in the order of the documentation"),
     Allowance("benchmarks/suite.py:_comparisons", 45, "a table of all comparisons"),

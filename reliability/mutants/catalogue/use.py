@@ -190,9 +190,9 @@ USE: Final = (
     Mutant(
         row=48,
         name="a due item without room for a claim is tried for ever",
-        file="dynamodb/outbox.py",
-        text="        if without_room:\n",
-        replacement="        if not without_room:\n",
+        file="dynamodb/delivering/settle.py",
+        text=", *await self._fail_without_room(without_room)]",
+        replacement="]",
         test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_delay_no_other_event[PENDING-full]",
     ),
     Mutant(
