@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
 from dynamodb_outbox.dynamodb.delivering import membership
-from reliability.proxy import Proxy
+from reliability.proxy import Proxy, running_proxy
+from tests.backends import open_client
+from tests.dynamodb.bank import Bank
 
 
 @pytest.fixture
@@ -18,6 +21,27 @@ async def outbox(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbox:
     await made.create_table()
     proxy.requests.clear()
     return made
+
+
+@pytest.fixture(params=["moto", "local"])
+async def bank(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Bank]:
+    """An outbox and a table of accounts, on moto and on DynamoDB Local."""
+    endpoint = request.getfixturevalue(f"{request.param}_endpoint")
+    accounts = f"{table_name}-accounts"
+    async with running_proxy(endpoint) as proxy, open_client(proxy.endpoint) as client:
+        errors: list[Any] = []
+        outbox = DynamoDBOutbox(
+            client, table_name=table_name, poll_interval=0.05, base_backoff=0.01, on_error=errors.append
+        )
+        await outbox.create_table()
+        await client.create_table(
+            TableName=accounts,
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        await client.put_item(TableName=accounts, Item={"id": {"S": "ada"}, "balance": {"N": "10"}})
+        yield Bank(client, outbox, OutboxEventBus(outbox), proxy, accounts, errors)
 
 
 class PeersTime:
