@@ -24,6 +24,12 @@ async def outbox(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbox:
 
 
 @pytest.fixture(params=["moto", "local"])
+def endpoint(request: pytest.FixtureRequest) -> str:
+    """The endpoint of moto, and that of DynamoDB Local."""
+    return str(request.getfixturevalue(f"{request.param}_endpoint"))
+
+
+@pytest.fixture(params=["moto", "local"])
 async def bank(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Bank]:
     """An outbox and a table of accounts, on moto and on DynamoDB Local."""
     endpoint = request.getfixturevalue(f"{request.param}_endpoint")

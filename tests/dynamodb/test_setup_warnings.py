@@ -23,7 +23,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.outcome import Completed
 from reliability.proxy import Proxy, refused
 from reliability.simulation.client import Client
-from tests.dynamodb.test_faults import raw_table
+from tests.dynamodb.raw_tables import raw_table
 from tests.virtual_time import install
 
 
