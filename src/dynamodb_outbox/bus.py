@@ -14,22 +14,20 @@ from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.cancellation import is_from_a_scope
 from dynamodb_outbox.emit_options import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
-from dynamodb_outbox.errors import ConfigurationError, OutboxError, UsageError, WaitTimeoutError, shape, shown
+from dynamodb_outbox.errors import ConfigurationError, WaitTimeoutError, shown
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
+from dynamodb_outbox.lifecycle import Lifecycle
 from dynamodb_outbox.middleware import Middleware, check_middleware
 from dynamodb_outbox.observers import Observer
-from dynamodb_outbox.outcome import Completed, Outcome
-from dynamodb_outbox.port import Claim, Outbox
+from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import ErrorReporter, OnError
 from dynamodb_outbox.start_reminder import StartReminder
 from dynamodb_outbox.transaction import Transaction
-from dynamodb_outbox.validation import check_callable, check_int, check_outbox, check_timeout
+from dynamodb_outbox.validation import check_callable, check_event_ids, check_int, check_outbox, check_timeout
 from dynamodb_outbox.waiters import NOT_STARTED, Waiters, wait_until_drained
-from dynamodb_outbox.worker.run_once import run_once
 from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
-from dynamodb_outbox.worker.worker import Worker
 
 H = TypeVar("H", bound=Handler)
 OnMaxHandlers = Callable[["OutboxEventBus", str, int], None]
@@ -72,7 +70,9 @@ class OutboxEventBus:
         self._registry = HandlerRegistry(max_handlers=max_handlers, on_max_handlers=on_many)
         self._loop = BoundLoop("bus", on_closed=self._forget)
         self._reminder = StartReminder(self._registry)
-        self._emitter = Emitter(outbox, worker=lambda: self._worker, loop=self._loop, on_emitted=self._reminder.emitted)
+        self._emitter = Emitter(
+            outbox, worker=lambda: self._lifecycle.worker, loop=self._loop, on_emitted=self._reminder.emitted
+        )
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
         self._setup = WorkerSetup(
@@ -82,9 +82,9 @@ class OutboxEventBus:
             middleware=self._handler_middleware,
             unhandled=UnhandledTypes(self._registry),
             reporter=ErrorReporter(on_error or outbox.options.on_error),
-            on_settled=self._on_settled,
+            on_settled=self._waiters.on_settled,
         )
-        self._worker: Worker | None = None
+        self._lifecycle = Lifecycle(self._setup, reminder=self._reminder)
 
     # Handlers
 
@@ -131,6 +131,10 @@ class OutboxEventBus:
     def handlers(self, type: str) -> list[Handler]:
         """List the handlers of a type, in the order of their registration."""
         return [registration.handler for registration in self._registry.of(type)]
+
+    def event_types(self) -> list[str]:
+        """List the types that have handlers, in alphabetical order."""
+        return self._registry.types()
 
     def add_handler_middleware(self, *middleware: Middleware) -> None:
         """Wrap every call of a handler: `async def m(event, call_next)`, the first one added outermost.
@@ -211,19 +215,23 @@ class OutboxEventBus:
 
         May be called from any thread.
         """
-        if (worker := self._worker) is not None:
+        if (worker := self._lifecycle.worker) is not None:
             self._loop.run(worker.wake)
 
     def add_observer(self, observer: Observer) -> None:
         """Call an observer for everything that happens to the events of the outbox, from now on; see `Observer`."""
         self._outbox.observers.add(observer)
 
+    def remove_observer(self, observer: Observer) -> bool:
+        """Remove an observer that `add_observer` or the outbox added; return whether it was there."""
+        return self._outbox.observers.remove(observer)
+
     # Lifecycle
 
     @property
     def running(self) -> bool:
         """Whether a worker of this bus polls. It is false as soon as `stop` is called."""
-        return self._worker is not None and self._worker.running
+        return self._lifecycle.running
 
     async def start(self) -> None:
         """Start the worker. May be called from any task.
@@ -232,15 +240,7 @@ class OutboxEventBus:
         DynamoDB is down, `start` succeeds: polling errors are reported, and polls are tried again.
         """
         self._loop.check("bus.start")
-        if self._worker is not None and not self._worker.ended:
-            raise UsageError("the bus is started already; await bus.stop() before starting it again")
-        self._reminder.work_begins()
-        self._worker = Worker(self._setup)
-        try:
-            await self._worker.start()
-        except BaseException:  # also when cancelled: nothing is started then
-            self._worker = None
-            raise
+        await self._lifecycle.start()
 
     async def stop(self, timeout: float | None = None) -> None:
         """Stop polling, and let running handlers finish. Does nothing if the bus is not started.
@@ -252,10 +252,7 @@ class OutboxEventBus:
         """
         self._loop.check("bus.stop")
         check_timeout("timeout", timeout)
-        if (worker := self._worker) is not None:
-            await worker.stop(timeout)
-            if self._worker is worker and worker.ended:
-                self._worker = None
+        await self._lifecycle.stop(timeout)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -264,13 +261,8 @@ class OutboxEventBus:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if (worker := self._worker) is not None:
-            try:
-                # A scope whose cancellation ended the block shortens nothing: `stop_timeout` is for this case, too.
-                await worker.end(self._stop_timeout, shielded=kind is not None and is_from_a_scope())
-            finally:
-                if self._worker is worker and worker.ended:
-                    self._worker = None
+        # A scope whose cancellation ended the block shortens nothing: `stop_timeout` is for this case, too.
+        await self._lifecycle.end(self._stop_timeout, shielded=kind is not None and is_from_a_scope())
 
     async def run_once(self) -> int:
         """Recover, claim one batch, run its handlers and settle, without a running worker; return the number settled.
@@ -278,27 +270,12 @@ class OutboxEventBus:
         For schedulers, and for functions that a platform calls. Raises `StorageError`.
         """
         self._loop.check("bus.run_once")
-        self._refuse_inside("bus.run_once()")
-        if self._worker is not None and not self._worker.ended:
-            raise UsageError("run_once is for a bus without a running worker; await bus.stop() first")
-        self._reminder.work_begins()
-        return await run_once(self._setup)
-
-    def _refuse_inside(self, call: str) -> None:
-        if self._setup.is_inside:
-            raise UsageError(
-                f"{call} was called inside a handler (or a task or callback of one), and would wait for the handler "
-                "itself; let the handler return, and call it where the bus is used"
-            )
+        return await self._lifecycle.run_once()
 
     def _forget(self, call: str) -> None:
         """Forget the worker and the waiters of a loop that is closed: nothing of them runs any more."""
-        self._worker = None
-        self._waiters = Waiters()
-
-    def _on_settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
-        if error is None and isinstance(outcome, Completed):
-            self._waiters.completed(claim.event)
+        self._lifecycle.forget()
+        self._waiters.clear()
 
     # Waiting
 
@@ -309,12 +286,12 @@ class OutboxEventBus:
         has just stored may be missed. Raises `WaitTimeoutError`, with the counts, after `timeout` seconds.
         """
         self._loop.check("bus.drain")
-        self._refuse_inside("bus.drain()")
+        self._lifecycle.refuse_inside("bus.drain()")
         check_timeout("timeout", timeout)
         await wait_until_drained(
             self._outbox,
             timeout=timeout,
-            worker=lambda: self._worker,
+            worker=lambda: self._lifecycle.worker,
             unhandled=self._setup.unhandled.still_unhandled,
         )
 
@@ -341,20 +318,7 @@ class OutboxEventBus:
         Other ids change nothing. Handlers that succeeded do not run again. Raises `StorageError`.
         """
         self._loop.check("bus.retry_events")
-        if isinstance(ids, str):
-            raise ConfigurationError(f"ids={shown(ids)}: it must be a list of ids, such as [{shown(ids)}]")
-        if not isinstance(ids, Iterable):
-            raise ConfigurationError(f"ids must be a list of ids, such as [event.id], not {shape(ids)}")
-        listed = list(ids)
-        for event_id in listed:
-            if isinstance(event_id, (Event, FailedEvent)):
-                kind = type(event_id).__name__
-                raise ConfigurationError(
-                    f"retry_events takes the ids of events, not {kind} objects: [event.id for event in failed]"
-                )
-            if not isinstance(event_id, str):
-                raise ConfigurationError(f"the ids of events are strings, not {shape(event_id)}, such as [event.id]")
-        redriven = await self._outbox.redrive(listed)
+        redriven = await self._outbox.redrive(check_event_ids(ids))
         if redriven:
             self.notify()
         return redriven

@@ -151,6 +151,10 @@ class HandlerRegistry:
         """List the handlers of a type."""
         return self._by_type.get(event_type, ())
 
+    def types(self) -> list[str]:
+        """List the types that have handlers, in alphabetical order."""
+        return sorted(self._by_type)
+
     def names(self) -> dict[str, tuple[str, ...]]:
         """List the names of the handlers by type, except those of `once`, which are removed after one event."""
         named = {

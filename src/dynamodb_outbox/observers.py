@@ -246,9 +246,11 @@ class Observers:
             raise ConfigurationError(f"observer={shown(observer)}: it is called in the event loop, and cannot be async")
         self._observers = (*self._observers, observer)
 
-    def remove(self, observer: Observer) -> None:
-        """Remove an observer, if it is there."""
-        self._observers = tuple(other for other in self._observers if other != observer)
+    def remove(self, observer: Observer) -> bool:
+        """Remove an observer; return whether it was there."""
+        before = self._observers
+        self._observers = tuple(other for other in before if other != observer)
+        return len(self._observers) < len(before)
 
     def notify(self, observation: Observation) -> None:
         """Call all observers. An exception of an observer is logged, and changes nothing."""

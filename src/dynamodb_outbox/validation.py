@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
-from dynamodb_outbox.errors import ConfigurationError, shown
+from dynamodb_outbox.errors import ConfigurationError, shape, shown
+from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.outcome import LONGEST_DELAY
 
 _YEAR = 31_536_000
@@ -89,3 +91,22 @@ def check_outbox(value: object) -> None:
         raise ConfigurationError(
             f"outbox={shown(value)}: it must be an outbox, such as a DynamoDBOutbox or an InMemoryOutbox"
         )
+
+
+def check_event_ids(ids: object) -> list[str]:
+    """Return the ids as a list. Raises `ConfigurationError` for a single id, and for what is not a string."""
+    if isinstance(ids, str):
+        raise ConfigurationError(f"ids={shown(ids)}: it must be a list of ids, such as [{shown(ids)}]")
+    if not isinstance(ids, Iterable):
+        raise ConfigurationError(f"ids must be a list of ids, such as [event.id], not {shape(ids)}")
+    checked: list[str] = []
+    for event_id in ids:
+        if isinstance(event_id, (Event, FailedEvent)):
+            raise ConfigurationError(
+                f"retry_events takes the ids of events, not {type(event_id).__name__} objects: "
+                "[event.id for event in failed]"
+            )
+        if not isinstance(event_id, str):
+            raise ConfigurationError(f"the ids of events are strings, not {shape(event_id)}, such as [event.id]")
+        checked.append(event_id)
+    return checked

@@ -7,9 +7,10 @@ from typing import Final, Protocol
 
 import anyio
 
-from dynamodb_outbox.errors import WaitTimeoutError
+from dynamodb_outbox.errors import OutboxError, WaitTimeoutError
 from dynamodb_outbox.event import Event, EventStatus
-from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.outcome import Completed, Outcome
+from dynamodb_outbox.port import Claim, Outbox
 
 UNFINISHED: Final = (EventStatus.PENDING, EventStatus.PROCESSING)
 FIRST_LOOK: Final = 0.02
@@ -43,11 +44,20 @@ class Waiters:
             if not entries:
                 del self._waiting[event_type]
 
+    def on_settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+        """Hand an event whose completion is stored to all waiters for its type."""
+        if error is None and isinstance(outcome, Completed):
+            self.completed(claim.event)
+
     def completed(self, event: Event) -> None:
-        """Hand an event to all who wait for its type."""
+        """Hand an event to all waiters for its type."""
         for signal, result in self._waiting.pop(event.type, []):
             result.append(event)
             signal.set()
+
+    def clear(self) -> None:
+        """Forget the waiters of an event loop that is closed."""
+        self._waiting.clear()
 
 
 class DrainingWorker(Protocol):

@@ -166,8 +166,8 @@ async def test_repeats_that_are_given_up_leave_nothing_behind(
         for _ in range(30):
             await give_up_after(0.1, bus.emit(event, if_exists="ignore"))
         await asyncio.sleep(0.01)  # the last of them ends
-        assert bus._worker is not None
-        assert bus._worker._slots.taken <= 1
+        assert bus._lifecycle.worker is not None
+        assert bus._lifecycle.worker._slots.taken <= 1
         assert service.calls["put_item"] == 1
         service.before = delaying("none", 0.0)
         await bus.emit(event, if_exists="ignore")

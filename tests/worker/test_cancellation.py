@@ -318,8 +318,8 @@ async def test_commit_counts_though_a_stop_cancels_the_handler_meanwhile() -> No
 
 
 def dispatcher_of(bus: OutboxEventBus) -> Dispatcher:
-    assert bus._worker is not None
-    return bus._worker._dispatcher
+    assert bus._lifecycle.worker is not None
+    return bus._lifecycle.worker._dispatcher
 
 
 @pytest.mark.parametrize(

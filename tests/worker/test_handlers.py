@@ -113,12 +113,14 @@ async def test_handlers_share_the_payload_of_an_attempt_and_the_next_attempt_has
 async def test_subscribe_off_and_remove(bus: OutboxEventBus) -> None:
     async def handler(event: Event) -> None: ...
 
-    bus.subscribe(["a", "b"], handler)
+    bus.subscribe(["b", "a"], handler)
     assert bus.handlers("a") == bus.handlers("b") == [handler]
+    assert bus.event_types() == ["a", "b"]
     assert bus.off("a", handler) is True
     assert bus.off("a", handler) is False
     bus.remove_all_handlers("b")
     assert bus.handlers("b") == []
+    assert bus.event_types() == []
     bus.subscribe(["a", "b"], handler)
     bus.remove_all_handlers()
     assert bus.handlers("a") == []

@@ -182,7 +182,8 @@ async def test_observer_that_raises_is_logged_and_changes_nothing(
         f"an observer raised when it was told of {type(fact).__name__}" for fact in told
     ]
     caplog.clear()
-    outbox.observers.remove(broken)
+    assert bus.remove_observer(broken)
+    assert not bus.remove_observer(broken)
     await bus.emit("t")
     assert [record for record in caplog.records if record.name == "dynamodb_outbox"] == []
 

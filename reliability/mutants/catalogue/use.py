@@ -126,9 +126,9 @@ USE: Final = (
     Mutant(
         row=41,
         name="a block is left at the first cancellation of its end",
-        file="bus.py",
-        text="await worker.end(self._stop_timeout, shielded=kind is not None and is_from_a_scope())",
-        replacement="await worker.stop(self._stop_timeout)",
+        file="lifecycle.py",
+        text="await worker.end(timeout, shielded=shielded)",
+        replacement="await worker.stop(timeout)",
         test=f"{_AT_ITS_END}[cancel-sleeps]",
     ),
     Mutant(
