@@ -12,7 +12,7 @@ _ONCE: Final = f"{_LOST}::test_handler_runs_once_though_each_response_is_lost_on
 _THROTTLING: Final = "tests/reliability/test_throttling.py"
 _INDEX: Final = "tests/reliability/test_index.py"
 _STORED: Final = "tests/reliability/test_stored_items.py"
-_REQUESTS: Final = "tests/dynamodb/test_requests.py"
+_REPEATED_REQUESTS: Final = "tests/dynamodb/test_repeated_requests.py"
 _WIRE: Final = "tests/dynamodb/test_fast_json.py"
 _UNKNOWN: Final = "tests/dynamodb/test_maybe_applied.py"
 _DOUBT: Final = "test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_stops_their_repeat"
@@ -66,7 +66,7 @@ FAULTS: Final = (
         file="dynamodb/emitting/publish.py",
         text="                if error.maybe_applied:\n",
         replacement="                if not error.maybe_applied:\n",
-        test=f"{_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[open_client-cut after]",
+        test=f"{_REPEATED_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[open_client-cut after]",
     ),
     Mutant(
         row=5,
@@ -148,7 +148,7 @@ FAULTS: Final = (
         file=_TRANSITIONS,
         text="(status = :PENDING AND gsiSortKey = :seen) OR",
         replacement="(status = :PENDING) OR",
-        test=f"{_REQUESTS}::test_stale_row_of_a_retried_event_is_not_claimed_before_its_time",
+        test=f"{_REPEATED_REQUESTS}::test_stale_row_of_a_retried_event_is_not_claimed_before_its_time",
     ),
     Mutant(
         row=18,
