@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from dynamodb_outbox.dynamodb.transport.client import Backoff
+from dynamodb_outbox.dynamodb.transport.retrying import Retries
 
 
 @contextmanager
 def giving_up_after(attempts: int) -> Iterator[None]:
-    """Have calls repeated at once, and given up after so many attempts: the next delay would outlast any deadline."""
+    """Have calls repeated at once, and given up after so many attempts."""
 
-    def next_delay(backoff: Backoff) -> float:
-        backoff.attempts += 1
-        return 0.0 if backoff.attempts < attempts else math.inf
+    def next_delay(retries: Retries) -> float | None:
+        retries.attempts += 1
+        return 0.0 if retries.attempts < attempts else None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Backoff, "next_delay", next_delay)
+        patch.setattr(Retries, "next_delay", next_delay)
         yield

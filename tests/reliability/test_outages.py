@@ -18,7 +18,7 @@ from dynamodb_outbox import (
     PollingError,
     TableNotFoundError,
 )
-from dynamodb_outbox.dynamodb.transport import client as client_module
+from dynamodb_outbox.dynamodb.transport import retrying
 from dynamodb_outbox.observers import LeaseLost, LeaseRenewed, PollingFailed
 from reliability.proxy import Proxy, Recorded, refused
 from tests.backends import open_client
@@ -186,7 +186,7 @@ class OfAnotherLoop:
 async def test_client_of_another_loop_is_named_at_the_first_call(message: str) -> None:
     client: Any = OfAnotherLoop(message)
     outbox = DynamoDBOutbox(client, table_name="events", conditional_writes="batch")
-    with anyio.fail_after(client_module.MAX_DELAY):
+    with anyio.fail_after(retrying.MAX_DELAY):
         for call in (lambda: outbox.publish([Event("t")]), lambda: outbox.claim(1), outbox.recover):
             with pytest.raises(ClientClosedError, match=r"client of this (event loop|outbox is closed)"):
                 await call()

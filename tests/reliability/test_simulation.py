@@ -17,7 +17,7 @@ import pytest
 from dynamodb_outbox.dynamodb.conditional.transitions import Transition
 from dynamodb_outbox.dynamodb.delivering import claim, recovery, settle
 from dynamodb_outbox.dynamodb.items import codec
-from dynamodb_outbox.dynamodb.transport import client
+from dynamodb_outbox.dynamodb.transport import caller
 from dynamodb_outbox.worker import claim_on_emit, recover
 from reliability.simulation import world
 from reliability.simulation.campaign import Summary, summaries_of
@@ -98,14 +98,14 @@ def test_condition_that_is_taken_away_is_missed(
 
 
 def test_put_without_its_condition_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    call = client.Caller.call
+    call = caller.Caller.call
 
-    async def unconditional(caller: client.Caller, operation: str, **params: Any) -> Any:
+    async def unconditional(self: caller.Caller, operation: str, **params: Any) -> Any:
         if operation == "put_item":
             del params["ConditionExpression"], params["ReturnValuesOnConditionCheckFailure"]
-        return await call(caller, operation, **params)
+        return await call(self, operation, **params)
 
-    monkeypatch.setattr(client.Caller, "call", unconditional)
+    monkeypatch.setattr(caller.Caller, "call", unconditional)
     assert letters_found("AF") & set("AF")
 
 

@@ -112,9 +112,9 @@ FAULTS: Final = (
     Mutant(
         row=13,
         name="what is throttled is repeated without a pause",
-        file="dynamodb/transport/client.py",
-        text="return self.random() * min(MAX_DELAY, FIRST_DELAY * 2.0**self.attempts)",
-        replacement="return 0.0",
+        file="dynamodb/transport/retrying.py",
+        text="delay = self._random() * min(MAX_DELAY, FIRST_DELAY * 2.0**self.attempts)",
+        replacement="delay = 0.0",
         test=f"{_THROTTLING}::test_settle_is_repeated_while_its_lease_holds_and_not_for_ever",
     ),
     Mutant(

@@ -28,7 +28,8 @@ from dynamodb_outbox.dynamodb.emitting.transact import Transactor
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
 from dynamodb_outbox.dynamodb.schema.shard_migration import Move
 from dynamodb_outbox.dynamodb.schema.table import Projection, Table
-from dynamodb_outbox.dynamodb.transport.client import Caller, DynamoDBClient, advise_on_client, tuned_client
+from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent

@@ -20,8 +20,9 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     statement,
 )
 from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, InvalidRequestError, kind_of_code
-from dynamodb_outbox.dynamodb.transport.client import Caller, RepeatWithheldError, sent_once
+from dynamodb_outbox.dynamodb.transport.client import RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.transport.responses import UnreadableResponseError, responses_to
 from dynamodb_outbox.errors import CredentialsError, StorageError, TableNotFoundError, ThrottledError, UnavailableError
 from dynamodb_outbox.observers import logger

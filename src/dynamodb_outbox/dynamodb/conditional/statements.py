@@ -15,6 +15,7 @@ from dynamodb_outbox.dynamodb.conditional.probe import Batching
 from dynamodb_outbox.dynamodb.conditional.transitions import Write, statement
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.items.codec import Item
+from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import (
     ErrorKind,
     InvalidRequestError,
@@ -23,8 +24,8 @@ from dynamodb_outbox.dynamodb.transport.classify import (
     kind_of_code,
     with_maybe_applied,
 )
-from dynamodb_outbox.dynamodb.transport.client import Backoff, Caller
 from dynamodb_outbox.dynamodb.transport.responses import is_claim, responses_to, was_repeated
+from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observers import Throttled
 
@@ -52,7 +53,7 @@ class _Batch:
         if index in self.results:
             return self.results[index]
         error = self.failures[index]
-        return with_maybe_applied(error) if index in self.maybe_applied and not error.maybe_applied else error
+        return with_maybe_applied(error) if index in self.maybe_applied else error
 
     def read(self, responses: list[dict[str, Any]], result_of: ReadResult, *, returning: bool) -> None:
         """Read the results of the statements that were left; a `ErrorKind` leaves one for the next request."""
@@ -63,7 +64,13 @@ class _Batch:
                 again.append(index)
                 if result is ErrorKind.AMBIGUOUS:
                     self.maybe_applied.add(index)
-                self.failures[index] = _failure_of_statement(result)
+                self.failures[index] = deadline_error(
+                    "a statement",
+                    result,
+                    attempts=1,
+                    reason="inside of a batch",
+                    maybe_applied=result is ErrorKind.AMBIGUOUS,
+                )
             else:
                 self.results[index] = result
         self.left = again
@@ -97,8 +104,8 @@ class StatementWriter:
 
     async def write(self, writes: list[Write], *, within: float, returning: bool, patient: bool) -> list[WriteResult]:
         """Make the writes; the results are in their order."""
-        deadline = anyio.current_time() + within
-        backoff = Backoff(self._caller.random)
+        retries = Retries(within, random=self._caller.random)
+        deadline = retries.deadline
         batch = _Batch(list(range(len(writes))))
         while batch.left:
             chunk = [writes[index] for index in batch.left]
@@ -119,11 +126,9 @@ class StatementWriter:
                 await self._write_each_alone(chunk, batch, deadline=deadline, returning=returning, patient=patient)
                 break
             if batch.left:
-                delay = backoff.next_delay()
-                given_up = not patient and batch.maybe_applied.isdisjoint(batch.left)
-                if given_up or anyio.current_time() + delay >= deadline:
+                is_given_up = not patient and batch.maybe_applied.isdisjoint(batch.left)
+                if is_given_up or not await retries.wait():
                     break
-                await anyio.sleep(delay)
         return await self._results(writes, batch, deadline=deadline, returning=returning, patient=patient)
 
     async def _results(
@@ -217,10 +222,3 @@ def _claim_or_nothing(response: dict[str, Any], write: Write) -> dict[str, Any]:
     if "Error" in response or is_claim(response.get("Item"), event_id=write.event_id, token=token_of(write)):
         return response
     return {}
-
-
-def _failure_of_statement(kind: ErrorKind) -> StorageError:
-    if kind is ErrorKind.THROTTLED:
-        return ThrottledError(operation="a statement", attempts=1, reason="inside of a batch")
-    is_ambiguous = kind is ErrorKind.AMBIGUOUS
-    return UnavailableError(operation="a statement", attempts=1, reason="inside of a batch", maybe_applied=is_ambiguous)

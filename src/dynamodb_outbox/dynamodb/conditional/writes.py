@@ -16,7 +16,7 @@ from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed, upda
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.schema.shards import Shards
-from dynamodb_outbox.dynamodb.transport.client import Caller, ConditionRefused
+from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused
 from dynamodb_outbox.dynamodb.transport.responses import claimed_item
 from dynamodb_outbox.errors import StorageError
 

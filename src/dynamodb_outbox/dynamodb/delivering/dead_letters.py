@@ -6,16 +6,16 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-import anyio
-
 from dynamodb_outbox.dynamodb.conditional.transitions import REDRIVE, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_failed, millis
-from dynamodb_outbox.dynamodb.transport.client import Backoff, Caller
+from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
 from dynamodb_outbox.dynamodb.transport.responses import items_of
-from dynamodb_outbox.errors import StorageError, ThrottledError
+from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
+from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.port import OutboxOptions
 
@@ -74,8 +74,7 @@ class DeadLetters:
         """Read items by id, as they are in the table; the index lags and may hold keys only."""
         items: dict[str, Item] = {}
         keys = [{"id": {"S": event_id}} for event_id in ids]
-        backoff = Backoff(self._caller.random)
-        deadline = anyio.current_time() + CALL_SECONDS
+        retries = Retries(CALL_SECONDS, random=self._caller.random)
         while keys:
             found, keys = await self._caller.call(
                 "batch_get_item",
@@ -84,11 +83,11 @@ class DeadLetters:
                 RequestItems={self._caller.table_name: {"Keys": keys, "ConsistentRead": True}},
             )
             items |= found
-            if keys:
-                delay = backoff.next_delay()
-                if anyio.current_time() + delay >= deadline:
-                    raise ThrottledError(
-                        operation="batch_get_item", attempts=backoff.attempts, reason="keys came back unprocessed"
-                    )
-                await anyio.sleep(delay)
+            if keys and not await retries.wait():
+                raise deadline_error(
+                    "batch_get_item",
+                    ErrorKind.THROTTLED,
+                    attempts=retries.attempts,
+                    reason="keys came back unprocessed",
+                )
         return items

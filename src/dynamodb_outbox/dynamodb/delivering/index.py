@@ -10,7 +10,7 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.items.codec import Item, millis
 from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards, shard_key
 from dynamodb_outbox.dynamodb.schema.table import PARTITION_KEY, SORT_KEY, STATUS_KEY
-from dynamodb_outbox.dynamodb.transport.client import Caller
+from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.responses import read_count, read_rows
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.port import OutboxOptions

@@ -25,7 +25,7 @@ import anyio
 from dynamodb_outbox.dynamodb.delivering.handler_digests import HandlerDigests
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.dynamodb.transport.client import Caller
+from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.responses import read_new_item
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.observers import HandlersDiffer, logger

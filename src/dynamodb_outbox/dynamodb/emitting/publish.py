@@ -25,8 +25,11 @@ from dynamodb_outbox.dynamodb.emitting.publish_result import (
 )
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_claimed, encode_event
 from dynamodb_outbox.dynamodb.schema.shards import Shards
-from dynamodb_outbox.dynamodb.transport.client import Backoff, Caller, ConditionRefused, sent_once
+from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused
+from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
+from dynamodb_outbox.dynamodb.transport.client import sent_once
 from dynamodb_outbox.dynamodb.transport.responses import unprocessed_of
+from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 from dynamodb_outbox.errors import (
     DuplicateEventError,
     StorageError,
@@ -195,20 +198,24 @@ class Publisher:
 
     async def _write_batch(self, chunk: list[Put], publication: Publication) -> None:
         """Store a chunk of events that nobody can have stored before."""
-        deadline = anyio.current_time() + PUBLISH_SECONDS
-        backoff = Backoff(self._caller.random)
+        retries = Retries(PUBLISH_SECONDS, random=self._caller.random)
         # Callers may have given up since the task was made: nothing is sent yet.
         publication.abandon([put for put in chunk if put.is_given_up])
         left = {put.event.id: put for put in chunk if not put.is_done}
         while left:
             try:
                 unprocessed = await self._send(list(left.values()))
-                cause: StorageError = _unprocessed(backoff)
+                cause = deadline_error(
+                    "BatchWriteItem",
+                    ErrorKind.THROTTLED,
+                    attempts=retries.attempts + 1,
+                    reason="events came back unprocessed",
+                )
             except (ThrottledError, UnavailableError) as error:
                 if error.maybe_applied:
                     for put in left.values():
                         put.maybe_stored = True
-                    await self._put_each(list(left.values()), publication, deadline)
+                    await self._put_each(list(left.values()), publication, retries.deadline)
                     return
                 unprocessed, cause = list(left), error
             except StorageError as error:
@@ -218,12 +225,9 @@ class Publisher:
             publication.stored(*(put for event_id, put in left.items() if event_id not in again))
             publication.abandon([put for put in again.values() if not put.is_wanted])
             left = {event_id: put for event_id, put in again.items() if put.is_wanted}
-            delay = backoff.next_delay() if left else 0.0
-            if left and anyio.current_time() + delay >= deadline:
+            if left and not await retries.wait():
                 publication.fail(left.values(), cause)
                 return
-            if left:
-                await anyio.sleep(delay)
 
     async def _put_each(self, puts: Sequence[Put], publication: Publication, deadline: float) -> None:
         async with anyio.create_task_group() as group:
@@ -249,9 +253,3 @@ class Publisher:
                 RequestItems={table_name: requests},
             )
         return unprocessed
-
-
-def _unprocessed(backoff: Backoff) -> ThrottledError:
-    return ThrottledError(
-        operation="BatchWriteItem", attempts=backoff.attempts + 1, reason="events came back unprocessed"
-    )

@@ -12,7 +12,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.emitting.in_flight import InFlight
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, decode_event
-from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
+from dynamodb_outbox.dynamodb.transport.classify import restated, with_maybe_applied
 from dynamodb_outbox.errors import OutboxError, StorageError, StoredEventError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import EmitClaim, Numbers
@@ -89,13 +89,17 @@ class Publication:
     def fail(self, puts: Iterable[Put], error: OutboxError) -> None:
         """Note why events could not be stored."""
         for put in puts:
-            self._end(put, _as_told(error, put))
+            # A batch that was sent before may have stored the event, though this write did not.
+            if put.maybe_stored and isinstance(error, StorageError):
+                self._end(put, with_maybe_applied(error))
+            else:
+                self._end(put, error)
         if isinstance(error, (ThrottledError, UnavailableError)):
             self.given_up = error
 
     def fail_unsent(self, puts: Iterable[Put], error: ThrottledError | UnavailableError) -> None:
         """Note that events were not sent, because of what became of others."""
-        self.fail(puts, _restated(error, maybe_applied=False))
+        self.fail(puts, restated(error, maybe_applied=False))
 
     def abandon(self, puts: Iterable[Put]) -> None:
         """Note that nobody waits any more for what becomes of events that have no result yet."""
@@ -144,20 +148,3 @@ def stored_event(item: Any, *, numbers: Numbers) -> Event | None:
         return decode_event(item, numbers=numbers)
     except (StoredEventError, KeyError, TypeError):
         return None
-
-
-def _as_told(error: OutboxError, put: Put) -> OutboxError:
-    """Say of a write that was given up whether an earlier attempt, in a batch, may have been applied."""
-    if not put.maybe_stored or not isinstance(error, StorageError) or error.maybe_applied:
-        return error
-    if isinstance(error, (ThrottledError, UnavailableError)):
-        return _restated(error, maybe_applied=True)
-    return with_maybe_applied(error)
-
-
-def _restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -> ThrottledError | UnavailableError:
-    restated = type(error)(
-        operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=maybe_applied
-    )
-    restated.__cause__ = error.__cause__
-    return restated

@@ -24,8 +24,8 @@ from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, encode_claimed, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.transport.classify import VERIFY, cancellation_reasons, with_maybe_applied
-from dynamodb_outbox.dynamodb.transport.client import Caller, TransactionRefused
 from dynamodb_outbox.errors import (
     CancellationReason,
     DuplicateEventError,

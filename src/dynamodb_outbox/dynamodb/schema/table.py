@@ -10,8 +10,8 @@ import anyio
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE
+from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import InvalidRequestError, code_of
-from dynamodb_outbox.dynamodb.transport.client import Caller
 from dynamodb_outbox.errors import StorageError, TableMismatchError, TableNotFoundError
 
 Projection = Literal["ALL", "KEYS_ONLY"]

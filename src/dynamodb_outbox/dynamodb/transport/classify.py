@@ -27,6 +27,8 @@ from dynamodb_outbox.errors import (
     StorageError,
     TableMismatchError,
     TableNotFoundError,
+    ThrottledError,
+    UnavailableError,
 )
 
 
@@ -183,12 +185,25 @@ def _is_foreign(error: BaseException) -> bool:
 
 
 def with_maybe_applied(error: StorageError) -> StorageError:
-    """Say in the same words that an earlier attempt, which was not answered, may have been applied all the same."""
+    """Return the error with `maybe_applied` true, because an earlier attempt of the same write was not answered."""
+    if error.maybe_applied:
+        return error
+    if isinstance(error, (ThrottledError, UnavailableError)):
+        return restated(error, maybe_applied=True)
     doubted = type(error).__new__(type(error))
     doubted.__dict__.update(error.__dict__, maybe_applied=True)
     doubted.args = (f"{error}; an earlier attempt was not answered, and may have been applied all the same",)
     doubted.__cause__ = error.__cause__
     return doubted
+
+
+def restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -> ThrottledError | UnavailableError:
+    """Return the error with another `maybe_applied`, and a text that says so."""
+    made = type(error)(
+        operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=maybe_applied
+    )
+    made.__cause__ = error.__cause__
+    return made
 
 
 def fatal_error(error: BaseException, *, operation: str, table_name: str, index_name: str) -> StorageError:

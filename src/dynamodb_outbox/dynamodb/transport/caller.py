@@ -1,0 +1,145 @@
+"""One call to DynamoDB: its attempts within a deadline, and what the failures of them mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import anyio
+from botocore.exceptions import ClientError
+
+from dynamodb_outbox.dynamodb.transport.classify import (
+    ErrorKind,
+    cancellation_reasons,
+    fatal_error,
+    kind_of,
+    with_maybe_applied,
+)
+from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient
+from dynamodb_outbox.dynamodb.transport.client_state import CLOSED, ClientState
+from dynamodb_outbox.dynamodb.transport.responses import Read, UnreadableResponseError, was_repeated
+from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
+from dynamodb_outbox.errors import ClientClosedError, StorageError
+from dynamodb_outbox.observers import Observers, Throttled
+
+
+class ConditionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
+    """The condition of a write was false. `repeated`: an earlier attempt may have been applied."""
+
+    def __init__(self, *, item: Mapping[str, Any] | None, repeated: bool) -> None:
+        self.item = item
+        self.repeated = repeated
+        super().__init__("the condition is false")
+
+
+class TransactionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
+    """A transaction was cancelled for good. `repeated`: an earlier attempt may have been applied."""
+
+    def __init__(self, *, reasons: Sequence[Mapping[str, Any]], repeated: bool) -> None:
+        self.reasons = reasons
+        self.repeated = repeated
+        super().__init__("the transaction was cancelled")
+
+
+@dataclass(slots=True, kw_only=True)
+class Caller:
+    """The one place through which the adapter calls DynamoDB."""
+
+    client: DynamoDBClient
+    table_name: str
+    index_name: str
+    random: Callable[[], float]
+    observers: Observers
+    _state: ClientState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._state = ClientState(self.client)
+
+    async def call(
+        self,
+        operation: str,
+        *,
+        within: float,
+        once: bool = False,
+        patient: bool = True,
+        read: Read | None = None,
+        **params: Any,
+    ) -> Any:
+        """Call an operation that may be repeated, until it succeeds or `within` seconds are over.
+
+        Returns the response, or what `read` makes of it. If `read` cannot read it, the call may have been applied.
+
+        Raises `ConditionRefused` for a false condition and `TransactionRefused` for a cancelled transaction. Raises
+        `UnavailableError` or `ThrottledError` at the deadline; with `once` after the first attempt; unless `patient` at
+        the first throttle. Raises another `StorageError` at once if repeating is of no use. `maybe_applied` of an error
+        covers every attempt, also those that the client repeated by itself.
+        """
+        retries = Retries(within, random=self.random)
+        maybe_applied = False
+        while True:
+            try:
+                response = await self._attempt(operation, params, retries.seconds_left)
+                return response if read is None else _read(response, read)
+            except Exception as error:  # also of the transport, which has exceptions of its own
+                kind = kind_of(error)
+                maybe_applied = maybe_applied or kind is ErrorKind.AMBIGUOUS or self._may_hide_an_attempt(error, kind)
+                if kind in _FINAL:
+                    self._raise_final(error, kind, operation, params, maybe_applied=maybe_applied)
+                if kind is ErrorKind.THROTTLED and self.observers:
+                    self.observers.notify(Throttled(operation=operation))
+                delay = retries.next_delay()
+                gives_up = once or (not patient and kind is ErrorKind.THROTTLED and not maybe_applied)
+                if gives_up or delay is None:
+                    raise deadline_error(
+                        operation, kind, attempts=retries.attempts, reason=error, maybe_applied=maybe_applied
+                    ) from error
+            await anyio.sleep(delay)
+
+    def _raise_final(
+        self, error: Exception, kind: ErrorKind, operation: str, params: Mapping[str, Any], *, maybe_applied: bool
+    ) -> NoReturn:
+        """Raise what an error means that no other attempt can change."""
+        if kind is ErrorKind.REFUSED:
+            item = getattr(error, "response", {}).get("Item")
+            raise ConditionRefused(item=item, repeated=maybe_applied) from None
+        if kind is ErrorKind.CANCELLED and isinstance(error, ClientError):
+            raise TransactionRefused(reasons=cancellation_reasons(error), repeated=maybe_applied) from error
+        fatal = self.fatal(error, operation, index_name=params.get("IndexName"))
+        raise (with_maybe_applied(fatal) if maybe_applied else fatal) from error
+
+    async def _attempt(self, operation: str, params: dict[str, Any], seconds: float) -> Any:
+        self.refuse_closed(operation)
+        # A response may never come. Half the time that is left keeps room for a second attempt.
+        with anyio.fail_after(max(seconds / 2, 0.1)):
+            response = await getattr(self.client, operation)(**params)
+        self._state.connected()
+        return response
+
+    def refuse_closed(self, operation: str) -> None:
+        """Raise `ClientClosedError` if the client is known to be closed, or of another loop; sends nothing."""
+        if (obstacle := self._state.obstacle()) is not None:
+            raise ClientClosedError(operation=operation, reason=obstacle, closed=obstacle == CLOSED)
+
+    def _may_hide_an_attempt(self, error: Exception, kind: ErrorKind) -> bool:
+        """Tell whether the client may have sent the request before by itself; its error is of the last attempt."""
+        if isinstance(error, ClientError):
+            return was_repeated(error.response)
+        config = getattr(self.client.meta, "config", None)
+        retries: Mapping[str, Any] = getattr(config, "retries", None) or {}
+        return kind is ErrorKind.UNSENT and retries.get("total_max_attempts") != 1
+
+    def fatal(self, error: BaseException, operation: str, *, index_name: str | None = None) -> StorageError:
+        """Translate an error that repeating does not help against into an error of the library."""
+        index_name = index_name or self.index_name
+        return fatal_error(error, operation=operation, table_name=self.table_name, index_name=index_name)
+
+
+_FINAL = frozenset({ErrorKind.REFUSED, ErrorKind.CANCELLED, ErrorKind.FATAL})
+
+
+def _read(response: Any, read: Read) -> Any:
+    try:
+        return read(response)
+    except Exception as error:
+        raise UnreadableResponseError(error) from error

@@ -1,0 +1,58 @@
+"""Repeating a request until a deadline, and the error for a request whose deadline has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+
+from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
+from dynamodb_outbox.errors import ThrottledError, UnavailableError
+
+FIRST_DELAY: Final = 0.05
+MAX_DELAY: Final = 2.0
+
+
+class Retries:
+    """The attempts of one request, until `seconds` are over.
+
+    The delays between them double, with full jitter, so that clients do not repeat their requests in step: at most 0.1,
+    0.2, 0.4 s, up to 2 s. See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+
+    __slots__ = ("_random", "attempts", "deadline")
+
+    def __init__(self, seconds: float, *, random: Callable[[], float]) -> None:
+        self.deadline = anyio.current_time() + seconds
+        self.attempts = 0
+        """How many attempts failed."""
+        self._random = random
+
+    @property
+    def seconds_left(self) -> float:
+        """The time until the deadline."""
+        return self.deadline - anyio.current_time()
+
+    def next_delay(self) -> float | None:
+        """Count an attempt that failed; return the seconds to wait before the next, or None if time is over then."""
+        self.attempts += 1
+        delay = self._random() * min(MAX_DELAY, FIRST_DELAY * 2.0**self.attempts)
+        return delay if delay < self.seconds_left else None
+
+    async def wait(self) -> bool:
+        """Count an attempt that failed, and wait for the next; return False at once if time would be over then."""
+        delay = self.next_delay()
+        if delay is None:
+            return False
+        await anyio.sleep(delay)
+        return True
+
+
+def deadline_error(
+    operation: str, kind: ErrorKind, *, attempts: int, reason: object, maybe_applied: bool = False
+) -> ThrottledError | UnavailableError:
+    """Make the error of a request whose attempts all failed until its deadline."""
+    text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
+    error = ThrottledError if kind is ErrorKind.THROTTLED else UnavailableError
+    return error(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
