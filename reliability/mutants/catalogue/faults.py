@@ -16,7 +16,8 @@ _REPEATED_REQUESTS: Final = "tests/dynamodb/test_repeated_requests.py"
 _WIRE: Final = "tests/dynamodb/test_fast_json.py"
 _UNKNOWN: Final = "tests/dynamodb/test_maybe_applied.py"
 _DOUBT: Final = "test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_stops_their_repeat"
-_CONTRACT: Final = "tests/contract/test_outbox_contract.py"
+_RECOVERY_AND_DEAD_LETTERS: Final = "tests/contract/test_recovery_and_dead_letters.py"
+_CLAIMING_AND_SETTLING: Final = "tests/contract/test_claiming_and_settling.py"
 
 _TRANSITIONS: Final = "dynamodb/conditional/transitions.py"
 
@@ -90,7 +91,7 @@ FAULTS: Final = (
         file=_TRANSITIONS,
         text="if_not_exists(retryCount, :zero) + :one",
         replacement="if_not_exists(retryCount, :zero) + :zero",
-        test=f"{_CONTRACT}::test_event_that_kills_every_worker_ends_failed[local-batch]",
+        test=f"{_RECOVERY_AND_DEAD_LETTERS}::test_event_that_kills_every_worker_ends_failed[local-batch]",
     ),
     Mutant(
         row=9,
@@ -98,7 +99,7 @@ FAULTS: Final = (
         file=_TRANSITIONS,
         text='condition="claimToken = :token AND status <> :FAILED"',
         replacement='condition="status <> :FAILED"',
-        test=f"{_CONTRACT}::test_settle_of_a_lost_lease_is_refused_and_changes_nothing[local-batch]",
+        test=f"{_CLAIMING_AND_SETTLING}::test_settle_of_a_lost_lease_is_refused_and_changes_nothing[local-batch]",
     ),
     Mutant(
         row=10,

@@ -289,7 +289,7 @@ USE: Final = (
         file="dynamodb/emitting/publish_result.py",
         text="decode_claim(put.item, numbers=self.numbers)",
         replacement='decode_claim(put.item, numbers="native")',
-        test="tests/contract/test_outbox_contract.py::test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them",
+        test="tests/contract/test_publishing.py::test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them",
     ),
     Mutant(
         row=67,
