@@ -37,7 +37,6 @@ ALLOWANCES: Final = (
     Allowance("writes.py:ConditionalWriter.write", 50, "half of it is the signature and the docstring"),
     Allowance("cloudformation.py:cloudformation", 45, "one literal: the template"),
     Allowance("reliability/proxy.py:running_proxy", 45, "it contains the handler of the proxy"),
-    Allowance("mutants/catalogue/use.py", 325, "a table, in the order of the documentation"),
     Allowance("benchmarks/suite.py:_comparisons", 45, "a table of all comparisons"),
 )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from reliability.mutants.catalogue.callers import CALLERS
 from reliability.mutants.catalogue.faults import FAULTS
-from reliability.mutants.catalogue.use import USE
+from reliability.mutants.catalogue.handlers import HANDLERS
+from reliability.mutants.catalogue.items import ITEMS
 from reliability.mutants.mutant import Mutant
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*FAULTS, *USE)
+MUTANTS: Final[tuple[Mutant, ...]] = (*FAULTS, *CALLERS, *ITEMS, *HANDLERS)

@@ -19,6 +19,8 @@ _DOUBT: Final = "test_events_of_a_write_that_was_not_answered_may_be_stored_what
 _RECOVERY_AND_DEAD_LETTERS: Final = "tests/contract/test_recovery_and_dead_letters.py"
 _CLAIMING_AND_SETTLING: Final = "tests/contract/test_claiming_and_settling.py"
 
+_REPEATED_PUBLISH: Final = f"{_REPEATED_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish"
+
 _TRANSITIONS: Final = "dynamodb/conditional/transitions.py"
 
 FAULTS: Final = (
@@ -67,7 +69,7 @@ FAULTS: Final = (
         file="dynamodb/emitting/publish.py",
         text="                if error.maybe_applied:\n",
         replacement="                if not error.maybe_applied:\n",
-        test=f"{_REPEATED_REQUESTS}::test_event_handled_meanwhile_survives_the_repeat_of_its_publish[open_client-cut after]",
+        test=f"{_REPEATED_PUBLISH}[open_client-cut after]",
     ),
     Mutant(
         row=5,
