@@ -9,4 +9,5 @@ from dynamodb_outbox import OutboxEventBus
 
 def set_timing(bus: OutboxEventBus, **times: float) -> None:
     """Replace times of the worker that the bus starts next; the names are those of `Timing`."""
-    bus._setup = replace(bus._setup, timing=replace(bus._setup.timing, **times))
+    setup = replace(bus._setup, timing=replace(bus._setup.timing, **times))
+    bus._setup = bus._lifecycle._setup = setup

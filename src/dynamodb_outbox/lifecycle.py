@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dynamodb_outbox.errors import UsageError
 from dynamodb_outbox.start_reminder import StartReminder
-from dynamodb_outbox.worker.run_once import run_once
 from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.worker import Worker
 
@@ -29,7 +28,7 @@ class Lifecycle:
 
     async def start(self) -> None:
         """Start a worker. Raises `UsageError` if one runs already."""
-        if self._worker is not None and not self._worker.ended:
+        if self._worker is not None and not self._worker.is_done:
             raise UsageError("the bus is started already; await bus.stop() before starting it again")
         self._reminder.work_begins()
         self._worker = Worker(self._setup)
@@ -56,10 +55,10 @@ class Lifecycle:
     async def run_once(self) -> int:
         """Poll once without a worker. Raises `UsageError` if one runs, or inside a handler."""
         self.refuse_inside("bus.run_once()")
-        if self._worker is not None and not self._worker.ended:
+        if self._worker is not None and not self._worker.is_done:
             raise UsageError("run_once is for a bus without a running worker; await bus.stop() first")
         self._reminder.work_begins()
-        return await run_once(self._setup)
+        return await Worker(self._setup).run_once()
 
     def refuse_inside(self, call: str) -> None:
         """Raise `UsageError` if the running task is a handler of this bus: the call would wait for the handler."""
@@ -74,5 +73,5 @@ class Lifecycle:
         self._worker = None
 
     def _forget_ended(self, worker: Worker) -> None:
-        if self._worker is worker and worker.ended:
+        if self._worker is worker and worker.is_done:
             self._worker = None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from benchmarks.units import item_bytes
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, StoredEventError
 from dynamodb_outbox.dynamodb.items.codec import MAX_ITEM_BYTES, SHORT_ERROR_CHARS
+from tests.timing import set_timing
 
 
 async def test_unreadable_item_is_failed_and_the_others_are_delivered(local_client: Any, table_name: str) -> None:
@@ -78,9 +77,8 @@ async def test_unreadable_item_without_room_for_its_error_is_failed_with_a_short
 
 
 async def test_report_of_an_unreadable_item_reaches_the_bus_and_delays_no_other_event(
-    local_client: Any, table_name: str, monkeypatch: pytest.MonkeyPatch
+    local_client: Any, table_name: str
 ) -> None:
-    monkeypatch.setattr("dynamodb_outbox.worker.worker.GRACE", 0.1)
     outbox = DynamoDBOutbox(local_client, table_name=table_name, poll_interval=0.05, claim_on_emit=False)
     await outbox.create_table()
     broken = {"id": {"S": "no-type"}, "status": {"S": "PENDING"}, "gsiSortKey": {"N": "1"}}
@@ -93,6 +91,7 @@ async def test_report_of_an_unreadable_item_reaches_the_bus_and_delays_no_other_
         await asyncio.Event().wait()
 
     bus = OutboxEventBus(outbox, on_error=never_return)
+    set_timing(bus, report_seconds=0.1)
 
     @bus.on("order.placed")
     async def handler(event: Event) -> None:

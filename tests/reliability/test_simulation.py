@@ -130,5 +130,5 @@ def test_ignored_error_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_emit_claims_that_nobody_settles_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim_on_emit.EmitClaims, "close", lambda births: None)
+    monkeypatch.setattr(claim_on_emit.EmitClaims, "_is_too_late", lambda claims: False)
     assert letters_found("S", first=175) & set("S")

@@ -21,8 +21,9 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.observers import EventCompleted, EventReleased, HandlerCancelled, HandlerFailed, LeaseLost
 from dynamodb_outbox.worker.dispatch import Dispatcher
-from dynamodb_outbox.worker.reports import GRACE
+from dynamodb_outbox.worker.timing import Timing
 from tests.fakes import ScriptedOutbox, found_an_event
+from tests.timing import set_timing
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -74,10 +75,7 @@ async def test_handler_that_turns_its_cancellation_into_an_error_is_released_all
     assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (PENDING, 0)
 
 
-async def test_stop_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dynamodb_outbox.worker import worker
-
-    monkeypatch.setattr(worker, "GRACE", 0.05)
+async def test_stop_does_not_wait_for_a_reporter_that_never_ends() -> None:
     before = asyncio.all_tasks()
     told = anyio.Event()
 
@@ -86,6 +84,7 @@ async def test_stop_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: py
         await anyio.sleep_forever()
 
     bus = OutboxEventBus(ScriptedOutbox(poll_interval=0.01), on_error=hang)
+    set_timing(bus, report_seconds=0.05)
     with anyio.fail_after(5):
         await bus.start()
         await bus.emit("nobody handles this")
@@ -209,7 +208,7 @@ async def test_stop_that_waits_for_settles_may_be_shortened() -> None:
     stop = asyncio.create_task(bus.stop())
     await anyio.sleep(100)
     assert not stop.done()
-    with anyio.fail_after(GRACE + 1):
+    with anyio.fail_after(Timing().settle_seconds + 1):
         await bus.stop(0)
     await stop
     assert [(type(error), error.event_id) for error in errors] == [(SettleError, event.id)]
@@ -217,14 +216,12 @@ async def test_stop_that_waits_for_settles_may_be_shortened() -> None:
 
 @pytest.mark.parametrize("answered", [True, False])
 async def test_claim_in_flight_at_the_deadline_of_a_stop_is_released(
-    answered: bool, monkeypatch: pytest.MonkeyPatch
+    answered: bool,
 ) -> None:
-    from dynamodb_outbox.worker import worker
-
-    monkeypatch.setattr(worker, "CLAIM_GRACE", 5 if answered else 0.01)
     outbox = ScriptedOutbox(poll_interval=0.01)
     gate = outbox.hold("claim", after=True, when=found_an_event)
     bus = OutboxEventBus(outbox)
+    set_timing(bus, claim_seconds=5 if answered else 0.01)
     await bus.start()
     event = await bus.emit("order.placed")
     await gate.reached.wait()

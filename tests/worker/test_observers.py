@@ -19,7 +19,6 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from dynamodb_outbox import observers as seen
-from dynamodb_outbox.worker import loop
 
 
 class Clock:
@@ -149,7 +148,6 @@ async def test_failed_polls_and_settles_are_observed(
     async def handler(event: Event) -> None:
         pass
 
-    monkeypatch.setattr(loop, "polling_delay", lambda errors, interval: 0.01)
     monkeypatch.setattr(outbox, "settle", refuse)
     event = await bus.emit("t")
     await bus.run_once()
@@ -159,7 +157,7 @@ async def test_failed_polls_and_settles_are_observed(
         async with bus:
             while not any(isinstance(fact, seen.PollingFailed) for fact in told):
                 await anyio.sleep(0.01)
-    assert seen.PollingFailed(loop="polling", errors=1, retry_in=0.01, error=down) in told
+    assert seen.PollingFailed(loop="polling", errors=1, retry_in=2 * outbox.options.poll_interval, error=down) in told
 
 
 async def test_observer_that_raises_is_logged_and_changes_nothing(

@@ -131,7 +131,7 @@ async def test_quarantined_event_is_postponed_by_a_lease_at_most() -> None:
     delays: list[float] = []
     options = OutboxOptions(poll_interval=1.0, processing_timeout=30.0)
     suspects = Quarantine(
-        options, begin=lambda claim: None, release=lambda claim, released: delays.append(released.delay)
+        options, start=lambda claim: None, release=lambda claim, released: delays.append(released.delay)
     )
     for n in range(500):
         suspects.take(Claim(event=Event("order.placed"), token=f"{n}", attempt=3, lease_expires_at=0, last_error="x"))

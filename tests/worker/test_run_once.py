@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from dynamodb_outbox import Event, EventStatus, OutboxEventBus
-from dynamodb_outbox.worker import run_once
 from tests.fakes import ScriptedOutbox, found_an_event
+from tests.timing import set_timing
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -56,14 +56,14 @@ async def test_run_once_that_is_cancelled_releases_what_it_claimed(
     assert asyncio.all_tasks() == before
 
 
-async def test_run_once_does_not_wait_for_a_reporter_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_once, "GRACE", 0.05)
+async def test_run_once_does_not_wait_for_a_reporter_that_never_ends() -> None:
     before = asyncio.all_tasks()
 
     async def hang(error: Any) -> None:
         await anyio.sleep_forever()
 
     bus = OutboxEventBus(ScriptedOutbox(), on_error=hang)
+    set_timing(bus, report_seconds=0.05)
     await bus.emit("nobody handles this")
     with anyio.fail_after(5):
         assert await bus.run_once() == 1

@@ -1,25 +1,28 @@
-"""Events claimed at emit_claim: stored as claimed by this worker, and handled once their write is acknowledged."""
+"""Claim on emit: events are stored already claimed by this worker, and handled once their write is acknowledged."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any
 
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import Observers, Published
 from dynamodb_outbox.port import Claim, EmitClaim, OutboxOptions
+from dynamodb_outbox.worker.phase import Phase, Phases
 from dynamodb_outbox.worker.poll import Slots
-
-LEAST_LEASE: Final = 0.5
-"""The part of its lease that an event must have left when its write is acknowledged, to be handled under it."""
+from dynamodb_outbox.worker.timing import Timing
 
 
 class EmitClaims:
-    """Reserves places for events before they are written, and takes them over afterwards."""
+    """Takes slots for events before they are written, and hands their claims on afterwards.
+
+    `on_claim` gets the claim of an acknowledged event, `on_late` a claim whose lease is nearly used up by a slow write.
+    `on_orphans` gets the claims of writes that were acknowledged too late in a stop to be settled otherwise.
+    """
 
     def __init__(
         self,
@@ -27,7 +30,9 @@ class EmitClaims:
         slots: Slots,
         *,
         options: OutboxOptions,
+        timing: Timing,
         observers: Observers,
+        phases: Phases,
         on_claim: Callable[[Claim], None],
         on_late: Callable[[Claim], None],
         on_orphans: Callable[[Sequence[Claim]], Awaitable[None]],
@@ -35,21 +40,22 @@ class EmitClaims:
         self._registry = registry
         self._slots = slots
         self._options = options
+        self._least_lease = timing.emit_lease_part * options.processing_timeout
         self._observers = observers
+        self._phases = phases
         self._on_claim = on_claim
         self._on_late = on_late
         self._on_orphans = on_orphans
         self._orphans: dict[str, Claim] = {}
-        self._closed = False
-        self._taken_over: set[str] = set()
+        self._acknowledged: set[str] = set()
         self._writing: set[asyncio.Task[None]] = set()
         self._sent: set[frozenset[str]] = set()
 
     def reserve(self, events: Sequence[Event]) -> EmitClaim | None:
-        """Take places for events that have a handler here, as many as are free."""
+        """Take slots for events that have a handler here, as many as are free; None if no event gets one."""
         tokens: dict[str, str] = {}
         for event in events:
-            # An id that comes twice is refused by the write; it takes one place.
+            # The write refuses an id that comes twice, so that one slot is enough for it.
             if event.id not in tokens and self._registry.of(event.type):
                 token = token_hex(16)
                 if not self._slots.try_take(token):
@@ -57,15 +63,14 @@ class EmitClaims:
                 tokens[event.id] = token
         if not tokens:
             return None
-        return EmitClaim(
-            tokens=tokens, claimed=self._claimed, sending=partial(self._sent.add, frozenset(tokens.values()))
-        )
+        on_send = partial(self._sent.add, frozenset(tokens.values()))
+        return EmitClaim(tokens=tokens, claimed=self._on_acknowledged, sending=on_send)
 
     async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
-        """Await the write. Once an event was sent, no cancellation of the caller ends it: the event may be stored."""
+        """Await the write of events. Once an event was sent, the write goes on though its caller is cancelled."""
         task = asyncio.create_task(self._write(emit_claim, write), name="dynamodb-outbox emit")
         self._writing.add(task)
-        task.add_done_callback(partial(self._written, emit_claim, write))
+        task.add_done_callback(partial(self._on_written, emit_claim, write))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -73,52 +78,52 @@ class EmitClaims:
                 task.cancel()
             raise
 
-    async def finish(self) -> None:
+    async def wait_until_written(self) -> None:
         """Wait until every write that is under way is answered."""
         while self._writing:
             await asyncio.wait(self._writing)
 
-    def close(self) -> None:
-        """Hand on no more claims: nobody would settle them. Those of writes under way are given back by these."""
-        self._closed = True
-
     async def _write(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
+        tokens = emit_claim.tokens.values()
         try:
             await write
         finally:
-            tokens = frozenset(emit_claim.tokens.values())
-            for token in emit_claim.tokens.values():
-                if token not in self._taken_over:
-                    self._slots.give_back(token)
-                self._taken_over.discard(token)
-            orphans = [self._orphans.pop(token) for token in emit_claim.tokens.values() if token in self._orphans]
+            self._give_back(token for token in tokens if token not in self._acknowledged)
+            self._acknowledged.difference_update(tokens)
+            orphans = [self._orphans.pop(token) for token in tokens if token in self._orphans]
             try:
                 if orphans:
-                    # They are given back, whether or not the caller still waits.
-                    self._sent.add(tokens)
+                    # Marked as sent, so that these releases go on though the caller is cancelled.
+                    self._sent.add(frozenset(tokens))
                     await self._on_orphans(orphans)
             finally:
-                self._sent.discard(tokens)
+                self._sent.discard(frozenset(tokens))
 
-    def _claimed(self, claim: Claim) -> None:
-        self._taken_over.add(claim.token)
+    def _on_acknowledged(self, claim: Claim) -> None:
+        self._acknowledged.add(claim.token)
         if self._observers:
             event = claim.event
             self._observers.notify(Published(event_id=event.id, event_type=event.type, due_at=None))
-        left = claim.lease_expires_at - self._options.clock()
-        if self._closed:
+        if self._is_too_late():
             self._orphans[claim.token] = claim
-        elif left < LEAST_LEASE * self._options.processing_timeout:
+        elif claim.lease_expires_at - self._options.clock() < self._least_lease:
             self._on_late(claim)
         else:
             self._on_claim(claim)
 
-    def _written(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
+    def _is_too_late(self) -> bool:
+        """Tell whether the settle queue takes no more outcomes, so that the write itself has to release its events."""
+        return self._phases.now >= Phase.SETTLING
+
+    def _on_written(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
         self._writing.discard(task)
         if task.cancelled():
-            # Before its first step, perhaps: then nothing of it has run.
+            # Perhaps before its first step, so that `_write` has not run at all.
             write.close()
-            for token in emit_claim.tokens.values():
-                self._slots.give_back(token)
+            self._give_back(emit_claim.tokens.values())
         else:
             task.exception()  # raised to the caller, if it still waits
+
+    def _give_back(self, tokens: Iterable[str]) -> None:
+        for token in tokens:
+            self._slots.give_back(token)

@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from dynamodb_outbox.cancellation import absorb_foreign_cancellation
 from dynamodb_outbox.errors import PollingError, StorageError, WorkerError
-from dynamodb_outbox.observers import Observers, PollingFailed
+from dynamodb_outbox.observers import PollingFailed
+from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import polling_delay
 
@@ -59,57 +61,77 @@ class Wakeup:
 
 
 class PollingLoop:
-    """Runs a step again and again. Whatever the step raises is reported, and ends nothing."""
+    """Repeats a step until it is stopped. Whatever the step raises is reported, and does not end the loop.
+
+    `ready` is awaited before each step, for example until a slot is free. A stop interrupts that, and the sleep between
+    two steps, but not a step: what a step has claimed has to be released.
+    """
 
     def __init__(
-        self, name: str, step: Step, *, wakeup: Wakeup, interval: float, report: Report, observers: Observers
+        self,
+        name: str,
+        step: Step,
+        *,
+        outbox: Outbox,
+        wakeup: Wakeup,
+        report: Report,
+        ready: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint_if_cancelled,
     ) -> None:
         self._name = name
         self._step = step
+        self._ready = ready
+        self._interval = outbox.options.poll_interval
+        self._observers = outbox.observers
         self._wakeup = wakeup
-        self._interval = interval
         self._report = report
-        self._observers = observers
-        self._stopping = anyio.Event()
-        self.ended = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._step_scope = anyio.CancelScope()
+        self._step_deadline = math.inf
+        self.done = anyio.Event()
 
     def stop(self) -> None:
-        """Let the cycle end after the step that is under way."""
-        self._stopping.set()
-        self._wakeup.wake()
+        """End the loop now, or after the step that is under way."""
+        self._scope.cancel()
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether the cycle is to end."""
-        return self._stopping.is_set()
+    def abandon_at(self, deadline: float) -> None:
+        """Cancel a step that is still under way at a time (event loop time)."""
+        self._step_scope.deadline = self._step_deadline = deadline
 
     async def run(self) -> None:
         """Repeat the step until `stop`."""
         try:
-            await self._repeat()
+            with self._scope:
+                await self._repeat()
         finally:
-            self.ended.set()
+            self.done.set()
 
     async def _repeat(self) -> None:
         errors = 0
-        while not self.is_stopping:
+        while True:
+            # A loop with much to do may reach no other point where a cancellation is delivered.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            seconds = 0.0
             try:
-                seconds = await self._step()
+                await self._ready()
+                with anyio.CancelScope(shield=True, deadline=self._step_deadline) as self._step_scope:
+                    seconds = await self._step()
             except (Exception, asyncio.CancelledError) as error:
                 if not absorb_foreign_cancellation(error):
                     raise
                 errors += 1
                 seconds = polling_delay(errors, interval=self._interval)
-                if self._observers:
-                    self._observers.notify(PollingFailed(loop=self._name, errors=errors, retry_in=seconds, error=error))
-                if isinstance(error, StorageError):
-                    self._report(PollingError(loop=self._name, errors=errors, retry_in=seconds, cause=error))
-                else:
-                    self._report(WorkerError(loop=self._name, cause=error))
-                # A backoff is not to be cut short by an emit.
-                with anyio.move_on_after(seconds):
-                    await self._stopping.wait()
+                self._report_error(error, errors=errors, retry_in=seconds)
+                # This sleep is not the wakeup's: an emit must not cut a backoff short.
+                await anyio.sleep(seconds)
             else:
                 errors = 0
-                if seconds > 0 and not self.is_stopping:
+                if seconds > 0:
                     await self._wakeup.sleep(seconds)
+
+    def _report_error(self, error: BaseException, *, errors: int, retry_in: float) -> None:
+        if self._observers:
+            self._observers.notify(PollingFailed(loop=self._name, errors=errors, retry_in=retry_in, error=error))
+        if isinstance(error, StorageError):
+            self._report(PollingError(loop=self._name, errors=errors, retry_in=retry_in, cause=error))
+        else:
+            self._report(WorkerError(loop=self._name, cause=error))

@@ -1,4 +1,4 @@
-"""Polling: when to look for due events, and how many to take."""
+"""Polling: when to poll for due events, and how many to claim."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 
 POLLING_SHARE: Final = 4
-"""One place in so many stays with polling."""
+"""One slot in four is kept for polling, so that a backlog is worked off also while this process emits much."""
 
 
 class Slots:
-    """The places for events in flight; one is taken from the claim to the settle."""
+    """The slots of a worker: an event has one from its claim until it is settled."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -26,7 +26,6 @@ class Slots:
         self._reserved_for_poll = 0
         self._is_shared = False
         self._changed: anyio.Event | None = None
-        self._closed = False
 
     @property
     def taken(self) -> int:
@@ -39,57 +38,49 @@ class Slots:
         return self._total - len(self._taken)
 
     def take(self, token: str) -> None:
-        """Take a place for a claim."""
+        """Take a slot for a claim."""
         self._taken.add(token)
 
     def try_take(self, token: str) -> bool:
-        """Take a place for an event that is emitted here; polling keeps a part, for the backlog of others."""
+        """Take a slot for an event that is emitted here, unless only those are free that are kept for polling."""
         self._is_shared = True
         kept = max(self._total // POLLING_SHARE, 1) if self._total > 1 else 0
-        if self._closed or self.free <= max(kept, self._reserved_for_poll):
+        if self.free <= max(kept, self._reserved_for_poll):
             return False
         self._taken.add(token)
         return True
 
     @contextmanager
     def for_poll(self, most: int) -> Generator[int]:
-        """Keep free places for a look that is under way, as nobody knows yet how many it takes; tells how many.
+        """Keep free slots for a poll while its claim is under way; yields their number.
 
-        Where events are emitted here that want places meanwhile, it is half of all at most.
+        If emits have asked for slots since the last poll, the poll gets at most half of all slots: 25 of 50.
         """
         shared = max(self._total // 2, 1) if self._is_shared else self._total
         self._is_shared = False
-        self._reserved_for_poll = 0 if self._closed else min(most, self.free, shared)
+        self._reserved_for_poll = min(most, self.free, shared)
         try:
             yield self._reserved_for_poll
         finally:
             self._reserved_for_poll = 0
 
     def give_back(self, token: str) -> None:
-        """Give back the place of a claim; a second time changes nothing."""
+        """Give back the slot of a claim; a second time changes nothing."""
         self._taken.discard(token)
-        self._tell()
-
-    def close(self) -> None:
-        """Give out no more places."""
-        self._closed = True
-        self._tell()
-
-    def _tell(self) -> None:
-        # Mostly nobody waits, and this is called for every event.
+        # Usually nothing waits, and this is called for every event.
         if self._changed is not None:
             self._changed.set()
             self._changed = None
 
     async def wait_for_one(self) -> None:
-        """Wait until a place is free, or none will be."""
-        while self.free <= 0 and not self._closed:
+        """Wait until a slot is free."""
+        while self.free <= 0:
             self._changed = self._changed or anyio.Event()
             await self._changed.wait()
 
 
 class Poller:
-    """Takes as many due events as there are free slots, a batch at a time."""
+    """Claims as many due events as slots are free, a batch at a time."""
 
     def __init__(
         self,
@@ -102,32 +93,24 @@ class Poller:
     ) -> None:
         self._outbox = outbox
         self._registry = registry
-        self._announced = -1
+        self._announced_revision = -1
         self._report = report
         self._slots = slots
         self._on_claim = on_claim
-        self._scope = anyio.CancelScope(shield=True)
         self._empty_polls = 0
 
     def reset_idle_delay(self) -> None:
-        """Look at the poll interval again: there is something to do."""
+        """Poll at the poll interval again, because there is something to do."""
         self._empty_polls = 0
 
-    def abandon_at(self, deadline: float) -> None:
-        """Give up a claim that is not answered by then (event loop time)."""
-        self._scope.deadline = deadline
-
     async def poll(self) -> float:
-        """Look once; returns 0 after a full page, for more may be due, else the seconds until the next look."""
+        """Poll once; returns the seconds until the next poll: 0 after a full batch, because more may be due."""
         options = self._outbox.options
-        await self._slots.wait_for_one()
-        if self._registry.revision != self._announced:
-            self._announced = self._registry.revision
+        if self._registry.revision != self._announced_revision:
+            self._announced_revision = self._registry.revision
             self._outbox.announce_handlers(self._registry.names())
-        claims: list[Claim] = []
-        # Under a shield: what was claimed when a stop cancels us has to be handed on, to be released.
-        with anyio.CancelScope(shield=True) as self._scope, self._slots.for_poll(options.batch_size) as limit:
-            claims = await self._outbox.claim(limit, report=self._report) if limit else []
+        with self._slots.for_poll(options.batch_size) as limit:
+            claims = await self._outbox.claim(limit, report=self._report) if limit > 0 else []
             for claim in claims:
                 self._on_claim(claim)
         if len(claims) >= limit:

@@ -16,8 +16,6 @@ from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.observers import logger
 from dynamodb_outbox.reporting import ErrorReporter
 
-GRACE: Final = 5.0
-"""Seconds that a stop waits for reports under way: a user's callback may have no end."""
 CONCURRENT_REPORTS: Final = 100
 """Calls of an async `on_error` that run at once; further errors wait for their turn."""
 MAX_WAITING_REPORTS: Final = 10_000

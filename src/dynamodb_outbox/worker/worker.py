@@ -1,13 +1,13 @@
-"""The worker: one owner task that hosts the loops, from start to the end of the drain."""
+"""The worker: polls, handles and settles events, from its start to the end of its stop."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, Final, TypeGuard
+from typing import Any, TypeGuard
 
 import anyio
 
@@ -18,75 +18,74 @@ from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.worker.claim_on_emit import EmitClaims
 from dynamodb_outbox.worker.handling.quarantine import Quarantine, is_suspected_poison
-from dynamodb_outbox.worker.loop import PollingLoop, Step, Wakeup
+from dynamodb_outbox.worker.loop import PollingLoop, Wakeup
+from dynamodb_outbox.worker.phase import Phase, Phases
 from dynamodb_outbox.worker.poll import Poller, Slots
-from dynamodb_outbox.worker.recover import Recoverer
-from dynamodb_outbox.worker.reports import GRACE
+from dynamodb_outbox.worker.recover import Recoverer, recover
 from dynamodb_outbox.worker.setup import WorkerSetup
 
-CLAIM_GRACE: Final = 2.0
-"""Seconds after the deadline of a stop in which a claim under way may still be answered."""
-RETIRE_SECONDS: Final = 1.0
-"""Seconds that a stop waits at most for the worker's announcement to be withdrawn."""
-
 _inside: ContextVar[Worker | None] = ContextVar("dynamodb_outbox_worker", default=None)
-"""The worker whose task this is: a handler, or a callback that is told of an error."""
+"""The worker that the running task is a part of: a handler, or an `on_error` callback."""
 
 
 class Worker:
-    """Polls, recovers, dispatches and settles, between `start` and `stop`. Used once.
+    """Polls, recovers, dispatches and settles. It is used once: by `start` and `stop`, or by `run_once`.
 
-    The task group lives in a task of its own: a group must be left in the task that entered it, while
-    `start` and `stop` may be called from any (two cells of a notebook, a fixture and its finalizer).
+    A task group has to be left in the task that entered it, while `start` and `stop` may be called from any task, such
+    as two cells of a notebook. So the groups live in a task that the worker owns.
     """
 
     def __init__(self, setup: WorkerSetup) -> None:
         self._setup = setup
+        self._timing = setup.timing
         self._outbox = outbox = setup.outbox
-        options = outbox.options
-        self._slots = Slots(options.slots)
-        self._reports, self._commit, self._dispatcher = setup.stages(
-            on_settled=self._settled,
-            is_cancelled=lambda: self._task is not None and self._task.cancelling() > 0,
+        self._phases = Phases()
+        self._slots = Slots(outbox.options.slots)
+        self._reports, self._settles, self._dispatcher = setup.stages(
+            on_settled=self._on_settled, is_cancelled=lambda: self._task is not None and self._task.cancelling() > 0
         )
-        self._wakeup = Wakeup(options.clock)
-        self._poller = poller = Poller(
-            outbox, setup.registry, self._slots, on_claim=self._take, report=self._reports.report
-        )
+        self._quarantine = Quarantine(outbox.options, start=self._start_handling, release=self._settles.submit)
         self._emit_claims = EmitClaims(
             setup.registry,
             self._slots,
-            options=options,
+            options=outbox.options,
+            timing=setup.timing,
             observers=outbox.observers,
-            # In a copy: an eager handler may emit while the event it is for is still being taken.
-            on_claim=lambda claim: self._context.copy().run(self._take, claim),
-            on_late=lambda claim: self._commit.submit(claim, Released()),
-            on_orphans=self._commit.release,
+            phases=self._phases,
+            on_claim=self._take_from_emit,
+            on_late=lambda claim: self._settles.submit(claim, Released()),
+            on_orphans=self._settles.release,
         )
-        recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=self._reports.report)
-        self._polling = self._loop("polling", poller.poll, self._wakeup)
-        self._recovery = self._loop("recovery", recoverer.poll, Wakeup(options.clock))
+        report = self._reports.report
+        self._wakeup = Wakeup(outbox.options.clock)
+        self._poller = Poller(outbox, setup.registry, self._slots, on_claim=self._take, report=report)
+        recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=report)
+        self._polling = PollingLoop(
+            "polling",
+            self._poller.poll,
+            outbox=outbox,
+            wakeup=self._wakeup,
+            report=report,
+            ready=self._slots.wait_for_one,
+        )
+        self._recovery = PollingLoop(
+            "recovery", recoverer.poll, outbox=outbox, wakeup=Wakeup(outbox.options.clock), report=report
+        )
         self._task: asyncio.Task[None] | None = None
-        self._context = copy_context()
         self._started = anyio.Event()
-        self._stop_requested = anyio.Event()
-        self._is_ending = False
-        self._is_settling_only = False
-        self._drain = anyio.CancelScope()
-        self._quarantine = Quarantine(options, begin=self._begin, release=self._commit.submit)
+        self._context = copy_context()
+        self._settled = 0
+        self._failure: Exception | None = None
 
-    def _loop(self, name: str, step: Step, wakeup: Wakeup) -> PollingLoop:
-        outbox = self._outbox
-        interval, report = outbox.options.poll_interval, self._reports.report
-        return PollingLoop(name, step, wakeup=wakeup, interval=interval, report=report, observers=outbox.observers)
+    # What a bus calls
 
     @property
     def running(self) -> bool:
-        """Whether the loops run: true from `start` until a stop is asked for."""
-        return self._task is not None and not self._task.done() and not self._stop_requested.is_set()
+        """Whether the loops run: true from `start` until a stop is requested."""
+        return self._phases.now is Phase.RUNNING and not self.is_done
 
     @property
-    def ended(self) -> bool:
+    def is_done(self) -> bool:
         """Whether nothing of the worker is left."""
         return self._task is None or self._task.done()
 
@@ -96,45 +95,49 @@ class Worker:
         return self._slots.taken > 0
 
     async def start(self) -> None:
-        """Start the owner task; returns once the loops run."""
+        """Start the worker; returns once the loops run."""
         await self._outbox.prepare()
-        self._task = asyncio.create_task(self._own(), name="dynamodb-outbox worker")
+        self._task = asyncio.create_task(self._run_until_stopped(), name="dynamodb-outbox worker")
         try:
             await self._started.wait()
-        except BaseException:  # also when cancelled: the loops may run already
+        except BaseException:  # also when cancelled, because the loops may run already
             await self.end(0)
             raise
 
     async def stop(self, timeout: float | None) -> None:
-        """Stop polling, let handlers finish until the timeout (seconds), release the rest.
+        """Stop polling, let handlers finish until the timeout (seconds), and release the events of the others.
 
-        May be called again, to wait for the same end with a shorter timeout. A cancelled wait changes
-        nothing: the drain goes on. From inside of the worker it asks for the stop, and does not wait for it.
+        May be called again with a shorter timeout. If the wait is cancelled, the stop goes on. A call from inside of
+        the worker, such as a handler, requests the stop and returns.
         """
-        self._ask_to_stop(timeout)
+        self._request_stop(timeout)
         if self._task is not None and _inside.get() is not self:
             await asyncio.wait([self._task])
 
     async def end(self, timeout: float | None, *, shielded: bool = False) -> None:
-        """Stop, and return when nothing of the worker is left, whatever cancels the wait.
+        """Stop, and return only when nothing of the worker is left.
 
-        A cancellation meanwhile has the handlers cancelled and released at once, and is raised at the end. `shielded`
-        keeps out the scopes around, as they have been cancelled before.
+        If the wait is cancelled, the handlers are cancelled at once, and the cancellation is raised at the end.
+        `shielded` ignores cancel scopes that were cancelled before.
         """
-        self._ask_to_stop(timeout)
+        self._request_stop(timeout)
         if self._task is not None and _inside.get() is not self:
-            await wait_until_done(self._task, on_cancel=partial(self._ask_to_stop, 0), shielded=shielded)
+            await wait_until_done(self._task, on_cancel=partial(self._request_stop, 0), shielded=shielded)
 
-    def _ask_to_stop(self, timeout: float | None) -> None:
-        if timeout is not None:
-            self._drain.deadline = min(self._drain.deadline, anyio.current_time() + timeout)
-        self._stop_requested.set()
-        self._is_ending = True
-        if self._is_settling_only:
-            self._abandon_settles()
+    async def run_once(self) -> int:
+        """Recover, claim one batch, handle and settle it; returns the number of events settled.
+
+        Raises `StorageError`. If it is cancelled, it releases what it has claimed before it ends.
+        """
+        self._task = asyncio.create_task(self._run(self._poll_once), name="dynamodb-outbox run_once")
+        await wait_until_done(self._task, on_cancel=partial(self._enter, Phase.RELEASING))
+        self._task.result()
+        if self._failure is not None:
+            raise self._failure
+        return self._settled
 
     def wake(self, due_at: float | None = None) -> None:
-        """Look for events now, or at a time (epoch seconds)."""
+        """Poll now, or at a time (epoch seconds)."""
         self._poller.reset_idle_delay()
         if due_at is None:
             self._wakeup.wake()
@@ -142,115 +145,150 @@ class Worker:
             self._wakeup.wake_at(due_at)
 
     def reserve(self, events: Sequence[Event]) -> EmitClaim | None:
-        """Take places for events that can be handled here and now; None if there are none."""
+        """Take slots for events that can be handled here and now; None if no event gets one."""
         return self._emit_claims.reserve(events) if self.running else None
 
     async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
         """Await the write of events that are claimed on emit; it goes on when the caller is cancelled."""
         await self._emit_claims.write_shielded(emit_claim, write)
 
-    async def _own(self) -> None:
-        _inside.set(self)
-        self._setup.enter()
-        # Handlers of events that are emitted here run in it, and not in the context of who emits.
-        self._context = copy_context()
+    # From start to end, in the order of the phases
+
+    async def _run_until_stopped(self) -> None:
         try:
-            async with anyio.create_task_group() as reporting:
-                self._reports.open(reporting)
-                await self._settle_until_stopped()
-                with anyio.move_on_after(RETIRE_SECONDS):
-                    await self._outbox.retire()
-                with anyio.move_on_after(GRACE):
-                    await self._reports.finish()
-                reporting.cancel_scope.cancel()
+            await self._run(self._poll_until_stopped)
         except BaseException as error:
-            if not self._stop_requested.is_set():
-                # Not by our doing: the host cancelled us, or a handler raised what has to end the process.
-                with anyio.move_on_after(GRACE, shield=True):
-                    await self._setup.reporter.report(
-                        WorkerError(loop="the worker's own task", cause=error, ended=True)
-                    )
+            if not self._phases.stop_requested.is_set():
+                # The host has cancelled the worker, or a handler has raised what has to end the process.
+                ended = WorkerError(loop="the worker's own task", cause=error, ended=True)
+                with anyio.move_on_after(self._timing.report_seconds, shield=True):
+                    await self._setup.reporter.report(ended)
             raise
 
-    async def _settle_until_stopped(self) -> None:
-        async with anyio.create_task_group() as settling:
-            self._commit.open(settling)
-            try:
-                await self._handle_until_stopped()
-            finally:
-                self._is_settling_only = True
-                self._abandon_settles()
-                self._emit_claims.close()
-                self._commit.close()
+    async def _run(self, poll: Callable[[], Awaitable[None]]) -> None:
+        """Poll, then end the parts from the inside out: each group outlives the groups that need it."""
+        _inside.set(self)
+        self._setup.enter()
+        self._context = copy_context()
+        async with anyio.create_task_group() as reporting:
+            self._reports.open(reporting)
+            async with anyio.create_task_group() as settling:
+                self._settles.open(settling)
+                try:
+                    await self._handle(poll)
+                finally:
+                    self._enter(Phase.SETTLING)
+            if self._started.is_set():
+                with anyio.move_on_after(self._timing.retire_seconds):
+                    await self._outbox.retire()
+            with anyio.move_on_after(self._timing.report_seconds):
+                await self._reports.finish()
+            reporting.cancel_scope.cancel()
 
-    def _abandon_settles(self) -> None:
-        """Give up what is not written soon after the deadline of a stop."""
-        if not math.isinf(self._drain.deadline):
-            self._commit.abandon_at(max(self._drain.deadline, anyio.current_time()) + GRACE)
-
-    async def _handle_until_stopped(self) -> None:
+    async def _handle(self, poll: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as handling:
             handling.start_soon(self._dispatcher.keep_leases)
             try:
-                async with anyio.create_task_group() as looking:
-                    looking.start_soon(self._polling.run)
-                    looking.start_soon(self._recovery.run)
-                    self._started.set()
-                    try:
-                        await self._stop_requested.wait()
-                        await self._drain_until_deadline()
-                    finally:
-                        # Also when the host cancels us: no cancellation reaches a look, and one may follow the other.
-                        self._stop_polling()
-                    self._dispatcher.release_all()
-                    looking.cancel_scope.cancel()
+                await poll()
             finally:
-                # Whatever ends the worker: its claims are given back.
-                self._dispatcher.release_all()
+                # Here, because the events have to be released also when the host cancels the worker.
+                self._enter(Phase.RELEASING)
                 with anyio.CancelScope(shield=True):
                     await self._dispatcher.wait_until_idle()
             handling.cancel_scope.cancel()
 
-    async def _drain_until_deadline(self) -> None:
-        """Look no more, and let what runs finish."""
-        self._stop_polling()
-        with self._drain:
-            await self._emit_claims.finish()
-            await self._polling.ended.wait()
-            await self._recovery.ended.wait()
-            await self._dispatcher.wait_until_idle()
-        self._poller.abandon_at(anyio.current_time() + CLAIM_GRACE)
-        with anyio.move_on_after(CLAIM_GRACE):
-            await self._emit_claims.finish()
+    async def _poll_until_stopped(self) -> None:
+        async with anyio.create_task_group() as polling:
+            polling.start_soon(self._polling.run)
+            polling.start_soon(self._recovery.run)
+            self._started.set()
+            try:
+                await self._phases.stop_requested.wait()
+                with self._phases.drain:
+                    await self._drain()
+            finally:
+                self._enter(Phase.RELEASING)
+            with anyio.move_on_after(self._timing.claim_seconds):
+                await self._emit_claims.wait_until_written()
 
-    def _stop_polling(self) -> None:
-        self._is_ending = True
-        self._slots.close()
-        self._polling.stop()
-        self._recovery.stop()
+    async def _poll_once(self) -> None:
+        outbox, report = self._outbox, self._reports.report
+        try:
+            await recover(outbox, self._setup.registry, report=report)
+            limit = min(outbox.options.batch_size, outbox.options.slots)
+            for claim in await outbox.claim(limit, report=report):
+                self._slots.take(claim.token)
+                self._start_handling(claim)
+        except Exception as error:
+            self._failure = error  # raised by `run_once`, because a task group would wrap it
+        await self._dispatcher.wait_until_idle()
+
+    async def _drain(self) -> None:
+        await self._emit_claims.wait_until_written()
+        await self._polling.done.wait()
+        await self._recovery.done.wait()
+        await self._dispatcher.wait_until_idle()
+
+    # Phases
+
+    def _request_stop(self, timeout: float | None) -> None:
+        self._phases.request_stop(timeout)
+        self._enter(Phase.DRAINING)
+        if self._phases.now is Phase.SETTLING:
+            self._limit_settles()
+
+    def _enter(self, phase: Phase) -> None:
+        """Go forward to a phase. Each phase begins with what is done here, whatever led to it."""
+        now = anyio.current_time()
+        for entered in self._phases.advance(phase):
+            match entered:
+                case Phase.DRAINING:
+                    # From now on, `_start_handling` releases what a claim or an emit under way still brings.
+                    self._polling.stop()
+                    self._recovery.stop()
+                case Phase.RELEASING:
+                    self._dispatcher.release_all()
+                    self._recovery.abandon_at(now)
+                    self._polling.abandon_at(now + self._timing.claim_seconds)
+                case Phase.SETTLING:
+                    self._settles.close()
+                    self._limit_settles()
+
+    def _limit_settles(self) -> None:
+        """Give up outcomes that are not written soon after the deadline of the stop. Recovery finds their events."""
+        deadline = self._phases.drain.deadline
+        if not math.isinf(deadline):
+            self._settles.abandon_at(max(deadline, anyio.current_time()) + self._timing.settle_seconds)
+
+    # Claims
 
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)
-        if is_suspected_poison(claim) and not self._is_ending:
+        if is_suspected_poison(claim) and self._phases.now is Phase.RUNNING:
             self._quarantine.take(claim)
         else:
-            self._begin(claim)
+            self._start_handling(claim)
 
-    def _begin(self, claim: Claim) -> None:
-        if self._is_ending:
-            # Nothing has begun: another worker may have it at once.
-            self._commit.submit(claim, Released(unhandled_since=claim.unhandled_since))
-        else:
+    def _take_from_emit(self, claim: Claim) -> None:
+        # In the worker's context, because handlers must not see that of the emit. In a copy of it, because an eager
+        # handler may emit while this context is still entered.
+        self._context.copy().run(self._take, claim)
+
+    def _start_handling(self, claim: Claim) -> None:
+        if self._phases.now is Phase.RUNNING:
             self._dispatcher.start(claim)
+        else:
+            self._settles.submit(claim, Released(unhandled_since=claim.unhandled_since))
 
-    def _settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+    def _on_settled(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+        self._settled += error is None
         self._slots.give_back(claim.token)
-        self._quarantine.settled(claim)
-        if error is None and (isinstance(outcome, Retry) or _is_to_be_taken_again(outcome)):
+        self._quarantine.on_settled(claim)
+        if error is None and (isinstance(outcome, Retry) or _comes_back_here(outcome)):
             self._wakeup.wake_at(self._outbox.options.clock() + outcome.delay)
         self._setup.on_settled(claim, outcome, error)
 
 
-def _is_to_be_taken_again(outcome: Outcome) -> TypeGuard[Released]:
-    """Tell whether this worker looks for a released event once it is due, rather than leave it to another worker."""
+def _comes_back_here(outcome: Outcome) -> TypeGuard[Released]:
+    """Tell whether this worker polls for a released event once it is due. Events without a handler are for others."""
     return isinstance(outcome, Released) and outcome.delay > 0 and outcome.unhandled_since is None
