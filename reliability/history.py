@@ -130,7 +130,7 @@ Record = (
 )
 
 History = Sequence[Record]
-"""Records in the order of their times; of one worker and of the backend, in the order in which they happened."""
+"""Records in the order of their times. The records of one worker, and of the backend, are in their true order."""
 
 WORKERS_LIFE: Final = (WorkerStarted, WorkerStopped, WorkerKilled, WorkerSuspended, WorkerResumed)
 
@@ -145,7 +145,7 @@ class FinalState:
 
 
 def event_ids_of(record: Record) -> tuple[str, ...]:
-    """Tell which events a record is about; none for one of a worker or of a fault."""
+    """Return the events that a record is about; records of workers and faults have no events."""
     if isinstance(record, (ReplyLost, StoringRequest)):
         return record.event_ids
     event_id: str | None = getattr(record, "event_id", None)
@@ -153,7 +153,7 @@ def event_ids_of(record: Record) -> tuple[str, ...]:
 
 
 def shortened(history: History, *, event_id: str | None) -> list[Record]:
-    """Keep what is about one event, and the workers' life and the faults around it."""
+    """Keep the records about one event, about the lives of workers, and about faults."""
     kept = [record for record in history if event_id in event_ids_of(record)]
     if event_id is not None and not kept:
         return []
@@ -168,7 +168,7 @@ def shortened(history: History, *, event_id: str | None) -> list[Record]:
 
 
 def text_of(history: Iterable[Record]) -> str:
-    """Write records for people to read: the time since the first, what happened, and its facts."""
+    """Format records for people: the time since the first record, the kind of the record, and its fields."""
     lines: list[str] = []
     start: float | None = None
     for record in history:

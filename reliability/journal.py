@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 from reliability.history import Outcome, Record, Result, Stored
 
 Write = Callable[[Record], None]
-"""Takes a record. It is called in the event loop, and must be quick."""
+"""Writes a record. It is called in the event loop, and must be quick."""
 
 
 def _stored_from(facts: Mapping[str, Any] | None) -> Stored | None:
@@ -31,7 +31,7 @@ _READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 
 class Journal:
-    """A file that records are appended to, each with one write: what is written outlives a SIGKILL."""
+    """A file of records. Each record is appended with one write, so it survives a SIGKILL."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,7 +65,7 @@ def _read(name: str, value: Any) -> Any:
 
 
 def read(path: Path) -> list[Record]:
-    """Read a journal, in the order of the times; a line that is being written yet is left out."""
+    """Read a journal in the order of the times, without an incomplete last line."""
     if not path.exists():
         return []
     lines = path.read_text().split("\n")[:-1]
@@ -73,7 +73,7 @@ def read(path: Path) -> list[Record]:
 
 
 def stored_of(item: Mapping[str, Mapping[str, Any]], *, index_key: str = "status") -> Stored:
-    """Read what the checker wants to know of an item as the low-level API gives it."""
+    """Read the fields for the checker from an item of the low-level API."""
     token = item.get("claimToken")
     sort_key = item.get("gsiSortKey")
     return Stored(

@@ -1,4 +1,4 @@
-"""The port of an outbox, with a recorder that sees everything that passes it."""
+"""An outbox that records the calls of its port."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class RecordedOutbox:
-    """An outbox that does what another does, and has it recorded."""
+    """Wraps an outbox, and records its calls."""
 
     def __init__(self, outbox: Outbox, recorder: Recorder) -> None:
         self.outbox = outbox
@@ -38,7 +38,7 @@ class RecordedOutbox:
 
     @property
     def options(self) -> OutboxOptions:
-        """How events of this outbox are delivered."""
+        """The delivery options of the outbox."""
         return self.outbox.options
 
     @property
@@ -55,7 +55,7 @@ class RecordedOutbox:
         self.outbox.announce_handlers(handlers)
 
     async def retire(self) -> None:
-        """Withdraw what was made known to other workers."""
+        """Withdraw the announcement to other workers."""
         await self.outbox.retire()
 
     async def publish(
@@ -146,7 +146,7 @@ class RecordedOutbox:
         return errors
 
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
-        """Reset the events whose lease ran out; see `Outbox.recover`."""
+        """Reset the events with an expired lease; see `Outbox.recover`."""
         began_at = self._recorder.now()
         recovered = await self.outbox.recover(max_retries=max_retries)
         for ids, failed in ((recovered.reset, False), (recovered.failed, True)):

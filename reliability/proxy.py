@@ -14,11 +14,11 @@ from typing import Any
 from aiohttp import ClientSession, web
 
 CUT_BEFORE = "cut before"
-"""Close the connection without passing the request on."""
+"""Close the connection without forwarding the request."""
 CUT_AFTER = "cut after"
-"""Pass the request on, and close the connection without a reply."""
+"""Forward the request, and close the connection without a response."""
 RESET_AFTER = "reset after"
-"""Pass the request on, and reset the connection (RST)."""
+"""Forward the request, and reset the connection (RST)."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ or a function that changes the response of the backend."""
 
 @dataclass
 class Proxy:
-    """A running proxy: where it is, what was asked of it, and what it does to that."""
+    """A running proxy: its endpoint, its requests, and its rules."""
 
     endpoint: str = ""
     requests: list[Recorded] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Proxy:
         return [request.operation for request in self.requests]
 
     def of(self, operation: str) -> list[dict[str, Any]]:
-        """List the bodies of an operation's requests."""
+        """List the bodies of the requests of an operation."""
         return [request.body for request in self.requests if request.operation == operation]
 
     def count(self, operation: str) -> int:
@@ -80,7 +80,7 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
                 body = action.body
                 return _reply(action.status, body if isinstance(body, bytes) else json.dumps(body).encode())
             if action == CUT_BEFORE:
-                # Nobody is there for the reply, but the server wants one.
+                # The client does not get this response, but the server needs one.
                 _cut(request)
                 return web.Response()
             headers = {
@@ -130,7 +130,7 @@ def refused(code: str, message: str = "", status: int = 400) -> Reply:
 
 
 def nth(count: int, operation: str, action: Any) -> Rule:
-    """Do something to the n-th request of an operation, counted from 1, and pass on all others."""
+    """Apply an action to the n-th request of an operation, counted from 1, and forward all other requests."""
     seen = 0
 
     def rule(request: Recorded) -> Any:

@@ -30,7 +30,7 @@ from reliability.resources import connections_in_use, tasks_left
 
 
 class Recorder:
-    """Writes what one worker does, under its name; `now` is the true time (epoch seconds)."""
+    """Records the activity of one worker; `now` returns the true time (epoch seconds)."""
 
     def __init__(self, write: Write, *, worker: str, now: Callable[[], float]) -> None:
         self.write = write
@@ -40,12 +40,12 @@ class Recorder:
         self._running: defaultdict[tuple[str, str, int], deque[str]] = defaultdict(deque)
 
     def around(self, outbox: Outbox) -> RecordedOutbox:
-        """Record what passes the port of an outbox, and what its observers are told."""
+        """Wrap an outbox to record its calls, and observe it."""
         outbox.observers.add(self)
         return RecordedOutbox(outbox, self)
 
     def started(self, outbox: Outbox, *, clock_offset: float = 0.0) -> None:
-        """Record that the worker is started now."""
+        """Record the start of the worker."""
         options = outbox.options
         self.write(
             WorkerStarted(
@@ -61,17 +61,17 @@ class Recorder:
         )
 
     def stopped(self, client: Any = None) -> None:
-        """Record that the worker's stop has returned, and what is left of it in this event loop and its client."""
+        """Record the end of the worker's stop, with its remaining tasks and connections."""
         self.write(
             WorkerStopped(at=self.now(), worker=self.worker, tasks=tasks_left(), connections=connections_in_use(client))
         )
 
     def claimed(self, event_id: str, attempt: int, token: str) -> None:
-        """Note whose the handlers are that are called next; observations do not say it."""
+        """Remember the claim of the next handlers, because observations do not contain it."""
         self._tokens[event_id, attempt] = token
 
     def note(self, what: str, *, event_id: str = "") -> None:
-        """Record something that the worker's own code wants to be known."""
+        """Record a note from the code around the worker."""
         self.write(Noted(at=self.now(), worker=self.worker, what=what, event_id=event_id))
 
     def report(self, error: OutboxError) -> None:
@@ -124,7 +124,7 @@ class Recorder:
     ) -> None:
         if token is None:
             running = self._running[event_id, handler, attempt]
-            # Of two claims with one number of attempt, the earlier one's handler ends first.
+            # If two claims have the same attempt, the handler of the earlier claim ends first.
             token = running.popleft() if running else self._tokens.get((event_id, attempt), "")
             if not running:
                 del self._running[event_id, handler, attempt]

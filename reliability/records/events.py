@@ -96,7 +96,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerEnded:
-    """A call of a handler ended. `retry_in` (seconds) and `final`: it asked for that, by `RetryLater` or `Reject`."""
+    """A call of a handler ended. `retry_in` (seconds) and `final` are set by `RetryLater` and `Reject`."""
 
     at: float
     event_id: str
@@ -122,9 +122,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A worker was told that an outcome is written; `delay` (seconds) is that of a retry or a release.
+    """An outcome is written, and its worker knows. `delay` (seconds) is the delay of a retry or a release.
 
-    `by_handler`: by the handler's own transaction.
+    `by_handler`: the transaction of the handler wrote it.
     """
 
     at: float
@@ -140,7 +140,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettleRefused:
-    """A worker was told that an outcome is not written: the claim is no longer its own. `by_handler`: see `Settled`."""
+    """An outcome was refused, because the worker no longer holds the claim. `by_handler` as in `Settled`."""
 
     at: float
     event_id: str
@@ -168,7 +168,7 @@ class SettleFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRenewed:
-    """A worker was told that its lease has moved."""
+    """A lease was renewed, and its worker knows."""
 
     at: float
     event_id: str
@@ -191,7 +191,7 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """A worker found that a lease had run out. `failed`: no retry was left, and the event is FAILED."""
+    """A worker recovered an event with an expired lease. `failed`: no retry was left, and the event is FAILED."""
 
     at: float
     event_id: str
@@ -202,7 +202,7 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redriven:
-    """Somebody asked for a FAILED event to be delivered again, whether or not that was answered."""
+    """The redrive of a FAILED event was requested, with or without a response."""
 
     at: float
     event_id: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted:
-    """A worker was started, with these options (seconds); `clock_offset` is what its clock is ahead at most."""
+    """A worker started, with these options (seconds). `clock_offset` is the largest offset of its clock."""
 
     at: float
     worker: str
@@ -36,7 +36,7 @@ class WorkerStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerKilled:
-    """A worker is gone, with all that it had not written."""
+    """A worker was killed, and its unwritten records are lost."""
 
     at: float
     worker: str
@@ -52,7 +52,7 @@ class WorkerSuspended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerResumed:
-    """A worker that stood still goes on."""
+    """A suspended worker continues."""
 
     at: float
     worker: str
@@ -81,7 +81,7 @@ class ErrorReported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """Something that a worker's own code wants to be known, such as a handler's effect."""
+    """A note from the code around a worker, such as the effect of a handler."""
 
     at: float
     worker: str
@@ -94,7 +94,7 @@ class Noted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyLost:
-    """The reply to a request got lost; `applied`: whether the backend carried it out, None if nobody knows."""
+    """The response to a request was lost. `applied`: whether the backend applied the request, None if unknown."""
 
     at: float
     operation: str
@@ -105,9 +105,9 @@ class ReplyLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoringRequest:
-    """A request that stores events was under way from `began_at` to `at`: then it was answered, or given up.
+    """A request that stores events was in flight from `began_at` to `at`, and then answered or abandoned.
 
-    `error` is the code of the answer, or the kind of the exception; it is empty for a success.
+    `error` is the code of the response, or the type of the exception; it is empty for a success.
     """
 
     at: float
@@ -120,7 +120,7 @@ class StoringRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultBegan:
-    """A fault that lasts has begun; `name` is its own, `kind` what it is one of."""
+    """A lasting fault began; `name` identifies it, `kind` is its kind."""
 
     at: float
     name: str
@@ -138,7 +138,7 @@ class FaultEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemDeleted:
-    """Somebody deleted a stored event on purpose: its time to live was over, or by hand."""
+    """A stored event was deleted on purpose, by its time to live or by hand."""
 
     at: float
     event_id: str
@@ -146,7 +146,7 @@ class ItemDeleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeMoved:
-    """Somebody changed by hand the time that an event waits for: when it is due, or when its lease ends."""
+    """The time of an event was changed by hand: its due time, or the end of its lease."""
 
     at: float
     event_id: str
@@ -165,7 +165,7 @@ class CallsCounted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """An event as it is in the table; `indexed`: the index holds it.
+    """The item of an event. `indexed`: the index contains it.
 
     `sort_key` and `unhandled_since` are epoch milliseconds.
     """

@@ -1,1 +1,1 @@
-"""Production code on virtual time, over a simulated DynamoDB: one seed makes one run, to the letter."""
+"""Runs production code on virtual time against a simulated DynamoDB. A seed always gives the same run."""

@@ -19,7 +19,7 @@ MOST_FAILURES = 5
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 if an invariant was broken."""
+    """Run the seeds of the command line; return 1 if an invariant was broken."""
     parser = argparse.ArgumentParser(prog="python -m reliability.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=500, help="how many seeds (default: 500)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed (default: 0)")

@@ -79,7 +79,7 @@ class Backend:
         self._on_written(write.change, self._asked_by)
 
     def create_table(self, parameters: Parameters) -> Reply:
-        """Create a table, which is there at once."""
+        """Create a table, without a delay."""
         name = parameters["TableName"]
         if name in self.tables:
             raise client_error("ResourceInUseException", "Cannot create preexisting table", operation="create_table")
@@ -96,7 +96,7 @@ class Backend:
         return {**table.definition, "TableStatus": "ACTIVE", "GlobalSecondaryIndexes": indexes}
 
     def describe_time_to_live(self, parameters: Parameters) -> Reply:
-        """Tell the attribute by which items would expire; none ever does here."""
+        """Return the attribute of the time to live; items never expire here."""
         attribute = self.table(parameters["TableName"], "describe_time_to_live").time_to_live
         if attribute is None:
             return {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}
@@ -119,7 +119,7 @@ class Backend:
         return {}
 
     def update_item(self, parameters: Parameters) -> Reply:
-        """Update an item; the new one is in the reply, if asked for."""
+        """Update an item, and return the new item on request."""
         rest = dict(parameters)
         returning = rest.pop("ReturnValues", "NONE")
         if returning not in ("NONE", "ALL_NEW"):
@@ -130,7 +130,7 @@ class Backend:
 
 
 def table_missing(operation: str) -> ClientError:
-    """Make the exception of a call of a table that is not there."""
+    """Make the exception for a missing table."""
     return client_error(
         "ResourceNotFoundException", "Cannot do operations on a non-existent table", operation=operation
     )
@@ -152,4 +152,4 @@ _OPERATIONS: Final[Mapping[str, Callable[[Backend, Parameters], Reply]]] = {
     "transact_write_items": batches.transact_write_items,
 }
 OPERATIONS: Final = frozenset(_OPERATIONS)
-"""The operations that are known, by the names of a client's methods."""
+"""The supported operations, by the names of client methods."""

@@ -1,4 +1,4 @@
-"""The operations that write many items: each on its own, or all or none."""
+"""The operations that write several items: batches and transactions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_PUTS: Final = 25
 MAX_STATEMENTS: Final = 25
 MAX_TRANSACTION: Final = 100
 TOKEN_SECONDS: Final = 600.0
-"""How long a transaction is known by its ClientRequestToken."""
+"""How long DynamoDB remembers a ClientRequestToken."""
 
 
 def batch_write_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def batch_execute_statement(backend: Backend, parameters: Parameters) -> dict[st
 
 
 def keys_of_statements(parameters: Parameters) -> list[str]:
-    """Read the keys of the items that statements are about."""
+    """Read the keys of the items that statements change."""
     keys = [statement.key[1](Scope({}, {}, values)) or {} for statement, values in _parsed(parameters)]
     return [key["S"] for key in keys]
 
@@ -97,7 +97,7 @@ def _values(statement: Parameters, parameters: int) -> dict[str, Any]:
 
 
 def transact_write_items(backend: Backend, parameters: Parameters) -> dict[str, Any]:
-    """Make all of the writes, or none; a repetition with the same token changes nothing."""
+    """Make all writes or no write; a repeat with the same token changes nothing."""
     check_parameters(parameters, frozenset({"TransactItems", "ClientRequestToken"}))
     operation, entries = "transact_write_items", parameters["TransactItems"]
     token, now = parameters.get("ClientRequestToken"), backend.clock()
@@ -128,7 +128,10 @@ def transact_write_items(backend: Backend, parameters: Parameters) -> dict[str, 
 
 
 def _internal_error(refusals: Sequence[Refusal | None], operation: str) -> Refusal | None:
-    """Find an internal error, behind which the transaction may be committed. Raises the cancellation for any other."""
+    """Return an internal error, after which the transaction may be committed.
+
+    Raises the cancellation for other errors.
+    """
     internal = [refusal for refusal in refusals if refusal is not None and refusal.code == INTERNAL]
     reasons = [None if refusal in internal else refusal for refusal in refusals]
     if any(reasons):

@@ -17,7 +17,7 @@ from reliability.simulation.runs import run_each
 
 CHUNK: Final = 10
 MOST_RECORDS: Final = 20_000
-"""The characters of a failure that are kept: a history may be long."""
+"""The maximum length of a reported failure, because histories may be long."""
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Summary:
 
 
 def summary_of(seeds: Sequence[int]) -> Summary:
-    """Run seeds here, one after the other. A run that cannot go on is a failure of its seed."""
+    """Run seeds in this process, one after the other. An exception in a run is a failure of its seed."""
     summary = Summary()
     left = list(seeds)
     while left:
@@ -60,7 +60,7 @@ def summary_of(seeds: Sequence[int]) -> Summary:
             for result in run_each(tuple(left)):
                 left.pop(0)
                 summary.add(result)
-        except Exception:  # whatever ends a run is a finding of its seed
+        except Exception:  # any error of a run is a failure of its seed
             summary.runs += 1
             summary.failures[left.pop(0)] = traceback.format_exc()
     return summary
@@ -73,6 +73,6 @@ def summaries_of(seeds: range, *, processes: int | None = None) -> Iterator[Summ
     if count <= 1:
         yield from map(summary_of, chunks)
         return
-    # Forked processes would inherit whatever the parent has open.
+    # Forked processes would inherit the open files of the parent.
     with multiprocessing.get_context("spawn").Pool(count) as pool:
         yield from pool.imap_unordered(summary_of, chunks)

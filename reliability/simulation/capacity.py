@@ -1,4 +1,4 @@
-"""Who may refuse a write that the backend would otherwise make: a limit of throughput, or a fault."""
+"""Gates: limits of throughput, and faults, that may refuse a write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Gate(Protocol):
     """
 
     def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
-        """Let a write pass, or refuse it; `factor` multiplies the table's units, as transactions do."""
+        """Admit a write, or return its refusal. `factor` multiplies the units of the table, for transactions."""
         ...
 
 
@@ -30,13 +30,13 @@ class Open:
 
 
 class Gates:
-    """Several gates, one behind the other."""
+    """Several gates in a row."""
 
     def __init__(self, gates: Sequence[Gate]) -> None:
         self._gates = list(gates)
 
     def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
-        """Let a write pass that all let pass."""
+        """Admit a write if all gates admit it."""
         for gate in self._gates:
             refusal = gate.admit(change, table_name=table_name, now=now, factor=factor)
             if refusal is not None:

@@ -22,7 +22,7 @@ Hook = Callable[..., object]
 
 
 class Retries(StrEnum):
-    """How a client repeats calls by itself: not at all, or in one of botocore's modes."""
+    """How a client repeats calls: never, or in one of the modes of botocore."""
 
     NONE = "one attempt"
     LEGACY = "legacy"
@@ -64,7 +64,7 @@ class Events:
 
 
 class Client:
-    """A client whose calls go where `send` takes them, and that repeats them in its mode."""
+    """A client that passes its calls to `send`, and repeats them by its mode."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Client:
         name = "".join(word.capitalize() for word in operation.split("_"))
         attempt = 1
         while True:
-            # The hooks see each attempt before it is sent, and may raise.
+            # Hooks get each attempt before it is sent, and may raise.
             context = {"retries": {"attempt": attempt}}
             self.meta.events.emit(f"request-created.dynamodb.{name}", SimpleNamespace(context=context))
             error: Exception | None = None
@@ -126,7 +126,7 @@ def _with_attempts(reply: Any, attempt: int) -> Any:
 
 
 def direct_client(backend: Backend) -> Any:
-    """Make a client that is answered at once, in whatever event loop it is used."""
+    """Make a client whose calls return at once, in any event loop."""
 
     async def send(operation: str, parameters: dict[str, Any]) -> Any:
         return backend.execute(operation, parameters)

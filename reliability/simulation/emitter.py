@@ -1,4 +1,4 @@
-"""How a service emits: as users do, who give up, and emit the same event again."""
+"""Emits events like real services: with timeouts, and repeats of the same event."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Emitter:
                 await asyncio.wait(twice)
 
     async def _impatiently(self, events: Sequence[Event], delay: float | None) -> None:
-        """Emit, give up, and emit the same again, once or twice; each time perhaps in another way."""
+        """Emit with a timeout, and emit the same events again once or twice, perhaps in another way."""
         random = self._random
         for repeats_left in reversed(range(random.choice([2, 3]))):
             task = self._begin(self._somehow(events, delay))
@@ -71,7 +71,7 @@ class Emitter:
             await asyncio.sleep(random.choice([0.0, random.uniform(0, 0.1), random.uniform(0, 3)]))
 
     async def _somehow(self, events: Sequence[Event], delay: float | None) -> bool:
-        """Emit events side by side, as a list, or in a transaction; tells whether all of it succeeded."""
+        """Emit events concurrently, as a list, or in a transaction; return whether all emits succeeded."""
         way = self._random.choice([self._side_by_side, self._side_by_side, self._as_list, self._in_transaction])
         return await way(events, delay)
 

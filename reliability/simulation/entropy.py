@@ -45,12 +45,12 @@ def seeded(random: Random, *, now: Callable[[], float]) -> Generator[None]:
 
 def _hash_of_scope(scope: CancelScope) -> int:
     """Hash a cancel scope like the task that entered it, so that scopes are cancelled in the order of tasks."""
-    return hash(scope._host_task)  # noqa: SLF001 - there is no other order to tell scopes by
+    return hash(scope._host_task)  # noqa: SLF001 - scopes have no other reproducible order
 
 
 @contextmanager
 def undisturbed() -> Generator[None]:
-    """Collect garbage only where it is asked for, and keep still about what coroutines do at their end."""
+    """Collect garbage only on request, and ignore warnings from coroutines that are closed."""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Evaluating expressions: closures over an item, put together by the parser."""
+"""The closures that the parser builds from expressions, and their evaluation on an item."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reliability.simulation.values import AttributeValue, Item, add_numbers, are
 
 
 class UnknownExpressionError(Exception):
-    """An expression that DynamoDB would refuse, or that this part of its language does not have."""
+    """An expression that DynamoDB refuses, or that this parser does not support."""
 
 
 class Scope(NamedTuple):

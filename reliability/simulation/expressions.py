@@ -31,7 +31,7 @@ from reliability.simulation.evaluation import (
 
 
 class Dialect(Enum):
-    """How names and values are written."""
+    """The syntax of names and values."""
 
     EXPRESSION = "#name and :value"
     PARTIQL = '"name" and ?'
@@ -41,7 +41,7 @@ _OPERANDS: Final = {Dialect.EXPRESSION: ("IF_NOT_EXISTS",), Dialect.PARTIQL: ("S
 """The functions that an attribute can be set to."""
 _CONDITIONS: Final = {
     Dialect.EXPRESSION: ("ATTRIBUTE_EXISTS", "ATTRIBUTE_NOT_EXISTS", "CONTAINS"),
-    # DynamoDB Local also takes ATTRIBUTE_NOT_EXISTS in a statement. AWS documents IS MISSING, and nothing else for it.
+    # DynamoDB Local also accepts ATTRIBUTE_NOT_EXISTS in a statement, but AWS documents only IS MISSING.
     Dialect.PARTIQL: ("CONTAINS",),
 }
 """The functions that a condition can call."""
@@ -103,7 +103,7 @@ class Parser:
             raise self.unknown("expected the end")
 
     def unknown(self, reason: str) -> UnknownExpressionError:
-        """Say what is not known, and where."""
+        """Make the error for unknown syntax, with its position."""
         return UnknownExpressionError(f"{reason} before {self._tokens[self._position][1]!r} in {self.text!r}")
 
     def _take(self, *kinds: str) -> str | None:
@@ -152,7 +152,7 @@ class Parser:
         return lambda scope: scope.item.get(name(scope))
 
     def sum(self) -> Operand:
-        """Read what an attribute is set to."""
+        """Read the operand that an attribute is set to."""
         term = self._term()
         while self.accept("+"):
             term = total_of(term, self._term())

@@ -1,4 +1,4 @@
-"""Faults: what may happen to a call or a write, and how often. All of it is drawn from one seed, and counted."""
+"""Draws the faults of calls and writes from a seed, and counts them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ STORMS: Final = (
 )
 ENDPOINT: Final = "https://dynamodb.simulated"
 LATEST_BATCH: Final = 4.0
-"""Seconds within which a BatchWriteItem arrives; the library waits five for its answer."""
+"""Seconds within which a BatchWriteItem arrives; the library waits five seconds for its response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ class Fate:
 
 
 class Faults:
-    """Draws the fate of calls, and is the gate of writes, while the weather lasts; afterwards all is well."""
+    """Draws the fate of calls, and acts as the gate of writes. After `end`, there are no faults."""
 
     def __init__(self, weather: Weather, random: Random, *, now: Callable[[], float]) -> None:
         self.counts: Counter[Kind] = Counter()
@@ -130,11 +130,11 @@ class Faults:
         self._over = False
 
     def end(self) -> None:
-        """Let all be well from now on."""
+        """Stop all faults."""
         self._over = True
 
     def order(self, kind: Kind, operation: str = "") -> None:
-        """Have a fault happen at the next opportunity; one of a call, to the next call of an operation."""
+        """Let a fault happen at the next opportunity; a fault of a call happens at the next call of its operation."""
         self._ordered[kind, operation] += 1
 
     def brew(self, storm: Storm) -> None:
@@ -234,7 +234,7 @@ class Faults:
     # Writes
 
     def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
-        """Refuse writes that a fault hits; it is a `Gate`."""
+        """Refuse writes with a fault, as a `Gate`."""
         if self._over:
             return None
         if change.indexes and self._storms(Kind.INDEX_THROTTLING):
@@ -245,7 +245,7 @@ class Faults:
         return None
 
     def lag(self, replica: int) -> float:
-        """Draw how long a change takes to reach a copy of an index; it is an `IndexLag`."""
+        """Draw how long a change takes to reach a replica of an index, as an `IndexLag`."""
         if self._storm(Kind.INDEX_LAG) is not None:
             self.counts[Kind.INDEX_LAG] += 1
             return self._random.uniform(0, self._weather.storm_lag)
@@ -261,7 +261,7 @@ def _refusal(kind: Kind, random: Random) -> Refusal:
 
 
 def unsent(random: Random) -> Exception:
-    """Make the exception of a call that surely never reached the backend."""
+    """Make the exception of a call that certainly did not reach the backend."""
     unknown_name = socket.gaierror(-2, "Name or service not known")
     errors: list[Exception] = [
         ConnectTimeoutError(endpoint_url=ENDPOINT),

@@ -92,7 +92,7 @@ class Handlers:
 
 
 async def in_spite_of_faults(work: Awaitable[object]) -> bool:
-    """Await what may fail as the documentation says; tells whether it succeeded."""
+    """Await a call that may fail with documented errors; return whether it succeeded."""
     try:
         await work
     except OutboxError:

@@ -32,13 +32,13 @@ from sniffio import thread_local
 RESOLUTION: Final = 1e-9
 """The resolution that asyncio adds to the time when it checks for due timers; it must be positive."""
 MOST_CLOSES: Final = 10
-"""How often a coroutine is told to end."""
+"""How often a coroutine is closed."""
 LONGEST_STANDSTILL: Final = 200_000
-"""Steps without any progress of the time that count as an endless loop."""
+"""The number of steps at the same time that counts as an endless loop."""
 
 
 class StandstillError(Exception):
-    """Nothing can happen any more, or things happen without end while the time stands still."""
+    """The timeline has nothing left to run, or runs endlessly without progress of the time."""
 
 
 class NumberedTask(asyncio.Task[Any]):
@@ -113,7 +113,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
 
     @property
     def next_at(self) -> float:
-        """When the loop has something to run: a time in the past if it has already, infinity if never."""
+        """The time of the next step: in the past if the loop can run now, infinity if it has nothing to run."""
         # The first timer may be cancelled; waiting for it does no harm.
         next_at = -math.inf if self._ready else self._scheduled[0].when() if self._scheduled else math.inf
         return max(next_at, self._suspended_until)
@@ -144,7 +144,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         return {task for task in self._tasks if not task.done()}
 
     def bury(self) -> None:
-        """Close the loop, and the coroutines that it leaves behind, so that nothing of them runs later."""
+        """Close the loop and its coroutines, so that they do not run later."""
         left = sorted(self.tasks, key=hash)
         self.close()
         with self._running, warnings.catch_warnings():
@@ -169,19 +169,19 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
             _task_states.pop(task, None)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Take note of an error that nobody has looked at, unless the process is not there any more."""
+        """Record an error that was never retrieved, unless the process is dead."""
         if not self._dead and not self.is_closed():
             self._timeline.unseen.append(context)
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There are no files, and so no events of files."""
+        """Do nothing, because there are no files."""
 
     def _write_to_self(self) -> None:
-        """There are no other threads that would have to be heard."""
+        """Do nothing, because there are no other threads."""
 
 
 class _Running:
-    """Has a loop be the running one; it is entered for every step, and makes nothing for that."""
+    """Makes a loop the running loop. It is entered for every step, so it allocates nothing."""
 
     def __init__(self, loop: VirtualLoop, *asyncgen_hooks: Any) -> None:
         self._loop = loop
@@ -205,7 +205,7 @@ class _NoFiles:
 
 
 class Timeline:
-    """The time, what happens in the world at a time, and the loops of the processes."""
+    """The virtual time, the scheduled functions, and the loops of the processes."""
 
     def __init__(self, random: Random) -> None:
         self.now = 0.0
@@ -225,7 +225,7 @@ class Timeline:
         return loop
 
     def forget(self, loop: VirtualLoop) -> None:
-        """Take a loop away that is not run any more; it is kept until the burial."""
+        """Remove a dead loop; it is kept until `bury`."""
         self._loops.remove(loop)
         self._dead.append(loop)
 
@@ -238,7 +238,7 @@ class Timeline:
         self.call_at(self.now + delay, callback)
 
     def run_until(self, done: Callable[[], bool]) -> None:
-        """Let time pass until a condition holds, which is looked at whenever something has happened."""
+        """Let time pass until a condition holds; the condition is checked after each step."""
         standstill = 0
         while True:
             self._happen()
@@ -263,7 +263,7 @@ class Timeline:
                 self._advance(soonest)
 
     def _advance(self, to: float) -> None:
-        """Go to the next thing that happens, in a loop or in the world."""
+        """Run the next step of a loop, or the next scheduled function."""
         if self._scheduled:
             to = min(to, self._scheduled[0][0])
         if math.isinf(to):
@@ -271,7 +271,7 @@ class Timeline:
         self.now = max(self.now, to)
 
     def _happen(self) -> None:
-        """Have happen in the world what is due."""
+        """Call the scheduled functions that are due."""
         while self._scheduled and self._scheduled[0][0] <= self.now:
             heapq.heappop(self._scheduled)[2]()
 
@@ -282,7 +282,7 @@ class Timeline:
         self._loops.clear()
         self._dead.clear()
         self._scheduled.clear()
-        # Now, and not while the next world is running: what is collected then would run in its loops.
+        # Collect garbage now, because finalizers would otherwise run in the loops of the next world.
         with warnings.catch_warnings():
             # A killed process never awaits the coroutines that it had not started.
             warnings.simplefilter("ignore", RuntimeWarning)

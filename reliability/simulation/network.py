@@ -26,7 +26,7 @@ STORING: Final = ("put_item", "batch_write_item", "transact_write_items")
 
 
 class Caller(Protocol):
-    """A process that makes calls: its name, the place it is run at, which its successors share, and its randomness."""
+    """A process that makes calls: its name, its place, which its successors share, and its random source."""
 
     random: Random
 
@@ -59,7 +59,7 @@ class _Call:
 
 
 class Network:
-    """Carries calls to the backend, and replies back. It counts the calls, and the events in them, by caller."""
+    """Sends calls to the backend, and responses back. It counts the calls and their events by caller."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Network:
         self._now = now
 
     def client_of(self, caller: Caller, *, retries: Retries) -> Any:
-        """Make the client of a process, which may repeat calls by itself."""
+        """Make the client of a process, with its mode of repeats."""
 
         async def send(operation: str, parameters: dict[str, Any]) -> Any:
             return await self._send(caller, operation, parameters)

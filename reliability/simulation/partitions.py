@@ -27,7 +27,7 @@ Partition = tuple[str, str]
 
 @dataclass(slots=True)
 class _Bucket:
-    """The units that a partition has left; it may be overdrawn by the write that empties it."""
+    """The remaining units of a partition; the last write may exceed them."""
 
     left: float
     at: float
@@ -53,7 +53,7 @@ class PartitionLimits:
         self.refused: Counter[Partition] = Counter()
 
     def admit(self, change: Change, *, table_name: str, now: float, factor: int = 1) -> Refusal | None:
-        """Take the units of a write from every partition that it touches, or from none."""
+        """Take the units of a write from all of its partitions, or refuse it."""
         costs = self._costs(change, table_name, factor)
         for partition in costs:
             if self._left(partition, now) <= 0:

@@ -25,11 +25,11 @@ _SERVICE: Final = "service"
 """The name of the tasks of the service."""
 _EMITS: Final = (_SERVICE, "dynamodb-outbox emit", "dynamodb-outbox emits", "dynamodb-outbox commit")
 EMIT_SECONDS: Final = 200.0
-"""The longest that a service tries to emit an event."""
+"""How long a service tries to emit an event."""
 
 
 class Process:
-    """A process that is run at a place until it is stopped or killed; the next one there has another name."""
+    """A process that runs at a place until it is stopped or killed; its successor has another name."""
 
     def __init__(self, world: World, place: Place, *, life: int) -> None:
         self.name = f"{place.name}{life}"
@@ -37,7 +37,7 @@ class Process:
         self.place = place.name
         self.works = place.works
         self.is_leaving = False
-        """Whether its worker has stopped, so that the service begins nothing more."""
+        """Whether the worker has stopped, so that the service starts no more work."""
         self.has_ended = False
         self.loop = world.timeline.new_loop()
         self.clock_offset = place.clock_offset
@@ -66,7 +66,7 @@ class Process:
         return self.loop.is_dead
 
     def start(self, *, most_offset: float) -> None:
-        """Start it; `most_offset` is how far off its clock will be at most."""
+        """Start the process; `most_offset` is the largest offset of its clock during its life."""
         if self.works:
             self.recorder.started(self.outbox, clock_offset=most_offset)
         self._begin(self._run())
@@ -106,7 +106,7 @@ class Process:
         self.recorder.report(error)
 
     def deploy(self) -> None:
-        """Register the handlers that it lacks."""
+        """Register the missing handlers."""
         if self._lacks is not None:
             self._handlers.register_type(self.bus, self._lacks)
             self._lacks = None
@@ -119,7 +119,7 @@ class Process:
         self._stop_asked.set()
 
     def cancel(self) -> None:
-        """Cancel the worker from outside, as a host does that ends; then stop it."""
+        """Cancel the worker from outside, like a host that shuts down; then stop it."""
         if not self._stop_asked.is_set():
             for task in self._tasks("dynamodb-outbox worker"):
                 task.cancel()
@@ -152,7 +152,7 @@ class Process:
         self._begin(self._emitter.emit(emission, events))
 
     def redrive(self) -> None:
-        """Have the service make all dead letters pending again."""
+        """Redrive all dead letters."""
         self._begin(in_spite_of_faults(self._redrive()))
 
     async def _redrive(self) -> None:

@@ -1,4 +1,4 @@
-"""The operations that read: items as the table has them, rows as an index shows them."""
+"""The operations that read items from the table, and rows from an index."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _query_of(index: Index, table: Table, parameters: Parameters) -> IndexQuery:
 
 
 def _fitting(rows: list[Item]) -> list[Item]:
-    """Cut a page where it would exceed its largest size; the item that exceeds it is still in it."""
+    """Cut a page after the item that exceeds the maximum size."""
     size = 0
     for count, row in enumerate(rows, 1):
         size += item_size(row)

@@ -1,4 +1,4 @@
-"""Reading requests: what they ask for, and what DynamoDB would refuse about them before it looks at an item."""
+"""Parses requests, and checks them as DynamoDB does before it reads an item."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ QUERY: Final = _EXPRESSION | {
 
 
 class UnknownRequestError(Exception):
-    """A request with something in it that the simulated backend does not know."""
+    """A request with a parameter or value that the simulated backend does not support."""
 
 
 def check_parameters(parameters: Parameters, known: frozenset[str]) -> None:
-    """Raise `UnknownRequestError` for a parameter that would be passed over."""
+    """Raise `UnknownRequestError` for a parameter that would be ignored."""
     unknown = parameters.keys() - known
     if unknown:
         raise UnknownRequestError(f"the parameters {sorted(unknown)} are not known here")
@@ -80,7 +80,7 @@ def check_item(table: Table, item: Item, *, what: str = "Item size") -> None:
 
 
 def scope_of(item: Item, parameters: Parameters) -> Scope:
-    """Put together what the expressions of a request are evaluated on."""
+    """Collect the names and values for the expressions of a request."""
     return Scope(item, parameters.get("ExpressionAttributeNames", {}), parameters.get("ExpressionAttributeValues", {}))
 
 
@@ -91,7 +91,7 @@ def condition_of(parameters: Parameters) -> ParsedCondition | None:
 
 
 def check_used(parameters: Parameters, *used: Used) -> None:
-    """Check that every placeholder that is given is used; DynamoDB refuses others."""
+    """Check that every given placeholder is used, because DynamoDB refuses unused placeholders."""
     names = set[str]().union(*(each.names for each in used))
     values = set[str]().union(*(each.values for each in used))
     if parameters.get("ExpressionAttributeNames", {}).keys() - names:

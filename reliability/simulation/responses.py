@@ -23,7 +23,7 @@ def client_error(code: str, message: str, *, operation: str, **fields: Any) -> C
     return ClientError(response, operation)
 
 
-class Refusal(Exception):  # noqa: N818 - an answer of the backend, which each operation says in its own way
+class Refusal(Exception):  # noqa: N818 - an answer of the backend, which each operation renders differently
     """One write is refused. `item` is the item whose condition was false.
 
     With `applied` the write takes place although the response is an error, as with an InternalServerError.
@@ -37,18 +37,18 @@ class Refusal(Exception):  # noqa: N818 - an answer of the backend, which each o
         super().__init__(f"{code}: {message}")
 
     def raised_by(self, operation: str) -> ClientError:
-        """Say it as the error of a call."""
+        """Render the refusal as the error of a call."""
         fields = {} if self.item is None else {"Item": dict(self.item)}
         code = self.code if self.code in _UNSUFFIXED else f"{self.code}Exception"
         return client_error(code, self.message, operation=operation, **fields)
 
     def of_statement(self, table_name: str) -> dict[str, Any]:
-        """Say it as the error of one statement."""
+        """Render the refusal as the error of one statement."""
         code = _OF_STATEMENT.get(self.code, self.code)
         return {"Error": {"Code": code, "Message": self.message}, "TableName": table_name}
 
     def as_reason(self) -> dict[str, Any]:
-        """Say it as the reason that a transaction was cancelled for."""
+        """Render the refusal as a cancellation reason of a transaction."""
         code = _OF_REASON.get(self.code, self.code)
         reason: dict[str, Any] = {"Code": code, "Message": self.message}
         return reason if self.item is None else {**reason, "Item": dict(self.item)}

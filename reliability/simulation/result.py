@@ -32,7 +32,7 @@ class Result:
 
 
 def unforeseen(error: BaseException) -> Violation:
-    """Make a violation of an exception that no process must raise."""
+    """Make a violation from an exception that a process must not raise."""
     text = "".join(traceback.format_exception(error))
     return Violation(invariant="S", event_id=None, sentence=f"a process raised what it must not: {text}")
 
@@ -62,7 +62,7 @@ def limits_of(scenario: Scenario) -> Limits:
     """Say what the checker lets pass."""
     # A due time that a fast clock wrote is later than the history shows.
     slack = 1.0 + 2 * scenario.greatest_offset
-    # An emit is tried for ten seconds, and a run may be little else.
+    # An emit is tried for ten seconds, which may be most of a run.
     calls = 10.0
     rules = {"h1": HandlerRule(max_retries=scenario.own_retries)}
     longest_backoff = failed_looks(scenario) * Limits().longest_backoff

@@ -32,7 +32,7 @@ def _run(seed: int) -> Result:
 
 @contextmanager
 def world_of(scenario: Scenario) -> Generator[World]:
-    """Make the world of a scenario. Until it is left, nothing in this process happens by chance."""
+    """Make the world of a scenario. Inside of this context, everything in this process follows from the seed."""
     world = World(scenario, Random(f"{scenario.seed} world"))
     with seeded(Random(f"{scenario.seed} entropy"), now=lambda: world.timeline.now):
         try:

@@ -1,4 +1,4 @@
-"""Scenarios: from a seed to a deployment, its events, and what goes wrong.
+"""Scenarios: a seed determines a deployment, its events, and its faults.
 
 Each scenario has some kinds of faults and not the others, so that each is also met alone, and by chance all together.
 """
@@ -73,7 +73,7 @@ class Emission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """Something that is done to a process or an event at a time; `amount` is seconds, or the choice of which."""
+    """An action on a process or an event at a given time; `amount` is in seconds, or chooses the event."""
 
     at: float
     kind: Kind
@@ -83,7 +83,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a process is run, and run again when it ends.
+    """A place where a process runs, and its successors after it.
 
     `works`: whether it works off events; `clock_offset`: how far off its clock is; `retries`: how its client repeats
     calls by itself.
@@ -95,13 +95,13 @@ class Place:
     clock_offset: float
     options: Mapping[str, Any]
     lacks: str | None = None
-    """The type that its processes have no handler for until the faults are over, as in a rolling deploy."""
+    """The type without a handler in the processes of this place until the faults end, as in a rolling deploy."""
     retries: Retries = Retries.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """All that is decided before a run. Times are seconds of virtual time."""
+    """The decisions before a run. Times are seconds of virtual time."""
 
     seed: int
     seconds: float
@@ -115,7 +115,7 @@ class Scenario:
     own_retries: int | None
     concurrency: int | None
     is_large: bool = False
-    """Whether its events are within a kilobyte of the largest, and have many handlers of long names."""
+    """Whether the events are within a kilobyte of the maximum, and have many handlers with long names."""
 
     @property
     def greatest_offset(self) -> float:
@@ -154,7 +154,7 @@ def scenario_of(seed: int) -> Scenario:
         declared_timeout=random.choice([None, 3 * float(options["processing_timeout"])]),
         own_retries=random.choice([None, None, 1]),
         concurrency=random.choice([None, None, 1]),
-        # Drawn apart, so that the other scenarios are what they were.
+        # Drawn separately, so that other scenarios stay unchanged.
         is_large=Random(f"{seed} large").random() < 0.08,
     )
 
@@ -196,7 +196,7 @@ def _places(random: Random, has: set[Kind]) -> tuple[Place, ...]:
 
 
 def _deployed(random: Random, places: tuple[Place, ...]) -> tuple[Place, ...]:
-    """Have some processes lack the handlers of a type in every fifth scenario."""
+    """Leave out the handlers of a type in some processes of every fifth scenario."""
     if random.random() >= 0.2:
         return places
     lacks = random.choice(TYPES)

@@ -54,7 +54,7 @@ class IndexSchema:
         return {name: item[name] for name in (key_name, self.partition_key, self.sort_key)}
 
     def place_of(self, row: Item) -> tuple[str, str]:
-        """Tell the keys of a row, as they are written."""
+        """Return the keys of a row, as they are written."""
         return row[self.partition_key]["S"], row[self.sort_key]["N"]
 
 
@@ -96,7 +96,7 @@ class Change:
             if before != after:
                 costs[schema.place_of(after)[0]] = units(max(item_size(before), item_size(after)))
         else:
-            # A row cannot move: it is deleted in one place, and put in the other.
+            # A row cannot move: it is deleted from one partition, and put into another.
             for row in (before, after):
                 if row is not None:
                     costs[schema.place_of(row)[0]] += units(item_size(row))
@@ -114,7 +114,7 @@ class Replica:
         self._latest: dict[str, float] = {}
 
     def schedule(self, key: str, row: Item | None, at: float) -> None:
-        """Have a change show at a time, but never before an earlier one of the same item."""
+        """Schedule a change, but not before an earlier change of the same item."""
         at = max(at, self._latest.get(key, at))
         self._latest[key] = at
         heapq.heappush(self._waiting, (at, next(self._order), key, row))
@@ -139,7 +139,7 @@ class Replica:
             self._rows[key] = (name, place, row)
 
     def keys(self, partition: str) -> Sequence[Sort]:
-        """List the places of the rows of a partition, in their order."""
+        """List the positions of the rows of a partition, in order."""
         return self._partitions.get(partition, ())
 
     def row(self, key: str) -> Item:
@@ -170,12 +170,12 @@ class Index:
     replicas: list[Replica]
 
     def catch_up(self) -> None:
-        """Show all that is written, in every copy."""
+        """Apply all changes in every replica."""
         for replica in self.replicas:
             replica.catch_up(math.inf, self.schema)
 
     def page(self, query: IndexQuery, *, replica: int, now: float) -> tuple[list[Item], bool]:
-        """Read rows of a partition from one copy, in order; also tells whether the limit was reached."""
+        """Read rows of a partition from one replica, in order, and whether the limit was reached."""
         copy = self.replicas[replica % len(self.replicas)]
         copy.catch_up(now, self.schema)
         places = copy.keys(query.partition)
@@ -237,7 +237,7 @@ class Table:
         return Change(table=self, key=key, old=self.items.get(key), new=new)
 
     def refused(self, key: str) -> Change:
-        """Work out a write whose condition is false: nothing changes, and it is billed."""
+        """Compute a write whose condition is false: it changes nothing, but is billed."""
         old = self.items.get(key)
         return Change(table=self, key=key, old=old, new=old)
 

@@ -1,4 +1,4 @@
-"""Updates and statements: what is written, and under which condition."""
+"""Parses updates and statements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reliability.simulation.values import AttributeValue
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An UpdateExpression. All that is read, is read of the item as it was."""
+    """An UpdateExpression. All of its reads see the old item."""
 
     assignments: tuple[tuple[Name, Operand], ...]
     additions: tuple[tuple[Name, Operand], ...]

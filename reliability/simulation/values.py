@@ -46,7 +46,7 @@ def compare(left: AttributeValue, right: AttributeValue) -> int | None:
 
 
 def contains(container: AttributeValue, member: AttributeValue) -> bool:
-    """Tell whether a set has a member, or a text a part."""
+    """Return whether a set has a member, or a text contains a text."""
     if "SS" in container and "S" in member:
         return any(member["S"] == other for other in container["SS"])
     if "S" in container and "S" in member:

@@ -1,4 +1,4 @@
-"""A world: the processes of a scenario on one table, until all faults are over and all events at their end."""
+"""A world: the processes of a scenario on one table, until all faults and all events have ended."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from reliability.simulation.values import Item
 EPOCH: Final = 1_790_000_000.0
 """When a run begins (epoch seconds)."""
 LARGEST: Final = MAX_ITEM_BYTES - DELIVERY_BYTES - 256
-"""So many characters of a payload, and what else an event has, come near to the most that an emit takes."""
+"""The characters of a payload with which an event comes close to the maximum size of an emit."""
 POLL_SECONDS: Final = 0.5
-"""How often it is looked whether all events are at their end."""
+"""Seconds between checks whether all events have ended."""
 STOP_SECONDS: Final = 120.0
 """How long the stops at the end may take."""
 LONGEST_PAUSE: Final = 90.0
 """The extra time at the end for pauses after errors, delays and the backlog, beyond lease, backoff and clocks."""
 LONGEST_GIVE_BACK: Final = 60.0
-"""How long an event waits at most that was given back for want of a handler."""
+"""The longest wait of an event that was released without a handler."""
 WEATHER: Final = "all faults"
 
 
 class World:
-    """A run: of its scenario, or between `open` and `close` of whatever it is told to do. It is used once."""
+    """A run of a scenario, or of the calls between `open` and `close`. It is used once."""
 
     def __init__(self, scenario: Scenario, random: Random) -> None:
         self.scenario = scenario
@@ -80,7 +80,7 @@ class World:
         self._faults_ended_at = 0.0
 
     def now(self) -> float:
-        """Tell the true time (epoch seconds)."""
+        """Return the true time (epoch seconds)."""
         return EPOCH + self.timeline.now
 
     def write(self, record: Record) -> None:
@@ -88,7 +88,7 @@ class World:
         self.history.append(record)
 
     def run(self) -> Result:
-        """Let everything happen that the scenario has, and judge it."""
+        """Run the scenario, and check its history."""
         self.open()
         self._schedule()
         self.pass_until(self.scenario.seconds)
@@ -97,7 +97,7 @@ class World:
     # The beginning
 
     def open(self) -> None:
-        """Make the tables, and have the processes start."""
+        """Create the tables, and start the processes."""
         self._create_tables()
         self.write(FaultBegan(at=self.now(), name=WEATHER, kind="weather"))
         for place in self.scenario.places:
@@ -149,7 +149,7 @@ class World:
         process.emit(emission, events)
 
     def _payload(self, number: int) -> dict[str, Any]:
-        """Make a payload, at times one with which the item has hardly more room than delivery needs."""
+        """Make a payload. Some payloads leave hardly more room in the item than delivery needs."""
         if not self.scenario.is_large:
             return {"n": number}
         return {"n": number, "filler": "x" * (LARGEST - self.random.randrange(1024))}
@@ -157,12 +157,12 @@ class World:
     # Faults
 
     def has_died(self, process: Process) -> None:
-        """Have a process that was killed be followed by another one."""
+        """Start the successor of a killed process."""
         self.faults.counts[Kind.KILL] += 1
         self.timeline.call_later(self.random.uniform(0, 5), partial(self._start, self._places[process.place]))
 
     def act(self, action: Action) -> None:
-        """Do something to the process that runs at a place, or to an event."""
+        """Apply an action to the process at a place, or to an event."""
         process = self._processes.get(action.place)
         if process is None or process.is_dead or process.is_leaving:
             return
@@ -170,7 +170,7 @@ class World:
             self.faults.counts[action.kind] += 1
         match action.kind:
             case Kind.KILL:
-                # Between any two of its awaits that follow.
+                # The action comes between any two of the next awaits.
                 process.loop.doom(1 + int(action.amount * 200), process.kill)
             case Kind.SUSPEND:
                 process.suspend(action.amount * 3 * self.scenario.lease)
@@ -188,7 +188,7 @@ class World:
                 process.redrive()
 
     def _start_again(self, process: Process) -> None:
-        """Start the next process at a place once the one before has ended."""
+        """Start the next process at a place after its predecessor has ended."""
         if process.has_ended or process.is_dead:
             self._start(self._places[process.place])
         else:
@@ -224,7 +224,7 @@ class World:
         self.timeline.run_until(lambda: bool(over))
 
     def close(self) -> Result:
-        """End all faults, wait for the ends of all events, stop, and judge."""
+        """End all faults, wait until all events have ended, stop, and check the history."""
         self._end_faults()
         is_over = self._wait_for_the_ends()
         if is_over:
@@ -250,7 +250,7 @@ class World:
         return [item["id"]["S"] for item in items if item.get("status", {}).get("S") in ("PENDING", "PROCESSING")]
 
     def _wait_for_the_ends(self) -> bool:
-        """Wait until no event is unfinished; tells whether that was in time."""
+        """Wait until all events have ended; return whether they ended in time."""
         options = self.scenario.places[0].options
         backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
         offsets = 2 * self.scenario.greatest_offset

@@ -1,4 +1,4 @@
-"""One conditional write: worked out, admitted, and only then made."""
+"""Conditional writes: first computed, then admitted, then applied."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reliability.simulation.values import Item
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A write that was worked out: what it would change, or why it is refused, which is billed as well."""
+    """A computed write: its change, or its refusal, which is billed as well."""
 
     table: Table
     change: Change
@@ -52,7 +52,7 @@ def delete(table: Table, parameters: Parameters) -> Write:
 
 
 def check(table: Table, parameters: Parameters) -> Write:
-    """Work out a check, which writes nothing."""
+    """Compute a check, which writes nothing."""
     check_parameters(parameters, requests.DELETE)
     key = key_of(table, parameters["Key"])
     return _conditional(table, key, parameters) or Write(table, table.refused(key))
@@ -76,7 +76,7 @@ def update(table: Table, parameters: Parameters) -> Write:
 
 
 def statement(table: Table, parsed: Statement, values: Mapping[str, Item]) -> Write:
-    """Work out a PartiQL UPDATE, which never makes an item."""
+    """Compute a PartiQL UPDATE, which never creates an item."""
     name, operand = parsed.key
     nothing = Scope({}, {}, values)
     if name(nothing) != table.key_name:

@@ -1,1 +1,1 @@
-"""The soak: real processes on DynamoDB Local, all kinds of faults at once, for as long as one likes."""
+"""The soak: real processes on DynamoDB Local among faults of all kinds, for minutes or hours."""

@@ -41,12 +41,10 @@ def main() -> int:
     with running() as endpoint, Live(console=console, refresh_per_second=2, transient=False) as live:
         asyncio.run(soak.run(endpoint, _shown_in(live)))
     if not sys.stdout.isatty():
-        console.line()  # the display ends without one there
+        console.line()  # the display ends without a line break
     for problem in soak.problems:
         console.print(problem, style="red", markup=False, highlight=False)
-    verdict = (
-        f"{len(soak.problems)} problems" if soak.problems else "every invariant held, and the processes stayed flat"
-    )
+    verdict = f"{len(soak.problems)} problems" if soak.problems else "every invariant held, and nothing leaked"
     console.print(f"soak of {given.minutes:g} minutes, seed {given.seed}: {soak.stored} events, {verdict}")
     console.print(f"journal: {soak.journal}", markup=False, soft_wrap=True)
     return int(bool(soak.problems))

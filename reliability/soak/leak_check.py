@@ -36,7 +36,7 @@ def _growth_of(worker: str, taken: list[Sampled]) -> Iterator[str]:
     minutes = (last[0].at - first[0].at) / 60
     grown = median(sample.memory for sample in last) - median(sample.memory for sample in first)
     if grown > GROWTH_A_MINUTE * max(minutes, 1):
-        yield f"{worker} took {grown / 2**20:.1f} MB more within {minutes:.1f} minutes"
+        yield f"{worker} grew by {grown / 2**20:.1f} MB within {minutes:.1f} minutes"
     for what, most in (("tasks", MOST_TASKS), ("connections", MOST_CONNECTIONS)):
         usual = median(getattr(sample, what) for sample in last)
         if usual > most:

@@ -65,7 +65,7 @@ class NetworkFaults:
         proxy.rule = self._treat
 
     async def harm(self) -> None:
-        """Let spells of faults come and go, until cancelled; then the last one is over."""
+        """Start and end spells of faults, until cancelled."""
         try:
             while True:
                 await asyncio.sleep(self._chance.uniform(*PAUSE))
@@ -140,7 +140,7 @@ class NetworkFaults:
 
 
 def event_ids_in(request: Recorded) -> list[str]:
-    """Find which events a request writes."""
+    """Find the events that a request writes."""
     body = request.body
     match request.operation:
         case "PutItem":

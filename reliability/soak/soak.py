@@ -1,4 +1,4 @@
-"""A soak from its start to its verdict."""
+"""Runs a soak from its start to its verdict."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ OPTIONS: Final[dict[str, Any]] = {
 }
 LIMITS: Final = Limits(tolerance=0.1, slack=30.0, handlers={"long": HandlerRule(judges=True)})
 QUIET_SECONDS: Final = 180.0
-"""How long all that waits may take to come to its end, once the last fault is over."""
+"""How long the waiting events may take to end after the last fault."""
 
 Show = Callable[["Soak"], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How long (seconds), how many processes, and how many emits a second each of them makes."""
+    """The length of a soak in seconds, the number of processes, and the emits per second of each process."""
 
     seconds: float
     workers: int
@@ -70,7 +70,7 @@ class Soak:
         self._table = f"soak-{uuid4().hex[:12]}"
 
     def now(self) -> float:
-        """Tell the time as it is told to all processes."""
+        """Return the time of the clock that all processes share."""
         return time.monotonic() + self._offset
 
     async def run(self, endpoint: str, show: Show) -> None:
@@ -124,7 +124,7 @@ class Soak:
     async def _until_quiet(self, bus: OutboxEventBus) -> None:
         """Replace the workers by workers that do not emit, and wait until no event waits."""
         await self.pool.replace_all(rate=0.0)
-        with contextlib.suppress(WaitTimeoutError):  # the checker says what it means that something is left
+        with contextlib.suppress(WaitTimeoutError):  # the checker reports the remaining events
             await bus.drain(QUIET_SECONDS)
 
     async def _record_result(self, client: Any, endpoint: str) -> None:
@@ -141,7 +141,7 @@ class Soak:
         if violations:
             self.problems.append(report(violations, history))
         if not any(isinstance(record, WorkerStarted) for record in history):
-            self.problems.append("no worker has started: nothing was shown")
+            self.problems.append("no worker has started, so the soak shows nothing")
         self.problems += growth(history)
         self.stored = len(items)
 

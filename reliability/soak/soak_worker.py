@@ -30,7 +30,7 @@ from reliability.resources import connections_in_use
 TYPES: Final = ("plain", "shared", "long", "committed")
 STOP_SECONDS: Final = 3.0
 REPEATED: Final = 0.4
-"""The share of the emits that are given up and repeated."""
+"""The share of the emits that time out and are repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,7 @@ def test_growth_is_found_and_warming_up_is_not_growth() -> None:
     assert list(growth(samples(lambda at: 60 * megabytes))) == []
     assert list(growth(samples(lambda at: (60 + min(at, 10)) * megabytes))) == []
     assert list(growth(samples(lambda at: 60 * megabytes + at * GROWTH_A_MINUTE / 120))) == []
-    assert "MB more" in "".join(growth(samples(lambda at: 60 * megabytes + at * GROWTH_A_MINUTE / 30)))
+    assert "MB within" in "".join(growth(samples(lambda at: 60 * megabytes + at * GROWTH_A_MINUTE / 30)))
     assert "tasks" in "".join(growth(samples(lambda at: 60 * megabytes, tasks=1000)))
     assert "connections" in "".join(growth(samples(lambda at: 60 * megabytes, connections=1000)))
     # Those that are killed early show nothing.
