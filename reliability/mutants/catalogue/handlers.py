@@ -70,7 +70,7 @@ HANDLERS: Final = (
         row=67,
         name="errors are told without a bound",
         file="worker/reports.py",
-        text="while self._waiting and self._telling < CONCURRENT_REPORTS:",
+        text="while self._waiting and self._running < CONCURRENT_REPORTS:",
         replacement="while self._waiting:",
         test="tests/worker/test_reports.py::test_hundreds_of_failures_are_reported_a_hundred_at_once",
     ),

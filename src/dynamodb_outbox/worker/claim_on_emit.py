@@ -9,12 +9,11 @@ from secrets import token_hex
 from typing import Any
 
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.handlers import HandlerRegistry
-from dynamodb_outbox.observers import Observers, Published
-from dynamodb_outbox.port import Claim, EmitClaim, OutboxOptions
+from dynamodb_outbox.observers import Published
+from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.worker.phase import Phase, Phases
 from dynamodb_outbox.worker.poll import Slots
-from dynamodb_outbox.worker.timing import Timing
+from dynamodb_outbox.worker.setup import WorkerSetup
 
 
 class EmitClaims:
@@ -26,22 +25,19 @@ class EmitClaims:
 
     def __init__(
         self,
-        registry: HandlerRegistry,
+        setup: WorkerSetup,
         slots: Slots,
         *,
-        options: OutboxOptions,
-        timing: Timing,
-        observers: Observers,
         phases: Phases,
         on_claim: Callable[[Claim], None],
         on_late: Callable[[Claim], None],
         on_orphans: Callable[[Sequence[Claim]], Awaitable[None]],
     ) -> None:
-        self._registry = registry
+        self._registry = setup.registry
+        self._observers = setup.outbox.observers
+        self._clock = setup.outbox.options.clock
+        self._least_lease = setup.timing.emit_lease_part * setup.outbox.options.processing_timeout
         self._slots = slots
-        self._options = options
-        self._least_lease = timing.emit_lease_part * options.processing_timeout
-        self._observers = observers
         self._phases = phases
         self._on_claim = on_claim
         self._on_late = on_late
@@ -106,13 +102,13 @@ class EmitClaims:
             self._observers.notify(Published(event_id=event.id, event_type=event.type, due_at=None))
         if self._is_too_late():
             self._orphans[claim.token] = claim
-        elif claim.lease_expires_at - self._options.clock() < self._least_lease:
+        elif claim.lease_expires_at - self._clock() < self._least_lease:
             self._on_late(claim)
         else:
             self._on_claim(claim)
 
     def _is_too_late(self) -> bool:
-        """Tell whether the settle queue takes no more outcomes, so that the write itself has to release its events."""
+        """Return whether the settle queue takes no more outcomes, so that the write itself has to release its events."""
         return self._phases.now >= Phase.SETTLING
 
     def _on_written(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:

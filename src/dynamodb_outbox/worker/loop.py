@@ -1,4 +1,4 @@
-"""Repeating a step until the worker stops: sleeping, waking, and backing off after errors."""
+"""Loops that repeat a step until the worker stops. They sleep, are woken, and wait longer after errors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import polling_delay
 
 Step = Callable[[], Awaitable[float]]
-"""Does one piece of work, and returns the seconds until the next; 0 is at once."""
+"""Does one piece of work, and returns the seconds until the next one is due."""
 
 GRAIN: Final = 100
-"""Wake-up times are kept in hundredths of a second, however many events are delayed."""
+"""Wake-up times are rounded up to a hundredth of a second. A thousand events due in one second need 100 entries."""
 
 
 class Wakeup:
-    """A sleep that can be cut short, now or at a time."""
+    """A sleep that can be ended early, at once or at a given time."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class Wakeup:
         self._known: set[int] = set()
 
     def wake(self) -> None:
-        """End the present sleep, or the next."""
+        """End the present sleep, or the next one."""
         self._woken.set()
 
     def wake_at(self, time: float) -> None:
@@ -48,7 +48,7 @@ class Wakeup:
                 self.wake()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the seconds are over, or something wakes it."""
+        """Sleep for the seconds, or until `wake`, or until the first time of `wake_at`."""
         now = self._clock()
         while self._times and self._times[0] <= now * GRAIN:
             self._known.discard(heapq.heappop(self._times))
@@ -121,7 +121,7 @@ class PollingLoop:
                 errors += 1
                 seconds = polling_delay(errors, interval=self._interval)
                 self._report_error(error, errors=errors, retry_in=seconds)
-                # This sleep is not the wakeup's: an emit must not cut a backoff short.
+                # An emit ends the sleep of a wakeup. It must not end a backoff.
                 await anyio.sleep(seconds)
             else:
                 errors = 0

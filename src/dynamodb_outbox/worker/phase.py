@@ -9,7 +9,7 @@ import anyio
 
 
 class Phase(IntEnum):
-    """What a worker does at present. It goes through the phases in this order, and may skip some."""
+    """The phases of a worker, in their order. A worker that is cancelled goes from RUNNING to RELEASING."""
 
     RUNNING = 0
     """Polls, claims and handles events."""

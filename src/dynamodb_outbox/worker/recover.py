@@ -1,4 +1,4 @@
-"""Recovery: looking for events whose lease ran out, and waking the poller for them."""
+"""Recovery: find events whose lease ran out, make them due again, and wake the poller."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from dynamodb_outbox.worker.loop import Wakeup
 
 
 async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) -> Recovered:
-    """Reset what dead workers left behind, and report what could not be written. Raises `StorageError`."""
-    # No handler's own number of retries is cut short by the death of its worker.
+    """Make the events of dead workers due again, and report each event that could not be written.
+
+    Raises `StorageError`.
+    """
+    # Several handlers may have the event's type. The largest of their `max_retries` decides when recovery gives up.
     recovered = await outbox.recover(max_retries=registry.most_retries(outbox.options.max_retries))
     if recovered.reset or recovered.failed:
         logger.warning(
-            "%d events recovered whose lease had run out, %d of them set aside as FAILED: a worker died or hung",
+            "recovered %d events whose lease had run out, because a worker died or hung; %d of them are now FAILED",
             len(recovered.reset) + len(recovered.failed),
             len(recovered.failed),
         )
@@ -30,7 +33,7 @@ async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) 
 
 
 class Recoverer:
-    """Looks for expired leases, one poll interval after the other."""
+    """Polls for expired leases."""
 
     def __init__(self, outbox: Outbox, registry: HandlerRegistry, *, poller: Wakeup, report: Report) -> None:
         self._outbox = outbox
@@ -40,7 +43,7 @@ class Recoverer:
         self._empty_polls = 0
 
     async def poll(self) -> float:
-        """Look once; returns the seconds until the next look."""
+        """Recover once; returns the seconds until the next time."""
         options = self._outbox.options
         recovered = await recover(self._outbox, self._registry, report=self._report)
         if recovered.reset:

@@ -1,7 +1,7 @@
-"""Reports of errors: told in separate tasks, so that a slow callback of the user's holds up no loop.
+"""Reports of errors, in their own tasks, so that a slow `on_error` callback delays no loop.
 
-An outage can make errors faster than an async `on_error` takes them. So 100 calls run at once, and of the errors that
-wait for their turn the oldest are dropped beyond 10,000. The log tells how many were.
+During an outage, errors may come faster than an async `on_error` takes them. At most 100 calls run at once, and at most
+10,000 errors wait. Beyond that, the oldest are dropped, and the log says how many.
 """
 
 from __future__ import annotations
@@ -17,72 +17,72 @@ from dynamodb_outbox.observers import logger
 from dynamodb_outbox.reporting import ErrorReporter
 
 CONCURRENT_REPORTS: Final = 100
-"""Calls of an async `on_error` that run at once; further errors wait for their turn."""
+"""This many calls of an async `on_error` run at once; further errors wait."""
 MAX_WAITING_REPORTS: Final = 10_000
-"""Errors that wait for their turn; beyond it the oldest are dropped, and the log tells how many."""
+"""This many errors may wait; beyond it the oldest are dropped."""
 
 
 class Reports:
-    """Takes errors from anywhere in the event loop, and has them reported in a task group."""
+    """Takes errors from anywhere in the event loop, and reports them in a task group."""
 
     def __init__(self, reporter: ErrorReporter, *, max_waiting: int = MAX_WAITING_REPORTS) -> None:
         self._reporter = reporter
         self._max_waiting = max_waiting
         self._waiting: deque[OutboxError] = deque()
-        self._telling = 0
+        self._running = 0
         self._dropped = 0
-        self._asked = anyio.Event()
-        self._told = anyio.Event()
+        self._wakeup = anyio.Event()
+        self._returned = anyio.Event()
 
     def open(self, group: TaskGroup) -> None:
-        """Let the reporting run in a group."""
+        """Start reporting in a task group."""
         group.start_soon(self._run, group)
 
     def report(self, error: OutboxError) -> None:
-        """Have an error reported; returns at once."""
+        """Report an error in a task; returns at once."""
         self._waiting.append(error)
         if len(self._waiting) > self._max_waiting:
             self._waiting.popleft()
             self._dropped += 1
-        self._asked.set()
+        self._wakeup.set()
 
     async def finish(self) -> None:
-        """Wait until nothing is left to be told."""
-        while self._waiting or self._telling:
-            self._told = anyio.Event()
-            await self._told.wait()
+        """Wait until every error is reported."""
+        while self._waiting or self._running:
+            self._returned = anyio.Event()
+            await self._returned.wait()
 
     async def _run(self, group: TaskGroup) -> None:
         try:
             while True:
-                self._asked = anyio.Event()
-                while self._waiting and self._telling < CONCURRENT_REPORTS:
-                    self._telling += 1
-                    group.start_soon(self._tell, self._waiting.popleft())
+                self._wakeup = anyio.Event()
+                while self._waiting and self._running < CONCURRENT_REPORTS:
+                    self._running += 1
+                    group.start_soon(self._call, self._waiting.popleft())
                 if not self._waiting:
                     self._log_dropped()
-                await self._asked.wait()
+                await self._wakeup.wait()
         finally:
-            # A stop does not wait for ever: what still has no turn then is never told.
+            # A stop waits a few seconds. Errors that still wait then are never reported.
             self._dropped += len(self._waiting)
             self._waiting.clear()
             self._log_dropped()
 
     def _log_dropped(self) -> None:
-        """Log the number of errors that were dropped, once for each flood."""
+        """Log the number of errors that were dropped since the last time."""
         if self._dropped:
             logger.error(
-                "dropped %s errors that waited to be reported, the oldest first: on_error takes longer than errors "
-                "take to arrive; let it hand them to a queue, and return at once",
+                "dropped %s errors that waited to be reported, the oldest first, because errors came faster than "
+                "on_error returned; let on_error put them into a queue and return at once",
                 f"{self._dropped:,}",
             )
             self._dropped = 0
 
-    async def _tell(self, error: OutboxError) -> None:
+    async def _call(self, error: OutboxError) -> None:
         try:
             await self._reporter.report(error)
         finally:
-            self._telling -= 1
-            self._told.set()
+            self._running -= 1
+            self._returned.set()
             if self._waiting:
-                self._asked.set()
+                self._wakeup.set()

@@ -1,4 +1,7 @@
-"""Group commit of outcomes: what finished while a write was under way goes with the next one."""
+"""Group commit of outcomes: outcomes that come while a write is under way go together with the next write.
+
+Example: 8 handlers end while a batch is being written. The next batch has their 8 outcomes, in one request.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,16 @@ from dynamodb_outbox.port import Claim, Outbox
 from dynamodb_outbox.reporting import Report
 
 BATCH: Final = 25
+"""At most this many outcomes go in one `settle`: one request of DynamoDB takes no more."""
 WRITERS: Final = 4
+"""At most this many batches are written at the same time."""
 
 OnSettled = Callable[[Claim, Outcome, OutboxError | None], None]
-"""Called once for every claim that was put in, whatever became of the write."""
+"""Called once for every claim that was submitted or recorded, with the error if its outcome was not written."""
 
 
 class SettleQueue:
-    """Settles outcomes in batches, in tasks that no cancellation of a handler reaches."""
+    """Settles outcomes in batches. Its tasks go on when handlers, or the worker, are cancelled."""
 
     def __init__(self, outbox: Outbox, *, on_settled: OnSettled, report: Report) -> None:
         self._outbox = outbox
@@ -42,43 +47,43 @@ class SettleQueue:
         self._waiting: deque[tuple[Claim, Outcome]] = deque()
         self._idle: list[anyio.Event] = []
         self._scopes = [anyio.CancelScope(shield=True) for _ in range(WRITERS)]
-        self._closed = False
+        self._is_closed = False
 
     def open(self, group: TaskGroup) -> None:
-        """Start the writers in the group, which must outlive everything that puts outcomes in."""
+        """Start the writers in a task group, which must outlive everything that submits outcomes."""
         for scope in self._scopes:
             group.start_soon(self._write, scope)
 
     def submit(self, claim: Claim, outcome: Outcome) -> None:
-        """Have an outcome settled; returns at once."""
+        """Settle an outcome soon; returns at once."""
         self._waiting.append((claim, outcome))
         if self._idle:
             self._idle.pop().set()
 
     def record(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
-        """Take note of an outcome that is written already, or never can be."""
-        self._tell(claim, outcome, error)
+        """Note an outcome that needs no write: it is written already, or the write would be refused."""
+        self._observe(claim, outcome, error)
         self._on_settled(claim, outcome, error)
 
     async def release(self, claims: Sequence[Claim]) -> None:
-        """Release claims here and now: the writers have ended."""
+        """Release claims in this call, because the writers have ended."""
         await self._settle([(claim, Released()) for claim in claims])
 
     def abandon_at(self, deadline: float) -> None:
-        """Give up what is not written by then (event loop time): recovery takes the events up."""
+        """Give up outcomes that are not written by then (event loop time). Recovery finds their events."""
         for scope in self._scopes:
             scope.deadline = min(scope.deadline, deadline)
 
     def close(self) -> None:
-        """Let the writers end once nothing is left to be written; the group they run in waits for that."""
-        self._closed = True
+        """Let the writers end once nothing is left to be written. Their task group waits for them."""
+        self._is_closed = True
         while self._idle:
             self._idle.pop().set()
 
     async def _write(self, scope: anyio.CancelScope) -> None:
-        # Under a shield: the outcomes of handlers that were cancelled with the worker are written all the same.
+        # A worker that is cancelled cancels its handlers, and still has to write their outcomes.
         with scope:
-            while self._waiting or not self._closed:
+            while self._waiting or not self._is_closed:
                 if self._waiting:
                     await self._settle(self._next_batch())
                 else:
@@ -95,7 +100,7 @@ class SettleQueue:
         try:
             await work.wait()
         except asyncio.CancelledError as cancelled:
-            # A host that cancels every task of the loop ends the handlers, and their outcomes are written all the same.
+            # `asyncio.run` may cancel every task of the loop. The outcomes of the handlers still have to be written.
             if not absorb_foreign_cancellation(cancelled):
                 raise
             if work in self._idle:
@@ -110,23 +115,23 @@ class SettleQueue:
                 self._give_up(batch, sent=True)
                 raise
             errors = [WorkerError(loop="settling", cause=unforeseen)] * len(batch)
-        self._conclude(batch, errors)
+        self._on_answers(batch, errors)
 
     def _give_up(self, batch: list[tuple[Claim, Outcome]], *, sent: bool) -> None:
-        """Say that outcomes were not written, or not answered, before the end of a stop."""
+        """Report that outcomes were not written, or not answered, before the stop ended."""
         over = UnavailableError(operation="a settle", attempts=int(sent), reason="the stop ended", maybe_applied=sent)
-        self._conclude(batch, [over] * len(batch))
+        self._on_answers(batch, [over] * len(batch))
 
-    def _conclude(self, batch: list[tuple[Claim, Outcome]], errors: Sequence[OutboxError | None]) -> None:
+    def _on_answers(self, batch: list[tuple[Claim, Outcome]], errors: Sequence[OutboxError | None]) -> None:
         for (claim, outcome), error in zip(batch, errors, strict=True):
             if isinstance(error, LeaseLostError):
                 self._report(error)
             elif error is not None:
                 self._report(SettleError(event_id=claim.event.id, outcome=OUTCOME_NAMES[type(outcome)], cause=error))
-            self._tell(claim, outcome, error)
+            self._observe(claim, outcome, error)
             self._on_settled(claim, outcome, error)
 
-    def _tell(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
+    def _observe(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         if observers := self._outbox.observers:
             observers.notify(_observation(claim, outcome, error))
 

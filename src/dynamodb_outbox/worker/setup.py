@@ -1,4 +1,4 @@
-"""What a bus gives its workers, and the stages they make of it."""
+"""The parts that a bus gives its workers, and the stages that a worker builds from them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from dynamodb_outbox.worker.timing import Timing
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
 
 _delivering: ContextVar[WorkerSetup | None] = ContextVar("dynamodb_outbox_delivering", default=None)
-"""The setup of the worker or of the `run_once` that the running task belongs to."""
+"""The setup of the worker that the running task belongs to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
-    """The neighbours of a worker; one setup serves every worker and every `run_once` of a bus."""
+    """The neighbours of a worker. All workers of a bus have the same setup."""
 
     outbox: Outbox
     registry: HandlerRegistry
@@ -37,18 +37,18 @@ class WorkerSetup:
     timing: Timing = field(default_factory=Timing)
 
     def enter(self) -> None:
-        """Mark the running task as one that delivers events of this bus, and all that it starts."""
+        """Mark the running task, and every task that it starts, as a part of a worker of this bus."""
         _delivering.set(self)
 
     @property
     def is_inside(self) -> bool:
-        """Whether the running task is a handler of this bus, or a callback, or was started by one."""
+        """Whether the running task is a handler or a callback of this bus, or was started by a handler or callback."""
         return _delivering.get() is self
 
     def stages(
         self, *, on_settled: OnSettled, is_cancelled: Callable[[], bool]
     ) -> tuple[Reports, SettleQueue, Dispatcher]:
-        """Make the stages that every claim passes; this `on_settled` is told by them, and has to tell the setup's."""
+        """Build the stages that every claim passes. The worker's `on_settled` has to call that of the setup."""
         outbox = self.outbox
         reports = Reports(self.reporter)
         settles = SettleQueue(outbox, on_settled=on_settled, report=reports.report)

@@ -7,18 +7,18 @@ from typing import Final
 from dynamodb_outbox.handlers import HandlerRegistry
 
 MAX_TYPES: Final = 1_000
-"""Of so many types is remembered that they were reported: types come from the table, where anything may be."""
+"""At most this many types are remembered. They come from the table, which may hold any number of types."""
 
 
 class UnhandledTypes:
-    """The types whose events were given back, in the order in which they were met."""
+    """Remembers the types whose events were given back, so that each is reported once."""
 
     def __init__(self, registry: HandlerRegistry) -> None:
         self._registry = registry
         self._met: dict[str, None] = {}
 
     def meet(self, event_type: str) -> bool:
-        """Note a type that has no handler; tells whether it is a new one."""
+        """Note a type that has no handler; tells whether it is new."""
         if event_type in self._met:
             return False
         if len(self._met) >= MAX_TYPES:
@@ -27,5 +27,5 @@ class UnhandledTypes:
         return True
 
     def still_unhandled(self) -> list[str]:
-        """List the types that were met and still have no handler."""
+        """List the noted types that still have no handler."""
         return [event_type for event_type in self._met if not self._registry.of(event_type)]

@@ -1,4 +1,10 @@
-"""The worker: polls, handles and settles events, from its start to the end of its stop."""
+"""The worker: polls, handles and settles events, from its start to the end of its stop.
+
+How a stop works: the loops end after the step under way, and handlers may finish until the deadline (DRAINING). Then
+the handlers that still run are cancelled, and their events released (RELEASING). The last outcomes are written
+(SETTLING), the worker's announcement is withdrawn, and the last errors are reported. `Worker._enter` says how each
+phase begins; the methods from `Worker._run` to `Worker._drain` say what each waits for.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +52,8 @@ class Worker:
         )
         self._quarantine = Quarantine(outbox.options, start=self._start_handling, release=self._settles.submit)
         self._emit_claims = EmitClaims(
-            setup.registry,
+            setup,
             self._slots,
-            options=outbox.options,
-            timing=setup.timing,
-            observers=outbox.observers,
             phases=self._phases,
             on_claim=self._take_from_emit,
             on_late=lambda claim: self._settles.submit(claim, Released()),
@@ -159,7 +162,7 @@ class Worker:
             await self._run(self._poll_until_stopped)
         except BaseException as error:
             if not self._phases.stop_requested.is_set():
-                # The host has cancelled the worker, or a handler has raised what has to end the process.
+                # The application has cancelled the worker, or a handler has raised an exception that ends the process.
                 ended = WorkerError(loop="the worker's own task", cause=error, ended=True)
                 with anyio.move_on_after(self._timing.report_seconds, shield=True):
                     await self._setup.reporter.report(ended)
@@ -191,7 +194,7 @@ class Worker:
             try:
                 await poll()
             finally:
-                # Here, because the events have to be released also when the host cancels the worker.
+                # In `finally`, because the events have to be released also when the application cancels the worker.
                 self._enter(Phase.RELEASING)
                 with anyio.CancelScope(shield=True):
                     await self._dispatcher.wait_until_idle()
@@ -290,5 +293,5 @@ class Worker:
 
 
 def _comes_back_here(outcome: Outcome) -> TypeGuard[Released]:
-    """Tell whether this worker polls for a released event once it is due. Events without a handler are for others."""
+    """Return whether this worker polls for a released event once it is due. Events without a handler are for others."""
     return isinstance(outcome, Released) and outcome.delay > 0 and outcome.unhandled_since is None

@@ -73,7 +73,7 @@ class Attempt:
         )
 
     def _completes(self, registration: Registration) -> bool:
-        """Tell whether every handler but this one has succeeded."""
+        """Return whether every handler but this one has succeeded."""
         succeeded = {task.registration for task in self.tasks if task.has_committed}
         succeeded.update(each for each in self.registered if isinstance(self.results.get(each.name), Succeeded))
         return all(

@@ -1,4 +1,4 @@
-"""Noticing a handler that holds up the event loop."""
+"""Detects a handler that blocks the event loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 def timed_steps(
     steps: Coroutine[Any, Any, None], longest: float, report: Callable[[float], None]
 ) -> Generator[Any, Any, None]:
-    """Await a coroutine, and report each of its steps that held up the loop for longer (seconds).
+    """Await a coroutine, and report each of its steps that blocked the event loop for longer than `longest` seconds.
 
-    The step is known only when it ends: nothing of this loop runs meanwhile, and a thread that watched it would
-    cost every process something.
+    A step runs from one `await` that waits to the next. It is reported when it ends, because nothing else in the loop
+    runs meanwhile. A thread that watches the loop could report it earlier, but would cost every process something.
     """
     error: BaseException | None = None
     while True:

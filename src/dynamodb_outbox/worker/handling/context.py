@@ -1,4 +1,4 @@
-"""What the attempts of one worker have in common."""
+"""Data and helpers that all attempts of one worker share."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class AbandonedTasks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlingContext:
-    """What an attempt needs besides its claim. `is_cancelled` tells whether the worker is cancelled from outside."""
+    """The neighbours of an attempt. `is_cancelled` tells whether the worker is being cancelled from outside."""
 
     options: OutboxOptions
     timing: Timing

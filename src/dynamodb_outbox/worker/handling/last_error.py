@@ -16,7 +16,7 @@ def join_errors(errors: Mapping[str, str], *, names: Collection[str]) -> str:
 
 
 def split_errors(text: str, *, names: Collection[str]) -> dict[str, str]:
-    """Find the errors by handler in a stored text. A text that `join_errors` did not make has none.
+    """Find the errors by handler in a stored text. The result is empty if `join_errors` did not make the text.
 
     A handler's error starts at the beginning or after `; `, with the whole name and `: `. Of `mail` and `mail: smtp`
     the longer name is taken.

@@ -1,4 +1,4 @@
-"""Leases: how long a claim holds, and their renewal for handlers that take longer."""
+"""Leases: the time for which a claim holds, and the renewal for handlers that take longer."""
 
 from __future__ import annotations
 

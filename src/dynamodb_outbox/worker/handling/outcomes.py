@@ -20,7 +20,7 @@ LONGEST_GIVE_BACK: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome of an attempt, and the errors of backoffs that failed meanwhile."""
+    """The outcome of an attempt, and the errors of backoffs that raised."""
 
     outcome: Outcome
     errors: tuple[WorkerError, ...] = ()
@@ -35,8 +35,8 @@ def decide_outcome(
 ) -> Decision:
     """Decide the outcome of an attempt in which every handler that was called has a result.
 
-    `policies` are those of all handlers of the event, also of those that were not called. `usual` replaces a backoff
-    that fails.
+    `policies` has the retry policy of every handler of the event, whether the handler was called or not. `usual`
+    replaces a backoff that raises.
 
     - Every handler has succeeded: completed.
     - The worker stopped, or a handler was interrupted and no other failed: released. No attempt is counted.
@@ -96,7 +96,7 @@ class _Deciding:
         return self._retry(max(delays, default=0.0)) if any(have_retries) else None
 
     def _has_failed_for_good(self, name: str) -> bool:
-        """Tell whether a handler used its last retry in an earlier attempt."""
+        """Return whether a handler used its last retry in an earlier attempt."""
         return name not in self._claim.handled_by and self._claim.attempt > self._policies[name].max_retries + 1
 
     def _has_retries(self, name: str) -> bool:

@@ -17,7 +17,7 @@ POISON_ATTEMPT: Final = 3
 
 
 def is_suspected_poison(claim: Claim) -> bool:
-    """Tell whether an event may have killed its worker, and more than once."""
+    """Return whether an event may have killed its worker, and more than once."""
     return claim.attempt >= POISON_ATTEMPT and claim.last_error == LEASE_EXPIRED
 
 
@@ -63,7 +63,7 @@ class Quarantine:
         self._start_alone()
 
     def _start_alone(self) -> None:
-        """Start the event, once those that were claimed with it are released."""
+        """Start the event, once the events that were claimed with it are released."""
         if self._claim is not None and not self._is_started and not self._releasing:
             self._is_started = True
             self._start(self._claim)

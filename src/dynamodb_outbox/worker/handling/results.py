@@ -1,4 +1,4 @@
-"""What became of one call of one handler: a closed union."""
+"""The result of one call of one handler: a closed union."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class HandlerFailure:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The worker cancelled the handler, for a reason that is not the handler's fault."""
+    """The worker cancelled the handler, and the handler is not to blame."""
 
     reason: CancelReason
 
