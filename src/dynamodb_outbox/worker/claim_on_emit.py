@@ -108,7 +108,7 @@ class EmitClaims:
             self._on_claim(claim)
 
     def _is_too_late(self) -> bool:
-        """Return whether the settle queue takes no more outcomes, so that the write itself has to release its events."""
+        """Return whether the settle queue takes no more outcomes. The write itself then releases its events."""
         return self._phases.now >= Phase.SETTLING
 
     def _on_written(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:

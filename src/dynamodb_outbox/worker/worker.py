@@ -245,6 +245,8 @@ class Worker:
         now = anyio.current_time()
         for entered in self._phases.advance(phase):
             match entered:
+                case Phase.RUNNING:
+                    pass  # every worker begins with it
                 case Phase.DRAINING:
                     # From now on, `_start_handling` releases what a claim or an emit under way still brings.
                     self._polling.stop()
