@@ -46,10 +46,10 @@ demo: $(firstword $(wildcard $(VENV)/.installed) $(VENV)/.installed-demo) ## del
 test: $(VENV)/.installed ## run every test that this machine can, on all cores (PYTEST_ARGS="tests/worker -k stop" for a part)
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
-bench: $(VENV)/.installed ## measure what the library costs, next to bare calls, and draw it for the documentation
+bench: $(VENV)/.installed ## measure the costs of the library next to bare calls, and draw the pictures of the documentation
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-bench-quick: $(VENV)/.installed ## measure the least, and fail where a promise is missed by more than half
+bench-quick: $(VENV)/.installed ## measure a part, and fail if a promise is missed by more than half
 	$(BIN)/python -m benchmarks --quick
 
 simulate: $(VENV)/.installed ## run simulations of faults on virtual time (SEEDS=500, SEED=42 for one and its history)
@@ -66,14 +66,14 @@ check: $(VENV)/.installed ## lint, type-check, and check that prose and code sta
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tools.readability
 
-mutants: $(VENV)/.installed ## break the library in one place after the other, and see that a test notices
+mutants: $(VENV)/.installed ## break the library in one place at a time; a test must notice
 	$(BIN)/python -m reliability.mutants $(if $(ONLY),--only "$(ONLY)")
 
 format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-templates: $(VENV)/.installed ## write the infrastructure templates anew
+templates: $(VENV)/.installed ## render the infrastructure templates
 	$(BIN)/python -m dynamodb_outbox.dynamodb.schema.templates templates
 
 reference: $(VENV)/.installed ## write docs/reference/ from the docstrings
