@@ -21,6 +21,7 @@ from dynamodb_outbox import DynamoDBOutbox, InMemoryOutbox, OutboxEventBus, erro
 from dynamodb_outbox.dynamodb.config import OutboxKwargs
 from dynamodb_outbox.handlers import HandlerOptions
 from dynamodb_outbox.observers import Observation
+from tools import reference_intros
 from tools.api_samples import log_level_of, message_of, range_of
 from tools.api_source import (
     Field,
@@ -120,7 +121,7 @@ def _bus_page() -> str:
 
     return _page(
         "The bus",
-        "An application uses an `OutboxEventBus` to emit events, to register handlers, and to run the worker.",
+        reference_intros.BUS,
         _section("OutboxEventBus", extra=_options_table(OutboxEventBus, bus_with, skip=("outbox",))),
         _section("HandlerOptions", extra=_options_table(HandlerOptions, handler_with)),
         *_sections(BUS_NAMES[2:]),
@@ -159,7 +160,7 @@ def _outbox_with(**options: Any) -> None:
 def _events_page() -> str:
     return _page(
         "Events, deliveries and transactions",
-        "Events, the deliveries that handlers get, transactions, and the backoffs of retries.",
+        reference_intros.EVENTS,
         *_sections(EVENT_NAMES),
     )
 
@@ -168,8 +169,7 @@ def _adapter_page() -> str:
     names = sorted(name for name, thing in public_names().items() if page_of(name, thing) == "adapter.md")
     return _page(
         "The port, for authors of adapters",
-        "The bus and the worker know storage only by the protocol `Outbox`. An adapter implements it, and passes the "
-        "contract suite in [tests/contract](../../tests/contract). Applications do not need this page.",
+        reference_intros.ADAPTER,
         *map(_section, names),
     )
 
@@ -179,8 +179,7 @@ def _errors_page() -> str:
     names = [name for name in re.findall(r"\b[A-Z]\w+Error\b", tree) if hasattr(errors, name)]
     return _page(
         "Errors",
-        "Every error of the library is an `OutboxError`. A call raises it, or the worker reports it to `on_error` and "
-        f"goes on. Times are seconds, sizes are bytes, and `attempt` counts from 1.\n\n```text\n{tree}\n```",
+        f"{reference_intros.ERRORS}\n\n```text\n{tree}\n```",
         *(_error_section(getattr(errors, name)) for name in dict.fromkeys(names)),
         _section("CancellationReason"),
     )
