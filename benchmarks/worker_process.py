@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks.backend import tuned, use_fake_credentials
 from benchmarks.measure import Measure, peak_megabytes
 from benchmarks.payloads import TYPE
-from dynamodb_outbox import DynamoDBOutbox, Event, Observation, OutboxEventBus
-from dynamodb_outbox.observers import Claimed, ClaimRefused
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.observers import Claimed, ClaimRefused, Observation
 
 
 class Tally:

@@ -10,16 +10,8 @@ from typing import Any, Literal
 
 import anyio
 
-from dynamodb_outbox import (
-    Claim,
-    EmitClaim,
-    Event,
-    InMemoryOutbox,
-    OutboxError,
-    Outcome,
-    PartialPublishError,
-    Recovered,
-)
+from dynamodb_outbox import Event, InMemoryOutbox, OutboxError, PartialPublishError
+from dynamodb_outbox.adapter import Claim, EmitClaim, Outcome, Recovered
 from dynamodb_outbox.transaction import TransactionWrite
 
 Operation = Literal["publish", "transact", "claim", "settle", "renew", "recover", "retire"]

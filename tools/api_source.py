@@ -187,16 +187,23 @@ def alias_of(name: str) -> tuple[str, str]:
         if module_name.startswith("dynamodb_outbox.") and name in vars(module):
             body = ast.parse(inspect.getsource(module)).body
             for statement, following in zip(body, [*body[1:], ast.Pass()], strict=True):
-                if isinstance(statement, ast.Assign) and text_of(statement.targets[0]) == name:
+                if isinstance(statement, ast.Assign | ast.AnnAssign) and _target_of(statement) == name:
                     is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
                     about = following.value.value if is_text else ""  # type: ignore[attr-defined]
-                    return _assignment_of(name, text_of(statement.value)), inspect.cleandoc(str(about))
+                    return _assignment_of(name, statement.value or ast.Pass()), inspect.cleandoc(str(about))
     raise LookupError(f"no module of the library defines {name}")
 
 
-def _assignment_of(name: str, value: str) -> str:
-    line = f"{name} = {value}"
+def _target_of(statement: ast.Assign | ast.AnnAssign) -> str:
+    return text_of(statement.targets[0] if isinstance(statement, ast.Assign) else statement.target)
+
+
+def _assignment_of(name: str, value: ast.AST) -> str:
+    line = f"{name} = {text_of(value)}"
     if len(line) <= WIDTH:
         return line
-    first, *others = value.split(" | ")
+    if isinstance(value, ast.Dict):
+        pairs = [(text_of(key or ast.Pass()), text_of(of)) for key, of in zip(value.keys, value.values, strict=True)]
+        return f"{name} = {{" + "".join(f"\n    {key}: {of}," for key, of in pairs) + "\n}"
+    first, *others = text_of(value).split(" | ")
     return f"{name} = (\n    {first}" + "".join(f"\n    | {other}" for other in others) + "\n)"

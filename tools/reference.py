@@ -7,19 +7,16 @@ are found by their types; every other name belongs to the port, on adapter.md.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, get_args, is_typeddict
 
 import dynamodb_outbox
-from dynamodb_outbox import DynamoDBOutbox, InMemoryOutbox, OutboxEventBus, errors, observers
+from dynamodb_outbox import DynamoDBOutbox, HandlerOptions, InMemoryOutbox, OutboxEventBus, adapter, errors, observers
 from dynamodb_outbox.dynamodb.config import OutboxKwargs
-from dynamodb_outbox.handlers import HandlerOptions
 from dynamodb_outbox.observers import Observation
 from tools import reference_intros
 from tools.api_samples import log_level_of, message_of, range_of
@@ -39,7 +36,6 @@ from tools.api_source import (
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
 NOTE: Final = "<!-- `make reference` writes this page from the docstrings in src. -->"
-ADAPTER: Final = "dynamodb_outbox.adapter"
 BUS_NAMES: Final = ("OutboxEventBus", "HandlerOptions", "Handler", "Middleware", "CallNext")
 OUTBOX_NAMES: Final = ("DynamoDBOutbox", "InMemoryOutbox")
 EVENT_NAMES: Final = (
@@ -65,12 +61,8 @@ INTERNAL: Final = frozenset({"Event.take_unpublished", "Event.as_already_stored"
 def public_names() -> dict[str, Any]:
     """Return every public name and its object: of the root, of observations, and of the module for adapters."""
     names = {name: getattr(dynamodb_outbox, name) for name in dynamodb_outbox.__all__}
-    names |= {"HandlerOptions": HandlerOptions, "CancellationReason": errors.CancellationReason}
-    names |= {kind.__name__: kind for kind in get_args(Observation)}
-    names |= {name: getattr(observers, name) for name in OBSERVER_NAMES}
-    if find_spec(ADAPTER):
-        adapter = importlib.import_module(ADAPTER)
-        names |= {name: getattr(adapter, name) for name in adapter.__all__}
+    for module in (observers, adapter):
+        names |= {name: getattr(module, name) for name in module.__all__}
     return names
 
 
@@ -217,6 +209,8 @@ def _sections(names: Collection[str]) -> Iterator[str]:
 def _section(name: str, *, extra: str = "", without: Collection[str] = ()) -> str:
     """Render one public name: its signature or fields, its docstring, and its methods."""
     thing = public_names()[name]
+    if inspect.isfunction(thing):
+        return f"## {name}\n\n{_code(signature_of(thing))}\n\n{docstring_of(thing)}"
     if not inspect.isclass(thing):
         definition, about = alias_of(name)
         return f"## {name}\n\n{_code(definition)}\n\n{about}"

@@ -3,7 +3,8 @@
 outbox = DynamoDBOutbox(client, table_name="events-outbox")
 bus = OutboxEventBus(outbox)
 
-The observations that observers are told of are in `dynamodb_outbox.observers`.
+The other public modules are `dynamodb_outbox.errors`, `dynamodb_outbox.observers` (the observations), and
+`dynamodb_outbox.adapter` (for authors of storage adapters). Every other module is private.
 """
 
 from dynamodb_outbox.bus import OutboxEventBus
@@ -50,23 +51,16 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions
 from dynamodb_outbox.memory import InMemoryOutbox
 from dynamodb_outbox.middleware import CallNext, Middleware
-from dynamodb_outbox.observers import (
-    LoggingObserver,
-    Observation,
-    Observer,
-)
-from dynamodb_outbox.outcome import Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
-from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Outbox, OutboxOptions, Recovered
+from dynamodb_outbox.observers import LoggingObserver, Observer
+from dynamodb_outbox.outcome import Reject, RetryLater
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
-from dynamodb_outbox.transaction import Transaction, TransactionWrite
+from dynamodb_outbox.transaction import Transaction
 
 __all__ = [
     "Backoff",
     "CallNext",
     "CancellationReason",
-    "Claim",
     "ClientClosedError",
-    "Completed",
     "ConfigurationError",
     "CredentialsError",
     "Delivery",
@@ -74,16 +68,13 @@ __all__ = [
     "DuplicateEventError",
     "DuplicateHandlerError",
     "DynamoDBOutbox",
-    "EmitClaim",
     "Event",
     "EventStatus",
     "EventTooLargeError",
     "ExponentialBackoff",
-    "Failed",
     "FailedEvent",
     "FixedBackoff",
     "Handler",
-    "HandlerDone",
     "HandlerError",
     "HandlerOptions",
     "HandlerStuckError",
@@ -97,21 +88,14 @@ __all__ = [
     "Middleware",
     "MiddlewareError",
     "NoHandlerError",
-    "Observation",
     "Observer",
-    "Outbox",
     "OutboxError",
     "OutboxEventBus",
-    "OutboxOptions",
-    "Outcome",
     "PartialPublishError",
     "PollingError",
     "PublishError",
-    "Recovered",
     "RecoveryError",
     "Reject",
-    "Released",
-    "Retry",
     "RetryLater",
     "SettleError",
     "StorageError",
@@ -122,7 +106,6 @@ __all__ = [
     "Transaction",
     "TransactionCancelledError",
     "TransactionTooLargeError",
-    "TransactionWrite",
     "UnavailableError",
     "UnstorableValueError",
     "UsageError",

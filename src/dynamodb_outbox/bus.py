@@ -14,7 +14,8 @@ from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.cancellation import is_from_a_scope
 from dynamodb_outbox.emit_options import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
-from dynamodb_outbox.errors import ConfigurationError, WaitTimeoutError, shown
+from dynamodb_outbox.errors import ConfigurationError, WaitTimeoutError
+from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
 from dynamodb_outbox.lifecycle import Lifecycle

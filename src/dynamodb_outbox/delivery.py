@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
 from dynamodb_outbox.emit_options import EmitOptions, event_of
-from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, UsageError, shape
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, UsageError
+from dynamodb_outbox.errors.wording import shape
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.fingerprint import Fingerprint, fingerprint_of
 from dynamodb_outbox.outcome import LONGEST_DELAY

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
-from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, shape, shown
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError
+from dynamodb_outbox.errors.wording import shape, shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.validation import check_seconds

@@ -8,12 +8,8 @@ from typing import Any, Protocol
 from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.emit_chain import pass_middleware
 from dynamodb_outbox.emit_options import EmitOptions
-from dynamodb_outbox.errors import (
-    DuplicateEventError,
-    InvalidEventError,
-    PartialPublishError,
-    shape,
-)
+from dynamodb_outbox.errors import DuplicateEventError, InvalidEventError, PartialPublishError
+from dynamodb_outbox.errors.wording import shape
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.observers import Published

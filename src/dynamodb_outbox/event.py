@@ -10,7 +10,8 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
-from dynamodb_outbox.errors import UnstorableValueError, shape
+from dynamodb_outbox.errors import UnstorableValueError
+from dynamodb_outbox.errors.wording import shape
 
 
 class EventStatus(StrEnum):

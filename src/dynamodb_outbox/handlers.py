@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from dynamodb_outbox.delivery import Delivery
-from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError, shown
+from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError
+from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.retry import Backoff
 from dynamodb_outbox.validation import check_int, check_seconds, fits, is_async

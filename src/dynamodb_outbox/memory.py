@@ -23,6 +23,7 @@ from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, R
 from dynamodb_outbox.port import (
     LEASE_EXPIRED,
     RENEWAL,
+    SETTLED_FROM,
     TRANSACTION,
     Claim,
     EmitClaim,
@@ -228,7 +229,7 @@ class InMemoryOutbox:
 
     def _settle(self, claim: Claim, outcome: Outcome) -> OutboxError | None:
         stored = self._events.get(claim.event.id)
-        if stored is None or stored.token != claim.token or stored.status not in _SETTLED_FROM[type(outcome)]:
+        if stored is None or stored.token != claim.token or stored.status not in SETTLED_FROM[type(outcome)]:
             return LeaseLostError(
                 event_id=claim.event.id, event_type=claim.event.type, outcome=OUTCOME_NAMES[type(outcome)]
             )
@@ -319,15 +320,6 @@ class InMemoryOutbox:
         ]
         events = list(self._events.values())
         return (events[index] for _, index in sorted(due))
-
-
-# From which states each outcome is accepted, given the token: the conditions of the table.
-_SETTLED_FROM = {
-    Completed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.COMPLETED),
-    Retry: (EventStatus.PENDING, EventStatus.PROCESSING),
-    Failed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.FAILED),
-    Released: (EventStatus.PROCESSING,),
-}
 
 
 def _failed_event(stored: _Stored, numbers: Numbers) -> FailedEvent:

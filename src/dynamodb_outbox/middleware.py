@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
-from dynamodb_outbox.errors import ConfigurationError, MiddlewareError, shape, shown
+from dynamodb_outbox.errors import ConfigurationError, MiddlewareError
+from dynamodb_outbox.errors.wording import shape, shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.validation import fits, is_async
 

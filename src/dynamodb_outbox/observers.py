@@ -8,7 +8,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from dynamodb_outbox.errors import ConfigurationError, shown
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors.wording import shown
+
+__all__ = [
+    "ClaimRefused",
+    "Claimed",
+    "EventCompleted",
+    "EventFailed",
+    "EventRecovered",
+    "EventReleased",
+    "HandlerCancelled",
+    "HandlerFailed",
+    "HandlerStarted",
+    "HandlerSucceeded",
+    "HandlersDiffer",
+    "LeaseLost",
+    "LeaseRenewed",
+    "LoggingObserver",
+    "Observation",
+    "Observer",
+    "PollingFailed",
+    "Published",
+    "RetryScheduled",
+    "SettleFailed",
+    "Throttled",
+]
 
 logger: Final = logging.getLogger("dynamodb_outbox")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from dynamodb_outbox.errors import ConfigurationError, shown
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors.wording import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ Outcome = Completed | Retry | Failed | Released
 """How an attempt at an event ends."""
 
 OUTCOME_NAMES = {Completed: "complete", Retry: "retry", Failed: "fail", Released: "release"}
+"""What a `LeaseLostError` and a `SettleError` call each outcome."""
 
 
 LONGEST_DELAY: Final = 10 * 365 * 86_400.0

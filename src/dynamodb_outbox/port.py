@@ -17,11 +17,11 @@ from dynamodb_outbox.errors import (
     StorageError,
     ThrottledError,
     UnavailableError,
-    shown,
 )
+from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
-from dynamodb_outbox.outcome import LONGEST_DELAY, Outcome
+from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool, check_callable, check_int, check_seconds
@@ -90,12 +90,18 @@ class Recovered:
 
 
 LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the worker died or hung"
-"""What recovery writes as an event's last error. It is short, for there is little room left in a large item."""
-
-
+"""The last error that recovery stores. It is short because a large item has little room left."""
 RENEWAL: Final = "renewal"
+"""What a `LeaseLostError` calls a refused `renew`."""
 TRANSACTION: Final = "delivery transaction"
-"""What a `LeaseLostError` calls the writes that are no outcomes."""
+"""What a `LeaseLostError` calls a refused `transact` with a `HandlerDone`."""
+SETTLED_FROM: Final[Mapping[type, tuple[EventStatus, ...]]] = {
+    Completed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.COMPLETED),
+    Retry: (EventStatus.PENDING, EventStatus.PROCESSING),
+    Failed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.FAILED),
+    Released: (EventStatus.PROCESSING,),
+}
+"""The statuses in which an event takes each outcome, if the token of the claim is still stored."""
 
 
 class Outbox(Protocol):
@@ -271,21 +277,20 @@ def counted_status(status: EventStatus | str) -> EventStatus:
 
 
 def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxError]) -> None:
-    """Raise what an adapter raises when some of the events could not be stored, by the causes per id.
+    """Raise the error of a `publish` that did not store all events; `causes` has the reasons by event id.
 
-    The cause itself, where it is one for all and lasting, else `PartialPublishError`.
+    Raises the cause itself for a single event, and for a lasting cause that is the same for all, such as a missing
+    table. Otherwise raises `PartialPublishError`.
     """
     if not causes:
         return
     published = [event for event in events if event.id not in causes]
     failed = [event for event in events if event.id in causes]
     first = next(iter(causes.values()))
-    # What may be stored all the same has to be emitted again under its ids, which that error tells.
-    lasting = not isinstance(first, (ThrottledError, UnavailableError)) and not any(
-        map(_may_be_stored, causes.values())
-    )
+    # An event that may be stored must be emitted again with its id; only `PartialPublishError` has that.
+    passing = isinstance(first, (ThrottledError, UnavailableError)) or any(map(_may_be_stored, causes.values()))
     alike = len({type(cause) for cause in causes.values()}) == 1
-    if len(events) == 1 or (not published and lasting and alike and not isinstance(first, DuplicateEventError)):
+    if len(events) == 1 or (not published and not passing and alike and not isinstance(first, DuplicateEventError)):
         raise first
     raise PartialPublishError(published=published, failed=failed, causes=causes) from first
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from dynamodb_outbox.errors import shown
+from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.outcome import LONGEST_DELAY, Reject, RetryLater
 from dynamodb_outbox.validation import check_part, check_seconds
 

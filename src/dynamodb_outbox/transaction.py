@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from dynamodb_outbox.emit_options import EmitOptions, event_of
-from dynamodb_outbox.errors import ConfigurationError, UsageError, shape
+from dynamodb_outbox.errors import ConfigurationError, UsageError
+from dynamodb_outbox.errors.wording import shape
 from dynamodb_outbox.event import Event
 
 _STRINGS: Final = ("TableName", "UpdateExpression", "ConditionExpression", "ReturnValuesOnConditionCheckFailure")

@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
-from dynamodb_outbox.errors import ConfigurationError, shape, shown
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors.wording import shape, shown
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.outcome import LONGEST_DELAY
 

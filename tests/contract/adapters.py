@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dynamodb_outbox import Claim, DynamoDBOutbox, EventStatus, InMemoryOutbox, Outbox
+from dynamodb_outbox import DynamoDBOutbox, EventStatus, InMemoryOutbox
+from dynamodb_outbox.adapter import Claim, Outbox
 
 
 class Clock:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox, Outbox
+from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox.adapter import Outbox
 from dynamodb_outbox.dynamodb.delivering import settle
 from reliability.partiql import refuse_undocumented
 from reliability.proxy import running_proxy

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import Completed, Event, EventStatus, Failed, LeaseLostError, Outbox, Released, Retry
+from dynamodb_outbox import Event, EventStatus, LeaseLostError
+from dynamodb_outbox.adapter import Completed, Failed, Outbox, Released, Retry
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
 

@@ -7,20 +7,14 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import (
-    Claim,
-    Completed,
     DuplicateEventError,
     Event,
     EventStatus,
-    Failed,
-    HandlerDone,
     LeaseLostError,
-    Outbox,
-    Released,
-    Retry,
     TransactionTooLargeError,
     UnstorableValueError,
 )
+from dynamodb_outbox.adapter import Claim, Completed, Failed, HandlerDone, Outbox, Released, Retry
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus

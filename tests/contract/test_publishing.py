@@ -14,13 +14,12 @@ from dynamodb_outbox import (
     DuplicateEventError,
     Event,
     EventStatus,
-    Failed,
     InvalidEventError,
-    Outbox,
     OutboxEventBus,
     PartialPublishError,
     UnstorableValueError,
 )
+from dynamodb_outbox.adapter import Failed, Outbox
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
 from tests.values import kinds
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from dynamodb_outbox import Completed, Event, EventStatus, Failed, LeaseLostError, Outbox
+from dynamodb_outbox import Event, EventStatus, LeaseLostError
+from dynamodb_outbox.adapter import Completed, Failed, Outbox
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus

@@ -6,19 +6,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import (
-    Claim,
-    Completed,
-    DynamoDBOutbox,
-    Event,
-    EventStatus,
-    Failed,
-    HandlerDone,
-    NoHandlerError,
-    OutboxEventBus,
-    Released,
-    Retry,
-)
+from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, NoHandlerError, OutboxEventBus
+from dynamodb_outbox.adapter import Claim, Completed, Failed, HandlerDone, Released, Retry
 from dynamodb_outbox.dynamodb.delivering import row_selector
 from dynamodb_outbox.dynamodb.delivering.row_selector import OTHERS_INTERVALS
 from tests.contract.adapters import Adapter, Clock, claim_one, settle_one

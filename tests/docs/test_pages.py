@@ -9,7 +9,8 @@ from typing import get_args
 
 import pytest
 
-from dynamodb_outbox import Delivery, HandlerOptions, Observation, OutboxEventBus, Transaction
+from dynamodb_outbox import Delivery, HandlerOptions, OutboxEventBus, Transaction
+from dynamodb_outbox.observers import Observation
 from reliability.mutants.catalogue import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,8 @@ from typing import get_args
 import pytest
 
 import dynamodb_outbox
-from dynamodb_outbox import Observation, errors
+from dynamodb_outbox import errors
+from dynamodb_outbox.observers import Observation
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import Claim, Completed, Event, OutboxEventBus, Released, StorageError
+from dynamodb_outbox import Event, OutboxEventBus, StorageError
+from dynamodb_outbox.adapter import Claim, Completed, Released
 from dynamodb_outbox.dynamodb.delivering.membership import ALONE_SECONDS, MAX_SEEN
 from reliability.simulation.responses import client_error
 from tests.simulated_table import SimulatedService

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import Completed, DynamoDBOutbox, Event, Failed, Released, Retry
+from dynamodb_outbox import DynamoDBOutbox, Event
+from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from reliability.proxy import Proxy, Recorded, Reply, refused
 
 SOME = frozenset({"h"})

@@ -8,18 +8,16 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    Completed,
     DuplicateEventError,
     DynamoDBOutbox,
     Event,
     EventStatus,
     LeaseLostError,
     PartialPublishError,
-    Released,
-    Retry,
     ThrottledError,
     UnavailableError,
 )
+from dynamodb_outbox.adapter import Completed, Released, Retry
 from dynamodb_outbox.dynamodb.emitting import publish_result
 from dynamodb_outbox.observers import ClaimRefused, Observation
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused

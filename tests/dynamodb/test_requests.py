@@ -6,16 +6,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import (
-    Completed,
-    DynamoDBOutbox,
-    Event,
-    EventStatus,
-    OutboxEventBus,
-    Released,
-    Retry,
-    UnavailableError,
-)
+from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, OutboxEventBus, UnavailableError
+from dynamodb_outbox.adapter import Completed, Released, Retry
 from dynamodb_outbox.dynamodb.delivering import claim
 from dynamodb_outbox.dynamodb.emitting import publish_result
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event

@@ -97,7 +97,7 @@ async def test_the_largest_and_the_deepest_event_can_be_delivered(local_client: 
     await outbox.publish([largest, Event("t", nested(31))])
     claims = await outbox.claim(10)
     assert len(claims) == 2
-    from dynamodb_outbox import Failed
+    from dynamodb_outbox.adapter import Failed
 
     # The error text does not fit: it is cut, and the settle succeeds.
     long_error = Failed(error="€" * 1000, handled_by=frozenset(f"handler-{n}".ljust(250) for n in range(24)))

@@ -11,15 +11,8 @@ import anyio
 import pytest
 from botocore.exceptions import ConnectTimeoutError
 
-from dynamodb_outbox import (
-    Claim,
-    CredentialsError,
-    DynamoDBOutbox,
-    Event,
-    OutboxError,
-    OutboxEventBus,
-    UnavailableError,
-)
+from dynamodb_outbox import CredentialsError, DynamoDBOutbox, Event, OutboxError, OutboxEventBus, UnavailableError
+from dynamodb_outbox.adapter import Claim
 from dynamodb_outbox.outcome import Completed
 from reliability.proxy import Proxy, refused
 from reliability.simulation.client import Client

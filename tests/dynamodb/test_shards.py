@@ -11,18 +11,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox import (
-    Completed,
     ConfigurationError,
     DynamoDBOutbox,
     Event,
     EventStatus,
-    Failed,
     IndexNotFoundError,
     OutboxEventBus,
-    Released,
-    Retry,
     TableMismatchError,
 )
+from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from reliability.proxy import Proxy, Recorded, refused
 from tests.contract.adapters import Clock
 

@@ -100,7 +100,7 @@ async def test_create_table_twice_is_no_error_and_verifies(endpoint: str, table_
 async def test_retention_sets_the_time_to_live_of_completed_events(
     local_client: Any, table_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dynamodb_outbox import Completed
+    from dynamodb_outbox.adapter import Completed
 
     outbox = DynamoDBOutbox(local_client, table_name=table_name, retention=3600, clock=lambda: 4_000_000_000.25)
     await outbox.create_table()

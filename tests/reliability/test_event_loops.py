@@ -15,7 +15,6 @@ from anyio.from_thread import start_blocking_portal
 
 from dynamodb_outbox import (
     ClientClosedError,
-    Completed,
     Delivery,
     DynamoDBOutbox,
     Event,
@@ -24,6 +23,7 @@ from dynamodb_outbox import (
     OutboxEventBus,
     UsageError,
 )
+from dynamodb_outbox.adapter import Completed
 from tests.backends import SESSION, open_client
 from tests.reliability.proxy_rules import Runs, eventually
 

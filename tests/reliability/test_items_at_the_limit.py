@@ -14,13 +14,13 @@ from dynamodb_outbox import (
     Delivery,
     Event,
     EventStatus,
-    HandlerDone,
     OutboxError,
     OutboxEventBus,
     RecoveryError,
     StorageError,
     StoredEventError,
 )
+from dynamodb_outbox.adapter import HandlerDone
 from dynamodb_outbox.dynamodb.delivering import recovery
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.items.sizes import size_of

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from dynamodb_outbox import Claim, Completed, DynamoDBOutbox, Event, EventStatus, Failed, Released, Retry
+from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus
+from dynamodb_outbox.adapter import Claim, Completed, Failed, Released, Retry
 from dynamodb_outbox.dynamodb.schema.table import TableSchema
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client

@@ -10,7 +10,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from dynamodb_outbox import Completed, DynamoDBOutbox, Event, Failed, LeaseLostError, OutboxEventBus, Released, Retry
+from dynamodb_outbox import DynamoDBOutbox, Event, LeaseLostError, OutboxEventBus
+from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from tests.reliability.conftest import Items
 from tests.reliability.proxy_rules import Runs, eventually
 

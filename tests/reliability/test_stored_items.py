@@ -7,17 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from dynamodb_outbox import (
-    Completed,
-    Delivery,
-    Event,
-    Failed,
-    LeaseLostError,
-    OutboxEventBus,
-    Released,
-    Retry,
-    StoredEventError,
-)
+from dynamodb_outbox import Delivery, Event, LeaseLostError, OutboxEventBus, StoredEventError
+from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from dynamodb_outbox.observers import LeaseLost
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items

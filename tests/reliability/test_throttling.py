@@ -9,17 +9,16 @@ import anyio
 import pytest
 
 from dynamodb_outbox import (
-    Completed,
     Delivery,
     Event,
     HandlerTimeoutError,
     OutboxEventBus,
     PartialPublishError,
     PollingError,
-    Retry,
     ThrottledError,
     UnavailableError,
 )
+from dynamodb_outbox.adapter import Completed, Retry
 from reliability.proxy import CUT_BEFORE, Proxy, Recorded, Reply, nth, refused
 from reliability.rules import partly_refused
 from tests.conftest import MakeOutbox

@@ -12,12 +12,12 @@ from dynamodb_outbox import (
     FailedEvent,
     HandlerError,
     InMemoryOutbox,
-    Outbox,
     OutboxError,
     OutboxEventBus,
     Reject,
     RetryLater,
 )
+from dynamodb_outbox.adapter import Outbox
 
 
 async def with_any_client(client: Any) -> None:

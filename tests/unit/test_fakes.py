@@ -7,7 +7,8 @@ import asyncio
 import anyio
 import pytest
 
-from dynamodb_outbox import Claim, Completed, Event, LeaseLostError, Recovered, Released, UnavailableError
+from dynamodb_outbox import Event, LeaseLostError, UnavailableError
+from dynamodb_outbox.adapter import Claim, Completed, Recovered, Released
 from tests.fakes import ScriptedOutbox
 
 DOWN = UnavailableError(operation="query", attempts=1, reason="down", maybe_applied=False)

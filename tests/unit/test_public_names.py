@@ -2,29 +2,80 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
+from pathlib import Path
+
+import pytest
 
 import dynamodb_outbox
 from dynamodb_outbox import errors
 
-WORDS = {
-    "Backoff", "CallNext", "CancellationReason", "Claim", "Completed", "Delivery", "DynamoDBOutbox", "EmitClaim",
-    "Event",
-    "EventStatus", "ExponentialBackoff", "Failed", "FailedEvent", "FixedBackoff", "Handler", "HandlerDone",
-    "HandlerOptions", "InMemoryOutbox", "LoggingObserver", "Middleware", "Observation", "Observer", "Outbox",
-    "OutboxEventBus", "OutboxOptions", "Outcome", "Recovered", "Reject", "Released", "Retry", "RetryLater",
-    "Transaction", "TransactionWrite",
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROOT = {
+    "Backoff", "CallNext", "Delivery", "DynamoDBOutbox", "Event", "EventStatus", "ExponentialBackoff", "FailedEvent",
+    "FixedBackoff", "Handler", "HandlerOptions", "InMemoryOutbox", "LoggingObserver", "Middleware", "Observer",
+    "OutboxEventBus", "Reject", "RetryLater", "Transaction",
 }  # fmt: skip
+ERRORS = {
+    "CancellationReason", "ClientClosedError", "ConfigurationError", "CredentialsError", "DeliveryError",
+    "DuplicateEventError", "DuplicateHandlerError", "EventTooLargeError", "HandlerError", "HandlerStuckError",
+    "HandlerTimeoutError", "IndexNotFoundError", "InvalidEventError", "LeaseLostError", "LoopBlockedError",
+    "MiddlewareError", "NoHandlerError", "OutboxError", "PartialPublishError", "PollingError", "PublishError",
+    "RecoveryError", "SettleError", "StorageError", "StoredEventError", "TableMismatchError", "TableNotFoundError",
+    "ThrottledError", "TransactionCancelledError", "TransactionTooLargeError", "UnavailableError",
+    "UnstorableValueError", "UsageError", "WaitTimeoutError", "WorkerError",
+}  # fmt: skip
+OBSERVERS = {
+    "ClaimRefused", "Claimed", "EventCompleted", "EventFailed", "EventRecovered", "EventReleased", "HandlerCancelled",
+    "HandlerFailed", "HandlerStarted", "HandlerSucceeded", "HandlersDiffer", "LeaseLost", "LeaseRenewed",
+    "LoggingObserver", "Observation", "Observer", "PollingFailed", "Published", "RetryScheduled", "SettleFailed",
+    "Throttled",
+}  # fmt: skip
+ADAPTER = {
+    "LEASE_EXPIRED", "MAX_ERROR_CHARS", "OUTCOME_NAMES", "RENEWAL", "SETTLED_FROM", "TRANSACTION",
+    "Claim", "Completed", "EmitClaim", "Failed", "HandlerDone", "Item", "Numbers", "Observers", "OnError", "Outbox",
+    "OutboxOptions", "Outcome", "Recovered", "Released", "Report", "Retry", "TransactionWrite",
+    "counted_status", "decode_event", "encode_event", "raise_unless_stored", "refuse_repeated_ids",
+}  # fmt: skip
+PUBLIC = {
+    "dynamodb_outbox": ROOT | ERRORS,
+    "dynamodb_outbox.adapter": ADAPTER,
+    "dynamodb_outbox.errors": ERRORS,
+    "dynamodb_outbox.observers": OBSERVERS,
+}
+"""The public modules and their names. Every other module is private."""
 
 
 def error_classes() -> set[str]:
     return {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
 
 
-def test_exported_names() -> None:
-    assert set(dynamodb_outbox.__all__) == WORDS | error_classes()
-    assert dynamodb_outbox.__all__ == sorted(dynamodb_outbox.__all__)
-    assert all(hasattr(dynamodb_outbox, name) for name in dynamodb_outbox.__all__)
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_of_a_module(module: str) -> None:
+    exported = importlib.import_module(module).__all__
+    assert set(exported) == PUBLIC[module]
+    assert len(exported) == len(set(exported))
+    assert all(hasattr(importlib.import_module(module), name) for name in exported)
+
+
+def test_public_modules_are_those_that_the_package_names() -> None:
+    named = set(re.findall(r"`(dynamodb_outbox\.\w+)`", dynamodb_outbox.__doc__ or ""))
+    assert named == PUBLIC.keys() - {"dynamodb_outbox"}
+
+
+def test_documentation_and_examples_import_public_names_only() -> None:
+    imports = 0
+    for file in (path for folder in ("docs", "examples") for path in (REPOSITORY / folder).rglob("*")):
+        if file.suffix in {".md", ".py", ".ipynb"}:
+            for module, names in re.findall(
+                r"from (dynamodb_outbox[\w.]*) import (\([^)]*\)|[\w, ]+)", file.read_text()
+            ):
+                assert module in PUBLIC, (file, module)
+                assert set(re.findall(r"\w+", names)) <= PUBLIC[module], (file, names)
+                imports += 1
+    assert imports > 20
 
 
 def test_every_error_has_one_root_and_stands_in_the_tree_of_the_docstring() -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dynamodb_outbox import Claim, Completed, Event, Failed, FixedBackoff, Outcome, Reject, Released, Retry, RetryLater
+from dynamodb_outbox import Event, FixedBackoff, Reject, RetryLater
+from dynamodb_outbox.adapter import Claim, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.retry import RetryPolicy
 from dynamodb_outbox.worker.handling.outcomes import decide_outcome
 from dynamodb_outbox.worker.handling.results import CancelReason, HandlerFailure, HandlerResult, Interrupted, Succeeded

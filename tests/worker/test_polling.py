@@ -9,19 +9,8 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from dynamodb_outbox import (
-    Claim,
-    Completed,
-    ConfigurationError,
-    Event,
-    EventStatus,
-    InMemoryOutbox,
-    OutboxEventBus,
-    OutboxOptions,
-    Outcome,
-    Released,
-    RetryLater,
-)
+from dynamodb_outbox import ConfigurationError, Event, EventStatus, InMemoryOutbox, OutboxEventBus, RetryLater
+from dynamodb_outbox.adapter import Claim, Completed, OutboxOptions, Outcome, Released
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventCompleted, EventReleased, Observation
 from dynamodb_outbox.worker.handling.quarantine import Quarantine

@@ -7,7 +7,8 @@ from typing import Any
 
 import anyio
 
-from dynamodb_outbox import Claim, Completed, Event, Released, SettleError
+from dynamodb_outbox import Event, SettleError
+from dynamodb_outbox.adapter import Claim, Completed, Released
 from dynamodb_outbox.worker.settle_queue import BATCH, WRITERS, SettleQueue
 from tests.fakes import ScriptedOutbox
 

@@ -10,7 +10,8 @@ from typing import Final, TypedDict, get_args
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.schema.shards import MAX_SHARDS, SHARD_ATTRIBUTE, Shards
 from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
-from dynamodb_outbox.errors import ConfigurationError, shown
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.observers import Observer
 from dynamodb_outbox.port import Numbers
 from dynamodb_outbox.reporting import OnError

@@ -31,7 +31,8 @@ from dynamodb_outbox.dynamodb.schema.table import Projection, Table
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient, advise_on_client, tuned_client
 from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
-from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError, shown
+from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError
+from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import EventFailed, Observer, Observers
 from dynamodb_outbox.outcome import Completed, Outcome, Released

@@ -79,7 +79,6 @@ from dynamodb_outbox.errors.usage import (
     UsageError,
     WaitTimeoutError,
 )
-from dynamodb_outbox.errors.wording import describe, shape, shown
 
 __all__ = [
     "CancellationReason",
@@ -117,7 +116,4 @@ __all__ = [
     "UsageError",
     "WaitTimeoutError",
     "WorkerError",
-    "describe",
-    "shape",
-    "shown",
 ]

@@ -11,7 +11,8 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.items.sizes import size_of
 from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
 from dynamodb_outbox.dynamodb.items.values import AttributeValue, encode, text_size
-from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError, shown
+from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError
+from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.transaction import TransactionWrite
 
 MAX_ITEMS: Final = 100

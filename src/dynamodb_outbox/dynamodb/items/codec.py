@@ -17,10 +17,12 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.port import Claim, Numbers
 
 Item = dict[str, AttributeValue]
+"""The attributes of an item by name, as the low-level API of DynamoDB has them: `{"id": {"S": "order-1"}, ...}`."""
 
 MAX_ITEM_BYTES: Final = 409_600
 """DynamoDB's limit for an item, attribute names included."""
 MAX_ERROR_CHARS: Final = 1_024
+"""How many characters of the last error are stored."""
 SHORT_ERROR_CHARS: Final = 64
 """What is left of an error whose text would push the item past DynamoDB's limit."""
 DELIVERY_BYTES: Final = 8_192

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from dynamodb_outbox.dynamodb.items.numbers import decimal_number, native_number, number_size, number_text
 from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
-from dynamodb_outbox.errors import shape, shown
+from dynamodb_outbox.errors.wording import shape, shown
 from dynamodb_outbox.port import Numbers
 
 AttributeValue = dict[str, Any]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, WorkerError, describe
+from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, WorkerError
+from dynamodb_outbox.errors.wording import describe
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
 from dynamodb_outbox.port import Claim, OutboxOptions

@@ -1,0 +1,66 @@
+"""What an author of a storage adapter needs: the protocol `Outbox`, the types of its methods, and shared helpers.
+
+An adapter implements `Outbox`. The bus and the worker then deliver its events as they deliver those of DynamoDB:
+
+    from dynamodb_outbox import OutboxEventBus
+    from dynamodb_outbox.adapter import Claim, Outbox, OutboxOptions
+
+    class RedisOutbox: ...  # the methods of Outbox
+
+    bus = OutboxEventBus(RedisOutbox(...))
+
+Applications do not need this module.
+"""
+
+from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
+from dynamodb_outbox.observers import Observers
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.port import (
+    LEASE_EXPIRED,
+    RENEWAL,
+    SETTLED_FROM,
+    TRANSACTION,
+    Claim,
+    EmitClaim,
+    HandlerDone,
+    Numbers,
+    Outbox,
+    OutboxOptions,
+    Recovered,
+    counted_status,
+    raise_unless_stored,
+    refuse_repeated_ids,
+)
+from dynamodb_outbox.reporting import OnError, Report
+from dynamodb_outbox.transaction import TransactionWrite
+
+__all__ = [
+    "LEASE_EXPIRED",
+    "MAX_ERROR_CHARS",
+    "OUTCOME_NAMES",
+    "RENEWAL",
+    "SETTLED_FROM",
+    "TRANSACTION",
+    "Claim",
+    "Completed",
+    "EmitClaim",
+    "Failed",
+    "HandlerDone",
+    "Item",
+    "Numbers",
+    "Observers",
+    "OnError",
+    "Outbox",
+    "OutboxOptions",
+    "Outcome",
+    "Recovered",
+    "Released",
+    "Report",
+    "Retry",
+    "TransactionWrite",
+    "counted_status",
+    "decode_event",
+    "encode_event",
+    "raise_unless_stored",
+    "refuse_repeated_ids",
+]

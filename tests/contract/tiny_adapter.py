@@ -1,0 +1,127 @@
+"""An adapter without transactions, in a dictionary. It uses public names only, as an author of an adapter would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from dynamodb_outbox import DuplicateEventError, Event, EventStatus, FailedEvent, LeaseLostError
+from dynamodb_outbox import adapter as port
+from dynamodb_outbox.adapter import Claim, Completed, Failed, Recovered, Released, Retry
+
+PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+
+
+@dataclass
+class Row:
+    item: port.Item
+    sort_key: float
+    status: EventStatus = PENDING
+    retries: int = 0
+    token: str = ""
+    error: str = ""
+    handled_by: frozenset[str] = frozenset()
+    unhandled_since: float | None = None
+
+
+class TinyOutbox:
+    def __init__(self, rows: dict[str, Row], *, observers: Any = (), **options: Any) -> None:
+        self.rows, self.observers = rows, port.Observers(observers)
+        self.options = port.OutboxOptions(claim_on_emit=False, **options)
+
+    async def prepare(self) -> None: ...
+
+    def announce_handlers(self, handlers: Any) -> None: ...
+
+    async def retire(self) -> None: ...
+
+    async def publish(self, events: Any, *, due_at: float | None = None, emit_claim: Any = None) -> None:
+        port.refuse_repeated_ids(events)
+        due, numbers = self.options.clock() if due_at is None else due_at, self.options.numbers
+        rows = {event.id: Row(port.encode_event(event, due_at=due, numbers=numbers)[0], due) for event in events}
+        stored = {event_id: self._event(self.rows[event_id]) for event_id in rows.keys() & self.rows.keys()}
+        self.rows |= {event_id: row for event_id, row in rows.items() if event_id not in stored}
+        port.raise_unless_stored(
+            events, {event_id: DuplicateEventError(event_id=event_id, stored=stored[event_id]) for event_id in stored}
+        )
+
+    async def transact(self, *args: Any, **options: Any) -> None:
+        raise NotImplementedError
+
+    async def claim(self, limit: int, *, report: Any = None) -> list[Claim]:
+        return [self._claim(row) for row in self._due(PENDING)[:limit]]
+
+    def _claim(self, row: Row) -> Claim:
+        row.status, row.token = PROCESSING, uuid4().hex
+        row.sort_key = self.options.clock() + self.options.processing_timeout
+        known: Any = {"handled_by": row.handled_by, "last_error": row.error, "unhandled_since": row.unhandled_since}
+        event, attempt = self._event(row), row.retries + 1
+        return Claim(event=event, token=row.token, attempt=attempt, lease_expires_at=row.sort_key, **known)
+
+    async def settle(self, settlements: Any) -> list[Any]:
+        return [self._settle(claim, outcome) for claim, outcome in settlements]
+
+    def _settle(self, claim: Claim, outcome: Any) -> LeaseLostError | None:
+        row = self.rows.get(claim.event.id)
+        if row is None or row.token != claim.token or row.status not in port.SETTLED_FROM[type(outcome)]:
+            return lease_lost(claim, port.OUTCOME_NAMES[type(outcome)])
+        row.status = {Completed: COMPLETED, Failed: FAILED}.get(type(outcome), PENDING)
+        row.sort_key = self.options.clock() + getattr(outcome, "delay", 0)
+        row.retries = claim.attempt if isinstance(outcome, Retry) else row.retries
+        row.error = getattr(outcome, "error", row.error)[: port.MAX_ERROR_CHARS]
+        row.handled_by |= getattr(outcome, "handled_by", frozenset())
+        row.unhandled_since = outcome.unhandled_since if isinstance(outcome, Released) else None
+        return None
+
+    async def renew(self, renewals: Any) -> list[Any]:
+        errors: list[LeaseLostError | None] = []
+        for claim, expires_at in renewals:
+            row = self.rows.get(claim.event.id)
+            is_held = row is not None and row.token == claim.token and row.status is PROCESSING
+            errors.append(None if is_held else lease_lost(claim, port.RENEWAL))
+            if row is not None and is_held:
+                row.sort_key = expires_at
+        return errors
+
+    async def recover(self, *, max_retries: int | None = None) -> Recovered:
+        due, ids = self._due(PROCESSING), {PENDING: (), FAILED: ()}
+        for row in due:
+            row.status = PENDING if row.retries < self.options.retries_of(max_retries) else FAILED
+            row.retries += row.status is PENDING
+            row.sort_key, row.error, row.unhandled_since = self.options.clock(), port.LEASE_EXPIRED, None
+            ids[row.status] += (row.item["id"]["S"],)
+        return Recovered(reset=ids[PENDING], failed=ids[FAILED])
+
+    async def count(self, status: EventStatus | str) -> int:
+        return len(self._all(port.counted_status(status)))
+
+    async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
+        failed = [self._failed_event(row) for row in reversed(self._all(FAILED))]
+        return [event for event in failed if type in (None, event.type)][:limit]
+
+    def _failed_event(self, row: Row) -> FailedEvent:
+        event, failed_at = self._event(row), datetime.fromtimestamp(row.sort_key, UTC)
+        known: Any = {name: getattr(event, name) for name in ("id", "type", "payload", "occurred_at", "metadata")}
+        known |= {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
+        return FailedEvent(failed_at=failed_at, **known)
+
+    async def redrive(self, ids: Any) -> int:
+        failed = [row for row in self._all(FAILED) if row.item["id"]["S"] in ids]
+        for row in failed:
+            row.status, row.sort_key, row.retries, row.token = PENDING, self.options.clock(), 0, ""
+        return len(failed)
+
+    def _event(self, row: Row) -> Event:
+        return port.decode_event(row.item, numbers=self.options.numbers)
+
+    def _all(self, status: EventStatus) -> list[Row]:
+        return sorted((row for row in self.rows.values() if row.status is status), key=lambda row: row.sort_key)
+
+    def _due(self, status: EventStatus) -> list[Row]:
+        return [row for row in self._all(status) if row.sort_key <= self.options.clock()]
+
+
+def lease_lost(claim: Claim, outcome: str) -> LeaseLostError:
+    return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=outcome)
