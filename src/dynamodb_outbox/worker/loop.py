@@ -75,7 +75,7 @@ class PollingLoop:
         outbox: Outbox,
         wakeup: Wakeup,
         report: Report,
-        ready: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint_if_cancelled,
+        ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._name = name
         self._step = step
@@ -112,7 +112,8 @@ class PollingLoop:
             await anyio.lowlevel.checkpoint_if_cancelled()
             seconds = 0.0
             try:
-                await self._ready()
+                if self._ready is not None:
+                    await self._ready()
                 with anyio.CancelScope(shield=True, deadline=self._step_deadline) as self._step_scope:
                     seconds = await self._step()
             except (Exception, asyncio.CancelledError) as error:
