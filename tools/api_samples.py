@@ -71,7 +71,7 @@ _SAMPLES: Final[dict[str, Any]] = {
     "max_size": 4_194_304,
 }
 _OF_CLASS: Final[dict[str, dict[str, Any]]] = {
-    "UnstorableValueError": {"reason": "DynamoDB has no number nan; store None or a string"},
+    "UnstorableValueError": {"reason": "DynamoDB cannot store nan as a number; store None or a string"},
     "StoredEventError": {"reason": "the attribute 'payload' is not of the type M"},
     "CredentialsError": {"reason": "The security token included in the request is expired"},
     "ThrottledError": {"reason": "The level of configured provisioned throughput was exceeded"},

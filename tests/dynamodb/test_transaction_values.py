@@ -35,8 +35,8 @@ async def test_mapping_that_is_used_again_keeps_the_values_it_had(bank: Bank) ->
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"id": {"S": "\ud800"}}, "Put Item cannot be stored: it is no valid Unicode text"),
-        ({"id": {"M": {"\ud800": {"S": "a"}}}}, "Put Item cannot be stored: it is no valid Unicode text"),
+        ({"id": {"S": "\ud800"}}, "Put Item cannot be stored: it is not valid Unicode text"),
+        ({"id": {"M": {"\ud800": {"S": "a"}}}}, "Put Item cannot be stored: it is not valid Unicode text"),
         ({1: {"S": "ada"}}, r"Put Item\[1\] cannot be stored: a key must be a string, not int"),
     ],
 )
@@ -71,7 +71,7 @@ async def test_what_only_looks_like_a_low_level_value_is_a_plain_map(value: Any,
 
 async def test_value_that_cannot_be_stored_is_named_with_its_path(bank: Bank) -> None:
     with pytest.raises(
-        UnstorableValueError, match=r"Put Item\.lines\[1\] cannot be stored: DynamoDB has no number nan"
+        UnstorableValueError, match=r"Put Item\.lines\[1\] cannot be stored: DynamoDB cannot store nan as a number"
     ):
         async with bank.bus.transaction() as tx:
             tx.put(TableName=bank.table, Item={"id": "bob", "lines": [1, float("nan")]})

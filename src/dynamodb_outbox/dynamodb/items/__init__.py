@@ -1,1 +1,1 @@
-"""Python values to attribute values and back, and what an item may hold."""
+"""Conversion between Python values and attribute values, and the limits of an item."""

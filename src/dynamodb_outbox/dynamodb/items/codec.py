@@ -1,6 +1,6 @@
-"""Events and claims to items and back; the attributes of the table by name.
+"""Conversion of events and claims to items and back.
 
-Epoch milliseconds exist only here: the rest of the library has times in float seconds.
+Only this module and the items use epoch milliseconds; all other modules use seconds as floats.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.port import Claim, Numbers
 
 Item = dict[str, AttributeValue]
-"""The attributes of an item by name, as the low-level API of DynamoDB has them: `{"id": {"S": "order-1"}, ...}`."""
+"""An item as DynamoDB's low-level API represents it: `{"id": {"S": "order-1"}, ...}`."""
 
 MAX_ITEM_BYTES: Final = 409_600
-"""DynamoDB's limit for an item, attribute names included."""
+"""DynamoDB's limit for an item, including its attribute names."""
 MAX_ERROR_CHARS: Final = 1_024
-"""How many characters of the last error are stored."""
+"""The outbox stores at most this many characters of the last error."""
 SHORT_ERROR_CHARS: Final = 64
-"""What is left of an error whose text would push the item past DynamoDB's limit."""
+"""The outbox stores only this many characters if a longer error would make the item too large."""
 DELIVERY_BYTES: Final = 8_192
-"""Kept free for what delivery adds, so that whatever was stored is also delivered, with its error and its handlers.
+"""Space that an emitted event leaves free for the attributes that delivery adds. A larger event is refused at once.
 
-The longest that each can be, its name included: claimToken 42, startedOn 17, a longer status 3, statusShard 25, a
-longer retryCount 1, unhandledSince 22, completedOn 19, expireAt 14, lastError in its short form 9 + 64 x 4. That is
-408. What is left, 7,784, is for handledBy: its name takes 9, and the names of 30 handlers, of 255 bytes at most, 7,650.
+The largest size of each attribute, including its name: claimToken 42, startedOn 17, a longer status 3, statusShard 25,
+a longer retryCount 1, unhandledSince 22, completedOn 19, expireAt 14, a short lastError 9 + 64 x 4. The sum is 408.
+That leaves 7,784 bytes for handledBy: 9 for its name, and 7,650 for the names of 30 handlers with 255 bytes each.
 
-Beyond these 30, and for items that others have stored, the writes have forms that need less room: see `Room`.
+Events with more handlers, and items of other writers, can exceed the limit. `Room` has smaller writes for them.
 """
 
 WRAPPED: Final = "$value"
-"""The one member of the map that holds a payload which is no mapping."""
+"""The key under which `wrap` stores a payload that is not a mapping."""
 
 
 def encode_claimed(item: Item, *, token: str, now: float, lease_expires_at: float) -> Item:
-    """Make of a PENDING item one that is claimed; `DELIVERY_BYTES` has room for what is added."""
+    """Return a PENDING item as a claimed one. The added attributes fit into `DELIVERY_BYTES`."""
     return {
         **item,
         "status": {"S": EventStatus.PROCESSING.value},
@@ -51,7 +51,7 @@ def encode_claimed(item: Item, *, token: str, now: float, lease_expires_at: floa
 
 
 def encode_event(event: Event, *, due_at: float, numbers: Numbers) -> tuple[Item, int]:
-    """Encode an event as a PENDING item; return it with its size in bytes.
+    """Encode an event as a PENDING item; return the item and its size in bytes.
 
     Raises `UnstorableValueError` with the path of the offending value, or `EventTooLargeError`.
     """
@@ -74,7 +74,7 @@ def encode_event(event: Event, *, due_at: float, numbers: Numbers) -> tuple[Item
     return item, size
 
 
-# The names of the attributes that every event has, and the values whose length is known.
+# The names of the attributes that every event has, and their values of a fixed length.
 _FIXED_BYTES: Final = len("idtypepayloadoccurredAtstatusretryCountgsiSortKey") + 32 + 10 + 2 + 9
 
 
@@ -87,7 +87,7 @@ def _encode_at(root: str, value: Any, event_id: str, numbers: Numbers) -> tuple[
 
 
 def wrap(payload: Any) -> Any:
-    """Put a payload that is stored as no map into one; a map that looks like such a one is wrapped, too."""
+    """Turn a payload into a map: 5 becomes `{"$value": 5}`. So does a mapping whose only key is `$value`."""
     if type(payload) is dict:
         return {WRAPPED: payload} if len(payload) == 1 and WRAPPED in payload else payload
     if isinstance(payload, Mapping):
@@ -101,7 +101,7 @@ def unwrap(payload: dict[str, Any]) -> Any:
 
 
 def decode_event(item: Item, *, numbers: Numbers) -> Event:
-    """Read an event from its item. Raises `StoredEventError` where it is none."""
+    """Read an event from its item. Raises `StoredEventError` if the item is not a readable event."""
     try:
         return Event(
             item["type"]["S"],
@@ -110,8 +110,8 @@ def decode_event(item: Item, *, numbers: Numbers) -> Event:
             occurred_at=_decode_time(item["occurredAt"]["S"]),
             metadata=decode({"M": item["metadata"]["M"]}, numbers=numbers) if "metadata" in item else {},
         )
-    except Exception as error:  # whatever it is: other writers may have stored anything
-        # Not from the error, whose text may show what is stored.
+    except Exception as error:  # any exception: other writers may have stored anything
+        # No cause: its text may show stored values, which may be confidential.
         raise StoredEventError(event_id=item["id"]["S"], reason=_unreadable(item, error)) from None
 
 
@@ -121,7 +121,7 @@ def _decode_time(text: str) -> datetime:
 
 
 def _unreadable(item: Item, error: Exception) -> str:
-    """Say what is wrong with an item, in a few words and without what is stored in it, which may be confidential."""
+    """Describe what is wrong with an item, without its stored values, which may be confidential."""
     for name, kind in _KINDS.items():
         if name not in item:
             if name in _REQUIRED:
@@ -143,7 +143,7 @@ _KINDS: Final = {"type": "S", "payload": "M", "occurredAt": "S", "metadata": "M"
 
 
 def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
-    """Read a claim from the item that a claiming write returned. Raises `StoredEventError`."""
+    """Read a claim from the item that a claim's write returned. Raises `StoredEventError`."""
     return Claim(
         event=decode_event(item, numbers=numbers),
         token=item["claimToken"]["S"],
@@ -156,7 +156,7 @@ def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
 
 
 def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
-    """Read a dead letter; what cannot be read is None, empty, or the nearest value, as `last_error` then tells."""
+    """Read a dead letter. An unreadable field becomes None, empty or the nearest value."""
     try:
         event: Event | None = decode_event(item, numbers=numbers)
     except StoredEventError:
@@ -181,12 +181,12 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def _time_of_failure(item: Item) -> tuple[datetime, str]:
-    """Read the time of a failure, and what is wrong with it: others may have stored one that no datetime can hold."""
+    """Read the time of a failure, and a note if the stored value is missing or too large for a datetime."""
     stored = _value(item, "gsiSortKey", "N")
     try:
         since_epoch = float(stored) / 1000
     except (TypeError, ValueError):
-        return _EPOCH, "(failed_at is not known: the item has no gsiSortKey)"
+        return _EPOCH, "(failed_at is unknown: the item has no gsiSortKey)"
     try:
         return _EPOCH + timedelta(seconds=since_epoch), ""
     except (OverflowError, ValueError):
@@ -195,7 +195,7 @@ def _time_of_failure(item: Item) -> tuple[datetime, str]:
 
 
 def retry_count(item: Item) -> int:
-    """Read the number of retries; items of other writers may lack it."""
+    """Read the number of retries; 0 if another writer left it out."""
     try:
         return max(int(_value(item, "retryCount", "N")), 0)
     except (TypeError, ValueError):
@@ -208,7 +208,7 @@ def last_error(item: Item) -> str:
 
 
 def unhandled_since(item: Item) -> float | None:
-    """Read since when no worker has had a handler; None if that is not a time, as others may have written it."""
+    """Read the time since which no worker has had a handler; None if another writer stored an invalid time."""
     try:
         since = seconds(item["unhandledSince"])
     except (KeyError, TypeError, ValueError):
@@ -217,7 +217,7 @@ def unhandled_since(item: Item) -> float | None:
 
 
 _LATEST: Final = 100_000_000_000.0
-"""In the year 5138."""
+"""The year 5138. A later time is treated as invalid."""
 
 
 def handled_by(item: Item) -> frozenset[str]:
@@ -231,13 +231,13 @@ _NOBODY: Final = frozenset[str]()
 
 
 def _value(item: Item, name: str, kind: str) -> Any:
-    """Read an attribute of one kind; None where it is missing, or of another kind: others may have stored it."""
+    """Read an attribute of the type `kind`; None if it is missing or has another type, as in items of other writers."""
     value: Any = item.get(name)
     return value.get(kind) if isinstance(value, Mapping) else None
 
 
 def millis(seconds: float) -> AttributeValue:
-    """Write a time as epoch milliseconds."""
+    """Encode a time as epoch milliseconds."""
     return {"N": str(round(seconds * 1000))}
 
 
@@ -247,6 +247,6 @@ def seconds(value: AttributeValue) -> float:
 
 
 def error_text(text: str, limit: int = MAX_ERROR_CHARS) -> AttributeValue:
-    """Write an error as text, cut to the limit; whatever is no valid Unicode is replaced."""
+    """Encode an error's text, cut to the limit. Replaces invalid Unicode, such as lone surrogates."""
     text = text.encode(errors="replace").decode()
     return {"S": text if len(text) <= limit else text[: limit - 1] + "…"}

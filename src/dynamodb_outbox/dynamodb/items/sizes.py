@@ -1,4 +1,4 @@
-"""How many bytes DynamoDB counts for a value as it is stored.
+"""The size of a stored value in bytes, as DynamoDB counts it.
 
 The rule: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html
 """
@@ -13,7 +13,7 @@ from dynamodb_outbox.dynamodb.items.values import COLLECTION_BYTES, MEMBER_BYTES
 
 
 def size_of(value: Mapping[str, Any]) -> int:
-    """Count the bytes of a low-level value, such as `{"S": "text"}`. Raises `Unstorable` for what is no valid text."""
+    """Count the bytes of a low-level value, such as `{"S": "text"}`. Raises `Unstorable` for invalid text."""
     ((kind, content),) = value.items()
     match kind:
         case "S":

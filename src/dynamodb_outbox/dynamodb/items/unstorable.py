@@ -1,10 +1,10 @@
-"""Why a value cannot be stored, while its path is not known yet."""
+"""The internal error for a value that cannot be stored, raised where its full path is not known yet."""
 
 from __future__ import annotations
 
 
-class Unstorable(Exception):  # noqa: N818 - internal: becomes UnstorableValueError once the path is whole
-    """A value was refused; `steps` grows into its path while the exception rises."""
+class Unstorable(Exception):  # noqa: N818 - internal: becomes UnstorableValueError once the path is complete
+    """A value cannot be stored. Each caller that the exception passes adds its step to the path of the value."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -12,5 +12,5 @@ class Unstorable(Exception):  # noqa: N818 - internal: becomes UnstorableValueEr
         super().__init__(reason)
 
     def path(self, root: str) -> str:
-        """Write the way from `root` to the value."""
+        """Return the path from `root` to the value, such as `payload.lines[1].price`."""
         return root + "".join(reversed(self.steps))
