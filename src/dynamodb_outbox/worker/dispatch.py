@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import anyio
 
 from dynamodb_outbox.errors import LeaseLostError, NoHandlerError, WorkerError
+from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.observers import Claimed
 from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
 from dynamodb_outbox.port import Claim
+from dynamodb_outbox.retry import RetryPolicy
 from dynamodb_outbox.worker.handling.attempt import Attempt
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.outcomes import (
@@ -32,6 +35,7 @@ class Dispatcher:
         self._settles = settles
         self._unhandled = unhandled
         self._usual = usual_backoff(context.options)
+        self._policies: dict[str, tuple[Sequence[Registration], dict[str, RetryPolicy]]] = {}
         self._attempts: dict[Attempt, None] = {}
         self._idle = anyio.Event()
 
@@ -91,11 +95,19 @@ class Dispatcher:
         else:
             self._settles.submit(claim, outcome)
 
+    def _policies_of(self, attempt: Attempt) -> dict[str, RetryPolicy]:
+        """Find the retry policies of the handlers. They are built once, until the handlers of the type change."""
+        event_type, registered = attempt.claim.event.type, attempt.registered
+        known = self._policies.get(event_type)
+        if known is None or known[0] is not registered:
+            policies = policies_of(registered, self._context.options, usual=self._usual)
+            known = self._policies[event_type] = (registered, policies)
+        return known[1]
+
     def _outcome_of(self, attempt: Attempt) -> Outcome:
         claim, options, report = attempt.claim, self._context.options, self._context.report
         try:
-            policies = policies_of(attempt.registered, options, usual=self._usual)
-            decision = decide_outcome(claim, attempt.results, policies, usual=self._usual)
+            decision = decide_outcome(claim, attempt.results, self._policies_of(attempt), usual=self._usual)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as unforeseen:  # whatever it is, the event must be settled, and its slot given back

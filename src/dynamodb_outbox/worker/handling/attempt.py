@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.port import Claim
@@ -28,8 +27,7 @@ class Attempt:
     ) -> None:
         self._context = context
         self._on_done = on_done
-        cancel = partial(self._cancel, CancelReason.LEASE_LOST)
-        self.lease = Lease(claim, options=context.options, timing=context.timing, on_lost=cancel)
+        self.lease = Lease(claim, options=context.options, timing=context.timing, on_lost=self._on_lease_lost)
         self.registered = registered
         self.tasks: list[HandlerTask] = []
         self.results: dict[str, HandlerResult] = {}
@@ -49,7 +47,14 @@ class Attempt:
         claim, retries_of = self.claim, self._context.options.retries_of
         for registration in self.registered:
             if registration.name not in claim.handled_by and claim.attempt <= retries_of(registration.max_retries) + 1:
-                self.tasks.append(self._task_of(registration))
+                task = HandlerTask(
+                    registration,
+                    self.lease,
+                    context=self._context,
+                    completes=self._completes,
+                    on_done=self._on_result,
+                )
+                self.tasks.append(task)
         for task in self.tasks:
             task.start()
         if not self.tasks:
@@ -59,18 +64,12 @@ class Attempt:
         """Cancel the handlers that run, because the worker stops."""
         self._cancel(CancelReason.STOP)
 
+    def _on_lease_lost(self) -> None:
+        self._cancel(CancelReason.LEASE_LOST)
+
     def _cancel(self, reason: CancelReason) -> None:
         for task in self.tasks:
             task.cancel(reason)
-
-    def _task_of(self, registration: Registration) -> HandlerTask:
-        return HandlerTask(
-            registration,
-            self.lease,
-            context=self._context,
-            completes=partial(self._completes, registration),
-            on_done=partial(self._on_result, registration),
-        )
 
     def _completes(self, registration: Registration) -> bool:
         """Return whether every handler but this one has succeeded."""
@@ -88,3 +87,6 @@ class Attempt:
         if len(self.results) == len(self.tasks):
             self._context.keeper.let_go(self.lease)
             self._on_done(self)
+            # Without these cycles of references, the attempt is freed here, and not by the garbage collector.
+            self.tasks.clear()
+            self.lease.on_lost = None

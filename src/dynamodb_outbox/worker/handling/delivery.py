@@ -9,6 +9,7 @@ from functools import partial
 from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.errors import UsageError
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.port import HandlerDone
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.worker.handling.context import HandlingContext
@@ -26,25 +27,25 @@ class WorkerDelivery:
         "_commit_task",
         "_completes",
         "_context",
-        "_handler",
         "_has_ended",
         "_is_closed",
         "_lease",
         "_on_commit",
         "_on_extend",
+        "_registration",
     )
 
     def __init__(
         self,
-        handler: str,
+        registration: Registration,
         lease: Lease,
         *,
         context: HandlingContext,
-        completes: Callable[[], bool],
+        completes: Callable[[Registration], bool],
         on_extend: Callable[[float], None],
         on_commit: Callable[[HandlerDone], None],
     ) -> None:
-        self._handler = handler
+        self._registration = registration
         self._lease = lease
         self._context = context
         self._completes = completes
@@ -53,6 +54,10 @@ class WorkerDelivery:
         self._commit_task: asyncio.Task[None] | None = None
         self._is_closed = False
         self._has_ended = False
+
+    @property
+    def _name(self) -> str:
+        return self._registration.name
 
     def close(self, *, has_ended: bool) -> None:
         """Refuse further calls: the handler has returned, or the worker goes on without it."""
@@ -80,7 +85,7 @@ class WorkerDelivery:
         """Commit a transaction, which also records that the handler is done."""
         self._check_open()
         self._refuse_second_commit()
-        done = HandlerDone(claim=self._lease.claim, handler=self._handler, completes=self._completes())
+        done = HandlerDone(claim=self._lease.claim, handler=self._name, completes=self._completes(self._registration))
         # In its own task: a handler that is cancelled meanwhile has to know whether it has committed.
         commit = self._context.emitter.commit(transaction, done=done)
         task = self._commit_task = asyncio.create_task(commit, name="dynamodb-outbox commit")
@@ -94,7 +99,7 @@ class WorkerDelivery:
         if self._has_ended:
             # The handler's own success was being written meanwhile: either of the two may be what is recorded.
             raise UsageError(
-                f"handler {self._handler!r} ended before its transaction was answered: whether it was written is not "
+                f"handler {self._name!r} ended before its transaction was answered: whether it was written is not "
                 "known; await what belongs to a delivery before the handler returns"
             )
 
@@ -107,14 +112,14 @@ class WorkerDelivery:
         if task is not None and not _has_failed(task):
             what = "has committed" if task.done() else "is committing"
             raise UsageError(
-                f"handler {self._handler!r} {what} a transaction of this delivery already, and is done by it. Put "
+                f"handler {self._name!r} {what} a transaction of this delivery already, and is done by it. Put "
                 "everything into one, or use bus.transaction() for what may happen more than once"
             )
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise UsageError(
-                f"handler {self._handler!r} has ended, and its delivery with it: await what belongs to it before it "
+                f"handler {self._name!r} has ended, and its delivery with it: await what belongs to it before it "
                 "returns"
             )
 

@@ -26,6 +26,7 @@ from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.delivery import WorkerDelivery
 from dynamodb_outbox.worker.handling.lease import Lease
 from dynamodb_outbox.worker.handling.results import (
+    SUCCEEDED,
     CancelReason,
     HandlerFailure,
     HandlerResult,
@@ -36,7 +37,7 @@ from dynamodb_outbox.worker.handling.results import (
 
 
 class HandlerTask:
-    """One call of one handler. `on_done` is called once, with its result.
+    """One call of one handler. `on_done` is called once, with the handler and its result.
 
     The task is not a child of a task group, because a group waits for its children: the worker has to go on without a
     handler that swallows its cancellation. The task is cancelled once, as asyncio's timeouts do, so that a handler may
@@ -70,8 +71,8 @@ class HandlerTask:
         lease: Lease,
         *,
         context: HandlingContext,
-        completes: Callable[[], bool],
-        on_done: Callable[[HandlerResult], None],
+        completes: Callable[[Registration], bool],
+        on_done: Callable[[Registration, HandlerResult], None],
     ) -> None:
         self.registration = registration
         self.is_done = False
@@ -159,7 +160,7 @@ class HandlerTask:
         if not registration.takes_delivery:
             return registration.handler(event)
         self._delivery = backend = WorkerDelivery(
-            registration.name,
+            registration,
             self._lease,
             context=self._context,
             completes=self._completes,
@@ -205,6 +206,7 @@ class HandlerTask:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if not self.is_done:
             self._end(error, has_returned=error is None)
+        self._delivery = None
 
     def _end(self, error: BaseException | None, *, has_returned: bool) -> None:
         """Find the result and hand it on, whatever the handler's exceptions and the observers do."""
@@ -224,11 +226,11 @@ class HandlerTask:
             result = result or HandlerFailure(unforeseen)
             self._context.report(WorkerError(loop="dispatch", cause=unforeseen))
         finally:
-            self._on_done(result or HandlerFailure(error or asyncio.CancelledError()))
+            self._on_done(self.registration, result or HandlerFailure(error or asyncio.CancelledError()))
 
     def _result_of(self, error: BaseException | None, *, has_returned: bool) -> HandlerResult:
         if has_returned or self.has_committed:
-            return Succeeded()
+            return SUCCEEDED
         reason = self._cancel_reason
         if reason is not None and reason is not CancelReason.TIMEOUT:
             return Interrupted(reason)

@@ -24,7 +24,7 @@ class Lease:
     it wants the lease. `on_lost` is called once the event may belong to another worker.
     """
 
-    __slots__ = ("_on_lost", "_wanted", "claim", "ends", "is_lost", "margin", "retry_at")
+    __slots__ = ("_wanted", "claim", "ends", "is_lost", "margin", "on_lost", "retry_at")
 
     def __init__(self, claim: Claim, *, options: OutboxOptions, timing: Timing, on_lost: Callable[[], None]) -> None:
         self.claim = claim
@@ -34,7 +34,7 @@ class Lease:
         self.margin = min(timing.margin_part * length, timing.longest_margin)
         self.retry_at = 0.0
         self.is_lost = False
-        self._on_lost = on_lost
+        self.on_lost: Callable[[], None] | None = on_lost
         self._wanted: dict[str, float] = {}
 
     @property
@@ -63,7 +63,8 @@ class Lease:
     def lose(self) -> None:
         """Have the handlers cancelled: another worker may hold the event."""
         self.is_lost = True
-        self._on_lost()
+        if self.on_lost is not None:
+            self.on_lost()
 
 
 class LeaseKeeper:

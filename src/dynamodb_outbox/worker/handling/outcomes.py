@@ -27,6 +27,9 @@ class Decision:
     errors: tuple[WorkerError, ...] = ()
 
 
+COMPLETED: Final = Decision(Completed())
+
+
 def decide_outcome(
     claim: Claim,
     results: Mapping[str, HandlerResult],
@@ -45,6 +48,8 @@ def decide_outcome(
     - A handler that failed has retries left: retry, after the longest of the delays.
     - Otherwise FAILED; but a handler that was interrupted gets its turn first.
     """
+    if handled_by(claim, results).issuperset(policies):
+        return COMPLETED
     return _Deciding(claim, results, policies, usual).decide()
 
 
@@ -84,9 +89,8 @@ class _Deciding:
             return self._retry(max(delays))
         if self._failures or self._exhausted:
             return self._failed()
-        # Only what is known to have succeeded completes an event.
-        is_completed = self._handled_by.issuperset(self._policies)
-        return Completed() if is_completed else Released(handled_by=self._handled_by)
+        # A handler was not called at all. Only handlers that are known to have succeeded complete an event.
+        return Released(handled_by=self._handled_by)
 
     def _outcome_of_interrupted(self, delays: list[float]) -> Outcome | None:
         """Give interrupted handlers another turn; None if a handler that failed must not be called once more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from dynamodb_outbox.outcome import Reject, RetryLater
 
@@ -20,6 +21,9 @@ class CancelReason(Enum):
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """The handler returned, or its transaction was committed."""
+
+
+SUCCEEDED: Final = Succeeded()
 
 
 @dataclass(frozen=True, slots=True)
