@@ -39,6 +39,7 @@ from dynamodb_outbox.outcome import Completed, Outcome, Released
 from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
+from dynamodb_outbox.validation import check_bool
 
 
 class DynamoDBOutbox:
@@ -152,15 +153,26 @@ class DynamoDBOutbox:
         table_name: str,
         region_name: str | None = None,
         endpoint_url: str | None = None,
+        profile_name: str | None = None,
+        fast_json: bool = True,
         **options: Unpack[OutboxKwargs],
     ) -> AsyncGenerator[Self]:
         """Open a client that is tuned for the outbox, make the outbox, and close the client at the end of the block.
 
-        The default of region, endpoint and credentials is what the AWS SDK finds in its environment. Raises
-        `ConfigurationError` for an option out of range, and if no region is found.
+        The default of region, endpoint and profile is what the AWS SDK finds in its environment. `profile_name` is a
+        profile of the AWS configuration. `fast_json=False` lets the SDK write and read the JSON of requests and
+        responses; a batch then costs twice the CPU. Raises `ConfigurationError` for an option out of range, and if no
+        region is found.
         """
+        check_bool("fast_json", fast_json)
         slots = OutboxOptions(batch_size=options.get("batch_size", 10), concurrency=options.get("concurrency")).slots
-        async with tuned_client(region_name=region_name, endpoint_url=endpoint_url, connections=slots + 8) as client:
+        async with tuned_client(
+            region_name=region_name,
+            endpoint_url=endpoint_url,
+            profile_name=profile_name,
+            fast_json=fast_json,
+            connections=slots + 8,
+        ) as client:
             outbox = cls(client, table_name=table_name, **options)
             try:
                 yield outbox

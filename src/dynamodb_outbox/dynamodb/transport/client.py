@@ -7,11 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, cast
 
+import aiobotocore
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError
 
-from dynamodb_outbox.dynamodb.transport.fast_json import install_fast_json
+from dynamodb_outbox.dynamodb.transport.dry_run import find_misfit
+from dynamodb_outbox.dynamodb.transport.fast_json import install_checksums, install_fast_json, remove_fast_json
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.observers import logger
 
@@ -68,22 +70,45 @@ def tuned_config(connections: int) -> AioConfig:
 
 @asynccontextmanager
 async def tuned_client(
-    *, region_name: str | None, endpoint_url: str | None, connections: int
+    *,
+    region_name: str | None,
+    endpoint_url: str | None,
+    connections: int,
+    profile_name: str | None = None,
+    fast_json: bool = True,
 ) -> AsyncGenerator[DynamoDBClient]:
-    """Make a client for the outbox: tuned by its configuration, and with JSON of its own (see `wire`)."""
-    create = get_session().create_client
+    """Make a client for the outbox: tuned by its configuration, and with the fast JSON unless that is switched off."""
+    create = AioSession(profile=profile_name).create_client
     async with AsyncExitStack() as stack:
         made = create("dynamodb", region_name=region_name, endpoint_url=endpoint_url, config=tuned_config(connections))
         try:
             client = await stack.enter_async_context(made)
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
-                f"no client can be made of region_name={region_name!r} and endpoint_url={endpoint_url!r}: {error} "
-                "What is None comes from AWS_DEFAULT_REGION, AWS_ENDPOINT_URL and the AWS configuration"
+                f"no client can be made of region_name={region_name!r}, endpoint_url={endpoint_url!r} and "
+                f"profile_name={profile_name!r}: {error} What is None comes from AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, "
+                "AWS_PROFILE and the AWS configuration"
             ) from error
-        install_fast_json(client)
+        if fast_json:
+            await _install_fast_json_if_it_fits(client)
+        else:
+            install_checksums(client)
         # The SDK makes the operations at run time, unseen by type checkers.
         yield cast("DynamoDBClient", client)
+
+
+async def _install_fast_json_if_it_fits(client: Any) -> None:
+    install_fast_json(client)
+    misfit = await find_misfit(client)
+    if misfit is not None:
+        remove_fast_json(client)
+        logger.warning(
+            "DynamoDBOutbox.connect leaves the JSON of requests and responses to the SDK, which needs more CPU: its "
+            "fast JSON does not fit the installed aiobotocore %s (%s). Use the aiobotocore of an earlier release, or "
+            "pass fast_json=False to connect without this warning",
+            aiobotocore.__version__,
+            misfit,
+        )
 
 
 _attempt_once: ContextVar[bool] = ContextVar("dynamodb_outbox_attempt_once", default=False)
