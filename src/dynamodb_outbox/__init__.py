@@ -49,7 +49,7 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions
-from dynamodb_outbox.memory import InMemoryOutbox
+from dynamodb_outbox.memory.outbox import InMemoryOutbox
 from dynamodb_outbox.middleware import CallNext, Middleware
 from dynamodb_outbox.observers import LoggingObserver, Observer
 from dynamodb_outbox.outcome import Reject, RetryLater

@@ -56,7 +56,7 @@ async def test_poll_ends_soon_after_its_first_claim_however_slow_the_others_are(
 async def test_rows_left_by_another_worker_fill_up_a_poll(service: SimulatedService) -> None:
     one, other = service.outbox(poll_interval=0.5), service.outbox(poll_interval=0.5)
     for outbox in (one, other) * 2:
-        outbox._membership.announce()
+        outbox._parts.membership.announce()
         assert await outbox.claim(1) == []
     events = [Event("t") for _ in range(40)]
     await one.publish(events)
@@ -71,9 +71,9 @@ async def test_rows_left_by_another_worker_fill_up_a_poll(service: SimulatedServ
 async def test_workers_that_were_met_long_ago_are_forgotten(service: SimulatedService) -> None:
     one, gone = service.outbox(), service.outbox()
     for outbox in (one, gone) * 2:
-        outbox._membership.announce()
+        outbox._parts.membership.announce()
         assert await outbox.claim(1) == []
-    assert one._membership.count == 2
+    assert one._parts.membership.count == 2
     await asyncio.sleep(ALONE_SECONDS + 1)  # all its places were taken, say
     await one.publish([Event("t") for _ in range(20)])
     assert len(await one.claim(20)) == 20
@@ -82,18 +82,18 @@ async def test_workers_that_were_met_long_ago_are_forgotten(service: SimulatedSe
 async def test_events_of_other_workers_are_taken_in_the_end(service: SimulatedService) -> None:
     one, gone = service.outbox(poll_interval=1.0), service.outbox()
     for outbox in (one, gone) * 2:
-        outbox._membership.announce()
+        outbox._parts.membership.announce()
         assert await outbox.claim(1) == []
     rows = [{"id": {"S": f"e{n}"}} for n in range(4 * MAX_SEEN)]
     left: list[Any] = []
     for _ in range(4):
-        left = one._membership.split_rows(rows)[1]
+        left = one._parts.membership.split_rows(rows)[1]
         await asyncio.sleep(1.0)
     assert len(left) == MAX_SEEN
-    assert len(one._membership._seen_at) == MAX_SEEN
+    assert len(one._parts.membership._seen_at) == MAX_SEEN
     await asyncio.sleep(20)
-    one._membership.split_rows([])
-    assert one._membership._seen_at == {}
+    one._parts.membership.split_rows([])
+    assert one._parts.membership._seen_at == {}
 
 
 # Settles
@@ -162,7 +162,7 @@ async def test_emits_continue_after_the_task_that_writes_them_was_cancelled(
     service: SimulatedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = service.outbox()
-    bus, queue = OutboxEventBus(outbox), outbox._publisher._queue
+    bus, queue = OutboxEventBus(outbox), outbox._parts.publisher._queue
     send_what_may_go = queue._send_what_may_go
 
     def cancelled_before_its_first_step() -> None:

@@ -89,7 +89,7 @@ async def announcement_of(outbox: DynamoDBOutbox) -> str:
             reply = await outbox._client.get_item(
                 TableName=outbox.table_name, Key={"id": {"S": WORKERS_ID}}, ConsistentRead=True
             )
-            if announced := reply.get("Item", {}).get(outbox._membership._me):
+            if announced := reply.get("Item", {}).get(outbox._parts.membership._me):
                 return str(announced["S"].split(" ")[1])
             await anyio.sleep(0.02)
 
@@ -103,7 +103,7 @@ async def test_worker_that_stopped_is_not_warned_of(local_outbox: MakeOutbox, ca
             await bus.drain(30)
             # Its announcement comes with its first poll.
             with anyio.fail_after(30):
-                while not outbox._membership._is_announced:
+                while not outbox._parts.membership._is_announced:
                     await anyio.sleep(0.02)
     assert [record.getMessage() for record in caplog.records] == []
 
@@ -192,12 +192,12 @@ async def test_difference_is_reported_once_by_each_worker(table: Table) -> None:
     assert seen_by_two[0].handlers == ("b",)
     assert seen_by_two[0].seconds == 0.0
     for outbox in (one, two, one, two):
-        outbox._membership.announce()
+        outbox._parts.membership.announce()
         await outbox.claim(1)
     assert (len(seen_by_one), len(seen_by_two)) == (1, 1)
     # A third that has what the second has is nothing new to the first.
     await table.worker({"t": ["b"], "u": ["a"]})
-    one._membership.announce()
+    one._parts.membership.announce()
     await one.claim(1)
     assert len(seen_by_one) == 1
 
@@ -209,7 +209,7 @@ async def test_worker_that_works_alone_is_known_for_a_day(table: Table, seconds:
     later, seen = await table.worker({"t": ["b"]})
     assert len(seen) == told
     # Whether it still works is not known: it takes no share of the events.
-    assert later._membership.count == 1
+    assert later._parts.membership.count == 1
     assert seconds > OLD_SECONDS
 
 
@@ -248,7 +248,7 @@ async def test_what_is_left_of_workers_is_removed(table: Table) -> None:
     # Not by its first announcement, which did not know of them; nor by one of a worker that found less.
     await outbox.claim(1)
     assert await outbox.claim(1) == []
-    own = {f"h-{outbox._membership._handlers.name}", outbox._membership._me}
+    own = {f"h-{outbox._parts.membership._handlers.name}", outbox._parts.membership._me}
     assert set(await table.item()) == {"id", "w-recent", "h-gone"} | own
 
 
@@ -260,7 +260,7 @@ async def test_new_handlers_are_announced_once_a_worker_has_them(table: Table) -
     outbox.announce_handlers({"t": ["b"]})
     assert await outbox.claim(1) == []
     item = await table.item()
-    assert item[outbox._membership._me]["S"].endswith(unused.name)
+    assert item[outbox._parts.membership._me]["S"].endswith(unused.name)
     assert item[f"h-{unused.name}"] == {"B": unused.details}
 
 

@@ -29,7 +29,7 @@ async def meet(outboxes: list[DynamoDBOutbox]) -> None:
     """Let each learn of all others."""
     for _ in range(2):
         for outbox in outboxes:
-            outbox._membership.announce()
+            outbox._parts.membership.announce()
             assert await outbox.claim(1) == []
 
 
@@ -38,11 +38,11 @@ async def test_workers_that_know_each_other_meet_at_no_event(
 ) -> None:
     three = await workers(local_client, table_name, 3, conditional_writes="batch", poll_interval=600)
     await meet(three)
-    assert [outbox._membership.count for outbox in three] == [3, 3, 3]
+    assert [outbox._parts.membership.count for outbox in three] == [3, 3, 3]
     events = [Event("t") for _ in range(90)]
     await three[0].publish(events)
     rows = [{"id": {"S": event.id}} for event in events]
-    shares = [{row["id"]["S"] for row in outbox._membership.split_rows(rows)[0]} for outbox in three]
+    shares = [{row["id"]["S"] for row in outbox._parts.membership.split_rows(rows)[0]} for outbox in three]
     assert (sum(map(len, shares)), len(set().union(*shares))) == (90, 90)
     # By their hashes: about thirty each.
     assert min(map(len, shares)) >= 12
@@ -79,9 +79,9 @@ async def test_share_of_one_that_is_gone_is_taken_over(
     await meet(two)
     for seconds, count in ((0.0, 2), (GONE_SECONDS - 0.01, 2), (0.02, 1)):
         peers_time.now += seconds
-        two[0]._membership.announce()
+        two[0]._parts.membership.announce()
         assert await two[0].claim(1) == []
-        assert two[0]._membership.count == count
+        assert two[0]._parts.membership.count == count
     await two[0].publish([Event("t") for _ in range(20)])
     assert len(await two[0].claim(30)) == 20
 
@@ -111,7 +111,7 @@ async def test_announcements_of_long_ago_are_removed(local_client: Any, table_na
         TableName=table_name, Item={"id": {"S": WORKERS_ID}, "w-old": {"N": "1000"}, "w-odd": {"N": "1790000000000"}}
     )
     for _ in range(2):
-        outbox._membership.announce()
+        outbox._parts.membership.announce()
         await outbox.claim(1)
     item = (await local_client.get_item(TableName=table_name, Key={"id": {"S": WORKERS_ID}}))["Item"]
     assert "w-old" not in item

@@ -160,7 +160,7 @@ async def test_busy_worker_reads_ahead_and_claims_what_it_read(
     assert len(await outbox.claim(10)) == 10
     other = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
     assert len(await other.claim(60)) == 60
-    outbox._claimer._ahead_until = 0.0
+    outbox._parts.claimer._ahead_until = 0.0
     refusals: list[Observation] = []
     outbox.observers.add(refusals.append)
     assert len(await outbox.claim(10)) == 10

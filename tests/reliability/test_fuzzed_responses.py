@@ -139,7 +139,7 @@ async def test_any_response_is_a_typed_error_or_an_answer(mode: Any, answer: Any
     outbox = DynamoDBOutbox(client, table_name="events", conditional_writes=mode, processing_timeout=1)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
     bus.on("t", Runs())
-    outbox._membership.announce()
+    outbox._parts.membership.announce()
     calls: list[Any] = [
         lambda: bus.emit("t"),
         lambda: bus.emit_many([Event("t") for _ in range(2)]),

@@ -1,4 +1,4 @@
-"""`DynamoDBOutbox`: configuration, and the composition of the adapter's parts."""
+"""`DynamoDBOutbox`: its options, and one method for each method of the port."""
 
 from __future__ import annotations
 
@@ -9,27 +9,19 @@ from contextlib import asynccontextmanager
 from typing import Any, Self, Unpack, get_args
 
 import anyio
-from aiobotocore.client import AioBaseClient
-from botocore.client import BaseClient
 
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
-from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig, OutboxKwargs
-from dynamodb_outbox.dynamodb.delivering.claim import Claimer
-from dynamodb_outbox.dynamodb.delivering.dead_letters import DeadLetters
-from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
-from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
-from dynamodb_outbox.dynamodb.delivering.recovery import Recovery
-from dynamodb_outbox.dynamodb.delivering.settle import Settler
-from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
-from dynamodb_outbox.dynamodb.emitting.publish import ANSWER_SECONDS, Publisher
-from dynamodb_outbox.dynamodb.emitting.transact import Transactor
-from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
-from dynamodb_outbox.dynamodb.schema.shard_migration import Move
-from dynamodb_outbox.dynamodb.schema.table import Projection, Table
-from dynamodb_outbox.dynamodb.transport.caller import Caller
-from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient, advise_on_client, tuned_client
+from dynamodb_outbox.dynamodb.emitting.publish import ANSWER_SECONDS
+from dynamodb_outbox.dynamodb.parts import Parts
+from dynamodb_outbox.dynamodb.schema.table import Projection
+from dynamodb_outbox.dynamodb.transport.client import (
+    DynamoDBClient,
+    advise_on_client,
+    refuse_unusable_client,
+    tuned_client,
+)
 from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError
 from dynamodb_outbox.errors.wording import shown
@@ -104,46 +96,14 @@ class DynamoDBOutbox:
             clock=clock,
             random=random,
         )
-        is_blocking = isinstance(client, BaseClient) and not isinstance(client, AioBaseClient)
-        if is_blocking or not hasattr(client, "put_item") or not hasattr(client, "meta"):
-            raise ConfigurationError(
-                f"client={shown(client)}: it must be an open aiobotocore DynamoDB client (boto3's would block), such "
-                "as that of `async with aioboto3.Session().client('dynamodb') as client`"
-            )
+        refuse_unusable_client(client)
         warn_of_old_sdk()
         self._client = client
         self._config = config
         self._observers = Observers(observers)
         self._loop = BoundLoop("outbox", instead=OUTBOX_INSTEAD, on_closed=_refuse)
         self._report = ErrorReporter(on_error).report
-        self._compose()
-
-    def _compose(self) -> None:
-        config, options, placement = self._config, self._options, self._config.placement
-        self._caller = caller = Caller(
-            client=self._client,
-            table_name=config.table_name,
-            index_name=config.index_name,
-            random=options.random,
-            observers=self._observers,
-        )
-        index = StatusIndex(caller, placement, former_index_name=config.former_index_name)
-        self._writer = writer = ConditionalWriter(caller, config.conditional_writes, shards=placement)
-        self._table = Table(caller, config.schema)
-        self._reminder = RetentionReminder(self._table, table_name=config.table_name, retention=config.retention)
-        in_flight = TableInFlight(config.table_name)
-        self._publisher = Publisher(
-            caller, options, shards=placement, group_emits=config.group_emits, in_flight=in_flight
-        )
-        self._transactor = Transactor(
-            caller, options, shards=placement, retention=config.retention, in_flight=in_flight
-        )
-        self._membership = WorkerMembership(caller, options)
-        self._claimer = Claimer(index, writer, options, membership=self._membership, observers=self._observers)
-        self._recovery = Recovery(index, writer, options)
-        self._settler = Settler(writer, options, retention=config.retention)
-        self._dead_letters = DeadLetters(caller, index, writer, options)
-        self._move = Move(index, writer, placement)
+        self._parts = Parts.compose(client, config, self._options, self._observers)
 
     @classmethod
     @asynccontextmanager
@@ -179,7 +139,7 @@ class DynamoDBOutbox:
             finally:
                 # Batches whose callers gave up may be under way: they need the client until they are answered.
                 with anyio.move_on_after(ANSWER_SECONDS, shield=True):
-                    await outbox._publisher.finish()
+                    await outbox._parts.publisher.finish()
 
     @property
     def options(self) -> OutboxOptions:
@@ -206,7 +166,7 @@ class DynamoDBOutbox:
         self._loop.check("outbox.create_table")
         if projection not in get_args(Projection):
             raise ConfigurationError(f"projection={shown(projection)}: it must be 'ALL' or 'KEYS_ONLY'")
-        await self._table.create(projection=projection, wait=wait)
+        await self._parts.table.create(projection=projection, wait=wait)
 
     async def verify_table(self) -> None:
         """Check the keys, index, projection and time to live of the table.
@@ -215,7 +175,7 @@ class DynamoDBOutbox:
         not answer within ten seconds.
         """
         self._loop.check("outbox.verify_table")
-        await self._table.verify()
+        await self._parts.table.verify()
 
     async def move_to_shards(self, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Give every event its place in the divided index, while the table is in use.
@@ -227,7 +187,7 @@ class DynamoDBOutbox:
         self._loop.check("outbox.move_to_shards")
         if self._config.former_index_name is None:
             raise ConfigurationError("move_to_shards: it needs former_index_name, the index that the table had before")
-        return await self._move.run(on_progress=on_progress)
+        return await self._parts.shard_migration.run(on_progress=on_progress)
 
     async def prepare(self) -> None:
         """Get ready for a worker: advise on the client, and probe DynamoDB before the next write.
@@ -235,21 +195,21 @@ class DynamoDBOutbox:
         Raises `ClientClosedError` if the client is closed, as no look for events could succeed.
         """
         self._loop.check("outbox.prepare")
-        self._caller.refuse_closed("outbox.prepare")
+        self._parts.caller.refuse_closed("outbox.prepare")
         advise_on_client(self._client, slots=self._options.slots)
-        self._writer.forget_probe()
-        self._reminder.begin()
-        self._membership.announce()
+        self._parts.writer.forget_probe()
+        self._parts.reminder.begin()
+        self._parts.membership.announce()
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
         """Announce the handlers of a worker with its next claim; see `Outbox.announce_handlers`."""
-        self._claimer.rows.forget_handlers()
-        self._membership.announce_handlers(handlers)
+        self._parts.rows.forget_handlers()
+        self._parts.membership.announce_handlers(handlers)
 
     async def retire(self) -> None:
         """Withdraw the announcement of a worker that stops, so that others do not warn of its handlers."""
         self._loop.check("outbox.retire")
-        await self._membership.retire()
+        await self._parts.membership.retire()
 
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
@@ -258,7 +218,7 @@ class DynamoDBOutbox:
         self._loop.check("outbox.publish")
         if events:
             due = self._options.clock() if due_at is None else due_at
-            await self._publisher.publish(events, due_at=due, emit_claim=emit_claim)
+            await self._parts.publisher.publish(events, due_at=due, emit_claim=emit_claim)
 
     def transact_items(self, events: Sequence[Event], *, due_at: float | None = None) -> list[dict[str, Any]]:
         """Make the `TransactItems` entries that store events, for a call of TransactWriteItems that you make.
@@ -267,7 +227,7 @@ class DynamoDBOutbox:
         stored. After the call, `bus.notify()` wakes the worker. Raises `InvalidEventError`, also for an event that an
         emit of this process is storing at the moment, and `TransactionTooLargeError` for more than 100 events.
         """
-        return self._transactor.items(events, due_at=due_at)
+        return self._parts.transactor.items(events, due_at=due_at)
 
     async def transact(
         self,
@@ -279,15 +239,15 @@ class DynamoDBOutbox:
     ) -> None:
         """Make writes, store events and record a handler as done, all or nothing; see `Outbox.transact`."""
         self._loop.check("outbox.transact")
-        await self._transactor.transact(writes, events, done=done, emit_claim=emit_claim)
+        await self._parts.transactor.transact(writes, events, done=done, emit_claim=emit_claim)
         if done is not None and done.completes:
-            self._reminder.completed()
+            self._parts.reminder.completed()
 
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
         self._loop.check("outbox.claim")
-        poll = await self._claimer.claim(limit)
-        for error, is_failed in await self._settler.fail_unusable(poll.unreadable, poll.without_room):
+        poll = await self._parts.claimer.claim(limit)
+        for error, is_failed in await self._parts.settler.fail_unusable(poll.unreadable, poll.without_room):
             if report is not None:
                 report(error)
             else:
@@ -303,36 +263,36 @@ class DynamoDBOutbox:
         self._loop.check("outbox.settle")
         for claim, outcome in settlements:
             if isinstance(outcome, Released) and outcome.unhandled_since is not None:
-                self._claimer.rows.leave_to_others(claim.event.id, delay=outcome.delay)
+                self._parts.rows.leave_to_others(claim.event.id, delay=outcome.delay)
             elif isinstance(outcome, Completed):
-                self._reminder.completed()
-        return await self._settler.settle(settlements)
+                self._parts.reminder.completed()
+        return await self._parts.settler.settle(settlements)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines; see `Outbox.renew`."""
         self._loop.check("outbox.renew")
-        return await self._settler.renew(renewals)
+        return await self._parts.settler.renew(renewals)
 
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
         self._loop.check("outbox.recover")
-        await self._reminder.remind()
-        return await self._recovery.recover(max_retries=self._options.retries_of(max_retries))
+        await self._parts.reminder.remind()
+        return await self._parts.recovery.recover(max_retries=self._options.retries_of(max_retries))
 
     async def count(self, status: EventStatus | str) -> int:
         """Count the events that are PENDING, PROCESSING or FAILED, in the index; see `Outbox.count`."""
         self._loop.check("outbox.count")
-        return await self._dead_letters.count(counted_status(status))
+        return await self._parts.dead_letters.count(counted_status(status))
 
     async def failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the dead letters, the latest first."""
         self._loop.check("outbox.failed_events")
-        return await self._dead_letters.failed_events(type=type, limit=limit)
+        return await self._parts.dead_letters.failed_events(type=type, limit=limit)
 
     async def redrive(self, ids: Sequence[str]) -> int:
         """Make FAILED events PENDING again; the number that were FAILED."""
         self._loop.check("outbox.redrive")
-        return await self._dead_letters.redrive(ids)
+        return await self._parts.dead_letters.redrive(ids)
 
 
 def _refuse(call: str) -> None:

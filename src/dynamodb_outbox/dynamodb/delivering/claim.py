@@ -136,6 +136,7 @@ class Claimer:
         options: OutboxOptions,
         *,
         membership: WorkerMembership,
+        rows: RowSelector,
         observers: Observers,
     ) -> None:
         self._partitions = index.partitions(EventStatus.PENDING)
@@ -145,7 +146,7 @@ class Claimer:
         self._writer = writer
         self._options = options
         self._observers = observers
-        self.rows = RowSelector(options, membership=membership)
+        self._rows = rows
         self._was_full = False
         self._ahead: list[Item] = []
         self._ahead_until = -math.inf
@@ -163,7 +164,7 @@ class Claimer:
         except StorageError:
             if not poll.claims and not poll.unreadable and not poll.without_room:
                 raise
-        self.rows.adapt(refused=poll.refused > 0)
+        self._rows.adapt(refused=poll.refused > 0)
         self._was_full = poll.is_full
         return poll
 
@@ -178,7 +179,7 @@ class Claimer:
                 return
         # Every other shard was asked. Now there is time to wait for the shards that are at their limit.
         await self._claim_rows(poll.throttled, poll, patient=True)
-        self.rows.shuffle(poll.abandoned)
+        self._rows.shuffle(poll.abandoned)
         await self._claim_rows(poll.abandoned, poll)
 
     async def _claim_of_shard(self, shard: int, poll: PollRound) -> None:
@@ -191,15 +192,15 @@ class Claimer:
             self._partitions[shard],
             up_to=self._options.clock(),
             within=poll.seconds_left,
-            page=self.rows.page_size(poll.limit, at_least=ahead),
+            page=self._rows.page_size(poll.limit, at_least=ahead),
         ):
             self._ahead_until = anyio.current_time() + AHEAD_SECONDS
-            mine, abandoned = self.rows.select(page)
+            mine, abandoned = self._rows.select(page)
             poll.abandoned += abandoned
             await self._claim_rows(mine, poll)
             pages += 1
             is_throttled = len(poll.throttled) > throttled
-            if poll.is_pass_over or is_throttled or (pages == MAX_PAGES and not self.rows.is_alone):
+            if poll.is_pass_over or is_throttled or (pages == MAX_PAGES and not self._rows.is_alone):
                 break
 
     def _take_ahead(self) -> list[Item]:
@@ -234,5 +235,5 @@ class Claimer:
             if isinstance(result, Refused) and self._observers:
                 self._observers.notify(ClaimRefused(event_id=row["id"]["S"]))
             if isinstance(result, (Applied, Refused, ItemTooLargeError)):
-                self.rows.remember_tried(row)
+                self._rows.remember_tried(row)
         return results

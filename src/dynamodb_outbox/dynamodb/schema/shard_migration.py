@@ -19,7 +19,7 @@ CALL_SECONDS: Final = 10.0
 PAGE: Final = 250
 
 
-class Move:
+class ShardMigration:
     """Finds events through the former index, which has all of them, and moves those that are not in their shard."""
 
     def __init__(self, index: StatusIndex, writer: ConditionalWriter, shards: Shards) -> None:

@@ -8,13 +8,16 @@ from contextvars import ContextVar
 from typing import Any, Protocol, cast
 
 import aiobotocore
+from aiobotocore.client import AioBaseClient
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.client import BaseClient
 from botocore.exceptions import BotoCoreError
 
 from dynamodb_outbox.dynamodb.transport.dry_run import find_misfit
 from dynamodb_outbox.dynamodb.transport.fast_json import install_checksums, install_fast_json, remove_fast_json
 from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.observers import logger
 
 Call = Callable[..., Awaitable[Any]]
@@ -140,6 +143,16 @@ def _withhold_repeat(request: Any, **_: Any) -> None:
     # Other calls of the client's owner pass here as well: only those in our context are ours.
     if _attempt_once.get() and request.context.get("retries", {}).get("attempt", 1) > 1:
         raise RepeatWithheldError("the request may have been applied, and must not be sent again as it is")
+
+
+def refuse_unusable_client(client: object) -> None:
+    """Raise `ConfigurationError` unless the client is an aiobotocore DynamoDB client."""
+    is_blocking = isinstance(client, BaseClient) and not isinstance(client, AioBaseClient)
+    if is_blocking or not hasattr(client, "put_item") or not hasattr(client, "meta"):
+        raise ConfigurationError(
+            f"client={shown(client)}: it must be an open aiobotocore DynamoDB client (boto3's would block), such as "
+            "that of `async with aioboto3.Session().client('dynamodb') as client`"
+        )
 
 
 def advise_on_client(client: DynamoDBClient, *, slots: int) -> None:

@@ -1,29 +1,26 @@
-"""`InMemoryOutbox`: the outbox in a dictionary, for users' tests.
+"""`InMemoryOutbox`: the outbox in a dictionary, for the tests of users.
 
-It encodes through the same codec and makes the same transitions as the DynamoDB adapter, and passes the same
-contract suite: a test against it sees events refused that DynamoDB would refuse, and what DynamoDB would return.
+It has the codec and the transitions of the DynamoDB adapter, and passes the same contract suite. So a test against it
+sees the errors for events that DynamoDB does not take, and gets payloads as DynamoDB returns them.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from secrets import token_hex
 
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
-from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
+from dynamodb_outbox.dynamodb.items.codec import Item, decode_event, encode_event
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.memory.storage import StoredEvent, due_events
 from dynamodb_outbox.observers import Observer, Observers
-from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
 from dynamodb_outbox.port import (
-    LEASE_EXPIRED,
     RENEWAL,
-    SETTLED_FROM,
     TRANSACTION,
     Claim,
     EmitClaim,
@@ -37,18 +34,6 @@ from dynamodb_outbox.port import (
 )
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
-
-
-@dataclass(slots=True)
-class _Stored:
-    item: Item
-    sort_key: int | None
-    status: EventStatus = EventStatus.PENDING
-    retry_count: int = 0
-    token: str | None = None
-    last_error: str = ""
-    handled_by: frozenset[str] = frozenset()
-    unhandled_since: float | None = None
 
 
 class InMemoryOutbox:
@@ -93,9 +78,9 @@ class InMemoryOutbox:
         )
         self._observers = Observers(observers)
         self._loop = BoundLoop("outbox", instead=OUTBOX_INSTEAD)
-        self._events: dict[str, _Stored] = {}
+        self._events: dict[str, StoredEvent] = {}
         self.committed: list[TransactionWrite] = []
-        """The writes of the transactions that were committed. They are recorded, and not carried out."""
+        """The writes of the committed transactions. They are only recorded, not executed."""
 
     @property
     def options(self) -> OutboxOptions:
@@ -104,7 +89,7 @@ class InMemoryOutbox:
 
     @property
     def observers(self) -> Observers:
-        """Those who are told what happens."""
+        """The registered observers."""
         return self._observers
 
     def status_of(self, event_id: str) -> EventStatus | None:
@@ -113,14 +98,14 @@ class InMemoryOutbox:
         return stored.status if stored else None
 
     async def prepare(self) -> None:
-        """Nothing is to be prepared."""
+        """Do nothing: a dictionary needs no preparation."""
         self._loop.check("outbox.prepare")
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
-        """No other process sees this outbox."""
+        """Do nothing: no other process sees this outbox."""
 
     async def retire(self) -> None:
-        """Nothing was made known to other workers."""
+        """Do nothing: there are no other workers."""
         self._loop.check("outbox.retire")
 
     async def publish(
@@ -151,8 +136,8 @@ class InMemoryOutbox:
     ) -> None:
         """Store events, and record writes and a handler as done, all or nothing; see `Outbox.transact`.
 
-        The writes concern tables that are not here: their values, number and size are checked, and they are recorded
-        in `committed` and not carried out. For keys and conditions, test with moto or DynamoDB Local.
+        The writes are for tables that do not exist here. The outbox checks their values, number and size, and records
+        them in `committed`; it does not execute them. To test keys and conditions, use moto or DynamoDB Local.
         """
         self._loop.check("outbox.transact")
         refuse_repeated_ids([event for event, _ in events])
@@ -163,16 +148,17 @@ class InMemoryOutbox:
             encode_event(event, due_at=due, numbers=numbers) for (event, _), due in zip(events, due_at, strict=True)
         ]
         check_size(writes, events=[size for _, size in items], records=int(done is not None))
-        if done is not None and self._is_recorded(done):
+        delivered = self._events.get(done.claim.event.id) if done is not None else None
+        if done is not None and delivered is not None and delivered.is_recorded(done):
             return
-        if done is not None:
-            self._check_held(done)
+        if done is not None and (delivered is None or not delivered.is_held(done.claim)):
+            raise _lease_lost(done.claim, TRANSACTION)
         for event, _ in events:
             if event.id in self._events:
                 stored = decode_event(self._events[event.id].item, numbers=self._options.numbers)
                 raise DuplicateEventError(event_id=event.id, within="a transaction", stored=stored)
-        if done is not None:
-            self._record(done)
+        if done is not None and delivered is not None:
+            delivered.record(done)
         for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
             event.take_unpublished()
             self._store(event, item, due, emit_claim)
@@ -181,108 +167,56 @@ class InMemoryOutbox:
     def _store(self, event: Event, item: Item, due: float, emit_claim: EmitClaim | None) -> None:
         if emit_claim is not None:
             emit_claim.sending()
-        stored = self._events[event.id] = _Stored(item, sort_key=round(due * 1000))
+        stored = self._events[event.id] = StoredEvent(item, sort_key=round(due * 1000))
         if emit_claim is not None and event.id in emit_claim.tokens:
             emit_claim.claimed(self._claim(stored, emit_claim.tokens[event.id], self._options.clock()))
-
-    def _is_recorded(self, done: HandlerDone) -> bool:
-        stored = self._events.get(done.claim.event.id)
-        if stored is None or stored.token != done.claim.token:
-            return False
-        return done.handler in stored.handled_by or (done.completes and stored.status is EventStatus.COMPLETED)
-
-    def _check_held(self, done: HandlerDone) -> None:
-        event = done.claim.event
-        stored = self._events.get(event.id)
-        if stored is None or stored.token != done.claim.token or stored.status is not EventStatus.PROCESSING:
-            raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION)
-
-    def _record(self, done: HandlerDone) -> None:
-        stored = self._events[done.claim.event.id]
-        stored.handled_by |= {done.handler}
-        if done.completes:
-            stored.status, stored.sort_key, stored.unhandled_since = EventStatus.COMPLETED, None, None
 
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`."""
         self._loop.check("outbox.claim")
         now = self._options.clock()
-        return [self._claim(stored, token_hex(16), now) for stored in list(self._due(EventStatus.PENDING, now))[:limit]]
+        due = list(due_events(self._events, EventStatus.PENDING, now))[:limit]
+        return [self._claim(stored, token_hex(16), now) for stored in due]
 
-    def _claim(self, stored: _Stored, token: str, now: float) -> Claim:
-        stored.status, stored.token = EventStatus.PROCESSING, token
-        stored.sort_key = round((now + self._options.processing_timeout) * 1000)
-        return Claim(
-            event=decode_event(stored.item, numbers=self._options.numbers),
-            token=token,
-            attempt=stored.retry_count + 1,
-            lease_expires_at=stored.sort_key / 1000,
-            handled_by=stored.handled_by,
-            last_error=stored.last_error,
-            unhandled_since=stored.unhandled_since,
-        )
+    def _claim(self, stored: StoredEvent, token: str, now: float) -> Claim:
+        ends = now + self._options.processing_timeout
+        return stored.claim(token=token, lease_expires_at=ends, numbers=self._options.numbers)
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
         self._loop.check("outbox.settle")
-        return [self._settle(claim, outcome) for claim, outcome in settlements]
-
-    def _settle(self, claim: Claim, outcome: Outcome) -> OutboxError | None:
-        stored = self._events.get(claim.event.id)
-        if stored is None or stored.token != claim.token or stored.status not in SETTLED_FROM[type(outcome)]:
-            return LeaseLostError(
-                event_id=claim.event.id, event_type=claim.event.type, outcome=OUTCOME_NAMES[type(outcome)]
-            )
         now = self._options.clock()
-        stored.unhandled_since = outcome.unhandled_since if isinstance(outcome, Released) else None
-        match outcome:
-            case Completed():
-                stored.status, stored.sort_key = EventStatus.COMPLETED, None
-            case Retry(delay=delay, error=error, handled_by=handled_by):
-                stored.status, stored.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
-                stored.retry_count = claim.attempt
-                stored.last_error = error[:MAX_ERROR_CHARS]
-                stored.handled_by |= handled_by
-            case Failed(error=error, handled_by=handled_by):
-                stored.status, stored.sort_key = EventStatus.FAILED, round(now * 1000)
-                stored.last_error = error[:MAX_ERROR_CHARS]
-                stored.handled_by |= handled_by
-            case Released(handled_by=handled_by, delay=delay):
-                stored.status, stored.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
-                stored.handled_by |= handled_by
-        return None
+        return [
+            None if self._is_settled(claim, outcome, now) else _lease_lost(claim, OUTCOME_NAMES[type(outcome)])
+            for claim, outcome in settlements
+        ]
+
+    def _is_settled(self, claim: Claim, outcome: Outcome, now: float) -> bool:
+        stored = self._events.get(claim.event.id)
+        return stored is not None and stored.settle(claim, outcome, now)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines; see `Outbox.renew`."""
         self._loop.check("outbox.renew")
-        return [self._renew(claim, expires_at) for claim, expires_at in renewals]
+        return [
+            None if self._is_renewed(claim, expires_at) else _lease_lost(claim, RENEWAL)
+            for claim, expires_at in renewals
+        ]
 
-    def _renew(self, claim: Claim, expires_at: float) -> OutboxError | None:
+    def _is_renewed(self, claim: Claim, expires_at: float) -> bool:
         stored = self._events.get(claim.event.id)
-        if stored is None or stored.token != claim.token or stored.status is not EventStatus.PROCESSING:
-            return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=RENEWAL)
-        stored.sort_key = round(expires_at * 1000)
-        return None
+        return stored is not None and stored.renew(claim, expires_at)
 
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Reset the events whose lease ran out; see `Outbox.recover`."""
         self._loop.check("outbox.recover")
         max_retries = self._options.retries_of(max_retries)
         now = self._options.clock()
-        reset: list[str] = []
-        failed: list[str] = []
-        for stored in list(self._due(EventStatus.PROCESSING, now)):
-            event_id = stored.item["id"]["S"]
-            stored.sort_key = round(now * 1000)
-            stored.last_error = LEASE_EXPIRED
-            stored.unhandled_since = None
-            if stored.retry_count < max_retries:
-                stored.status = EventStatus.PENDING
-                stored.retry_count += 1
-                reset.append(event_id)
-            else:
-                stored.status = EventStatus.FAILED
-                failed.append(event_id)
+        expired = list(due_events(self._events, EventStatus.PROCESSING, now))
+        for stored in expired:
+            stored.recover(now, max_retries=max_retries)
+        reset = [stored.event_id for stored in expired if stored.status is EventStatus.PENDING]
+        failed = [stored.event_id for stored in expired if stored.status is EventStatus.FAILED]
         return Recovered(reset=tuple(reset), failed=tuple(failed))
 
     async def count(self, status: EventStatus | str) -> int:
@@ -296,42 +230,16 @@ class InMemoryOutbox:
         self._loop.check("outbox.failed_events")
         failed = [stored for stored in self._events.values() if stored.status is EventStatus.FAILED]
         failed.sort(key=lambda stored: stored.sort_key or 0, reverse=True)
-        listed = [_failed_event(stored, self._options.numbers) for stored in failed]
+        listed = [stored.as_dead_letter(numbers=self._options.numbers) for stored in failed]
         return [event for event in listed if type is None or event.type == type][:limit]
 
     async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING again; the number that were FAILED."""
+        """Make FAILED events PENDING again; return how many were FAILED."""
         self._loop.check("outbox.redrive")
-        redriven = 0
-        for event_id in dict.fromkeys(ids):
-            stored = self._events.get(event_id)
-            if stored is not None and stored.status is EventStatus.FAILED:
-                stored.status, stored.retry_count, stored.token = EventStatus.PENDING, 0, None
-                stored.sort_key = round(self._options.clock() * 1000)
-                stored.unhandled_since = None
-                redriven += 1
-        return redriven
-
-    def _due(self, status: EventStatus, now: float) -> Iterator[_Stored]:
-        due = [
-            (stored.sort_key, index)
-            for index, stored in enumerate(self._events.values())
-            if stored.status is status and stored.sort_key is not None and stored.sort_key <= round(now * 1000)
-        ]
-        events = list(self._events.values())
-        return (events[index] for _, index in sorted(due))
+        now = self._options.clock()
+        found = [stored for event_id in dict.fromkeys(ids) if (stored := self._events.get(event_id)) is not None]
+        return sum(stored.redrive(now) for stored in found)
 
 
-def _failed_event(stored: _Stored, numbers: Numbers) -> FailedEvent:
-    event = decode_event(stored.item, numbers=numbers)
-    return FailedEvent(
-        id=event.id,
-        type=event.type,
-        payload=event.payload,
-        occurred_at=event.occurred_at,
-        metadata=event.metadata,
-        retry_count=stored.retry_count,
-        last_error=stored.last_error,
-        failed_at=datetime.fromtimestamp((stored.sort_key or 0) / 1000, UTC),
-        handled_by=stored.handled_by,
-    )
+def _lease_lost(claim: Claim, outcome: str) -> LeaseLostError:
+    return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=outcome)

@@ -1,0 +1,139 @@
+"""The events of an `InMemoryOutbox`, and the transitions of one event.
+
+Each transition has the condition that the DynamoDB adapter sends with its write, and changes nothing if the condition
+is false. A settle of a claim whose lease ran out, for example, is refused once another worker has claimed the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event
+from dynamodb_outbox.event import EventStatus, FailedEvent
+from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.port import LEASE_EXPIRED, SETTLED_FROM, Claim, HandlerDone, Numbers
+
+
+@dataclass(slots=True)
+class StoredEvent:
+    """One event: its item as it was published, and what delivery has changed since. Times are epoch seconds."""
+
+    item: Item
+    sort_key: int | None
+    """The due time, the end of the lease or the time of failure, in epoch milliseconds; None once it is COMPLETED."""
+    status: EventStatus = EventStatus.PENDING
+    retry_count: int = 0
+    token: str | None = None
+    last_error: str = ""
+    handled_by: frozenset[str] = frozenset()
+    unhandled_since: float | None = None
+
+    @property
+    def event_id(self) -> str:
+        """The id of the event."""
+        event_id: str = self.item["id"]["S"]
+        return event_id
+
+    def is_held(self, claim: Claim) -> bool:
+        """Tell whether the claim still holds."""
+        return self.token == claim.token and self.status is EventStatus.PROCESSING
+
+    def claim(self, *, token: str, lease_expires_at: float, numbers: Numbers) -> Claim:
+        """Make the event PROCESSING, with a new token."""
+        self.status, self.token, self.sort_key = EventStatus.PROCESSING, token, round(lease_expires_at * 1000)
+        return Claim(
+            event=decode_event(self.item, numbers=numbers),
+            token=token,
+            attempt=self.retry_count + 1,
+            lease_expires_at=self.sort_key / 1000,
+            handled_by=self.handled_by,
+            last_error=self.last_error,
+            unhandled_since=self.unhandled_since,
+        )
+
+    def renew(self, claim: Claim, expires_at: float) -> bool:
+        """Move the end of the lease, if the claim still holds; tell whether it does."""
+        if not self.is_held(claim):
+            return False
+        self.sort_key = round(expires_at * 1000)
+        return True
+
+    def settle(self, claim: Claim, outcome: Outcome, now: float) -> bool:
+        """Write the outcome of a claim, if the event has its token; tell whether it has."""
+        if self.token != claim.token or self.status not in SETTLED_FROM[type(outcome)]:
+            return False
+        self.unhandled_since = outcome.unhandled_since if isinstance(outcome, Released) else None
+        match outcome:
+            case Completed():
+                self.status, self.sort_key = EventStatus.COMPLETED, None
+            case Retry(delay=delay, error=error, handled_by=handled_by):
+                self.status, self.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
+                self.retry_count = claim.attempt
+                self.last_error = error[:MAX_ERROR_CHARS]
+                self.handled_by |= handled_by
+            case Failed(error=error, handled_by=handled_by):
+                self.status, self.sort_key = EventStatus.FAILED, round(now * 1000)
+                self.last_error = error[:MAX_ERROR_CHARS]
+                self.handled_by |= handled_by
+            case Released(handled_by=handled_by, delay=delay):
+                self.status, self.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
+                self.handled_by |= handled_by
+        return True
+
+    def is_recorded(self, done: HandlerDone) -> bool:
+        """Tell whether the handler was recorded as done under this claim before."""
+        if self.token != done.claim.token:
+            return False
+        return done.handler in self.handled_by or (done.completes and self.status is EventStatus.COMPLETED)
+
+    def record(self, done: HandlerDone) -> None:
+        """Record a handler as done."""
+        self.handled_by |= {done.handler}
+        if done.completes:
+            self.status, self.sort_key, self.unhandled_since = EventStatus.COMPLETED, None, None
+
+    def recover(self, now: float, *, max_retries: int) -> None:
+        """Make an event whose lease ran out PENDING for a retry, or FAILED if it has no retry left."""
+        self.sort_key = round(now * 1000)
+        self.last_error = LEASE_EXPIRED
+        self.unhandled_since = None
+        if self.retry_count < max_retries:
+            self.status = EventStatus.PENDING
+            self.retry_count += 1
+        else:
+            self.status = EventStatus.FAILED
+
+    def redrive(self, now: float) -> bool:
+        """Make a FAILED event PENDING; tell whether it was FAILED."""
+        if self.status is not EventStatus.FAILED:
+            return False
+        self.status, self.retry_count, self.token = EventStatus.PENDING, 0, None
+        self.sort_key, self.unhandled_since = round(now * 1000), None
+        return True
+
+    def as_dead_letter(self, *, numbers: Numbers) -> FailedEvent:
+        """Read the event as a dead letter."""
+        event = decode_event(self.item, numbers=numbers)
+        return FailedEvent(
+            id=event.id,
+            type=event.type,
+            payload=event.payload,
+            occurred_at=event.occurred_at,
+            metadata=event.metadata,
+            retry_count=self.retry_count,
+            last_error=self.last_error,
+            failed_at=datetime.fromtimestamp((self.sort_key or 0) / 1000, UTC),
+            handled_by=self.handled_by,
+        )
+
+
+def due_events(events: Mapping[str, StoredEvent], status: EventStatus, now: float) -> Iterator[StoredEvent]:
+    """List the events of a status that are due, the longest due first."""
+    due = [
+        (stored.sort_key, index, stored)
+        for index, stored in enumerate(events.values())
+        if stored.status is status and stored.sort_key is not None and stored.sort_key <= round(now * 1000)
+    ]
+    return (stored for _, _, stored in sorted(due, key=lambda each: each[:2]))
