@@ -133,6 +133,8 @@ def test_item_that_others_have_stored_is_read_as_a_claim_and_as_a_dead_letter_or
 @example(answer={"Responses": [{"Error": {"Code": "Unknown"}}]})
 @example(answer={"UnprocessedItems": {"events": [{"PutRequest": {"Item": {"id": {"S": "unknown"}}}}]}})
 @example(answer={"Table": {}})
+@example(answer={"Items": [], "LastEvaluatedKey": {}})
+@example(answer={"Items": [], "LastEvaluatedKey": {"id": {"S": "e"}}})
 @example(answer={"Responses": {"events": [{"id": 5}]}, "Items": [{"id": {"S": "e"}, "gsiSortKey": {"N": "x"}}]})
 async def test_any_response_is_a_typed_error_or_an_answer(mode: Any, answer: Any) -> None:
     client: Any = Answering(answer)

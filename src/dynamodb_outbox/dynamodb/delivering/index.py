@@ -95,9 +95,11 @@ class StatusIndex:
                 **start,
             )
             yield reply
-            if "LastEvaluatedKey" not in reply:
+            last = reply.get("LastEvaluatedKey")
+            # A page that ends where it started would be read for ever.
+            if not last or start == {"ExclusiveStartKey": last}:
                 return
-            start = {"ExclusiveStartKey": reply["LastEvaluatedKey"]}
+            start = {"ExclusiveStartKey": last}
 
     async def count(self, status: EventStatus, *, within: float) -> int:
         """Count the rows of a status, each event once."""
