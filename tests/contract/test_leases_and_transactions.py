@@ -62,7 +62,7 @@ async def test_renewal_by_one_who_lost_the_lease_is_refused(
     second = await claim_one(outbox)
     errors = await outbox.renew([(claim, clock.now + 60), (second, clock.now + 60)])
     assert isinstance(errors[0], LeaseLostError)
-    assert "renewal of 't' event 'e' was refused: its lease was lost" in str(errors[0])
+    assert "renewal' of 't' event 'e' was refused: the lease ran out" in str(errors[0])
     assert errors[1] is None
     assert (await adapter.stored("e"))["sort_key"] == clock.now + 60
 
@@ -126,11 +126,11 @@ async def test_bad_event_is_refused_before_anything_is_stored(adapter: Adapter, 
 
 async def test_more_than_a_hundred_items_or_four_megabytes_are_refused(outbox: Outbox, claim: Claim) -> None:
     events: list[tuple[Event, None]] = [(Event("t"), None) for _ in range(100)]
-    with pytest.raises(TransactionTooLargeError, match=r"101 items \(0 of yours, 100 events and the record of") as many:
+    with pytest.raises(TransactionTooLargeError, match=r"101 items \(0 writes, 100 events and the record of") as many:
         await outbox.transact([], events, done=done(claim))
     assert (many.value.items, many.value.max_items) == (101, 100)
     large: list[tuple[Event, None]] = [(Event("t", "x" * 400_000), None) for _ in range(11)]
-    with pytest.raises(TransactionTooLargeError, match=r"4,40\d,\d{3} bytes, the limit is 4,194,304; nothing was sent"):
+    with pytest.raises(TransactionTooLargeError, match=r"4,40\d,\d{3} bytes, but the limit is 4,194,304; nothing"):
         await outbox.transact([], large)
     assert await outbox.count(PENDING) == 0
     await outbox.transact([], events)
@@ -171,7 +171,7 @@ async def test_transaction_of_a_handler_that_lost_its_lease_writes_nothing(
     clock.now += 31
     await outbox.recover()
     second = await claim_one(outbox)
-    with pytest.raises(LeaseLostError, match="delivery transaction of 't' event 'e' was refused: its lease was lost"):
+    with pytest.raises(LeaseLostError, match="delivery transaction' of 't' event 'e' was refused: the lease ran out"):
         await outbox.transact([], [(Event("t", id="child"), None)], done=done(claim, completes=completes))
     assert await adapter.stored("child") == {}
     stored = await adapter.stored("e")

@@ -133,7 +133,7 @@ async def test_lost_lease_refuses_the_transaction_and_leaves_the_winner_alone(ba
 
     assert await handle_one(bank, handler) == 0
     assert await bank.balance("ada") == 10
-    assert "delivery transaction of 'account.debited' event 'parent' was refused: its lease was lost" in str(raised[0])
+    assert "delivery transaction' of 'account.debited' event 'parent' was refused: the lease ran out" in str(raised[0])
     # Told once: by the settle, which finds out whether the event is another's.
     (told,) = bank.errors
     assert isinstance(told, LeaseLostError)

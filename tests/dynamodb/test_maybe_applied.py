@@ -81,7 +81,7 @@ async def test_throttling_after_a_lost_response_says_that_the_request_may_have_b
     answering: Callable[..., DynamoDBOutbox],
 ) -> None:
     throttled = client_error("ThrottlingException", "slow down", operation="t")
-    with pytest.raises(ThrottledError, match="may have been applied all the same") as caught:
+    with pytest.raises(ThrottledError, match="may have been applied") as caught:
         await answering(TIMEOUT, throttled).transact([], [(Event("t"), None)])
     assert caught.value.maybe_applied
     with pytest.raises(ThrottledError) as caught:
@@ -108,11 +108,11 @@ async def test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_st
     for cause in causes.values():
         assert isinstance(cause, kind)
         assert cause.maybe_applied
-        assert "may have been applied all the same" in str(cause)
+        assert "may have been applied" in str(cause)
     for cause in (await causes_of(answering(failing), [Event("t") for _ in range(count)])).values():
         assert isinstance(cause, kind)
         assert not cause.maybe_applied
-        assert "all the same" not in str(cause)
+        assert "may have been applied" not in str(cause)
 
 
 @pytest.mark.parametrize(("retries", "is_doubtful"), [({}, True), ({"max_attempts": 4}, True), (ONCE, False)])

@@ -84,7 +84,7 @@ async def test_request_that_does_not_fit_the_keys_of_the_table_names_verify_tabl
         try:
             await call()
         except OutboxError as error:
-            if "its lease was lost" not in str(error):
+            if "the lease ran out" not in str(error):
                 assert "verify_table" in str(error), error
         else:
             assert call not in emits

@@ -66,7 +66,7 @@ async def test_refused_delivery_is_reported_and_tried_again(bank: Bank, reply: R
 
 async def test_refusal_without_reasons_is_raised(bank: Bank) -> None:
     bank.proxy.rule = nth(1, "TransactWriteItems", Reply(400, CANCELLED))
-    with pytest.raises(TransactionCancelledError, match="the transaction was cancelled, and nothing of it was"):
+    with pytest.raises(TransactionCancelledError, match="DynamoDB cancelled the transaction, and nothing of it was"):
         async with bank.bus.transaction() as tx:
             tx.emit("account.debited")
 
@@ -91,7 +91,7 @@ async def test_lasting_conflict_is_raised_with_its_item(bank: Bank) -> None:
             debit(tx, bank, 4)
             tx.emit("account.debited")
     assert caught.value.attempts == bank.proxy.count("TransactWriteItems") == 3
-    assert "cancelled 3 times" in str(caught.value)
+    assert "cancelled the transaction 3 times" in str(caught.value)
     assert "item 0, Update of {'id': {'S': 'ada'}}" in str(caught.value)
     assert "TransactionConflict: Transaction is ongoing for the item" in str(caught.value)
 

@@ -76,7 +76,7 @@ async def test_false_condition_names_its_item_and_its_reason(bank: Bank) -> None
     assert reason.item is not None
     assert reason.item["balance"] == {"N": "10"}
     message = str(caught.value)
-    assert "the transaction was cancelled, and nothing of it was written:" in message
+    assert "DynamoDB cancelled the transaction, and nothing of it was written:" in message
     assert f"item 1, Update of {{'id': {{'S': 'ada'}}}} in '{bank.table}': ConditionalCheckFailed" in message
     assert (await bank.balance("ada"), await bank.balance("bob"), await bank.pending()) == (10, None, 0)
 
@@ -99,7 +99,7 @@ async def test_repeated_request_is_refused_by_the_id_of_its_event(bank: Bank) ->
 
 
 async def test_event_that_is_given_twice_is_refused_before_anything_is_sent(bank: Bank) -> None:
-    with pytest.raises(DuplicateEventError, match="the id 'same' is there twice in one call; nothing was sent"):
+    with pytest.raises(DuplicateEventError, match="two events of one call have the id 'same', so nothing was sent"):
         async with bank.bus.transaction() as tx:
             tx.emit("account.debited", id="same")
             tx.emit("account.debited", id="same")
@@ -114,8 +114,8 @@ async def test_too_many_items_are_counted_with_those_of_the_user(bank: Bank) -> 
             for _ in range(3):
                 tx.emit("account.debited")
     assert str(caught.value) == (
-        "the transaction has 101 items (98 of yours, 3 events), the limit is 100; nothing was sent. Split it, or emit "
-        "the events that need not be in it apart"
+        "the transaction has 101 items (98 writes, 3 events), but the limit is 100; nothing was sent. Split the "
+        "transaction, or emit some of its events outside"
     )
     assert bank.proxy.count("TransactWriteItems") == 0
 
@@ -134,7 +134,9 @@ async def test_missing_table_is_named_among_those_of_the_transaction(bank: Bank)
             tx.put(TableName="no-such-table", Item={"id": "x"})
             tx.emit("account.debited")
     assert await bank.pending() == 0
-    with pytest.raises(TableNotFoundError, match=r"the table 'no-such-table' does not exist .* of your own") as caught:
+    with pytest.raises(
+        TableNotFoundError, match=r"the table 'no-such-table' does not exist .* create the table yourself"
+    ) as caught:
         async with bank.bus.transaction() as tx:
             tx.put(TableName="no-such-table", Item={"id": "x"})
     assert caught.value.table_name == "no-such-table"

@@ -212,7 +212,7 @@ async def test_a_handler_that_blocks_past_its_lease_is_named_and_its_late_result
     blocked, other = sorted(started, key=lambda process: name_of(process.pid) != first.worker)
     acts = [note for note in workers.of(Noted) if note.what.startswith("act")]
     assert [note.what for note in acts] == ["act 2", "act 1"]
-    await workers.until_error("LoopBlockedError: handler 'blocking' held up the event loop for ", blocked)
+    await workers.until_error("LoopBlockedError: handler 'blocking' blocked the event loop for ", blocked)
     if in_transaction:
         await workers.until_noted(1, "refused", blocked)
         assert [len(workers.noted("counted", process)) for process in (blocked, other)] == [0, 1]

@@ -324,7 +324,7 @@ async def test_client_that_was_closed_before_its_first_call_is_not_opened_again(
     calls = (lambda: bus.emit("t"), lambda: bus.emit_many([Event("t"), Event("t")]), bus.get_failed_events)
     for call in calls:
         with pytest.raises(
-            ClientClosedError, match="client of this outbox is closed; keep its `async with` open"
+            ClientClosedError, match="client of this outbox is closed; keep its `async with` block open"
         ) as caught:
             await call()
         assert caught.value.closed

@@ -131,7 +131,7 @@ async def test_renewals_that_fail_have_the_handler_cancelled_while_the_lease_hol
     assert [type(reported) for reported in errors[:-1]] == [PollingError] * (len(errors) - 1)
     assert 2 <= outbox.count_of("renew") <= 8
     assert isinstance(errors[-1], HandlerTimeoutError)
-    assert "or because its lease could not be renewed" in str(errors[-1])
+    assert "or because the lease could not be renewed" in str(errors[-1])
 
 
 async def test_handler_is_cancelled_when_its_renewal_is_refused(
@@ -347,7 +347,7 @@ async def test_handler_that_swallows_its_cancellation_is_abandoned_and_delays_no
     assert isinstance(error, HandlerStuckError)
     assert str(error) == (
         f"handler 'stubborn' of 'video.uploaded' event '{event.id}' did not end within 0.1 s of its cancellation, "
-        "and was left behind: it must not swallow asyncio.CancelledError, but re-raise it"
+        "and the worker went on without it; the handler must re-raise asyncio.CancelledError"
     )
     stored = outbox.stored(event.id)
     assert (stored.status, stored.retry_count) == (EventStatus.PENDING, 0)
@@ -449,9 +449,7 @@ async def test_handler_that_blocks_the_loop_is_named(
     assert isinstance(error, LoopBlockedError)
     assert error.handler == "blocking"
     assert error.seconds == pytest.approx(LEASE / 2)
-    assert f"on 'video.uploaded' event '{event.id}': nothing else ran meanwhile, not even the renewal of leases" in str(
-        error
-    )
+    assert f"on 'video.uploaded' event '{event.id}', so nothing else ran, not even the renewal of leases" in str(error)
     assert "anyio.to_thread.run_sync" in str(error)
 
 

@@ -70,7 +70,7 @@ async def test_missing_handler_is_reported_once_per_type(errors: list[Exception]
         await anyio.sleep(100)
     assert {type(error) for error in errors} == {NoHandlerError}
     assert [error.event_type for error in errors if isinstance(error, NoHandlerError)] == ["one", "two"]
-    assert "given back" in str(errors[0])
+    assert "was released to other workers" in str(errors[0])
 
 
 @pytest.mark.parametrize(("timeout", "fails"), [(90.0, True), (None, False)])

@@ -7,28 +7,28 @@ OutboxError
 ├── MiddlewareError                a middleware broke a rule of its chain
 ├── InvalidEventError              an event that cannot be stored; nothing was sent
 │   ├── UnstorableValueError       a value that DynamoDB cannot hold, with its path
-│   └── EventTooLargeError         more than an item may hold
+│   └── EventTooLargeError         larger than a DynamoDB item may be
 ├── PublishError
-│   ├── DuplicateEventError        an event of that id is stored already
-│   └── PartialPublishError        some or all events of a call were not stored by it
+│   ├── DuplicateEventError        an event with the same id is stored already
+│   └── PartialPublishError        a call did not store some or all of its events
 ├── TransactionTooLargeError       more than 100 items or 4 MB; nothing was sent
-├── TransactionCancelledError      refused as a whole, with the reason per item
+├── TransactionCancelledError      DynamoDB refused a transaction, with a reason for each refused item
 ├── StorageError                   DynamoDB refused a request, or could not be reached
 │   ├── TableNotFoundError
 │   ├── IndexNotFoundError
 │   ├── TableMismatchError         the table is not the one this library needs
 │   ├── CredentialsError           missing, expired or insufficient credentials
 │   ├── ThrottledError
-│   ├── UnavailableError           not reached, or no valid response
+│   ├── UnavailableError           DynamoDB could not be reached, or sent no valid response
 │   └── ClientClosedError          closed, or bound to another event loop
-├── StoredEventError               a stored item that cannot be read as an event
+├── StoredEventError               a stored item cannot be read as an event
 ├── DeliveryError
 │   ├── HandlerError               a handler raised
 │   ├── HandlerTimeoutError        a handler reached its time limit
 │   ├── HandlerStuckError          a handler did not end when it was cancelled
 │   ├── LoopBlockedError           a handler blocked the event loop
 │   ├── NoHandlerError             this process has no handler for the type
-│   └── LeaseLostError             an outcome was refused: another worker has claimed the event
+│   └── LeaseLostError             a write was refused: another worker has claimed the event
 ├── SettleError                    an outcome could not be written; the event is recovered later
 ├── RecoveryError                  an event whose lease ran out could not be written; the others are recovered
 ├── PollingError                   a poll failed; the worker goes on

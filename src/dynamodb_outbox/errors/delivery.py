@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class StoredEventError(OutboxError):
-    """A stored item that cannot be read as an event. It became FAILED. `reason` says what is wrong with it."""
+    """A stored item cannot be read as an event, so it became FAILED. `reason` says what is wrong with the item."""
 
     def __init__(self, *, event_id: str, reason: str) -> None:
         self.event_id = event_id
         self.reason = reason
         super().__init__(
-            f"the stored item {event_id!r} is no readable event: {reason}; mend the item, "
-            "then redrive it with retry_events"
+            f"the stored item {event_id!r} is not a readable event: {reason}; fix the item, then call "
+            f"bus.retry_events([{event_id!r}])"
         )
 
 
@@ -33,7 +33,7 @@ class DeliveryError(OutboxError):
 
 
 class HandlerError(DeliveryError):
-    """A handler raised. The exception is the `__cause__`; `event` is the event as it is stored."""
+    """A handler raised an exception: it is the `__cause__`. `event` is the event as it is stored."""
 
     def __init__(self, *, event: Event, handler: str, attempt: int, cause: BaseException) -> None:
         self.event = event
@@ -48,7 +48,7 @@ class HandlerError(DeliveryError):
 
 
 class HandlerTimeoutError(DeliveryError):
-    """A handler reached its time limit after `seconds`, and was cancelled. `timeout` is its option, or None."""
+    """A handler was cancelled at its time limit, after `seconds`. `timeout` is the handler's option, or None."""
 
     def __init__(self, *, event: Event, handler: str, seconds: float, timeout: float | None = None) -> None:
         self.event = event
@@ -56,10 +56,10 @@ class HandlerTimeoutError(DeliveryError):
         self.seconds = seconds
         self.timeout = timeout
         limit = (
-            "before its lease could end; make it quicker, or declare a longer timeout for it: "
+            "because the lease of the event was about to end; make the handler quicker, or give it a longer timeout: "
             f"on({event.type!r}, timeout=...)"
             if timeout is None
-            else f"for its timeout of {timeout:g} s, or because its lease could not be renewed"
+            else f"because it reached its timeout of {timeout:g} s, or because the lease could not be renewed"
         )
         super().__init__(
             f"handler {handler!r} was cancelled after {seconds:.3g} s on {event.type!r} event {event.id!r}, {limit}",
@@ -69,7 +69,7 @@ class HandlerTimeoutError(DeliveryError):
 
 
 class HandlerStuckError(DeliveryError):
-    """A handler did not end within `seconds` of its cancellation. The worker goes on; the handler may still run."""
+    """A handler did not end within `seconds` of its cancellation. The worker goes on, and the handler may still run."""
 
     def __init__(self, *, event: Event, handler: str, seconds: float) -> None:
         self.event = event
@@ -77,22 +77,22 @@ class HandlerStuckError(DeliveryError):
         self.seconds = seconds
         super().__init__(
             f"handler {handler!r} of {event.type!r} event {event.id!r} did not end within {seconds:g} s of its "
-            "cancellation, and was left behind: it must not swallow asyncio.CancelledError, but re-raise it",
+            "cancellation, and the worker went on without it; the handler must re-raise asyncio.CancelledError",
             event_id=event.id,
             event_type=event.type,
         )
 
 
 class LoopBlockedError(DeliveryError):
-    """A handler blocked the event loop for `seconds`, so long that leases may have run out."""
+    """A handler blocked the event loop for `seconds`. Leases may have run out in that time."""
 
     def __init__(self, *, event: Event, handler: str, seconds: float) -> None:
         self.event = event
         self.handler = handler
         self.seconds = seconds
         super().__init__(
-            f"handler {handler!r} held up the event loop for {seconds:.3g} s on {event.type!r} event {event.id!r}: "
-            "nothing else ran meanwhile, not even the renewal of leases; run blocking code in a thread, with "
+            f"handler {handler!r} blocked the event loop for {seconds:.3g} s on {event.type!r} event {event.id!r}, so "
+            "nothing else ran, not even the renewal of leases; run blocking code in a thread, with "
             "anyio.to_thread.run_sync",
             event_id=event.id,
             event_type=event.type,
@@ -102,8 +102,8 @@ class LoopBlockedError(DeliveryError):
 class NoHandlerError(DeliveryError):
     """This process has no handler for the type. The event is released to other workers, without an attempt.
 
-    It is reported once for each type. `fails_after` is the outbox's `unhandled_timeout` in seconds, or None. In the
-    last error of a FAILED event, `seconds` says for how long no worker had a handler.
+    The error is reported once for each type. `fails_after` is the outbox's `unhandled_timeout` in seconds, or None. If
+    the event became FAILED, `seconds` says for how long no worker had a handler.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class NoHandlerError(DeliveryError):
     ) -> None:
         self.seconds = seconds
         self.fails_after = fails_after
-        end = "" if fails_after is None else f"; after {fails_after:g} s without a handler it becomes FAILED"
+        end = "" if fails_after is None else f"; after {fails_after:g} s without a handler the event becomes FAILED"
         became = (
-            "it was given back without an attempt, for a worker that has one; "
-            f"register one with @bus.on({event_type!r}), unless another service or a newer release handles it{end}"
+            "the event was released to other workers, without an attempt; register a handler with "
+            f"@bus.on({event_type!r}), unless another service or a newer release handles the type{end}"
             if seconds is None
-            else f"no worker had one for {seconds:.0f} s; start a worker with @bus.on({event_type!r}), then call "
+            else f"no worker had a handler for {seconds:.0f} s; start a worker with @bus.on({event_type!r}), then call "
             f"bus.retry_events([{event_id!r}])"
         )
         super().__init__(
@@ -127,7 +127,7 @@ class NoHandlerError(DeliveryError):
 
 
 class LeaseLostError(DeliveryError):
-    """An outcome was refused, because this worker does not hold the event any more.
+    """A write was refused, because this worker does not hold the event any more.
 
     The lease ran out and another worker claimed the event, or the item was deleted. The handlers of this claim did
     run, so the event may be handled twice. `outcome` is complete, retry, fail, release, or the name of another write.
@@ -136,34 +136,35 @@ class LeaseLostError(DeliveryError):
     def __init__(self, *, event_id: str, event_type: str, outcome: str) -> None:
         self.outcome = outcome
         super().__init__(
-            f"{outcome} of {event_type!r} event {event_id!r} was refused: its lease was lost to another worker, or the "
-            "item is gone; if handlers are slow, declare a timeout for them, on(..., timeout=...), or raise "
-            "processing_timeout",
+            f"the write {outcome!r} of {event_type!r} event {event_id!r} was refused: the lease ran out and another "
+            "worker claimed the event, or the item was deleted; if the handler is slow, give it a timeout with "
+            f"on({event_type!r}, timeout=...), or raise processing_timeout",
             event_id=event_id,
             event_type=event_type,
         )
 
 
 class SettleError(OutboxError):
-    """An outcome could not be written. The event stays PROCESSING until its lease ends; then it is recovered."""
+    """An outcome could not be written. The event stays PROCESSING until its lease ends, and is then recovered."""
 
     def __init__(self, *, event_id: str, outcome: str, cause: BaseException) -> None:
         self.event_id = event_id
         self.outcome = outcome
         super().__init__(
-            f"{outcome} of event {event_id!r} could not be written, it is delivered again when its lease ends: {cause}"
+            f"the outcome {outcome!r} of event {event_id!r} could not be written, so the event is delivered again "
+            f"when its lease ends: {cause}"
         )
         self.__cause__ = cause
 
 
 class RecoveryError(OutboxError):
-    """An event whose lease ran out could not be recovered. The recovery of this event is tried again later."""
+    """An event whose lease ran out could not be recovered. The worker tries again later."""
 
     def __init__(self, *, event_id: str, cause: BaseException) -> None:
         self.event_id = event_id
         super().__init__(
-            f"event {event_id!r}, whose lease ran out, could not be recovered, and is tried again later: {cause}; "
-            "look at the item in the table, and fix or delete it"
+            f"the lease of event {event_id!r} ran out, and the event could not be recovered: {cause}; the worker tries "
+            "again later. If it fails again, fix or delete the item"
         )
         self.__cause__ = cause
 
@@ -178,7 +179,9 @@ class PollingError(OutboxError):
         self.loop = loop
         self.errors = errors
         self.retry_in = retry_in
-        super().__init__(f"{loop} failed ({errors} in a row), next try in {retry_in:.3g} s: {describe(cause)}")
+        super().__init__(
+            f"{loop} failed, the next try is in {retry_in:.3g} s (failures in a row: {errors}): {describe(cause)}"
+        )
         self.__cause__ = cause
 
 
@@ -188,6 +191,6 @@ class WorkerError(OutboxError):
     def __init__(self, *, loop: str, cause: BaseException, ended: bool = False) -> None:
         self.loop = loop
         self.ended = ended
-        then = "the worker has ended, await bus.start() starts another" if ended else "the worker goes on"
-        super().__init__(f"unforeseen in {loop}, {then}: {describe(cause)}")
+        then = "the worker has ended; await bus.start() starts another" if ended else "the worker goes on"
+        super().__init__(f"unexpected error in {loop}; {then}: {describe(cause)}")
         self.__cause__ = cause

@@ -20,7 +20,7 @@ class InvalidEventError(OutboxError):
 class UnstorableValueError(InvalidEventError):
     """A value that DynamoDB cannot hold, or that would come back as another value.
 
-    `path` is where it is in the event, such as `payload.lines[3].price`; `reason` says what is wrong with it.
+    `path` is the place of the value, such as `payload.lines[3].price`; `reason` says what is wrong with the value.
     """
 
     def __init__(self, *, path: str, reason: str, event_id: str | None = None) -> None:
@@ -39,8 +39,8 @@ class EventTooLargeError(InvalidEventError):
         self.size = size
         self.limit = limit
         super().__init__(
-            f"event {event_id!r} takes {size:,} bytes, the limit is {limit:,} (a DynamoDB item of 409,600 less "
-            "the room that delivery needs); store the bulk elsewhere, in S3 for example, and emit a reference"
+            f"event {event_id!r} takes {size:,} bytes, but the limit is {limit:,} (a DynamoDB item has 409,600 bytes, "
+            "and delivery needs some of them); store the payload elsewhere, such as in S3, and emit a reference to it"
         )
 
 
@@ -49,7 +49,7 @@ class PublishError(OutboxError):
 
 
 class DuplicateEventError(PublishError):
-    """An event of the same id is stored already, and was not changed; or two events of one call have the same id.
+    """An event with the same id is stored already, and was not changed; or two events of one call have the same id.
 
     `stored` is the stored event, if it could be read. Its payload may differ from the payload of the refused event.
     """
@@ -63,24 +63,25 @@ class DuplicateEventError(PublishError):
     ) -> None:
         self.event_id = event_id
         self.stored = stored
+        stored_already = f"an event with the id {event_id!r} is stored already"
         message = {
-            "an emit": "is stored already; if this is a repeated emit, it is safe to go on",
-            "the same call": "is there twice in one call; nothing was sent",
+            "an emit": f"{stored_already}; if this is a repeated emit, you can go on, else use another id",
+            "the same call": f"two events of one call have the id {event_id!r}, so nothing was sent; remove one",
             "a transaction": (
-                "is stored already, so nothing of the transaction was written; if this is a repeated request, it is "
-                "safe to go on"
+                f"{stored_already}, so nothing of the transaction was written; if this is a repeated transaction, you "
+                "can go on, else use another id"
             ),
         }
-        super().__init__(f"an event with the id {event_id!r} {message[within]}")
+        super().__init__(message[within])
 
 
 class PartialPublishError(PublishError):
     """Some or all events of an `emit_many` were not stored by this call.
 
-    `published` are stored and will be delivered. `failed` were not stored by this call, as far as is known. `causes`
-    has the error of each failed event, by its id. If the cause is a `DuplicateEventError`, the event was stored before;
-    if the cause has `maybe_applied`, the event may be stored. `emit_many(error.failed, if_exists="ignore")` repeats the
-    failed events and stores none of them twice.
+    The events in `published` are stored and will be delivered. The events in `failed` were not stored by this call, as
+    far as is known. `causes` has the error of each failed event by its id: after a `DuplicateEventError` the event was
+    stored before, and after an error with `maybe_applied` the event may be stored. To repeat the failed events without
+    storing one of them twice, call `emit_many(error.failed, if_exists="ignore")`.
     """
 
     def __init__(
@@ -94,11 +95,11 @@ class PartialPublishError(PublishError):
         super().__init__(
             f"{len(self.published)} of {len(self.published) + len(self.failed)} events are stored now"
             f"{self._counts(others)} (see .failed and .causes); "
-            f'emit_many(error.failed, if_exists="ignore") is safe. First cause: {first}'
+            f'to repeat the others safely, call emit_many(error.failed, if_exists="ignore"). First cause: {first}'
         )
 
     def _counts(self, others: Sequence[OutboxError]) -> str:
-        """Count the failed events by what is known of them."""
+        """Count the failed events: stored before, may be stored, could not be stored."""
         before = len(self.causes) - len(others)
         maybe = sum(getattr(cause, "maybe_applied", False) for cause in others)
         counts = (
@@ -119,12 +120,12 @@ class TransactionTooLargeError(OutboxError):
         self.max_size = max_size
         record = " and the record of the delivery" if records else ""
         what = (
-            f"{self.items} items ({writes} of yours, {events} events{record}), the limit is {max_items}"
+            f"{self.items} items ({writes} writes, {events} events{record}), but the limit is {max_items}"
             if self.items > max_items
-            else f"{size:,} bytes, the limit is {max_size:,}"
+            else f"{size:,} bytes, but the limit is {max_size:,}"
         )
         super().__init__(
-            f"the transaction has {what}; nothing was sent. Split it, or emit the events that need not be in it apart"
+            f"the transaction has {what}; nothing was sent. Split the transaction, or emit some of its events outside"
         )
 
 
@@ -161,10 +162,10 @@ class CancellationReason:
 
 
 class TransactionCancelledError(OutboxError):
-    """DynamoDB refused a transaction, and wrote nothing of it. `reasons` lists the items that it refused.
+    """DynamoDB refused a transaction and wrote nothing of it. `reasons` lists the refused items.
 
-    `attempts` counts the requests. `maybe_applied` is true if an earlier request was not answered: it may still take
-    effect.
+    `attempts` counts the requests. `maybe_applied` is true if DynamoDB did not respond to an earlier request: that
+    request may still take effect.
     """
 
     def __init__(
@@ -176,8 +177,8 @@ class TransactionCancelledError(OutboxError):
         lines = "".join(f"\n  - {reason}" for reason in self.reasons)
         often = f" {times(attempts)}" if attempts > 1 else ""
         written = (
-            "and an earlier attempt of it, which was not answered, may still be carried out"
+            "but DynamoDB did not respond to an earlier attempt, which may still be carried out"
             if maybe_applied
             else "and nothing of it was written"
         )
-        super().__init__(f"the transaction was cancelled{often}, {written}:{lines}")
+        super().__init__(f"DynamoDB cancelled the transaction{often}, {written}:{lines}")

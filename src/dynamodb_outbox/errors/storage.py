@@ -11,7 +11,7 @@ from dynamodb_outbox.errors.wording import times
 class StorageError(OutboxError):
     """DynamoDB refused a request, or could not be reached.
 
-    `maybe_applied` is true if a request was not answered, so that it may have taken effect.
+    `maybe_applied` is true if DynamoDB did not respond to a request: the request may have taken effect.
     """
 
     maybe_applied: bool = False
@@ -34,11 +34,11 @@ class TableNotFoundError(StorageError):
             advice = f"create it {create}"
         elif outbox_table in tables:
             advice = (
-                f"create it: {outbox_table!r}, the table of the outbox, {create}; every other table is your own, and "
-                "the outbox does not create it"
+                f"create {outbox_table!r}, the table of the outbox, {create}; create your other tables yourself, "
+                "because the outbox does not"
             )
         else:
-            advice = "create it: it is a table of your own, and the outbox does not create it"
+            advice = "create the table yourself, because it is not the table of the outbox"
         super().__init__(
             f"{f'one of the tables {names}' if len(tables) > 1 else f'the table {names}'} does not exist here; check "
             f"the name, the region and the endpoint, or {advice}"
@@ -46,19 +46,19 @@ class TableNotFoundError(StorageError):
 
 
 class IndexNotFoundError(StorageError):
-    """The table has no status index of the configured name."""
+    """The table does not have the status index `index_name`."""
 
     def __init__(self, *, table_name: str, index_name: str) -> None:
         self.table_name = table_name
         self.index_name = index_name
         super().__init__(
-            f"the table {table_name!r} has no index {index_name!r}, so no event can be found; "
-            "`await outbox.verify_table()` lists what is to be changed"
+            f"the table {table_name!r} has no index {index_name!r}, so workers find no events; "
+            "call `await outbox.verify_table()`, which lists what to change"
         )
 
 
 class TableMismatchError(StorageError):
-    """The table exists, but its keys, index or time to live are not as the outbox needs them; see `differences`."""
+    """The table has other keys, other indexes or another time to live than the outbox needs; see `differences`."""
 
     def __init__(self, *, table_name: str, differences: Sequence[str]) -> None:
         self.table_name = table_name
@@ -66,46 +66,46 @@ class TableMismatchError(StorageError):
         lines = "".join(f"\n  - {difference}" for difference in self.differences)
         super().__init__(
             f"the table {table_name!r} does not fit the outbox:{lines}\n"
-            "Use another table_name, or change the table with the templates of this library"
+            "Change the table with the templates of this library, or use another table_name"
         )
 
 
 class CredentialsError(StorageError):
-    """Credentials are missing or expired, or do not allow `operation`. `reason` is the text of the AWS SDK."""
+    """The credentials are missing or expired, or do not allow `operation`. `reason` is the text of the AWS SDK."""
 
     def __init__(self, *, operation: str, reason: str) -> None:
         self.operation = operation
         self.reason = reason
         super().__init__(
-            f"{operation} was not allowed: {reason}; check the credentials, and that the role has the permissions "
-            "of the library's IAM policy template"
+            f"{operation} was not allowed: {reason}; check the credentials, and compare the permissions of the role "
+            "with the library's IAM policy template"
         )
 
 
 class ThrottledError(StorageError):
-    """DynamoDB throttled every one of the `attempts` until the deadline of the call."""
+    """DynamoDB throttled each of the `attempts` until the deadline of the call."""
 
     def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool = False) -> None:
         self.operation = operation
         self.attempts = attempts
         self.reason = reason
         self.maybe_applied = maybe_applied
-        applied = " (an earlier attempt may have been applied all the same)" if maybe_applied else ""
+        applied = " (an earlier attempt may have been applied)" if maybe_applied else ""
         super().__init__(
-            f"{operation} was throttled {times(attempts)}, until its deadline{applied}: {reason}; check the table's "
-            "capacity and, beyond about 500 events a second, its shards"
+            f"{operation} was throttled {times(attempts)} until its deadline{applied}: {reason}; raise the capacity of "
+            "the table, or set `shards` for more than about 500 events a second"
         )
 
 
 class UnavailableError(StorageError):
-    """DynamoDB was not reached, or did not answer with a valid response, until the deadline of the call."""
+    """DynamoDB could not be reached, or sent no valid response, until the deadline of the call."""
 
     def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool) -> None:
         self.operation = operation
         self.attempts = attempts
         self.reason = reason
         self.maybe_applied = maybe_applied
-        applied = "it may have been applied all the same" if maybe_applied else "it was not applied"
+        applied = "it may have been applied" if maybe_applied else "it was not applied"
         super().__init__(
             f"{operation} failed {times(attempts)} ({applied}): {reason}; check the endpoint, the network and the "
             "region"
@@ -120,11 +120,11 @@ class ClientClosedError(StorageError):
         self.reason = reason
         self.closed = closed
         self.maybe_applied = maybe_applied
-        applied = "; it may have been applied all the same" if maybe_applied else ""
+        applied = f"; {operation} may have been applied" if maybe_applied else ""
         super().__init__(
-            f"the DynamoDB client of this outbox is closed{applied}; keep its `async with` open while the bus and "
-            "outbox are used"
+            f"the DynamoDB client of this outbox is closed{applied}; keep its `async with` block open while you use "
+            "the bus and the outbox"
             if closed
             else f"{operation} needs a DynamoDB client of this event loop ({reason}{applied}); create the client with "
-            "`async with` in the loop that uses it, and the outbox and the bus inside of that block"
+            "`async with` in the loop that uses it, and create the outbox and the bus inside that block"
         )

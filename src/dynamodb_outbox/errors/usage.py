@@ -1,4 +1,4 @@
-"""What the caller of the library got wrong, or waited for in vain; and the root of all errors."""
+"""The root of all errors, and the errors of wrong values, wrong calls and waits that time out."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class UsageError(OutboxError):
 class DuplicateHandlerError(ConfigurationError):
     """A second handler of the same name for the same event type.
 
-    When some handlers of an event succeed and others fail, the outbox stores the names of the successful ones. So a
-    name must be unique for a type.
+    When some handlers of an event succeed and others fail, the outbox stores the names of the successful handlers.
+    Therefore each name must be unique for its type.
     """
 
     def __init__(self, *, event_type: str, name: str) -> None:
@@ -37,16 +37,16 @@ class DuplicateHandlerError(ConfigurationError):
         self.name = name
         super().__init__(
             f"event type {event_type!r} already has a handler named {name!r}; "
-            f"register the second one with another name: on({event_type!r}, handler, name=...)"
+            f"register the second handler with another name: on({event_type!r}, handler, name=...)"
         )
 
 
 class MiddlewareError(OutboxError):
     """A middleware broke a rule of its chain. `middleware` is its module and qualified name.
 
-    A middleware calls `call_next` at most once, awaits it before it returns, and passes on an `Event`. A middleware
-    around handlers keeps the type and id of the event. After this error of an emit, nothing was stored; after this
-    error of a handler, the attempt has failed.
+    A middleware calls `call_next` at most once, with an `Event`, and awaits the call before it returns. A middleware
+    around handlers keeps the type and id of the event. If an emit raises this error, nothing was stored. If a handler's
+    chain raises this error, the attempt has failed.
     """
 
     def __init__(self, what: str, *, middleware: str, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""How values and exceptions are written in messages: in a few words, and without what may be confidential."""
+"""Writes values and exceptions into messages: in a few words, and without confidential data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ LONGEST_SHOWN: Final = 200
 
 
 def shown(value: object) -> str:
-    """Write a value for a message, also one that is endless or has no text to give."""
+    """Write a value for a message. A long text is cut; a value whose `repr` fails is shown as its type."""
     try:
         text = repr(value)
-    except Exception:  # of the user's own class, or an integer of thousands of digits
+    except Exception:  # a broken `__repr__` in the user's class, or an integer of thousands of digits
         return f"({type(value).__name__})"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
@@ -40,8 +40,8 @@ def times(count: int) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Write an exception as its type and its text, also where it has none to give."""
+    """Write an exception as its type and its text; say so if the exception cannot be written as text."""
     try:
         return f"{type(error).__name__}: {error}"
-    except Exception:  # the text is the exception's own code, which may be broken
+    except Exception:  # the `__str__` of the user's class may be broken
         return f"{type(error).__name__} (it cannot be written as text)"

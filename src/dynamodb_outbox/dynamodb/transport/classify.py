@@ -192,7 +192,7 @@ def with_maybe_applied(error: StorageError) -> StorageError:
         return restated(error, maybe_applied=True)
     doubted = type(error).__new__(type(error))
     doubted.__dict__.update(error.__dict__, maybe_applied=True)
-    doubted.args = (f"{error}; an earlier attempt was not answered, and may have been applied all the same",)
+    doubted.args = (f"{error}; DynamoDB did not respond to an earlier attempt, which may have been applied",)
     doubted.__cause__ = error.__cause__
     return doubted
 
