@@ -97,8 +97,8 @@ async def test_second_transaction_of_a_delivery_is_refused_before_anything_is_se
 
     assert await handle_one(bank, handler, name="charge") == 1
     assert await bank.balance("ada") == 6
-    assert "handler 'charge' has committed a transaction of this delivery already" in caught[0]
-    assert "or use bus.transaction() for what may happen more than once" in caught[0]
+    assert "handler 'charge' has already committed a transaction of this delivery" in caught[0]
+    assert "or use bus.transaction() for writes that may repeat" in caught[0]
 
 
 async def test_false_condition_of_the_user_has_the_event_retried(bank: Bank) -> None:

@@ -36,6 +36,7 @@ class Dispatcher:
         self._unhandled = unhandled
         self._usual = usual_backoff(context.options)
         self._policies: dict[str, tuple[Sequence[Registration], dict[str, RetryPolicy]]] = {}
+        self._revision = -1
         self._attempts: dict[Attempt, None] = {}
         self._idle = anyio.Event()
 
@@ -98,6 +99,9 @@ class Dispatcher:
     def _policies_of(self, attempt: Attempt) -> dict[str, RetryPolicy]:
         """Find the retry policies of the handlers. They are built once, until the handlers of the type change."""
         event_type, registered = attempt.claim.event.type, attempt.registered
+        if self._revision != self._context.registry.revision:
+            self._revision = self._context.registry.revision
+            self._policies.clear()
         known = self._policies.get(event_type)
         if known is None or known[0] is not registered:
             policies = policies_of(registered, self._context.options, usual=self._usual)

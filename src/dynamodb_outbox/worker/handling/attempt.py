@@ -87,6 +87,6 @@ class Attempt:
         if len(self.results) == len(self.tasks):
             self._context.keeper.let_go(self.lease)
             self._on_done(self)
-            # Without these cycles of references, the attempt is freed here, and not by the garbage collector.
+            # Without these references to the attempt, it is freed now, and not by the garbage collector.
             self.tasks.clear()
             self.lease.on_lost = None

@@ -97,10 +97,10 @@ class WorkerDelivery:
             await asyncio.wait([task], timeout=self._context.timing.commit_seconds)
             raise
         if self._has_ended:
-            # The handler's own success was being written meanwhile: either of the two may be what is recorded.
+            # Meanwhile, the settle of the handler's success is under way. Either write may be the one that is stored.
             raise UsageError(
-                f"handler {self._name!r} ended before its transaction was answered: whether it was written is not "
-                "known; await what belongs to a delivery before the handler returns"
+                f"handler {self._name!r} ended before its transaction was answered, so that it is not known whether "
+                "the transaction was written; await every call of a delivery before the handler returns"
             )
 
     def _on_answer(self, done: HandlerDone, task: asyncio.Task[None]) -> None:
@@ -110,17 +110,17 @@ class WorkerDelivery:
     def _refuse_second_commit(self) -> None:
         task = self._commit_task
         if task is not None and not _has_failed(task):
-            what = "has committed" if task.done() else "is committing"
+            what = "has already committed" if task.done() else "is already committing"
             raise UsageError(
-                f"handler {self._name!r} {what} a transaction of this delivery already, and is done by it. Put "
-                "everything into one, or use bus.transaction() for what may happen more than once"
+                f"handler {self._name!r} {what} a transaction of this delivery, which records that the handler is "
+                "done; put all writes into one transaction, or use bus.transaction() for writes that may repeat"
             )
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise UsageError(
-                f"handler {self._name!r} has ended, and its delivery with it: await what belongs to it before it "
-                "returns"
+                f"handler {self._name!r} has ended, so that its delivery can do nothing more; await every call of a "
+                "delivery before the handler returns"
             )
 
 
