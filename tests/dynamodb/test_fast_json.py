@@ -171,7 +171,7 @@ async def test_response_whose_bytes_were_changed_on_the_way_is_refused(call: int
     for name, given in earlier:
         await getattr(tuned, name)(**given)
     tuned.meta.events.register_first("before-parse.dynamodb", with_another_space)
-    with pytest.raises(CorruptResponseError, match=r"its bytes have the checksum \d+, and were sent with \d+"):
+    with pytest.raises(CorruptResponseError, match=r"the response has the checksum \d+, but was sent with \d+"):
         await getattr(tuned, operation)(**arguments)
 
 
@@ -235,7 +235,7 @@ async def test_the_sdk_walks_through_nothing(tuned: Any, table_name: str) -> Non
 
 
 async def test_invalid_value_is_refused_before_it_is_sent(client: Any, proxy: Proxy) -> None:
-    with pytest.raises(TypeError, match="object is no part of an attribute value"):
+    with pytest.raises(TypeError, match="object cannot be part of an attribute value"):
         await client.put_item(TableName="t", Item={"id": {"S": object()}})
     assert not proxy.requests
 

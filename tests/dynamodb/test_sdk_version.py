@@ -21,7 +21,7 @@ async def test_sdk_that_is_older_than_supported_is_named_at_construction(
     DynamoDBOutbox(moto_client, table_name="events")
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert f"aiobotocore {old} is installed, and 2.25 is the oldest that is supported" in record.message
+    assert f"aiobotocore {old} is installed, but the oldest supported version is 2.25" in record.message
     assert "aioboto3>=15.4" in record.message
 
 

@@ -141,8 +141,8 @@ FAULTS: Final = (
         row=16,
         name="unprocessed items are forgotten",
         file="dynamodb/transport/responses.py",
-        text='requests = reply["UnprocessedItems"].get(table_name, [])',
-        replacement='requests = reply["UnprocessedItems"].get("", [])',
+        text='requests = response["UnprocessedItems"].get(table_name, [])',
+        replacement='requests = response["UnprocessedItems"].get("", [])',
         test=f"{_THROTTLING}::test_items_that_come_back_unprocessed_are_named_in_the_end",
     ),
     Mutant(
@@ -189,8 +189,8 @@ FAULTS: Final = (
         row=28,
         name="an empty reply is taken for a yes",
         file="dynamodb/transport/responses.py",
-        text='reply["UnprocessedItems"].get(',
-        replacement='reply.get("UnprocessedItems", {}).get(',
+        text='response["UnprocessedItems"].get(',
+        replacement='response.get("UnprocessedItems", {}).get(',
         test=f"{_LOST}::test_response_that_does_not_say_what_was_stored_is_not_taken_for_a_yes",
     ),
     Mutant(

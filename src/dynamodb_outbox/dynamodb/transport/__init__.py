@@ -1,1 +1,1 @@
-"""One call to DynamoDB, and what came of it."""
+"""Calls to DynamoDB: the client, the retries, and the meaning of responses and errors."""

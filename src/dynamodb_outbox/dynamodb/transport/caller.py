@@ -1,4 +1,4 @@
-"""One call to DynamoDB: its attempts within a deadline, and what the failures of them mean."""
+"""One call to DynamoDB: attempts until a deadline, and one error for failed attempts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dynamodb_outbox.observers import Observers, Throttled
 
 
 class ConditionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
-    """The condition of a write was false. `repeated`: an earlier attempt may have been applied."""
+    """The condition of a write was false. `repeated`: an earlier attempt of the same write may have been applied."""
 
     def __init__(self, *, item: Mapping[str, Any] | None, repeated: bool) -> None:
         self.item = item
@@ -34,7 +34,7 @@ class ConditionRefused(Exception):  # noqa: N818 - internal: an answer, not an e
 
 
 class TransactionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
-    """A transaction was cancelled for good. `repeated`: an earlier attempt may have been applied."""
+    """A transaction was cancelled; a repeat cannot succeed. `repeated`: an earlier attempt may have been applied."""
 
     def __init__(self, *, reasons: Sequence[Mapping[str, Any]], repeated: bool) -> None:
         self.reasons = reasons
@@ -44,7 +44,7 @@ class TransactionRefused(Exception):  # noqa: N818 - internal: an answer, not an
 
 @dataclass(slots=True, kw_only=True)
 class Caller:
-    """The one place through which the adapter calls DynamoDB."""
+    """Makes all calls of the adapter to DynamoDB."""
 
     client: DynamoDBClient
     table_name: str
@@ -66,14 +66,14 @@ class Caller:
         read: Read | None = None,
         **params: Any,
     ) -> Any:
-        """Call an operation that may be repeated, until it succeeds or `within` seconds are over.
+        """Call an operation until it succeeds, at most for `within` seconds. The operation must be safe to repeat.
 
-        Returns the response, or what `read` makes of it. If `read` cannot read it, the call may have been applied.
+        Returns the response, or the result of `read(response)`. If `read` fails, the call may have been applied.
 
         Raises `ConditionRefused` for a false condition and `TransactionRefused` for a cancelled transaction. Raises
-        `UnavailableError` or `ThrottledError` at the deadline; with `once` after the first attempt; unless `patient` at
-        the first throttle. Raises another `StorageError` at once if repeating is of no use. `maybe_applied` of an error
-        covers every attempt, also those that the client repeated by itself.
+        `UnavailableError` or `ThrottledError` at the deadline; with `once=True` after the first attempt; with
+        `patient=False` at the first throttle. Raises another `StorageError` at once if a repeat cannot succeed. An
+        error's `maybe_applied` covers all attempts, including the SDK's own repeats.
         """
         retries = Retries(within, random=self.random)
         maybe_applied = False
@@ -81,7 +81,7 @@ class Caller:
             try:
                 response = await self._attempt(operation, params, retries.seconds_left)
                 return response if read is None else _read(response, read)
-            except Exception as error:  # also of the transport, which has exceptions of its own
+            except Exception as error:  # any: the HTTP client raises its own types too
                 kind = kind_of(error)
                 maybe_applied = maybe_applied or kind is ErrorKind.AMBIGUOUS or self._may_hide_an_attempt(error, kind)
                 if kind in _FINAL:
@@ -99,7 +99,7 @@ class Caller:
     def _raise_final(
         self, error: Exception, kind: ErrorKind, operation: str, params: Mapping[str, Any], *, maybe_applied: bool
     ) -> NoReturn:
-        """Raise what an error means that no other attempt can change."""
+        """Raise the library's error for an error that no repeat can change."""
         if kind is ErrorKind.REFUSED:
             item = getattr(error, "response", {}).get("Item")
             raise ConditionRefused(item=item, repeated=maybe_applied) from None
@@ -110,19 +110,19 @@ class Caller:
 
     async def _attempt(self, operation: str, params: dict[str, Any], seconds: float) -> Any:
         self.refuse_closed(operation)
-        # A response may never come. Half the time that is left keeps room for a second attempt.
+        # A response may never come. Waiting half the time left allows a second attempt.
         with anyio.fail_after(max(seconds / 2, 0.1)):
             response = await getattr(self.client, operation)(**params)
         self._state.connected()
         return response
 
     def refuse_closed(self, operation: str) -> None:
-        """Raise `ClientClosedError` if the client is known to be closed, or of another loop; sends nothing."""
+        """Raise `ClientClosedError` if the client is closed or belongs to another event loop; sends nothing."""
         if (obstacle := self._state.obstacle()) is not None:
             raise ClientClosedError(operation=operation, reason=obstacle, closed=obstacle == CLOSED)
 
     def _may_hide_an_attempt(self, error: Exception, kind: ErrorKind) -> bool:
-        """Tell whether the client may have sent the request before by itself; its error is of the last attempt."""
+        """Tell whether the SDK may have repeated the request by itself. Its error describes only the last attempt."""
         if isinstance(error, ClientError):
             return was_repeated(error.response)
         config = getattr(self.client.meta, "config", None)
@@ -130,7 +130,7 @@ class Caller:
         return kind is ErrorKind.UNSENT and retries.get("total_max_attempts") != 1
 
     def fatal(self, error: BaseException, operation: str, *, index_name: str | None = None) -> StorageError:
-        """Translate an error that repeating does not help against into an error of the library."""
+        """Translate an error that a repeat cannot change into an error of the library."""
         index_name = index_name or self.index_name
         return fatal_error(error, operation=operation, table_name=self.table_name, index_name=index_name)
 

@@ -1,4 +1,4 @@
-"""What an exception of a DynamoDB call means: may it be repeated, may it have been applied, whose kind is it."""
+"""The meaning of a DynamoDB error: whether the call can be repeated, and whether it may have been applied."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class ErrorKind(Enum):
     """How a call went wrong."""
 
     REFUSED = "its condition was false"
-    CANCELLED = "a transaction, refused for good"
+    CANCELLED = "the transaction was cancelled, and a repeat cannot succeed"
     THROTTLED = "throttled, not applied"
     UNSENT = "never sent, not applied"
     AMBIGUOUS = "maybe applied"
-    FATAL = "repeating is of no use"
+    FATAL = "a repeat cannot succeed"
 
 
 _KIND_OF_CODE: Final[Mapping[str, ErrorKind]] = {
-    # As exceptions of single calls, and as `Error.Code` of PartiQL statements.
+    # The error codes of single calls, and of PartiQL statements, where most lack "Exception".
     "ConditionalCheckFailedException": ErrorKind.REFUSED,
     "ConditionalCheckFailed": ErrorKind.REFUSED,
     "ProvisionedThroughputExceededException": ErrorKind.THROTTLED,
@@ -53,7 +53,7 @@ _KIND_OF_CODE: Final[Mapping[str, ErrorKind]] = {
     "ThrottlingError": ErrorKind.THROTTLED,
     "RequestLimitExceeded": ErrorKind.THROTTLED,
     "SlowDown": ErrorKind.THROTTLED,
-    # Somebody's transaction holds the item for a moment.
+    # A transaction of another client holds the item for a moment.
     "TransactionConflictException": ErrorKind.THROTTLED,
     "TransactionConflict": ErrorKind.THROTTLED,
     "TransactionInProgressException": ErrorKind.AMBIGUOUS,
@@ -62,7 +62,7 @@ _KIND_OF_CODE: Final[Mapping[str, ErrorKind]] = {
     "ServiceUnavailable": ErrorKind.AMBIGUOUS,
     "RequestTimeout": ErrorKind.AMBIGUOUS,
     "RequestTimeoutException": ErrorKind.AMBIGUOUS,
-    # An error without a code: its body could not be read, and the SDK puts the status in the code's place.
+    # The SDK could not read the body of an error, and uses the HTTP status as its code.
     "": ErrorKind.AMBIGUOUS,
     "400": ErrorKind.AMBIGUOUS,
 }
@@ -89,8 +89,8 @@ _CREDENTIALS_CODES: Final = frozenset(
 _INVALID_CODES: Final = frozenset({"ValidationException", "ValidationError"})
 _CREDENTIALS_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _UNSENT_ERRORS: Final = (ConnectTimeoutError, ProxyConnectionError)
-# aiobotocore says EndpointConnectionError of every broken connection, also of one that was reset after the
-# request was sent. Only these causes, of aiohttp and of httpx, prove that there never was a connection.
+# aiobotocore raises EndpointConnectionError for every broken connection, even if the connection broke after the
+# request was sent. Only these causes, of aiohttp and of httpx, prove that the client never connected.
 _UNCONNECTED: Final = frozenset({"ClientConnectorError", "ConnectError", "gaierror"})
 _SCHEMA_MESSAGES: Final = (
     "type mismatch for key",
@@ -105,15 +105,15 @@ _SCHEMA_MESSAGES: Final = (
     "mandatory equality on all key attributes",
     "should match its data type in table's schema",
 )
-"""What DynamoDB, and its emulators, say of keys that a table or an index has otherwise."""
-# What aiohttp and aiobotocore say of a client that was closed, before they send anything.
+"""Messages of DynamoDB and its emulators for a table or an index with other keys than the outbox needs."""
+# Messages of aiohttp and aiobotocore for a closed client, raised before anything is sent.
 _CLOSED_MESSAGES: Final = (
     "session is closed",
     "'nonetype' object has no attribute 'get'",
     "'nonetype' object has no attribute 'request'",
     "connector is closed",
 )
-# What asyncio says of connections of another loop, maybe only when the answer is awaited.
+# Messages of asyncio for a connection of another loop, possibly raised only after the request was sent.
 _FOREIGN_MESSAGES: Final = ("different loop", "different event loop", "event loop is closed")
 _SERVER_ERROR: Final = 500
 
@@ -122,24 +122,24 @@ VERIFY: Final = "`await outbox.verify_table()` lists every difference of the out
 
 
 class ItemTooLargeError(StorageError):
-    """An update would make the item larger than DynamoDB allows."""
+    """An update would make the item larger than DynamoDB's limit."""
 
 
 class InvalidRequestError(StorageError):
-    """DynamoDB cannot make sense of a request or a statement, or not with the item that it is about."""
+    """DynamoDB refuses a request or a statement as invalid, in itself or for its item."""
 
 
 def concerns_all(error: StorageError) -> bool:
-    """Tell whether an error is of the table or the client, rather than of one write or one statement."""
+    """Tell whether an error concerns the table or the client, so that all other writes fail too."""
     return type(error) not in (StorageError, ItemTooLargeError, InvalidRequestError)
 
 
 def kind_of(error: BaseException) -> ErrorKind:
-    """Classify an exception. What is unknown may have been applied."""
+    """Classify an exception. After an unknown exception, the call may have been applied."""
     if isinstance(error, ClientError):
         if code_of(error) == "TransactionCanceledException":
             codes = {str(reason.get("Code", "None")) for reason in cancellation_reasons(error)} - {"None"}
-            # Only what stands in the way for a moment is worth another try; none is told where the SDK drops them.
+            # A repeat can succeed only if all reasons pass by themselves. An SDK may drop the reasons.
             passing = codes and all(_KIND_OF_CODE.get(code) is ErrorKind.THROTTLED for code in codes)
             return ErrorKind.THROTTLED if passing else ErrorKind.CANCELLED
         return kind_of_code(code_of(error), status=_http_status(error))
@@ -153,7 +153,7 @@ def kind_of(error: BaseException) -> ErrorKind:
 
 
 def kind_of_code(code: str, *, status: int = 0) -> ErrorKind:
-    """Classify an error code of a call or of a statement."""
+    """Classify the error code of a call or a statement."""
     kind = _KIND_OF_CODE.get(code)
     if kind is None:
         kind = ErrorKind.AMBIGUOUS if status >= _SERVER_ERROR else ErrorKind.FATAL
@@ -161,7 +161,7 @@ def kind_of_code(code: str, *, status: int = 0) -> ErrorKind:
 
 
 def cancellation_reasons(error: ClientError) -> list[dict[str, Any]]:
-    """Read why a transaction was cancelled, per item in its order; an empty list for another error."""
+    """Read why a transaction was cancelled: one reason per item, in order. Empty for another error."""
     reasons: list[dict[str, Any]] = error.response.get("CancellationReasons", [])
     return reasons
 
@@ -185,7 +185,7 @@ def _is_foreign(error: BaseException) -> bool:
 
 
 def with_maybe_applied(error: StorageError) -> StorageError:
-    """Return the error with `maybe_applied` true, because an earlier attempt of the same write was not answered."""
+    """Return the error with `maybe_applied` true, because an earlier attempt of the same write got no response."""
     if error.maybe_applied:
         return error
     if isinstance(error, (ThrottledError, UnavailableError)):
@@ -198,7 +198,7 @@ def with_maybe_applied(error: StorageError) -> StorageError:
 
 
 def restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -> ThrottledError | UnavailableError:
-    """Return the error with another `maybe_applied`, and a text that says so."""
+    """Return the error with another `maybe_applied`, and with the text for it."""
     made = type(error)(
         operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=maybe_applied
     )
@@ -207,7 +207,7 @@ def restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -
 
 
 def fatal_error(error: BaseException, *, operation: str, table_name: str, index_name: str) -> StorageError:
-    """Say in our words what is wrong when repeating is of no use."""
+    """Translate an error that a repeat cannot change into an error of the library."""
     if isinstance(error, StorageError):
         return error
     if is_closed(error):
@@ -226,7 +226,7 @@ def fatal_error(error: BaseException, *, operation: str, table_name: str, index_
 
 
 def fatal_code(code: str, message: str, *, operation: str, table_name: str, index_name: str) -> StorageError:
-    """Say in our words what an error code means, of a call or of a statement."""
+    """Translate the error code of a call or a statement into an error of the library."""
     lower = message.lower()
     if code in _CREDENTIALS_CODES:
         return CredentialsError(operation=operation, reason=f"{code}: {message}")
@@ -244,13 +244,13 @@ def fatal_code(code: str, message: str, *, operation: str, table_name: str, inde
 
 def _mismatch(refusal: str, *, operation: str, table_name: str) -> StorageError:
     if operation == "transact_write_items":
-        # The keys may be those of another table, which the user's own writes are for.
+        # The user's own writes in the transaction may be for another table, with other keys.
         return StorageError(f"{refusal}check the keys of your own writes, and {VERIFY}")
     return TableMismatchError(table_name=table_name, differences=[refusal + VERIFY])
 
 
 def code_of(error: ClientError) -> str:
-    """Read the error code of a reply."""
+    """Read the error code of a response."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 

@@ -1,4 +1,4 @@
-"""The client: what the outbox calls, how `connect` tunes it, and what a client of the user is advised on."""
+"""The client: the operations that the outbox calls, the settings of `connect`, and advice for a supplied client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Call = Callable[..., Awaitable[Any]]
 
 
 class DynamoDBClient(Protocol):
-    """What the adapter calls of an aiobotocore client; aioboto3's is one."""
+    """The operations that the outbox calls. Clients of aiobotocore and aioboto3 have them."""
 
     # ruff: noqa: D102 - the operations are documented by AWS
 
@@ -57,8 +57,8 @@ class DynamoDBClient(Protocol):
 def tuned_config(connections: int) -> AioConfig:
     """Configure a client for the outbox: one attempt, a pool for the concurrency, no parameter validation.
 
-    The adapter retries by itself, within the lease; the SDK's own retries (10 calls, 25 s under a lasting
-    throttle) would outlive it. What it sends is checked by the codec, so checking again only costs CPU.
+    The outbox retries by itself, within the lease; the SDK's retries (10 calls, 25 s under a lasting throttle)
+    would outlast the lease. The codec has checked the parameters, so checking them again only costs CPU.
     """
     return AioConfig(
         max_pool_connections=connections,
@@ -66,7 +66,7 @@ def tuned_config(connections: int) -> AioConfig:
         read_timeout=15,
         retries={"mode": "standard", "total_max_attempts": 1},
         parameter_validation=False,
-        # botocore builds its user agent anew for every call unless one is given: a quarter of a call's CPU.
+        # Without a given user agent, botocore builds one for each call: a quarter of the call's CPU.
         user_agent="dynamodb-outbox",
     )
 
@@ -80,7 +80,7 @@ async def tuned_client(
     profile_name: str | None = None,
     fast_json: bool = True,
 ) -> AsyncGenerator[DynamoDBClient]:
-    """Make a client for the outbox: tuned by its configuration, and with the fast JSON unless that is switched off."""
+    """Open a client with `tuned_config`, and with fast JSON unless `fast_json` is False."""
     create = AioSession(profile=profile_name).create_client
     async with AsyncExitStack() as stack:
         made = create("dynamodb", region_name=region_name, endpoint_url=endpoint_url, config=tuned_config(connections))
@@ -88,15 +88,15 @@ async def tuned_client(
             client = await stack.enter_async_context(made)
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(
-                f"no client can be made of region_name={region_name!r}, endpoint_url={endpoint_url!r} and "
-                f"profile_name={profile_name!r}: {error} What is None comes from AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, "
+                f"cannot create a client with region_name={region_name!r}, endpoint_url={endpoint_url!r} and "
+                f"profile_name={profile_name!r}: {error} For None, the SDK reads AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, "
                 "AWS_PROFILE and the AWS configuration"
             ) from error
         if fast_json:
             await _install_fast_json_if_it_fits(client)
         else:
             install_checksums(client)
-        # The SDK makes the operations at run time, unseen by type checkers.
+        # The SDK creates the operations at run time, so type checkers do not see them.
         yield cast("DynamoDBClient", client)
 
 
@@ -125,8 +125,8 @@ class RepeatWithheldError(Exception):
 def sent_once(client: DynamoDBClient, operation: str) -> Generator[None]:
     """Keep the client from repeating a request by itself.
 
-    A supplied client retries as its owner configured it. That is wrong for an unconditional write: the
-    repeat could reset an event that a worker claimed in between.
+    A supplied client retries as its owner configured it. That is wrong for an unconditional write: the repeat
+    could reset an event that a worker claimed after the first attempt.
     """
     # botocore ignores a second registration under the same unique_id, whatever its event: each operation has its own.
     client.meta.events.register(
@@ -140,9 +140,9 @@ def sent_once(client: DynamoDBClient, operation: str) -> Generator[None]:
 
 
 def _withhold_repeat(request: Any, **_: Any) -> None:
-    # Other calls of the client's owner pass here as well: only those in our context are ours.
+    # The owner's own calls pass here too. The context variable is set only inside `sent_once`.
     if _attempt_once.get() and request.context.get("retries", {}).get("attempt", 1) > 1:
-        raise RepeatWithheldError("the request may have been applied, and must not be sent again as it is")
+        raise RepeatWithheldError("the request may have been applied, so the client must not repeat it")
 
 
 def refuse_unusable_client(client: object) -> None:
@@ -156,7 +156,7 @@ def refuse_unusable_client(client: object) -> None:
 
 
 def advise_on_client(client: DynamoDBClient, *, slots: int) -> None:
-    """Log what a supplied client had better be configured with, once at the start of a worker."""
+    """Log which settings a supplied client should have, once at the start of a worker."""
     config = client.meta.config
     retries: Mapping[str, Any] = config.retries or {}
     advice: list[str] = []
@@ -165,12 +165,12 @@ def advise_on_client(client: DynamoDBClient, *, slots: int) -> None:
         advice.append("its legacy retries can outlast a lease: retries={'mode': 'standard', 'total_max_attempts': 1}")
     if config.max_pool_connections < slots + 8:
         advice.append(
-            f"its pool of {config.max_pool_connections} connections is small for {slots} handlers at once, and settles "
-            f"would queue behind them: max_pool_connections={slots + 8}"
+            f"its pool of {config.max_pool_connections} connections is small for {slots} handlers at once, so settles "
+            f"would wait for a connection: max_pool_connections={slots + 8}"
         )
     if advice:
         logger.warning(
-            "The DynamoDB client can be tuned for the outbox; pass AioConfig(...) with these, or use "
+            "The DynamoDB client can be tuned for the outbox; pass AioConfig(...) with these settings, or use "
             "DynamoDBOutbox.connect(): %s",
             "; ".join(advice),
         )

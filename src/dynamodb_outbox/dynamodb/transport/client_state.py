@@ -1,7 +1,7 @@
 """Whether a client can be used: it is not closed, and its connections belong to the running event loop.
 
-aiobotocore has no public way to ask. This looks at the session below the client; where the SDK looks different inside,
-the answer is that the client can be used, and what the SDK then raises is translated by `faults`.
+aiobotocore has no public way to ask, so this module reads private attributes of the client's session. If an SDK lacks
+these attributes, the client counts as usable, and `classify` translates the errors of the SDK.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MARK: Final = "_dynamodb_outbox_closing"
 
 
 class ClientState:
-    """What can be seen of a client from outside."""
+    """Knows whether a client was closed, and whether its connections belong to the running event loop."""
 
     __slots__ = ("_closing", "_session", "_was_connected")
 
@@ -26,11 +26,11 @@ class ClientState:
         self._was_connected = False
 
     def connected(self) -> None:
-        """Note that a call was answered."""
+        """Note that a call got a response."""
         self._was_connected = True
 
     def obstacle(self) -> str | None:
-        """Say why no call can be made now, or None."""
+        """Return why the client cannot be used now, or None if it can."""
         if self._closing is not None and self._closing.is_closed:
             return CLOSED
         pools = getattr(self._session, "_sessions", None)
@@ -39,14 +39,14 @@ class ClientState:
         if self._was_connected and not pools:
             return CLOSED
         for pool in pools.values():
-            # A pool of another loop may carry the request all the same, and its answer would never be read.
+            # A pool of another loop may send the request, but its response would never be read.
             if getattr(pool, "_loop", None) not in (None, asyncio.get_running_loop()):
                 return "it belongs to another event loop"
         return None
 
 
 class _Closing:
-    """Remembers that a client was closed."""
+    """Remembers that a client was closed. The session's exit stack calls it."""
 
     __slots__ = ("is_closed",)
 
@@ -58,10 +58,10 @@ class _Closing:
 
 
 def _closing_of(session: Any) -> _Closing | None:
-    """Have the session tell when it is closed.
+    """Register a callback for the closing of the session.
 
-    aiobotocore 2 clears its pools then, and looks as if it had never been used: a call would open a pool that nobody
-    closes. All outboxes of a client share one mark, so that none is left on the client for each outbox.
+    aiobotocore 2 removes its pools when it is closed, as if it had never been used: a later call would open a pool that
+    is never closed. All outboxes of a client share one callback, so that callbacks do not pile up on the client.
     """
     mark = getattr(session, _MARK, None)
     stack = getattr(session, "_exit_stack", None)

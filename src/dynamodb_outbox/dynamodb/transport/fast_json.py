@@ -1,12 +1,12 @@
-"""The JSON of requests and replies, written and read in one go.
+"""Fast JSON for requests and responses, in place of the SDK's serializer and parser.
 
-The SDK walks through every attribute value of a request and of a reply, along the shapes of its service model: in
-Python, and half of the CPU of a batch. What the codec makes is the wire's own form but for binary values, and so is
-what it reads. So the client of `connect` leaves the walk out for the operations that carry events. It is done by
-the SDK's own events, and for one client only; errors are left to the SDK.
+The SDK visits each attribute value of a request and a response in Python, which takes half of the CPU of a batch. The
+codec already produces and reads the JSON form of attribute values, except binary values. So the client of `connect`
+skips the SDK's serializer and parser for the operations that carry events. It uses the SDK's event hooks, on this
+client only; the SDK still handles errors.
 
-DynamoDB sends a checksum with each reply. The SDK looks at it only to repeat a request by itself, which it must not do
-here; so this client looks.
+DynamoDB sends a checksum with each response. The SDK checks it only as part of its own retries, which are switched off
+here; so this module checks it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _BODY: Final = "dynamodb-outbox-body"
 
 
 class CorruptResponseError(Exception):
-    """The bytes of a reply were changed on their way: the request may have been applied."""
+    """The bytes of a response do not match its checksum. The request may have been applied."""
 
 
 def install_fast_json(client: Any) -> None:
-    """Let a client write and read the JSON of the outbox's operations by itself.
+    """Replace the SDK's JSON for the outbox's operations on one client.
 
-    It is for clients that nobody else uses: a binary value must be bytes, where the SDK would take a text as well.
+    Only for a client that nothing else uses: a binary value must be bytes, while the SDK also accepts a text.
     """
     install_checksums(client)
     for event, handler in _handlers():
@@ -40,13 +40,13 @@ def install_fast_json(client: Any) -> None:
 
 
 def remove_fast_json(client: Any) -> None:
-    """Leave the JSON to the SDK again. Checksums are still compared."""
+    """Undo `install_fast_json`, but keep the check of checksums."""
     for event, handler in _handlers():
         client.meta.events.unregister(event, handler)
 
 
 def install_checksums(client: Any) -> None:
-    """Let a client compare the checksum of each response, whoever reads its JSON."""
+    """Let a client check the checksum of each response, with fast JSON or without."""
     client.meta.events.register("before-parse.dynamodb", _compare_checksum)
 
 
@@ -62,7 +62,7 @@ _ENDPOINT_PARAMS: Final[Mapping[str, Callable[[Params], Params]]] = {
     "BatchWriteItem": lambda params: {"RequestItems": dict.fromkeys(params["RequestItems"], ())},
     "BatchExecuteStatement": lambda _: {"Statements": ()},
 }
-"""What the SDK still has to see: the tables, which may be named by ARN, and then decide on the endpoint."""
+"""The parameters that the SDK still needs: a table named by its ARN decides the endpoint."""
 
 _READ: Final = frozenset({"Query", "BatchExecuteStatement", "UpdateItem", "BatchGetItem", "BatchWriteItem"})
 
@@ -78,10 +78,10 @@ def _send_written(params: dict[str, Any], context: dict[str, Any], **_: Any) -> 
 
 def _compare_checksum(response_dict: dict[str, Any] | None = None, **_: Any) -> None:
     if response_dict is None:
-        return  # another release of the SDK names its arguments otherwise
+        return  # another SDK release may name its arguments differently
     body, checksum = response_dict["body"], response_dict["headers"].get("x-amz-crc32")
     if checksum is not None and checksum != str(zlib.crc32(body)):
-        raise CorruptResponseError(f"its bytes have the checksum {zlib.crc32(body)}, and were sent with {checksum}")
+        raise CorruptResponseError(f"the response has the checksum {zlib.crc32(body)}, but was sent with {checksum}")
 
 
 def _read(
@@ -90,12 +90,12 @@ def _read(
     body = response_dict["body"]
     if operation_model.name in _READ and response_dict["status_code"] == HTTPStatus.OK:
         customized_response_dict.update(_parsed(body))
-        # The SDK parses what is left: nothing.
+        # Leave the SDK nothing to parse.
         response_dict["body"] = b"{}"
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    # A hook costs every mapping of the reply a call; few replies have binary values.
+    # A hook is called for each mapping of a response, and few responses have binary values.
     hook = _with_bytes if b'"B"' in body or b'"BS"' in body else None
     try:
         members = json.loads(body.decode(), object_hook=hook).items()
@@ -105,7 +105,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _with_bytes(members: dict[str, Any]) -> dict[str, Any]:
-    # Only an attribute value has a text or a list of texts in it: an attribute named B holds a mapping.
+    # An attribute that is named B holds a mapping; only a binary value holds a text or a list of texts.
     if len(members) == 1:
         if isinstance(text := members.get("B"), str):
             return {"B": base64.b64decode(text)}
@@ -117,7 +117,7 @@ def _with_bytes(members: dict[str, Any]) -> dict[str, Any]:
 def _text_of_bytes(value: object) -> str:
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()
-    raise TypeError(f"{type(value).__name__} is no part of an attribute value")
+    raise TypeError(f"{type(value).__name__} cannot be part of an attribute value")
 
 
 _ENCODER: Final = json.JSONEncoder(default=_text_of_bytes, separators=(",", ":"), check_circular=False)

@@ -1,4 +1,4 @@
-"""Repeating a request until a deadline, and the error for a request whose deadline has come."""
+"""Repeating a request until a deadline, and the error at the deadline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_DELAY: Final = 2.0
 
 
 class Retries:
-    """The attempts of one request, until `seconds` are over.
+    """Counts the attempts of one request and delays the next, for at most `seconds`.
 
     The delays between them double, with full jitter, so that clients do not repeat their requests in step: at most 0.1,
     0.2, 0.4 s, up to 2 s. See https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -26,7 +26,7 @@ class Retries:
     def __init__(self, seconds: float, *, random: Callable[[], float]) -> None:
         self.deadline = anyio.current_time() + seconds
         self.attempts = 0
-        """How many attempts failed."""
+        """The number of failed attempts."""
         self._random = random
 
     @property
@@ -35,13 +35,13 @@ class Retries:
         return self.deadline - anyio.current_time()
 
     def next_delay(self) -> float | None:
-        """Count an attempt that failed; return the seconds to wait before the next, or None if time is over then."""
+        """Count a failed attempt; return the seconds until the next attempt, or None if that is past the deadline."""
         self.attempts += 1
         delay = self._random() * min(MAX_DELAY, FIRST_DELAY * 2.0**self.attempts)
         return delay if delay < self.seconds_left else None
 
     async def wait(self) -> bool:
-        """Count an attempt that failed, and wait for the next; return False at once if time would be over then."""
+        """Count a failed attempt and wait for the next. Return False at once if that is past the deadline."""
         delay = self.next_delay()
         if delay is None:
             return False
@@ -52,7 +52,7 @@ class Retries:
 def deadline_error(
     operation: str, kind: ErrorKind, *, attempts: int, reason: object, maybe_applied: bool = False
 ) -> ThrottledError | UnavailableError:
-    """Make the error of a request whose attempts all failed until its deadline."""
+    """Build the error of a request that failed until its deadline."""
     text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
     error = ThrottledError if kind is ErrorKind.THROTTLED else UnavailableError
     return error(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)

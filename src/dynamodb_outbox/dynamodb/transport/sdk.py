@@ -1,4 +1,4 @@
-"""The SDK that is installed, and the oldest that is supported."""
+"""A warning for an SDK that is older than the library supports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import aiobotocore
 from dynamodb_outbox.observers import logger
 
 OLDEST_SUPPORTED: Final = (2, 25)
-"""The aiobotocore that the package requires, at least. An installer may be made to ignore it."""
+"""The oldest aiobotocore that the package requires. An installer can be told to ignore this."""
 
 
 def warn_of_old_sdk() -> None:
@@ -19,7 +19,7 @@ def warn_of_old_sdk() -> None:
     number = re.match(r"(\d+)\.(\d+)", version)
     if number is not None and tuple(map(int, number.groups())) < OLDEST_SUPPORTED:
         logger.warning(
-            "aiobotocore %s is installed, and %s is the oldest that is supported: errors may be misread, and events "
+            "aiobotocore %s is installed, but the oldest supported version is %s: errors may be misread, and events "
             'lost or repeated. Install "aiobotocore>=2.25,<4", with aioboto3 "aioboto3>=15.4"',
             version,
             ".".join(map(str, OLDEST_SUPPORTED)),
