@@ -17,6 +17,16 @@ from dynamodb_outbox.transaction import TransactionWrite
 Operation = Literal["publish", "transact", "claim", "settle", "renew", "recover", "retire"]
 
 
+class Clock:
+    """A time of day (epoch seconds) that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @dataclass(slots=True)
 class Call:
     """A call of the outbox: its first argument, its options, when it came (the loop's time), and what it returned."""

@@ -8,16 +8,7 @@ from typing import Any
 
 from dynamodb_outbox import DynamoDBOutbox, EventStatus, InMemoryOutbox
 from dynamodb_outbox.adapter import Claim, Outbox
-
-
-class Clock:
-    """A clock that is moved by hand; the table's times follow it."""
-
-    def __init__(self) -> None:
-        self.now = 1_790_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes import Clock
 
 
 @dataclass

@@ -16,7 +16,8 @@ from reliability.proxy import running_proxy
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 from tests.backends import ENGINES, open_client
-from tests.contract.adapters import Adapter, Clock, dynamodb_adapter, memory_adapter
+from tests.contract.adapters import Adapter, dynamodb_adapter, memory_adapter
+from tests.fakes import Clock
 
 SIMULATED = "simulated"
 DOCUMENTED = "documented"

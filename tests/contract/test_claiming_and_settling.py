@@ -9,7 +9,8 @@ import pytest
 from dynamodb_outbox import Event, EventStatus, LeaseLostError
 from dynamodb_outbox.adapter import Completed, Failed, Outbox, Released, Retry
 from dynamodb_outbox.dynamodb.schema.shards import Shards
-from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
+from tests.contract.adapters import Adapter, claim_one, settle_one
+from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 

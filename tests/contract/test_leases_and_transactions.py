@@ -15,14 +15,15 @@ from dynamodb_outbox import (
     UnstorableValueError,
 )
 from dynamodb_outbox.adapter import Claim, Completed, Failed, HandlerDone, Outbox, Released, Retry
-from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
+from tests.contract.adapters import Adapter, claim_one, settle_one
+from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
 
 @pytest.fixture
 async def claim(outbox: Outbox) -> Claim:
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("invoice.due", id="e")])
     return await claim_one(outbox)
 
 
@@ -62,7 +63,7 @@ async def test_renewal_by_one_who_lost_the_lease_is_refused(
     second = await claim_one(outbox)
     errors = await outbox.renew([(claim, clock.now + 60), (second, clock.now + 60)])
     assert isinstance(errors[0], LeaseLostError)
-    assert "renewal' of 't' event 'e' was refused: the lease ran out" in str(errors[0])
+    assert "renewal' of 'invoice.due' event 'e' was refused: the lease ran out" in str(errors[0])
     assert errors[1] is None
     assert (await adapter.stored("e"))["sort_key"] == clock.now + 60
 
@@ -100,7 +101,9 @@ async def test_handlers_that_succeeded_are_remembered_over_a_redrive(
 async def test_events_of_a_transaction_are_stored_each_at_its_time(
     adapter: Adapter, outbox: Outbox, clock: Clock
 ) -> None:
-    await outbox.transact([], [(Event("t", id="now"), None), (Event("t", id="later"), clock.now + 60)])
+    await outbox.transact(
+        [], [(Event("invoice.due", id="now"), None), (Event("invoice.due", id="later"), clock.now + 60)]
+    )
     assert (await adapter.stored("now"))["sort_key"] == clock.now
     assert (await adapter.stored("later"))["sort_key"] == clock.now + 60
     assert [claim.event.id for claim in await outbox.claim(10)] == ["now"]
@@ -110,7 +113,7 @@ async def test_one_event_that_is_stored_already_keeps_the_others_out(
     adapter: Adapter, outbox: Outbox, claim: Claim
 ) -> None:
     with pytest.raises(DuplicateEventError) as caught:
-        await outbox.transact([], [(Event("t", id="new"), None), (Event("t", id="e"), None)])
+        await outbox.transact([], [(Event("invoice.due", id="new"), None), (Event("invoice.due", id="e"), None)])
     assert caught.value.event_id == "e"
     assert await adapter.stored("new") == {}
     assert (await adapter.stored("e"))["token"] == claim.token
@@ -118,18 +121,20 @@ async def test_one_event_that_is_stored_already_keeps_the_others_out(
 
 async def test_bad_event_is_refused_before_anything_is_stored(adapter: Adapter, outbox: Outbox) -> None:
     with pytest.raises(UnstorableValueError, match=r"payload\.n of event 'b'"):
-        await outbox.transact([], [(Event("t", id="a"), None), (Event("t", {"n": float("inf")}, id="b"), None)])
+        await outbox.transact(
+            [], [(Event("invoice.due", id="a"), None), (Event("invoice.due", {"n": float("inf")}, id="b"), None)]
+        )
     with pytest.raises(DuplicateEventError):
-        await outbox.transact([], [(Event("t", id="a"), None), (Event("t", id="a"), None)])
+        await outbox.transact([], [(Event("invoice.due", id="a"), None), (Event("invoice.due", id="a"), None)])
     assert await adapter.stored("a") == {}
 
 
 async def test_more_than_a_hundred_items_or_four_megabytes_are_refused(outbox: Outbox, claim: Claim) -> None:
-    events: list[tuple[Event, None]] = [(Event("t"), None) for _ in range(100)]
+    events: list[tuple[Event, None]] = [(Event("invoice.due"), None) for _ in range(100)]
     with pytest.raises(TransactionTooLargeError, match=r"101 items \(0 writes, 100 events and the record of") as many:
         await outbox.transact([], events, done=done(claim))
     assert (many.value.items, many.value.max_items) == (101, 100)
-    large: list[tuple[Event, None]] = [(Event("t", "x" * 400_000), None) for _ in range(11)]
+    large: list[tuple[Event, None]] = [(Event("invoice.due", "x" * 400_000), None) for _ in range(11)]
     with pytest.raises(TransactionTooLargeError, match=r"4,40\d,\d{3} bytes, but the limit is 4,194,304; nothing"):
         await outbox.transact([], large)
     assert await outbox.count(PENDING) == 0
@@ -141,7 +146,7 @@ async def test_more_than_a_hundred_items_or_four_megabytes_are_refused(outbox: O
 
 
 async def test_record_of_a_handler_goes_with_its_events(adapter: Adapter, outbox: Outbox, claim: Claim) -> None:
-    await outbox.transact([], [(Event("t", id="child"), None)], done=done(claim, "a"))
+    await outbox.transact([], [(Event("invoice.due", id="child"), None)], done=done(claim, "a"))
     stored = await adapter.stored("e")
     assert (stored["status"], stored["handled_by"], stored["token"]) == (PROCESSING, {"a"}, claim.token)
     assert (await adapter.stored("child"))["status"] is PENDING
@@ -157,7 +162,7 @@ async def test_record_survives_a_settle_that_does_not_know_of_it(outbox: Outbox,
 
 
 async def test_last_handler_completes_the_event(adapter: Adapter, outbox: Outbox, claim: Claim) -> None:
-    await outbox.transact([], [(Event("t", id="child"), None)], done=done(claim, completes=True))
+    await outbox.transact([], [(Event("invoice.due", id="child"), None)], done=done(claim, completes=True))
     stored = await adapter.stored("e")
     assert (stored["status"], stored["sort_key"]) == (COMPLETED, None)
     assert isinstance(await settle_one(outbox, claim, Retry(delay=0, error="x")), LeaseLostError)
@@ -171,8 +176,10 @@ async def test_transaction_of_a_handler_that_lost_its_lease_writes_nothing(
     clock.now += 31
     await outbox.recover()
     second = await claim_one(outbox)
-    with pytest.raises(LeaseLostError, match="delivery transaction' of 't' event 'e' was refused: the lease ran out"):
-        await outbox.transact([], [(Event("t", id="child"), None)], done=done(claim, completes=completes))
+    with pytest.raises(
+        LeaseLostError, match=r"delivery transaction' of 'invoice\.due' event 'e' was refused: the lease ran out"
+    ):
+        await outbox.transact([], [(Event("invoice.due", id="child"), None)], done=done(claim, completes=completes))
     assert await adapter.stored("child") == {}
     stored = await adapter.stored("e")
     assert (stored["status"], stored["token"], stored["handled_by"]) == (PROCESSING, second.token, set())
@@ -184,9 +191,9 @@ async def test_lost_lease_is_raised_though_the_child_is_stored_already(
     clock.now += 31
     await outbox.recover()
     await claim_one(outbox)
-    await outbox.publish([Event("t", id="child")])
+    await outbox.publish([Event("invoice.due", id="child")])
     with pytest.raises(LeaseLostError):
-        await outbox.transact([], [(Event("t", id="child"), None)], done=done(claim))
+        await outbox.transact([], [(Event("invoice.due", id="child"), None)], done=done(claim))
 
 
 @pytest.mark.parametrize("outcome", [Completed(), Retry(delay=0, error="x"), Failed(error="x"), Released()])
@@ -196,7 +203,7 @@ async def test_transaction_after_the_settle_writes_nothing(
     await settle_one(outbox, claim, outcome)
     before = await adapter.stored("e")
     with pytest.raises(LeaseLostError):
-        await outbox.transact([], [(Event("t", id="child"), None)], done=done(claim))
+        await outbox.transact([], [(Event("invoice.due", id="child"), None)], done=done(claim))
     assert await adapter.stored("child") == {}
     assert await adapter.stored("e") == before
 
@@ -206,15 +213,15 @@ async def test_second_transaction_of_a_handler_changes_nothing(
     adapter: Adapter, outbox: Outbox, claim: Claim, completes: bool
 ) -> None:
     # As after a commit whose reply was lost for good: what is recorded, has happened.
-    await outbox.transact([], [(Event("t", id="first"), None)], done=done(claim, completes=completes))
-    await outbox.transact([], [(Event("t", id="second"), None)], done=done(claim, completes=completes))
+    await outbox.transact([], [(Event("invoice.due", id="first"), None)], done=done(claim, completes=completes))
+    await outbox.transact([], [(Event("invoice.due", id="second"), None)], done=done(claim, completes=completes))
     assert await adapter.stored("first")
     assert await adapter.stored("second") == {}
 
 
 async def test_recovery_has_the_retries_that_it_is_asked_for(adapter: Adapter, clock: Clock) -> None:
     outbox = adapter.make(max_retries=1)
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("invoice.due", id="e")])
     for retries in range(1, 4):
         await claim_one(outbox)
         clock.now += 31

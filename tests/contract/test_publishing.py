@@ -20,7 +20,8 @@ from dynamodb_outbox import (
     UnstorableValueError,
 )
 from dynamodb_outbox.adapter import Failed, Outbox
-from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
+from tests.contract.adapters import Adapter, claim_one, settle_one
+from tests.fakes import Clock
 from tests.values import kinds
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus

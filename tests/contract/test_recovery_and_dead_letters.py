@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from dynamodb_outbox import Event, EventStatus, LeaseLostError
 from dynamodb_outbox.adapter import Completed, Failed, Outbox
-from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
+from tests.contract.adapters import Adapter, claim_one, settle_one
+from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 

@@ -12,7 +12,8 @@ import dynamodb_outbox
 from dynamodb_outbox import Event, OutboxEventBus
 from dynamodb_outbox import adapter as port
 from tests.contract import test_claiming_and_settling, test_publishing, test_recovery_and_dead_letters, tiny_adapter
-from tests.contract.adapters import Adapter, Clock
+from tests.contract.adapters import Adapter
+from tests.fakes import Clock
 
 CONTRACT = (test_publishing, test_claiming_and_settling, test_recovery_and_dead_letters)
 NEED_TRANSACTIONS = {

@@ -10,7 +10,8 @@ from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, NoHandlerError, 
 from dynamodb_outbox.adapter import Claim, Completed, Failed, HandlerDone, Released, Retry
 from dynamodb_outbox.dynamodb.delivering import row_selector
 from dynamodb_outbox.dynamodb.delivering.row_selector import OTHERS_INTERVALS
-from tests.contract.adapters import Adapter, Clock, claim_one, settle_one
+from tests.contract.adapters import Adapter, claim_one, settle_one
+from tests.fakes import Clock
 
 PENDING, _, COMPLETED, FAILED = EventStatus
 SINCE = 1_790_000_000.25
@@ -18,7 +19,7 @@ SINCE = 1_790_000_000.25
 
 async def given_back(adapter: Adapter, clock: Clock, *, times: int = 1) -> Claim:
     """A claim of an event that other workers gave back."""
-    await adapter.make().publish([Event("t", id="e")])
+    await adapter.make().publish([Event("invoice.due", id="e")])
     for _ in range(times):
         held = await claim_one(adapter.make())
         assert await settle_one(adapter.make(), held, Released(delay=2.0, unhandled_since=SINCE)) is None
@@ -75,7 +76,7 @@ async def test_worker_without_a_handler_lets_others_be_first_for_a_while(
     lacking, having = (adapter.make(poll_interval=1.0) for _ in range(2))
     if not isinstance(lacking, DynamoDBOutbox):
         pytest.skip("an InMemoryOutbox has one process, whose buses share it")
-    await lacking.publish([Event("t", id="e"), Event("other", id="f")])
+    await lacking.publish([Event("invoice.due", id="e"), Event("other", id="f")])
     for held in await lacking.claim(10):
         since = SINCE if held.event.id == "e" else None
         clock.now += 1
@@ -93,7 +94,7 @@ async def test_invalid_time_of_another_writer_is_ignored(
 ) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table_name, clock=clock, conditional_writes="batch")
     await outbox.create_table()
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("invoice.due", id="e")])
     names = {"id": {"S": "e"}}
     await local_client.update_item(
         TableName=table_name,
@@ -111,10 +112,10 @@ async def test_invalid_time_of_another_writer_is_ignored(
 
 async def test_changed_handlers_are_given_what_had_no_handler_before(adapter: Adapter, clock: Clock) -> None:
     outbox = adapter.make(poll_interval=600)
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("invoice.due", id="e")])
     held = await claim_one(outbox)
     assert await settle_one(outbox, held, Released(delay=2.0, unhandled_since=SINCE)) is None
     clock.now += 2
     # The bus got a handler of the type.
-    outbox.announce_handlers({"t": ["h"]})
+    outbox.announce_handlers({"invoice.due": ["h"]})
     assert [claim.event.id for claim in await outbox.claim(1)] == ["e"]

@@ -21,7 +21,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from reliability.proxy import Proxy, Recorded, refused
-from tests.contract.adapters import Clock
+from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 FORMER = "status-gsiSortKey-index"

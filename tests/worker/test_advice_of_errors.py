@@ -30,7 +30,7 @@ def bus() -> OutboxEventBus:
 
 
 async def test_emit_many_of_an_event_that_is_stored_says_so_and_is_repeated_as_it_advises(bus: OutboxEventBus) -> None:
-    first, second = Event("t", id="m1"), Event("t", id="m2")
+    first, second = Event("invoice.due", id="m1"), Event("invoice.due", id="m2")
     await bus.emit(first)
     with pytest.raises(PartialPublishError) as caught:
         await bus.emit_many([first, second])
@@ -49,9 +49,9 @@ def failure(*, before: int = 0, maybe: int = 0, refused: int = 0, published: int
             for _ in range(refused)
         ),
     ]
-    events = [Event("t", id=f"{n}") for n in range(len(causes))]
+    events = [Event("invoice.due", id=f"{n}") for n in range(len(causes))]
     by_id = {event.id: cause for event, cause in zip(events, causes, strict=True)}
-    return str(PartialPublishError(published=[Event("t")] * published, failed=events, causes=by_id))
+    return str(PartialPublishError(published=[Event("invoice.due")] * published, failed=events, causes=by_id))
 
 
 def test_failed_events_are_counted_by_what_is_known_of_them() -> None:
@@ -66,19 +66,19 @@ def test_failed_events_are_counted_by_what_is_known_of_them() -> None:
 
 async def test_wait_for_without_a_worker_says_so(bus: OutboxEventBus) -> None:
     with pytest.raises(WaitTimeoutError, match=r"within 0 s; no worker is started here.*await bus\.start\(\)"):
-        await bus.wait_for("t", timeout=0)
+        await bus.wait_for("invoice.due", timeout=0)
     async with bus:
         with pytest.raises(WaitTimeoutError, match=r"within 0 s$"):
-            await bus.wait_for("t", timeout=0)
+            await bus.wait_for("invoice.due", timeout=0)
 
 
 async def test_ids_that_are_not_ids_are_refused_with_what_to_write(bus: OutboxEventBus) -> None:
-    @bus.on("t")
+    @bus.on("invoice.due")
     async def reject(event: Event) -> None:
         raise Reject("no")
 
     async with bus:
-        await bus.emit("t", id="inv-1")
+        await bus.emit("invoice.due", id="inv-1")
         await bus.drain(timeout=10)
     failed = await bus.get_failed_events()
     assert isinstance(failed[0], FailedEvent)
@@ -102,24 +102,24 @@ async def test_call_next_without_the_event_is_named(bus: OutboxEventBus) -> None
 
     bus.add_emit_middleware(forgets)
     with pytest.raises(MiddlewareError, match=r"called call_next with 0 arguments; write `await call_next\(event\)`"):
-        await bus.emit("t")
+        await bus.emit("invoice.due")
 
 
 async def test_event_of_a_transaction_cannot_ignore_that_it_exists(bus: OutboxEventBus) -> None:
     async with bus.transaction() as tx:
         options: Any = {"if_exists": "ignore"}
         with pytest.raises(ConfigurationError, match="a transaction stores all or nothing"):
-            tx.emit("t", **options)
+            tx.emit("invoice.due", **options)
         with pytest.raises(ConfigurationError, match="must be 'raise' or 'ignore'"):
-            tx.emit("t", if_exists="replace")  # type: ignore[arg-type]  # what is refused
-        tx.emit("t", if_exists="raise")
+            tx.emit("invoice.due", if_exists="replace")  # type: ignore[arg-type]  # what is refused
+        tx.emit("invoice.due", if_exists="raise")
 
 
 async def test_type_without_a_handler_says_when_its_event_becomes_failed() -> None:
     errors: list[Any] = []
     for unhandled_timeout in (60.0, None):
         bus = OutboxEventBus(InMemoryOutbox(unhandled_timeout=unhandled_timeout), on_error=errors.append)
-        await bus.emit("t")
+        await bus.emit("invoice.due")
         await bus.run_once()
     limited, endless = errors
     assert isinstance(limited, NoHandlerError)
@@ -129,8 +129,8 @@ async def test_type_without_a_handler_says_when_its_event_becomes_failed() -> No
 
 
 def test_repr_of_an_event_shows_that_it_was_stored_before() -> None:
-    event = Event("t", {"card": "4111"}, id="e")
-    assert repr(event) == f"Event(type='t', id='e', occurred_at={event.occurred_at!r})"
+    event = Event("invoice.due", {"card": "4111"}, id="e")
+    assert repr(event) == f"Event(type='invoice.due', id='e', occurred_at={event.occurred_at!r})"
     assert repr(event.as_already_stored()).endswith(", already_stored=True)")
 
 

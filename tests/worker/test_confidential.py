@@ -36,7 +36,7 @@ class Card:
 
 def events(payload: Any) -> list[Any]:
     """What is given in the place of an event, of a payload that nobody may see."""
-    return [payload, [payload], Card(), (SECRET,), SECRET.encode(), Event("t", payload)]
+    return [payload, [payload], Card(), (SECRET,), SECRET.encode(), Event("card.charged", payload)]
 
 
 async def emit_as_type(bus: OutboxEventBus, value: Any) -> None:
@@ -48,19 +48,19 @@ async def emit_many(bus: OutboxEventBus, value: Any) -> None:
 
 
 async def emit_id(bus: OutboxEventBus, value: Any) -> None:
-    await bus.emit("t", id=value)
+    await bus.emit("card.charged", id=value)
 
 
 async def emit_occurred_at(bus: OutboxEventBus, value: Any) -> None:
-    await bus.emit("t", occurred_at=value)
+    await bus.emit("card.charged", occurred_at=value)
 
 
 async def emit_deliver_at(bus: OutboxEventBus, value: Any) -> None:
-    await bus.emit("t", deliver_at=value)
+    await bus.emit("card.charged", deliver_at=value)
 
 
 async def emit_metadata(bus: OutboxEventBus, value: Any) -> None:
-    await bus.emit("t", metadata=[value])  # type: ignore[arg-type]
+    await bus.emit("card.charged", metadata=[value])  # type: ignore[arg-type]
 
 
 async def retry_events(bus: OutboxEventBus, value: Any) -> None:
@@ -72,15 +72,15 @@ async def delivery_emit(bus: OutboxEventBus, value: Any) -> None:
 
 
 async def delivery_key(bus: OutboxEventBus, value: Any) -> None:
-    await delivery().emit("t", key=value)
+    await delivery().emit("card.charged", key=value)
 
 
 async def delivery_metadata(bus: OutboxEventBus, value: Any) -> None:
-    await delivery().emit("t", metadata=[value])  # type: ignore[arg-type]
+    await delivery().emit("card.charged", metadata=[value])  # type: ignore[arg-type]
 
 
 def delivery() -> Delivery:
-    return Delivery(Event("t"), attempt=1, max_attempts=1, handler="h", backend=None, emit=None)  # type: ignore[arg-type]
+    return Delivery(Event("card.charged"), attempt=1, max_attempts=1, handler="h", backend=None, emit=None)  # type: ignore[arg-type]
 
 
 def tx(call: Callable[[Transaction, Any], None]) -> Callable[[OutboxEventBus, Any], Any]:
@@ -93,20 +93,20 @@ def tx(call: Callable[[Transaction, Any], None]) -> Callable[[OutboxEventBus, An
 
 TRANSACTIONS = {
     "tx.emit": tx(lambda tx, value: [tx.emit(value, id="")]),
-    "tx.put item": tx(lambda tx, value: tx.put(TableName="t", Item=[value])),
+    "tx.put item": tx(lambda tx, value: tx.put(TableName="cards", Item=[value])),
     "tx.put table": tx(lambda tx, value: tx.put(TableName=value, Item={})),
-    "tx.update key": tx(lambda tx, value: tx.update(TableName="t", Key=[value], UpdateExpression="SET a = :a")),
-    "tx.update": tx(lambda tx, value: tx.update(TableName="t", Key={}, UpdateExpression=value)),
-    "tx.check": tx(lambda tx, value: tx.check(TableName="t", Key={}, ConditionExpression=value)),
-    "tx.delete": tx(lambda tx, value: tx.delete(TableName="t", Key={}, ExpressionAttributeValues=[value])),
+    "tx.update key": tx(lambda tx, value: tx.update(TableName="cards", Key=[value], UpdateExpression="SET a = :a")),
+    "tx.update": tx(lambda tx, value: tx.update(TableName="cards", Key={}, UpdateExpression=value)),
+    "tx.check": tx(lambda tx, value: tx.check(TableName="cards", Key={}, ConditionExpression=value)),
+    "tx.delete": tx(lambda tx, value: tx.delete(TableName="cards", Key={}, ExpressionAttributeValues=[value])),
     "tx.put names": tx(
-        lambda tx, value: tx.put(TableName="t", Item={}, ExpressionAttributeNames={"#card": value, "#id": "id"})
+        lambda tx, value: tx.put(TableName="cards", Item={}, ExpressionAttributeNames={"#card": value, "#id": "id"})
     ),
     "tx.put return values": tx(
-        lambda tx, value: tx.put(TableName="t", Item={}, ReturnValuesOnConditionCheckFailure=value)
+        lambda tx, value: tx.put(TableName="cards", Item={}, ReturnValuesOnConditionCheckFailure=value)
     ),
-    "tx.put mixed": tx(lambda tx, value: tx.put(TableName="t", Item={"a": {"S": SECRET}, "b": [value]})),
-    "tx.put unstorable": tx(lambda tx, value: tx.put(TableName="t", Item={"a": [value, object()]})),
+    "tx.put mixed": tx(lambda tx, value: tx.put(TableName="cards", Item={"a": {"S": SECRET}, "b": [value]})),
+    "tx.put unstorable": tx(lambda tx, value: tx.put(TableName="cards", Item={"a": [value, object()]})),
 }
 CALLS: dict[str, Callable[[OutboxEventBus, Any], Any]] = {
     call.__name__: call
@@ -161,7 +161,7 @@ async def test_name_of_a_payload_is_shown_in_part_only() -> None:
     bus = OutboxEventBus(InMemoryOutbox())
     for name in ("a" * 10_000, "not an identifier " * 1000):
         with pytest.raises(OutboxError) as caught:
-            await bus.emit("t", {name: object()})
+            await bus.emit("card.charged", {name: object()})
         assert len(str(caught.value)) < 700
 
 
@@ -187,15 +187,15 @@ def bus(errors: list[Any]) -> OutboxEventBus:
 async def test_error_of_a_handler_carries_its_event_and_does_not_show_it(
     bus: OutboxEventBus, errors: list[Any], virtual_time: VirtualTime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @bus.on("t")
+    @bus.on("card.charged")
     async def fails(event: Event) -> None:
         raise Reject("no")
 
-    @bus.on("t")
+    @bus.on("card.charged")
     async def hangs(event: Event) -> None:
         await asyncio.sleep(60)
 
-    @bus.on("t", timeout=0.5)
+    @bus.on("card.charged", timeout=0.5)
     async def sticks(event: Event) -> None:
         while True:
             try:
@@ -204,29 +204,29 @@ async def test_error_of_a_handler_carries_its_event_and_does_not_show_it(
                 continue
             break
 
-    @bus.on("t")
+    @bus.on("card.charged")
     async def blocks(event: Event) -> None:
         virtual_time.pass_by(1.5)
 
-    event = await bus.emit("t", PAYLOAD, metadata={"token": SECRET})
+    event = await bus.emit("card.charged", PAYLOAD, metadata={"token": SECRET})
     await bus.run_once()
     await asyncio.sleep(60)
     found = {type(error): error for error in errors}
     assert found.keys() == {HandlerError, HandlerTimeoutError, HandlerStuckError, LoopBlockedError}
     for error in found.values():
         assert error.event == event
-        assert (error.event_id, error.event_type) == (event.id, "t")
+        assert (error.event_id, error.event_type) == (event.id, "card.charged")
         assert SECRET not in f"{error} {error!r} {error.event!r}"
     logging.getLogger("test").error("failed", exc_info=found[HandlerError])
     assert SECRET not in caplog.text
 
 
 async def test_dead_letter_is_printed_without_what_it_carries(bus: OutboxEventBus) -> None:
-    @bus.on("t")
+    @bus.on("card.charged")
     async def fails(event: Event) -> None:
         raise Reject("no")
 
-    await bus.emit("t", PAYLOAD, metadata={"token": SECRET})
+    await bus.emit("card.charged", PAYLOAD, metadata={"token": SECRET})
     await bus.run_once()
     (failed,) = await bus.get_failed_events()
     assert failed.payload == PAYLOAD

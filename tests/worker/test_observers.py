@@ -1,4 +1,4 @@
-"""Observers: what they are told, in which order, and that they change nothing."""
+"""Observers: which observations they get, in which order, and that they change nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from dynamodb_outbox import observers as seen
-
-
-class Clock:
-    now = 1_790_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes import Clock, ScriptedOutbox
 
 
 @pytest.fixture
@@ -39,23 +33,23 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def outbox(told: list[Any], clock: Clock) -> InMemoryOutbox:
-    return InMemoryOutbox(observers=[told.append], clock=clock, on_error=lambda error: None, max_retries=1)
+def outbox(told: list[Any], clock: Clock) -> ScriptedOutbox:
+    return ScriptedOutbox(observers=[told.append], clock=clock, on_error=lambda error: None, max_retries=1)
 
 
 @pytest.fixture
-def bus(outbox: InMemoryOutbox) -> OutboxEventBus:
+def bus(outbox: ScriptedOutbox) -> OutboxEventBus:
     return OutboxEventBus(outbox)
 
 
-async def test_the_way_of_an_event_that_succeeds(bus: OutboxEventBus, told: list[Any], clock: Clock) -> None:
-    @bus.on("t", name="h")
-    async def handler(event: Event) -> None:
+async def test_observations_of_an_event_that_succeeds(bus: OutboxEventBus, told: list[Any], clock: Clock) -> None:
+    @bus.on("order.placed", name="h")
+    async def confirm(event: Event) -> None:
         pass
 
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     await bus.run_once()
-    ids = {"event_id": event.id, "event_type": "t"}
+    ids = {"event_id": event.id, "event_type": "order.placed"}
     assert told[3].seconds >= 0
     assert told == [
         seen.Published(**ids, due_at=None),
@@ -66,18 +60,18 @@ async def test_the_way_of_an_event_that_succeeds(bus: OutboxEventBus, told: list
     ]
 
 
-async def test_the_way_of_an_event_that_fails(bus: OutboxEventBus, told: list[Any], clock: Clock) -> None:
+async def test_observations_of_an_event_that_fails(bus: OutboxEventBus, told: list[Any], clock: Clock) -> None:
     error = ValueError("broken")
 
-    @bus.on("t", name="h")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed", name="h")
+    async def confirm(event: Event) -> None:
         raise error
 
-    event = await bus.emit("t", deliver_at=None)
+    event = await bus.emit("order.placed", deliver_at=None)
     await bus.run_once()
     clock.now += 10
     await bus.run_once()
-    ids = {"event_id": event.id, "event_type": "t"}
+    ids = {"event_id": event.id, "event_type": "order.placed"}
     failed = [fact for fact in told if isinstance(fact, seen.HandlerFailed)]
     assert [(fact.attempt, fact.error) for fact in failed] == [(1, error), (2, error)]
     assert seen.RetryScheduled(**ids, attempt=1, delay=1.0, error="h: ValueError: broken") in told
@@ -85,7 +79,7 @@ async def test_the_way_of_an_event_that_fails(bus: OutboxEventBus, told: list[An
 
 
 async def test_rejection_release_recovery_and_loss(
-    bus: OutboxEventBus, outbox: Any, told: list[Any], clock: Clock
+    bus: OutboxEventBus, outbox: ScriptedOutbox, told: list[Any], clock: Clock
 ) -> None:
     started = anyio.Event()
 
@@ -100,7 +94,7 @@ async def test_rejection_release_recovery_and_loss(
 
     @bus.on("lose")
     async def lose(event: Event) -> None:
-        outbox._events[event.id].token = "another's"
+        outbox.stored(event.id).token = "another's"
 
     rejected, lost = await bus.emit("reject"), await bus.emit("lose")
     await bus.run_once()
@@ -134,25 +128,19 @@ def _without_qualname(fact: Any) -> Any:
 
 
 async def test_failed_polls_and_settles_are_observed(
-    bus: OutboxEventBus, outbox: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch
+    bus: OutboxEventBus, outbox: ScriptedOutbox, told: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     down = UnavailableError(operation="query", attempts=1, reason="down", maybe_applied=False)
 
-    async def fail(*_: Any, **__: Any) -> Any:
-        raise down
-
-    async def refuse(settlements: Any) -> Any:
-        return [down] * len(settlements)
-
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         pass
 
-    monkeypatch.setattr(outbox, "settle", refuse)
-    event = await bus.emit("t")
+    outbox.refuse("settle", down)
+    event = await bus.emit("order.placed")
     await bus.run_once()
-    assert seen.SettleFailed(event_id=event.id, event_type="t", outcome="complete", error=down) in told
-    monkeypatch.setattr(outbox, "claim", fail)
+    assert seen.SettleFailed(event_id=event.id, event_type="order.placed", outcome="complete", error=down) in told
+    outbox.fail("claim", down)
     with anyio.fail_after(5):
         async with bus:
             while not any(isinstance(fact, seen.PollingFailed) for fact in told):
@@ -161,18 +149,18 @@ async def test_failed_polls_and_settles_are_observed(
 
 
 async def test_observer_that_raises_is_logged_and_changes_nothing(
-    bus: OutboxEventBus, outbox: InMemoryOutbox, told: list[Any], caplog: pytest.LogCaptureFixture
+    bus: OutboxEventBus, outbox: ScriptedOutbox, told: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(observation: Any) -> None:
         raise ZeroDivisionError
 
     bus.add_observer(broken)
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         pass
 
-    await bus.emit("t")
+    await bus.emit("order.placed")
     assert await bus.run_once() == 1
     # Of our logger only: asyncio's debug mode tells of every step that a slow machine takes.
     logged = [record for record in caplog.records if record.name == "dynamodb_outbox"]
@@ -182,7 +170,7 @@ async def test_observer_that_raises_is_logged_and_changes_nothing(
     caplog.clear()
     assert bus.remove_observer(broken)
     assert not bus.remove_observer(broken)
-    await bus.emit("t")
+    await bus.emit("order.placed")
     assert [record for record in caplog.records if record.name == "dynamodb_outbox"] == []
 
 
@@ -202,11 +190,11 @@ async def test_no_observation_is_made_without_observers(monkeypatch: pytest.Monk
         monkeypatch.setattr(module, name, unwanted)
     bus = OutboxEventBus(InMemoryOutbox())
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         pass
 
-    await bus.emit("t")
+    await bus.emit("order.placed")
     assert await bus.run_once() == 1
 
 
@@ -233,12 +221,12 @@ async def test_async_observer_is_refused(bus: OutboxEventBus, observer: Any) -> 
 async def test_logging_is_an_observer(caplog: pytest.LogCaptureFixture) -> None:
     bus = OutboxEventBus(InMemoryOutbox(observers=[LoggingObserver(level=logging.INFO)], max_retries=0))
 
-    @bus.on("t", name="h")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed", name="h")
+    async def confirm(event: Event) -> None:
         raise ValueError("broken")
 
     with caplog.at_level(logging.INFO, logger="dynamodb_outbox"):
-        await bus.emit("t", id="e")
+        await bus.emit("order.placed", id="e")
         await bus.run_once()
     lines = [(record.levelname, record.getMessage().partition("(")[0]) for record in caplog.records]
     assert lines[0] == ("INFO", "Published")
