@@ -85,6 +85,23 @@ def test_every_error_has_one_root_and_stands_in_the_tree_of_the_docstring() -> N
         assert f" {name}" in errors.__doc__ or name == "OutboxError", name
 
 
+def test_errors_about_events_and_errors_about_dynamodb_are_two_branches() -> None:
+    about_events = {
+        "DuplicateEventError", "EventTooLargeError", "InvalidEventError", "PartialPublishError", "PublishError",
+        "TransactionCancelledError", "TransactionTooLargeError", "UnstorableValueError",
+    }  # fmt: skip
+    assert {name for name in error_classes() if issubclass(getattr(errors, name), errors.PublishError)} == about_events
+    assert not any(issubclass(getattr(errors, name), errors.StorageError) for name in about_events)
+
+
+def test_tree_of_the_docstring_has_each_error_below_its_base() -> None:
+    below: list[str] = []
+    for indent, name in re.findall(r"^([│ ]*[├└]── |)(\w+Error)\b", errors.__doc__ or "", re.MULTILINE):
+        below[len(indent) // 4 :] = [name]
+        if len(below) > 1:
+            assert getattr(errors, name).__bases__[0].__name__ == below[-2], name
+
+
 def test_every_public_thing_is_documented() -> None:
     for name in dynamodb_outbox.__all__:
         thing = getattr(dynamodb_outbox, name)

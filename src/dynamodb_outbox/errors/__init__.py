@@ -5,14 +5,14 @@ OutboxError
 │   └── DuplicateHandlerError      two handlers of one name for one event type
 ├── UsageError                     a call at the wrong time or in the wrong place
 ├── MiddlewareError                a middleware broke a rule of its chain
-├── InvalidEventError              an event that cannot be stored; nothing was sent
-│   ├── UnstorableValueError       a value that DynamoDB cannot hold, with its path
-│   └── EventTooLargeError         larger than a DynamoDB item may be
-├── PublishError
+├── PublishError                   an emit or a transaction did not store all its events
+│   ├── InvalidEventError          an event that cannot be stored; nothing was sent
+│   │   ├── UnstorableValueError   a value that DynamoDB cannot hold, with its path
+│   │   └── EventTooLargeError     larger than a DynamoDB item may be
 │   ├── DuplicateEventError        an event with the same id is stored already
-│   └── PartialPublishError        a call did not store some or all of its events
-├── TransactionTooLargeError       more than 100 items or 4 MB; nothing was sent
-├── TransactionCancelledError      DynamoDB refused a transaction, with a reason for each refused item
+│   ├── PartialPublishError        a call did not store some or all of its events
+│   ├── TransactionTooLargeError   more than 100 items or 4 MB; nothing was sent
+│   └── TransactionCancelledError  DynamoDB refused a transaction, with a reason for each refused item
 ├── StorageError                   DynamoDB refused a request, or could not be reached
 │   ├── TableNotFoundError
 │   ├── IndexNotFoundError

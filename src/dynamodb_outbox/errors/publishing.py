@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from dynamodb_outbox.event import Event
 
 
-class InvalidEventError(OutboxError):
+class PublishError(OutboxError):
+    """An emit or a transaction did not store all its events, because of the events or of the user's writes.
+
+    An emit that DynamoDB refuses or does not answer raises a `StorageError` instead, as every other call does. To catch
+    each failed emit, write `except (PublishError, StorageError)`.
+    """
+
+
+class InvalidEventError(PublishError):
     """An event that cannot be stored, or an emit with wrong arguments. Nothing was sent."""
 
 
@@ -42,10 +50,6 @@ class EventTooLargeError(InvalidEventError):
             f"event {event_id!r} takes {size:,} bytes, but the limit is {limit:,} (a DynamoDB item has 409,600 bytes, "
             "and delivery needs some of them); store the payload elsewhere, such as in S3, and emit a reference to it"
         )
-
-
-class PublishError(OutboxError):
-    """An emit that did not store all its events."""
 
 
 class DuplicateEventError(PublishError):
@@ -110,7 +114,7 @@ class PartialPublishError(PublishError):
         return "".join(f", {count} {what}" for count, what in counts if count)
 
 
-class TransactionTooLargeError(OutboxError):
+class TransactionTooLargeError(PublishError):
     """A transaction with more than 100 items or 4 MB. Nothing was sent. `size` and `max_size` are in bytes."""
 
     def __init__(self, *, writes: int, events: int, records: int, size: int, max_items: int, max_size: int) -> None:
@@ -161,7 +165,7 @@ class CancellationReason:
         return f"item {self.index}, {self.operation}{what} in {self.table_name!r}: {self.code}: {self.message}"
 
 
-class TransactionCancelledError(OutboxError):
+class TransactionCancelledError(PublishError):
     """DynamoDB refused a transaction and wrote nothing of it. `reasons` lists the refused items.
 
     `attempts` counts the requests. `maybe_applied` is true if DynamoDB did not respond to an earlier request: that
