@@ -51,7 +51,7 @@ def handled() -> Handled:
 @pytest.fixture
 def bus(service: SimulatedService, handled: Handled) -> OutboxEventBus:
     bus = OutboxEventBus(service.outbox(poll_interval=0.05))
-    bus.on("t", handled)
+    bus.on("order.placed", handled)
     return bus
 
 
@@ -86,11 +86,11 @@ COPIES: dict[str, Callable[[Event], Event]] = {
 
 @pytest.mark.parametrize("how", COPIES)
 async def test_event_whose_copy_was_handled_is_not_set_back(bus: OutboxEventBus, handled: Handled, how: str) -> None:
-    event = Event("t", {"n": 1})
+    event = Event("order.placed", {"n": 1})
     async with bus:
         await bus.emit(COPIES[how](event))
         await bus.drain(timeout=10)
-        stored, _ = await bus.emit_many([event, Event("t")], if_exists="ignore")
+        stored, _ = await bus.emit_many([event, Event("order.placed")], if_exists="ignore")
         await bus.drain(timeout=10)
     assert (handled[event.id], stored.already_stored) == (1, True)
 
@@ -98,7 +98,7 @@ async def test_event_whose_copy_was_handled_is_not_set_back(bus: OutboxEventBus,
 async def test_list_that_waits_for_one_event_sets_no_other_back(
     service: SimulatedService, bus: OutboxEventBus, handled: Handled
 ) -> None:
-    slow, other, third = Event("t", id="slow"), Event("t"), Event("t")
+    slow, other, third = Event("order.placed", id="slow"), Event("order.placed"), Event("order.placed")
     service.before = delaying("put_item", 1.0, event_id="slow")
     async with bus:
         first = asyncio.create_task(bus.emit(slow))
@@ -117,7 +117,7 @@ async def test_middleware_that_replaces_an_event_has_it_stored_once(bus: OutboxE
         await call_next(dataclasses.replace(event, metadata={"tenant": "acme"}))
 
     bus.add_emit_middleware(stamp)
-    event, slow = Event("t"), Event("t", "slow")
+    event, slow = Event("order.placed"), Event("order.placed", "slow")
     async with bus:
         both = asyncio.create_task(bus.emit_many([event, slow], if_exists="ignore"))
         await asyncio.sleep(0.05)
@@ -132,7 +132,7 @@ async def test_repeat_through_another_outbox_waits_for_the_batch(
 ) -> None:
     other = OutboxEventBus(service.outbox())
     service.before = delaying("batch_write_item", 3.0)
-    events = [Event("t"), Event("t")]
+    events = [Event("order.placed"), Event("order.placed")]
     async with bus:
         await give_up_after(0.5, other.emit_many(events))
         await bus.emit_many(events, if_exists="ignore")
@@ -146,9 +146,9 @@ async def test_emit_that_is_given_up_before_it_is_sent_is_not_sent_by_a_worker_e
 ) -> None:
     async with bus:
         service.before = delaying("put_item", 0.02)
-        first = asyncio.create_task(bus.emit("t"))
+        first = asyncio.create_task(bus.emit("order.placed"))
         await asyncio.sleep(0.001)
-        given_up = [asyncio.create_task(bus.emit("t")) for _ in range(3)]
+        given_up = [asyncio.create_task(bus.emit("order.placed")) for _ in range(3)]
         await asyncio.sleep(0.001)
         for task in given_up:
             task.cancel()
@@ -160,7 +160,7 @@ async def test_emit_that_is_given_up_before_it_is_sent_is_not_sent_by_a_worker_e
 async def test_repeats_that_are_given_up_leave_nothing_behind(
     service: SimulatedService, bus: OutboxEventBus, handled: Handled
 ) -> None:
-    event = Event("t", id="order-1")
+    event = Event("order.placed", id="order-1")
     async with bus:
         service.before = delaying("put_item", 4.0)
         for _ in range(30):
@@ -186,7 +186,7 @@ async def test_stop_waits_for_one_write_of_a_repeated_event_only(
         else:
             await bus.emit(event, if_exists="ignore")
 
-    event = Event("t", id="order-1")
+    event = Event("order.placed", id="order-1")
     await bus.start()
     service.before = delaying("transact_write_items" if transaction else "put_item", 1000.0)
     for _ in range(8):
@@ -196,9 +196,9 @@ async def test_stop_waits_for_one_write_of_a_repeated_event_only(
 
 async def test_id_is_free_soon_after_its_emit_was_given_up(service: SimulatedService) -> None:
     bus = OutboxEventBus(service.outbox())
-    event = Event("t")
+    event = Event("order.placed")
     service.before = delaying("put_item", 1000.0, event_id=event.id)
-    first = asyncio.create_task(bus.emit("t"))
+    first = asyncio.create_task(bus.emit("order.placed"))
     await asyncio.sleep(0.001)
     await give_up_after(1, bus.emit(event))
     service.before = delaying("none", 0.0)
@@ -220,8 +220,8 @@ async def test_ids_are_shared_by_the_outboxes_of_a_table_and_kept_for_none() -> 
 async def test_transact_items_of_an_event_in_flight_is_refused_in_any_thread(service: SimulatedService) -> None:
     outbox = service.outbox()
     service.before = delaying("batch_write_item", 3.0)
-    event = Event("t")
-    await give_up_after(0.1, OutboxEventBus(outbox).emit_many([event, Event("t")]))
+    event = Event("order.placed")
+    await give_up_after(0.1, OutboxEventBus(outbox).emit_many([event, Event("order.placed")]))
     refused: list[Exception] = []
 
     def in_a_thread() -> None:
@@ -259,7 +259,7 @@ async def test_claim_that_arrives_after_a_stop_is_released_though_its_caller_giv
     await bus.start()
     await asyncio.sleep(0.2)
     service.after, service.before = answer_late, fail_once
-    event = Event("t")
+    event = Event("order.placed")
     emit = asyncio.create_task(bus.emit(event))
     await asyncio.sleep(0.1)
     await bus.stop(timeout=0)

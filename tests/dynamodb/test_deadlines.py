@@ -28,7 +28,7 @@ def service(time: VirtualTime) -> SimulatedService:
 
 
 async def claimed(outbox: Any, count: int) -> list[Claim]:
-    await outbox.publish([Event("t") for _ in range(count)])
+    await outbox.publish([Event("order.placed") for _ in range(count)])
     claims: list[Claim] = await outbox.claim(count)
     assert len(claims) == count
     return claims
@@ -40,7 +40,7 @@ async def claimed(outbox: Any, count: int) -> list[Claim]:
 async def test_poll_ends_soon_after_its_first_claim_however_slow_the_others_are(time: VirtualTime) -> None:
     service = SimulatedService(time, shards=8)
     outbox = service.outbox(processing_timeout=30.0)
-    await outbox.publish([Event("t") for _ in range(16)])
+    await outbox.publish([Event("order.placed") for _ in range(16)])
 
     async def slow(operation: str, parameters: Any) -> None:
         if operation == "query":
@@ -58,11 +58,11 @@ async def test_rows_left_by_another_worker_fill_up_a_poll(service: SimulatedServ
     for outbox in (one, other) * 2:
         outbox._parts.membership.announce()
         assert await outbox.claim(1) == []
-    events = [Event("t") for _ in range(40)]
+    events = [Event("order.placed") for _ in range(40)]
     await one.publish(events)
     taken = await one.claim(60)
     assert 0 < len(taken) < 40
-    await one.publish([Event("t") for _ in range(20)])  # so that it has some of its own as well
+    await one.publish([Event("order.placed") for _ in range(20)])  # so that it has some of its own as well
     await asyncio.sleep(1.1)
     taken += await one.claim(60)
     assert {claim.event.id for claim in taken} > {event.id for event in events}
@@ -75,7 +75,7 @@ async def test_workers_that_were_met_long_ago_are_forgotten(service: SimulatedSe
         assert await outbox.claim(1) == []
     assert one._parts.membership.count == 2
     await asyncio.sleep(ALONE_SECONDS + 1)  # all its places were taken, say
-    await one.publish([Event("t") for _ in range(20)])
+    await one.publish([Event("order.placed") for _ in range(20)])
     assert len(await one.claim(20)) == 20
 
 
@@ -172,7 +172,7 @@ async def test_emits_continue_after_the_task_that_writes_them_was_cancelled(
 
     with monkeypatch.context() as patch:
         patch.setattr(queue, "_send_what_may_go", cancelled_before_its_first_step)
-        results = await asyncio.gather(*(bus.emit("t") for _ in range(3)), return_exceptions=True)
+        results = await asyncio.gather(*(bus.emit("order.placed") for _ in range(3)), return_exceptions=True)
     assert [isinstance(result, StorageError) and result.maybe_applied for result in results] == [False, True, True]
     assert service.calls["batch_write_item"] == 0
-    await asyncio.wait_for(asyncio.gather(*(bus.emit("t") for _ in range(5))), timeout=60)
+    await asyncio.wait_for(asyncio.gather(*(bus.emit("order.placed") for _ in range(5))), timeout=60)

@@ -39,13 +39,13 @@ async def test_failing_event_is_retried_with_doubling_delays_then_failed_and_red
     works = False
     attempts: list[int] = []
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def handler(event: Event, delivery: Any) -> None:
         attempts.append(delivery.attempt)
         if not works:
             raise ValueError("still broken")
 
-    event = await bus.emit("t", {"n": 1})
+    event = await bus.emit("order.placed", {"n": 1})
     delays: list[float] = []
     for _ in range(5):
         assert await bus.run_once() == 1
@@ -86,11 +86,11 @@ async def test_event_left_in_processing_is_recovered_and_delivered_within_one_po
 
     monkeypatch.setattr(outbox, "recover", counted)
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
         handled.append(looks)
 
-    await outbox.publish([Event("t", id="stuck")])
+    await outbox.publish([Event("order.placed", id="stuck")])
     async with bus:
         await bus.drain(60)
         handled.clear()
@@ -127,12 +127,12 @@ async def test_delivery_resumes_after_the_backend_was_down_for_some_seconds(
         bus = OutboxEventBus(outbox, on_error=errors.append)
         handled: list[Event] = []
 
-        @bus.on("t")
+        @bus.on("order.placed")
         async def handler(event: Event) -> None:
             handled.append(event)
 
         async with bus:
-            await bus.emit("t")
+            await bus.emit("order.placed")
             await bus.drain(60)
             errors.clear()
             proxy.requests.clear()
@@ -144,7 +144,7 @@ async def test_delivery_resumes_after_the_backend_was_down_for_some_seconds(
             proxy.rule = lambda request: None
             assert bus.running
             async with open_client(local_endpoint) as other:
-                await DynamoDBOutbox(other, table_name=table_name).publish([Event("t") for _ in range(5)])
+                await DynamoDBOutbox(other, table_name=table_name).publish([Event("order.placed") for _ in range(5)])
             with anyio.fail_after(60):
                 while len(handled) < 6:
                     await anyio.sleep(0.05)
@@ -174,7 +174,7 @@ async def test_worker_may_start_before_its_backend(local_endpoint: str, table_na
         bus = OutboxEventBus(outbox, on_error=errors.append)
         handled: list[Event] = []
 
-        @bus.on("t")
+        @bus.on("order.placed")
         async def handler(event: Event) -> None:
             handled.append(event)
 
@@ -184,8 +184,8 @@ async def test_worker_may_start_before_its_backend(local_endpoint: str, table_na
                     await anyio.sleep(0.02)
             with dynamodb_local.running(port, quick=True):
                 await outbox.create_table()
-                await bus.emit("t")
-                await bus.wait_for("t", timeout=60)
+                await bus.emit("order.placed")
+                await bus.wait_for("order.placed", timeout=60)
                 await bus.stop(timeout=10)
     assert len(handled) == 1
     assert isinstance(errors[0], PollingError)

@@ -111,7 +111,7 @@ async def test_worker_that_stopped_is_not_warned_of(local_outbox: MakeOutbox, ca
 async def test_worker_that_has_not_announced_itself_withdraws_nothing(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     await outbox.retire()
     await outbox.prepare()
-    outbox.announce_handlers({"t": ["a"]})
+    outbox.announce_handlers({"order.placed": ["a"]})
     await outbox.retire()
     bus = bus_of(outbox, t="a")
     assert await bus.run_once() == 0
@@ -121,7 +121,7 @@ async def test_worker_that_has_not_announced_itself_withdraws_nothing(outbox: Dy
 
 async def test_failed_withdrawal_is_not_repeated_and_raises_nothing(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     await outbox.prepare()
-    outbox.announce_handlers({"t": ["a"]})
+    outbox.announce_handlers({"order.placed": ["a"]})
     assert await outbox.claim(1) == []
     proxy.requests.clear()
     proxy.rule = lambda request: refused("InternalServerError", status=500)
@@ -186,8 +186,8 @@ async def test_types_are_compared_that_both_handle(table: Table) -> None:
 
 
 async def test_difference_is_reported_once_by_each_worker(table: Table) -> None:
-    one, seen_by_one = await table.worker({"t": ["a"]})
-    two, seen_by_two = await table.worker({"t": ["b"]})
+    one, seen_by_one = await table.worker({"order.placed": ["a"]})
+    two, seen_by_two = await table.worker({"order.placed": ["b"]})
     assert (seen_by_one, len(seen_by_two)) == ([], 1)
     assert seen_by_two[0].handlers == ("b",)
     assert seen_by_two[0].seconds == 0.0
@@ -196,7 +196,7 @@ async def test_difference_is_reported_once_by_each_worker(table: Table) -> None:
         await outbox.claim(1)
     assert (len(seen_by_one), len(seen_by_two)) == (1, 1)
     # A third that has what the second has is nothing new to the first.
-    await table.worker({"t": ["b"], "u": ["a"]})
+    await table.worker({"order.placed": ["b"], "invoice.due": ["a"]})
     one._parts.membership.announce()
     await one.claim(1)
     assert len(seen_by_one) == 1
@@ -204,9 +204,9 @@ async def test_difference_is_reported_once_by_each_worker(table: Table) -> None:
 
 @pytest.mark.parametrize(("seconds", "told"), [(FORGOTTEN_SECONDS - 1, 1), (FORGOTTEN_SECONDS + 1, 0)])
 async def test_worker_that_works_alone_is_known_for_a_day(table: Table, seconds: float, told: int) -> None:
-    await table.worker({"t": ["a"]})
+    await table.worker({"order.placed": ["a"]})
     table.now += seconds
-    later, seen = await table.worker({"t": ["b"]})
+    later, seen = await table.worker({"order.placed": ["b"]})
     assert len(seen) == told
     # Whether it still works is not known: it takes no share of the events.
     assert later._parts.membership.count == 1
@@ -217,10 +217,10 @@ async def test_worker_that_works_alone_is_known_for_a_day(table: Table, seconds:
 async def test_worker_that_was_killed_is_said_to_be_gone_perhaps(
     table: Table, caplog: pytest.LogCaptureFixture, seconds: float, *, doubtful: bool
 ) -> None:
-    await table.worker({"t": ["a"]})
+    await table.worker({"order.placed": ["a"]})
     table.now += seconds
     with caplog.at_level(logging.WARNING, logger="dynamodb_outbox"):
-        assert await table.seen_by({"t": ["b"]}) == ["t"]
+        assert await table.seen_by({"order.placed": ["b"]}) == ["order.placed"]
     (text,) = [record.getMessage() for record in caplog.records if "other handlers" in record.getMessage()]
     assert ("may be gone" in text) == doubtful
 
@@ -244,7 +244,7 @@ async def test_what_is_left_of_workers_is_removed(table: Table) -> None:
     many = {f"w-{n}": at(OLD_SECONDS + 1) for n in range(MAX_OLD)}
     unused = {f"h-{n}": {"B": b"x" * 8} for n in range(UNTIDY)}
     await table.put(**many, **{"w-recent": at(10), "h-gone": {"B": b""}}, **unused)
-    outbox, _ = await table.worker({"t": ["a"]})
+    outbox, _ = await table.worker({"order.placed": ["a"]})
     # Not by its first announcement, which did not know of them; nor by one of a worker that found less.
     await outbox.claim(1)
     assert await outbox.claim(1) == []
@@ -253,11 +253,11 @@ async def test_what_is_left_of_workers_is_removed(table: Table) -> None:
 
 
 async def test_new_handlers_are_announced_once_a_worker_has_them(table: Table) -> None:
-    unused = HandlerDigests.of({"t": ["b"]})
+    unused = HandlerDigests.of({"order.placed": ["b"]})
     await table.put(**{f"h-{unused.name}": {"B": unused.details}})
     # This worker finds that no other one has those handlers, and is about to remove their digest.
-    outbox, _ = await table.worker({"t": ["a"]})
-    outbox.announce_handlers({"t": ["b"]})
+    outbox, _ = await table.worker({"order.placed": ["a"]})
+    outbox.announce_handlers({"order.placed": ["b"]})
     assert await outbox.claim(1) == []
     item = await table.item()
     assert item[outbox._parts.membership._me]["S"].endswith(unused.name)
@@ -280,4 +280,4 @@ async def test_new_handlers_are_announced_once_a_worker_has_them(table: Table) -
 @pytest.mark.parametrize("details", [{"B": b"12345"}, {"B": b""}, {"S": "text"}, {"NULL": True}], ids=str)
 async def test_what_others_wrote_there_changes_nothing(table: Table, odd: Any, details: Any) -> None:
     await table.put(**{"w-odd": odd, "h-odd": details, "other": {"S": "x"}})
-    assert await table.seen_by({"t": ["a"]}) == []
+    assert await table.seen_by({"order.placed": ["a"]}) == []

@@ -44,7 +44,7 @@ def bus(outbox: DynamoDBOutbox) -> OutboxEventBus:
 
 async def test_lone_emit_is_one_put(bus: OutboxEventBus, proxy: Proxy) -> None:
     for _ in range(3):
-        await bus.emit("t")
+        await bus.emit("order.placed")
     assert proxy.operations() == ["PutItem"] * 3
 
 
@@ -53,7 +53,7 @@ async def test_concurrent_emits_share_requests(
 ) -> None:
     # However slow the machine is, the emits wait for the first one.
     monkeypatch.setattr(emit_queue, "GROUP_SECONDS", 60.0)
-    events = await asyncio.gather(*(bus.emit("t", {"n": n}) for n in range(100)))
+    events = await asyncio.gather(*(bus.emit("order.placed", {"n": n}) for n in range(100)))
     assert [event.payload["n"] for event in events] == list(range(100))
     assert await outbox.count(PENDING) == 100
     # The first alone, the other 99 in four: three full ones at once, the rest when one of them returns.
@@ -67,18 +67,18 @@ async def test_concurrent_emits_share_requests(
 
 
 async def test_ids_of_the_caller_are_put_with_a_condition(bus: OutboxEventBus, proxy: Proxy) -> None:
-    await asyncio.gather(*(bus.emit("t", id=f"{n}") for n in range(10)))
+    await asyncio.gather(*(bus.emit("order.placed", id=f"{n}") for n in range(10)))
     assert set(proxy.operations()) == {"PutItem"}
     assert all(body["ConditionExpression"] == "attribute_not_exists(id)" for body in proxy.of("PutItem"))
     results = await asyncio.gather(
-        *(bus.emit("t", id="3" if n % 2 else None) for n in range(20)), return_exceptions=True
+        *(bus.emit("order.placed", id="3" if n % 2 else None) for n in range(20)), return_exceptions=True
     )
     assert [isinstance(result, DuplicateEventError) for result in results] == [bool(n % 2) for n in range(20)]
 
 
 async def test_bad_event_is_refused_alone(bus: OutboxEventBus, outbox: DynamoDBOutbox) -> None:
     payloads = [{"n": float("nan") if n == 7 else n} for n in range(20)]
-    results = await asyncio.gather(*(bus.emit("t", payload) for payload in payloads), return_exceptions=True)
+    results = await asyncio.gather(*(bus.emit("order.placed", payload) for payload in payloads), return_exceptions=True)
     assert [n for n, result in enumerate(results) if isinstance(result, UnstorableValueError)] == [7]
     assert await outbox.count(PENDING) == 19
 
@@ -88,7 +88,7 @@ async def test_shared_write_whose_response_is_lost_stores_each_event_once(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, cut: str
 ) -> None:
     proxy.rule = nth(1, "BatchWriteItem", cut)
-    events = await asyncio.gather(*(bus.emit("t") for _ in range(20)))
+    events = await asyncio.gather(*(bus.emit("order.placed") for _ in range(20)))
     assert {claim.event.id for claim in await outbox.claim(30)} == {event.id for event in events}
     # After the ambiguous batch each goes again with a condition.
     assert (proxy.count("BatchWriteItem"), proxy.count("PutItem")) == (1, 20)
@@ -104,20 +104,20 @@ async def test_failure_of_a_shared_write_reaches_each_caller(
 
     proxy.rule = throttle
     with giving_up_after(3):
-        results = await asyncio.gather(*(bus.emit("t") for _ in range(11)), return_exceptions=True)
+        results = await asyncio.gather(*(bus.emit("order.placed") for _ in range(11)), return_exceptions=True)
     # A client that retries by itself is kept from repeating the batch, and its events go again with a condition.
     retries_by_itself = client.meta.config.retries["mode"] == "legacy"
     stored = 11 if retries_by_itself else 1
     assert [type(result) for result in results] == [Event] * stored + [ThrottledError] * (11 - stored)
     proxy.rule = lambda request: None
-    await asyncio.gather(*(bus.emit("t") for _ in range(11)))
+    await asyncio.gather(*(bus.emit("order.placed") for _ in range(11)))
     assert await outbox.count(PENDING) == 11 + stored
 
 
 async def test_cancelled_caller_takes_nothing_from_the_others(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy
 ) -> None:
-    emits = [asyncio.create_task(bus.emit("t")) for _ in range(20)]
+    emits = [asyncio.create_task(bus.emit("order.placed")) for _ in range(20)]
     await anyio.sleep(0)
     for emit in emits[::4]:
         emit.cancel()
@@ -132,7 +132,7 @@ async def test_cancelled_caller_takes_nothing_from_the_others(
 
 async def test_switch_turns_it_off(client: Any, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     apart = DynamoDBOutbox(client, table_name=outbox.table_name, group_emits=False)
-    await asyncio.gather(*(OutboxEventBus(apart).emit("t") for _ in range(10)))
+    await asyncio.gather(*(OutboxEventBus(apart).emit("order.placed") for _ in range(10)))
     assert proxy.operations() == ["PutItem"] * 10
     with pytest.raises(ConfigurationError, match="group_emits=1: it must be True or False"):
         DynamoDBOutbox(client, table_name=outbox.table_name, group_emits=1)  # type: ignore[arg-type]  # what is refused
@@ -168,19 +168,19 @@ async def drained(bus: OutboxEventBus, handled: Handled, count: int) -> None:
 async def test_two_writes_from_emit_to_completion(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, client: Any, how: str
 ) -> None:
-    bus.on("t", handled := Handled())
+    bus.on("order.placed", handled := Handled())
     await bus.start()
     await until_idle(proxy)
     proxy.requests.clear()
     if how == "emit":
-        await bus.emit("t", {"n": 1})
+        await bus.emit("order.placed", {"n": 1})
     elif how == "together":
-        await asyncio.gather(*(bus.emit("t") for _ in range(20)))
+        await asyncio.gather(*(bus.emit("order.placed") for _ in range(20)))
     elif how == "many":
-        await bus.emit_many([Event("t") for _ in range(20)])
+        await bus.emit_many([Event("order.placed") for _ in range(20)])
     else:
         async with bus.transaction() as tx:
-            tx.emit("t")
+            tx.emit("order.placed")
     count = 20 if how in ("together", "many") else 1
     await drained(bus, handled, count)
     sent = Counter(proxy.operations())
@@ -202,10 +202,10 @@ async def test_two_writes_from_emit_to_completion(
 async def test_event_claimed_on_emit_whose_response_is_lost_is_handled_once(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, own_id: str | None
 ) -> None:
-    bus.on("t", handled := Handled())
+    bus.on("order.placed", handled := Handled())
     await bus.start()
     proxy.rule = nth(1, "PutItem", CUT_AFTER)
-    event = await bus.emit("t", id=own_id)
+    event = await bus.emit("order.placed", id=own_id)
     await drained(bus, handled, 1)
     assert handled.ids == [event.id]
     assert proxy.count("PutItem") == 2
@@ -214,8 +214,8 @@ async def test_event_claimed_on_emit_whose_response_is_lost_is_handled_once(
 async def test_second_event_of_an_id_is_refused_and_not_handled(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy
 ) -> None:
-    bus.on("t", handled := Handled())
-    emit = partial(bus.emit, "t", id="mine", occurred_at=datetime(2026, 1, 1, tzinfo=UTC))
+    bus.on("order.placed", handled := Handled())
+    emit = partial(bus.emit, "order.placed", id="mine", occurred_at=datetime(2026, 1, 1, tzinfo=UTC))
     async with bus:
         await emit()
         with pytest.raises(DuplicateEventError):
@@ -234,13 +234,13 @@ async def test_event_claimed_on_emit_by_a_process_that_dies_is_recovered(client:
     bus = OutboxEventBus(dying)
     started = anyio.Event()
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def never(event: Event) -> None:
         started.set()
         await anyio.sleep(60)
 
     await bus.start()
-    await bus.emit("t", id="e")
+    await bus.emit("order.placed", id="e")
     await started.wait()
     later = DynamoDBOutbox(client, table_name=outbox.table_name, clock=lambda: now + 31)
     assert (await later.recover()).reset == ("e",)

@@ -53,7 +53,7 @@ async def test_statement_refused_as_invalid_becomes_single_writes_and_the_others
     proxy.rule, mode = rule_and_mode
     now = 4_000_000_000.0
     made = DynamoDBOutbox(client, table_name=outbox.table_name, conditional_writes=mode, clock=lambda: now)
-    await made.publish([Event("t") for _ in range(6)])
+    await made.publish([Event("order.placed") for _ in range(6)])
     now += 1
     for half in (await made.claim(3), await made.claim(3)):
         assert await made.settle([(claim, DONE_BY_SOME) for claim in half]) == [None] * 3
@@ -75,7 +75,7 @@ async def test_item_that_takes_no_handler_name_gives_up_no_statement(
     client: Any, outbox: DynamoDBOutbox, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("WARNING", logger="dynamodb_outbox")
-    await outbox.publish([Event("t", id=event_id) for event_id in ("mistyped", "good")])
+    await outbox.publish([Event("order.placed", id=event_id) for event_id in ("mistyped", "good")])
     names = {"#h": "handledBy"}
     await client.update_item(
         TableName=outbox.table_name,
@@ -101,7 +101,7 @@ async def test_probe_is_one_request_with_every_statement_that_is_sent_in_batches
 ) -> None:
     outbox = DynamoDBOutbox(client, table_name=table_name, shards=shards, retention=60)
     await outbox.create_table()
-    await outbox.publish([Event("t") for _ in range(17)])
+    await outbox.publish([Event("order.placed") for _ in range(17)])
     proxy.requests.clear()
     claims = await outbox.claim(17)
     probe, *_ = statements(proxy)
@@ -125,7 +125,7 @@ async def test_probe_is_one_request_with_every_statement_that_is_sent_in_batches
 async def test_recovery_needs_no_statement(client: Any, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     now = 4_000_000_000.0
     made = DynamoDBOutbox(client, table_name=outbox.table_name, clock=lambda: now, conditional_writes="batch")
-    await made.publish([Event("t", id="retried"), Event("t", id="failed")])
+    await made.publish([Event("order.placed", id="retried"), Event("order.placed", id="failed")])
     await made.claim(2)
     proxy.rule = lambda request: refused("ValidationException") if "Statements" in request.body else None
     now += 31
@@ -140,7 +140,7 @@ async def test_recovery_needs_no_statement(client: Any, outbox: DynamoDBOutbox, 
 
 
 async def test_write_that_was_tried_alone_is_not_tried_again(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
-    await outbox.publish([Event("t") for _ in range(3)])
+    await outbox.publish([Event("order.placed") for _ in range(3)])
     claims = await outbox.claim(3)
     proxy.requests.clear()
     proxy.rule = lambda request: refused("ValidationException", "odd")

@@ -160,7 +160,7 @@ async def test_an_error_is_the_sdks_with_all_that_it_holds(tuned: Any, table_nam
 )
 async def test_response_without_content_is_refused(body: bytes, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     proxy.rule = nth(1, "BatchWriteItem", Reply(200, body))
-    await outbox.publish([Event("t") for _ in range(3)])
+    await outbox.publish([Event("order.placed") for _ in range(3)])
     assert await outbox.count(EventStatus.PENDING) == 3
 
 
@@ -184,7 +184,7 @@ async def test_the_client_of_connect_refuses_changed_responses(local_endpoint: s
         table_name=table_name, region_name="us-east-1", endpoint_url=local_endpoint, conditional_writes="batch"
     ) as outbox:
         await outbox.create_table()
-        event = Event("t", {"amount": 1000})
+        event = Event("order.placed", {"amount": 1000})
         await outbox.publish([event])
         changed: list[bytes] = []
 

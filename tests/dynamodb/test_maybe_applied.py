@@ -70,10 +70,10 @@ async def test_transaction_that_is_refused_after_a_lost_response_may_still_be_ap
     answering: Callable[..., DynamoDBOutbox], code: str
 ) -> None:
     with pytest.raises(TransactionCancelledError, match="may still be carried out") as caught:
-        await answering(TIMEOUT, cancelled(code)).transact([WRITE], [(Event("t"), None)])
+        await answering(TIMEOUT, cancelled(code)).transact([WRITE], [(Event("order.placed"), None)])
     assert caught.value.maybe_applied
     with pytest.raises(TransactionCancelledError, match="nothing of it was written") as caught:
-        await answering(cancelled(code)).transact([WRITE], [(Event("t"), None)])
+        await answering(cancelled(code)).transact([WRITE], [(Event("order.placed"), None)])
     assert not caught.value.maybe_applied
 
 
@@ -82,10 +82,10 @@ async def test_throttling_after_a_lost_response_says_that_the_request_may_have_b
 ) -> None:
     throttled = client_error("ThrottlingException", "slow down", operation="t")
     with pytest.raises(ThrottledError, match="may have been applied") as caught:
-        await answering(TIMEOUT, throttled).transact([], [(Event("t"), None)])
+        await answering(TIMEOUT, throttled).transact([], [(Event("order.placed"), None)])
     assert caught.value.maybe_applied
     with pytest.raises(ThrottledError) as caught:
-        await answering(throttled).transact([], [(Event("t"), None)])
+        await answering(throttled).transact([], [(Event("order.placed"), None)])
     assert not caught.value.maybe_applied
 
 
@@ -102,14 +102,14 @@ async def test_events_of_a_write_that_was_not_answered_may_be_stored_whatever_st
     answering: Callable[..., DynamoDBOutbox], then: str, count: int
 ) -> None:
     failing, kind = FAILING[then]
-    events = [Event("t") for _ in range(count)]
+    events = [Event("order.placed") for _ in range(count)]
     causes = await causes_of(answering(TIMEOUT, failing), events)
     assert causes.keys() == {event.id for event in events}
     for cause in causes.values():
         assert isinstance(cause, kind)
         assert cause.maybe_applied
         assert "may have been applied" in str(cause)
-    for cause in (await causes_of(answering(failing), [Event("t") for _ in range(count)])).values():
+    for cause in (await causes_of(answering(failing), [Event("order.placed") for _ in range(count)])).values():
         assert isinstance(cause, kind)
         assert not cause.maybe_applied
         assert "may have been applied" not in str(cause)
@@ -122,7 +122,7 @@ async def test_client_that_repeats_by_itself_does_not_know_that_nothing_was_sent
     outbox = answering(ConnectTimeoutError(endpoint_url="https://x"))
     outbox._client.meta.config.retries = retries
     with pytest.raises(UnavailableError) as caught:
-        await outbox.publish([Event("t", id="e")])
+        await outbox.publish([Event("order.placed", id="e")])
     assert caught.value.maybe_applied is is_doubtful
 
 
@@ -132,12 +132,12 @@ async def test_throttling_that_a_client_repeated_by_itself_may_hide_an_attempt_t
     throttled = client_error("ThrottlingException", "slow down", operation="t")
     throttled.response["ResponseMetadata"]["RetryAttempts"] = 1
     with pytest.raises(ThrottledError) as caught:
-        await answering(throttled).publish([Event("t", id="e")])
+        await answering(throttled).publish([Event("order.placed", id="e")])
     assert caught.value.maybe_applied
 
 
 async def test_events_that_were_not_sent_are_surely_not_stored(answering: Callable[..., DynamoDBOutbox]) -> None:
-    events = [Event("t", id=f"own-{number}") for number in range(CONCURRENT_REQUESTS + 2)]
+    events = [Event("order.placed", id=f"own-{number}") for number in range(CONCURRENT_REQUESTS + 2)]
     causes = await causes_of(answering(TIMEOUT), events)
     sent = [isinstance(cause, UnavailableError) and cause.maybe_applied for cause in causes.values()]
     assert len(causes) == len(events)
@@ -148,7 +148,7 @@ async def test_event_that_may_be_stored_has_its_cause_among_others(
     answering: Callable[..., DynamoDBOutbox],
 ) -> None:
     expired, _ = FAILING["ExpiredTokenException"]
-    certain, doubtful = Event("t", id="certain"), Event("t", id="doubtful")
+    certain, doubtful = Event("order.placed", id="certain"), Event("order.placed", id="doubtful")
     causes = await causes_of(answering(expired, TIMEOUT, expired), [certain, doubtful])
     doubts = {event_id: isinstance(cause, StorageError) and cause.maybe_applied for event_id, cause in causes.items()}
     assert doubts == {"certain": False, "doubtful": True}
@@ -169,7 +169,7 @@ async def test_transaction_of_a_delivery_that_is_tried_again_makes_the_same_chil
 
     service.after = lose
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def parent(event: Event, delivery: Delivery) -> None:
         try:
             async with delivery.transaction() as tx:
@@ -184,7 +184,7 @@ async def test_transaction_of_a_delivery_that_is_tried_again_makes_the_same_chil
         children[event.id] += 1
 
     async with bus:
-        parent_event = await bus.emit("t")
+        parent_event = await bus.emit("order.placed")
         await bus.drain(timeout=300)
     assert [error.maybe_applied for error in gave_up] == [True]
     assert list(children.values()) == [1]
@@ -217,7 +217,9 @@ async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(time: V
         return {"UnprocessedItems": {}}
 
     client: Any = Client(send)
-    await DynamoDBOutbox(client, table_name="events", random=lambda: 0.5).publish([Event("t"), Event("t")])
+    await DynamoDBOutbox(client, table_name="events", random=lambda: 0.5).publish(
+        [Event("order.placed"), Event("order.placed")]
+    )
     # Given up sooner, it could be carried out after its events have gone again, and been claimed.
     assert sent["put_item"] == 0
     assert time.time() - began > PUBLISH_SECONDS + 1.0
@@ -234,7 +236,7 @@ async def test_lease_of_a_claim_on_emit_begins_when_its_batch_is_sent(time: Virt
     client: Any = Client(send)
     outbox = DynamoDBOutbox(client, table_name="events", processing_timeout=lease, clock=time.clock, random=lambda: 0.5)
     claims: list[Claim] = []
-    events = [Event("t"), Event("t")]
+    events = [Event("order.placed"), Event("order.placed")]
     await outbox.publish(
         events, emit_claim=EmitClaim(tokens={event.id: event.id for event in events}, claimed=claims.append)
     )

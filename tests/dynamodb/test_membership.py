@@ -39,7 +39,7 @@ async def test_workers_that_know_each_other_meet_at_no_event(
     three = await workers(local_client, table_name, 3, conditional_writes="batch", poll_interval=600)
     await meet(three)
     assert [outbox._parts.membership.count for outbox in three] == [3, 3, 3]
-    events = [Event("t") for _ in range(90)]
+    events = [Event("order.placed") for _ in range(90)]
     await three[0].publish(events)
     rows = [{"id": {"S": event.id}} for event in events]
     shares = [{row["id"]["S"] for row in outbox._parts.membership.split_rows(rows)[0]} for outbox in three]
@@ -61,7 +61,7 @@ async def test_what_another_has_left_is_taken_after_two_polls(
 ) -> None:
     two = await workers(local_client, table_name, 2, conditional_writes="batch", poll_interval=0.1)
     await meet(two)
-    await two[0].publish([Event("t") for _ in range(20)])
+    await two[0].publish([Event("order.placed") for _ in range(20)])
     # The other takes nothing, and goes on being there.
     mine = await two[0].claim(30)
     assert 0 < len(mine) < 20
@@ -82,14 +82,14 @@ async def test_share_of_one_that_is_gone_is_taken_over(
         two[0]._parts.membership.announce()
         assert await two[0].claim(1) == []
         assert two[0]._parts.membership.count == count
-    await two[0].publish([Event("t") for _ in range(20)])
+    await two[0].publish([Event("order.placed") for _ in range(20)])
     assert len(await two[0].claim(30)) == 20
 
 
 async def test_worker_that_is_alone_announces_itself_once(local_endpoint: str, table_name: str) -> None:
     async with running_proxy(local_endpoint) as proxy, open_client(proxy.endpoint) as client:
         (alone,) = await workers(client, table_name, 1, conditional_writes="batch")
-        await alone.publish([Event("t") for _ in range(50)])
+        await alone.publish([Event("order.placed") for _ in range(50)])
         for _ in range(10):
             await alone.claim(5)
         assert proxy.count("UpdateItem") == 1
@@ -98,7 +98,7 @@ async def test_worker_that_is_alone_announces_itself_once(local_endpoint: str, t
 async def test_announcement_that_fails_changes_nothing(local_endpoint: str, table_name: str) -> None:
     async with running_proxy(local_endpoint) as proxy, open_client(proxy.endpoint) as client:
         (outbox,) = await workers(client, table_name, 1, conditional_writes="batch")
-        await outbox.publish([Event("t") for _ in range(5)])
+        await outbox.publish([Event("order.placed") for _ in range(5)])
         proxy.rule = lambda request: (
             refused("AccessDeniedException", "not allowed") if request.operation == "UpdateItem" else None
         )

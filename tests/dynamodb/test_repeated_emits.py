@@ -48,13 +48,13 @@ async def test_batch_is_not_repeated_by_a_client_that_retries(proxy: Proxy, loca
         outbox = DynamoDBOutbox(client, table_name=table_name, claim_on_emit=False, poll_interval=0.05)
         await outbox.create_table()
         bus, handled = OutboxEventBus(outbox), Handled()
-        bus.on("t", handled)
+        bus.on("order.placed", handled)
         async with bus:
             # The worker's first conditional write has been made when the batch is sent.
-            await bus.emit("t")
+            await bus.emit("order.placed")
             await until(lambda: len(handled) == 1)
             proxy.rule = rule
-            events = await asyncio.gather(*(bus.emit("t") for _ in range(20)))
+            events = await asyncio.gather(*(bus.emit("order.placed") for _ in range(20)))
             await bus.drain(timeout=60)
     assert {handled[event.id] for event in events} == {1}
     sent = Counter(put["PutRequest"]["Item"]["id"]["S"] for put in puts_of(proxy))
@@ -72,13 +72,13 @@ async def test_list_that_is_given_up_and_repeated_is_handled_once(
     outbox = DynamoDBOutbox(client, table_name=table_name, claim_on_emit=claim_on_emit, poll_interval=0.05)
     await outbox.create_table()
     bus, handled = OutboxEventBus(outbox), Handled()
-    bus.on("t", handled)
+    bus.on("order.placed", handled)
 
     async def late(request: Recorded) -> None:
         await asyncio.sleep(1)
 
     proxy.rule = lambda request: late(request) if request.operation == "BatchWriteItem" else None
-    events = [Event("t", {"n": n}) for n in range(400)]
+    events = [Event("order.placed", {"n": n}) for n in range(400)]
     async with bus:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(bus.emit_many(events), 0.5)
@@ -90,7 +90,7 @@ async def test_list_that_is_given_up_and_repeated_is_handled_once(
 
 async def test_two_tasks_that_emit_one_event_store_it_once(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     bus = OutboxEventBus(outbox)
-    events = [Event("t", {"n": n}) for n in range(5)]
+    events = [Event("order.placed", {"n": n}) for n in range(5)]
     results = await asyncio.gather(*(bus.emit(event) for event in [*events, *events]), return_exceptions=True)
     by_id = Counter(result.event_id for result in results if isinstance(result, DuplicateEventError))
     assert by_id == {event.id: 1 for event in events}
@@ -140,8 +140,8 @@ async def test_repeat_waits_for_the_batch_that_its_caller_gave_up(
     service.before = delaying("batch_write_item", 3.0)
     outbox = service.outbox(claim_on_emit=claim_on_emit, poll_interval=0.05)
     bus, handled = OutboxEventBus(outbox), Handled()
-    bus.on("t", handled)
-    events = [Event("t") for _ in range(30)]
+    bus.on("order.placed", handled)
+    events = [Event("order.placed") for _ in range(30)]
     async with bus:
         for patience in (0.5, 0.1):
             with suppress(TimeoutError):
@@ -157,10 +157,10 @@ async def test_repeat_waits_for_the_batch_that_its_caller_gave_up(
 async def test_emit_that_is_given_up_in_the_queue_is_not_sent(service: SimulatedService) -> None:
     service.before = delaying("put_item", 0.02)
     bus = OutboxEventBus(service.outbox())
-    first = asyncio.create_task(bus.emit("t"))
+    first = asyncio.create_task(bus.emit("order.placed"))
     await asyncio.sleep(0.001)
-    given_up = [asyncio.create_task(bus.emit("t")) for _ in range(3)]
-    kept = asyncio.create_task(bus.emit("t"))
+    given_up = [asyncio.create_task(bus.emit("order.placed")) for _ in range(3)]
+    kept = asyncio.create_task(bus.emit("order.placed"))
     await asyncio.sleep(0.001)
     for task in given_up:
         task.cancel()
@@ -172,22 +172,22 @@ async def test_emit_that_is_given_up_in_the_queue_is_not_sent(service: Simulated
 async def test_no_emit_waits_long_for_one_that_is_slow(service: SimulatedService) -> None:
     service.before = delaying("put_item", 4.0, first=1)
     bus = OutboxEventBus(service.outbox())
-    slow = asyncio.create_task(timed(bus.emit("t")))
+    slow = asyncio.create_task(timed(bus.emit("order.placed")))
     await asyncio.sleep(0.001)
-    times = await asyncio.gather(*(timed(bus.emit("t")) for _ in range(10)))
+    times = await asyncio.gather(*(timed(bus.emit("order.placed")) for _ in range(10)))
     assert max(times) < 0.05
     # Next to a write that has been slow for long, an emit does not wait at all.
-    assert await timed(bus.emit("t")) < 0.01
+    assert await timed(bus.emit("order.placed")) < 0.01
     assert await slow > 4
 
 
 async def test_conditional_puts_and_repeats_hold_up_no_emit(service: SimulatedService) -> None:
     service.before = delaying("put_item", 4.0, first=20)
     bus = OutboxEventBus(service.outbox())
-    slow = [asyncio.create_task(bus.emit("t", id=f"e{n}")) for n in range(20)]
+    slow = [asyncio.create_task(bus.emit("order.placed", id=f"e{n}")) for n in range(20)]
     await asyncio.sleep(0.001)
-    assert await timed(bus.emit("t")) < 0.01
-    lists = [bus.emit_many([Event("t", id=f"l{n}-{m}") for m in range(3)]) for n in range(10)]
+    assert await timed(bus.emit("order.placed")) < 0.01
+    lists = [bus.emit_many([Event("order.placed", id=f"l{n}-{m}") for m in range(3)]) for n in range(10)]
     assert await timed(asyncio.gather(*lists)) < 0.02
     await asyncio.gather(*slow)
 
@@ -202,12 +202,12 @@ async def test_each_caller_returns_when_its_own_event_is_stored(service: Simulat
 
     service.backend._gate = Gate()
     service.before = delaying("put_item", 0.02, first=1)
-    first = asyncio.create_task(bus.emit("t"))
+    first = asyncio.create_task(bus.emit("order.placed"))
     await asyncio.sleep(0.001)
-    unlucky = Event("t")
+    unlucky = Event("order.placed")
     refusing.add(unlucky.id)
     waiting = asyncio.create_task(timed(bus.emit(unlucky)))
-    times = await asyncio.gather(*(timed(bus.emit("t")) for _ in range(5)))
+    times = await asyncio.gather(*(timed(bus.emit("order.placed")) for _ in range(5)))
     assert max(times) < 0.1
     await asyncio.sleep(2)
     assert not waiting.done()
@@ -220,7 +220,7 @@ async def test_transaction_waits_for_the_batch_that_has_its_event(service: Simul
     service.before = delaying("batch_write_item", 3.0)
     outbox = service.outbox()
     bus = OutboxEventBus(outbox)
-    events = [Event("t"), Event("t")]
+    events = [Event("order.placed"), Event("order.placed")]
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(bus.emit_many(events), 0.5)
     with pytest.raises(InvalidEventError, match="await that emit"):
@@ -235,7 +235,7 @@ async def test_transaction_is_not_taken_for_committed_because_another_emit_store
     service: SimulatedService,
 ) -> None:
     bus = OutboxEventBus(service.outbox())
-    event = Event("t", id="order-1")
+    event = Event("order.placed", id="order-1")
     await bus.emit(event)
     failing = True
 

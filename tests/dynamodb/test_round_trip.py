@@ -48,7 +48,9 @@ async def test_payloads_come_back_equal(
     payloads = payloads_with_money if numbers == "native" else payloads_with_decimals
     batch = data.draw(st.lists(payloads, min_size=1, max_size=25))
     async with opened() as client:
-        await through_the_table(client, "round-trip", [Event("t", payload) for payload in batch], numbers=numbers)
+        await through_the_table(
+            client, "round-trip", [Event("order.placed", payload) for payload in batch], numbers=numbers
+        )
 
 
 async def through_the_table(client: Any, table_name: str, events: list[Event], *, numbers: Any = "native") -> None:
@@ -81,7 +83,7 @@ async def test_numbers_of_a_connected_outbox_come_back_by_the_mode(local_endpoin
         table_name=table_name, endpoint_url=local_endpoint, region_name="us-east-1", numbers="decimal"
     ) as outbox:
         await outbox.create_table()
-        await outbox.publish([Event("t", [1.0, 0.5, {0.25}])])
+        await outbox.publish([Event("order.placed", [1.0, 0.5, {0.25}])])
         (claim,) = await outbox.claim(1)
     assert repr(claim.event.payload) == "[1, Decimal('0.5'), {Decimal('0.25')}]"
 
@@ -89,12 +91,12 @@ async def test_numbers_of_a_connected_outbox_come_back_by_the_mode(local_endpoin
 async def test_the_largest_and_the_deepest_event_can_be_delivered(local_client: Any, table_name: str) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table_name)
     await outbox.create_table()
-    empty = encode_event(Event("t", {"text": ""}), due_at=outbox.options.clock(), numbers="native")[1]
+    empty = encode_event(Event("order.placed", {"text": ""}), due_at=outbox.options.clock(), numbers="native")[1]
     room = MAX_ITEM_BYTES - DELIVERY_BYTES - empty
-    largest = Event("t", {"text": "x" * room})
+    largest = Event("order.placed", {"text": "x" * room})
     with pytest.raises(EventTooLargeError):
-        await outbox.publish([Event("t", {"text": "x" * (room + 1)})])
-    await outbox.publish([largest, Event("t", nested(31))])
+        await outbox.publish([Event("order.placed", {"text": "x" * (room + 1)})])
+    await outbox.publish([largest, Event("order.placed", nested(31))])
     claims = await outbox.claim(10)
     assert len(claims) == 2
     from dynamodb_outbox.adapter import Failed

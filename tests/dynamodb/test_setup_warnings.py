@@ -63,11 +63,11 @@ async def test_request_that_does_not_fit_the_keys_of_the_table_names_verify_tabl
     await local_client.create_table(**definition)
     outbox = DynamoDBOutbox(local_client, table_name=table_name, conditional_writes=mode)
     bus = OutboxEventBus(outbox)
-    claim = Claim(event=Event("t"), token="t", attempt=1, lease_expires_at=2e9)
+    claim = Claim(event=Event("invoice.due"), token="invoice.due", attempt=1, lease_expires_at=2e9)
 
     async def emit_in_a_transaction() -> None:
         async with bus.transaction() as tx:
-            tx.emit("t")
+            tx.emit("invoice.due")
 
     async def settle() -> None:
         (error,) = await outbox.settle([(claim, Completed())])
@@ -75,8 +75,8 @@ async def test_request_that_does_not_fit_the_keys_of_the_table_names_verify_tabl
             raise error
 
     emits: list[Callable[[], Awaitable[Any]]] = [
-        lambda: bus.emit("t"),
-        lambda: bus.emit_many([Event("t"), Event("t")]),
+        lambda: bus.emit("invoice.due"),
+        lambda: bus.emit_many([Event("invoice.due"), Event("invoice.due")]),
         emit_in_a_transaction,
     ]
     # Some of the rest are not refused: an empty index has no keys that could be wrong.
@@ -143,8 +143,8 @@ async def retaining(client: Any, proxy: Proxy, table_name: str) -> DynamoDBOutbo
 async def handle(bus: OutboxEventBus, *, until: Callable[[], bool]) -> None:
     """Start the bus, have an event handled, and wait for a condition."""
     async with bus:
-        await bus.emit("t")
-        await bus.wait_for("t", timeout=60)
+        await bus.emit("invoice.due")
+        await bus.wait_for("invoice.due", timeout=60)
         with anyio.fail_after(60):
             while not until():
                 await anyio.sleep(0.01)
@@ -153,8 +153,8 @@ async def handle(bus: OutboxEventBus, *, until: Callable[[], bool]) -> None:
 def bus_of(outbox: DynamoDBOutbox) -> OutboxEventBus:
     bus = OutboxEventBus(outbox)
 
-    @bus.on("t")
-    async def handler(event: Event) -> None:
+    @bus.on("invoice.due")
+    async def confirm(event: Event) -> None:
         pass
 
     return bus
@@ -222,7 +222,7 @@ async def test_missing_right_to_send_batches_is_warned_of_and_expired_credential
     client: Any, retaining: DynamoDBOutbox, proxy: Proxy, caplog: pytest.LogCaptureFixture, code: str
 ) -> None:
     outbox = DynamoDBOutbox(client, table_name=retaining.table_name)
-    await outbox.publish([Event("t"), Event("t")])
+    await outbox.publish([Event("invoice.due"), Event("invoice.due")])
     denied = refused(code, "not authorized to perform: dynamodb:PartiQLUpdate")
     proxy.rule = lambda request: denied if request.operation == "BatchExecuteStatement" else None
     if code == "AccessDeniedException":
@@ -247,7 +247,7 @@ async def test_emulator_without_batches_is_not_warned_of(
 ) -> None:
     caplog.set_level("INFO", logger="dynamodb_outbox")
     outbox = DynamoDBOutbox(client, table_name=retaining.table_name)
-    await outbox.publish([Event("t")])
+    await outbox.publish([Event("invoice.due")])
     missing = refused("InternalServerError", "no PartiQL here", status=500)
     proxy.rule = lambda request: missing if request.operation == "BatchExecuteStatement" else None
     assert len(await outbox.claim(1)) == 1

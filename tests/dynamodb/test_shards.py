@@ -51,9 +51,9 @@ async def test_every_transition_moves_the_event_to_its_shard(client: Any, table_
     )
     await outbox.create_table()
     await outbox.verify_table()
-    await outbox.publish([Event("t") for _ in range(30)])
-    await outbox.publish([Event("t")])
-    await outbox.transact([], [(Event("t"), None)])
+    await outbox.publish([Event("order.placed") for _ in range(30)])
+    await outbox.publish([Event("order.placed")])
+    await outbox.transact([], [(Event("order.placed"), None)])
     await assert_in_their_shards(client, table_name)
     claims = await outbox.claim(40)
     assert len(claims) == 32
@@ -84,7 +84,7 @@ async def test_delivery_transaction_and_claim_on_emit_keep_the_event_in_its_shar
     bus = OutboxEventBus(outbox)
     seen: list[str] = []
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def handle(event: Event, delivery: Any) -> None:
         await assert_in_their_shards(client, table_name)
         async with delivery.transaction():
@@ -92,8 +92,8 @@ async def test_delivery_transaction_and_claim_on_emit_keep_the_event_in_its_shar
         seen.append(event.id)
 
     async with bus:
-        born = await bus.emit("t")
-        delayed = await bus.emit("t", delay=0.1)
+        born = await bus.emit("order.placed")
+        delayed = await bus.emit("order.placed", delay=0.1)
         await bus.drain(timeout=30)
     assert set(seen) == {born.id, delayed.id}
     assert {item["status"]["S"] for item in await items_of(client, table_name)} == {"COMPLETED"}
@@ -104,7 +104,7 @@ async def test_dead_letters_of_all_shards_come_latest_first(client: Any, table_n
     clock = Clock()
     outbox = DynamoDBOutbox(client, table_name=table_name, shards=4, clock=clock)
     await outbox.create_table()
-    await outbox.publish([Event("t", {"n": n}) for n in range(130)])
+    await outbox.publish([Event("order.placed", {"n": n}) for n in range(130)])
     claims = sorted(await outbox.claim(200), key=lambda claim: claim.event.payload["n"])
     for first in range(0, 130, 10):
         clock.now += 0.01
@@ -118,13 +118,13 @@ async def test_dead_letters_of_all_shards_come_latest_first(client: Any, table_n
 async def test_busy_worker_asks_one_shard_after_the_other(client: Any, proxy: Proxy, table_name: str) -> None:
     outbox = DynamoDBOutbox(client, table_name=table_name, shards=4, conditional_writes="batch", concurrency=5)
     await outbox.create_table()
-    await outbox.publish([Event("t") for _ in range(200)])
+    await outbox.publish([Event("order.placed") for _ in range(200)])
     proxy.requests.clear()
     served: list[str] = []
     for _ in range(8):
         claims = await outbox.claim(5)
         assert len(claims) == 5
-        served += {outbox._config.placement.key("t", claim.event.id)["S"] for claim in claims}
+        served += {outbox._config.placement.key("order.placed", claim.event.id)["S"] for claim in claims}
     assert proxy.count("Query") == 8
     assert served == served[:4] * 2
     assert len(set(served)) == 4
@@ -133,7 +133,7 @@ async def test_busy_worker_asks_one_shard_after_the_other(client: Any, proxy: Pr
 async def test_shard_at_its_limit_does_not_hold_up_the_others(client: Any, proxy: Proxy, table_name: str) -> None:
     outbox = DynamoDBOutbox(client, table_name=table_name, shards=4, conditional_writes="batch", concurrency=10)
     await outbox.create_table()
-    await outbox.publish([Event("t") for _ in range(160)])
+    await outbox.publish([Event("order.placed") for _ in range(160)])
     throttled = {"S": "PROCESSING#2"}
 
     def hot(request: Any) -> Any:
@@ -156,14 +156,14 @@ async def test_idle_worker_polls_every_shard_and_finds_what_another_process_emit
     outbox = DynamoDBOutbox(client, table_name=table_name, shards=8)
     await outbox.create_table()
     bus = OutboxEventBus(outbox)
-    bus.on("t", nothing)
+    bus.on("order.placed", nothing)
     elsewhere = DynamoDBOutbox(local_client, table_name=table_name, shards=8)
     for _ in range(5):
         assert await bus.run_once() == 0
     polled = Counter(query["ExpressionAttributeValues"][":status"]["S"] for query in proxy.of("Query"))
     assert polled == {f"{status}#{shard}": 5 for status in ("PENDING", "PROCESSING") for shard in range(8)}
     async with bus:
-        await elsewhere.publish([Event("t") for _ in range(20)])
+        await elsewhere.publish([Event("order.placed") for _ in range(20)])
         await bus.drain(timeout=30)
 
 
@@ -255,16 +255,18 @@ async def test_table_is_moved_to_shards_while_it_is_in_use(client: Any, table_na
     def service(**options: Any) -> OutboxEventBus:
         outbox = DynamoDBOutbox(client, table_name=table_name, poll_interval=0.05, base_backoff=0.1, **options)
         bus = OutboxEventBus(outbox, on_error=lambda _: None)
-        bus.on("t", count)
+        bus.on("order.placed", count)
         return bus
 
     async def emit(bus: OutboxEventBus, **payload: Any) -> None:
         for n in range(10):
-            emitted.add((await bus.emit("t", {**payload, "fails": n % 3 == 0}, delay=0.0 if n % 2 else 0.2)).id)
+            emitted.add(
+                (await bus.emit("order.placed", {**payload, "fails": n % 3 == 0}, delay=0.0 if n % 2 else 0.2)).id
+            )
 
     old = service()
     await old._outbox.create_table()
-    waiting = [Event("t", {"when": "next year"}) for _ in range(30)]
+    waiting = [Event("order.placed", {"when": "next year"}) for _ in range(30)]
     await old._outbox.publish(waiting, due_at=4_000_000_000)
     async with old:
         await emit(old)
@@ -301,7 +303,7 @@ async def test_events_of_an_old_worker_are_recovered_during_the_migration(client
     await add_index(client, table_name)
     both = DynamoDBOutbox(client, table_name=table_name, shards=4, former_index_name=FORMER, clock=clock)
     await both.verify_table()
-    await both.publish([Event("t") for _ in range(10)])
+    await both.publish([Event("order.placed") for _ in range(10)])
     # The old worker knows nothing of shards: of what it claimed, the new index still says that it waits.
     assert len(await old.claim(10)) == 10
     assert [await both.count(status) for status in (PENDING, PROCESSING)] == [0, 10]
