@@ -174,4 +174,5 @@ class Delivery:
         if given is not None and not isinstance(given, Mapping):
             raise InvalidEventError(f"metadata must be a mapping, not {shape(given)}")
         correlation = self._event.metadata.get("correlationId", self._event.id)
-        return {"correlationId": correlation, "causationId": self._event.id, **(given or {})}
+        # A handler may pass on the metadata of its event, whose `causationId` is the parent's.
+        return {"correlationId": correlation, **(given or {}), "causationId": self._event.id}

@@ -11,6 +11,7 @@ import pytest
 
 from dynamodb_outbox import (
     ConfigurationError,
+    Delivery,
     DuplicateEventError,
     Event,
     EventStatus,
@@ -129,3 +130,28 @@ async def test_notify_wakes_the_worker(bus: OutboxEventBus) -> None:
         await outbox.publish([Event("order.placed")])  # as a transaction of the user's would
         bus.notify()
         await bus.wait_for("order.placed", timeout=5)
+
+
+@pytest.mark.parametrize("way", ["emit", "transaction"])
+async def test_child_that_gets_the_metadata_of_its_parent_has_its_own_causation(bus: OutboxEventBus, way: str) -> None:
+    children = Recorder()
+
+    @bus.on("order.placed")
+    async def bill(event: Event, delivery: Delivery) -> None:
+        await delivery.emit("order.billed", metadata={"tenant": "acme"})
+
+    @bus.on("order.billed")
+    async def mail(event: Event, delivery: Delivery) -> None:
+        if way == "emit":
+            await delivery.emit("mail.sent", metadata=dict(event.metadata))
+        else:
+            async with delivery.transaction() as tx:
+                tx.emit("mail.sent", metadata=dict(event.metadata))
+
+    bus.on("order.billed", billed := Recorder())
+    bus.on("mail.sent", children)
+    async with bus:
+        await bus.emit("order.placed", id="order-1")
+        await bus.drain(5)
+    (parent,), (child,) = billed.events, children.events
+    assert child.metadata == {"correlationId": "order-1", "causationId": parent.id, "tenant": "acme"}
