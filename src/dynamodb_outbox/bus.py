@@ -17,7 +17,7 @@ from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, WaitTimeoutError
 from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event, FailedEvent
-from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, warn_of_many_handlers
+from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, check_type, warn_of_many_handlers
 from dynamodb_outbox.lifecycle import Lifecycle
 from dynamodb_outbox.middleware import Middleware, check_middleware
 from dynamodb_outbox.observers import Observer
@@ -99,12 +99,16 @@ class OutboxEventBus:
         Raises `DuplicateHandlerError` for a second handler of the same name, and `ConfigurationError` for a bad option
         or a handler that is not async.
         """
+        check_type(type)
 
         def register(handler: H) -> H:
             self._registry.add([type], handler, **options)
             return handler
 
-        return register if handler is None else register(handler)
+        if handler is None:
+            return register
+        self._registry.add([type], handler, **options)  # not by `register`: the warning of many names the caller's line
+        return handler
 
     def once(self, type: str, handler: Handler, **options: Unpack[HandlerOptions]) -> None:
         """Register a handler that is removed after its first success.

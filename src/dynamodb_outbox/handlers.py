@@ -112,7 +112,7 @@ class HandlerRegistry:
         registration = _registration(handler, options, once=once)
         added: dict[str, tuple[Registration, ...]] = {}
         for event_type in event_types:
-            _check_type(event_type)
+            check_type(event_type)
             registered = added.get(event_type) or self._by_type.get(event_type, ())
             if any(other.name == registration.name for other in registered):
                 raise DuplicateHandlerError(event_type=event_type, name=registration.name)
@@ -179,12 +179,15 @@ def warn_of_many_handlers(type: str, count: int) -> None:
     )
 
 
-def _check_type(event_type: object) -> None:
+def check_type(event_type: object) -> None:
+    """Raise `ConfigurationError` for what is not an event type, such as the function in `@bus.on` without a type."""
     if not isinstance(event_type, str) or not event_type:
-        raise ConfigurationError(f"type={shown(event_type)}: an event type must be a string that is not empty")
+        raise ConfigurationError(
+            f'type={shown(event_type)}: an event type must be a string that is not empty, as in @bus.on("order.placed")'
+        )
     if event_type == "*":
         raise ConfigurationError(
-            "type='*': there is no catch-all yet; name the types: "
+            "type='*': a handler cannot be registered for all types; list them: "
             "bus.subscribe(['user.created', 'user.deleted'], handler)"
         )
 
@@ -210,7 +213,7 @@ def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> R
     unknown = given.keys() - HandlerOptions.__annotations__.keys()
     if unknown:
         accepted = ", ".join(HandlerOptions.__annotations__)
-        raise ConfigurationError(f"{min(unknown)!r} is no option of a handler; these are: {accepted}")
+        raise ConfigurationError(f"{min(unknown)!r} is not an option of a handler; the options are: {accepted}")
     return Registration(handler=handler, name=name, takes_delivery=_takes_delivery(handler), once=once, **given)
 
 
@@ -220,6 +223,11 @@ def _takes_delivery(handler: Handler) -> bool:
     if not takes_one and not takes_two:
         raise ConfigurationError(
             f"handler={shown(handler)}: it must take one argument (event) or two (event, delivery), not {signature}"
+        )
+    if inspect.isfunction(handler) and next(iter(signature.parameters), "") == "self":
+        raise ConfigurationError(
+            f"handler={handler.__qualname__}: its first parameter is `self`, so it is a method without an object; "
+            f'register the bound method: bus.on("order.placed", obj.{handler.__name__})'
         )
     # A second argument with a default of its own is asked for only when it is called `delivery`.
     second = list(signature.parameters.values())[1:2]

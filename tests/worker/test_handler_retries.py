@@ -206,7 +206,7 @@ async def test_no_retry_on_goes_before_the_retries_of_a_sibling(bus: OutboxEvent
         ({"backoff": 5}, r"backoff=5: it must be a function of attempt and exception, such as FixedBackoff\(5\)"),
         ({"no_retry_on": ValueError}, "no_retry_on=<class 'ValueError'>: it must be a tuple of exception types"),
         ({"no_retry_on": (5,)}, r"no_retry_on=\(5,\)"),
-        ({"retries": 3}, "'retries' is no option of a handler; these are: name, max_retries, backoff, timeout"),
+        ({"retries": 3}, "'retries' is not an option of a handler; the options are: name, max_retries, backoff"),
     ],
 )
 async def test_bad_options_are_refused_at_registration(bus: OutboxEventBus, options: Any, message: str) -> None:

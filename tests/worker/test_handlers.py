@@ -163,9 +163,14 @@ async def no_argument() -> None: ...
 async def three_arguments(event: Event, delivery: Delivery, more: int) -> None: ...
 
 
+class Mailer:
+    async def send(self, event: Event) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("handler", "says"),
     [
+        (Mailer.send, "register the bound method"),
         (not_async, "must be an async function"),
         ("text", "must be an async function"),
         (functools.partial(not_async), "must be an async function"),
@@ -217,7 +222,29 @@ def test_many_handlers_warn_or_call_back(outbox: ScriptedOutbox) -> None:
         warning.on("order.placed", handler, name="second")
 
 
+def test_warning_of_many_handlers_points_at_the_caller(outbox: ScriptedOutbox) -> None:
+    async def handler(event: Event) -> None: ...
+
+    bus = OutboxEventBus(outbox, max_handlers=1)
+    bus.on("order.placed", handler, name="1")
+    for register in (
+        lambda: bus.on("order.placed", handler, name="2"),
+        lambda: bus.on("order.placed", name="3")(handler),
+        lambda: bus.subscribe(["order.placed"], handler, name="4"),
+        lambda: bus.once("order.placed", handler, name="5"),
+    ):
+        with pytest.warns(UserWarning, match="handlers are registered") as caught:
+            register()
+        assert [warning.filename for warning in caught] == [__file__]
+
+
 # Types that cannot be
+
+
+@pytest.mark.parametrize("event_type", [not_async, Recorder(), 3, None, ""])
+def test_decorator_without_a_type_is_refused_at_once(bus: OutboxEventBus, event_type: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r'@bus\.on\("order\.placed"\)'):
+        bus.on(event_type)
 
 
 async def test_catch_all_type_is_refused(bus: OutboxEventBus) -> None:
@@ -228,7 +255,7 @@ async def test_catch_all_type_is_refused(bus: OutboxEventBus) -> None:
         lambda: bus.once("*", handled),
         lambda: bus.subscribe(["a", "*"], handled),
     ):
-        with pytest.raises(ConfigurationError, match=r"'\*'.*no catch-all.*subscribe"):
+        with pytest.raises(ConfigurationError, match=r"'\*'.*cannot be registered for all types.*subscribe"):
             register()
     assert bus.handlers("*") == bus.handlers("a") == []
 
