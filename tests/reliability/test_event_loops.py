@@ -81,7 +81,7 @@ CALLS: dict[str, Call] = {
     "start": lambda bus: bus.start(),
     "stop": lambda bus: bus.stop(0),
     "drain": lambda bus: bus.drain(5),
-    "wait_for": lambda bus: bus.wait_for("t", timeout=5),
+    "wait_for": lambda bus: bus.wait_for("order.placed", timeout=5),
     "run_once": lambda bus: bus.run_once(),
 }
 
@@ -89,7 +89,7 @@ CALLS: dict[str, Call] = {
 @pytest.mark.parametrize("worker", [True, False])
 async def test_call_of_a_bus_from_another_loop_is_refused_and_changes_nothing(outbox: Any, worker: bool) -> None:
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     bus.on("foreign", foreign := Runs())
 
     @bus.on("dies", max_retries=0)
@@ -108,7 +108,7 @@ async def test_call_of_a_bus_from_another_loop_is_refused_and_changes_nothing(ou
     assert await outbox.count(PENDING) == 0
     if not worker:
         await bus.start()
-    await bus.emit("t", id="after")
+    await bus.emit("order.placed", id="after")
     await bus.drain(20)
     await bus.stop()
     assert (runs.ids, foreign.ids) == (["after"], [])
@@ -131,9 +131,9 @@ async def eventually_failed(bus: OutboxEventBus) -> None:
 
 
 OUTBOX_CALLS: dict[str, Callable[[Any, Any], Any]] = {
-    "publish": lambda outbox, claim: outbox.publish([Event("t", id="foreign")]),
-    "publish many": lambda outbox, claim: outbox.publish([Event("t") for _ in range(30)]),
-    "transact": lambda outbox, claim: outbox.transact([], [(Event("t", id="foreign"), None)]),
+    "publish": lambda outbox, claim: outbox.publish([Event("order.placed", id="foreign")]),
+    "publish many": lambda outbox, claim: outbox.publish([Event("order.placed") for _ in range(30)]),
+    "transact": lambda outbox, claim: outbox.transact([], [(Event("order.placed", id="foreign"), None)]),
     "claim": lambda outbox, claim: outbox.claim(10),
     "settle": lambda outbox, claim: outbox.settle([(claim, Completed())]),
     "renew": lambda outbox, claim: outbox.renew([(claim, claim.lease_expires_at + 60)]),
@@ -147,16 +147,16 @@ OUTBOX_CALLS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 async def test_call_of_an_outbox_from_another_loop_is_refused_and_changes_nothing(outbox: Any) -> None:
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("order.placed", id="e")])
     (claim,) = await outbox.claim(1)
-    await outbox.publish([Event("t", id="due")])
+    await outbox.publish([Event("order.placed", id="due")])
     for name, call in OUTBOX_CALLS.items():
         handed = f"outbox.{name.partition(' ')[0]}"
         assert await refusal(partial(call, outbox, claim)) == (UsageError, handed), name
     assert [await outbox.count(status) for status in (PENDING, EventStatus.PROCESSING)] == [1, 1]
     assert await outbox.settle([(claim, Completed())]) == [None]
     with pytest.raises(UsageError, match="Make an outbox in this loop"):
-        await elsewhere(lambda: OutboxEventBus(outbox).emit("t"))
+        await elsewhere(lambda: OutboxEventBus(outbox).emit("order.placed"))
 
 
 @pytest.mark.parametrize("call", ["create_table", "verify_table"])
@@ -171,12 +171,12 @@ async def test_table_is_neither_made_nor_checked_from_another_loop(
 
 async def test_thread_emits_as_the_error_says(outbox: Any) -> None:
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     async with bus:
         loop = asyncio.get_running_loop()
 
         def emit() -> Event:
-            return asyncio.run_coroutine_threadsafe(bus.emit("t", {"n": 1}), loop).result(20)
+            return asyncio.run_coroutine_threadsafe(bus.emit("order.placed", {"n": 1}), loop).result(20)
 
         event = await asyncio.to_thread(emit)
         await bus.drain(20)
@@ -188,7 +188,7 @@ async def test_another_running_loop_awaits_an_emit_of_this_one(outbox: Any) -> N
     loop = asyncio.get_running_loop()
 
     async def emit() -> Any:
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(bus.emit("t", id="e"), loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(bus.emit("order.placed", id="e"), loop))
 
     assert (await elsewhere(emit)).id == "e"
     assert await outbox.count(PENDING) == 1
@@ -199,7 +199,7 @@ async def test_handler_that_uses_its_delivery_in_another_loop_has_failed(outbox:
     bus = OutboxEventBus(outbox, on_error=errors.append)
     bus.on("child", children := Runs())
 
-    @bus.on("t", max_retries=0)
+    @bus.on("order.placed", max_retries=0)
     async def handler(event: Event, delivery: Delivery) -> None:
         async def commit() -> None:
             async with delivery.transaction() as tx:
@@ -211,7 +211,7 @@ async def test_handler_that_uses_its_delivery_in_another_loop_has_failed(outbox:
         await elsewhere(lambda: bus.emit("child"))
 
     async with bus:
-        await bus.emit("t")
+        await bus.emit("order.placed")
         await bus.drain(20)
     assert [type(error.__cause__) for error in errors] == [UsageError]
     assert children.ids == []
@@ -220,10 +220,10 @@ async def test_handler_that_uses_its_delivery_in_another_loop_has_failed(outbox:
 async def test_notify_wakes_the_worker_from_any_thread() -> None:
     outbox = InMemoryOutbox(poll_interval=60)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     async with bus:
         await anyio.sleep(0.05)  # the first look is over
-        await outbox.publish([Event("t", id="e")])
+        await outbox.publish([Event("order.placed", id="e")])
         await asyncio.to_thread(bus.notify)
         await eventually(lambda: runs.ids == ["e"])
 
@@ -234,11 +234,11 @@ async def test_notify_wakes_the_worker_from_any_thread() -> None:
 def test_bus_in_memory_is_used_in_one_loop_after_the_other() -> None:
     outbox = InMemoryOutbox(poll_interval=0.01)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
 
     async def use(event_id: str, *, stops: bool) -> None:
         await bus.start()
-        await bus.emit("t", id=event_id)
+        await bus.emit("order.placed", id=event_id)
         await bus.drain(5)
         if stops:
             await bus.stop()
@@ -256,7 +256,7 @@ def test_client_of_a_loop_that_is_closed_is_named_before_anything_is_sent(local_
         outbox = DynamoDBOutbox(client, table_name=table_name)
         await outbox.create_table()
         bus = OutboxEventBus(outbox)
-        await bus.emit("t", id="first")
+        await bus.emit("order.placed", id="first")
         # The client is left open. Its connections are closed here, so that the test leaves none.
         for pool in client._endpoint.http_session._sessions.values():
             await pool.close()
@@ -266,10 +266,10 @@ def test_client_of_a_loop_that_is_closed_is_named_before_anything_is_sent(local_
         # Another outbox has not seen the first loop, and sees it in the client.
         other = DynamoDBOutbox(client, table_name=table_name)
         for call in (
-            lambda: bus.emit("t"),
-            lambda: bus.emit_many([Event("t"), Event("t")]),
-            lambda: other.publish([Event("t")]),
-            lambda: other.publish([Event("t"), Event("t")]),
+            lambda: bus.emit("order.placed"),
+            lambda: bus.emit_many([Event("order.placed"), Event("order.placed")]),
+            lambda: other.publish([Event("order.placed")]),
+            lambda: other.publish([Event("order.placed"), Event("order.placed")]),
         ):
             with pytest.raises(ClientClosedError, match=r"used in is closed|belongs to another event loop") as caught:
                 await call()
@@ -285,7 +285,7 @@ async def test_client_that_another_loop_uses_is_named_before_anything_is_sent(
     await mine.create_table()
 
     async def emit() -> None:
-        await OutboxEventBus(DynamoDBOutbox(local_client, table_name=table_name)).emit("t", id="e")
+        await OutboxEventBus(DynamoDBOutbox(local_client, table_name=table_name)).emit("order.placed", id="e")
 
     with pytest.raises(ClientClosedError, match="another event loop") as caught:
         await elsewhere(emit)
@@ -295,13 +295,13 @@ async def test_client_that_another_loop_uses_is_named_before_anything_is_sent(
 
 def test_bus_is_called_through_the_portal_that_a_synchronous_test_client_has() -> None:
     bus = OutboxEventBus(InMemoryOutbox(poll_interval=0.01))
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     for n in range(2):  # each portal has a loop, in a thread
         with start_blocking_portal() as portal:
             portal.call(bus.start)
             with pytest.raises(UsageError, match="run_coroutine_threadsafe"):
-                asyncio.run(bus.emit("t", id=f"refused{n}"))
-            portal.call(partial(bus.emit, "t", id=f"e{n}"))
+                asyncio.run(bus.emit("order.placed", id=f"refused{n}"))
+            portal.call(partial(bus.emit, "order.placed", id=f"e{n}"))
             portal.call(bus.drain, 5)
             portal.call(bus.stop)
     assert runs.ids == ["e0", "e1"]
@@ -321,7 +321,11 @@ async def test_client_that_was_closed_before_its_first_call_is_not_opened_again(
         bus = OutboxEventBus(outbox, on_error=lambda error: None)
         if starts:
             await bus.start()
-    calls = (lambda: bus.emit("t"), lambda: bus.emit_many([Event("t"), Event("t")]), bus.get_failed_events)
+    calls = (
+        lambda: bus.emit("order.placed"),
+        lambda: bus.emit_many([Event("order.placed"), Event("order.placed")]),
+        bus.get_failed_events,
+    )
     for call in calls:
         with pytest.raises(
             ClientClosedError, match="client of this outbox is closed; keep its `async with` block open"
@@ -335,7 +339,7 @@ async def test_client_that_was_closed_before_its_first_call_is_not_opened_again(
     assert not bus.running
     # Nor by an outbox that is made afterwards.
     with pytest.raises(ClientClosedError, match="client of this outbox is closed"):
-        await DynamoDBOutbox(client, table_name=table_name).publish([Event("t")])
+        await DynamoDBOutbox(client, table_name=table_name).publish([Event("order.placed")])
     assert not client._endpoint.http_session._sessions
 
 
@@ -389,13 +393,13 @@ async def test_client_is_closed_after_the_worker_though_the_block_is_cancelled(
                 DynamoDBOutbox(stepping, table_name=table_name, poll_interval=0.02, on_error=errors.append)
             )
 
-            @bus.on("t")
+            @bus.on("order.placed")
             async def handler(event: Event) -> None:
                 began.set()
                 await anyio.sleep(0.2)
 
             async with bus:
-                await bus.emit("t", id="e")
+                await bus.emit("order.placed", id="e")
                 await began.wait()
                 ending = True
             assert asyncio.all_tasks() == {*before, host}

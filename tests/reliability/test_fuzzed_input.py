@@ -46,7 +46,7 @@ times = st.datetimes(timezones=st.just(UTC) | zones | st.none())
 )
 @example(
     numbers="native",
-    type="t",
+    type="order.placed",
     id="e",
     occurred_at=datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
     metadata={},
@@ -54,7 +54,7 @@ times = st.datetimes(timezones=st.just(UTC) | zones | st.none())
 )
 @example(
     numbers="native",
-    type="t",
+    type="order.placed",
     id="e",
     occurred_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))),
     metadata={},
@@ -62,7 +62,7 @@ times = st.datetimes(timezones=st.just(UTC) | zones | st.none())
 )
 @example(
     numbers="native",
-    type="t",
+    type="order.placed",
     id="é" * 1025,
     occurred_at=datetime(2026, 1, 1, tzinfo=UTC),
     metadata={},
@@ -112,7 +112,9 @@ attributes = st.recursive(
 stored_items = st.dictionaries(st.sampled_from([*NAMES, "other"]), attributes, max_size=8)
 likely_items = st.builds(
     lambda item, more: (
-        {"type": {"S": "t"}, "payload": {"M": {}}, "occurredAt": {"S": "2026-01-01T00:00:00Z"}} | item if more else item
+        {"type": {"S": "order.placed"}, "payload": {"M": {}}, "occurredAt": {"S": "2026-01-01T00:00:00Z"}} | item
+        if more
+        else item
     ),
     stored_items,
     st.booleans(),
@@ -146,11 +148,11 @@ async def test_items_of_any_shape_delay_no_other_event(
     # What is an event of another type ends as well.
     outbox = make_outbox(clock=lambda: now, max_retries=1, unhandled_timeout=0, on_error=errors.append)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     for number, item in enumerate(batch):
         due = {"id": {"S": f"any{number}"}, "status": {"S": "PENDING"}, "gsiSortKey": {"N": str(number + 1)}}
         await local_client.put_item(TableName=table, Item=item | due)
-    await outbox.publish([Event("t", id="good")])
+    await outbox.publish([Event("order.placed", id="good")])
     looks = 0
     while await outbox.count(EventStatus.PENDING) + await outbox.count(EventStatus.PROCESSING):
         await bus.run_once()
@@ -250,7 +252,7 @@ async def test_emit_of_anything_is_stored_or_refused(**given: Any) -> None:
     outbox = InMemoryOutbox()
     bus = OutboxEventBus(outbox)
     try:
-        event = await bus.emit("t", given.pop("payload"), **given)
+        event = await bus.emit("order.placed", given.pop("payload"), **given)
     except (InvalidEventError, ConfigurationError):
         return
     assert outbox.status_of(event.id) is not None
@@ -267,7 +269,7 @@ async def test_argument_of_a_call_is_taken_or_refused(call: str, value: Any) -> 
         "drain": lambda: bus.drain(value),
         "stop": lambda: bus.stop(value),
         # Nothing is emitted, and None is no limit.
-        "wait_for": lambda: bus.wait_for("t", timeout=value if isinstance(value, str) else 0),
+        "wait_for": lambda: bus.wait_for("order.placed", timeout=value if isinstance(value, str) else 0),
     }
     try:
         await calls[call]()

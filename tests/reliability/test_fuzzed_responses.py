@@ -77,7 +77,7 @@ async def test_claim_whose_response_is_not_a_claim_is_repeated_under_its_token(
     make_outbox: MakeOutbox, proxy: Proxy, items: Items, *, mode: str, item: dict[str, Any]
 ) -> None:
     outbox = make_outbox(conditional_writes=mode)
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("order.placed", id="e")])
     proxy.requests.clear()
     proxy.rule = first_of_each("claim", lambda reply: answer_with(item))
     claims = await outbox.claim(1)
@@ -104,7 +104,7 @@ SPOILED = {
 def test_item_that_others_have_stored_is_read_as_a_claim_and_as_a_dead_letter_or_refused_by_name(
     name: str, value: Any
 ) -> None:
-    item, _ = encode_event(Event("t", {"n": 1}, id="e"), due_at=1.0, numbers="native")
+    item, _ = encode_event(Event("order.placed", {"n": 1}, id="e"), due_at=1.0, numbers="native")
     item |= {"claimToken": {"S": "t"}, name: value}
     try:
         claim = decode_claim(item, numbers="native")
@@ -140,11 +140,11 @@ async def test_any_response_is_a_typed_error_or_an_answer(mode: Any, answer: Any
     client: Any = Answering(answer)
     outbox = DynamoDBOutbox(client, table_name="events", conditional_writes=mode, processing_timeout=1)
     bus = OutboxEventBus(outbox, on_error=lambda error: None)
-    bus.on("t", Runs())
+    bus.on("order.placed", Runs())
     outbox._parts.membership.announce()
     calls: list[Any] = [
-        lambda: bus.emit("t"),
-        lambda: bus.emit_many([Event("t") for _ in range(2)]),
+        lambda: bus.emit("order.placed"),
+        lambda: bus.emit_many([Event("order.placed") for _ in range(2)]),
         bus.run_once,
         outbox.recover,
         lambda: outbox.claim(3),
@@ -187,10 +187,10 @@ async def test_worker_continues_after_any_response_and_loses_nothing(
 
     outbox = make_outbox(on_error=lambda error: None, max_retries=20)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     proxy.rule = garbled
     async with bus:
-        events = [await bus.emit("t"), *await bus.emit_many([Event("t") for _ in range(5)])]
+        events = [await bus.emit("order.placed"), *await bus.emit_many([Event("order.placed") for _ in range(5)])]
         await eventually(lambda: set(runs.ids) >= {event.id for event in events})
         await bus.drain(30)
         assert bus.running

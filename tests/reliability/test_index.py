@@ -29,8 +29,8 @@ async def test_rows_that_are_missing_or_stale_cost_refused_claims_and_nothing_el
             conditional_writes=mode, observers=[told.append], on_error=errors.append, poll_interval=0.02
         )
         buses.append(OutboxEventBus(outbox))
-        buses[-1].on("t", runs)
-    events = [Event("t", id=f"e{n:02}") for n in range(30)]
+        buses[-1].on("order.placed", runs)
+    events = [Event("order.placed", id=f"e{n:02}") for n in range(30)]
     await make_outbox().publish(events)
     proxy.rule = lag = LaggingIndex(Random(seed))
     async with buses[0], buses[1]:
@@ -55,7 +55,7 @@ async def test_stale_lease_resets_no_event_that_was_settled_or_renewed(
 ) -> None:
     now = 1_790_000_000.0
     outbox = make_outbox(clock=lambda: now, processing_timeout=30)
-    await outbox.publish([Event("t", id="renewed"), Event("t", id="claimed again")])
+    await outbox.publish([Event("order.placed", id="renewed"), Event("order.placed", id="claimed again")])
     first = {claim.event.id: claim for claim in await outbox.claim(2)}
     rows = [
         {"id": {"S": event_id}, "gsiSortKey": {"N": str(round(claim.lease_expires_at * 1000))}}
@@ -81,15 +81,15 @@ async def test_oldest_of_a_backlog_of_many_pages_come_first_while_more_is_emitte
     now = 1_790_000_000.0
     outbox = make_outbox(clock=lambda: now, batch_size=10)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     # An index page ends after 1 MB of whole rows, however few attributes are asked for: here, after eight.
-    old = [Event("t", {"text": "x" * 120_000}, id=f"old{n:02}") for n in range(25)]
+    old = [Event("order.placed", {"text": "x" * 120_000}, id=f"old{n:02}") for n in range(25)]
     for event in old:
         now += 0.001
         await outbox.publish([event])
     while len(runs.ids) < len(old):
         now += 0.001
-        await outbox.publish([Event("t") for _ in range(5)])
+        await outbox.publish([Event("order.placed") for _ in range(5)])
         assert await bus.run_once() == 10
     assert runs.ids[:25] == [event.id for event in old]
     pages = [request for request in proxy.requests if "ExclusiveStartKey" in request.body]
@@ -100,7 +100,7 @@ async def test_backlog_beyond_its_page_is_not_starved_by_many_refused_rows(
     make_outbox: MakeOutbox, proxy: Proxy
 ) -> None:
     outbox = make_outbox(batch_size=5)
-    await outbox.publish([Event("t", id=f"e{n:02}") for n in range(40)])
+    await outbox.publish([Event("order.placed", id=f"e{n:02}") for n in range(40)])
     crowd = {claim.event.id for claim in await make_outbox().claim(30)}
     assert len(crowd) == 30
     shown: list[dict[str, Any]] = [{"id": {"S": event_id}, "gsiSortKey": {"N": "1000"}} for event_id in sorted(crowd)]

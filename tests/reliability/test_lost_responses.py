@@ -54,8 +54,8 @@ async def test_handler_runs_once_though_each_response_is_lost_once(
     errors: list[Any] = []
     outbox = make_outbox(conditional_writes=mode, batch_size=count, on_error=errors.append)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
-    events = [Event("t", {"n": n}) for n in range(count)]
+    bus.on("order.placed", runs := Runs())
+    events = [Event("order.placed", {"n": n}) for n in range(count)]
     await outbox.publish(events)
     proxy.rule = first_of_each(kind, lost)
     assert await bus.run_once() == count
@@ -74,7 +74,7 @@ async def test_response_that_does_not_say_what_was_stored_is_not_taken_for_a_yes
 ) -> None:
     # An empty reply is what the SDK makes of a body that it cannot read; here nothing was stored.
     proxy.rule = nth(1, "BatchWriteItem", Reply(200, {}))
-    events = [Event("t") for _ in range(5)]
+    events = [Event("order.placed") for _ in range(5)]
     await make_outbox().publish(events)
     assert (await items()).keys() == {event.id for event in events}
     assert (proxy.count("BatchWriteItem"), proxy.count("PutItem")) == (1, 5)
@@ -84,7 +84,7 @@ async def test_claim_is_not_lost_when_its_item_is_missing_in_the_response(
     make_outbox: MakeOutbox, proxy: Proxy
 ) -> None:
     outbox = make_outbox()
-    await outbox.publish([Event("t", id=f"e{n}") for n in range(3)])
+    await outbox.publish([Event("order.placed", id=f"e{n}") for n in range(3)])
     proxy.rule = nth(1, "BatchExecuteStatement", lambda reply: {"Responses": [{}, *reply["Responses"][1:]]})
     assert {claim.event.id for claim in await outbox.claim(3)} == {"e0", "e1", "e2"}
     assert [len(body["Statements"]) for body in proxy.of("BatchExecuteStatement")] == [3, 1]
@@ -95,7 +95,7 @@ async def test_release_and_redrive_whose_responses_are_lost_are_known_to_be_appl
     make_outbox: MakeOutbox, proxy: Proxy, items: Items, mode: str
 ) -> None:
     outbox = make_outbox(conditional_writes=mode)
-    await outbox.publish([Event("t", id="released"), Event("t", id="failed")])
+    await outbox.publish([Event("order.placed", id="released"), Event("order.placed", id="failed")])
     by_id = {claim.event.id: claim for claim in await outbox.claim(2)}
     assert await outbox.settle([(by_id["failed"], Failed(error="no"))]) == [None]
     proxy.rule = first_of_each("release", CUT_AFTER)
@@ -115,7 +115,7 @@ async def test_refusal_after_a_request_that_was_not_answered_says_that_it_may_ha
     for first, is_doubtful in ((failing, True), (None, False)):
         proxy.rule = nth(1, "TransactWriteItems", first)
         with pytest.raises(TransactionCancelledError) as cancelled:
-            await outbox.transact([check], [(Event("t"), None)])
+            await outbox.transact([check], [(Event("order.placed"), None)])
         assert cancelled.value.maybe_applied is is_doubtful
 
 
@@ -126,7 +126,7 @@ async def test_event_that_was_stored_without_an_answer_and_then_denied_may_be_st
     answers = [CUT_AFTER]
     proxy.rule = lambda request: answers.pop() if answers else refused("AccessDeniedException", "no")
     with pytest.raises((CredentialsError, PartialPublishError)) as denied:
-        await make_outbox().publish([Event("t") for _ in range(count)])
+        await make_outbox().publish([Event("order.placed") for _ in range(count)])
     error = denied.value
     causes = list(error.causes.values()) if isinstance(error, PartialPublishError) else [error]
     assert [isinstance(cause, CredentialsError) and cause.maybe_applied for cause in causes] == [True] * count
@@ -176,16 +176,16 @@ async def test_spoiled_responses_of_every_operation(
             client, table_name=table, conditional_writes=mode, on_error=errors.append, random=lambda: 0.1
         )
         bus = OutboxEventBus(outbox)
-        bus.on("t", runs := Runs())
+        bus.on("order.placed", runs := Runs())
 
         @bus.on("parent")
         async def parent(event: Event, delivery: Delivery) -> None:
             async with delivery.transaction() as tx:
-                tx.emit("t", id="child")
+                tx.emit("order.placed", id="child")
 
         burst.microburst.engine.set_rules(rules)
-        await bus.emit("t", id="single")
-        await bus.emit_many([Event("t") for _ in range(4)])
+        await bus.emit("order.placed", id="single")
+        await bus.emit_many([Event("order.placed") for _ in range(4)])
         await bus.emit("parent", id="parent")
         while await bus.run_once():
             pass

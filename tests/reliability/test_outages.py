@@ -34,16 +34,16 @@ async def test_worker_pauses_while_credentials_are_expired_and_resumes(
     errors: list[Any] = []
     outbox = make_outbox(on_error=errors.append)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     async with bus:
-        await bus.emit("t", id="before")
+        await bus.emit("order.placed", id="before")
         await bus.drain(20)
         proxy.rule = lambda request: EXPIRED
         before = len(proxy.requests)
-        await DynamoDBOutbox(local_client, table_name=table).publish([Event("t", id="meanwhile")])
+        await DynamoDBOutbox(local_client, table_name=table).publish([Event("order.placed", id="meanwhile")])
         await eventually(lambda: sum(error.loop == "polling" for error in errors) >= 3)
         with pytest.raises(CredentialsError):
-            await bus.emit("t", id="refused")
+            await bus.emit("order.placed", id="refused")
         assert bus.running
         # Asking again is of no use: one call a look, and each look waits twice as long.
         assert len(proxy.requests) - before <= len(errors) + 3
@@ -63,10 +63,10 @@ async def test_worker_resumes_when_what_was_deleted_is_made_again(
     told: list[Any] = []
     outbox = make_outbox(on_error=errors.append, observers=[told.append])
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     kept = await local_client.describe_table(TableName=table)
     async with bus:
-        await bus.emit("t", id="before")
+        await bus.emit("order.placed", id="before")
         await bus.drain(20)
         if what == "table":
             await local_client.delete_table(TableName=table)
@@ -89,7 +89,7 @@ async def test_worker_resumes_when_what_was_deleted_is_made_again(
                 GlobalSecondaryIndexUpdates=[{"Create": creation}],
             )
         # Not by the bus, which would handle it without a look at the index.
-        await DynamoDBOutbox(local_client, table_name=table).publish([Event("t", id="after")])
+        await DynamoDBOutbox(local_client, table_name=table).publish([Event("order.placed", id="after")])
         await eventually(lambda: "after" in runs.ids)
         await bus.drain(20)
     assert runs.ids == ["before", "after"]
@@ -123,7 +123,7 @@ async def test_pool_that_handlers_use_up_is_warned_of_and_renewals_take_their_tu
         bus = OutboxEventBus(outbox)
         runs = Runs()
 
-        @bus.on("t", timeout=60)
+        @bus.on("order.placed", timeout=60)
         async def busy(event: Event) -> None:
             await runs(event)
             while event.id not in renewed():
@@ -131,7 +131,7 @@ async def test_pool_that_handlers_use_up_is_warned_of_and_renewals_take_their_tu
                 # aiohttp gives a free connection to whoever asks at once, before those that wait for it.
                 await anyio.sleep(0.01)
 
-        await outbox.publish([Event("t", id=f"e{n}") for n in range(handlers)])
+        await outbox.publish([Event("order.placed", id=f"e{n}") for n in range(handlers)])
         async with bus:
             await eventually(lambda: len(runs.ids) == handlers)
             await bus.drain(30)
@@ -149,13 +149,13 @@ async def test_client_that_is_closed_under_a_worker_is_reported_and_leaks_nothin
     async with open_client(local_endpoint) as client:
         outbox = DynamoDBOutbox(client, table_name=table, poll_interval=0.02, on_error=errors.append)
         bus = OutboxEventBus(outbox)
-        bus.on("t", Runs())
+        bus.on("order.placed", Runs())
         await bus.start()
-        await bus.emit("t")
+        await bus.emit("order.placed")
         await bus.drain(20)
     await eventually(lambda: len(errors) >= 2)
     with pytest.raises(ClientClosedError):
-        await bus.emit("t")
+        await bus.emit("order.placed")
     with anyio.fail_after(20):
         await bus.stop()
     assert {type(error.__cause__) for error in errors} == {ClientClosedError}
@@ -187,6 +187,6 @@ async def test_client_of_another_loop_is_named_at_the_first_call(message: str) -
     client: Any = OfAnotherLoop(message)
     outbox = DynamoDBOutbox(client, table_name="events", conditional_writes="batch")
     with anyio.fail_after(retrying.MAX_DELAY):
-        for call in (lambda: outbox.publish([Event("t")]), lambda: outbox.claim(1), outbox.recover):
+        for call in (lambda: outbox.publish([Event("order.placed")]), lambda: outbox.claim(1), outbox.recover):
             with pytest.raises(ClientClosedError, match=r"client of this (event loop|outbox is closed)"):
                 await call()

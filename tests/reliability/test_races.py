@@ -95,7 +95,7 @@ async def test_settle_that_is_cancelled_at_any_step_is_whole_or_not_at_all(
     place = 0
     while True:
         place += 1
-        await outbox.publish([Event("t") for _ in OUTCOMES])
+        await outbox.publish([Event("order.placed") for _ in OUTCOMES])
         claims = await outbox.claim(len(OUTCOMES))
         settling = asyncio.ensure_future(outbox.settle(list(zip(claims, OUTCOMES, strict=True))))
         stepping.step = leave = LeaveAt(place)
@@ -138,13 +138,13 @@ async def test_worker_that_is_cancelled_in_a_settle_leaves_the_event_settled_or_
             for _ in range(100):
                 await asyncio.sleep(0)
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def handler(event: Event) -> None:
         await runs(event)
         host[:] = [task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker"]
         stepping.step = cancel_the_host
 
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("order.placed", id="e")])
     await bus.start()
     await eventually(lambda: count >= place)
     with anyio.fail_after(20):
@@ -165,7 +165,7 @@ async def test_redrive_that_meets_the_settle_of_a_recovered_event_has_one_winner
         return DynamoDBOutbox(local_client, table_name=table, conditional_writes=mode, max_retries=0, clock=lambda: now)
 
     holder, operator = make(), make()
-    await holder.publish([Event("t", id=f"e{n}") for n in range(12)])
+    await holder.publish([Event("order.placed", id=f"e{n}") for n in range(12)])
     claims = await holder.claim(12)
     now += 31
     assert len((await operator.recover()).failed) == 12
@@ -196,7 +196,7 @@ async def test_two_redrives_and_a_claim_at_once_make_one_event(
     local_client: Any, table: str, items: Items, mode: Any
 ) -> None:
     outbox = DynamoDBOutbox(local_client, table_name=table, conditional_writes=mode)
-    await outbox.publish([Event("t", id=f"e{n}") for n in range(10)])
+    await outbox.publish([Event("order.placed", id=f"e{n}") for n in range(10)])
     claims = await outbox.claim(10)
     ids = [claim.event.id for claim in claims]
     assert await outbox.settle([(claim, Failed(error="x")) for claim in claims]) == [None] * 10

@@ -23,7 +23,7 @@ async def test_no_write_about_a_claim_brings_back_an_item_that_was_deleted(
 ) -> None:
     outbox = make_outbox(conditional_writes=mode, retention=60)
     outcomes = [Completed(), Retry(delay=1, error="x", handled_by=frozenset({"h"})), Failed(error="x"), Released()]
-    await outbox.publish([Event("t") for _ in range(5)])
+    await outbox.publish([Event("order.placed") for _ in range(5)])
     *claims, renewed = await outbox.claim(5)
     for claim in [*claims, renewed]:
         await local_client.delete_item(TableName=table, Key={"id": {"S": claim.event.id}})
@@ -65,7 +65,7 @@ def item(event_id: str, status: str, sort_key: int, **more: Any) -> dict[str, An
     """An item as the least that a release ever wrote."""
     return {
         "id": {"S": event_id},
-        "type": {"S": "t"},
+        "type": {"S": "order.placed"},
         "payload": {"M": {"n": {"N": "1"}}},
         "occurredAt": {"S": "2024-01-02T03:04:05Z"},
         "status": {"S": status},
@@ -94,7 +94,7 @@ async def test_items_of_an_older_release_are_delivered_recovered_and_redriven(
     bus = OutboxEventBus(outbox)
     attempts: dict[str, int] = {}
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def handler(event: Event, delivery: Delivery) -> None:
         attempts[event.id] = delivery.attempt
 
@@ -119,12 +119,12 @@ async def test_unreadable_item_costs_one_claim_and_is_read_after_it_was_fixed(
     errors: list[Any] = []
     outbox = make_outbox(on_error=errors.append, batch_size=1)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     # Due before all others, and a batch is one event: whoever stumbled over it would stay there.
     broken = item("broken", "PENDING", 1) | {"occurredAt": {"S": "9999-12-31T23:59:59-23:59"}}
     await local_client.put_item(TableName=table, Item=broken)
     async with bus:
-        await bus.emit("t", id="good")
+        await bus.emit("order.placed", id="good")
         await eventually(lambda: errors)
         await bus.drain(20)
         assert runs.ids == ["good"]
@@ -142,13 +142,13 @@ async def test_item_of_a_reserved_id_ends_as_a_dead_letter_that_can_be_listed(
 ) -> None:
     errors: list[Any] = []
     bus = OutboxEventBus(make_outbox(on_error=errors.append))
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     await local_client.put_item(TableName=table, Item=item("dynamodb-outbox-of-others", "PENDING", 1))
-    await bus.emit("t", id="good")
+    await bus.emit("order.placed", id="good")
     while await bus.run_once():
         pass
     assert runs.ids == ["good"]
     assert [(type(error), error.event_id) for error in errors] == [(StoredEventError, "dynamodb-outbox-of-others")]
     (failed,) = await bus.get_failed_events()
-    assert (failed.id, failed.type) == ("dynamodb-outbox-of-others", "t")
+    assert (failed.id, failed.type) == ("dynamodb-outbox-of-others", "order.placed")
     assert "reserved" in failed.last_error

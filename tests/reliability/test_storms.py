@@ -58,13 +58,13 @@ async def test_ten_minutes_of_throttling_cost_few_calls_and_delivery_recovers(
     runs: Counter[str] = Counter()
     begun = anyio.Event()
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def handler(event: Event) -> None:
         runs[event.id] += 1
         begun.set()
         await asyncio.sleep(1)
 
-    events = [Event("t", id=f"e{n}") for n in range(100)]
+    events = [Event("order.placed", id=f"e{n}") for n in range(100)]
     async with bus:
         await bus.emit_many(events[:5])
         await bus.emit_many(events[5:], delay=5)
@@ -73,12 +73,12 @@ async def test_ten_minutes_of_throttling_cost_few_calls_and_delivery_recovers(
         before, until = service.calls.total(), clock.time() + STORM
         while clock.time() < until:
             with pytest.raises(ThrottledError):
-                await bus.emit("t", id="during")
+                await bus.emit("order.placed", id="during")
             await asyncio.sleep(60)
         during = service.calls.total() - before
         storm.lasts = False
         ended = clock.time()
-        await bus.emit("t", id="during")
+        await bus.emit("order.placed", id="during")
         await bus.drain(timeout=None)
         recovered_in = clock.time() - ended
     assert await outbox.count(EventStatus.FAILED) == 0
@@ -107,7 +107,7 @@ async def test_throttled_recovery_makes_progress_with_rows_that_have_no_retry_le
 
     service = SimulatedService(clock)
     outbox = service.outbox(max_retries=0)
-    await outbox.publish([Event("t", id=f"e{n:03}") for n in range(100)])
+    await outbox.publish([Event("order.placed", id=f"e{n:03}") for n in range(100)])
     assert len(await outbox.claim(100)) == 100
     service.backend._gate = Bucket()
     await asyncio.sleep(31)

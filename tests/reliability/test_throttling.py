@@ -37,8 +37,8 @@ async def test_statements_refused_inside_of_a_200_are_repeated_and_only_those(
 ) -> None:
     outbox = make_outbox(batch_size=6)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
-    await outbox.publish([Event("t", id=f"e{n}") for n in range(6)])
+    bus.on("order.placed", runs := Runs())
+    await outbox.publish([Event("order.placed", id=f"e{n}") for n in range(6)])
     answers = iter([{1, 4}, {1}])
 
     def rule(request: Recorded) -> Any:
@@ -61,13 +61,13 @@ async def test_conflict_with_a_transaction_of_the_user_counts_no_attempt(
     outbox = make_outbox(conditional_writes=mode)
     bus = OutboxEventBus(outbox)
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def handler(event: Event, delivery: Delivery) -> None:
         attempts.append(delivery.attempt)
         async with delivery.transaction() as tx:
             tx.emit("child")
 
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("order.placed", id="e")])
     conflict = refused("TransactionConflictException", "Transaction is ongoing for the item")
     reasons = [{"Code": "None"}, {"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"}]
     cancelled = refused("TransactionCanceledException")
@@ -100,7 +100,7 @@ async def test_items_that_come_back_unprocessed_are_named_in_the_end(
         return Reply(200, {"UnprocessedItems": {name: puts[len(stored) :]}})
 
     proxy.rule = lambda request: some_then_none(request) if request.operation == "BatchWriteItem" else None
-    events = [Event("t", {"n": n}) for n in range(25)]
+    events = [Event("order.placed", {"n": n}) for n in range(25)]
     with giving_up_after(5), pytest.raises(PartialPublishError) as caught:
         await outbox.publish(events)
     error = caught.value
@@ -119,13 +119,13 @@ async def test_storm_of_throttling_costs_few_calls_and_delivery_recovers(make_ou
     errors: list[Any] = []
     outbox = make_outbox(processing_timeout=1.5, on_error=errors.append)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
+    bus.on("order.placed", runs := Runs())
     held = make_outbox()
-    await held.publish([Event("t", id=f"e{n}") for n in range(20)])
+    await held.publish([Event("order.placed", id=f"e{n}") for n in range(20)])
     proxy.rule = lambda request: EXCEEDED
     async with bus:
         with giving_up_after(3), pytest.raises(ThrottledError):
-            await bus.emit("t", id="during")
+            await bus.emit("order.placed", id="during")
         await eventually(lambda: sum(error.loop == "polling" for error in errors) >= 3)
         during = len(proxy.requests)
         told = list(errors)
@@ -147,9 +147,9 @@ async def test_settles_do_not_queue_behind_claims_that_are_throttled(
     make_outbox: MakeOutbox, proxy: Proxy, mode: str
 ) -> None:
     outbox = make_outbox(conditional_writes=mode, batch_size=1000)
-    await outbox.publish([Event("t") for _ in range(5)])
+    await outbox.publish([Event("order.placed") for _ in range(5)])
     held = await outbox.claim(5)
-    await outbox.publish([Event("t") for _ in range(250)])
+    await outbox.publish([Event("order.placed") for _ in range(250)])
     proxy.rule = every("claim", EXCEEDED)
     async with anyio.create_task_group() as group:
         group.start_soon(outbox.claim, 250)
@@ -166,8 +166,8 @@ async def test_no_more_is_claimed_than_fits_while_settles_are_throttled(
 ) -> None:
     outbox = make_outbox(batch_size=5, concurrency=10, processing_timeout=10)
     bus = OutboxEventBus(outbox)
-    bus.on("t", runs := Runs())
-    await outbox.publish([Event("t", id=f"e{n:02}") for n in range(40)])
+    bus.on("order.placed", runs := Runs())
+    await outbox.publish([Event("order.placed", id=f"e{n:02}") for n in range(40)])
     proxy.rule = every("complete", EXCEEDED)
     async with bus:
         await eventually(lambda: sum(kind_of(request) == "complete" for request in proxy.requests) >= 10)
@@ -204,7 +204,7 @@ async def test_handler_whose_renewals_do_not_get_through_is_cancelled_before_its
     bus = OutboxEventBus(outbox)
     times: list[float] = []
 
-    @bus.on("t", timeout=30, backoff=lambda attempt, error: 60.0)
+    @bus.on("order.placed", timeout=30, backoff=lambda attempt, error: 60.0)
     async def long(event: Event) -> None:
         times.append(anyio.current_time())
         try:
@@ -212,7 +212,7 @@ async def test_handler_whose_renewals_do_not_get_through_is_cancelled_before_its
         finally:
             times.append(anyio.current_time())
 
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("order.placed", id="e")])
     proxy.rule = every("renew", action)
     pauses = Pauses()
     async with anyio.create_task_group() as group:
@@ -230,7 +230,7 @@ async def test_handler_whose_renewals_do_not_get_through_is_cancelled_before_its
 
 async def test_settle_is_repeated_while_its_lease_holds_and_not_for_ever(make_outbox: MakeOutbox, proxy: Proxy) -> None:
     outbox = make_outbox(processing_timeout=0.5)
-    await outbox.publish([Event("t", id="e")])
+    await outbox.publish([Event("order.placed", id="e")])
     (claim,) = await outbox.claim(1)
     proxy.rule = every("retry", THROTTLED)
     with anyio.fail_after(20):
