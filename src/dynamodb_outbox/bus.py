@@ -15,7 +15,6 @@ from dynamodb_outbox.cancellation import is_from_a_scope
 from dynamodb_outbox.emit_options import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, WaitTimeoutError
-from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, check_type, warn_of_many_handlers
 from dynamodb_outbox.lifecycle import Lifecycle
@@ -27,6 +26,7 @@ from dynamodb_outbox.start_reminder import StartReminder
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.validation import check_callable, check_event_ids, check_int, check_outbox, check_timeout
 from dynamodb_outbox.waiters import NOT_STARTED, Waiters, wait_until_drained
+from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
 

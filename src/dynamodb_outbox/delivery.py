@@ -11,12 +11,12 @@ from uuid import NAMESPACE_URL, uuid5
 
 from dynamodb_outbox.emit_options import EmitOptions, event_of
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, UsageError
-from dynamodb_outbox.errors.wording import shape
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.fingerprint import Fingerprint, fingerprint_of
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.validation import check_seconds
+from dynamodb_outbox.wording import shape
 
 CHILD_IDS: Final = uuid5(NAMESPACE_URL, "dynamodb-outbox:child")
 """The namespace of the ids of child events, see RFC 9562, section 5.5."""

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError
-from dynamodb_outbox.errors.wording import shape, shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.validation import check_seconds
+from dynamodb_outbox.wording import shape, shown
 
 IfExists = Literal["raise", "ignore"]
 """What an emit does about an event whose id is stored already."""

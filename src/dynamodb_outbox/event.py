@@ -10,8 +10,8 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
-from dynamodb_outbox.errors import UnstorableValueError
-from dynamodb_outbox.errors.wording import shape
+from dynamodb_outbox.event_errors import UnstorableValueError
+from dynamodb_outbox.wording import shape
 
 
 class EventStatus(StrEnum):

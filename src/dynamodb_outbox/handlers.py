@@ -10,10 +10,10 @@ from typing import Any, TypedDict, Unpack
 
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError
-from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.retry import Backoff
 from dynamodb_outbox.validation import check_int, check_seconds, fits, is_async
+from dynamodb_outbox.wording import shown
 
 Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Awaitable[None]]
 """An async function of the event, or of the event and its delivery.

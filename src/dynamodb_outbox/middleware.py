@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from dynamodb_outbox.errors import ConfigurationError, MiddlewareError
-from dynamodb_outbox.errors.wording import shape, shown
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.validation import fits, is_async
+from dynamodb_outbox.wording import shape, shown
 
 CANCEL_SECONDS: Final = 5.0
 """How long a chain waits for the cancellation of the rest that a middleware left running."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.errors.wording import shown
+from dynamodb_outbox.wording import shown
 
 __all__ = [
     "ClaimRefused",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.errors.wording import shown
+from dynamodb_outbox.wording import shown
 
 
 @dataclass(frozen=True, slots=True)

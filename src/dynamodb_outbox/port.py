@@ -18,13 +18,13 @@ from dynamodb_outbox.errors import (
     ThrottledError,
     UnavailableError,
 )
-from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool, check_callable, check_int, check_seconds
+from dynamodb_outbox.wording import shown
 
 Numbers = Literal["native", "decimal"]
 """How numbers come back: whole ones as int, all others as float (`"native"`) or as `Decimal` (`"decimal"`)."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.outcome import LONGEST_DELAY, Reject, RetryLater
 from dynamodb_outbox.validation import check_part, check_seconds
+from dynamodb_outbox.wording import shown
 
 Backoff = Callable[[int, BaseException], float | None]
 """Called with the number of the attempt that failed, from 1, and its exception.

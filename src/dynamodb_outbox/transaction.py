@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, Self
 
 from dynamodb_outbox.emit_options import EmitOptions, event_of
 from dynamodb_outbox.errors import ConfigurationError, UsageError
-from dynamodb_outbox.errors.wording import shape
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.wording import shape
 
 _STRINGS: Final = ("TableName", "UpdateExpression", "ConditionExpression", "ReturnValuesOnConditionCheckFailure")
 Operation = Literal["Put", "Update", "Delete", "ConditionCheck"]

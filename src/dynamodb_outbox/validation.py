@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.errors.wording import shape, shown
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.outcome import LONGEST_DELAY
+from dynamodb_outbox.wording import shape, shown
 
 _YEAR = 31_536_000
 

@@ -11,11 +11,11 @@ from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.schema.shards import MAX_SHARDS, SHARD_ATTRIBUTE, Shards
 from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.observers import Observer
 from dynamodb_outbox.port import Numbers
 from dynamodb_outbox.reporting import OnError
 from dynamodb_outbox.validation import check_bool, check_int, check_seconds
+from dynamodb_outbox.wording import shown
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 _YEAR: Final = 31_536_000.0

@@ -24,7 +24,6 @@ from dynamodb_outbox.dynamodb.transport.client import (
 )
 from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError
-from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import EventFailed, Observer, Observers
 from dynamodb_outbox.outcome import Completed, Outcome, Released
@@ -32,6 +31,7 @@ from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Numbers, OutboxO
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool
+from dynamodb_outbox.wording import shown
 
 
 class DynamoDBOutbox:

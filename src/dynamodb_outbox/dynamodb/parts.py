@@ -18,8 +18,8 @@ from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
 from dynamodb_outbox.dynamodb.emitting.transact import Transactor
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
-from dynamodb_outbox.dynamodb.schema.shard_migration import ShardMigration
 from dynamodb_outbox.dynamodb.schema.table import Table
+from dynamodb_outbox.dynamodb.shard_migration import ShardMigration
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient
 from dynamodb_outbox.observers import Observers

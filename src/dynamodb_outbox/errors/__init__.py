@@ -53,13 +53,9 @@ from dynamodb_outbox.errors.delivery import (
 from dynamodb_outbox.errors.publishing import (
     CancellationReason,
     DuplicateEventError,
-    EventTooLargeError,
-    InvalidEventError,
     PartialPublishError,
-    PublishError,
     TransactionCancelledError,
     TransactionTooLargeError,
-    UnstorableValueError,
 )
 from dynamodb_outbox.errors.storage import (
     ClientClosedError,
@@ -75,9 +71,15 @@ from dynamodb_outbox.errors.usage import (
     ConfigurationError,
     DuplicateHandlerError,
     MiddlewareError,
-    OutboxError,
     UsageError,
     WaitTimeoutError,
+)
+from dynamodb_outbox.event_errors import (
+    EventTooLargeError,
+    InvalidEventError,
+    OutboxError,
+    PublishError,
+    UnstorableValueError,
 )
 
 __all__ = [

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from dynamodb_outbox.errors.usage import OutboxError
-from dynamodb_outbox.errors.wording import describe
-
-if TYPE_CHECKING:
-    from dynamodb_outbox.event import Event
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.event_errors import OutboxError
+from dynamodb_outbox.wording import describe
 
 
 class StoredEventError(OutboxError):

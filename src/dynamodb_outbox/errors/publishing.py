@@ -1,55 +1,14 @@
-"""Errors of storing events: what is refused before it is sent, and what could not be stored."""
+"""The errors of an emit or a transaction whose events are not stored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from dynamodb_outbox.errors.usage import OutboxError
-from dynamodb_outbox.errors.wording import shown, times
-
-if TYPE_CHECKING:
-    from dynamodb_outbox.event import Event
-
-
-class PublishError(OutboxError):
-    """An emit or a transaction did not store all its events, because of the events or of the user's writes.
-
-    An emit that DynamoDB refuses or does not answer raises a `StorageError` instead, as every other call does. To catch
-    each failed emit, write `except (PublishError, StorageError)`.
-    """
-
-
-class InvalidEventError(PublishError):
-    """An event that cannot be stored, or an emit with wrong arguments. Nothing was sent."""
-
-
-class UnstorableValueError(InvalidEventError):
-    """A value that DynamoDB cannot hold, or that would come back as another value.
-
-    `path` is the place of the value, such as `payload.lines[3].price`; `reason` says what is wrong with the value.
-    """
-
-    def __init__(self, *, path: str, reason: str, event_id: str | None = None) -> None:
-        self.path = path
-        self.reason = reason
-        self.event_id = event_id
-        of = f" of event {event_id!r}" if event_id is not None else ""
-        super().__init__(f"{path}{of} cannot be stored: {reason}")
-
-
-class EventTooLargeError(InvalidEventError):
-    """An event that does not fit into one DynamoDB item. `size` and `limit` are in bytes."""
-
-    def __init__(self, *, event_id: str, size: int, limit: int) -> None:
-        self.event_id = event_id
-        self.size = size
-        self.limit = limit
-        super().__init__(
-            f"event {event_id!r} takes {size:,} bytes, but the limit is {limit:,} (a DynamoDB item has 409,600 bytes, "
-            "and delivery needs some of them); store the payload elsewhere, such as in S3, and emit a reference to it"
-        )
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.event_errors import OutboxError, PublishError
+from dynamodb_outbox.wording import shown, times
 
 
 class DuplicateEventError(PublishError):

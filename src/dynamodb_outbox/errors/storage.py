@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynamodb_outbox.errors.usage import OutboxError
-from dynamodb_outbox.errors.wording import times
+from dynamodb_outbox.event_errors import OutboxError
+from dynamodb_outbox.wording import times
 
 
 class StorageError(OutboxError):

@@ -1,16 +1,11 @@
-"""The root of all errors, and the errors of wrong values, wrong calls and waits that time out."""
+"""The errors of wrong values, wrong calls, and waits that time out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dynamodb_outbox.event import Event
-
-
-class OutboxError(Exception):
-    """The base of every error that this library raises or reports."""
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.event_errors import OutboxError
 
 
 class ConfigurationError(OutboxError):

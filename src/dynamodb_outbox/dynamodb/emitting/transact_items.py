@@ -12,8 +12,8 @@ from dynamodb_outbox.dynamodb.items.sizes import size_of
 from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
 from dynamodb_outbox.dynamodb.items.values import AttributeValue, encode, text_size
 from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError
-from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.transaction import TransactionWrite
+from dynamodb_outbox.wording import shown
 
 MAX_ITEMS: Final = 100
 MAX_BYTES: Final = 4 * 1024 * 1024

@@ -12,9 +12,9 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
 from dynamodb_outbox.dynamodb.items.values import AttributeValue, decode, encode, text_size
 from dynamodb_outbox.errors import EventTooLargeError, StoredEventError, UnstorableValueError
-from dynamodb_outbox.errors.wording import LONGEST_SHOWN
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.port import Claim, Numbers
+from dynamodb_outbox.wording import LONGEST_SHOWN
 
 Item = dict[str, AttributeValue]
 """An item as DynamoDB's low-level API represents it: `{"id": {"S": "order-1"}, ...}`."""

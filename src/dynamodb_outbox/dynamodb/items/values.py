@@ -18,8 +18,8 @@ from uuid import UUID
 
 from dynamodb_outbox.dynamodb.items.numbers import decimal_number, native_number, number_size, number_text
 from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
-from dynamodb_outbox.errors.wording import shape, shown
 from dynamodb_outbox.port import Numbers
+from dynamodb_outbox.wording import shape, shown
 
 AttributeValue = dict[str, Any]
 """A value of DynamoDB's low-level API, such as `{"S": "text"}`."""

@@ -17,8 +17,8 @@ from botocore.exceptions import BotoCoreError
 from dynamodb_outbox.dynamodb.transport.dry_run import find_misfit
 from dynamodb_outbox.dynamodb.transport.fast_json import install_checksums, install_fast_json, remove_fast_json
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.errors.wording import shown
 from dynamodb_outbox.observers import logger
+from dynamodb_outbox.wording import shown
 
 Call = Callable[..., Awaitable[Any]]
 
