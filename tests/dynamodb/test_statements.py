@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 import dynamodb_outbox.dynamodb
-from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write, placed, statement
+from dynamodb_outbox.dynamodb.conditional.transitions import BATCHED, Transition, Write, placed, statement
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from reliability.partiql import reason_against
 
@@ -26,8 +26,8 @@ DOCUMENTED_FUNCTIONS = {
 
 
 def transitions() -> Iterator[Transition]:
-    """All that the package has as constants, the variants included."""
-    for module in pkgutil.iter_modules(dynamodb_outbox.dynamodb.__path__, "dynamodb_outbox.dynamodb."):
+    """List all constants of the package and its subpackages that may be transitions, including the variants."""
+    for module in pkgutil.walk_packages(dynamodb_outbox.dynamodb.__path__, "dynamodb_outbox.dynamodb."):
         for constant in vars(importlib.import_module(module.name)).values():
             members = list(constant.values()) if isinstance(constant, Mapping) else [constant]
             for member in members:
@@ -47,6 +47,10 @@ def rendered(transition: Transition) -> Iterator[str]:
     for each in (write, placed(write, Shards(count=4))):
         for returning in (True, False):
             yield statement(each, table_name="outbox", returning=returning)["Statement"]
+
+
+def test_every_batched_transition_is_found() -> None:
+    assert set(BATCHED) <= set(NAMED.values())
 
 
 @pytest.mark.parametrize("name", NAMED)
