@@ -1,1 +1,1 @@
-"""Transitions as conditional writes, in batches or one by one."""
+"""The transitions of an event as conditional writes, in batches or one by one."""

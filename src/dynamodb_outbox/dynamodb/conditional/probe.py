@@ -1,4 +1,4 @@
-"""Which writes go in batches: what is configured, what a probe finds out, and what DynamoDB refuses later."""
+"""Which writes go in batches: decided by the configuration, a probe, and later refusals of DynamoDB."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from dynamodb_outbox.observers import logger
 WriteMode = Literal["auto", "batch", "single"]
 
 MAX_STATEMENTS: Final = 25
-"""BatchExecuteStatement's limit."""
+"""DynamoDB's limit for a BatchExecuteStatement."""
 _REASON_CHARS: Final = 200
 _NOT_ALLOWED: Final = ("AccessDenied", "NotAuthorized")
-"""The codes of errors whose credentials are good, and whose role may not make the call."""
+"""Error codes for valid credentials whose role lacks the permission."""
 
 
 class Batching:
-    """Knows which transitions DynamoDB takes as statements of a batch; all others go by `UpdateItem`.
+    """Knows which transitions can go in batches of PartiQL statements; all others are `UpdateItem` calls.
 
-    A batch of 25 costs a seventh of the CPU of 25 single writes. In the mode "auto" one request tries every statement
-    that will be sent, each on an item that cannot exist. So a right or a function that is missing costs no event
-    anything.
+    A batch of 25 costs a seventh of the CPU of 25 single writes. In the mode "auto", one request tries every statement
+    on an item that cannot exist. So a missing permission, or a backend without PartiQL, is found before any event is
+    affected.
     """
 
     def __init__(self, caller: Caller, mode: WriteMode, *, shards: Shards) -> None:
@@ -54,17 +54,17 @@ class Batching:
         self._probing = anyio.Lock()
 
     def forget(self) -> None:
-        """Probe again before the next write: a worker that starts may find another engine or other rights."""
+        """Probe again before the next write: permissions may have changed since the last start of a worker."""
         self._mode = self._configured
         self._refused.clear()
 
     @property
     def is_known(self) -> bool:
-        """Whether no probe is needed."""
+        """Whether the mode is known, so that no probe is needed."""
         return self._mode != "auto"
 
     def singles(self, writes: Sequence[Write]) -> list[int]:
-        """List the writes, by index, that go by `UpdateItem`."""
+        """List the indexes of the writes that must be `UpdateItem` calls."""
         if self._mode == "single":
             return list(range(len(writes)))
         refused = self._refused
@@ -75,26 +75,26 @@ class Batching:
         ]
 
     def takes(self, transition: Transition) -> bool:
-        """Tell whether a transition goes in batches, as far as is known."""
+        """Tell whether a transition can go in batches, as far as is known."""
         return transition not in self._refused
 
     def refuse(self, transitions: Iterable[Transition], reason: str) -> None:
-        """Note that DynamoDB does not take the statements of these transitions, and say so once."""
+        """Note that DynamoDB refuses the statements of these transitions, and log it once."""
         new = [transition for transition in transitions if transition not in self._refused]
         self._refused.update(new)
         names = ", ".join(repr(name) for name in dict.fromkeys(transition.name for transition in new))
         if names and names not in self._said:
             self._said.add(names)
             logger.warning(
-                "DynamoDB refused the PartiQL statement of these writes: %s. They become single UpdateItem calls, one "
-                "for each event, which costs more CPU and more requests; everything else stays in batches. Please "
-                'report this to the project. conditional_writes="single" avoids statements altogether. The reason: %s',
+                "DynamoDB refused the PartiQL statement of these writes: %s. The outbox sends them as single "
+                "UpdateItem calls, which cost more CPU and more requests; all other writes stay in batches. Please "
+                'report this to the project. conditional_writes="single" avoids all statements. The reason: %s',
                 names,
                 _shortened(reason),
             )
 
     async def probe(self, within: float) -> None:
-        """Find out which statements the engine takes. Raises `StorageError` when there was no answer to judge by."""
+        """Find out which statements DynamoDB accepts. Raises `StorageError` if the probe itself fails."""
         async with self._probing:
             if self._mode != "auto":
                 return
@@ -102,7 +102,7 @@ class Batching:
             try:
                 reasons = await self._reasons(shapes, within)
             except InvalidRequestError:
-                # The whole request was refused, and its answer does not say because of which statement.
+                # DynamoDB refused the whole request and does not say which statement is invalid: try each alone.
                 reasons = {}
                 for shape in shapes:
                     reasons |= await self._reasons_alone(shape, within)
@@ -119,7 +119,7 @@ class Batching:
                 self.refuse(reasons, "; ".join(dict.fromkeys(reasons.values())))
 
     def _shapes(self) -> list[Write]:
-        """Make a write of each transition that is sent in batches, about items that cannot exist."""
+        """Build a write of each transition that goes in batches, for an item that cannot exist."""
         shapes: list[Write] = []
         for transition in BATCHED:
             if transition is MOVE and self._shards.count == 1:
@@ -136,7 +136,7 @@ class Batching:
             return {shape.transition: str(error)}
 
     async def _reasons(self, shapes: Sequence[Write], within: float) -> dict[Transition, str]:
-        """Send statements; those that are not refused as a false condition is have a reason against them."""
+        """Send statements; map each unsupported transition to the reason. A false condition means supported."""
         table_name = self._caller.table_name
         statements = [
             statement(shape, table_name=table_name, returning=shape.transition.name == CLAIM.name) for shape in shapes
@@ -152,12 +152,12 @@ class Batching:
         except UnavailableError as error:
             if isinstance(error.__cause__, (ClientError, RepeatWithheldError, UnreadableResponseError)):
                 raise _NoBatchesError(
-                    f"the engine cannot run a conditional PartiQL UPDATE ({error.__cause__})"
+                    f"the backend cannot run a conditional PartiQL UPDATE ({error.__cause__})"
                 ) from error
             raise
         except StorageError as error:
             if isinstance(error, CredentialsError) and not error.reason.startswith(_NOT_ALLOWED):
-                # Expired or missing: that says nothing of batches, and single writes would fail alike.
+                # Expired or missing credentials say nothing about batches, and single writes would fail too.
                 raise
             raise _NoBatchesError(str(error)) from error
         pairs = zip(shapes, responses, strict=True)
@@ -166,7 +166,7 @@ class Batching:
     def _reason_against(self, response: Mapping[str, Any]) -> str | None:
         error = response.get("Error")
         if error is None:
-            return "a conditional PartiQL UPDATE of an item that does not exist was answered with success"
+            return "a conditional PartiQL UPDATE of a missing item was reported as applied"
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
         if code in {"ResourceNotFound", "ResourceNotFoundException"}:
             raise TableNotFoundError(table_name=self._caller.table_name)
@@ -183,17 +183,17 @@ class Batching:
             logger.warning(
                 "Claims and settles go one by one, not in batches of %d. That costs about seven times the CPU and more "
                 "requests. Allow dynamodb:PartiQLUpdate, as the library's IAM policy template does, and restart; or "
-                'pass conditional_writes="single" if this is meant. The reason: %s',
+                'pass conditional_writes="single" if this is intended. The reason: %s',
                 MAX_STATEMENTS,
                 _shortened(reason),
             )
         else:
-            # DynamoDB has batches: this is an emulator, where the costs do not matter.
-            logger.info("Claims and settles go one by one: no batches here. The reason: %s", _shortened(reason))
+            # DynamoDB itself has batches, so this is an emulator, where the cost does not matter.
+            logger.info("Claims and settles go one by one: the backend has no batches (%s)", _shortened(reason))
 
 
 class _NoBatchesError(Exception):
-    """The engine takes no batch at all."""
+    """The backend accepts no batch at all."""
 
 
 _PROBE_VALUES: Final[Mapping[str, dict[str, Any]]] = {

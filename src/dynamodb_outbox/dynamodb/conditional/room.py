@@ -1,4 +1,4 @@
-"""The forms of a transition for items that are nearly as large as DynamoDB allows."""
+"""Smaller variants of a transition, for items near DynamoDB's size limit."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from dynamodb_outbox.dynamodb.conditional.transitions import Transition
 
 
 class Room(IntEnum):
-    """How much room an item has for a write: what it leaves out, so that it fits below DynamoDB's limit.
+    """How much room an item has for a write. With less room, a write leaves out more attributes.
 
-    A PROCESSING event has startedOn, which takes 11 bytes at least and says nothing that anybody reads, and its status
-    becomes shorter by one byte at least. So without lastError and without new names in handledBy, a write takes no more
-    room than it makes: another retryCount takes one byte more, another gsiSortKey six.
+    A write frees at least 12 bytes of a PROCESSING event: startedOn, which nothing reads, takes 11, and the next status
+    is at least one byte shorter. retryCount grows by at most one byte, gsiSortKey by six. So a write always fits if it
+    leaves out lastError and the new names in handledBy.
 
-    The exception is the first give-back of an event that has no handler: it stores unhandledSince, whose name is five
-    bytes longer than startedOn, so two bytes can be missing. Without that time the event would be given back for ever.
-    So it is not written: the lease runs out, the recovery counts an attempt, and the event becomes FAILED in the end.
+    One write may not fit, by two bytes: the first give-back of an event without a handler adds unhandledSince, whose
+    name is five bytes longer than startedOn. This write fails rather than leave the time out, because the event would
+    then be given back for ever. Its lease expires, the recovery counts attempts, and the event finally becomes FAILED.
     """
 
     ENOUGH = 0
     FOR_SHORT_ERROR = 1
-    """Only the start of an error; startedOn goes."""
+    """Stores only the start of an error, and removes startedOn."""
     FOR_NO_ERROR = 2
-    """No error, not even an earlier one."""
+    """Also removes lastError."""
     FOR_NOTHING = 3
-    """No names of handlers, and no time of completion."""
+    """Also leaves out the names of handlers and the time of completion."""
 
 
 @lru_cache(maxsize=256)
 def fitted(transition: Transition, room: Room) -> Transition:
-    """Make of a transition one that fits into the room; each is an `UpdateItem`, as it is rare."""
+    """Return the variant of a transition that fits. It is rare, so it is always an `UpdateItem`."""
     if room is Room.ENOUGH:
         return transition
     kept, gone = transition.set, ["startedOn"]

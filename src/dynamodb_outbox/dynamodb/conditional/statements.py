@@ -1,6 +1,6 @@
 """Conditional writes as PartiQL statements, up to 25 to a request.
 
-Statements that failed are repeated and no others. Those that DynamoDB refuses as invalid become single writes.
+Only failed statements are repeated. A statement that DynamoDB refuses as invalid becomes a single write.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEAST_SECONDS: Final = 0.5
 
 @dataclass(slots=True)
 class _Batch:
-    """The statements of one batch: what became of those that are done, and which are left."""
+    """The statements of one batch: the results so far, and the indexes of the statements that are left."""
 
     left: list[int]
     results: dict[int, WriteResult] = field(default_factory=dict[int, WriteResult])
@@ -43,20 +43,20 @@ class _Batch:
     tried_alone: set[int] = field(default_factory=set[int])
 
     def failed(self, error: StorageError) -> None:
-        """Note that the whole request failed, and may be repeated."""
+        """Note that the whole request failed and can be repeated."""
         self.failures |= dict.fromkeys(self.left, error)
         if error.maybe_applied:
             self.maybe_applied.update(self.left)
 
     def result(self, index: int) -> WriteResult:
-        """Tell what became of a statement; one that is left has failed."""
+        """Return the result of a statement; a statement that is left has failed."""
         if index in self.results:
             return self.results[index]
         error = self.failures[index]
         return with_maybe_applied(error) if index in self.maybe_applied else error
 
     def read(self, responses: list[dict[str, Any]], result_of: ReadResult, *, returning: bool) -> None:
-        """Read the results of the statements that were left; a `ErrorKind` leaves one for the next request."""
+        """Read the results of the statements that were left; an `ErrorKind` leaves one for the next request."""
         again: list[int] = []
         for index, response in zip(self.left, responses, strict=True):
             result = result_of(response, repeated=index in self.maybe_applied, returning=returning)
@@ -68,7 +68,7 @@ class _Batch:
                     "a statement",
                     result,
                     attempts=1,
-                    reason="inside of a batch",
+                    reason="it failed inside a batch",
                     maybe_applied=result is ErrorKind.AMBIGUOUS,
                 )
             else:
@@ -85,7 +85,7 @@ class ReadResult(Protocol):
 
 
 class WriteChunk(Protocol):
-    """Makes some writes in one request."""
+    """Makes writes in one request."""
 
     async def __call__(
         self, writes: list[Write], *, within: float, returning: bool, patient: bool
@@ -95,7 +95,7 @@ class WriteChunk(Protocol):
 
 
 class StatementWriter:
-    """Makes conditional writes in batches of statements; `write_item` makes one without a statement."""
+    """Makes conditional writes in batches of statements; `write_item` makes one write as an `UpdateItem`."""
 
     def __init__(self, caller: Caller, batching: Batching, *, write_item: WriteChunk) -> None:
         self._caller = caller
@@ -122,7 +122,7 @@ class StatementWriter:
                     break
                 if error.maybe_applied:
                     batch.maybe_applied.update(batch.left)
-                # One statement that is not valid fails the whole request: each goes on its own.
+                # One invalid statement fails the whole request, so send each write alone.
                 await self._write_each_alone(chunk, batch, deadline=deadline, returning=returning, patient=patient)
                 break
             if batch.left:
@@ -134,10 +134,10 @@ class StatementWriter:
     async def _results(
         self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool, patient: bool
     ) -> list[WriteResult]:
-        """List what became of the writes, once those whose statements are invalid were made as updates."""
+        """List the results, after each invalid statement was sent as an `UpdateItem` instead."""
         results = [batch.result(index) for index in range(len(writes))]
         for index, result in enumerate(results):
-            # A write that was tried alone was tried as an update then.
+            # A write that was tried alone was already tried as an `UpdateItem`.
             if isinstance(result, InvalidRequestError) and index not in batch.tried_alone:
                 results[index] = await self._write_refused(
                     writes[index], result, deadline=deadline, returning=returning, patient=patient
@@ -147,7 +147,7 @@ class StatementWriter:
     async def _write_each_alone(
         self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool, patient: bool
     ) -> None:
-        """Make what is left of a batch, one write at a time."""
+        """Make the writes that are left of a batch, one at a time."""
         for index, write in zip(batch.left, writes, strict=True):
             within = max(deadline - anyio.current_time(), LEAST_SECONDS)
             write_one = self.write if self._batching.takes(write.transition) else self._write_item
@@ -159,11 +159,11 @@ class StatementWriter:
     async def _write_refused(
         self, write: Write, refusal: InvalidRequestError, *, deadline: float, returning: bool, patient: bool
     ) -> WriteResult:
-        """Make a write as an `UpdateItem` whose statement was refused as invalid."""
+        """Make a write as an `UpdateItem`, because DynamoDB refused its statement as invalid."""
         within = max(deadline - anyio.current_time(), LEAST_SECONDS)
         (result,) = await self._write_item([write], within=within, returning=returning, patient=patient)
         if isinstance(result, (Applied, Refused)):
-            # The item was not the reason: an attribute of another type would be refused here as well.
+            # The statement was the reason, not the item: a wrong attribute type would fail here too.
             self._batching.refuse([write.transition], str(refusal))
         repeated = isinstance(result, Refused) and refusal.maybe_applied
         return Refused(repeated=True) if repeated else result
@@ -171,17 +171,17 @@ class StatementWriter:
     async def _execute(
         self, writes: list[Write], *, deadline: float, returning: bool
     ) -> tuple[list[dict[str, Any]], bool]:
-        """Send the statements once; their responses, and whether the client repeated the request by itself."""
+        """Send the statements once. Return the responses, and whether the SDK repeated the request by itself."""
         table_name = self._caller.table_name
         statements = [statement(write, table_name=table_name, returning=returning) for write in writes]
         within = deadline - anyio.current_time()
         read_responses = responses_to(len(statements))
 
-        def read(reply: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-            responses = read_responses(reply)
+        def read(response: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
+            responses = read_responses(response)
             if returning:
                 responses = [_claim_or_nothing(*pair) for pair in zip(responses, writes, strict=True)]
-            return responses, was_repeated(reply)
+            return responses, was_repeated(response)
 
         answer: tuple[list[dict[str, Any]], bool] = await self._caller.call(
             "batch_execute_statement", within=within, once=True, read=read, Statements=statements
@@ -189,7 +189,7 @@ class StatementWriter:
         return answer
 
     def _result_of(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | ErrorKind:
-        """Read the result of one statement; a `ErrorKind` says to repeat it."""
+        """Read the result of one statement; an `ErrorKind` means that it must be repeated."""
         error = response.get("Error")
         if error is None:
             item: Item | None = response.get("Item")
@@ -218,7 +218,7 @@ def token_of(claim: Write) -> str:
 
 
 def _claim_or_nothing(response: dict[str, Any], write: Write) -> dict[str, Any]:
-    """Take a response without an error whose item is not the claimed one for a response that says nothing."""
+    """Return an error or the claimed item as it is, and an empty response for any other item."""
     if "Error" in response or is_claim(response.get("Item"), event_id=write.event_id, token=token_of(write)):
         return response
     return {}

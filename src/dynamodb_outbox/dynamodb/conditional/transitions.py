@@ -1,7 +1,7 @@
-"""The transitions of an event, as conditional writes: one table to compare with the state diagram.
+"""The transitions of an event as conditional writes, in one table to compare with the state diagram.
 
-Each transition is stated once, in the part of DynamoDB's expression language that PartiQL shares, and is
-rendered for both: one `UpdateItem`, or one statement of a `BatchExecuteStatement`.
+Each transition is defined once, in the expressions that DynamoDB and PartiQL share. It is rendered as an `UpdateItem`,
+or as a statement of a `BatchExecuteStatement`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Transition:
-    """The shape of a conditional write; `:name` stands for a value that each write brings.
+    """The shape of a conditional write; `:name` stands for a value that each write supplies.
 
-    One that is not `batched` is always an `UpdateItem`: it is rare, or PartiQL cannot say it.
+    A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it.
     """
 
     name: str
@@ -31,15 +31,15 @@ class Transition:
     batched: bool = True
 
     def also_set(self, *assignments: str) -> Transition:
-        """Make a transition that sets more."""
+        """Return the transition with more assignments."""
         return replace(self, set=self.set + assignments)
 
     def also_remove(self, attribute: str) -> Transition:
-        """Make a transition that removes one more attribute."""
+        """Return the transition with one more attribute to remove."""
         return replace(self, remove=(*self.remove, attribute))
 
     def also_add(self, attribute: str, members: str) -> Transition:
-        """Make a transition that also adds members to a set; it may be repeated, like the others."""
+        """Return the transition with members to add to a set. A repeat adds nothing more."""
         return replace(self, add=(*self.add, (attribute, members)))
 
 
@@ -55,7 +55,7 @@ class Write:
 CLAIM: Final = Transition(
     name="claim",
     set=("status = :PROCESSING", "claimToken = :token", "startedOn = :now", "gsiSortKey = :deadline"),
-    # The second half makes a repeat after a lost reply succeed again.
+    # The second half lets a repeat succeed if the first attempt was applied but its response was lost.
     condition="(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)",
 )
 COMPLETE: Final = Transition(
@@ -90,8 +90,8 @@ RENEW: Final = Transition(
     set=("gsiSortKey = :deadline",),
     condition="claimToken = :token AND status = :PROCESSING",
 )
-# The two that go with a transaction. A handler's record is made once: were it refused only because an earlier
-# attempt was applied, the item that comes back says so.
+# HANDLER_DONE and COMPLETE_BY_HANDLER are part of the user's transaction and apply once. If a repeat is refused because
+# an earlier attempt was applied, the returned item shows it.
 HANDLER_DONE: Final = Transition(
     name="handler done",
     add=(("handledBy", ":handled"),),
@@ -107,8 +107,8 @@ COMPLETE_BY_HANDLER: Final = Transition(
     condition=HANDLER_DONE.condition,
 )
 COMPLETE_BY_HANDLER_WITH_EXPIRY: Final = COMPLETE_BY_HANDLER.also_set("expireAt = :expiry")
-# Recovery does not hold the token: the deadline that it saw is its fence. The token stays, so that a late
-# success is still accepted until somebody else claims.
+# Recovery does not have the token, so its condition compares the deadline that it read. The token stays, so that a
+# late success of the former worker is accepted until another worker claims the event.
 RECOVER: Final = Transition(
     name="recover",
     set=(
@@ -117,23 +117,23 @@ RECOVER: Final = Transition(
         "gsiSortKey = :now",
         "lastError = :error",
     ),
-    # A worker without a handler gives an event back at once: a lease that ran out was that of one with a handler.
+    # A worker without a handler gives an event back at once, so this expired lease belonged to one with a handler.
     remove=("unhandledSince",),
     condition=(
         "status = :PROCESSING AND gsiSortKey = :seen AND (attribute_not_exists(retryCount) OR retryCount < :max)"
     ),
-    # AWS documents no if_not_exists for a statement.
+    # AWS does not document if_not_exists for PartiQL.
     batched=False,
 )
-# Written only once RECOVER was refused: then either the event is not the one seen any more, and this is
-# refused as well, or no retry is left.
+# Written only after RECOVER was refused: either another write changed the event, so this is refused too, or no retry
+# is left.
 RECOVER_FAILED: Final = Transition(
     name="recover as failed",
     set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
     condition="status = :PROCESSING AND gsiSortKey = :seen",
     batched=False,
 )
-# For an item that has room for nothing else. The sort key stays: a new one may be longer.
+# For an item without any room. The sort key stays, because a new one may be longer.
 RECOVER_IN_PLACE: Final = Transition(
     name="recover as failed in place",
     set=("status = :FAILED",),
@@ -141,7 +141,7 @@ RECOVER_IN_PLACE: Final = Transition(
     condition=RECOVER_FAILED.condition,
     batched=False,
 )
-# The same for an item that is due, and has no room for the token of a claim.
+# The same for a due item without room for the token of a claim.
 FAIL_UNCLAIMED: Final = Transition(
     name="fail unclaimed",
     set=("status = :FAILED", "lastError = :error"),
@@ -154,7 +154,7 @@ REDRIVE: Final = Transition(
     remove=("claimToken", "unhandledSince"),
     condition="status = :FAILED",
 )
-# No transition of the event: only its place in the index is another. Whoever else writes it meanwhile, moves it too.
+# Changes only the event's place in the index, not its status. Any other write of the event moves it too.
 MOVE: Final = Transition(
     name="move to its shard",
     set=(f"{SHARD_ATTRIBUTE} = :shard",),
@@ -169,14 +169,14 @@ _STATUS_VALUES: Final[dict[str, AttributeValue]] = {
 }
 _PARAMETER: Final = re.compile(r":(\w+)")
 _STATUS: Final = re.compile(r"(?<!:)\bstatus\b")
-# UpdateItem has no IS MISSING, and the PartiQL that AWS documents has no attribute_not_exists.
+# UpdateItem does not have IS MISSING, and AWS does not document attribute_not_exists for PartiQL.
 _NOT_EXISTS: Final = re.compile(r"attribute_not_exists\((\w+)\)")
 _STATUS_SET: Final = re.compile(r"status = :(\w+)")
 
 
 @lru_cache(maxsize=256)
 def by_a_handler(transition: Transition) -> Transition:
-    """Make of a transition one of an event that has been unhandled, and for which this worker has a handler."""
+    """Return the transition for an event that was unhandled until this worker, which has a handler, claimed it."""
     return transition.also_remove("unhandledSince")
 
 
@@ -198,12 +198,12 @@ BATCHED: Final = (
     REDRIVE,
     MOVE,
 )
-"""What is sent in batches, every variant: each has a statement that an engine takes or refuses."""
+"""All transitions that go in batches, with all variants. The probe tries the statement of each."""
 
 
 @lru_cache(maxsize=256)
 def _moving(transition: Transition) -> tuple[Transition, str | None]:
-    """Make of a transition one that also moves the event to its place in a divided index; and the status it sets."""
+    """Return the transition that also moves the event to its shard, and the status that it sets."""
     status = next((found[1] for found in map(_STATUS_SET.fullmatch, transition.set) if found), None)
     if status is None:
         return transition, None
@@ -213,7 +213,7 @@ def _moving(transition: Transition) -> tuple[Transition, str | None]:
 
 
 def placed(write: Write, shards: Shards) -> Write:
-    """Make of a write one that also moves the event to its place in a divided index."""
+    """Return the write with the event's move to its shard added."""
     transition, status = _moving(write.transition)
     if status is None:
         return replace(write, transition=transition)
@@ -269,13 +269,13 @@ def _statement_shape(transition: Transition, table_name: str, *, returning: bool
 
 
 def parameters_of(transition: Transition) -> tuple[str, ...]:
-    """List the values that each write of a transition brings."""
+    """List the names of the values that each write of a transition must supply."""
     return tuple(name for name in _update_shape(transition)[1] if name not in _STATUS_VALUES)
 
 
 def statement(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
-    """Render one statement of a `BatchExecuteStatement`, in the PartiQL that AWS documents and no other."""
+    """Render one statement of a `BatchExecuteStatement`, in documented PartiQL only."""
     text, parameters = _statement_shape(write.transition, table_name, returning=returning)
-    # Two of these for every event: a lookup in one mapping is cheaper than a call for each parameter.
+    # Called twice for every event: one merged mapping is cheaper than a call for each parameter.
     values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}
     return {"Statement": text, "Parameters": [values[name] for name in parameters]}

@@ -1,4 +1,4 @@
-"""What became of a conditional write."""
+"""The result of a conditional write: applied, refused, or an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynamodb_outbox.errors import StorageError
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The write took place; `item` is the new item, if asked for."""
+    """The write was applied. `item` is the new item, if the caller asked for it."""
 
     item: Item | None = None
 

@@ -1,6 +1,6 @@
-"""Conditional writes in numbers: 25 to a request where the engine can, one by one elsewhere.
+"""Many conditional writes at once: 25 in a request if the backend supports it, else one by one.
 
-Both modes give each write a result of its own, and repeat only what may be repeated, within a deadline.
+Both modes return one result for each write, and repeat failed writes until a deadline if a repeat is safe.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ CONCURRENT_CALLS: Final = 8
 
 
 class ConditionalWriter:
-    """Makes conditional writes in the mode that fits the engine."""
+    """Makes conditional writes, in the mode that the backend supports."""
 
     def __init__(self, caller: Caller, mode: WriteMode, *, shards: Shards) -> None:
         self._caller = caller
         self._shards = shards
         self._batching = Batching(caller, mode, shards=shards)
         self._statements = StatementWriter(caller, self._batching, write_item=self._write_item)
-        # Two lanes: behind claims that are throttled, a settle would wait for seconds of its lease.
+        # Two limiters, so that a settle does not wait behind throttled claims while its lease runs.
         self._calls = {urgent: anyio.CapacityLimiter(CONCURRENT_CALLS) for urgent in (True, False)}
 
     def forget_probe(self) -> None:
-        """Probe again before the next write; a worker that starts may find another engine or other rights."""
+        """Probe again before the next write: permissions may have changed since the last start of a worker."""
         self._batching.forget()
 
     async def write(
@@ -47,11 +47,11 @@ class ConditionalWriter:
         urgent: bool = False,
         patient: bool = True,
     ) -> list[WriteResult]:
-        """Make the writes; the results are in their order. Raises nothing but cancellation.
+        """Make the writes; the results are in the same order. Errors are results; only cancellation is raised.
 
-        `returning` asks for the new items, which claims need, and is for claims only.
-        Those that are `urgent` wait for no others, however long these are repeated. Unless `patient`, writes that
-        are throttled are not repeated: the caller has something better to do, or comes back later.
+        With `returning`, the results have the new items; only claims may use it. `urgent` writes do not wait for other
+        writes and their repeats. With `patient=False`, throttled writes are not repeated, because the caller can try
+        again later.
         """
         if not writes:
             return []
@@ -68,14 +68,14 @@ class ConditionalWriter:
         async def run(indexes: list[int], write_chunk: WriteChunk) -> None:
             chunk: list[WriteResult]
             async with self._calls[urgent]:
-                # What is left of the time after waiting for a turn, and enough for one attempt.
+                # Waiting for the limiter took time; leave enough for at least one attempt.
                 left = max(deadline - anyio.current_time(), LEAST_SECONDS)
                 try:
                     chunk = await write_chunk(
                         [writes[index] for index in indexes], within=left, returning=returning, patient=patient
                     )
                 except Exception as error:
-                    # Unforeseen in one chunk: the results of the others are still theirs.
+                    # An unexpected error in one chunk must not lose the results of the others.
                     chunk = [self._caller.fatal(error, "a conditional write")] * len(indexes)
             for index, result in zip(indexes, chunk, strict=True):
                 results[index] = result
@@ -90,7 +90,7 @@ class ConditionalWriter:
         return [result for result in results if result is not None]
 
     def _chunks(self, writes: Sequence[Write]) -> list[tuple[list[int], WriteChunk]]:
-        """Divide writes into requests: what cannot go in a batch is alone."""
+        """Divide writes into requests; a write that cannot go in a batch gets a separate request."""
         singles = self._batching.singles(writes)
         chunks: list[tuple[list[int], WriteChunk]] = [([index], self._write_item) for index in singles]
         if len(singles) < len(writes):
