@@ -74,6 +74,11 @@ _OF_CLASS: Final[dict[str, dict[str, Any]]] = {
     "UnstorableValueError": {"reason": "DynamoDB cannot store nan as a number; store None or a string"},
     "StoredEventError": {"reason": "the attribute 'payload' is not of the type M"},
     "CredentialsError": {"reason": "The security token included in the request is expired"},
+    "InvalidRequestError": {
+        "operation": "transact_write_items",
+        "reason": "ValidationException: Transaction request cannot include multiple operations on one item",
+    },
+    "ItemTooLargeError": {"reason": "ValidationException: Item size to update has exceeded the maximum allowed size"},
     "ThrottledError": {"reason": "The level of configured provisioned throughput was exceeded"},
     "ClientClosedError": {"reason": "", "closed": True},
     "RecoveryError": {

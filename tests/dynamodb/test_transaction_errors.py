@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamodb_outbox import Delivery, Event, TransactionCancelledError, UnavailableError
+from dynamodb_outbox import Delivery, Event, InvalidRequestError, TransactionCancelledError, UnavailableError
 from dynamodb_outbox.observers import Observation, Throttled
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Reply, nth
 from tests.dynamodb.bank import Bank, debit, handle_one, status_of
@@ -115,3 +115,12 @@ async def test_commit_that_never_succeeds_is_reported(bank: Bank) -> None:
         async with bank.bus.transaction() as tx:
             tx.emit("account.debited")
     assert (caught.value.attempts, caught.value.maybe_applied) == (3, True)
+
+
+async def test_write_that_dynamodb_refuses_as_invalid_raises_a_public_error(bank: Bank) -> None:
+    with pytest.raises(InvalidRequestError, match="transact_write_items was refused: ValidationException") as caught:
+        async with bank.bus.transaction() as tx:
+            debit(tx, bank, 4)
+            debit(tx, bank, 5)
+    assert caught.value.operation == "transact_write_items"
+    assert caught.value.reason.startswith("ValidationException: ")

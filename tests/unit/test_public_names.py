@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
@@ -21,7 +22,8 @@ ROOT = {
 ERRORS = {
     "CancellationReason", "ClientClosedError", "ConfigurationError", "CredentialsError", "DeliveryError",
     "DuplicateEventError", "DuplicateHandlerError", "EventTooLargeError", "HandlerError", "HandlerStuckError",
-    "HandlerTimeoutError", "IndexNotFoundError", "InvalidEventError", "LeaseLostError", "LoopBlockedError",
+    "HandlerTimeoutError", "IndexNotFoundError", "InvalidEventError", "InvalidRequestError",
+    "ItemTooLargeError", "LeaseLostError", "LoopBlockedError",
     "MiddlewareError", "NoHandlerError", "OutboxError", "PartialPublishError", "PollingError", "PublishError",
     "RecoveryError", "SettleError", "StorageError", "StoredEventError", "TableMismatchError", "TableNotFoundError",
     "ThrottledError", "TransactionCancelledError", "TransactionTooLargeError", "UnavailableError",
@@ -76,6 +78,17 @@ def test_documentation_and_examples_import_public_names_only() -> None:
                 assert set(re.findall(r"\w+", names)) <= PUBLIC[module], (file, names)
                 imports += 1
     assert imports > 20
+
+
+def test_no_module_has_an_error_that_users_cannot_import() -> None:
+    for module in pkgutil.walk_packages(dynamodb_outbox.__path__, "dynamodb_outbox."):
+        importlib.import_module(module.name)
+    below = [errors.OutboxError]
+    while below:
+        error = below.pop()
+        below += error.__subclasses__()
+        if error.__module__.startswith("dynamodb_outbox."):
+            assert error.__name__ in ERRORS, f"{error.__module__}.{error.__name__} may reach users, but is private"
 
 
 def test_every_error_has_one_root_and_stands_in_the_tree_of_the_docstring() -> None:

@@ -18,6 +18,8 @@ OutboxError
 │   ├── IndexNotFoundError
 │   ├── TableMismatchError         the table is not the one this library needs
 │   ├── CredentialsError           missing, expired or insufficient credentials
+│   ├── InvalidRequestError        DynamoDB refused a request as invalid
+│   ├── ItemTooLargeError          a write would make an item larger than DynamoDB allows
 │   ├── ThrottledError
 │   ├── UnavailableError           DynamoDB could not be reached, or sent no valid response
 │   └── ClientClosedError          closed, or bound to another event loop
@@ -61,6 +63,8 @@ from dynamodb_outbox.errors.storage import (
     ClientClosedError,
     CredentialsError,
     IndexNotFoundError,
+    InvalidRequestError,
+    ItemTooLargeError,
     StorageError,
     TableMismatchError,
     TableNotFoundError,
@@ -96,6 +100,8 @@ __all__ = [
     "HandlerTimeoutError",
     "IndexNotFoundError",
     "InvalidEventError",
+    "InvalidRequestError",
+    "ItemTooLargeError",
     "LeaseLostError",
     "LoopBlockedError",
     "MiddlewareError",

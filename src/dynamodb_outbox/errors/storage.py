@@ -82,6 +82,27 @@ class CredentialsError(StorageError):
         )
 
 
+class InvalidRequestError(StorageError):
+    """DynamoDB refused a request as invalid, such as a transaction that writes one item twice.
+
+    `reason` is the code and the text of DynamoDB.
+    """
+
+    def __init__(self, *, operation: str, reason: str) -> None:
+        self.operation = operation
+        self.reason = reason
+        super().__init__(f"{operation} was refused: {reason}")
+
+
+class ItemTooLargeError(StorageError):
+    """A write would make an item larger than DynamoDB allows: 400 KB. `reason` is the code and the text of DynamoDB."""
+
+    def __init__(self, *, operation: str, reason: str) -> None:
+        self.operation = operation
+        self.reason = reason
+        super().__init__(f"{operation} was refused: {reason}")
+
+
 class ThrottledError(StorageError):
     """DynamoDB throttled each of the `attempts` until the deadline of the call."""
 

@@ -21,10 +21,17 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
 )
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.caller import Caller
-from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, InvalidRequestError, kind_of_code
+from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, kind_of_code
 from dynamodb_outbox.dynamodb.transport.client import RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.transport.responses import UnreadableResponseError, responses_to
-from dynamodb_outbox.errors import CredentialsError, StorageError, TableNotFoundError, ThrottledError, UnavailableError
+from dynamodb_outbox.errors import (
+    CredentialsError,
+    InvalidRequestError,
+    StorageError,
+    TableNotFoundError,
+    ThrottledError,
+    UnavailableError,
+)
 from dynamodb_outbox.observers import logger
 
 WriteMode = Literal["auto", "batch", "single"]

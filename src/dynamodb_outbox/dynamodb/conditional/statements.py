@@ -18,7 +18,6 @@ from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import (
     ErrorKind,
-    InvalidRequestError,
     concerns_all,
     fatal_code,
     kind_of_code,
@@ -26,7 +25,7 @@ from dynamodb_outbox.dynamodb.transport.classify import (
 )
 from dynamodb_outbox.dynamodb.transport.responses import is_claim, responses_to, was_repeated
 from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
-from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
+from dynamodb_outbox.errors import InvalidRequestError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observers import Throttled
 
 LEAST_SECONDS: Final = 0.5

@@ -18,8 +18,7 @@ from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
 from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
-from dynamodb_outbox.dynamodb.transport.classify import ItemTooLargeError
-from dynamodb_outbox.errors import StorageError, StoredEventError, ThrottledError
+from dynamodb_outbox.errors import ItemTooLargeError, StorageError, StoredEventError, ThrottledError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import ClaimRefused, Observers
 from dynamodb_outbox.port import Claim, Numbers, OutboxOptions

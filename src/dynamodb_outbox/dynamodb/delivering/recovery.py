@@ -21,8 +21,8 @@ from dynamodb_outbox.dynamodb.conditional.writes import CONCURRENT_CALLS, Condit
 from dynamodb_outbox.dynamodb.delivering.index import KEYS, StatusIndex, poll_timeout
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
-from dynamodb_outbox.dynamodb.transport.classify import ItemTooLargeError, concerns_all
-from dynamodb_outbox.errors import RecoveryError, StorageError
+from dynamodb_outbox.dynamodb.transport.classify import concerns_all
+from dynamodb_outbox.errors import ItemTooLargeError, RecoveryError, StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.port import LEASE_EXPIRED, OutboxOptions, Recovered

@@ -25,8 +25,14 @@ from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, 
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.dynamodb.transport.classify import InvalidRequestError, ItemTooLargeError
-from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError, StoredEventError
+from dynamodb_outbox.errors import (
+    InvalidRequestError,
+    ItemTooLargeError,
+    LeaseLostError,
+    OutboxError,
+    StorageError,
+    StoredEventError,
+)
 from dynamodb_outbox.observers import logger
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.port import RENEWAL, Claim, OutboxOptions

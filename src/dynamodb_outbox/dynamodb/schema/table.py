@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE
 from dynamodb_outbox.dynamodb.transport.caller import Caller
-from dynamodb_outbox.dynamodb.transport.classify import InvalidRequestError, code_of
-from dynamodb_outbox.errors import StorageError, TableMismatchError, TableNotFoundError
+from dynamodb_outbox.dynamodb.transport.classify import code_of
+from dynamodb_outbox.errors import InvalidRequestError, StorageError, TableMismatchError, TableNotFoundError
 
 Projection = Literal["ALL", "KEYS_ONLY"]
 

@@ -24,6 +24,8 @@ from dynamodb_outbox.errors import (
     ClientClosedError,
     CredentialsError,
     IndexNotFoundError,
+    InvalidRequestError,
+    ItemTooLargeError,
     StorageError,
     TableMismatchError,
     TableNotFoundError,
@@ -119,14 +121,6 @@ _SERVER_ERROR: Final = 500
 
 
 VERIFY: Final = "`await outbox.verify_table()` lists every difference of the outbox's table"
-
-
-class ItemTooLargeError(StorageError):
-    """An update would make the item larger than DynamoDB's limit."""
-
-
-class InvalidRequestError(StorageError):
-    """DynamoDB refuses a request or a statement as invalid, in itself or for its item."""
 
 
 def concerns_all(error: StorageError) -> bool:
@@ -236,10 +230,11 @@ def fatal_code(code: str, message: str, *, operation: str, table_name: str, inde
         return TableNotFoundError(table_name=table_name)
     if any(text in lower for text in _SCHEMA_MESSAGES):
         return _mismatch(f"{operation} was refused: {message}; ", operation=operation, table_name=table_name)
-    if "item size" in lower:
-        return ItemTooLargeError(f"{operation} was refused: {message}")
-    kind = InvalidRequestError if code in _INVALID_CODES else StorageError
-    return kind(f"{operation} was refused: {code}: {message}")
+    is_too_large = "item size" in lower
+    if is_too_large or code in _INVALID_CODES:
+        kind = ItemTooLargeError if is_too_large else InvalidRequestError
+        return kind(operation=operation, reason=f"{code}: {message}")
+    return StorageError(f"{operation} was refused: {code}: {message}")
 
 
 def _mismatch(refusal: str, *, operation: str, table_name: str) -> StorageError:
