@@ -11,6 +11,7 @@ _AT_ITS_END: Final = (
 )
 _GIVEN_UP: Final = "tests/dynamodb/test_abandoned_emits.py"
 _LOOPS: Final = "tests/reliability/test_event_loops.py"
+_CLOSED_CLIENTS: Final = "tests/reliability/test_closed_clients.py"
 _REPEATED: Final = "tests/dynamodb/test_repeated_emits.py"
 
 CALLERS: Final = (
@@ -112,7 +113,7 @@ CALLERS: Final = (
         file="dynamodb/transport/client_state.py",
         text="        stack.callback(mark)\n",
         replacement="",
-        test=f"{_LOOPS}::test_client_that_was_closed_before_its_first_call_is_not_opened_again[True]",
+        test=f"{_CLOSED_CLIENTS}::test_client_that_was_closed_before_its_first_call_is_not_opened_again[True]",
     ),
     Mutant(
         row=41,
