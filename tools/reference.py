@@ -195,7 +195,7 @@ def _observations_page() -> str:
     return _page(
         "Observations",
         "An observer is called with an observation for everything that happens; see "
-        f"[observing](../how-to/observing.md). The classes are in the module `{kinds[0].__module__}`. Times whose "
+        f"[observing](../how-to/observing.md). The classes are in the module `{observers.__name__}`. Times whose "
         "names end in `_at` are epoch seconds; `seconds`, `delay` and `retry_in` are seconds; `attempt` counts from 1.",
         *map(_section, OBSERVER_NAMES),
         *(f"{_section(kind.__name__)}\n\n`LoggingObserver` logs it as {log_level_of(kind)}." for kind in kinds),

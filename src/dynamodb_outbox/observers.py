@@ -5,10 +5,30 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.observations import (
+    Claimed,
+    ClaimRefused,
+    EventCompleted,
+    EventFailed,
+    EventRecovered,
+    EventReleased,
+    HandlerCancelled,
+    HandlerFailed,
+    HandlersDiffer,
+    HandlerStarted,
+    HandlerSucceeded,
+    LeaseLost,
+    LeaseRenewed,
+    Observation,
+    PollingFailed,
+    Published,
+    RetryScheduled,
+    SettleFailed,
+    Throttled,
+)
 from dynamodb_outbox.wording import shown
 
 __all__ = [
@@ -36,205 +56,6 @@ __all__ = [
 ]
 
 logger: Final = logging.getLogger("dynamodb_outbox")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """An event is stored. `due_at` (epoch seconds) is None if the event is due at once."""
-
-    event_id: str
-    event_type: str
-    due_at: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """This worker claimed an event, until `lease_expires_at` (epoch seconds)."""
-
-    event_id: str
-    event_type: str
-    attempt: int
-    lease_expires_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimRefused:
-    """A claim was refused: another worker was quicker, or the index showed an old state. DynamoDB bills the write."""
-
-    event_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerStarted:
-    """A handler was called."""
-
-    event_id: str
-    event_type: str
-    handler: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerSucceeded:
-    """A handler returned, after `seconds`."""
-
-    event_id: str
-    event_type: str
-    handler: str
-    attempt: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerFailed:
-    """A handler raised, or reached its time limit, after `seconds`."""
-
-    event_id: str
-    event_type: str
-    handler: str
-    attempt: int
-    seconds: float
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerCancelled:
-    """A handler was cancelled by a stop or a lost lease, after `seconds`: neither a success nor a failure."""
-
-    event_id: str
-    event_type: str
-    handler: str
-    attempt: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventCompleted:
-    """All handlers of an event succeeded, and the event is stored as COMPLETED."""
-
-    event_id: str
-    event_type: str
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryScheduled:
-    """An attempt failed; the event is due again after `delay` seconds."""
-
-    event_id: str
-    event_type: str
-    attempt: int
-    delay: float
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventFailed:
-    """An event became FAILED, a dead letter. For an item that cannot be read, the type is `?` and the attempt 0."""
-
-    event_id: str
-    event_type: str
-    attempt: int
-    error: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventReleased:
-    """A claim was released; no attempt is counted. `unhandled`: this process has no handler for the type."""
-
-    event_id: str
-    event_type: str
-    attempt: int
-    unhandled: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseRenewed:
-    """A lease was extended, to `lease_expires_at` (epoch seconds)."""
-
-    event_id: str
-    event_type: str
-    lease_expires_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseLost:
-    """A renewal or an outcome was refused: another worker has claimed the event, or the item is gone."""
-
-    event_id: str
-    event_type: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRecovered:
-    """The lease of an event had run out. The event is PENDING again or, if `failed`, FAILED: no retry was left."""
-
-    event_id: str
-    failed: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollingFailed:
-    """Polling, recovery or the renewal of leases failed; the next try is in `retry_in` seconds."""
-
-    loop: str
-    errors: int
-    retry_in: float
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettleFailed:
-    """An outcome could not be written. The event is recovered when its lease ends."""
-
-    event_id: str
-    event_type: str
-    outcome: str
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Throttled:
-    """DynamoDB throttled a call, which is repeated with backoff."""
-
-    operation: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlersDiffer:
-    """Another worker of the table has other handlers of a type than this worker, which has `handlers`.
-
-    `worker` is the name of the other worker, and `seconds` the age of its announcement. It is observed once for each
-    type and each different set of handlers.
-    """
-
-    event_type: str
-    handlers: tuple[str, ...]
-    worker: str
-    seconds: float
-
-
-Observation = (
-    Published
-    | Claimed
-    | ClaimRefused
-    | HandlerStarted
-    | HandlerSucceeded
-    | HandlerFailed
-    | HandlerCancelled
-    | EventCompleted
-    | RetryScheduled
-    | EventFailed
-    | EventReleased
-    | LeaseRenewed
-    | LeaseLost
-    | EventRecovered
-    | PollingFailed
-    | SettleFailed
-    | Throttled
-    | HandlersDiffer
-)
-"""The union of all observations."""
 
 
 class Observer(Protocol):
