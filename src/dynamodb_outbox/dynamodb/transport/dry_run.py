@@ -1,7 +1,7 @@
-"""A dry run of the fast JSON: requests that pass through the whole SDK, and are answered before they are sent.
+"""A dry run of the fast JSON: requests pass through the whole SDK, but a hook answers them before they are sent.
 
-The fast JSON depends on events of the SDK, and on the arguments of their handlers. Another release of the SDK may
-change them: the SDK would then send empty requests. The dry run finds that out before the first real request.
+The fast JSON depends on the SDK's event hooks and their arguments. If another release of the SDK changes them, the SDK
+can send empty requests. The dry run detects this before the first real request.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ async def _ready(body: bytes) -> bytes:
 
 
 async def find_misfit(client: Any) -> str | None:
-    """Return what of the fast JSON does not fit the SDK, or None if all of it fits. Sends nothing."""
+    """Return why the fast JSON does not fit the SDK, or None if it fits. Sends nothing."""
     bodies: list[bytes] = []
 
     def answer(request: Any, **_: Any) -> _Response:
@@ -68,7 +68,7 @@ async def find_misfit(client: Any) -> str | None:
         for event, handler in handlers.items():
             client.meta.events.register(event, handler)
         return await _compare(client, bodies)
-    except Exception as error:  # an SDK that has changed may raise anything
+    except Exception as error:  # a changed SDK may raise any exception
         return f"{type(error).__name__}: {error}"
     finally:
         for event, handler in handlers.items():
@@ -91,7 +91,7 @@ async def _compare(client: Any, bodies: list[bytes]) -> str | None:
 
 
 def _without_account(builtins: dict[str, Any], **_: Any) -> None:
-    # The SDK would ask for the account of the credentials, perhaps over the network.
+    # To find the account, the SDK would resolve the credentials, perhaps over the network.
     builtins.pop("AWS::Auth::AccountId", None)
 
 
