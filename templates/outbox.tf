@@ -7,7 +7,7 @@ variable "table_name" {
 }
 
 variable "projection" {
-  description = "What the index holds of an event; KEYS_ONLY makes large events cheaper"
+  description = "ALL copies whole events into the index; KEYS_ONLY makes large events cheaper"
   type        = string
   default     = "ALL"
 
@@ -67,7 +67,7 @@ resource "aws_dynamodb_table" "outbox" {
     }
   }
 
-  # It does nothing until a retention lets events have the attribute.
+  # It has no effect until a retention gives events the attribute.
   ttl {
     attribute_name = "expireAt"
     enabled        = true

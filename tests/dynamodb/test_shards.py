@@ -190,9 +190,9 @@ async def test_wrong_index_is_named(client: Any, table_name: str) -> None:
         ({"shards": 0}, "shards=0: it must be a whole number from 1 to 256"),
         ({"shards": 257}, "shards=257"),
         ({"shards": True}, "shards=True"),
-        ({"former_index_name": FORMER}, "it must be the index that a table had before it got shards"),
+        ({"former_index_name": FORMER}, "it must be the index that the table had before it got shards"),
         ({"shards": 2, "former_index_name": "x"}, "former_index_name='x': it must have 3 to 255 characters"),
-        ({"shards": 2, "status_index_name": FORMER, "former_index_name": FORMER}, "beside 'status-gsiSortKey-index'"),
+        ({"shards": 2, "status_index_name": FORMER, "former_index_name": FORMER}, "not 'status-gsiSortKey-index'"),
     ],
 )
 async def test_options_out_of_range_are_refused(client: Any, options: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Where the events are in DynamoDB, and how they are written."""
+"""The options of the DynamoDB outbox: its table and index, and how it writes."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class OutboxKwargs(TypedDict, total=False):
             (`"single"`). `"auto"` tries a batch first; if DynamoDB refuses it, the outbox logs a warning and sends
             one by one.
         shards: Divides the index. Each shard carries up to 500 events a second.
-        former_index_name: The index that the table had before it got shards, while the table is moved: see
-            `move_to_shards`.
+        former_index_name: The index that the table had before it got shards. Set it only while you move the
+            table: see `move_to_shards`.
         retention: DynamoDB deletes a completed event this long after its completion, by time to live. `None` keeps
             completed events. A worker logs a warning if the table has no time to live.
         on_error: Called with every error that is reported instead of raised. It may be async; at most 100 calls run
@@ -83,7 +83,7 @@ class OutboxKwargs(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamoDBConfig:
-    """The options of a `DynamoDBOutbox` that are its own. Raises `ConfigurationError`."""
+    """The options that only `DynamoDBOutbox` has. Raises `ConfigurationError` for an invalid value."""
 
     table_name: str
     status_index_name: str | None
@@ -105,8 +105,8 @@ class DynamoDBConfig:
         check_int("shards", self.shards, 1, MAX_SHARDS)
         if self.former_index_name is not None and (self.shards == 1 or self.former_index_name == self.index_name):
             raise ConfigurationError(
-                f"former_index_name={shown(self.former_index_name)}: it must be the index that a table had before it "
-                f"got shards, beside {self.index_name!r}, with shards of 2 or more"
+                f"former_index_name={shown(self.former_index_name)}: it must be the index that the table had before it "
+                f"got shards, not {self.index_name!r}, and shards must be 2 or more"
             )
         if self.conditional_writes not in get_args(WriteMode):
             raise ConfigurationError(
@@ -118,17 +118,17 @@ class DynamoDBConfig:
 
     @property
     def index_name(self) -> str:
-        """The name of the index; the default tells its key, so that a table may have both in a move."""
+        """The name of the index. The default contains its key, so that a table in a move can have both indexes."""
         return self.status_index_name or (STATUS_INDEX if self.shards == 1 else SHARDED_INDEX)
 
     @property
     def placement(self) -> Shards:
-        """Where an event is in the index."""
+        """The shards of the index."""
         return Shards(self.shards)
 
     @property
     def schema(self) -> TableSchema:
-        """What the table has to be."""
+        """The schema that the table must have."""
         indexes = {self.index_name: STATUS_KEY if self.shards == 1 else SHARD_ATTRIBUTE}
         if self.former_index_name is not None:
             indexes[self.former_index_name] = STATUS_KEY

@@ -1,4 +1,4 @@
-"""Moving a table that is in use to shards: giving each event its place in the new index."""
+"""Moving a table in use to shards: each event gets its shard in the new index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE: Final = 250
 
 
 class ShardMigration:
-    """Finds events through the former index, which has all of them, and moves those that are not in their shard."""
+    """Finds all events through the former index, and moves each event that is not in its shard."""
 
     def __init__(self, index: StatusIndex, writer: ConditionalWriter, shards: Shards) -> None:
         self._index = index
@@ -28,7 +28,7 @@ class ShardMigration:
         self._shards = shards
 
     async def run(self, *, on_progress: Callable[[int], object] | None) -> int:
-        """Move all; see `DynamoDBOutbox.move_to_shards`."""
+        """Move all events; see `DynamoDBOutbox.move_to_shards`."""
         moved = 0
         for status in (EventStatus.PROCESSING, EventStatus.PENDING, EventStatus.FAILED):
             for partition in self._index.complete(status):

@@ -1,1 +1,1 @@
-"""The table: its keys, its index, its shards, and the templates that create it."""
+"""The table: its keys, its index, its shards, and templates to create it."""

@@ -1,4 +1,4 @@
-"""Reminding of a retention that deletes nothing, because the table's time to live is off."""
+"""A warning for a retention that deletes nothing, because time to live is off."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.observers import logger
 
 CALL_SECONDS: Final = 2.0
-"""How long the table is asked, at most: a look for expired leases waits for the answer."""
+"""The time limit of the request. It is short, because the recovery of expired leases waits for the response."""
 
 
 class RetentionReminder:
-    """Logs a warning if completed events are to be deleted and will not be.
+    """Logs a warning if a retention is set, but the table's time to live is off, so that no event is deleted.
 
-    The table is asked once for each start of a worker, after the first completion. An error ends it without a word: the
-    role may lack `dynamodb:DescribeTimeToLive`, which nothing else needs.
+    Checks the table once after each start of a worker, when the first event is completed. Ignores errors, because the
+    role may lack `dynamodb:DescribeTimeToLive`, which no other part of a worker needs.
     """
 
     def __init__(self, table: Table, *, table_name: str, retention: float | None) -> None:
@@ -27,15 +27,15 @@ class RetentionReminder:
         self._has_completed = False
 
     def begin(self) -> None:
-        """Ask again, after the next completion: the table may have changed since the last start."""
+        """Check again after the next completion, because the table may have changed since the last start."""
         self._is_asked = self._has_completed = False
 
     def completed(self) -> None:
-        """Note that an event is completed, and has an expiry."""
+        """Note that an event was completed with an expiry."""
         self._has_completed = True
 
     async def remind(self) -> None:
-        """Ask the table, if it is time to."""
+        """Check the table and log the warning, once, after the first completion."""
         if self._retention is None or self._is_asked or not self._has_completed:
             return
         self._is_asked = True
@@ -45,9 +45,9 @@ class RetentionReminder:
         except StorageError:
             return
         logger.warning(
-            "The outbox has a retention of %g s, but the table %r has no time to live on the attribute %r, so DynamoDB "
-            "deletes no completed event and the table grows: turn it on, with the templates of this library or with "
-            "`await outbox.create_table()`, or leave out the retention",
+            "The outbox has a retention of %g s, but the table %r has no time to live on the attribute %r. So DynamoDB "
+            "does not delete completed events, and the table grows. Turn time to live on, with the library's templates "
+            "or `await outbox.create_table()`, or leave out the retention",
             self._retention,
             self._table_name,
             TTL_ATTRIBUTE,

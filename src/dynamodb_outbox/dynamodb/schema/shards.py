@@ -1,8 +1,8 @@
-"""Shards: the index divided into partitions, for DynamoDB bounds what each of them can take.
+"""Shards: partitions of the index, because DynamoDB limits the writes to each partition.
 
 A partition takes 1,000 write units a second, see
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html . An event
-spends two of them in each status that it passes through, one to come and one to go: up to 500 events a second.
+needs two units in each status, one to enter it and one to leave it. So a shard takes up to 500 events a second.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ MAX_SHARDS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """Where an event is in a divided index. It follows from its id, so whoever writes its status knows it."""
+    """Computes the shard of an event. It depends on the id only, so each writer of a status knows the shard."""
 
     count: int
 
     def key(self, status: str, event_id: str) -> AttributeValue:
-        """Make the value of the index's partition key."""
+        """Return the value of the index's partition key."""
         return {"S": shard_key(status, zlib.crc32(event_id.encode()) % self.count)}
 
     def placed(self, item: Item) -> Item:
-        """Make of a new item one that has its place in the index."""
+        """Return a new item with its shard, or unchanged if the index is not divided."""
         if self.count == 1:
             return item
         return {**item, SHARD_ATTRIBUTE: self.key(item["status"]["S"], item["id"]["S"])}
 
 
 def shard_key(status: str, shard: int) -> str:
-    """Name the partition of a shard."""
+    """Return the partition key of a shard, such as `PENDING#3`."""
     return f"{status}#{shard}"
 
 
 class Rotation:
     """The order in which a worker polls the shards: each poll starts one shard later than the poll before.
 
-    With 4 shards: 0 1 2 3, then 1 2 3 0, then 2 3 0 1. So a worker that finds enough events in the first shard serves
-    all of them in turn.
+    With 4 shards: 0 1 2 3, then 1 2 3 0, then 2 3 0 1. So a worker that finds enough events in the first shard still
+    serves all shards in turn.
     """
 
     def __init__(self, count: int, *, start: float = 0.0) -> None:
-        """Start at a part (0 to 1) of the shards, so that workers do not all start with the same shard."""
+        """Start at a fraction (0 to 1) of the shards, so that workers start with different shards."""
         self._count = count
         self._next = int(start * count)
 

@@ -1,4 +1,4 @@
-"""The schema of the table: create it, and verify that a table has it."""
+"""The schema of the table: creates a table, and verifies that a table has the schema."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_TIME_TO_LIVE: Final = (
 )
 CALL_SECONDS: Final = 30.0
 VERIFY_SECONDS: Final = 9.0
-"""How long a verification is tried, of two calls together: a start-up waits for it."""
+"""The time limit of a verification with its two calls. It is short, because an application's start waits for it."""
 LEAST_SECONDS: Final = 0.5
 ACTIVE_SECONDS: Final = 300.0
 FIRST_WAIT: Final = 0.1
@@ -37,7 +37,7 @@ LONGEST_WAIT: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSchema:
-    """What the outbox needs of its table; the templates are rendered from the same definition."""
+    """The keys and indexes that the outbox needs. The templates are rendered from the same definition."""
 
     table_name: str
     indexes: Mapping[str, str]
@@ -69,7 +69,7 @@ class TableSchema:
         }
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
-        """Compare with what `DescribeTable` says; an index may project ALL or KEYS_ONLY."""
+        """List the differences to the response of `DescribeTable`; an index may project ALL or KEYS_ONLY."""
         types = {entry["AttributeName"]: entry["AttributeType"] for entry in description["AttributeDefinitions"]}
         found = _differences_of_keys("the table's key", self.definition()["KeySchema"], description["KeySchema"], types)
         for wanted in self.definition()["GlobalSecondaryIndexes"]:
@@ -113,7 +113,7 @@ class Table:
         self._schema = schema
 
     async def create(self, *, projection: Projection, wait: bool) -> None:
-        """Create the table; one that is there already is verified instead."""
+        """Create the table. If it exists already, verify it instead."""
         definition = self._schema.definition()
         for index in definition["GlobalSecondaryIndexes"]:
             index["Projection"] = {"ProjectionType": projection}
@@ -139,7 +139,7 @@ class Table:
                 TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
             )
         except StorageError as error:
-            # Refused if somebody else was quicker, and if it is enabled on another attribute.
+            # DynamoDB refuses this if another process was first, or if another attribute has time to live.
             if await self.has_time_to_live():
                 return
             if type(error) not in (StorageError, InvalidRequestError):
@@ -149,7 +149,7 @@ class Table:
             ) from error
 
     async def verify(self) -> None:
-        """Raise `TableMismatchError` with every difference, or `TableNotFoundError`."""
+        """Raise `TableMismatchError` with all differences, or `TableNotFoundError`."""
         deadline = anyio.current_time() + VERIFY_SECONDS
         differences = self._schema.differences(await self._describe(within=VERIFY_SECONDS))
         within = max(deadline - anyio.current_time(), LEAST_SECONDS)
@@ -164,20 +164,20 @@ class Table:
         )
         return table
 
-    def _read_table(self, reply: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Read a description; one that cannot be compared is none."""
-        table: Mapping[str, Any] = reply["Table"]
+    def _read_table(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read a description. Raises if it cannot be compared, so that the response counts as invalid."""
+        table: Mapping[str, Any] = response["Table"]
         self._schema.differences(table)
         if not isinstance(table["TableStatus"], str):
-            raise TypeError("the status of the table is no text")
+            raise TypeError("the status of the table is not a text")
         return table
 
     async def has_time_to_live(self, *, within: float = CALL_SECONDS) -> bool:
-        """Tell whether DynamoDB deletes items by their expiry."""
+        """Tell whether DynamoDB deletes items after their expiry."""
         description: Mapping[str, Any] = await self._caller.call(
             "describe_time_to_live",
             within=within,
-            read=lambda reply: dict(reply["TimeToLiveDescription"]),
+            read=lambda response: dict(response["TimeToLiveDescription"]),
             TableName=self._schema.table_name,
         )
         return (
@@ -192,7 +192,7 @@ class Table:
             if anyio.current_time() > deadline:
                 raise StorageError(
                     f"the table {self._schema.table_name!r} did not become active in {ACTIVE_SECONDS:g} s; "
-                    "it may still: look at it, then go on"
+                    "wait until `aws dynamodb describe-table` shows ACTIVE, then call create_table again"
                 )
             await anyio.sleep(delay)
             delay = min(2 * delay, LONGEST_WAIT)

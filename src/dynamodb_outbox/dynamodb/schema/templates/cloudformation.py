@@ -25,7 +25,7 @@ _RESOURCE: Final = "OutboxTable"
 def cloudformation(schema: TableSchema) -> str:
     """Render a CloudFormation template.
 
-    Time to live is always enabled: it does nothing until a `retention` lets events have the attribute.
+    Time to live is always enabled. It has no effect until a `retention` gives events the attribute.
     """
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -84,9 +84,9 @@ def _table_properties(schema: TableSchema) -> dict[str, Any]:
 
 
 def _by_choice(schema: TableSchema, entries: Sequence[Mapping[str, Any]]) -> Any:
-    """Leave the entries that belong to the keys that are chosen.
+    """Return the entries for the chosen keys.
 
-    The choice is between whole lists: not every engine leaves out an entry that is AWS::NoValue.
+    The template chooses between whole lists, because some emulators do not leave out an entry that is AWS::NoValue.
     """
     fits = {key: [entry for entry in entries if _is_for(key, schema, entry)] for key in schema.indexes.values()}
     chosen: Any = fits[INDEX_KEYS[0]]
@@ -111,13 +111,13 @@ class _Tag:
     text: str
 
 
-# Plain where no reader can take it for something else; YAML 1.1 reads words such as N, no and on as booleans.
+# Texts that need no quotes. YAML 1.1 reads words such as N, no and on as booleans, so they are quoted.
 _PLAIN: Final = re.compile(r"[A-Za-z/](?:[\w .,;/()-]|:(?=[\w:]))*")
 _BOOLEANS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null"})
 
 
 def _yaml_lines(node: Mapping[str, Any] | Sequence[Any], indent: int = 0) -> Iterator[str]:
-    """Write block style YAML of mappings, sequences, strings and booleans: no more than the template has."""
+    """Write YAML in block style. Supports only the types in the template: mappings, sequences, strings, booleans."""
     margin = " " * indent
     if isinstance(node, Mapping):
         for key, value in node.items():

@@ -1,4 +1,4 @@
-"""The IAM policies: one for each role, and one for a service that has all of them."""
+"""The IAM policies: one for each role, and one for a service that has all roles."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _STATEMENTS: Final[Mapping[Role, Sequence[str]]] = {
 
 
 def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
-    """Render the least policy for a role; by default that of a service that has all roles.
+    """Render the minimal policy for a role, or by default for a service that has all roles.
 
-    REGION and ACCOUNT_ID are placeholders. `VerifyTable` is for `verify_table()`, and for the warning of a retention
-    without a time to live. `create_table()` needs more: production creates the table by a template.
+    REGION and ACCOUNT_ID are placeholders. `VerifyTable` is for `verify_table()`, and for the warning about a retention
+    without time to live. `create_table()` needs more permissions; in production, create the table with a template.
     """
     table = f"arn:aws:dynamodb:REGION:ACCOUNT_ID:table/{schema.table_name}"
     statements = [

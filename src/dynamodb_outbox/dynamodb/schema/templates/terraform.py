@@ -77,7 +77,7 @@ def _table(schema: TableSchema) -> Iterator[str]:
         "projection_type": "var.projection",
     }
     yield _for_each_key("global_secondary_index", index)
-    yield "\n  # It does nothing until a retention lets events have the attribute."
+    yield "\n  # It has no effect until a retention gives events the attribute."
     yield _block("ttl", {"attribute_name": _quoted(TTL_ATTRIBUTE), "enabled": "true"}).removeprefix("\n")
     yield _block("point_in_time_recovery", {"enabled": "true"})
     yield _block("lifecycle", {"prevent_destroy": "true"})
