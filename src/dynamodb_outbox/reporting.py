@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 
 from dynamodb_outbox.cancellation import absorb_foreign_cancellation
-from dynamodb_outbox.errors import OutboxError
+from dynamodb_outbox.errors import HandlerError, OutboxError, PollingError
 from dynamodb_outbox.observers import logger
 
 OnError = Callable[[OutboxError], Awaitable[None] | None]
@@ -29,7 +29,7 @@ class ErrorReporter:
     async def report(self, error: OutboxError) -> None:
         """Report one error; awaits an async callback."""
         if self._on_error is None:
-            logger.error("%s", error, exc_info=error.__cause__)
+            logger.error("%s", error, exc_info=error.__cause__ if _needs_traceback(error) else None)
             return
         try:
             result = self._on_error(error)
@@ -39,3 +39,14 @@ class ErrorReporter:
             if not absorb_foreign_cancellation(failure):
                 raise
             logger.exception("on_error raised while it was told: %s", error)
+
+
+def _needs_traceback(error: OutboxError) -> bool:
+    """Tell whether the log shows where the cause was raised: not of an outage that goes on, nor of a `Reject`."""
+    match error:
+        case PollingError(errors=errors):
+            return errors == 1
+        case HandlerError(rejected=rejected):
+            return not rejected
+        case _:
+            return True

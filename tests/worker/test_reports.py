@@ -5,11 +5,22 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dynamodb_outbox import Event, InMemoryOutbox, OutboxError, OutboxEventBus, RecoveryError, Reject, UnavailableError
+from dynamodb_outbox import (
+    Delivery,
+    Event,
+    HandlerError,
+    InMemoryOutbox,
+    OutboxError,
+    OutboxEventBus,
+    PollingError,
+    RecoveryError,
+    Reject,
+    UnavailableError,
+)
 from dynamodb_outbox.port import Recovered
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.reports import CONCURRENT_REPORTS, Reports
-from tests.fakes import ScriptedOutbox
+from tests.fakes import Recorder, ScriptedOutbox
 
 
 class Pager:
@@ -99,3 +110,53 @@ async def test_errors_of_a_recovery_are_reported_although_the_claim_of_run_once_
     assert raised.value is UNAVAILABLE
     assert len(pager.told) == 1
     assert "'e'" in pager.told[0]
+
+
+@pytest.mark.parametrize(
+    ("errors", "rejected", "has_traceback"), [(1, False, True), (2, False, False), (0, False, True), (0, True, False)]
+)
+async def test_log_has_a_traceback_for_what_is_new_and_not_wanted(
+    caplog: pytest.LogCaptureFixture, errors: int, rejected: bool, has_traceback: bool
+) -> None:
+    error = (
+        PollingError(loop="polling", errors=errors, retry_in=1, cause=UNAVAILABLE)
+        if errors
+        else HandlerError(event=Event("x"), handler="h", attempt=1, cause=Reject("no guest"), rejected=rejected)
+    )
+    await ErrorReporter(None).report(error)
+    (record,) = caplog.records
+    assert (record.levelname, bool(record.exc_info)) == ("ERROR", has_traceback)
+
+
+async def test_rejection_is_reported_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    bus = OutboxEventBus(InMemoryOutbox(poll_interval=0.01))
+
+    @bus.on("room.booked", name="confirm")
+    async def confirm(event: Event) -> None:
+        raise Reject("no guest")
+
+    async with bus:
+        await bus.emit("room.booked", id="A-1")
+        await bus.drain(5)
+    (record,) = caplog.records
+    assert record.getMessage() == "handler 'confirm' rejected 'room.booked' event 'A-1', attempt 1: no guest"
+    assert record.exc_info is None
+
+
+async def test_rejection_after_the_commit_is_a_failure_of_the_handler() -> None:
+    errors: list[OutboxError] = []
+    bus = OutboxEventBus(InMemoryOutbox(poll_interval=0.01), on_error=errors.append)
+
+    @bus.on("room.booked", name="confirm")
+    async def confirm(event: Event, delivery: Delivery) -> None:
+        async with delivery.transaction() as tx:
+            tx.emit("room.paid")
+        raise Reject("no guest")
+
+    bus.on("room.paid", Recorder())
+    async with bus:
+        await bus.emit("room.booked", id="A-1")
+        await bus.drain(5)
+    (error,) = errors
+    assert isinstance(error, HandlerError)
+    assert (error.rejected, "failed on" in str(error)) == (False, True)

@@ -29,14 +29,22 @@ class DeliveryError(OutboxError):
 
 
 class HandlerError(DeliveryError):
-    """A handler raised an exception: it is the `__cause__`. `event` is the event as it is stored."""
+    """A handler raised an exception: it is the `__cause__`. `event` is the event as it is stored.
 
-    def __init__(self, *, event: Event, handler: str, attempt: int, cause: BaseException) -> None:
+    `rejected` is true if the exception is a `Reject`, so that the event became FAILED.
+    """
+
+    def __init__(
+        self, *, event: Event, handler: str, attempt: int, cause: BaseException, rejected: bool = False
+    ) -> None:
         self.event = event
         self.handler = handler
         self.attempt = attempt
+        self.rejected = rejected
+        reason = getattr(cause, "reason", None) if rejected else None
         super().__init__(
-            f"handler {handler!r} failed on {event.type!r} event {event.id!r}, attempt {attempt}: {describe(cause)}",
+            f"handler {handler!r} {'rejected' if rejected else 'failed on'} {event.type!r} event {event.id!r}, "
+            f"attempt {attempt}: {reason if isinstance(reason, str) else describe(cause)}",
             event_id=event.id,
             event_type=event.type,
         )

@@ -19,7 +19,7 @@ from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.middleware import run_chain
 from dynamodb_outbox.observers import HandlerCancelled, HandlerFailed, HandlerStarted, HandlerSucceeded
-from dynamodb_outbox.outcome import RetryLater
+from dynamodb_outbox.outcome import Reject, RetryLater
 from dynamodb_outbox.port import HandlerDone
 from dynamodb_outbox.worker.handling.blocked_loop import timed_steps
 from dynamodb_outbox.worker.handling.context import HandlingContext
@@ -256,15 +256,16 @@ class HandlerTask:
                     observers.notify(HandlerCancelled(**self._facts, seconds=self._seconds))
             case HandlerFailure(error=failure):
                 if not isinstance(failure, RetryLater):
-                    self._report_error(failure)
+                    self._report_error(failure, rejected=isinstance(failure, Reject))
                 if observers:
                     observers.notify(HandlerFailed(**self._facts, seconds=self._seconds, error=failure))
 
-    def _report_error(self, error: BaseException) -> None:
+    def _report_error(self, error: BaseException, *, rejected: bool = False) -> None:
         if isinstance(error, LeaseLostError):
             return  # the settle finds out whether the lease is lost, and reports it
         if not isinstance(error, HandlerTimeoutError):
-            error = HandlerError(**self._subject, attempt=self._lease.claim.attempt, cause=error)
+            attempt = self._lease.claim.attempt
+            error = HandlerError(**self._subject, attempt=attempt, cause=error, rejected=rejected)
         self._context.report(error)
 
     def _report_blocked_loop(self, seconds: float) -> None:
