@@ -29,7 +29,7 @@ async def calm(operation: str, parameters: Parameters) -> None:
 
 
 class SimulatedService:
-    """An backend with the outbox's table, and the client for it."""
+    """A simulated backend with the outbox's table, and the client for it."""
 
     def __init__(self, time: VirtualTime, *, gate: Gate | None = None, shards: int = 1) -> None:
         self.time = time
@@ -39,7 +39,7 @@ class SimulatedService:
         self.backend = Backend(clock=time.clock, gate=gate)
         key = {INDEX: "status"} if shards == 1 else {SHARDED_INDEX: "statusShard"}
         self.backend.create_table(TableSchema(table_name="events", indexes=key).definition())
-        self.client: Any = Client(self._send)
+        self.client: Any = Client(self.send)
         self._shards = shards
 
     def outbox(self, **options: Any) -> DynamoDBOutbox:
@@ -47,11 +47,16 @@ class SimulatedService:
         defaults: dict[str, Any] = {"conditional_writes": "batch", "clock": self.time.clock, "shards": self._shards}
         return DynamoDBOutbox(self.client, table_name="events", **(defaults | options))
 
+    def limit(self, gate: Gate) -> None:
+        """Refuse the writes that a gate does not admit, from now on."""
+        self.backend.gate = gate
+
     def item(self, event_id: str) -> Item:
         """Find an item as it is stored."""
         return self.backend.tables["events"].items[event_id]
 
-    async def _send(self, operation: str, parameters: Parameters) -> Any:
+    async def send(self, operation: str, parameters: Parameters) -> Any:
+        """Answer a request, as a client's connection does."""
         self.calls[operation] += 1
         await asyncio.sleep(LATENCY)
         await self.before(operation, parameters)

@@ -38,7 +38,7 @@ class Backend:
         self.clock = clock
         self.choose_replica = choose_replica
         self.committed: dict[str, tuple[float, Any]] = {}
-        self._gate: Gate = gate or Open()
+        self.gate: Gate = gate or Open()
         self._on_written = on_written
         self._asked_by = ""
         self._lag = lag
@@ -62,7 +62,7 @@ class Backend:
 
     def admitted(self, write: Write, *, factor: int = 1) -> Refusal | None:
         """Return the refusal of a write, from the gate or from its condition, or None."""
-        refusal = self._gate.admit(write.change, table_name=write.table.name, now=self.clock(), factor=factor)
+        refusal = self.gate.admit(write.change, table_name=write.table.name, now=self.clock(), factor=factor)
         return refusal or write.refusal
 
     def make(self, write: Write) -> None:

@@ -62,31 +62,34 @@ class NetworkFaults:
         self.kind: Kind | None = None
         self.done: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
-        proxy.rule = self._treat
+        proxy.rule = self.treat
 
     async def harm(self) -> None:
         """Start and end spells of faults, until cancelled."""
         try:
             while True:
                 await asyncio.sleep(self._chance.uniform(*PAUSE))
-                self._begin(self._chance.choice(list(Kind)))
+                self.begin(self._chance.choice(list(Kind)))
                 await asyncio.sleep(self._chance.uniform(*SPELL))
-                self._end()
+                self.end()
         finally:
-            self._end()
+            self.end()
 
-    def _begin(self, kind: Kind) -> None:
+    def begin(self, kind: Kind) -> None:
+        """Start a spell of one kind of fault."""
         self._number += 1
         self._lagging = LaggingIndex(self._chance)
         self.kind = kind
         self._write(FaultBegan(at=self._now(), name=f"network {self._number}", kind=kind))
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the spell."""
         if self.kind is not None:
             self._write(FaultEnded(at=self._now(), name=f"network {self._number}", kind=self.kind))
         self.kind = None
 
-    def _treat(self, request: Recorded) -> Any:
+    def treat(self, request: Recorded) -> Any:
+        """Decide what the proxy does to a request; None lets it pass."""
         self._proxy.requests.clear()  # of a soak they would be many
         self.requests[request.operation] += 1
         kind = self.kind

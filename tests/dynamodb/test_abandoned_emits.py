@@ -37,7 +37,7 @@ async def service(monkeypatch: pytest.MonkeyPatch) -> SimulatedService:
     service = SimulatedService(install(asyncio.get_running_loop(), monkeypatch))
 
     async def send(operation: str, parameters: Parameters) -> Any:
-        return await asyncio.shield(service._send(operation, parameters))
+        return await asyncio.shield(service.send(operation, parameters))
 
     service.client = Client(send)
     return service

@@ -134,7 +134,7 @@ async def test_repeat_waits_for_the_batch_that_its_caller_gave_up(
 ) -> None:
     async def send(operation: str, parameters: Parameters) -> Any:
         # What was sent arrives, though nobody waits for the answer any more.
-        return await asyncio.shield(service._send(operation, parameters))
+        return await asyncio.shield(service.send(operation, parameters))
 
     service.client = Client(send)
     service.before = delaying("batch_write_item", 3.0)
@@ -200,7 +200,7 @@ async def test_each_caller_returns_when_its_own_event_is_stored(service: Simulat
         def admit(self, change: Any, **_: Any) -> Any:
             return Refusal(THROTTLED, "slow down") if change.key in refusing else None
 
-    service.backend._gate = Gate()
+    service.limit(Gate())
     service.before = delaying("put_item", 0.02, first=1)
     first = asyncio.create_task(bus.emit("order.placed"))
     await asyncio.sleep(0.001)

@@ -63,23 +63,23 @@ def test_lost_responses_are_recorded_with_their_events(kind: Kind, expected: tup
     written: list[Record] = []
     faults = NetworkFaults(Proxy(), None, written.append, now=lambda: 1.0, chance=Random(1))
     request = Recorded("PutItem", {"Item": {"id": {"S": "a"}}})
-    assert faults._treat(request) is None
-    faults._begin(kind)
-    actions = {faults._treat(request) for _ in range(100)} - {None}
+    assert faults.treat(request) is None
+    faults.begin(kind)
+    actions = {faults.treat(request) for _ in range(100)} - {None}
     assert actions == set(expected)
     lost = {record for record in written if isinstance(record, ReplyLost)}
     assert lost == {ReplyLost(at=1.0, operation="PutItem", event_ids=("a",), applied=applied)}
-    faults._end()
-    assert faults._treat(request) is None
+    faults.end()
+    assert faults.treat(request) is None
 
 
 def test_unprocessed_items_come_back_as_they_were_sent() -> None:
     faults = NetworkFaults(Proxy(), None, lambda record: None, now=lambda: 1.0, chance=Random(1))
-    faults._begin(Kind.UNPROCESSED)
+    faults.begin(Kind.UNPROCESSED)
     puts = {"events": [{"PutRequest": {"Item": {"id": {"S": "a"}}}}]}
-    replies = [faults._treat(Recorded("BatchWriteItem", {"RequestItems": puts})) for _ in range(50)]
+    replies = [faults.treat(Recorded("BatchWriteItem", {"RequestItems": puts})) for _ in range(50)]
     assert Reply(200, {"UnprocessedItems": puts}) in replies
-    assert all(faults._treat(Recorded("PutItem", {"Item": {"id": {"S": "a"}}})) is None for _ in range(50))
+    assert all(faults.treat(Recorded("PutItem", {"Item": {"id": {"S": "a"}}})) is None for _ in range(50))
 
 
 async def test_some_statements_are_refused_and_the_others_carried_out() -> None:
@@ -88,9 +88,9 @@ async def test_some_statements_are_refused_and_the_others_carried_out() -> None:
             return {"Responses": [{"Item": {"id": {"S": each}}} for each in Statements]}
 
     faults = NetworkFaults(Proxy(), Backend(), lambda record: None, now=lambda: 1.0, chance=Random(1))
-    faults._begin(Kind.STATEMENTS)
+    faults.begin(Kind.STATEMENTS)
     sent = [str(n) for n in range(20)]
-    actions = [faults._treat(Recorded("BatchExecuteStatement", {"Statements": sent})) for _ in range(10)]
+    actions = [faults.treat(Recorded("BatchExecuteStatement", {"Statements": sent})) for _ in range(10)]
     replies = [await action for action in actions if action is not None]
     assert replies
     for reply in replies:
@@ -102,15 +102,15 @@ async def test_some_statements_are_refused_and_the_others_carried_out() -> None:
 
 def test_index_lags_for_queries_that_bring_rows() -> None:
     faults = NetworkFaults(Proxy(), None, lambda record: None, now=lambda: 1.0, chance=Random(1))
-    faults._begin(Kind.INDEX_LAG)
+    faults.begin(Kind.INDEX_LAG)
     query = {"ExpressionAttributeValues": {":status": {"S": "PENDING"}}}
-    treated = (faults._treat(Recorded("Query", query)) for _ in range(50))
+    treated = (faults.treat(Recorded("Query", query)) for _ in range(50))
     lags = [lag for lag in treated if lag is not None]
     rows = {"Items": [{"id": {"S": str(n)}} for n in range(20)]}
     assert any(len(lag(rows)["Items"]) < len(rows["Items"]) for lag in lags), "none is missing"
     assert any(lag({"Items": []})["Items"] for lag in lags), "none is stale"
-    assert faults._treat(Recorded("PutItem", {})) is None
-    assert all(faults._treat(Recorded("Query", {**query, "Select": "COUNT"})) is None for _ in range(20))
+    assert faults.treat(Recorded("PutItem", {})) is None
+    assert all(faults.treat(Recorded("Query", {**query, "Select": "COUNT"})) is None for _ in range(20))
 
 
 def samples(memory: Callable[[float], float], **facts: int) -> list[Record]:

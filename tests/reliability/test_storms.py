@@ -109,7 +109,7 @@ async def test_throttled_recovery_makes_progress_with_rows_that_have_no_retry_le
     outbox = service.outbox(max_retries=0)
     await outbox.publish([Event("order.placed", id=f"e{n:03}") for n in range(100)])
     assert len(await outbox.claim(100)) == 100
-    service.backend._gate = Bucket()
+    service.limit(Bucket())
     await asyncio.sleep(31)
     failed = 0
     for _ in range(40):
