@@ -10,7 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
-from dynamodb_outbox.dynamodb.delivering.membership import WORKERS_ID
+from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
 from dynamodb_outbox.dynamodb.items.sizes import size_of
 from dynamodb_outbox.dynamodb.items.values import text_size
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dynamodb_outbox import DynamoDBOutbox, EventStatus, InMemoryOutbox
 from dynamodb_outbox.adapter import Claim, Outbox
+from tests.adapter_timing import with_timing
 from tests.fakes import Clock
 
 
@@ -41,7 +42,9 @@ def dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock, **al
         await client.delete_item(TableName=table_name, Key={"id": {"S": event_id}})
 
     def make(**options: Any) -> Outbox:
-        return DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode, clock=clock, **always, **options)
+        made = DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode, clock=clock, **always, **options)
+        # A settle after its lease has two seconds, and an attempt one; a machine may pause for that long.
+        return with_timing(made, late_settle=30.0)
 
     return Adapter(make, stored, delete)
 

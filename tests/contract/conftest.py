@@ -10,7 +10,6 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.adapter import Outbox
-from dynamodb_outbox.dynamodb.delivering import settle
 from reliability.partiql import refuse_undocumented
 from reliability.proxy import running_proxy
 from reliability.simulation.backend import Backend
@@ -27,12 +26,6 @@ DOCUMENTED = "documented"
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(autouse=True)
-def time_for_late_settles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A settle after its lease has two seconds, and an attempt one; a machine may pause for that long."""
-    monkeypatch.setattr(settle, "LEAST_SECONDS", 30.0)
 
 
 @pytest.fixture(

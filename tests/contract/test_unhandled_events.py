@@ -8,8 +8,8 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, NoHandlerError, OutboxEventBus
 from dynamodb_outbox.adapter import Claim, Completed, Failed, HandlerDone, Released, Retry
-from dynamodb_outbox.dynamodb.delivering import row_selector
-from dynamodb_outbox.dynamodb.delivering.row_selector import OTHERS_INTERVALS
+from dynamodb_outbox.dynamodb.timing import Timing
+from tests.adapter_timing import with_timing
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.fakes import Clock
 
@@ -68,14 +68,16 @@ async def test_recovery_ends_it_and_a_redrive_too(adapter: Adapter, clock: Clock
     assert (stored["status"], stored["unhandled_since"]) == (PENDING, None)
 
 
-@pytest.mark.parametrize(("intervals", "taken"), [(OTHERS_INTERVALS, ["f"]), (-1, ["e", "f"])], ids=["early", "late"])
+@pytest.mark.parametrize(
+    ("intervals", "taken"), [(Timing().intervals_for_others, ["f"]), (-1, ["e", "f"])], ids=["early", "late"]
+)
 async def test_worker_without_a_handler_lets_others_be_first_for_a_while(
-    adapter: Adapter, clock: Clock, monkeypatch: pytest.MonkeyPatch, intervals: int, taken: list[str]
+    adapter: Adapter, clock: Clock, intervals: int, taken: list[str]
 ) -> None:
-    monkeypatch.setattr(row_selector, "OTHERS_INTERVALS", intervals)
     lacking, having = (adapter.make(poll_interval=1.0) for _ in range(2))
     if not isinstance(lacking, DynamoDBOutbox):
         pytest.skip("an InMemoryOutbox has one process, whose buses share it")
+    with_timing(lacking, intervals_for_others=intervals)
     await lacking.publish([Event("invoice.due", id="e"), Event("other", id="f")])
     for held in await lacking.claim(10):
         since = SINCE if held.event.id == "e" else None

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
-from dynamodb_outbox.dynamodb.delivering import membership
 from reliability.proxy import Proxy, running_proxy
+from tests.adapter_timing import with_timing
 from tests.backends import open_client
 from tests.dynamodb.bank import Bank
 
@@ -59,11 +59,12 @@ class PeersTime:
     def current_time(self) -> float:
         return self.now
 
+    def of(self, outbox: DynamoDBOutbox) -> DynamoDBOutbox:
+        """Let the worker of an outbox judge the others by this time."""
+        return with_timing(outbox, loop_time=self.current_time, announcement=30.0)
+
 
 @pytest.fixture
-def peers_time(monkeypatch: pytest.MonkeyPatch) -> PeersTime:
+def peers_time() -> PeersTime:
     """The time by which workers judge each other: nobody is gone, or impatient, because the machine pauses."""
-    time = PeersTime()
-    monkeypatch.setattr(membership, "anyio", time)
-    monkeypatch.setattr(membership, "CALL_SECONDS", 30.0)
-    return time
+    return PeersTime()

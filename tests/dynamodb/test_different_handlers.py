@@ -10,8 +10,7 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.dynamodb.delivering import handler_digests
-from dynamodb_outbox.dynamodb.delivering.handler_digests import HandlerDigests
-from dynamodb_outbox.dynamodb.delivering.membership import (
+from dynamodb_outbox.dynamodb.delivering.announcements import (
     DOUBTFUL_SECONDS,
     FORGOTTEN_SECONDS,
     MAX_OLD,
@@ -19,6 +18,7 @@ from dynamodb_outbox.dynamodb.delivering.membership import (
     UNTIDY,
     WORKERS_ID,
 )
+from dynamodb_outbox.dynamodb.delivering.handler_digests import HandlerDigests
 from dynamodb_outbox.observers import HandlersDiffer
 from reliability.proxy import Proxy, refused
 from tests.conftest import MakeOutbox
@@ -89,7 +89,7 @@ async def announcement_of(outbox: DynamoDBOutbox) -> str:
             reply = await outbox._client.get_item(
                 TableName=outbox.table_name, Key={"id": {"S": WORKERS_ID}}, ConsistentRead=True
             )
-            if announced := reply.get("Item", {}).get(outbox._parts.membership._me):
+            if announced := reply.get("Item", {}).get(outbox._parts.membership._announcements.name):
                 return str(announced["S"].split(" ")[1])
             await anyio.sleep(0.02)
 
@@ -248,7 +248,7 @@ async def test_what_is_left_of_workers_is_removed(table: Table) -> None:
     # Not by its first announcement, which did not know of them; nor by one of a worker that found less.
     await outbox.claim(1)
     assert await outbox.claim(1) == []
-    own = {f"h-{outbox._parts.membership._handlers.name}", outbox._parts.membership._me}
+    own = {f"h-{outbox._parts.membership._announcements.handlers.name}", outbox._parts.membership._announcements.name}
     assert set(await table.item()) == {"id", "w-recent", "h-gone"} | own
 
 
@@ -260,7 +260,7 @@ async def test_new_handlers_are_announced_once_a_worker_has_them(table: Table) -
     outbox.announce_handlers({"order.placed": ["b"]})
     assert await outbox.claim(1) == []
     item = await table.item()
-    assert item[outbox._parts.membership._me]["S"].endswith(unused.name)
+    assert item[outbox._parts.membership._announcements.name]["S"].endswith(unused.name)
     assert item[f"h-{unused.name}"] == {"B": unused.details}
 
 

@@ -21,9 +21,9 @@ from dynamodb_outbox import (
     ThrottledError,
     UnstorableValueError,
 )
-from dynamodb_outbox.dynamodb.delivering.membership import WORKERS_ID
-from dynamodb_outbox.dynamodb.emitting import emit_queue
+from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
+from tests.adapter_timing import with_timing
 from tests.dynamodb.impatience import giving_up_after
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -48,11 +48,9 @@ async def test_lone_emit_is_one_put(bus: OutboxEventBus, proxy: Proxy) -> None:
     assert proxy.operations() == ["PutItem"] * 3
 
 
-async def test_concurrent_emits_share_requests(
-    bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_concurrent_emits_share_requests(bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     # However slow the machine is, the emits wait for the first one.
-    monkeypatch.setattr(emit_queue, "GROUP_SECONDS", 60.0)
+    with_timing(outbox, emit_group=60.0)
     events = await asyncio.gather(*(bus.emit("order.placed", {"n": n}) for n in range(100)))
     assert [event.payload["n"] for event in events] == list(range(100))
     assert await outbox.count(PENDING) == 100

@@ -22,9 +22,9 @@ from dynamodb_outbox import (
     TransactionCancelledError,
     UnavailableError,
 )
-from dynamodb_outbox.dynamodb.delivering.membership import WORKERS_ID
-from dynamodb_outbox.dynamodb.emitting.publish import ANSWER_SECONDS, PUBLISH_SECONDS
+from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
 from dynamodb_outbox.dynamodb.emitting.publish_result import CONCURRENT_REQUESTS
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
@@ -211,9 +211,9 @@ async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(time: V
         sent[operation] += 1
         if operation == "put_item":
             return {}
-        if time.time() - began < PUBLISH_SECONDS - 2.0:
+        if time.time() - began < Timing().publish - 2.0:
             raise client_error("ThrottlingException", "slow down", operation=operation)
-        await asyncio.sleep(ANSWER_SECONDS - 0.1)
+        await asyncio.sleep(Timing().batch_response - 0.1)
         return {"UnprocessedItems": {}}
 
     client: Any = Client(send)
@@ -222,7 +222,7 @@ async def test_batch_that_is_sent_late_has_its_whole_time_to_be_answered(time: V
     )
     # Given up sooner, it could be carried out after its events have gone again, and been claimed.
     assert sent["put_item"] == 0
-    assert time.time() - began > PUBLISH_SECONDS + 1.0
+    assert time.time() - began > Timing().publish + 1.0
 
 
 async def test_lease_of_a_claim_on_emit_begins_when_its_batch_is_sent(time: VirtualTime) -> None:

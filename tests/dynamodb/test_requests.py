@@ -8,12 +8,13 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, OutboxEventBus, UnavailableError
 from dynamodb_outbox.adapter import Completed, Released, Retry
-from dynamodb_outbox.dynamodb.delivering import claim
 from dynamodb_outbox.dynamodb.emitting import publish_result
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.items.values import encode
 from dynamodb_outbox.observers import Observation
 from reliability.proxy import CUT_BEFORE, Proxy, Reply, refused
+from tests.adapter_timing import with_timing
+from tests.dynamodb.conftest import PeersTime
 from tests.dynamodb.impatience import giving_up_after
 
 PENDING = EventStatus.PENDING
@@ -122,10 +123,10 @@ async def test_stale_index_row_costs_one_refused_write(
     assert proxy.operations() == ["Query"]
 
 
-@pytest.mark.usefixtures("peers_time")
 async def test_worker_that_meets_others_reads_more_rows_and_one_that_is_alone_does_not(
-    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str, peers_time: PeersTime
 ) -> None:
+    peers_time.of(outbox)
     await outbox.publish([Event("order.placed") for _ in range(40)])
     stale: dict[str, Any] = {}
 
@@ -133,7 +134,7 @@ async def test_worker_that_meets_others_reads_more_rows_and_one_that_is_alone_do
         stale.setdefault("Items", reply["Items"])
         return stale
 
-    other = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
+    other = peers_time.of(DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch"))
     proxy.rule = lambda request: lagging if request.operation == "Query" else None
     await outbox.claim(5)
     await other.claim(5)  # all five are refused: somebody else was there
@@ -147,9 +148,9 @@ async def test_worker_that_meets_others_reads_more_rows_and_one_that_is_alone_do
 
 
 async def test_busy_worker_reads_ahead_and_claims_what_it_read(
-    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str, monkeypatch: pytest.MonkeyPatch
+    outbox: DynamoDBOutbox, client: Any, proxy: Proxy, table_name: str
 ) -> None:
-    monkeypatch.setattr(claim, "AHEAD_SECONDS", 600.0)
+    with_timing(outbox, read_ahead=600.0)
     await outbox.publish([Event("order.placed") for _ in range(200)])
     proxy.requests.clear()
     seen = {claim.event.id for _ in range(11) for claim in await outbox.claim(10)}

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamodb_outbox import DynamoDBOutbox, Event, EventTooLargeError
-from dynamodb_outbox.dynamodb.emitting import publish
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
+from tests.adapter_timing import with_timing
 from tests.backends import open_client, open_tuned_client
 from tests.unit.test_values import nested
 from tests.values import payloads_with_decimals, payloads_with_money, same
@@ -23,10 +23,8 @@ from tests.values import payloads_with_decimals, payloads_with_money, same
 WEBHOOKS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "github-webhooks.jsonl"
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large payloads may keep an engine on a busy machine for longer than a publish takes elsewhere."""
-    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 120.0)
+PATIENCE = {"publish": 120.0}
+"""Large payloads may keep a backend on a busy machine for longer than a publish takes elsewhere."""
 
 
 @pytest.fixture(params=["moto", "local"])
@@ -54,7 +52,7 @@ async def test_payloads_come_back_equal(
 
 
 async def through_the_table(client: Any, table_name: str, events: list[Event], *, numbers: Any = "native") -> None:
-    outbox = DynamoDBOutbox(client, table_name=table_name, numbers=numbers)
+    outbox = with_timing(DynamoDBOutbox(client, table_name=table_name, numbers=numbers), **PATIENCE)
     await outbox.create_table()
     await outbox.publish(events)
     received: dict[str, Event] = {}
@@ -89,7 +87,7 @@ async def test_numbers_of_a_connected_outbox_come_back_by_the_mode(local_endpoin
 
 
 async def test_the_largest_and_the_deepest_event_can_be_delivered(local_client: Any, table_name: str) -> None:
-    outbox = DynamoDBOutbox(local_client, table_name=table_name)
+    outbox = with_timing(DynamoDBOutbox(local_client, table_name=table_name), **PATIENCE)
     await outbox.create_table()
     empty = encode_event(Event("order.placed", {"text": ""}), due_at=outbox.options.clock(), numbers="native")[1]
     room = MAX_ITEM_BYTES - DELIVERY_BYTES - empty

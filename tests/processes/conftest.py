@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
-from dynamodb_outbox.dynamodb.delivering import dead_letters
-from dynamodb_outbox.dynamodb.emitting import publish
 from reliability.stream import switch_on
+from tests.adapter_timing import with_timing
 from tests.backends import SESSION
 from tests.processes.workers import Workers
 
@@ -27,16 +26,11 @@ def workers(local_endpoint: str, table_name: str, tmp_path: Path) -> Iterator[Wo
         started.kill(process)
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With workers on every core the engine may take seconds for an answer to the test."""
-    monkeypatch.setattr(publish, "PUBLISH_SECONDS", 120.0)
-    monkeypatch.setattr(dead_letters, "CALL_SECONDS", 120.0)
-
-
 @pytest.fixture
 async def outbox(local_client: Any, table_name: str) -> DynamoDBOutbox:
     made = DynamoDBOutbox(local_client, table_name=table_name, poll_interval=0.1)
+    # With workers on every core the backend may take seconds for an answer to the test.
+    with_timing(made, publish=120.0, operator=120.0)
     await made.create_table()
     return made
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from dynamodb_outbox.dynamodb.delivering.membership import WORKERS_ID
+from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
 from reliability.checker import Limits, check, report
 from reliability.history import (
     ErrorReported,

@@ -21,10 +21,10 @@ from dynamodb_outbox import (
     StoredEventError,
 )
 from dynamodb_outbox.adapter import HandlerDone
-from dynamodb_outbox.dynamodb.delivering import recovery
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.items.sizes import size_of
 from reliability.proxy import Proxy, Recorded, refused
+from tests.adapter_timing import with_timing
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items
 
@@ -221,16 +221,14 @@ async def test_stored_items_of_all_kinds_end_and_delay_no_other_event(  # noqa: 
         assert all(counts[name] <= 1 for name in ODD if name != "handlers as list"), counts
 
 
-async def test_lease_that_no_worker_can_have_runs_out(  # noqa: PLR0917 - fixtures
+async def test_lease_that_no_worker_can_have_runs_out(
     make: Callable[..., Any],
     local_client: Any,
     table: str,
     items: Items,
     time: Time,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recovery, "FAR_LEASES_INTERVAL", 0.0)
-    outbox = make(max_retries=0)
+    outbox = with_timing(make(max_retries=0), far_leases=0.0)
     far = {"nanoseconds": f"{round(NOW * 1e9)}", "largest": "1E125"}
     for name, sort_key in far.items():
         item = stored(name, "PROCESSING", gsiSortKey={"N": sort_key})

@@ -70,9 +70,9 @@ CALLERS: Final = (
     Mutant(
         row=37,
         name="emits wait for a write however long it takes",
-        file="dynamodb/emitting/emit_queue.py",
-        text="GROUP_SECONDS: Final = 0.03\n",
-        replacement="GROUP_SECONDS: Final = 30.0\n",
+        file="dynamodb/timing.py",
+        text="emit_group: float = 0.03\n",
+        replacement="emit_group: float = 30.0\n",
         test=f"{_REPEATED}::test_no_emit_waits_long_for_one_that_is_slow",
     ),
     Mutant(

@@ -83,8 +83,8 @@ FAULTS: Final = (
         row=5,
         name="a batch that is sent late is given up early",
         file="dynamodb/emitting/publish.py",
-        text="within=2 * ANSWER_SECONDS,",
-        replacement="within=0.2 * ANSWER_SECONDS,",
+        text="within=2 * self._timing.batch_response,",
+        replacement="within=0.2 * self._timing.batch_response,",
         test=f"{_UNKNOWN}::test_batch_that_is_sent_late_has_its_whole_time_to_be_answered",
     ),
     Mutant(

@@ -13,9 +13,9 @@ import anyio
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig, OutboxKwargs
-from dynamodb_outbox.dynamodb.emitting.publish import ANSWER_SECONDS
 from dynamodb_outbox.dynamodb.parts import Parts
 from dynamodb_outbox.dynamodb.schema.table import Projection
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.client import (
     DynamoDBClient,
     advise_on_client,
@@ -103,7 +103,7 @@ class DynamoDBOutbox:
         self._observers = Observers(observers)
         self._loop = BoundLoop("outbox", instead=OUTBOX_INSTEAD, on_closed=_refuse)
         self._report = ErrorReporter(on_error).report
-        self._parts = Parts.compose(client, config, self._options, self._observers)
+        self._parts = Parts.compose(client, config, self._options, self._observers, timing=Timing())
 
     @classmethod
     @asynccontextmanager
@@ -138,7 +138,7 @@ class DynamoDBOutbox:
                 yield outbox
             finally:
                 # Batches whose callers gave up may be under way: they need the client until they are answered.
-                with anyio.move_on_after(ANSWER_SECONDS, shield=True):
+                with anyio.move_on_after(outbox._parts.timing.batch_response, shield=True):
                     await outbox._parts.publisher.finish()
 
     @property

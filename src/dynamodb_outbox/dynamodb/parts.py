@@ -7,6 +7,7 @@ from typing import Self
 
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig
+from dynamodb_outbox.dynamodb.delivering.announcements import Announcements
 from dynamodb_outbox.dynamodb.delivering.claim import Claimer
 from dynamodb_outbox.dynamodb.delivering.dead_letters import DeadLetters
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
@@ -20,6 +21,7 @@ from dynamodb_outbox.dynamodb.emitting.transact import Transactor
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
 from dynamodb_outbox.dynamodb.schema.table import Table
 from dynamodb_outbox.dynamodb.shard_migration import ShardMigration
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient
 from dynamodb_outbox.observers import Observers
@@ -30,6 +32,7 @@ from dynamodb_outbox.port import OutboxOptions
 class Parts:
     """What a `DynamoDBOutbox` is made of."""
 
+    timing: Timing
     caller: Caller
     writer: ConditionalWriter
     table: Table
@@ -46,7 +49,13 @@ class Parts:
 
     @classmethod
     def compose(
-        cls, client: DynamoDBClient, config: DynamoDBConfig, options: OutboxOptions, observers: Observers
+        cls,
+        client: DynamoDBClient,
+        config: DynamoDBConfig,
+        options: OutboxOptions,
+        observers: Observers,
+        *,
+        timing: Timing,
     ) -> Self:
         """Make the parts. They share one caller of DynamoDB and one writer of transitions."""
         shards, retention = config.placement, config.retention
@@ -61,20 +70,27 @@ class Parts:
         index = StatusIndex(caller, shards, former_index_name=config.former_index_name)
         table = Table(caller, config.schema)
         in_flight = TableInFlight(config.table_name)
-        membership = WorkerMembership(caller, options)
-        rows = RowSelector(options, membership=membership)
+        membership = WorkerMembership(Announcements(caller, options, timing), options, timing)
+        rows = RowSelector(options, membership=membership, timing=timing)
         return cls(
+            timing=timing,
             caller=caller,
             writer=writer,
             table=table,
             reminder=RetentionReminder(table, table_name=config.table_name, retention=retention),
-            publisher=Publisher(caller, options, shards=shards, group_emits=config.group_emits, in_flight=in_flight),
-            transactor=Transactor(caller, options, shards=shards, retention=retention, in_flight=in_flight),
+            publisher=Publisher(
+                caller, options, shards=shards, group_emits=config.group_emits, in_flight=in_flight, timing=timing
+            ),
+            transactor=Transactor(
+                caller, options, shards=shards, retention=retention, in_flight=in_flight, timing=timing
+            ),
             membership=membership,
             rows=rows,
-            claimer=Claimer(index, writer, options, membership=membership, rows=rows, observers=observers),
-            recovery=Recovery(index, writer, options),
-            settler=Settler(writer, options, retention=retention),
-            dead_letters=DeadLetters(caller, index, writer, options),
-            shard_migration=ShardMigration(index, writer, shards),
+            claimer=Claimer(
+                index, writer, options, membership=membership, rows=rows, observers=observers, timing=timing
+            ),
+            recovery=Recovery(index, writer, options, timing),
+            settler=Settler(writer, options, retention=retention, timing=timing),
+            dead_letters=DeadLetters(caller, index, writer, options, timing),
+            shard_migration=ShardMigration(index, writer, shards, timing),
         )

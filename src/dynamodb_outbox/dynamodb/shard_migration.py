@@ -12,17 +12,19 @@ from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import EventStatus
 
-CALL_SECONDS: Final = 10.0
-PAGE: Final = 250
+MIGRATION_PAGE: Final = 250
+"""How many events are moved between two calls of `on_progress`."""
 
 
 class ShardMigration:
     """Finds all events through the former index, and moves each event that is not in its shard."""
 
-    def __init__(self, index: StatusIndex, writer: ConditionalWriter, shards: Shards) -> None:
+    def __init__(self, index: StatusIndex, writer: ConditionalWriter, shards: Shards, timing: Timing) -> None:
+        self._timing = timing
         self._index = index
         self._writer = writer
         self._shards = shards
@@ -32,14 +34,14 @@ class ShardMigration:
         moved = 0
         for status in (EventStatus.PROCESSING, EventStatus.PENDING, EventStatus.FAILED):
             for partition in self._index.complete(status):
-                async for page in self._index.keys(partition, within=CALL_SECONDS, page=PAGE):
+                async for page in self._index.keys(partition, within=self._timing.operator, page=MIGRATION_PAGE):
                     moved += await self._move(page, status)
                     if on_progress is not None:
                         on_progress(moved)
         return moved
 
     async def _move(self, rows: Sequence[Item], status: EventStatus) -> int:
-        results = await self._writer.write([self._write(row, status) for row in rows], within=CALL_SECONDS)
+        results = await self._writer.write([self._write(row, status) for row in rows], within=self._timing.operator)
         for result in results:
             if isinstance(result, StorageError):
                 raise result

@@ -28,7 +28,8 @@ from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 from dynamodb_outbox.errors import InvalidRequestError, StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.observers import Throttled
 
-LEAST_SECONDS: Final = 0.5
+LEAST_WRITE_SECONDS: Final = 0.5
+"""How long a write is tried whose turn comes just before its deadline, or after it."""
 
 
 @dataclass(slots=True)
@@ -148,7 +149,7 @@ class StatementWriter:
     ) -> None:
         """Make the writes that are left of a batch, one at a time."""
         for index, write in zip(batch.left, writes, strict=True):
-            within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+            within = max(deadline - anyio.current_time(), LEAST_WRITE_SECONDS)
             write_one = self.write if self._batching.takes(write.transition) else self._write_item
             (alone,) = await write_one([write], within=within, returning=returning, patient=patient)
             repeated = isinstance(alone, Refused) and index in batch.maybe_applied
@@ -159,7 +160,7 @@ class StatementWriter:
         self, write: Write, refusal: InvalidRequestError, *, deadline: float, returning: bool, patient: bool
     ) -> WriteResult:
         """Make a write as an `UpdateItem`, because DynamoDB refused its statement as invalid."""
-        within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+        within = max(deadline - anyio.current_time(), LEAST_WRITE_SECONDS)
         (result,) = await self._write_item([write], within=within, returning=returning, patient=patient)
         if isinstance(result, (Applied, Refused)):
             # The statement was the reason, not the item: a wrong attribute type would fail here too.

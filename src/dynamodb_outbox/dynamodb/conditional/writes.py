@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.dynamodb.conditional.probe import MAX_STATEMENTS, Batching, WriteMode
-from dynamodb_outbox.dynamodb.conditional.statements import LEAST_SECONDS, StatementWriter, WriteChunk, token_of
+from dynamodb_outbox.dynamodb.conditional.statements import LEAST_WRITE_SECONDS, StatementWriter, WriteChunk, token_of
 from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed, update_item
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.items.codec import Item
@@ -69,7 +69,7 @@ class ConditionalWriter:
             chunk: list[WriteResult]
             async with self._calls[urgent]:
                 # Waiting for the limiter took time; leave enough for at least one attempt.
-                left = max(deadline - anyio.current_time(), LEAST_SECONDS)
+                left = max(deadline - anyio.current_time(), LEAST_WRITE_SECONDS)
                 try:
                     chunk = await write_chunk(
                         [writes[index] for index in indexes], within=left, returning=returning, patient=patient

@@ -18,17 +18,16 @@ from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
 from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import ItemTooLargeError, StorageError, StoredEventError, ThrottledError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import ClaimRefused, Observers
 from dynamodb_outbox.port import Claim, Numbers, OutboxOptions
 
-AHEAD_SECONDS: Final = 0.5
-"""How long rows that were read ahead may be claimed. After that, another worker may have claimed them."""
 MAX_PAGES: Final = 4
 """The most pages of a shard that a worker among others reads in one pass, in search of its own rows."""
-LEAST_SECONDS: Final = 0.5
-"""What a call of a poll is given in any case."""
+LEAST_CALL_SECONDS: Final = 0.5
+"""How long a call is tried at least, however short the rest of the poll is."""
 MAX_PASSES: Final = 5
 """How often one poll starts again because a claim was refused: other workers claim the same events."""
 
@@ -92,7 +91,7 @@ class PollRound:
     @property
     def seconds_left(self) -> float:
         """How long the next call may take."""
-        return max(min(self.seconds, self.ends_at - anyio.current_time()), LEAST_SECONDS)
+        return max(min(self.seconds, self.ends_at - anyio.current_time()), LEAST_CALL_SECONDS)
 
     def record(self, rows: Sequence[Item], results: Sequence[WriteResult], *, patient: bool) -> None:
         """Record the results of claims. Raises the first error among them, after everything is recorded.
@@ -137,6 +136,7 @@ class Claimer:
         membership: WorkerMembership,
         rows: RowSelector,
         observers: Observers,
+        timing: Timing,
     ) -> None:
         self._partitions = index.partitions(EventStatus.PENDING)
         self._rotation = Rotation(len(self._partitions), start=options.random())
@@ -146,13 +146,14 @@ class Claimer:
         self._options = options
         self._observers = observers
         self._rows = rows
+        self._timing = timing
         self._was_full = False
         self._ahead: list[Item] = []
         self._ahead_until = -math.inf
 
     async def claim(self, limit: int) -> PollRound:
         """Claim up to `limit` events, the longest due first. Raises `StorageError` only while nothing was claimed."""
-        poll = PollRound(limit=limit, numbers=self._options.numbers, seconds=poll_timeout(self._options))
+        poll = PollRound(limit=limit, numbers=self._options.numbers, seconds=poll_timeout(self._options, self._timing))
         try:
             for _ in range(MAX_PASSES):
                 await self._membership.heartbeat(refused=poll.is_refused)
@@ -193,7 +194,7 @@ class Claimer:
             within=poll.seconds_left,
             page=self._rows.page_size(poll.limit, at_least=ahead),
         ):
-            self._ahead_until = anyio.current_time() + AHEAD_SECONDS
+            self._ahead_until = anyio.current_time() + self._timing.read_ahead
             mine, abandoned = self._rows.select(page)
             poll.abandoned += abandoned
             await self._claim_rows(mine, poll)

@@ -11,6 +11,7 @@ from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_failed, millis
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
 from dynamodb_outbox.dynamodb.transport.responses import items_of
@@ -19,15 +20,17 @@ from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.port import OutboxOptions
 
-CALL_SECONDS: Final = 10.0
-PAGE: Final = 100
-"""BatchGetItem's limit of keys."""
+REDRIVE_CHUNK: Final = 100
+"""How many events are redriven before the next ones: four batches of statements."""
 
 
 class DeadLetters:
     """Lists and counts what is in the index, and makes FAILED events PENDING again."""
 
-    def __init__(self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
+    def __init__(
+        self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions, timing: Timing
+    ) -> None:
+        self._timing = timing
         self._caller = caller
         self._index = index
         self._writer = writer
@@ -35,12 +38,12 @@ class DeadLetters:
 
     async def count(self, status: EventStatus) -> int:
         """Count the rows of a status in the index."""
-        return await self._index.count(status, within=CALL_SECONDS)
+        return await self._index.count(status, within=self._timing.operator)
 
     async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
         """List dead letters, the latest first, as the table has them now."""
         found: list[FailedEvent] = []
-        async for rows in self._index.latest_first(EventStatus.FAILED, within=CALL_SECONDS):
+        async for rows in self._index.latest_first(EventStatus.FAILED, within=self._timing.operator):
             items = await self._get([row["id"]["S"] for row in rows])
             for row in rows:
                 item = items.get(row["id"]["S"])
@@ -59,10 +62,10 @@ class DeadLetters:
         """
         redriven = 0
         unique = iter(dict.fromkeys(ids))
-        while chunk := list(itertools.islice(unique, PAGE)):
+        while chunk := list(itertools.islice(unique, REDRIVE_CHUNK)):
             values = {"now": millis(self._options.clock()), "zero": {"N": "0"}}
             results = await self._writer.write(
-                [Write(REDRIVE, event_id, values) for event_id in chunk], within=CALL_SECONDS
+                [Write(REDRIVE, event_id, values) for event_id in chunk], within=self._timing.operator
             )
             redriven += sum(isinstance(result, Applied) or result == Refused(repeated=True) for result in results)
             for result in results:
@@ -74,11 +77,11 @@ class DeadLetters:
         """Read items by id, as they are in the table; the index lags and may hold keys only."""
         items: dict[str, Item] = {}
         keys = [{"id": {"S": event_id}} for event_id in ids]
-        retries = Retries(CALL_SECONDS, random=self._caller.random)
+        retries = Retries(self._timing.operator, random=self._caller.random)
         while keys:
             found, keys = await self._caller.call(
                 "batch_get_item",
-                within=CALL_SECONDS,
+                within=self._timing.operator,
                 read=items_of(self._caller.table_name),
                 RequestItems={self._caller.table_name: {"Keys": keys, "ConsistentRead": True}},
             )

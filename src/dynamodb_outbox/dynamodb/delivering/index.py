@@ -10,21 +10,21 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.items.codec import Item, millis
 from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards, shard_key
 from dynamodb_outbox.dynamodb.schema.table import PARTITION_KEY, SORT_KEY, STATUS_KEY
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.responses import read_count, read_rows
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.port import OutboxOptions
 
-POLL_SECONDS: Final = 10.0
-"""The longest that one look for events is tried; the worker then reports, and looks again."""
-PAGE: Final = 100
+DEAD_LETTERS_PAGE: Final = 100
+"""How many dead letters are read at once: BatchGetItem takes 100 keys."""
 KEYS: Final = f"{PARTITION_KEY}, {SORT_KEY}"
 """All that an index is sure to have, and all that is needed of it: a claim brings the item as it is in the table."""
 
 
-def poll_timeout(options: OutboxOptions) -> float:
-    """Tell how long a request of one look is tried."""
-    return min(POLL_SECONDS, options.processing_timeout / 3)
+def poll_timeout(options: OutboxOptions, timing: Timing) -> float:
+    """Return how long one call of a poll is tried."""
+    return min(timing.poll, options.processing_timeout / 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class StatusIndex:
         params: dict[str, Any] = {
             "ScanIndexForward": False,
             "ProjectionExpression": f"{PARTITION_KEY}, {SORT_KEY}",
-            "Limit": PAGE,
+            "Limit": DEAD_LETTERS_PAGE,
         }
         heads: list[tuple[float, int, list[Item]]] = []
         streams = [self.pages(partition, within=within, params=params) for partition in self.complete(status)]
@@ -135,7 +135,7 @@ class StatusIndex:
                 heapq.heappush(heads, (_latest(page), stream, page))
             else:
                 await read_on(stream)
-            if len(rows) == PAGE:
+            if len(rows) == DEAD_LETTERS_PAGE:
                 yield rows
                 rows = []
         if rows:

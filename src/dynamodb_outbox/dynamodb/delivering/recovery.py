@@ -21,19 +21,19 @@ from dynamodb_outbox.dynamodb.conditional.writes import CONCURRENT_CALLS, Condit
 from dynamodb_outbox.dynamodb.delivering.index import KEYS, StatusIndex, poll_timeout
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.classify import concerns_all
 from dynamodb_outbox.errors import ItemTooLargeError, RecoveryError, StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.port import LEASE_EXPIRED, OutboxOptions, Recovered
 
-PAGE: Final = 100
+EXPIRED_PAGE: Final = 100
+"""How many rows of expired leases are read at once."""
 PORTION: Final = CONCURRENT_CALLS
 """How many rows of a page are recovered before the next ones: those whose updates are sent side by side."""
 UNWRITABLE_SECONDS: Final = 30.0
 """How long an event is left alone that could not be written: DynamoDB refused it, and will most likely do so again."""
-FAR_LEASES_INTERVAL: Final = 3600.0
-"""How often recovery looks for leases that no worker can have, such as a row of others with a time in nanoseconds."""
 LONGEST_LEASE: Final = LONGEST_DELAY + 86_400.0
 """The longest that a lease can be extended to, and a day for clocks."""
 _ROOMS: Final = (Room.ENOUGH, Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR)
@@ -62,7 +62,8 @@ class _Recovered:
 class Recovery:
     """Finds claims whose lease ran out, and resets their events."""
 
-    def __init__(self, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions) -> None:
+    def __init__(self, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions, timing: Timing) -> None:
+        self._timing = timing
         self._partitions = index.partitions(EventStatus.PROCESSING)
         self._rotation = Rotation(len(self._partitions), start=options.random())
         self._index = index
@@ -79,7 +80,10 @@ class Recovery:
         for shard in self._rotation.order():
             # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
             async for expired in self._index.keys(
-                self._partitions[shard], up_to=self._options.clock(), within=poll_timeout(self._options), page=PAGE
+                self._partitions[shard],
+                up_to=self._options.clock(),
+                within=poll_timeout(self._options, self._timing),
+                page=EXPIRED_PAGE,
             ):
                 rows = [row for row in expired if row["id"]["S"] not in self._unwritable]
                 await self._recover(rows, done, max_retries)
@@ -92,18 +96,20 @@ class Recovery:
         """Recover the rows whose lease no worker can have, now and then: it would never run out."""
         now = anyio.current_time()
         if self._look_far_at is None:
-            self._look_far_at = now + FAR_LEASES_INTERVAL
+            self._look_far_at = now + self._timing.far_leases
         if now < self._look_far_at:
             return
         latest = (self._options.clock() + LONGEST_LEASE) * 1000
-        params = {"ScanIndexForward": False, "ProjectionExpression": KEYS, "Limit": PAGE}
+        params = {"ScanIndexForward": False, "ProjectionExpression": KEYS, "Limit": EXPIRED_PAGE}
         for partition in self._partitions:
-            async for page in self._index.pages(partition, within=poll_timeout(self._options), params=params):
+            async for page in self._index.pages(
+                partition, within=poll_timeout(self._options, self._timing), params=params
+            ):
                 far = [row for row in page["Items"] if float(row["gsiSortKey"]["N"]) > latest]
                 await self._recover(far, done, max_retries)
                 if len(far) < len(page["Items"]):
                     break
-        self._look_far_at = now + FAR_LEASES_INTERVAL
+        self._look_far_at = now + self._timing.far_leases
 
     async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
         """Recover the rows of a page. One that cannot be written holds up no other."""
@@ -150,7 +156,7 @@ class Recovery:
         }
         writes = [Write(form, row["id"]["S"], values | {"seen": row["gsiSortKey"]}) for row in rows]
         # What is throttled is tried again at the next look, which waits longer after each error.
-        return await self._writer.write(writes, within=poll_timeout(self._options), patient=False)
+        return await self._writer.write(writes, within=poll_timeout(self._options, self._timing), patient=False)
 
 
 def _forms(transition: Transition) -> list[Transition]:

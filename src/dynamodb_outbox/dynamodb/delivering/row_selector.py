@@ -11,8 +11,9 @@ from typing import Final
 
 import anyio
 
-from dynamodb_outbox.dynamodb.delivering.membership import PATIENCE, WorkerMembership
+from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
 from dynamodb_outbox.dynamodb.items.codec import Item
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.port import OutboxOptions
 
 INDEX_LAG_SECONDS: Final = 5.0
@@ -21,8 +22,6 @@ MAX_SPREAD: Final = 8
 """A worker whose claims are refused reads up to 8 times the rows that it wants, and tries a random part of them."""
 MAX_PAGE_ROWS: Final = 250
 """The most rows of one page. A row is an id and a sort key, so a page is about 25 KB."""
-OTHERS_INTERVALS: Final = PATIENCE + 2
-"""The poll intervals after which every other worker has polled, and has taken what it left to this worker at first."""
 MAX_LEFT_TO_OTHERS: Final = 2_000
 """How many events without a handler here are remembered."""
 
@@ -34,7 +33,8 @@ class RowSelector:
     have one, and the rows of other workers.
     """
 
-    def __init__(self, options: OutboxOptions, *, membership: WorkerMembership) -> None:
+    def __init__(self, options: OutboxOptions, *, membership: WorkerMembership, timing: Timing) -> None:
+        self._timing = timing
         self._options = options
         self._membership = membership
         self._spread = 1
@@ -80,7 +80,7 @@ class RowSelector:
             del self._left_to_others[next(iter(self._left_to_others))]
         self._left_to_others.pop(event_id, None)
         # The delay doubles each time nobody claims the event, and so does the time that others have for it.
-        others = max(delay, OTHERS_INTERVALS * self._options.poll_interval)
+        others = max(delay, self._timing.intervals_for_others * self._options.poll_interval)
         self._left_to_others[event_id] = anyio.current_time() + delay + others
 
     def forget_handlers(self) -> None:

@@ -25,6 +25,7 @@ from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, 
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import (
     InvalidRequestError,
     ItemTooLargeError,
@@ -37,8 +38,6 @@ from dynamodb_outbox.observers import logger
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.port import RENEWAL, Claim, OutboxOptions
 
-LEAST_SECONDS: Final = 2.0
-"""A settle is tried at least so long: it is accepted after the lease, too, until somebody else claims."""
 RENEWAL_PART: Final = 1 / 6
 """The part of a lease for which one renewal is tried."""
 
@@ -49,7 +48,10 @@ NO_ROOM: Final = "it is too large: a claim has no room in it"
 class Settler:
     """Writes the outcomes of claims."""
 
-    def __init__(self, writer: ConditionalWriter, options: OutboxOptions, *, retention: float | None) -> None:
+    def __init__(
+        self, writer: ConditionalWriter, options: OutboxOptions, *, retention: float | None, timing: Timing
+    ) -> None:
+        self._timing = timing
         self._writer = writer
         self._options = options
         self._retention = retention
@@ -61,7 +63,9 @@ class Settler:
         now = self._options.clock()
         # The longest of them: fenced as they are, late writes do no harm, and one that hurries must not end the others.
         leases = max(claim.lease_expires_at for claim, _ in settlements) - now
-        within = min(max(leases, LEAST_SECONDS), max(self._options.processing_timeout, LEAST_SECONDS))
+        within = min(
+            max(leases, self._timing.late_settle), max(self._options.processing_timeout, self._timing.late_settle)
+        )
 
         def write_of(index: int, error_chars: int) -> Write:
             return self._write(*settlements[index], now, error_chars)
@@ -103,7 +107,7 @@ class Settler:
             text = error_text(str(error), error_chars)
             return Write(FAIL, error.event_id, {"token": {"S": token}, "now": now, "error": text})
 
-        results = await self._write_all(write_of, len(unreadable), within=LEAST_SECONDS)
+        results = await self._write_all(write_of, len(unreadable), within=self._timing.late_settle)
         pairs = zip(unreadable, results, strict=True)
         return [(error, isinstance(result, Applied)) for (_, error), result in pairs]
 
@@ -114,7 +118,7 @@ class Settler:
             values = {"seen": rows[index]["gsiSortKey"], "error": error_text(NO_ROOM, error_chars)}
             return Write(FAIL_UNCLAIMED, rows[index]["id"]["S"], values)
 
-        results = await self._write_all(write_of, len(rows), within=LEAST_SECONDS)
+        results = await self._write_all(write_of, len(rows), within=self._timing.late_settle)
         return [(error, isinstance(result, Applied)) for error, result in zip(errors, results, strict=True)]
 
     async def _write_all(

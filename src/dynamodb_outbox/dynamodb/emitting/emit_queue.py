@@ -16,8 +16,6 @@ from dynamodb_outbox.dynamodb.emitting.publish_result import (
 )
 from dynamodb_outbox.errors import UnavailableError
 
-GROUP_SECONDS: Final = 0.03
-"""How long an emit waits for the answer to another's write, at most. A usual one takes 5 to 20 ms."""
 _EARLY: Final = 0.001
 """A timer may fire so much too early."""
 
@@ -27,13 +25,15 @@ Write = Callable[[list[Put], Publication], Coroutine[Any, Any, None]]
 class EmitQueue:
     """Lets single emits wait for a write under way, and then share a request.
 
-    The first goes at once. Those that come while it is under way go together when it returns, when they fill a request,
-    or when the oldest has waited for `GROUP_SECONDS`: no emit waits longer for a write that is slow or is repeated.
+    The first emit goes at once. Emits that come before its response go together: when the response comes, when they
+    fill a request of 25, or when the oldest of them has waited for `longest_wait` seconds. So no emit waits longer for
+    a write that is slow or is repeated.
     """
 
-    def __init__(self, write: Write, *, publication: Callable[[], Publication]) -> None:
+    def __init__(self, write: Write, *, publication: Callable[[], Publication], longest_wait: float) -> None:
         self._write = write
         self._publication = publication
+        self._longest_wait = longest_wait
         self._waiting: list[Put] = []
         self._under_way: dict[object, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -121,17 +121,17 @@ class EmitQueue:
             self._under_way[task] = loop.time()
             task.add_done_callback(self.end)
         if self._waiting and self._timer is None:
-            self._timer = loop.call_at(self._waiting[0].queued_at + GROUP_SECONDS, self._time_is_up)
+            self._timer = loop.call_at(self._waiting[0].queued_at + self._longest_wait, self._time_is_up)
 
     def _may_go(self, now: float) -> bool:
         fresh = self._fresh(now)
         is_full = len(self._waiting) >= MAX_BATCH_ITEMS
         waited = now - self._waiting[0].queued_at
-        return not fresh or (is_full and fresh < CONCURRENT_REQUESTS) or waited >= GROUP_SECONDS - _EARLY
+        return not fresh or (is_full and fresh < CONCURRENT_REQUESTS) or waited >= self._longest_wait - _EARLY
 
     def _fresh(self, now: float) -> int:
         """Count the writes that are worth waiting for: their answer is still expected soon."""
-        return sum(now - since < GROUP_SECONDS for since in self._under_way.values())
+        return sum(now - since < self._longest_wait for since in self._under_way.values())
 
     def _time_is_up(self) -> None:
         self._timer = None

@@ -25,6 +25,7 @@ from dynamodb_outbox.dynamodb.emitting.publish_result import (
 )
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_claimed, encode_event
 from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused
 from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
 from dynamodb_outbox.dynamodb.transport.client import sent_once
@@ -39,24 +40,30 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import EmitClaim, OutboxOptions, raise_unless_stored, refuse_repeated_ids
 
-PUBLISH_SECONDS: Final = 10.0
-"""Until when a write is begun anew, counted from its first attempt; what is under way then may still be answered."""
-ANSWER_SECONDS: Final = 5.0
-"""How long a batch may take to be answered, however late it is sent."""
+LEAST_PUT_SECONDS: Final = 1.0
+"""How long a conditional put is tried that starts just before its deadline, or after it."""
 
 
 class Publisher:
     """Stores new events. Single events of ids made here share writes, see `EmitQueue`."""
 
     def __init__(
-        self, caller: Caller, options: OutboxOptions, *, shards: Shards, group_emits: bool, in_flight: TableInFlight
+        self,
+        caller: Caller,
+        options: OutboxOptions,
+        *,
+        shards: Shards,
+        group_emits: bool,
+        in_flight: TableInFlight,
+        timing: Timing,
     ) -> None:
         self._caller = caller
         self._shards = shards
         self._options = options
         self._group_emits = group_emits
         self._in_flight = in_flight
-        self._queue = EmitQueue(self._write_chunk, publication=self._publication)
+        self._timing = timing
+        self._queue = EmitQueue(self._write_chunk, publication=self._publication, longest_wait=timing.emit_group)
 
     def _publication(self) -> Publication:
         return Publication(self._in_flight.of_running_loop(), numbers=self._options.numbers)
@@ -104,7 +111,7 @@ class Publisher:
     async def _store_alone(self, put: Put) -> None:
         publication = self._publication()
         try:
-            await self._put(put, publication, anyio.current_time() + PUBLISH_SECONDS)
+            await self._put(put, publication, anyio.current_time() + self._timing.publish)
         finally:
             publication.abandon([put])
 
@@ -143,7 +150,7 @@ class Publisher:
             elif publication.given_up is not None:
                 publication.fail_unsent([put], publication.given_up)
             else:
-                await self._put(put, publication, deadline or anyio.current_time() + PUBLISH_SECONDS)
+                await self._put(put, publication, deadline or anyio.current_time() + self._timing.publish)
 
     async def _put(self, put: Put, publication: Publication, deadline: float) -> None:
         """Store one event unless its id is taken."""
@@ -151,7 +158,7 @@ class Publisher:
         try:
             await self._caller.call(
                 "put_item",
-                within=max(deadline - anyio.current_time(), 1.0),
+                within=max(deadline - anyio.current_time(), LEAST_PUT_SECONDS),
                 TableName=self._caller.table_name,
                 Item=put.item,
                 ConditionExpression="attribute_not_exists(id)",
@@ -190,7 +197,7 @@ class Publisher:
     async def _write_chunk(self, chunk: list[Put], publication: Publication) -> None:
         try:
             if len(chunk) == 1:
-                await self._put(chunk[0], publication, anyio.current_time() + PUBLISH_SECONDS)
+                await self._put(chunk[0], publication, anyio.current_time() + self._timing.publish)
             else:
                 await self._write_batch(chunk, publication)
         except Exception as error:  # each caller whose event it was gets it
@@ -198,7 +205,7 @@ class Publisher:
 
     async def _write_batch(self, chunk: list[Put], publication: Publication) -> None:
         """Store a chunk of events that nobody can have stored before."""
-        retries = Retries(PUBLISH_SECONDS, random=self._caller.random)
+        retries = Retries(self._timing.publish, random=self._caller.random)
         # Callers may have given up since the task was made: nothing is sent yet.
         publication.abandon([put for put in chunk if put.is_given_up])
         left = {put.event.id: put for put in chunk if not put.is_done}
@@ -247,7 +254,7 @@ class Publisher:
         with sent_once(self._caller.client, "BatchWriteItem"):
             unprocessed: list[str] = await self._caller.call(
                 "batch_write_item",
-                within=2 * ANSWER_SECONDS,  # an attempt has half of what is left
+                within=2 * self._timing.batch_response,  # an attempt has half of what is left
                 once=True,
                 read=unprocessed_of(table_name, [put.event.id for put in puts]),
                 RequestItems={table_name: requests},

@@ -24,6 +24,7 @@ from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, encode_claimed, encode_event, handled_by, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.transport.classify import VERIFY, cancellation_reasons, with_maybe_applied
 from dynamodb_outbox.errors import (
@@ -39,9 +40,8 @@ from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.port import TRANSACTION, EmitClaim, HandlerDone, Numbers, OutboxOptions, refuse_repeated_ids
 from dynamodb_outbox.transaction import TransactionWrite
 
-TRANSACT_SECONDS: Final = 10.0
-"""How long a transaction is tried that conflicts with others, or whose replies are lost."""
-LEAST_SECONDS: Final = 1.0
+LEAST_TRANSACT_SECONDS: Final = 1.0
+"""How long a transaction is tried whose lease is nearly over."""
 REFUSED: Final = "ConditionalCheckFailed"
 
 
@@ -62,7 +62,9 @@ class Transactor:
         shards: Shards,
         retention: float | None,
         in_flight: TableInFlight,
+        timing: Timing,
     ) -> None:
+        self._timing = timing
         self._in_flight = in_flight
         self._caller = caller
         self._shards = shards
@@ -97,10 +99,10 @@ class Transactor:
 
     async def _commit(self, entries: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None) -> list[_Put]:
         """Commit; returns the puts that are stored as they are, by this call or by one that was not answered."""
-        within = TRANSACT_SECONDS
+        within = self._timing.transact
         if done is not None:
             entries.append({"Update": self._record(done)})
-            within = max(min(within, done.claim.lease_expires_at - self._options.clock()), LEAST_SECONDS)
+            within = max(min(within, done.claim.lease_expires_at - self._options.clock()), LEAST_TRANSACT_SECONDS)
         try:
             await self._caller.call(
                 "transact_write_items", within=within, TransactItems=entries, ClientRequestToken=uuid4().hex

@@ -8,7 +8,7 @@ from dynamodb_outbox.dynamodb.schema.table import TTL_ATTRIBUTE, Table
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.observers import logger
 
-CALL_SECONDS: Final = 2.0
+TTL_CHECK_SECONDS: Final = 2.0
 """The time limit of the request. It is short, because the recovery of expired leases waits for the response."""
 
 
@@ -40,7 +40,7 @@ class RetentionReminder:
             return
         self._is_asked = True
         try:
-            if await self._table.has_time_to_live(within=CALL_SECONDS):
+            if await self._table.has_time_to_live(within=TTL_CHECK_SECONDS):
                 return
         except StorageError:
             return

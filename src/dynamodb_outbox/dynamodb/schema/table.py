@@ -26,10 +26,10 @@ TTL_ATTRIBUTE: Final = "expireAt"
 NO_TIME_TO_LIVE: Final = (
     f"time to live is not enabled on the attribute {TTL_ATTRIBUTE!r}, but a retention is configured"
 )
-CALL_SECONDS: Final = 30.0
+TABLE_CALL_SECONDS: Final = 30.0
 VERIFY_SECONDS: Final = 9.0
 """The time limit of a verification with its two calls. It is short, because an application's start waits for it."""
-LEAST_SECONDS: Final = 0.5
+LEAST_VERIFY_SECONDS: Final = 0.5
 ACTIVE_SECONDS: Final = 300.0
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 5.0
@@ -118,7 +118,7 @@ class Table:
         for index in definition["GlobalSecondaryIndexes"]:
             index["Projection"] = {"ProjectionType": projection}
         try:
-            await self._caller.call("create_table", within=CALL_SECONDS, **definition)
+            await self._caller.call("create_table", within=TABLE_CALL_SECONDS, **definition)
         except StorageError as error:
             if not _exists_already(error):
                 raise
@@ -134,7 +134,7 @@ class Table:
         try:
             await self._caller.call(
                 "update_time_to_live",
-                within=CALL_SECONDS,
+                within=TABLE_CALL_SECONDS,
                 TableName=self._schema.table_name,
                 TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},
             )
@@ -152,13 +152,13 @@ class Table:
         """Raise `TableMismatchError` with all differences, or `TableNotFoundError`."""
         deadline = anyio.current_time() + VERIFY_SECONDS
         differences = self._schema.differences(await self._describe(within=VERIFY_SECONDS))
-        within = max(deadline - anyio.current_time(), LEAST_SECONDS)
+        within = max(deadline - anyio.current_time(), LEAST_VERIFY_SECONDS)
         if self._schema.time_to_live and not await self.has_time_to_live(within=within):
             differences.append(NO_TIME_TO_LIVE)
         if differences:
             raise TableMismatchError(table_name=self._schema.table_name, differences=differences)
 
-    async def _describe(self, *, within: float = CALL_SECONDS) -> Mapping[str, Any]:
+    async def _describe(self, *, within: float = TABLE_CALL_SECONDS) -> Mapping[str, Any]:
         table: Mapping[str, Any] = await self._caller.call(
             "describe_table", within=within, read=self._read_table, TableName=self._schema.table_name
         )
@@ -172,7 +172,7 @@ class Table:
             raise TypeError("the status of the table is not a text")
         return table
 
-    async def has_time_to_live(self, *, within: float = CALL_SECONDS) -> bool:
+    async def has_time_to_live(self, *, within: float = TABLE_CALL_SECONDS) -> bool:
         """Tell whether DynamoDB deletes items after their expiry."""
         description: Mapping[str, Any] = await self._caller.call(
             "describe_time_to_live",

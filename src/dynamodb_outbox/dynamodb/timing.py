@@ -1,0 +1,41 @@
+"""The times of the adapter that no option sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds, unless a field says otherwise. Tests build an outbox with other times."""
+
+    loop_time: Callable[[], float] = anyio.current_time
+    """The time by which workers judge whether another worker is gone."""
+
+    publish: float = 10.0
+    """How long the write of an event is repeated."""
+    batch_response: float = 5.0
+    """How long DynamoDB may take to answer one batch of events, however late it is sent."""
+    emit_group: float = 0.03
+    """How long an emit waits for the response to the write of another emit. Most responses take 5 to 20 ms."""
+    transact: float = 10.0
+    """How long a transaction is repeated that conflicts with others, or whose responses are lost."""
+
+    poll: float = 10.0
+    """The longest time for one call of a poll; also at most a third of the lease. Then the worker reports an error."""
+    read_ahead: float = 0.5
+    """How long rows that were read ahead may be claimed. After that, another worker may have claimed them."""
+    intervals_for_others: int = 4
+    """The poll intervals in which other workers may claim an event that has no handler here."""
+    late_settle: float = 2.0
+    """How long the outcome of a claim is written at least, also after the lease: nobody else may have claimed yet."""
+    announcement: float = 1.0
+    """How long an announcement of a worker is tried."""
+    far_leases: float = 3600.0
+    """How often recovery reads leases that no worker can have, such as a lease in nanoseconds."""
+
+    operator: float = 10.0
+    """How long one call is tried that lists, counts or redrives dead letters, or moves events to shards."""
