@@ -217,7 +217,7 @@ async def test_a_handler_that_blocks_past_its_lease_is_named_and_its_late_result
         await workers.until_noted(1, "refused", blocked)
         assert [len(workers.noted("counted", process)) for process in (blocked, other)] == [0, 1]
     else:
-        await workers.until_error("LeaseLostError: complete of", blocked)
+        await workers.until_error("LeaseLostError: the write 'complete' of", blocked)
     assert workers.stop() == [0, 0]
     assert workers.errors(other) == []
     counted = [data["n"]["N"] for data in (await items(local_client, data_table)).values()]

@@ -97,7 +97,7 @@ class WorkerDelivery:
             await asyncio.wait([task], timeout=self._context.timing.commit_seconds)
             raise
         if self._has_ended:
-            # Meanwhile, the settle of the handler's success is under way. Either write may be the one that is stored.
+            # The settle of the handler's success is under way as well, and either write may win.
             raise UsageError(
                 f"handler {self._name!r} ended before its transaction was answered, so that it is not known whether "
                 "the transaction was written; await every call of a delivery before the handler returns"
