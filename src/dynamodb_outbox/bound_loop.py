@@ -1,4 +1,4 @@
-"""The event loop that a bus or an outbox belongs to: the one that uses it first."""
+"""The event loop that a bus or an outbox belongs to: the first loop that uses it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 
 from dynamodb_outbox.errors import UsageError
 
-OUTBOX_INSTEAD: Final = "Make an outbox in this loop, and its bus with it: an outbox serves one loop."
-"""What to do about an outbox whose bus is used in another loop."""
+OUTBOX_INSTEAD: Final = "Make an outbox and its bus in this loop, because an outbox belongs to one loop."
+"""The advice for an outbox that is used in another loop."""
 OnClosed = Callable[[str], None]
-"""Called with the name of a call, where the bound loop is closed; raises if the object cannot be used in another."""
+"""Called with the name of a call if the bound loop is closed; raises if the object cannot be used in another loop."""
 
 
 class BoundLoop:
     """Refuses calls from other event loops, before they change or send anything.
 
-    `owner` is what the error calls the object; `instead` is a sentence of what else can be done. Where the loop is
+    `owner` is the name of the object in the error, such as "bus"; `instead` is a sentence of advice. If the loop is
     closed, `on_closed` is called, and the object then belongs to the running loop: tests often make a loop for each
     test, and scripts may call `asyncio.run` twice.
     """
@@ -34,16 +34,16 @@ class BoundLoop:
         self._lock = Lock()
 
     def check(self, call: str, *, handed: str | None = None) -> None:
-        """Bind to the running loop, or raise `UsageError` if another one is bound.
+        """Bind to the running loop, or raise `UsageError` if another loop is bound.
 
-        `handed` is what the error advises to hand to that loop, by default the call itself.
+        `handed` is the coroutine that the error advises to hand to the bound loop, by default the call itself.
         """
         running = asyncio.get_running_loop()
         if running is not self._loop:
             self._bind(running, call, handed or f"{call}(...)")
 
     def run(self, function: Callable[[], None]) -> None:
-        """Call a function in the bound loop, from any thread: at once where that loop runs, else soon."""
+        """Call a function in the bound loop, from any thread: at once in the thread of that loop, else soon."""
         if (loop := self._loop) is None:
             return
         with suppress(RuntimeError):  # no loop runs in this thread
@@ -65,8 +65,8 @@ class BoundLoop:
                 self._loop = running
             elif bound is not running:
                 raise UsageError(
-                    f"{call} was called in another event loop than the one that uses the {self._owner}, and did "
-                    f"nothing. {self._instead}From another thread, hand the call to that loop: "
-                    f"asyncio.run_coroutine_threadsafe({handed}, loop).result(), where `loop` is what "
-                    f"asyncio.get_running_loop() returns in the code that first used the {self._owner}"
+                    f"{call} did nothing, because the {self._owner} belongs to another event loop. "
+                    f"{self._instead}From another thread, hand the call to that loop: "
+                    f"asyncio.run_coroutine_threadsafe({handed}, loop).result(). Get `loop` from "
+                    f"asyncio.get_running_loop() in the code that first used the {self._owner}"
                 )

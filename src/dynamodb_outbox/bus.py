@@ -37,17 +37,18 @@ OnMaxHandlers = Callable[["OutboxEventBus", str, int], None]
 class OutboxEventBus:
     """Emits events into an outbox, and delivers them to handlers while it is started.
 
-    `async with bus` starts the worker, and stops it at the end of the block. The block ends when the worker has ended;
-    a cancellation meanwhile releases the events of running handlers at once, and is raised at the end. The bus
-    belongs to the event loop that uses it first: a call from another running loop raises `UsageError`.
+    `async with bus` starts the worker, and stops the worker at the end of the block. The block ends when the worker has
+    ended. If the block is cancelled while the worker stops, the events of running handlers are released at once, and
+    the cancellation is raised at the end. The bus belongs to the event loop that uses it first: a call from another
+    running loop raises `UsageError`.
 
     Args:
         on_error: Called with every reported error; may be async. `None` means the `on_error` of the outbox.
         stop_timeout: How long leaving the `async with` block lets running handlers finish; see `stop`. Keep it below
             the time that your platform grants after its SIGTERM: ECS and Kubernetes grant 30 s by default. `None` lets
             each handler run until its lease ends.
-        max_handlers: How many handlers a type may have before `on_max_handlers` is called. Many handlers are often
-            a registration in a loop.
+        max_handlers: How many handlers a type may have before `on_max_handlers` is called. Many handlers of one type
+            often mean that code registers a handler in a loop.
         on_max_handlers: Called with the bus, the type and the number of its handlers. `None` issues a warning.
     """
 
@@ -113,7 +114,7 @@ class OutboxEventBus:
     def once(self, type: str, handler: Handler, **options: Unpack[HandlerOptions]) -> None:
         """Register a handler that is removed after its first success.
 
-        It also gets events of the type that the worker claimed before that moment.
+        The handler still runs for events that the worker claimed before that success.
         """
         self._registry.add([type], handler, once=True, **options)
 
@@ -121,7 +122,7 @@ class OutboxEventBus:
         """Register one handler for several types; see `on`. If one type is refused, nothing is registered."""
         if isinstance(types, str):
             raise ConfigurationError(
-                f"types={shown(types)}: it must be several types; for one, use on({shown(types)}, handler)"
+                f"types={shown(types)}: it must be a list of types; for one type, use on({shown(types)}, handler)"
             )
         self._registry.add(list(types), handler, **options)
 
@@ -130,7 +131,7 @@ class OutboxEventBus:
         return self._registry.remove(type, handler)
 
     def remove_all_handlers(self, type: str | None = None) -> None:
-        """Remove the handlers of a type, or all of them."""
+        """Remove the handlers of a type, or without a type the handlers of all types."""
         self._registry.clear(type)
 
     def handlers(self, type: str) -> list[Handler]:
@@ -142,11 +143,11 @@ class OutboxEventBus:
         return self._registry.types()
 
     def add_handler_middleware(self, *middleware: Middleware) -> None:
-        """Wrap every call of a handler: `async def m(event, call_next)`, the first one added outermost.
+        """Wrap every call of a handler in `async def m(event, call_next)`. The first middleware added is outermost.
 
-        It may pass on another payload or other metadata, or raise as the handler could. If it does not call
-        `call_next`, or catches the handler's error, the handler counts as done. A middleware that breaks its chain
-        fails the attempt with `MiddlewareError`.
+        A middleware may pass on another payload or other metadata, or raise an error as the handler could. If it does
+        not call `call_next`, or catches the handler's error, the handler counts as done. If it breaks the rules of the
+        chain, the attempt fails with `MiddlewareError`.
         """
         check_middleware(middleware)
         self._handler_middleware.extend(middleware)
@@ -166,14 +167,14 @@ class OutboxEventBus:
         if_exists: IfExists = "raise",
         transaction: Transaction | None = None,
     ) -> Event | None:
-        """Store one event and return it. Once this returns, the event will be delivered.
+        """Store one event and return it. Once `emit` returns, the event will be delivered.
 
         `delay` (seconds) or `deliver_at` (a datetime with a time zone) postpones the delivery, by ten years at most. A
         second emit of an `id`, or of the same `Event`, raises `DuplicateEventError`; with `if_exists="ignore"` it
         changes nothing, and returns the stored event, whose `already_stored` is true. With a `transaction` the event is
-        stored when that commits. Returns None if an emit middleware dropped the event. Raises `InvalidEventError`
-        before anything is sent, and `StorageError` if the event could not be stored. After a cancellation or a timeout
-        the event may be stored: emit the same `Event` again.
+        stored when the transaction commits. Returns None if an emit middleware dropped the event. Raises
+        `InvalidEventError` before anything is sent, and `StorageError` if the event could not be stored. After a
+        cancellation or a timeout the event may be stored: emit the same `Event` again.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         event = event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
@@ -191,8 +192,8 @@ class OutboxEventBus:
     ) -> list[Event]:
         """Store many events, 25 to a request; return them in their order. See `emit` for the options.
 
-        If one event is refused with `InvalidEventError`, nothing is sent. Raises `PartialPublishError`, which has the
-        published and the failed events, if this call did not store all of them.
+        If one event is invalid, nothing is sent, and `InvalidEventError` is raised. If this call did not store all
+        events, it raises `PartialPublishError`, which has the published and the failed events.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         return await self._emitter.emit(events, options, transaction=transaction, call="bus.emit_many")
@@ -206,25 +207,23 @@ class OutboxEventBus:
         return Transaction(self._emitter.commit)
 
     def add_emit_middleware(self, *middleware: Middleware) -> None:
-        """Run functions before events are stored: `async def m(event, call_next)`, the first one added outermost.
+        """Run `async def m(event, call_next)` before an event is stored. The first middleware added is outermost.
 
-        Each may pass on another event, raise, or drop the event by not calling `call_next`. A `MiddlewareError` says
-        that it broke its chain. The events are stored after all middleware: `call_next` returns before that.
-        `emit_many` runs the middleware for ten events at once, each in a copy of the caller's context.
+        A middleware may pass on another event, raise an error, or drop the event by not calling `call_next`. If it
+        breaks the rules of the chain, the emit raises `MiddlewareError`. Events are stored after all middleware, so
+        `call_next` returns before the event is stored. `emit_many` runs the middleware for ten events at once, each in
+        a copy of the caller's context.
         """
         check_middleware(middleware)
         self._emitter.middleware.extend(middleware)
 
     def notify(self) -> None:
-        """Wake the worker, so that it polls now. Call it after this process stored events without `emit`.
-
-        May be called from any thread.
-        """
+        """Wake the worker, to poll now for events that were stored without `emit`. May be called from any thread."""
         if (worker := self._lifecycle.worker) is not None:
             self._loop.run(worker.wake)
 
     def add_observer(self, observer: Observer) -> None:
-        """Call an observer for everything that happens to the events of the outbox, from now on; see `Observer`."""
+        """Call an observer from now on for everything that happens to the events of the outbox; see `Observer`."""
         self._outbox.observers.add(observer)
 
     def remove_observer(self, observer: Observer) -> bool:
@@ -250,10 +249,10 @@ class OutboxEventBus:
     async def stop(self, timeout: float | None = None) -> None:
         """Stop polling, and let running handlers finish. Does nothing if the bus is not started.
 
-        After `timeout` seconds, running handlers are cancelled and their events released: another worker takes them
-        at once, and no attempt is counted. Without a timeout, a handler has what is left of its lease. May be called
-        from any task, and again with a shorter timeout. A call from a handler, or from a task that a handler
-        started, returns at once, because the stop waits for the handler.
+        After `timeout` seconds, running handlers are cancelled and their events are released: another worker takes the
+        events at once, and no attempt is counted. Without a timeout, each handler may run until its lease ends. `stop`
+        may be called from any task, and again with a shorter timeout. A call from a handler, or from a task that a
+        handler started, returns at once, because the stop waits for the handler.
         """
         self._loop.check("bus.stop")
         check_timeout("timeout", timeout)
@@ -266,29 +265,29 @@ class OutboxEventBus:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A scope whose cancellation ended the block shortens nothing: `stop_timeout` is for this case, too.
+        # If a cancelled scope ended the block, handlers still have `stop_timeout` to finish.
         await self._lifecycle.end(self._stop_timeout, shielded=kind is not None and is_from_a_scope())
 
     async def run_once(self) -> int:
         """Recover, claim one batch, run its handlers and settle, without a running worker; return the number settled.
 
-        For schedulers, and for functions that a platform calls. Raises `StorageError`.
+        Use it in cron jobs and in functions that a platform calls, such as AWS Lambda. Raises `StorageError`.
         """
         self._loop.check("bus.run_once")
         return await self._lifecycle.run_once()
 
     def _forget(self, call: str) -> None:
-        """Forget the worker and the waiters of a loop that is closed: nothing of them runs any more."""
+        """Forget the worker and the waiters of a closed loop, because they no longer run."""
         self._lifecycle.forget()
         self._waiters.clear()
 
     # Waiting
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Wait until no event of the table is PENDING or PROCESSING, events with a retry or a delay included.
+        """Wait until no event of the table is PENDING or PROCESSING. Events with a retry or a delay are PENDING.
 
-        Events of other processes are counted in the index, which lags behind the table: an event that another process
-        has just stored may be missed. Raises `WaitTimeoutError`, with the counts, after `timeout` seconds.
+        Events of other processes are counted in the index, which lags behind the table, so `drain` may miss an event
+        that another process has just stored. Raises `WaitTimeoutError`, with the counts, after `timeout` seconds.
         """
         self._loop.check("bus.drain")
         self._lifecycle.refuse_inside("bus.drain()")
@@ -301,13 +300,13 @@ class OutboxEventBus:
         )
 
     async def wait_for(self, type: str, *, timeout: float = 5.0) -> Event:
-        """Return the next event of a type that this bus completes; `WaitTimeoutError` after `timeout` seconds."""
+        """Return the next event of a type that this bus completes. Raises `WaitTimeoutError` after `timeout`."""
         self._loop.check("bus.wait_for")
         check_timeout("timeout", timeout)
         with anyio.move_on_after(timeout):
             return await self._waiters.next_of(type)
         stopped = "" if self.running else NOT_STARTED
-        raise WaitTimeoutError(f"no {shown(type)} event was completed by this bus within {timeout:g} s{stopped}")
+        raise WaitTimeoutError(f"this bus completed no {shown(type)} event within {timeout:g} s{stopped}")
 
     # Dead letters
 
@@ -318,9 +317,9 @@ class OutboxEventBus:
         return await self._outbox.failed_events(type=type, limit=limit)
 
     async def retry_events(self, ids: Iterable[str]) -> int:
-        """Make FAILED events PENDING again, with all their retries; return the number that were FAILED.
+        """Make FAILED events PENDING again, with all their retries; return the number of events that were FAILED.
 
-        Other ids change nothing. Handlers that succeeded do not run again. Raises `StorageError`.
+        Events with another status do not change. Handlers that succeeded do not run again. Raises `StorageError`.
         """
         self._loop.check("bus.retry_events")
         redriven = await self._outbox.redrive(check_event_ids(ids))

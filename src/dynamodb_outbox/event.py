@@ -24,13 +24,13 @@ class EventStatus(StrEnum):
 
 
 class _NewId(str):
-    """Marks an id that was made here, a moment ago, and that nobody else can know."""
+    """Marks an id that this process has just made, and that no other process can know."""
 
     __slots__ = ()
 
 
 class _Mark:
-    """Says of an id that was made here whether it was ever sent. All events of this process with the id share it."""
+    """Says whether an id that this process made was ever sent. All events with the id share the mark."""
 
     __slots__ = ("__weakref__", "unsent")
 
@@ -38,7 +38,7 @@ class _Mark:
         self.unsent = True
 
 
-# Of the process, since copies of an event know nothing of each other. It holds no mark that no event has.
+# One mapping for the process, so that copies of an event share their mark. A mark that no event has is collected.
 _marks: WeakValueDictionary[str, _Mark] = WeakValueDictionary()
 
 
@@ -52,7 +52,7 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: it is delivered to every handler of its type.
+    """Something that happened. An event is delivered to every handler of its type.
 
     - `type` names what happened, such as `user.created`.
     - `payload` may hold str, int, float, bool, None, bytes, Decimal, dict with str keys, list, tuple, set of one kind,
@@ -102,7 +102,7 @@ class Event:
             try:
                 object.__setattr__(self, "occurred_at", self.occurred_at.astimezone(UTC))
             except OverflowError:
-                reason = f"{self.occurred_at!r} is in no year from 1 to 9999 of UTC"
+                reason = f"{self.occurred_at!r} is not in a year from 1 to 9999 of UTC"
                 raise UnstorableValueError(path="occurred_at", reason=reason, event_id=self.id) from None
         if not isinstance(self.metadata, Mapping):
             raise UnstorableValueError(path="metadata", reason="it must be a mapping", event_id=self.id)
@@ -125,16 +125,15 @@ class Event:
         return self._already_stored
 
     def as_already_stored(self) -> Event:
-        """Copy the event, and mark the copy as one that was stored before it was emitted."""
+        """Copy the event, and mark the copy as `already_stored`."""
         copy = _restore(self.type, self.payload, self.id, self.occurred_at, self.metadata)
         object.__setattr__(copy, "_already_stored", True)
         return copy
 
     def take_unpublished(self) -> bool:
-        """Tell whether nobody can have stored this id before; true once at most, for an id made here.
+        """Return true if the id cannot be stored yet, because this process made the id and never sent it.
 
-        A random id that was never sent needs no condition on its write. The second answer is always false, also for
-        copies of the event.
+        The write of such an id needs no condition. The second call returns false, also for copies of the event.
         """
         mark = self._mark
         if mark is None or not mark.unsent:
@@ -146,7 +145,7 @@ class Event:
 MAX_ID_BYTES = 2048
 """DynamoDB's limit for a partition key value."""
 RESERVED_IDS = "dynamodb-outbox"
-"""What the ids of items begin with that are not events, such as the item in which workers announce themselves."""
+"""The prefix of the ids of items that are not events, such as the item in which workers announce themselves."""
 
 
 def _restore(type: str, payload: Any, id: str, occurred_at: datetime, metadata: Mapping[str, Any]) -> Event:
@@ -154,7 +153,7 @@ def _restore(type: str, payload: Any, id: str, occurred_at: datetime, metadata: 
 
 
 def _shown(value: object) -> str:
-    # Anything else may be a payload, in the wrong place.
+    # Show only the type of other values: the caller may have passed a confidential payload in the wrong place.
     return repr(value) if value == "" or isinstance(value, datetime) else shape(value)
 
 
@@ -164,15 +163,15 @@ def _check_text(name: str, value: object) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise UnstorableValueError(path=name, reason=f"it is no valid Unicode text: {error}") from error
+        raise UnstorableValueError(path=name, reason=f"it is not valid Unicode text: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedEvent:
-    """A dead letter: an event that is FAILED, and why.
+    """A dead letter: an event that is FAILED, and the reason.
 
-    `retry_count` counts the retries before it failed, `last_error` is the text of the last error, `failed_at` the
-    time of the failure in UTC, and `handled_by` has the names of the handlers that succeeded. If another program stored
+    `retry_count` counts the retries before the event failed. `last_error` is the text of the last error. `failed_at` is
+    the time of the failure in UTC. `handled_by` has the names of the handlers that succeeded. If another program stored
     a time that a datetime cannot hold, `failed_at` is the nearest possible time, and `last_error` says so.
     """
 

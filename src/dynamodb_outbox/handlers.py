@@ -24,23 +24,23 @@ The handlers of one event run at the same time, and share the event object and i
 LONGEST_TIMEOUT = 7 * 86_400.0
 """A week, in seconds."""
 MAX_NAME_BYTES = 255
-"""The names of handlers that are done are stored with the event, and an item has room for so much."""
+"""The names of handlers that are done are stored with the event, and DynamoDB limits the size of an item."""
 
 
 class HandlerOptions(TypedDict, total=False):
     """The options of one handler, for `bus.on`, `bus.once` and `bus.subscribe`. An absent option has its default.
 
     Attributes:
-        name: Identifies the handler among the handlers of its type, also after a restart: it is stored with an event
-            when the handler succeeded and another one failed. It has 255 bytes at most. The default is the function's
-            qualified name.
+        name: Identifies the handler among the handlers of its type, also after a restart: the name is stored with an
+            event when the handler succeeded and another handler failed. A name has 255 bytes at most. The default is
+            the function's qualified name.
         max_retries: How many retries follow the first attempt of this handler. The default is the outbox's
             `max_retries`.
         backoff: A function of the attempt (from 1) and the exception. It returns the seconds until the next attempt,
             or None to give up. The default is the outbox's exponential backoff.
-        timeout: How long one call of the handler may take; then it is cancelled, and the attempt has failed. While a
-            handler with a timeout longer than the lease runs, the lease is renewed. The default is what is left of the
-            lease.
+        timeout: How long one call of the handler may take. After that the handler is cancelled, and the attempt has
+            failed. If the timeout is longer than the lease, the lease is renewed while the handler runs. The default is
+            the rest of the lease.
         concurrency: How many calls of the handler this process runs at once. The default is the outbox's
             `concurrency`.
         no_retry_on: Exceptions that a retry cannot fix, such as `(ValueError,)`: the event becomes FAILED at once. The
@@ -57,9 +57,9 @@ class HandlerOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Registration:
-    """A handler under its name, which is unique for its type and outlives the process in `handledBy`.
+    """A handler with its name and options. The name is unique for its type, and is stored in `handledBy`.
 
-    The types of one `subscribe` have the same registration: their calls share its concurrency.
+    The types of one `subscribe` share one registration, so their calls share its concurrency.
     """
 
     handler: Callable[..., Awaitable[None]]
@@ -77,7 +77,7 @@ class Registration:
             check_int("max_retries", self.max_retries, 0, 100)
         if self.backoff is not None and not callable(self.backoff):
             raise ConfigurationError(
-                f"backoff={shown(self.backoff)}: it must be a function of attempt and exception, such as "
+                f"backoff={shown(self.backoff)}: it must be a function of the attempt and the exception, such as "
                 "FixedBackoff(5)"
             )
         if self.timeout is not None:
@@ -99,15 +99,15 @@ class HandlerRegistry:
         self._on_max_handlers = on_max_handlers
         self._by_type: dict[str, tuple[Registration, ...]] = {}
         self.revision = 0
-        """Goes up with every change."""
+        """Counts the changes."""
 
     def add(
         self, event_types: Sequence[str], handler: Handler, *, once: bool = False, **options: Unpack[HandlerOptions]
     ) -> None:
-        """Register a handler for types, which share its concurrency; nothing is registered where one is refused.
+        """Register a handler for types, which share its concurrency. If one type is refused, nothing is registered.
 
-        More than `max_handlers` of a type are reported with their number. Raises `DuplicateHandlerError`, or
-        `ConfigurationError` for a handler that is not async and for a type that cannot be.
+        Calls `on_max_handlers` if a type now has more than `max_handlers`. Raises `DuplicateHandlerError`, or
+        `ConfigurationError` for a handler that is not async or for an invalid type.
         """
         registration = _registration(handler, options, once=once)
         added: dict[str, tuple[Registration, ...]] = {}
@@ -124,7 +124,7 @@ class HandlerRegistry:
                 self._on_max_handlers(event_type, len(registered))
 
     def remove(self, event_type: str, handler: Handler) -> bool:
-        """Remove a handler; tells whether it was registered."""
+        """Remove a handler; return whether it was registered."""
         registered = self._by_type.get(event_type, ())
         return self._keep(event_type, tuple(other for other in registered if other.handler != handler))
 
@@ -141,7 +141,7 @@ class HandlerRegistry:
         return len(registrations) < len(before)
 
     def clear(self, event_type: str | None = None) -> None:
-        """Remove the handlers of a type, or all."""
+        """Remove the handlers of a type, or of all types."""
         self.revision += 1
         if event_type is None:
             self._by_type.clear()
@@ -157,7 +157,7 @@ class HandlerRegistry:
         return sorted(self._by_type)
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """List the names of the handlers by type, except those of `once`, which are removed after one event."""
+        """List the names of the handlers by type, without `once` handlers, which are removed after one event."""
         named = {
             event_type: tuple(each.name for each in handlers if not each.once)
             for event_type, handlers in self._by_type.items()
@@ -165,7 +165,7 @@ class HandlerRegistry:
         return {event_type: names for event_type, names in named.items() if names}
 
     def most_retries(self, default: int) -> int:
-        """Tell how many retries the most patient handler has, those without a limit of their own the default."""
+        """Return the largest `max_retries` of all handlers; handlers without that option have the `default`."""
         declared = [each.max_retries for handlers in self._by_type.values() for each in handlers]
         return max([default, *(retries for retries in declared if retries is not None)])
 
@@ -173,14 +173,14 @@ class HandlerRegistry:
 def warn_of_many_handlers(type: str, count: int) -> None:
     """Warn of a type that has suspiciously many handlers."""
     warnings.warn(
-        f"{count} handlers are registered for {type!r}, more than max_handlers allows; is one registered in a "
-        "loop? If all are meant, raise max_handlers",
+        f"{count} handlers are registered for {type!r}, more than max_handlers allows; check that no code registers a "
+        "handler in a loop, or raise max_handlers",
         stacklevel=4,
     )
 
 
 def check_type(event_type: object) -> None:
-    """Raise `ConfigurationError` for what is not an event type, such as the function in `@bus.on` without a type."""
+    """Raise `ConfigurationError` for a value that is not an event type: `@bus.on` without a type passes a function."""
     if not isinstance(event_type, str) or not event_type:
         raise ConfigurationError(
             f'type={shown(event_type)}: an event type must be a string that is not empty, as in @bus.on("order.placed")'
@@ -195,8 +195,8 @@ def check_type(event_type: object) -> None:
 def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> Registration:
     if not is_async(handler):
         raise ConfigurationError(
-            f"handler={shown(handler)}: it must be an async function (async def) of the event; run blocking code in a "
-            "thread from inside of one, with anyio.to_thread.run_sync"
+            f"handler={shown(handler)}: it must be an async function (async def) of the event; to run blocking code, "
+            "await anyio.to_thread.run_sync(...) in the handler"
         )
     given: dict[str, Any] = dict(options)
     name = given.pop("name", None)
@@ -206,9 +206,8 @@ def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> R
         raise ConfigurationError(f"name={shown(name)}: the name of a handler must be a string that is not empty")
     if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
         raise ConfigurationError(
-            f"name={name[:40]!r}…: the name of a handler may have {MAX_NAME_BYTES} bytes in UTF-8, this one has "
-            f"{len(name.encode(errors='replace'))}; it is stored with an event whose other handlers failed. Pass a "
-            "shorter name="
+            f"name={name[:40]!r}…: the name of a handler may have {MAX_NAME_BYTES} bytes in UTF-8, and this name has "
+            f"{len(name.encode(errors='replace'))}; pass a shorter name="
         )
     unknown = given.keys() - HandlerOptions.__annotations__.keys()
     if unknown:
@@ -229,13 +228,13 @@ def _takes_delivery(handler: Handler) -> bool:
             f"handler={handler.__qualname__}: its first parameter is `self`, so it is a method without an object; "
             f'register the bound method: bus.on("order.placed", obj.{handler.__name__})'
         )
-    # A second argument with a default of its own is asked for only when it is called `delivery`.
+    # A second argument that has a default gets the delivery only if its name is `delivery`.
     second = list(signature.parameters.values())[1:2]
     return takes_two and (not takes_one or any(parameter.name == "delivery" for parameter in second))
 
 
 def _default_name(handler: Handler) -> str:
-    # Not the module: it is `__main__` in one process and its real name in another.
+    # Without the module, whose name is `__main__` in one process and `billing.handlers` in another.
     function = getattr(handler, "func", handler)
     name: str = getattr(function, "__qualname__", type(function).__qualname__)
     return name.replace("<locals>.", "")

@@ -18,34 +18,34 @@ class Lifecycle:
 
     @property
     def worker(self) -> Worker | None:
-        """The worker that was started and has not ended, if there is one."""
+        """The worker that was started and has not ended, or None."""
         return self._worker
 
     @property
     def running(self) -> bool:
-        """Whether a worker polls. It is false as soon as a stop is asked for."""
+        """Whether a worker polls. It is false as soon as `stop` is called."""
         return self._worker is not None and self._worker.running
 
     async def start(self) -> None:
-        """Start a worker. Raises `UsageError` if one runs already."""
+        """Start a worker. Raises `UsageError` if a worker runs already."""
         if self._worker is not None and not self._worker.is_done:
             raise UsageError("the bus is started already; await bus.stop() before starting it again")
         self._reminder.work_begins()
         self._worker = Worker(self._setup)
         try:
             await self._worker.start()
-        except BaseException:  # also when cancelled: nothing is started then
+        except BaseException:  # also a cancellation: the worker has not started
             self._worker = None
             raise
 
     async def stop(self, timeout: float | None) -> None:
-        """Stop the worker, if there is one. A cancelled wait changes nothing: the stop goes on."""
+        """Stop the worker, if it runs. If the wait is cancelled, the stop goes on."""
         if (worker := self._worker) is not None:
             await worker.stop(timeout)
             self._forget_ended(worker)
 
     async def end(self, timeout: float | None, *, shielded: bool) -> None:
-        """Stop the worker, and return when nothing of it is left, whatever cancels the wait; see `Worker.end`."""
+        """Stop the worker; return when its tasks have ended, even if the wait is cancelled; see `Worker.end`."""
         if (worker := self._worker) is not None:
             try:
                 await worker.end(timeout, shielded=shielded)
@@ -53,10 +53,10 @@ class Lifecycle:
                 self._forget_ended(worker)
 
     async def run_once(self) -> int:
-        """Poll once without a worker. Raises `UsageError` if one runs, or inside a handler."""
+        """Poll once without a running worker. Raises `UsageError` if a worker runs, or inside a handler."""
         self.refuse_inside("bus.run_once()")
         if self._worker is not None and not self._worker.is_done:
-            raise UsageError("run_once is for a bus without a running worker; await bus.stop() first")
+            raise UsageError("bus.run_once() needs a bus without a running worker; await bus.stop() first")
         self._reminder.work_begins()
         return await Worker(self._setup).run_once()
 
@@ -64,12 +64,12 @@ class Lifecycle:
         """Raise `UsageError` if the running task is a handler of this bus: the call would wait for the handler."""
         if self._setup.is_inside:
             raise UsageError(
-                f"{call} was called inside a handler (or a task or callback of one), and would wait for the handler "
-                "itself; let the handler return, and call it where the bus is used"
+                f"{call} was called inside a handler (or its task or callback), and would wait for the handler itself; "
+                f"let the handler return, and call {call} outside of handlers"
             )
 
     def forget(self) -> None:
-        """Forget a worker whose event loop is closed: nothing of it runs any more."""
+        """Forget the worker of a closed event loop, because it no longer runs."""
         self._worker = None
 
     def _forget_ended(self, worker: Worker) -> None:

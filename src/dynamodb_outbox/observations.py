@@ -152,7 +152,7 @@ class PollingFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettleFailed:
-    """An outcome could not be written. The event is recovered when its lease ends."""
+    """An outcome could not be written. The event is recovered after its lease ends."""
 
     event_id: str
     event_type: str
@@ -171,8 +171,8 @@ class Throttled:
 class HandlersDiffer:
     """Another worker of the table has other handlers of a type than this worker, which has `handlers`.
 
-    `worker` is the name of the other worker, and `seconds` the age of its announcement. It is observed once for each
-    type and each different set of handlers.
+    `worker` is the name of the other worker, and `seconds` is the age of its announcement. There is one observation for
+    each type and each different set of handlers.
     """
 
     event_type: str

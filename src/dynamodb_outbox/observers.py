@@ -85,7 +85,7 @@ class Observers:
         return bool(self._observers)
 
     def add(self, observer: Observer) -> None:
-        """Add an observer. Raises `ConfigurationError` for what cannot be called."""
+        """Add an observer. Raises `ConfigurationError` for an async function, and for a value that is not callable."""
         if not callable(observer):
             raise ConfigurationError(f"observer={shown(observer)}: it must be a function of one observation")
         if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(type(observer).__call__):
@@ -105,8 +105,8 @@ class Observers:
                 observer(observation)
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException:  # whatever else: an observer changes nothing
-                logger.exception("an observer raised when it was told of %s", observation)
+            except BaseException:  # also a CancelledError of the observer: it must not change what the worker does
+                logger.exception("an observer raised an exception for %s", observation)
 
 
 class LoggingObserver:

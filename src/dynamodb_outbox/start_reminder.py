@@ -1,4 +1,4 @@
-"""Reminding of a bus that emits events it has handlers for, and was never started."""
+"""A warning for a bus that emits events and has handlers for them, but was never started."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import logger
 
 PATIENCE_SECONDS: Final = 5.0
-"""How long after its first emit a bus may be started without a word: scripts often emit first."""
+"""The warning comes this long after the first emit, because scripts often emit before they start the bus."""
 
 
 class StartReminder:
-    """Logs one warning if nothing works on events that this bus has handlers for.
+    """Logs one warning if a bus emits events that it has handlers for, and does not run them.
 
-    It comes five seconds after the first of these emits, unless the bus is started or run once until then. The timer
-    for it keeps neither the bus nor the event loop alive.
+    The warning comes five seconds after the first of these emits, unless the bus is started or run once before that.
+    The timer of the warning keeps neither the bus nor the event loop alive.
     """
 
     def __init__(self, registry: HandlerRegistry) -> None:
@@ -29,14 +29,14 @@ class StartReminder:
         self._is_over = False
 
     def work_begins(self) -> None:
-        """Note that the bus is started, or run once: it is not forgotten, also after it is stopped."""
+        """Note that the bus is started or run once: from now on there is no warning, also after a stop."""
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def emitted(self, events: Iterable[Event]) -> None:
-        """Note that events are stored."""
+        """Note that events were stored, and start the timer at the first event that has a handler."""
         if self._is_over:
             return
         for event in events:

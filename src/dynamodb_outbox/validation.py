@@ -1,4 +1,4 @@
-"""Checks of what users pass in, with one wording for all parameters."""
+"""Checks of the arguments that users pass, with the same wording for all parameters."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _YEAR = 31_536_000
 
 
 def is_async(value: object) -> bool:
-    """Tell whether calling the value makes a coroutine: async functions and methods, partials, and async objects."""
+    """Tell whether a call of the value makes a coroutine: async functions and methods, partials, async objects."""
     while isinstance(value, partial):
         value = value.func
     if isinstance(value, type):
-        return False  # its instances may be async; a call makes one of these
+        return False  # a call makes an instance, which may be async, but not a coroutine
     return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None))  # noqa: B004 - the method itself is looked at
 
 
 def fits(function: Any, count: int) -> bool:
-    """Tell whether a function can be called with so many arguments by position."""
+    """Tell whether a function can be called with `count` positional arguments."""
     try:
         inspect.signature(function).bind(*[None] * count)
     except TypeError:
@@ -55,7 +55,7 @@ def check_seconds(name: str, value: object, low: float, high: float) -> None:
 
 
 def _seconds(limit: float) -> str:
-    """Write a limit with all its digits, and with the years of those that are hard to read."""
+    """Write a limit with all its digits; whole years are added: "315,360,000 (10 years)"."""
     digits = f"{limit:,.6f}".rstrip("0").rstrip(".")
     years, rest = divmod(limit, _YEAR)
     if rest or not years:
@@ -82,11 +82,11 @@ def check_bool(name: str, value: object) -> None:
 
 
 def check_outbox(value: object) -> None:
-    """Check that a value is an outbox, and not what has yet to be entered or called for one."""
+    """Check that a value is an outbox, and not the result of `DynamoDBOutbox.connect(...)` or a class."""
     if isinstance(value, AbstractAsyncContextManager) and not hasattr(value, "options"):
         raise ConfigurationError(
             f"outbox={shown(value)}: it is not entered yet; use `async with DynamoDBOutbox.connect(...) as outbox`, "
-            "and make the bus inside of the block"
+            "and make the bus inside the block"
         )
     if isinstance(value, type) or not all(hasattr(value, name) for name in ("options", "publish", "claim", "settle")):
         raise ConfigurationError(
@@ -95,7 +95,7 @@ def check_outbox(value: object) -> None:
 
 
 def check_event_ids(ids: object) -> list[str]:
-    """Return the ids as a list. Raises `ConfigurationError` for a single id, and for what is not a string."""
+    """Return the ids as a list. Raises `ConfigurationError` for a single id, and for an id that is not a string."""
     if isinstance(ids, str):
         raise ConfigurationError(f"ids={shown(ids)}: it must be a list of ids, such as [{shown(ids)}]")
     if not isinstance(ids, Iterable):
@@ -104,7 +104,7 @@ def check_event_ids(ids: object) -> list[str]:
     for event_id in ids:
         if isinstance(event_id, (Event, FailedEvent)):
             raise ConfigurationError(
-                f"retry_events takes the ids of events, not {type(event_id).__name__} objects: "
+                f"retry_events takes the ids of events, not {type(event_id).__name__} objects; pass "
                 "[event.id for event in failed]"
             )
         if not isinstance(event_id, str):

@@ -1,4 +1,4 @@
-"""Waiting for events: the next one of a type, or the end of all of them."""
+"""Waiting for events: for the next completed event of a type, or until all events are done."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dynamodb_outbox.outcome import Completed, Outcome
 from dynamodb_outbox.port import Claim, Outbox
 
 UNFINISHED: Final = (EventStatus.PENDING, EventStatus.PROCESSING)
-FIRST_LOOK: Final = 0.02
+FIRST_PAUSE: Final = 0.02
 ROUNDS: Final = 2
-"""Empty looks in a row that count as drained: an event may change its status between two queries."""
+"""How many empty counts in a row mean drained: an event may change its status between two queries."""
 NAMED_TYPES: Final = 5
-"""How many of the types without a handler an error names."""
+"""How many types without a handler an error names at most."""
 
 
 class Waiters:
-    """Those who wait for the next completed event of a type."""
+    """The callers of `wait_for`, each of which waits for the next completed event of a type."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[tuple[anyio.Event, list[Event]]]] = {}
@@ -37,7 +37,7 @@ class Waiters:
         return entry[1][0]
 
     def _forget(self, event_type: str, entry: tuple[anyio.Event, list[Event]]) -> None:
-        # A completed event has taken the entries of its type away already.
+        # A completed event may have removed the entries of its type already.
         entries = self._waiting.get(event_type, [])
         if entry in entries:
             entries.remove(entry)
@@ -61,7 +61,7 @@ class Waiters:
 
 
 class DrainingWorker(Protocol):
-    """The worker of this process, if there is one."""
+    """The worker of this process, as `drain` sees it."""
 
     @property
     def busy(self) -> bool:
@@ -70,7 +70,7 @@ class DrainingWorker(Protocol):
 
     @property
     def running(self) -> bool:
-        """Whether it looks for events."""
+        """Whether the worker polls."""
         ...
 
 
@@ -81,18 +81,18 @@ async def wait_until_drained(
     worker: Callable[[], DrainingWorker | None],
     unhandled: Callable[[], Sequence[str]],
 ) -> None:
-    """Look until nothing is unfinished; less often the longer it takes, up to the poll interval."""
+    """Count until no event is unfinished, after growing pauses of up to the poll interval: 20, 40, 80 ms and so on."""
     left: dict[str, int] = {}
     with anyio.move_on_after(timeout):
-        delay, empty = FIRST_LOOK, 0
+        delay, empty = FIRST_PAUSE, 0
         while empty < ROUNDS:
-            # What this process holds is unfinished for sure: no query is needed to know.
+            # While this worker has events in flight, a query would only confirm it.
             here = worker()
             if here is None or not here.busy:
                 left = {status.value: await outbox.count(status) for status in UNFINISHED}
                 empty = 0 if any(left.values()) else empty + 1
             await anyio.sleep(delay if empty < ROUNDS else 0)
-            delay = min(2 * delay, max(outbox.options.poll_interval, FIRST_LOOK))
+            delay = min(2 * delay, max(outbox.options.poll_interval, FIRST_PAUSE))
         return
     counts = ", ".join(f"{count} {status}" for status, count in left.items()) or "events in flight"
     types = ", ".join(repr(event_type) for event_type in unhandled()[:NAMED_TYPES])
@@ -105,4 +105,4 @@ async def wait_until_drained(
 NOT_STARTED: Final = (
     "; no worker is started here: use `async with bus` or `await bus.start()`, unless other processes handle the events"
 )
-"""What the errors of `drain` and `wait_for` add where the bus has no worker."""
+"""The errors of `drain` and `wait_for` end with it if the bus has no worker."""

@@ -141,7 +141,7 @@ async def test_call_of_an_outbox_from_another_loop_is_refused_and_changes_nothin
         assert await refusal(partial(call, outbox, claim)) == (UsageError, handed), name
     assert [await outbox.count(status) for status in (PENDING, EventStatus.PROCESSING)] == [1, 1]
     assert await outbox.settle([(claim, Completed())]) == [None]
-    with pytest.raises(UsageError, match="Make an outbox in this loop"):
+    with pytest.raises(UsageError, match="Make an outbox and its bus in this loop"):
         await elsewhere(lambda: OutboxEventBus(outbox).emit("order.placed"))
 
 

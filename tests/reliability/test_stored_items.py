@@ -129,7 +129,7 @@ async def test_unreadable_item_costs_one_claim_and_is_read_after_it_was_fixed(
         await bus.drain(20)
         assert runs.ids == ["good"]
         assert [type(error) for error in errors] == [StoredEventError]
-        assert "is in no year from 1 to 9999 of UTC" in (await items())["broken"]["lastError"]["S"]
+        assert "is not in a year from 1 to 9999 of UTC" in (await items())["broken"]["lastError"]["S"]
         await local_client.put_item(TableName=table, Item=item("broken", "FAILED", 1))
         assert await bus.retry_events(["broken"]) == 1
         with anyio.fail_after(20):

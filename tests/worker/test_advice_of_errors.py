@@ -85,7 +85,7 @@ async def test_ids_that_are_not_ids_are_refused_with_what_to_write(bus: OutboxEv
     wrong: list[tuple[Any, str]] = [
         (
             failed,
-            r"retry_events takes the ids of events, not FailedEvent objects: \[event\.id for event in failed\]",
+            r"retry_events takes the ids of events, not FailedEvent objects; pass \[event\.id for event in failed\]",
         ),
         ("inv-1", r"ids='inv-1': it must be a list of ids, such as \['inv-1'\]"),
         (failed[0], r"ids must be a list of ids, such as \[event\.id\], not a FailedEvent"),

@@ -203,7 +203,10 @@ async def test_no_retry_on_goes_before_the_retries_of_a_sibling(bus: OutboxEvent
         ({"max_retries": -1}, "max_retries=-1: it must be a whole number from 0 to 100"),
         ({"timeout": 0}, "timeout=0: it must be a number of seconds from 0.001"),
         ({"concurrency": 0}, "concurrency=0: it must be a whole number from 1 to 10,000"),
-        ({"backoff": 5}, r"backoff=5: it must be a function of attempt and exception, such as FixedBackoff\(5\)"),
+        (
+            {"backoff": 5},
+            r"backoff=5: it must be a function of the attempt and the exception, such as FixedBackoff\(5\)",
+        ),
         ({"no_retry_on": ValueError}, "no_retry_on=<class 'ValueError'>: it must be a tuple of exception types"),
         ({"no_retry_on": (5,)}, r"no_retry_on=\(5,\)"),
         ({"retries": 3}, "'retries' is not an option of a handler; the options are: name, max_retries, backoff"),

@@ -124,7 +124,7 @@ async def test_subscribe_off_and_remove(bus: OutboxEventBus) -> None:
     bus.subscribe(["a", "b"], handler)
     bus.remove_all_handlers()
     assert bus.handlers("a") == []
-    with pytest.raises(ConfigurationError, match=r"several types; for one, use on\('user'"):
+    with pytest.raises(ConfigurationError, match=r"a list of types; for one type, use on\('user'"):
         bus.subscribe("user", handler)
 
 

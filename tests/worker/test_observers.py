@@ -165,7 +165,7 @@ async def test_observer_that_raises_is_logged_and_changes_nothing(
     # Of our logger only: asyncio's debug mode tells of every step that a slow machine takes.
     logged = [record for record in caplog.records if record.name == "dynamodb_outbox"]
     assert [record.getMessage().partition("(")[0] for record in logged] == [
-        f"an observer raised when it was told of {type(fact).__name__}" for fact in told
+        f"an observer raised an exception for {type(fact).__name__}" for fact in told
     ]
     caplog.clear()
     assert bus.remove_observer(broken)

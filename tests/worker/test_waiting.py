@@ -36,7 +36,7 @@ async def test_waiting_for_many_types_leaves_nothing_behind() -> None:
 
 
 async def test_wait_for_times_out(bus: OutboxEventBus) -> None:
-    with pytest.raises(WaitTimeoutError, match=r"no 'order\.placed' event was completed"):
+    with pytest.raises(WaitTimeoutError, match=r"this bus completed no 'order\.placed' event"):
         await bus.wait_for("order.placed", timeout=0.01)
     with pytest.raises(TimeoutError):
         await bus.wait_for("order.placed", timeout=0)
