@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import ConfigurationError, UnstorableValueError
-from dynamodb_outbox.dynamodb.emitting.transact_items import entry_of
+from dynamodb_outbox.dynamodb.emitting.transact_items import transact_item_of
 from dynamodb_outbox.transaction import TransactionWrite
 from tests.dynamodb.bank import Bank
 
@@ -42,7 +42,7 @@ async def test_mapping_that_is_used_again_keeps_the_values_it_had(bank: Bank) ->
 )
 async def test_low_level_text_and_names_that_cannot_be_stored_are_refused(item: Any, message: str) -> None:
     with pytest.raises(UnstorableValueError, match=message):
-        entry_of(TransactionWrite(operation="Put", arguments={"TableName": "accounts", "Item": item}))
+        transact_item_of(TransactionWrite(operation="Put", arguments={"TableName": "accounts", "Item": item}))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ async def test_low_level_text_and_names_that_cannot_be_stored_are_refused(item: 
 async def test_what_only_looks_like_a_low_level_value_is_a_plain_map(value: Any, stored: dict[str, Any]) -> None:
     def put(**item: Any) -> dict[str, Any]:
         write = TransactionWrite(operation="Put", arguments={"TableName": "accounts", "Item": item})
-        fields: dict[str, Any] = entry_of(write)[0]["Put"]["Item"]
+        fields: dict[str, Any] = transact_item_of(write)[0]["Put"]["Item"]
         return fields
 
     assert put(value=value) == {"value": stored}

@@ -16,7 +16,13 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.conditional import transitions
-from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write, statement, update_entry, update_item
+from dynamodb_outbox.dynamodb.conditional.transitions import (
+    Transition,
+    Write,
+    statement,
+    update_item,
+    update_transact_item,
+)
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 
@@ -119,7 +125,9 @@ def statements_request(dice: random.Random, key_name: str) -> Request:
 
 
 def transaction_request(dice: random.Random, key_name: str) -> Request:
-    entries: list[dict[str, Any]] = [{"Update": update_entry(write(dice, each), table_name=TABLE)} for each in "ab"]
+    entries: list[dict[str, Any]] = [
+        {"Update": update_transact_item(write(dice, each), table_name=TABLE)} for each in "ab"
+    ]
     if dice.random() < 0.5:
         entries = entries[:1]
     if dice.random() < 0.5:

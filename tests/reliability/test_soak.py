@@ -16,8 +16,8 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     RETRY,
     Write,
     statement,
-    update_entry,
     update_item,
+    update_transact_item,
 )
 from reliability.history import EmitAcknowledged, Outcome, Record, ReplyLost, Sampled, Settled
 from reliability.journal import Journal
@@ -43,7 +43,7 @@ def test_events_of_a_request_are_found_however_it_is_sent(transition: Any) -> No
     statements = [statement(write, table_name="events", returning=True) for write in writes]
     assert event_ids_in(Recorded("BatchExecuteStatement", {"Statements": statements})) == ["a", "b"]
     assert event_ids_in(Recorded("UpdateItem", update_item(writes[0], table_name="events", returning=True))) == ["a"]
-    entries = [{"Update": update_entry(writes[0], table_name="events")}, {"Put": {"Item": {"id": {"S": "c"}}}}]
+    entries = [{"Update": update_transact_item(writes[0], table_name="events")}, {"Put": {"Item": {"id": {"S": "c"}}}}]
     assert event_ids_in(Recorded("TransactWriteItems", {"TransactItems": entries})) == ["a", "c"]
     puts = {"events": [{"PutRequest": {"Item": {"id": {"S": event_id}}}} for event_id in ("a", "b")]}
     assert event_ids_in(Recorded("BatchWriteItem", {"RequestItems": puts})) == ["a", "b"]

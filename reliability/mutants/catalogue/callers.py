@@ -39,8 +39,8 @@ CALLERS: Final = (
         row=36,
         name="a batch ends with its caller",
         file="dynamodb/emitting/publish.py",
-        text="                await self._queue.written(self._queue.start(chunk, publication), chunk)\n",
-        replacement="                await self._write_chunk(chunk, publication)\n",
+        text="                await self._queue.written(self._queue.start(chunk, result), chunk)\n",
+        replacement="                await self._write_chunk(chunk, result)\n",
         test=f"{_REPEATED}::test_repeat_waits_for_the_batch_that_its_caller_gave_up[False]",
     ),
     Mutant(

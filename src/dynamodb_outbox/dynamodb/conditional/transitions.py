@@ -249,7 +249,7 @@ def update_item(write: Write, *, table_name: str, returning: bool) -> dict[str, 
     }
 
 
-def update_entry(write: Write, *, table_name: str) -> dict[str, Any]:
+def update_transact_item(write: Write, *, table_name: str) -> dict[str, Any]:
     """Render the arguments of an `Update` in a TransactWriteItems."""
     arguments = update_item(write, table_name=table_name, returning=False)
     del arguments["ReturnValues"]

@@ -68,8 +68,8 @@ class StatusIndex:
     ) -> AsyncGenerator[list[Item]]:
         """Read the keys of rows, the lowest sort key first, `page` rows at a time; see `pages`."""
         params = {"Limit": page, "ProjectionExpression": KEYS}
-        async for reply in self.pages(partition, within=within, up_to=up_to, params=params):
-            yield reply["Items"]
+        async for response in self.pages(partition, within=within, up_to=up_to, params=params):
+            yield response["Items"]
 
     async def pages(
         self, partition: Partition, *, within: float, up_to: float | None = None, params: Mapping[str, Any]
@@ -82,7 +82,7 @@ class StatusIndex:
             values[":until"] = millis(up_to)
         start: dict[str, Any] = {}
         while True:
-            reply = await self._caller.call(
+            response = await self._caller.call(
                 "query",
                 within=within,
                 read=read_count if params.get("Select") == "COUNT" else read_rows,
@@ -94,8 +94,8 @@ class StatusIndex:
                 **params,
                 **start,
             )
-            yield reply
-            last = reply.get("LastEvaluatedKey")
+            yield response
+            last = response.get("LastEvaluatedKey")
             # A page that ends where it started would be read for ever.
             if not last or start == {"ExclusiveStartKey": last}:
                 return

@@ -192,7 +192,7 @@ def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:
         case Applied():
             return None
         case Refused(repeated=True) if name == OUTCOME_NAMES[Released]:
-            # The release whose reply was lost took the claim from us, as it should.
+            # The release whose response was lost took the claim from us, as it should.
             return None
         case Refused():
             return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=name)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.emitting.publish_result import (
     CONCURRENT_REQUESTS,
     MAX_BATCH_ITEMS,
-    Publication,
+    PublishResult,
     Put,
     chunks_of,
 )
@@ -19,7 +19,7 @@ from dynamodb_outbox.errors import UnavailableError
 _EARLY: Final = 0.001
 """A timer may fire so much too early."""
 
-Write = Callable[[list[Put], Publication], Coroutine[Any, Any, None]]
+Write = Callable[[list[Put], PublishResult], Coroutine[Any, Any, None]]
 
 
 class EmitQueue:
@@ -30,9 +30,9 @@ class EmitQueue:
     a write that is slow or is repeated.
     """
 
-    def __init__(self, write: Write, *, publication: Callable[[], Publication], longest_wait: float) -> None:
+    def __init__(self, write: Write, *, new_result: Callable[[], PublishResult], longest_wait: float) -> None:
         self._write = write
-        self._publication = publication
+        self._new_result = new_result
         self._longest_wait = longest_wait
         self._waiting: list[Put] = []
         self._under_way: dict[object, float] = {}
@@ -77,19 +77,19 @@ class EmitQueue:
                 put.alone.cancel()
             elif not put.is_sending:
                 self._waiting.remove(put)
-                self._publication().abandon([put])
+                self._new_result().abandon([put])
             raise
 
-    def start(self, chunk: Sequence[Put], publication: Publication) -> asyncio.Task[None]:
+    def start(self, chunk: Sequence[Put], result: PublishResult) -> asyncio.Task[None]:
         """Write a chunk in a task that no cancellation of one caller takes from the others. It ends by its deadline."""
-        task = asyncio.create_task(self._write(list(chunk), publication), name="dynamodb-outbox emits")
+        task = asyncio.create_task(self._write(list(chunk), result), name="dynamodb-outbox emits")
         for put in chunk:
             put.is_sending = True
             # One that is alone has a condition. It may end with its caller, since it can set no event back.
             put.alone = task if len(chunk) == 1 else None
         self._tasks.add(task)
         # Not at the end of the task: one that is cancelled before its first step has none.
-        task.add_done_callback(partial(self._written, chunk, publication))
+        task.add_done_callback(partial(self._written, chunk, result))
         return task
 
     async def written(self, task: asyncio.Task[None], chunk: Sequence[Put]) -> None:
@@ -101,23 +101,23 @@ class EmitQueue:
                 task.cancel()
             raise
 
-    def _written(self, chunk: Sequence[Put], publication: Publication, task: asyncio.Task[None]) -> None:
+    def _written(self, chunk: Sequence[Put], result: PublishResult, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         left = [put for put in chunk if not put.is_done]
         if left and task.cancelled():
             # The loop ends. What has no answer yet is not known to be stored.
             unknown = UnavailableError(operation="BatchWriteItem", attempts=1, reason="cancelled", maybe_applied=True)
-            publication.fail(left, unknown)
+            result.fail(left, unknown)
         elif not task.cancelled():
             task.exception()
-            publication.abandon(left)
+            result.abandon(left)
 
     def _send_what_may_go(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting and self._may_go(loop.time()):
             chunk = chunks_of(self._waiting[:MAX_BATCH_ITEMS])[0]
             del self._waiting[: len(chunk)]
-            task = self.start(chunk, self._publication())
+            task = self.start(chunk, self._new_result())
             self._under_way[task] = loop.time()
             task.add_done_callback(self.end)
         if self._waiting and self._timer is None:

@@ -16,7 +16,7 @@ import anyio
 from dynamodb_outbox.dynamodb.emitting.emit_queue import EmitQueue
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish_result import (
-    Publication,
+    PublishResult,
     Put,
     chunks_of,
     is_same_claim,
@@ -63,10 +63,10 @@ class Publisher:
         self._group_emits = group_emits
         self._in_flight = in_flight
         self._timing = timing
-        self._queue = EmitQueue(self._write_chunk, publication=self._publication, longest_wait=timing.emit_group)
+        self._queue = EmitQueue(self._write_chunk, new_result=self._new_result, longest_wait=timing.emit_group)
 
-    def _publication(self) -> Publication:
-        return Publication(self._in_flight.of_running_loop(), numbers=self._options.numbers)
+    def _new_result(self) -> PublishResult:
+        return PublishResult(self._in_flight.of_running_loop(), numbers=self._options.numbers)
 
     async def publish(self, events: Sequence[Event], *, due_at: float, emit_claim: EmitClaim | None = None) -> None:
         """Store the events; what is refused, is refused before the first of them is sent."""
@@ -109,25 +109,25 @@ class Publisher:
                 self._queue.end(write)
 
     async def _store_alone(self, put: Put) -> None:
-        publication = self._publication()
+        result = self._new_result()
         try:
-            await self._put(put, publication, anyio.current_time() + self._timing.publish)
+            await self._put(put, result, anyio.current_time() + self._timing.publish)
         finally:
-            publication.abandon([put])
+            result.abandon([put])
 
     async def _store_many(self, puts: Sequence[Put]) -> None:
-        publication = self._publication()
+        result = self._new_result()
         try:
             async with anyio.create_task_group() as group:
                 for chunk in chunks_of([put for put in puts if put.unpublished]):
-                    group.start_soon(self._write_in_turn, chunk, publication)
+                    group.start_soon(self._write_in_turn, chunk, result)
                 for put in puts:
                     if not put.unpublished:
-                        group.start_soon(self._put_in_turn, put, publication)
+                        group.start_soon(self._put_in_turn, put, result)
         finally:
             for put in puts:
                 put.is_wanted = False
-            publication.abandon([put for put in puts if not put.is_sending])
+            result.abandon([put for put in puts if not put.is_sending])
 
     def _begin_lease(self, put: Put) -> None:
         """Start the lease of an event claimed on emit now, unless an earlier attempt may have stored another."""
@@ -143,16 +143,16 @@ class Publisher:
 
     # One by one
 
-    async def _put_in_turn(self, put: Put, publication: Publication, deadline: float | None = None) -> None:
-        async with publication.puts:
+    async def _put_in_turn(self, put: Put, result: PublishResult, deadline: float | None = None) -> None:
+        async with result.puts:
             if not put.is_wanted:
-                publication.abandon([put])
-            elif publication.given_up is not None:
-                publication.fail_unsent([put], publication.given_up)
+                result.abandon([put])
+            elif result.given_up is not None:
+                result.fail_unsent([put], result.given_up)
             else:
-                await self._put(put, publication, deadline or anyio.current_time() + self._timing.publish)
+                await self._put(put, result, deadline or anyio.current_time() + self._timing.publish)
 
-    async def _put(self, put: Put, publication: Publication, deadline: float) -> None:
+    async def _put(self, put: Put, result: PublishResult, deadline: float) -> None:
         """Store one event unless its id is taken."""
         self._begin_lease(put)
         try:
@@ -165,49 +165,49 @@ class Publisher:
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ConditionRefused as refused:
-            self._judge_refused(put, refused, publication)
+            self._judge_refused(put, refused, result)
         except StorageError as error:
-            publication.fail([put], error)
+            result.fail([put], error)
         else:
-            publication.stored(put)
+            result.stored(put)
 
-    def _judge_refused(self, put: Put, refused: ConditionRefused, publication: Publication) -> None:
+    def _judge_refused(self, put: Put, refused: ConditionRefused, result: PublishResult) -> None:
         """Tell whether the id was taken by an earlier attempt of this write, or by somebody else."""
         stored = refused.item
         tried_before = refused.repeated or put.maybe_stored
         if isinstance(stored, dict) and is_same_event(put.item, stored) and (put.unpublished or tried_before):
             if is_same_claim(put.item, stored):
-                publication.stored(put)
+                result.stored(put)
                 return
             if put.unpublished and tried_before:
-                publication.taken_over(put)
+                result.taken_over(put)
                 return
-        found = stored_event(stored, numbers=publication.numbers)
-        publication.fail([put], DuplicateEventError(event_id=put.event.id, stored=found))
+        found = stored_event(stored, numbers=result.numbers)
+        result.fail([put], DuplicateEventError(event_id=put.event.id, stored=found))
 
     # In batches
 
-    async def _write_in_turn(self, chunk: list[Put], publication: Publication) -> None:
-        async with publication.batches:
-            if publication.given_up is not None:
-                publication.fail_unsent(chunk, publication.given_up)
+    async def _write_in_turn(self, chunk: list[Put], result: PublishResult) -> None:
+        async with result.batches:
+            if result.given_up is not None:
+                result.fail_unsent(chunk, result.given_up)
             else:
-                await self._queue.written(self._queue.start(chunk, publication), chunk)
+                await self._queue.written(self._queue.start(chunk, result), chunk)
 
-    async def _write_chunk(self, chunk: list[Put], publication: Publication) -> None:
+    async def _write_chunk(self, chunk: list[Put], result: PublishResult) -> None:
         try:
             if len(chunk) == 1:
-                await self._put(chunk[0], publication, anyio.current_time() + self._timing.publish)
+                await self._put(chunk[0], result, anyio.current_time() + self._timing.publish)
             else:
-                await self._write_batch(chunk, publication)
+                await self._write_batch(chunk, result)
         except Exception as error:  # each caller whose event it was gets it
-            publication.fail([put for put in chunk if not put.is_done], self._caller.fatal(error, "BatchWriteItem"))
+            result.fail([put for put in chunk if not put.is_done], self._caller.fatal(error, "BatchWriteItem"))
 
-    async def _write_batch(self, chunk: list[Put], publication: Publication) -> None:
+    async def _write_batch(self, chunk: list[Put], result: PublishResult) -> None:
         """Store a chunk of events that nobody can have stored before."""
         retries = Retries(self._timing.publish, random=self._caller.random)
         # Callers may have given up since the task was made: nothing is sent yet.
-        publication.abandon([put for put in chunk if put.is_given_up])
+        result.abandon([put for put in chunk if put.is_given_up])
         left = {put.event.id: put for put in chunk if not put.is_done}
         while left:
             try:
@@ -222,24 +222,24 @@ class Publisher:
                 if error.maybe_applied:
                     for put in left.values():
                         put.maybe_stored = True
-                    await self._put_each(list(left.values()), publication, retries.deadline)
+                    await self._put_each(list(left.values()), result, retries.deadline)
                     return
                 unprocessed, cause = list(left), error
             except StorageError as error:
-                publication.fail(left.values(), error)
+                result.fail(left.values(), error)
                 return
             again = {event_id: left[event_id] for event_id in unprocessed}
-            publication.stored(*(put for event_id, put in left.items() if event_id not in again))
-            publication.abandon([put for put in again.values() if not put.is_wanted])
+            result.stored(*(put for event_id, put in left.items() if event_id not in again))
+            result.abandon([put for put in again.values() if not put.is_wanted])
             left = {event_id: put for event_id, put in again.items() if put.is_wanted}
             if left and not await retries.wait():
-                publication.fail(left.values(), cause)
+                result.fail(left.values(), cause)
                 return
 
-    async def _put_each(self, puts: Sequence[Put], publication: Publication, deadline: float) -> None:
+    async def _put_each(self, puts: Sequence[Put], result: PublishResult, deadline: float) -> None:
         async with anyio.create_task_group() as group:
             for put in puts:
-                group.start_soon(self._put_in_turn, put, publication, deadline)
+                group.start_soon(self._put_in_turn, put, result, deadline)
 
     async def _send(self, puts: list[Put]) -> list[str]:
         """Send one BatchWriteItem; the ids that came back unprocessed.

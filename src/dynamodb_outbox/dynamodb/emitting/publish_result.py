@@ -54,7 +54,7 @@ class Put:
         return not self.is_wanted or (self.written is not None and self.written.cancelled())
 
 
-class Publication:
+class PublishResult:
     """What became of the events of one publish, or of one shared request. Each event has its result at once."""
 
     def __init__(self, in_flight: InFlight, *, numbers: Numbers) -> None:
@@ -63,7 +63,7 @@ class Publication:
         """Why an event could not be stored until its deadline: those that still wait need not try."""
         self._in_flight = in_flight
 
-    # Most publications are of one event, and need no limiter.
+    # Most publishes store one event, and need no limiter.
 
     @cached_property
     def batches(self) -> anyio.CapacityLimiter:
@@ -141,7 +141,7 @@ def is_same_claim(sent: Item, stored: Mapping[str, Any]) -> bool:
 
 
 def stored_event(item: Any, *, numbers: Numbers) -> Event | None:
-    """Read the event that has the id of a refused one, where the reply has it and it can be read."""
+    """Read the event that has the id of a refused one, where the response has it and it can be read."""
     if not isinstance(item, dict):
         return None
     try:

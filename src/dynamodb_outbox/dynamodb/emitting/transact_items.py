@@ -1,4 +1,4 @@
-"""The entries of a TransactWriteItems: from what users give, plain or low-level, and how large they are.
+"""The transact_items of a TransactWriteItems: from what users give, plain or low-level, and how large they are.
 
 Limits: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 """
@@ -33,8 +33,8 @@ _KINDS: Final[Mapping[str, type | tuple[type, ...]]] = {
 _OF_VALUES: Final = ("Item", "Key", "ExpressionAttributeValues")
 
 
-def entry_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
-    """Make the entry of a user's write; return it with its size in bytes.
+def transact_item_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
+    """Make the transact_item of a user's write; return it with its size in bytes.
 
     Raises `UnstorableValueError` with the path of the value, `ConfigurationError` where two forms are mixed.
     """
@@ -50,17 +50,17 @@ def entry_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
 
 
 def check_size(writes: Sequence[TransactionWrite], *, events: Sequence[int], records: int) -> list[dict[str, Any]]:
-    """Make the entries of the users' writes; the sizes of the events' items are given.
+    """Make the transact_items of the users' writes; the sizes of the events' items are given.
 
-    Raises `TransactionTooLargeError` for more than DynamoDB takes, and what `entry_of` raises.
+    Raises `TransactionTooLargeError` for more than DynamoDB takes, and what `transact_item_of` raises.
     """
-    encoded = [entry_of(write) for write in writes]
+    encoded = [transact_item_of(write) for write in writes]
     size = sum(events) + sum(part for _, part in encoded)
     if len(encoded) + len(events) + records > MAX_ITEMS or size > MAX_BYTES:
         raise TransactionTooLargeError(
             writes=len(encoded), events=len(events), records=records, size=size, max_items=MAX_ITEMS, max_size=MAX_BYTES
         )
-    return [entry for entry, _ in encoded]
+    return [transact_item for transact_item, _ in encoded]
 
 
 def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, AttributeValue], int]:

@@ -16,7 +16,7 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     Write,
     by_a_handler,
     placed,
-    update_entry,
+    update_transact_item,
 )
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_claim, is_same_event, stored_event
@@ -86,10 +86,12 @@ class Transactor:
         in_flight = self._in_flight.of_running_loop()
         await in_flight.enter(event_ids)
         try:
-            entries, puts = self._entries(writes, events, records=int(done is not None), emit_claim=emit_claim)
+            transact_items, puts = self._transact_items(
+                writes, events, records=int(done is not None), emit_claim=emit_claim
+            )
             if emit_claim is not None:
                 emit_claim.sending()
-            stored = await self._commit(entries, puts, done)
+            stored = await self._commit(transact_items, puts, done)
         finally:
             for event_id in event_ids:
                 in_flight.leave(event_id)
@@ -97,27 +99,29 @@ class Transactor:
             if emit_claim is not None and put.event.id in emit_claim.tokens:
                 emit_claim.claimed(decode_claim(put.item, numbers=self._options.numbers))
 
-    async def _commit(self, entries: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None) -> list[_Put]:
+    async def _commit(
+        self, transact_items: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None
+    ) -> list[_Put]:
         """Commit; returns the puts that are stored as they are, by this call or by one that was not answered."""
         within = self._timing.transact
         if done is not None:
-            entries.append({"Update": self._record(done)})
+            transact_items.append({"Update": self._record(done)})
             within = max(min(within, done.claim.lease_expires_at - self._options.clock()), LEAST_TRANSACT_SECONDS)
         try:
             await self._caller.call(
-                "transact_write_items", within=within, TransactItems=entries, ClientRequestToken=uuid4().hex
+                "transact_write_items", within=within, TransactItems=transact_items, ClientRequestToken=uuid4().hex
             )
         except TransactionRefused as refused:
-            return _stored_before(refused, entries, puts, done, numbers=self._options.numbers)
+            return _stored_before(refused, transact_items, puts, done, numbers=self._options.numbers)
         except ThrottledError as error:
             if isinstance(error.__cause__, ClientError) and (reasons := cancellation_reasons(error.__cause__)):
-                listed = _reasons(reasons, entries, _event_ids(entries, puts, done))
+                listed = _reasons(reasons, transact_items, _event_ids(transact_items, puts, done))
                 raise TransactionCancelledError(
                     reasons=listed, attempts=error.attempts, maybe_applied=error.maybe_applied
                 ) from error
             raise
         except TableNotFoundError as error:
-            tables = {next(iter(entry.values()))["TableName"] for entry in entries}
+            tables = {next(iter(transact_item.values()))["TableName"] for transact_item in transact_items}
             own = self._caller.table_name
             name = own if own in tables or len(tables) > 1 else min(tables)
             missing = TableNotFoundError(table_name=name, among=sorted(tables), outbox_table=own)
@@ -125,16 +129,16 @@ class Transactor:
         return puts
 
     def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
-        """Make the entries of events, for a transaction of the user's own."""
+        """Make the transact_items of events, for a transaction of the user's own."""
         for event_id in self._in_flight.among(event.id for event in events):
             raise InvalidEventError(
                 f"event {event_id!r} is being stored by an emit of this process: await that emit before you put the "
                 "event into a transaction"
             )
         refuse_repeated_ids(events)
-        return self._entries([], [(event, due_at) for event in events], records=0)[0]
+        return self._transact_items([], [(event, due_at) for event in events], records=0)[0]
 
-    def _entries(
+    def _transact_items(
         self,
         writes: Sequence[TransactionWrite],
         events: Sequence[tuple[Event, float | None]],
@@ -147,14 +151,14 @@ class Transactor:
         encoded = [
             encode_event(event, due_at=now if due_at is None else due_at, numbers=numbers) for event, due_at in events
         ]
-        entries = check_size(writes, events=[size for _, size in encoded], records=records)
+        transact_items = check_size(writes, events=[size for _, size in encoded], records=records)
         puts = [
             _Put(event, self._item(event, item, emit_claim, now))
             for (event, _), (item, _) in zip(events, encoded, strict=True)
         ]
         for event, _ in events:
             event.take_unpublished()
-        entries += [
+        transact_items += [
             {
                 "Put": {
                     "TableName": self._caller.table_name,
@@ -165,7 +169,7 @@ class Transactor:
             }
             for put in puts
         ]
-        return entries, puts
+        return transact_items, puts
 
     def _item(self, event: Event, item: Item, emit_claim: EmitClaim | None, now: float) -> Item:
         token = emit_claim.tokens.get(event.id) if emit_claim is not None else None
@@ -192,12 +196,12 @@ class Transactor:
         write = Write(transition, done.claim.event.id, values)
         if self._shards.count > 1:
             write = placed(write, self._shards)
-        return update_entry(write, table_name=self._caller.table_name)
+        return update_transact_item(write, table_name=self._caller.table_name)
 
 
 def _stored_before(
     refused: TransactionRefused,
-    entries: Sequence[dict[str, Any]],
+    transact_items: Sequence[dict[str, Any]],
     puts: Sequence[_Put],
     done: HandlerDone | None,
     *,
@@ -210,8 +214,8 @@ def _stored_before(
     only a claim token proves that a stored event is of this transaction: an event without one may be stored by
     another emit, and the writes of this transaction would be lost if that counted as success.
     """
-    event_ids = _event_ids(entries, puts, done)
-    listed = _reasons(refused.reasons, entries, event_ids)
+    event_ids = _event_ids(transact_items, puts, done)
+    listed = _reasons(refused.reasons, transact_items, event_ids)
     by_event = {put.event.id: put for put in puts}
     duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
 
@@ -235,20 +239,22 @@ def _stored_before(
     raise cancelled from None
 
 
-def _event_ids(entries: Sequence[dict[str, Any]], puts: Sequence[_Put], done: HandlerDone | None) -> Mapping[int, str]:
-    first = len(entries) - len(puts) - (done is not None)
+def _event_ids(
+    transact_items: Sequence[dict[str, Any]], puts: Sequence[_Put], done: HandlerDone | None
+) -> Mapping[int, str]:
+    first = len(transact_items) - len(puts) - (done is not None)
     return {first + index: put.event.id for index, put in enumerate(puts)}
 
 
 def _reasons(
-    reasons: Sequence[Mapping[str, Any]], entries: Sequence[dict[str, Any]], event_ids: Mapping[int, str]
+    reasons: Sequence[Mapping[str, Any]], transact_items: Sequence[dict[str, Any]], event_ids: Mapping[int, str]
 ) -> list[CancellationReason]:
     listed: list[CancellationReason] = []
-    for index, (reason, entry) in enumerate(zip(reasons, entries, strict=False)):
+    for index, (reason, transact_item) in enumerate(zip(reasons, transact_items, strict=False)):
         code = reason.get("Code", "None")
         if code == "None":
             continue
-        ((operation, arguments),) = entry.items()
+        ((operation, arguments),) = transact_item.items()
         listed.append(
             CancellationReason(
                 index=index,
@@ -272,7 +278,7 @@ def _message(reason: Mapping[str, Any], *, is_event: bool) -> str:
 
 
 def _is_recorded(done: HandlerDone, item: Item) -> bool:
-    """Tell whether an earlier attempt of this very delivery was applied, whose reply was lost."""
+    """Tell whether an earlier attempt of this very delivery was applied, whose response was lost."""
     if item.get("claimToken") != {"S": done.claim.token}:
         return False
     completed = done.completes and item.get("status") == {"S": EventStatus.COMPLETED.value}
