@@ -228,7 +228,7 @@ class OutboxOptions:
         check_int("batch_size", self.batch_size, 1, 1000)
         check_seconds("poll_interval", self.poll_interval, 0.001, 3600)
         if self.max_poll_interval is not None:
-            check_seconds("max_poll_interval", self.max_poll_interval, self.poll_interval, 3600)
+            check_seconds("max_poll_interval", self.max_poll_interval, self.poll_interval, 3600, low_is="poll_interval")
         check_seconds("processing_timeout", self.processing_timeout, 0.1, 43_200)
         check_int("max_retries", self.max_retries, 0, 100)
         check_seconds("base_backoff", self.base_backoff, 0, 86_400)

@@ -46,11 +46,15 @@ def check_int(name: str, value: object, low: int, high: int) -> None:
         raise ConfigurationError(f"{name}={shown(value)}: it must be a whole number from {low:,} to {high:,}")
 
 
-def check_seconds(name: str, value: object, low: float, high: float) -> None:
-    """Raise `ConfigurationError` unless the value is a number of seconds from `low` to `high`."""
+def check_seconds(name: str, value: object, low: float, high: float, *, low_is: str = "") -> None:
+    """Raise `ConfigurationError` unless the value is a number of seconds from `low` to `high`.
+
+    `low_is` names the option that `low` comes from.
+    """
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+        lowest = f"{_seconds(low)} (the {low_is})" if low_is else _seconds(low)
         raise ConfigurationError(
-            f"{name}={shown(value)}: it must be a number of seconds from {_seconds(low)} to {_seconds(high)}"
+            f"{name}={shown(value)}: it must be a number of seconds from {lowest} to {_seconds(high)}"
         )
 
 

@@ -43,7 +43,9 @@ async def test_idle_worker_without_a_longest_interval_keeps_its_interval() -> No
 
 
 async def test_longest_interval_is_not_below_the_interval() -> None:
-    with pytest.raises(ConfigurationError, match=r"max_poll_interval=0\.5: it must be a number of seconds from 1 to"):
+    with pytest.raises(
+        ConfigurationError, match=r"=0\.5: it must be a number of seconds from 1 \(the poll_interval\) to 3,600"
+    ):
         InMemoryOutbox(max_poll_interval=0.5)
 
 

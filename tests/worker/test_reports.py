@@ -160,3 +160,33 @@ async def test_rejection_after_the_commit_is_a_failure_of_the_handler() -> None:
     (error,) = errors
     assert isinstance(error, HandlerError)
     assert (error.rejected, "failed on" in str(error)) == (False, True)
+
+
+OF_DEAD = "whose lease had run out, because a worker died or hung:"
+NOW_FAILED = "now FAILED, because no retry was left:"
+
+
+@pytest.mark.parametrize(
+    ("recovered", "message"),
+    [
+        (Recovered(reset=("A-1",)), f"recovered 1 event {OF_DEAD} 'A-1'"),
+        (
+            Recovered(reset=("A-1", "A-2"), failed=("A-3", "A-4")),
+            f"recovered 4 events {OF_DEAD} 'A-1', 'A-2', 'A-3' and 1 more; 2 are {NOW_FAILED} 'A-3', 'A-4'",
+        ),
+        (Recovered(failed=("A-1",)), f"recovered 1 event {OF_DEAD} 'A-1'; 1 is {NOW_FAILED} 'A-1'"),
+        (Recovered(), None),
+    ],
+)
+async def test_log_of_a_recovery_names_the_events(
+    caplog: pytest.LogCaptureFixture, recovered: Recovered, message: str | None
+) -> None:
+    outbox = ScriptedOutbox()
+
+    async def answer() -> Recovered:
+        return recovered
+
+    outbox.recover = lambda **_: answer()  # type: ignore[method-assign]
+    await OutboxEventBus(outbox).run_once()
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == ([] if message is None else [message])

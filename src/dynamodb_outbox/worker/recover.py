@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventRecovered, logger
 from dynamodb_outbox.port import Outbox, Recovered
 from dynamodb_outbox.reporting import Report
+from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 from dynamodb_outbox.worker.loop import Wakeup
+
+NAMED_IDS: Final = 3
+"""How many ids a line of the log names."""
 
 
 async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) -> Recovered:
@@ -18,10 +25,12 @@ async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) 
     # Several handlers may have the event's type. The largest of their `max_retries` decides when recovery gives up.
     recovered = await outbox.recover(max_retries=registry.most_retries(outbox.options.max_retries))
     if recovered.reset or recovered.failed:
+        ids = recovered.reset + recovered.failed
         logger.warning(
-            "recovered %d events whose lease had run out, because a worker died or hung; %d of them are now FAILED",
-            len(recovered.reset) + len(recovered.failed),
-            len(recovered.failed),
+            "recovered %s whose lease had run out, because a worker died or hung: %s%s",
+            "1 event" if len(ids) == 1 else f"{len(ids):,} events",
+            _first(ids),
+            _failed(recovered.failed),
         )
     for error in recovered.errors:
         report(error)
@@ -30,6 +39,19 @@ async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) 
             for event_id in ids:
                 observers.notify(EventRecovered(event_id=event_id, failed=failed))
     return recovered
+
+
+def _failed(ids: Sequence[str]) -> str:
+    if not ids:
+        return ""
+    are = "1 is" if len(ids) == 1 else f"{len(ids):,} are"
+    return f"; {are} now FAILED, because no retry was left: {_first(ids)}"
+
+
+def _first(ids: Sequence[str]) -> str:
+    """Write the first ids, and how many follow."""
+    more = f" and {len(ids) - NAMED_IDS:,} more" if len(ids) > NAMED_IDS else ""
+    return ", ".join(shown(event_id) for event_id in ids[:NAMED_IDS]) + more
 
 
 class Recoverer:
