@@ -3,7 +3,7 @@
 How a stop works: the loops end after the step under way, and handlers may finish until the deadline (DRAINING). Then
 the handlers that still run are cancelled, and their events released (RELEASING). The last outcomes are written
 (SETTLING), the worker's announcement is withdrawn, and the last errors are reported. `Worker._enter` says how each
-phase begins; the methods from `Worker._run` to `Worker._drain` say what each waits for.
+phase begins; the methods from `Worker._run` to `Worker._drain` show what each waits for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dynamodb_outbox.worker.recover import Recoverer, recover
 from dynamodb_outbox.worker.setup import WorkerSetup
 
 _inside: ContextVar[Worker | None] = ContextVar("dynamodb_outbox_worker", default=None)
-"""The worker that the running task is a part of: a handler, or an `on_error` callback."""
+"""The worker whose handler or `on_error` callback the running task is."""
 
 
 class Worker:
@@ -89,7 +89,7 @@ class Worker:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing of the worker is left."""
+        """Whether nothing of the worker is left; also true before it starts."""
         return self._task is None or self._task.done()
 
     @property
@@ -108,8 +108,9 @@ class Worker:
             raise
 
     async def stop(self, timeout: float | None) -> None:
-        """Stop polling, let handlers finish until the timeout (seconds), and release the events of the others.
+        """Stop polling, let handlers finish until the timeout (seconds), cancel the rest, and release their events.
 
+        Without a timeout, handlers have what is left of their leases.
         May be called again with a shorter timeout. If the wait is cancelled, the stop goes on. A call from inside of
         the worker, such as a handler, requests the stop and returns.
         """
@@ -118,7 +119,7 @@ class Worker:
             await asyncio.wait([self._task])
 
     async def end(self, timeout: float | None, *, shielded: bool = False) -> None:
-        """Stop, and return only when nothing of the worker is left.
+        """Like `stop`, but return only when nothing of the worker is left.
 
         If the wait is cancelled, the handlers are cancelled at once, and the cancellation is raised at the end.
         `shielded` ignores cancel scopes that were cancelled before.
@@ -155,7 +156,7 @@ class Worker:
         """Await the write of events that are claimed on emit; it goes on when the caller is cancelled."""
         await self._emit_claims.write_shielded(emit_claim, write)
 
-    # From start to end, in the order of the phases
+    # From the outermost group inward; the phases end the groups in the reverse order
 
     async def _run_until_stopped(self) -> None:
         try:
@@ -260,7 +261,10 @@ class Worker:
                     self._limit_settles()
 
     def _limit_settles(self) -> None:
-        """Give up outcomes that are not written soon after the deadline of the stop. Recovery finds their events."""
+        """Give up outcomes that are not written soon after the deadline of the stop.
+
+        Recovery resets their events when the leases run out.
+        """
         deadline = self._phases.drain.deadline
         if not math.isinf(deadline):
             self._settles.abandon_at(max(deadline, anyio.current_time()) + self._timing.settle_seconds)

@@ -1,7 +1,7 @@
 """The transitions of an event as conditional writes, in one table to compare with the state diagram.
 
 Each transition is defined once, in the expressions that DynamoDB and PartiQL share. It is rendered as an `UpdateItem`,
-or as a statement of a `BatchExecuteStatement`.
+as an `Update` of a transaction, or as a statement of a `BatchExecuteStatement`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ CLAIM: Final = Transition(
     # The second half lets a repeat succeed if the first attempt was applied but its response was lost.
     condition="(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)",
 )
+# The settles: a write of the outcome of a claim needs the token of the claim.
 COMPLETE: Final = Transition(
     name="complete",
     set=("status = :COMPLETED", "completedOn = :now"),
@@ -108,7 +109,7 @@ COMPLETE_BY_HANDLER: Final = Transition(
 )
 COMPLETE_BY_HANDLER_WITH_EXPIRY: Final = COMPLETE_BY_HANDLER.also_set("expireAt = :expiry")
 # Recovery does not have the token, so its condition compares the deadline that it read. The token stays, so that a
-# late success of the former worker is accepted until another worker claims the event.
+# late outcome of the former worker, other than a release, is accepted until another worker claims the event.
 RECOVER: Final = Transition(
     name="recover",
     set=(
@@ -125,8 +126,8 @@ RECOVER: Final = Transition(
     # AWS does not document if_not_exists for PartiQL.
     batched=False,
 )
-# Written only after RECOVER was refused: either another write changed the event, so this is refused too, or no retry
-# is left.
+# Written after RECOVER was too large for the item, or was refused. If it was refused, either another write changed the
+# event, so this write is refused, too, or no retry is left.
 RECOVER_FAILED: Final = Transition(
     name="recover as failed",
     set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
@@ -154,7 +155,7 @@ REDRIVE: Final = Transition(
     remove=("claimToken", "unhandledSince"),
     condition="status = :FAILED",
 )
-# Changes only the event's place in the index, not its status. Any other write of the event moves it too.
+# Changes only the event's place in the index, not its status. Any other write that sets the status moves it too.
 MOVE: Final = Transition(
     name="move to its shard",
     set=(f"{SHARD_ATTRIBUTE} = :shard",),
@@ -175,12 +176,12 @@ _STATUS_SET: Final = re.compile(r"status = :(\w+)")
 
 
 @lru_cache(maxsize=256)
-def by_a_handler(transition: Transition) -> Transition:
+def no_longer_unhandled(transition: Transition) -> Transition:
     """Return the transition for an event that was unhandled until this worker, which has a handler, claimed it."""
     return transition.also_remove("unhandledSince")
 
 
-_SETTLES: Final = (
+_SETTLES_WITH_HANDLER: Final = (
     COMPLETE,
     COMPLETE_WITH_EXPIRY,
     RETRY,
@@ -190,8 +191,8 @@ _SETTLES: Final = (
 )
 BATCHED: Final = (
     CLAIM,
-    *_SETTLES,
-    *map(by_a_handler, _SETTLES),
+    *_SETTLES_WITH_HANDLER,
+    *map(no_longer_unhandled, _SETTLES_WITH_HANDLER),
     GIVE_BACK,
     WITH_HANDLED_BY[GIVE_BACK],
     RENEW,
@@ -203,7 +204,7 @@ BATCHED: Final = (
 
 @lru_cache(maxsize=256)
 def _moving(transition: Transition) -> tuple[Transition, str | None]:
-    """Return the transition that also moves the event to its shard, and the status that it sets."""
+    """Return the transition that also moves the event to its shard, and the status of its shard key, or None."""
     status = next((found[1] for found in map(_STATUS_SET.fullmatch, transition.set) if found), None)
     if status is None:
         return transition, None

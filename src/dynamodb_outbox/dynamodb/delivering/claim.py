@@ -1,4 +1,8 @@
-"""Claiming due events: a query of the index, then one conditional write for each row."""
+"""Claiming due events: a query of the index, then one conditional write for each row.
+
+The write is `CLAIM` in `transitions.py`: PROCESSING, a new token and the end of the lease. DynamoDB refuses it if another
+worker was faster, so that the event is not PENDING any more with the sort key that the query returned.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +31,9 @@ from dynamodb_outbox.port import Claim, Numbers, OutboxOptions
 MAX_PAGES: Final = 4
 """The most pages of a shard that a worker among others reads in one pass, in search of its own rows."""
 LEAST_CALL_SECONDS: Final = 0.5
-"""How long a call is tried at least, however short the rest of the poll is."""
+"""The shortest time limit of a call, even when the time of the poll is over."""
 MAX_PASSES: Final = 5
-"""How often one poll starts again because a claim was refused: other workers claim the same events."""
+"""The most passes of one poll. A refused claim starts another pass: other workers claim the same events."""
 
 
 @dataclass(slots=True)
@@ -79,14 +83,14 @@ class PollRound:
         return self.is_full or anyio.current_time() >= self.ends_at
 
     @property
-    def is_refused(self) -> bool:
+    def is_pass_refused(self) -> bool:
         """Whether a claim of this pass was refused."""
         return self.refused > self._refused_before
 
     @property
     def is_pass_over(self) -> bool:
         """Whether this pass makes no more claims."""
-        return self.is_over or self.is_refused
+        return self.is_over or self.is_pass_refused
 
     @property
     def seconds_left(self) -> float:
@@ -152,14 +156,17 @@ class Claimer:
         self._ahead_until = -math.inf
 
     async def claim(self, limit: int) -> PollRound:
-        """Claim up to `limit` events, the longest due first. Raises `StorageError` only while nothing was claimed."""
+        """Claim up to `limit` events, roughly the longest due first in each shard.
+
+        Raises `StorageError` only while nothing was claimed.
+        """
         poll = PollRound(limit=limit, numbers=self._options.numbers, seconds=poll_timeout(self._options, self._timing))
         try:
             for _ in range(MAX_PASSES):
-                await self._membership.heartbeat(refused=poll.is_refused)
+                await self._membership.heartbeat(refused=poll.is_pass_refused)
                 poll.start_pass()
                 await self._make_pass(poll)
-                if poll.is_over or not poll.is_refused:
+                if poll.is_over or not poll.is_pass_refused:
                     break
         except StorageError:
             if not poll.claims and not poll.unreadable and not poll.without_room:
@@ -169,7 +176,7 @@ class Claimer:
         return poll
 
     async def _make_pass(self, poll: PollRound) -> None:
-        """Claim the due rows of this worker, until a claim is refused."""
+        """Claim the due rows of this worker, then rows that other workers have left, until a claim is refused."""
         await self._claim_rows(self._take_ahead(), poll)
         if poll.is_pass_over:
             return
@@ -177,14 +184,14 @@ class Claimer:
             await self._claim_of_shard(shard, poll)
             if poll.is_pass_over:
                 return
-        # Every other shard was asked. Now there is time to wait for the shards that are at their limit.
+        # Every other shard was asked. Now there is time to wait for the shards that throttled.
         await self._claim_rows(poll.throttled, poll, patient=True)
         self._rows.shuffle(poll.abandoned)
         await self._claim_rows(poll.abandoned, poll)
 
     async def _claim_of_shard(self, shard: int, poll: PollRound) -> None:
         """Claim the due rows of this worker in one shard, a page at a time."""
-        # After a full poll the next polls want rows, too: 50 slots and a limit of 10 read 50 rows, for five polls.
+        # After a full poll, read enough for the next polls: with 50 slots and a limit of 10, 50 rows serve five polls.
         ahead = self._options.slots if self._was_full else 0
         pages = 0
         throttled = len(poll.throttled)
@@ -208,15 +215,15 @@ class Claimer:
         return rows if anyio.current_time() < self._ahead_until else []
 
     async def _claim_rows(self, rows: Sequence[Item], poll: PollRound, *, patient: bool = False) -> None:
-        """Claim rows until the poll has enough, or a claim is refused; the next poll takes the rows that are left."""
-        # The only partition of an index without shards: there is no other shard to ask meanwhile.
+        """Claim rows until the poll has enough, or a claim is refused. A full poll keeps the other rows for the next."""
+        # Without shards, wait out a throttle: there is no other shard to ask meanwhile.
         patient = patient or len(self._partitions) == 1
         start = 0
         while start < len(rows) and not poll.is_pass_over:
             tried = rows[start : start + poll.wanted]
             start += len(tried)
             poll.record(tried, await self._write(tried, within=poll.seconds_left, patient=patient), patient=patient)
-        if poll.is_full and not poll.is_refused and start < len(rows):
+        if poll.is_full and not poll.is_pass_refused and start < len(rows):
             self._ahead = list(rows[start:])
 
     async def _write(self, rows: Sequence[Item], *, within: float, patient: bool) -> list[WriteResult]:

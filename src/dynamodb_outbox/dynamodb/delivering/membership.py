@@ -25,11 +25,11 @@ from dynamodb_outbox.port import OutboxOptions
 ANNOUNCE_SECONDS: Final = 1.0
 """How often a worker that has met others announces itself."""
 SOONEST_SECONDS: Final = 0.2
-"""How soon after its last announcement a worker announces itself because a claim was refused."""
+"""The shortest time between two announcements, even if claims are refused."""
 ALONE_SECONDS: Final = 10.0
 """How long after the last sign of another worker this worker continues to announce itself."""
 GONE_SECONDS: Final = 3.0
-"""A worker counts as gone this long after its last announcement was seen."""
+"""Another worker counts as gone this long after its last new announcement was seen."""
 PATIENCE: Final = 2
 """The poll intervals after which a worker takes an event that another worker should have taken."""
 MAX_SEEN: Final = 2_000
@@ -57,7 +57,7 @@ class WorkerMembership:
         self._others: dict[str, _OtherWorker] = {}
         self._salt = _salt(announcements.name)
         self._other_salts: list[int] = []
-        self._is_new = False
+        self._must_announce = False
         self._announced_at = -math.inf
         self._is_announced = False
         self._met_at = -math.inf
@@ -70,17 +70,18 @@ class WorkerMembership:
 
     def announce(self) -> None:
         """Announce this worker at its next poll, so that workers that start together know each other."""
-        self._is_new = True
+        self._must_announce = True
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
         """Announce the handlers of this worker, their names by type, at its next poll, if they have changed."""
         if self._announcements.set_handlers(handlers):
-            self._is_new = True
+            self._must_announce = True
 
     async def heartbeat(self, *, refused: bool) -> None:
-        """Announce this worker and read the other announcements, if there is a reason. An error changes nothing.
+        """Announce this worker and read the other announcements, if there is a reason.
 
-        `refused`: a claim was refused, so another worker is at the same events.
+        `refused`: a claim was refused, so another worker is at the same events. After an error, this worker counts
+        itself as alone until it learns otherwise.
         """
         now = self._timing.loop_time()
         if refused:
@@ -90,8 +91,8 @@ class WorkerMembership:
             # The announcements of the others are old. No event waits for a worker that is gone.
             self._other_salts = []
         interval = SOONEST_SECONDS if refused else ANNOUNCE_SECONDS
-        if self._is_new or (has_met and now - self._announced_at >= interval):
-            self._is_new, self._announced_at, self._is_announced = False, now, True
+        if self._must_announce or (has_met and now - self._announced_at >= interval):
+            self._must_announce, self._announced_at, self._is_announced = False, now, True
             try:
                 self._read(await self._announcements.announce(), now)
             except StorageError:
@@ -99,7 +100,7 @@ class WorkerMembership:
 
     async def retire(self) -> None:
         """Withdraw the announcement of this worker, if it made one."""
-        self._is_new = False
+        self._must_announce = False
         if self._is_announced:
             self._is_announced, self._announced_at = False, -math.inf
             await self._announcements.withdraw()
@@ -132,7 +133,7 @@ class WorkerMembership:
             del self._seen_at[next(iter(self._seen_at))]
 
     def _is_mine(self, event_id: str) -> bool:
-        """Tell whether this worker has the highest score for an event."""
+        """Return whether this worker has the highest score for an event."""
         key = zlib.crc32(event_id.encode())
         mine = (key ^ self._salt) * _MIXER & _MASK
         return all(mine >= ((key ^ salt) * _MIXER & _MASK) for salt in self._other_salts)
@@ -153,7 +154,7 @@ class WorkerMembership:
         if any(others[name].changed_at == now for name in alive):
             self._met_at = now
         self._other_salts = [_salt(name) for name in alive]
-        self._is_new = self._is_new or self._announcements.is_untidy
+        self._must_announce = self._must_announce or self._announcements.is_untidy
 
 
 def _salt(worker: str) -> int:

@@ -35,20 +35,20 @@ PORTION: Final = CONCURRENT_CALLS
 UNWRITABLE_SECONDS: Final = 30.0
 """How long an event is left alone that could not be written: DynamoDB refused it, and will most likely do so again."""
 LONGEST_LEASE: Final = LONGEST_DELAY + 86_400.0
-"""The longest that a lease can be extended to, and a day for clocks."""
+"""The longest that a lease can be extended to, plus a day, because clocks differ."""
 _ROOMS: Final = (Room.ENOUGH, Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR)
 
 
 @dataclass(slots=True)
 class _Recovered:
-    """What one look for expired leases has done so far."""
+    """What one poll for expired leases has done so far."""
 
     reset: list[str] = field(default_factory=list[str])
     failed: list[str] = field(default_factory=list[str])
     errors: list[RecoveryError] = field(default_factory=list[RecoveryError])
 
     def read(self, rows: Sequence[Item], results: Sequence[WriteResult], ended: list[str]) -> None:
-        """Read the results for rows. Raises an error of all writes, such as a throttle, while nothing is recovered."""
+        """Read the results for rows. Raises an error of the whole backend, such as a throttle, if nothing is recovered."""
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Applied):
                 ended.append(row["id"]["S"])
@@ -112,15 +112,15 @@ class Recovery:
         self._look_far_at = now + self._timing.far_leases
 
     async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
-        """Recover the rows of a page. One that cannot be written holds up no other."""
-        # In portions that are finished: a throttle must not void what was refused, and billed, before it.
+        """Recover the rows of a page. A row that cannot be written holds up no other row."""
+        # Each portion is carried through to FAILED before the next one: a throttle then wastes few refusals, which are billed.
         for start in range(0, len(rows), PORTION):
             await self._recover_portion(rows[start : start + PORTION], done, max_retries)
 
     async def _recover_portion(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
         results = await self._write(_forms(RECOVER), rows, max_retries)
-        # Refused: either the event is not the one seen any more, or no retry is left. Then, and where even another
-        # count has no room, it becomes FAILED.
+        # Refused: either the event has changed, or no retry is left. If no retry is left, or the item has no room for
+        # the count, the event becomes FAILED; an event that has changed refuses that, too.
         left = [
             row for row, result in zip(rows, results, strict=True) if isinstance(result, (Refused, ItemTooLargeError))
         ]

@@ -17,7 +17,8 @@ from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.port import OutboxOptions
 
 INDEX_LAG_SECONDS: Final = 5.0
-"""How long the index may still show a claimed event as due. A wrong guess only costs or saves a write."""
+"""How long the index may still show a claimed event as due. Too short costs a refused write; too long skips a row
+that is due again."""
 MAX_SPREAD: Final = 8
 """A worker whose claims are refused reads up to 8 times the rows that it wants, and tries a random part of them."""
 MAX_PAGE_ROWS: Final = 250
@@ -48,11 +49,11 @@ class RowSelector:
 
     @property
     def _factor(self) -> int:
-        """How many times the wanted rows a page has: the rows of the other workers come with it."""
+        """A page has this many times the rows wanted, because it holds the rows of other workers, too."""
         return self._spread if self.is_alone else self._membership.count + 1
 
     def page_size(self, limit: int, *, at_least: int) -> int:
-        """Tell how many rows to read at once, to find `limit` of them."""
+        """Return how many rows to read at once, to find `limit` of them."""
         return min(max(limit * self._factor, at_least), MAX_PAGE_ROWS)
 
     def select(self, page: Sequence[Item]) -> tuple[list[Item], list[Item]]:
@@ -75,11 +76,11 @@ class RowSelector:
         self._spread = min(2 * self._spread, MAX_SPREAD) if refused else max(self._spread // 2, 1)
 
     def leave_to_others(self, event_id: str, *, delay: float) -> None:
-        """Let other workers claim an event first that has no handler here, once it is due in `delay` seconds."""
+        """Leave an event without a handler here to other workers for a while once it is due, in `delay` seconds."""
         while len(self._left_to_others) >= MAX_LEFT_TO_OTHERS:
             del self._left_to_others[next(iter(self._left_to_others))]
         self._left_to_others.pop(event_id, None)
-        # The delay doubles each time nobody claims the event, and so does the time that others have for it.
+        # The delay doubles each time nobody claims the event, and in the end so does the time that others have for it.
         others = max(delay, self._timing.intervals_for_others * self._options.poll_interval)
         self._left_to_others[event_id] = anyio.current_time() + delay + others
 

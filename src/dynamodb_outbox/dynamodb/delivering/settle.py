@@ -19,7 +19,7 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     WITH_HANDLED_BY,
     Transition,
     Write,
-    by_a_handler,
+    no_longer_unhandled,
 )
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
@@ -167,7 +167,7 @@ class Settler:
                     values["since"] = millis(since)
                 transition = _with_handled_by(RELEASE if since is None else GIVE_BACK, handled_by, values)
         if claim.unhandled_since is not None and "since" not in values:
-            transition = by_a_handler(transition)
+            transition = no_longer_unhandled(transition)
         return Write(transition, claim.event.id, values)
 
 

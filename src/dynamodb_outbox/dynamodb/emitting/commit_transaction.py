@@ -14,7 +14,7 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     COMPLETE_BY_HANDLER_WITH_EXPIRY,
     HANDLER_DONE,
     Write,
-    by_a_handler,
+    no_longer_unhandled,
     placed,
     update_transact_item,
 )
@@ -192,7 +192,7 @@ class Transactor:
             transition = COMPLETE_BY_HANDLER_WITH_EXPIRY
             values["expiry"] = {"N": str(int(now + self._retention))}
         if done.completes and done.claim.unhandled_since is not None:
-            transition = by_a_handler(transition)
+            transition = no_longer_unhandled(transition)
         write = Write(transition, done.claim.event.id, values)
         if self._shards.count > 1:
             write = placed(write, self._shards)

@@ -42,11 +42,17 @@ def decide_outcome(
     `policies` has the retry policy of every handler of the event, whether the handler was called or not. `usual`
     replaces a backoff that raises.
 
-    - Every handler has succeeded: completed.
-    - The worker stopped, or a handler was interrupted and no other failed: released. No attempt is counted.
-    - A handler raised `Reject` or a `no_retry_on` exception, or its backoff gave up: FAILED.
-    - A handler that failed has retries left: retry, after the longest of the delays.
-    - Otherwise FAILED; but a handler that was interrupted gets its turn first.
+    A handler is interrupted if the worker stops, the lease is lost, or it gets no permit. The first rule that applies
+    decides:
+
+    1. Every handler has succeeded: completed.
+    2. The stop interrupted a handler, or a handler was interrupted and none failed: released, no attempt is counted.
+    3. A handler raised `Reject` or a `no_retry_on` exception, or its backoff gave up: FAILED.
+    4. A handler was interrupted in its last attempt, and all that failed may be retried: released, after the longest
+       delay.
+    5. A handler that failed or was interrupted has retries left: retry, after the longest delay.
+    6. A handler has failed for good: FAILED.
+    7. A handler was not called at all: released.
     """
     if handled_by(claim, results).issuperset(policies):
         return COMPLETED
@@ -93,7 +99,7 @@ class _Deciding:
         return Released(handled_by=self._handled_by)
 
     def _outcome_of_interrupted(self, delays: list[float]) -> Outcome | None:
-        """Give interrupted handlers another turn; None if a handler that failed must not be called once more."""
+        """Give interrupted handlers another turn; None if none of them has a retry left, and a failed one has none."""
         have_retries = [self._has_retries(name) for name in self._interrupted]
         if not all(have_retries) and len(delays) == len(self._failures):
             # If this attempt counted, it would be the last of a handler that had no turn in it.
@@ -132,7 +138,7 @@ class _Deciding:
 
 
 def outcome_without_handler(claim: Claim, options: OutboxOptions) -> Outcome:
-    """Give back an event that has no handler here; it becomes FAILED after the `unhandled_timeout`.
+    """Decide to give back an event that has no handler here, or to make it FAILED after the `unhandled_timeout`.
 
     The event waits as long as it has been unhandled so far, which doubles its wait each time: 1, 1, 2, 4, ... 60 s.
     """
@@ -152,7 +158,7 @@ def outcome_of_internal_error(claim: Claim, error: OutboxError, options: OutboxO
 
 
 def handled_by(claim: Claim, results: Mapping[str, HandlerResult]) -> frozenset[str]:
-    """Name the handlers that have succeeded, in this attempt and before."""
+    """Return the names of the handlers that have succeeded, in this attempt and before."""
     return claim.handled_by.union(name for name, result in results.items() if isinstance(result, Succeeded))
 
 

@@ -1,6 +1,8 @@
-"""Quarantine: events whose last attempt ended with the death of their worker are handled one at a time.
+"""Quarantine of poison messages: events that may kill their worker are handled one at a time.
 
-An event that kills its worker then takes no other suspected event with it.
+From its third attempt on, an event whose last lease ran out is suspected of killing its worker. A running worker
+handles one suspected event at a time, next to ordinary events, and releases suspected events that it claims meanwhile.
+So a poison message takes no other suspected event with it. Once no retry is left, recovery makes it FAILED.
 """
 
 from __future__ import annotations
@@ -17,16 +19,16 @@ POISON_ATTEMPT: Final = 3
 
 
 def is_suspected_poison(claim: Claim) -> bool:
-    """Return whether an event may have killed its worker, and more than once."""
+    """Return whether the last lease of an event ran out, in its second attempt or later."""
     return claim.attempt >= POISON_ATTEMPT and claim.last_error == LEASE_EXPIRED
 
 
 class Quarantine:
-    """Starts one suspected event after the other. Events that are claimed meanwhile are released, and wait.
+    """Starts one suspected event after the other, and releases suspected events that are claimed meanwhile.
 
     Claiming and releasing a waiting event costs two writes. So the waiting events come back one after the other, a poll
-    interval apart: with ten of them and `poll_interval=1`, after 1, 2, ... 10 s. An event that the quarantine has kept
-    waiting for a minute waits for another minute. No event waits longer than a lease.
+    interval apart: with ten of them and `poll_interval=1`, after 1, 2, ... 10 s. If the current event has been handled
+    for a minute, they come back after another minute; a wait is never longer than a lease or one poll interval.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Quarantine:
         self._releasing: set[str] = set()
 
     def take(self, claim: Claim) -> None:
-        """Start with a suspected event soon, or release it."""
+        """Start a suspected event soon, or release it if another one is being handled."""
         loop = asyncio.get_running_loop()
         if self._claim is None:
             self._claim, self._taken_at = claim, loop.time()
@@ -56,14 +58,14 @@ class Quarantine:
         self._release(claim, Released(delay=min(delay, longest)))
 
     def on_settled(self, claim: Claim) -> None:
-        """Note that a claim is settled, whether it was suspected or not."""
+        """Note that the settle of any claim has ended, successfully or not."""
         self._releasing.discard(claim.token)
         if self._claim is not None and claim.token == self._claim.token:
             self._claim, self._is_started = None, False
         self._start_alone()
 
     def _start_alone(self) -> None:
-        """Start the event, once the events that were claimed with it are released."""
+        """Start the event, once the suspected events that were claimed with it are released."""
         if self._claim is not None and not self._is_started and not self._releasing:
             self._is_started = True
             self._start(self._claim)
