@@ -1,7 +1,7 @@
 """Claiming due events: a query of the index, then one conditional write for each row.
 
-The write is `CLAIM` in `transitions.py`: PROCESSING, a new token and the end of the lease. DynamoDB refuses it if another
-worker was faster, so that the event is not PENDING any more with the sort key that the query returned.
+The write is `CLAIM` in `transitions.py`: PROCESSING, a new token and the end of the lease. DynamoDB refuses it if the
+event is not PENDING any more with the sort key that the query returned, because another worker was faster.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ class Claimer:
         return rows if anyio.current_time() < self._ahead_until else []
 
     async def _claim_rows(self, rows: Sequence[Item], poll: PollRound, *, patient: bool = False) -> None:
-        """Claim rows until the poll has enough, or a claim is refused. A full poll keeps the other rows for the next."""
+        """Claim rows until the poll has enough, or a claim is refused. A full poll keeps the rest for the next."""
         # Without shards, wait out a throttle: there is no other shard to ask meanwhile.
         patient = patient or len(self._partitions) == 1
         start = 0

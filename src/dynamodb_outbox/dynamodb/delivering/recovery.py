@@ -48,7 +48,7 @@ class _Recovered:
     errors: list[RecoveryError] = field(default_factory=list[RecoveryError])
 
     def read(self, rows: Sequence[Item], results: Sequence[WriteResult], ended: list[str]) -> None:
-        """Read the results for rows. Raises an error of the whole backend, such as a throttle, if nothing is recovered."""
+        """Read the results for rows. Raises an error that concerns all, such as a throttle, if nothing is recovered."""
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Applied):
                 ended.append(row["id"]["S"])
@@ -113,7 +113,7 @@ class Recovery:
 
     async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
         """Recover the rows of a page. A row that cannot be written holds up no other row."""
-        # Each portion is carried through to FAILED before the next one: a throttle then wastes few refusals, which are billed.
+        # Each portion is carried through to FAILED before the next: a throttle then wastes few refusals, which are billed.
         for start in range(0, len(rows), PORTION):
             await self._recover_portion(rows[start : start + PORTION], done, max_retries)
 
