@@ -113,7 +113,7 @@ class Recovery:
 
     async def _recover(self, rows: Sequence[Item], done: _Recovered, max_retries: int) -> None:
         """Recover the rows of a page. A row that cannot be written holds up no other row."""
-        # Each portion is carried through to FAILED before the next: a throttle then wastes few refusals, which are billed.
+        # Each portion is carried through to FAILED before the next: a throttle then wastes few billed refusals.
         for start in range(0, len(rows), PORTION):
             await self._recover_portion(rows[start : start + PORTION], done, max_retries)
 
