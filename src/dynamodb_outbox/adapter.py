@@ -1,6 +1,6 @@
-"""What an author of a storage adapter needs: the protocol `Outbox`, the types of its methods, and shared helpers.
+"""The API for authors of storage adapters: the protocol `Outbox`, the types of its methods, and shared helpers.
 
-An adapter implements `Outbox`. The bus and the worker then deliver its events as they deliver those of DynamoDB:
+An adapter implements `Outbox`. The bus and the worker then deliver its events in the same way as events in DynamoDB:
 
     from dynamodb_outbox import OutboxEventBus
     from dynamodb_outbox.adapter import Claim, Outbox, OutboxOptions

@@ -1,4 +1,4 @@
-"""Whose cancellation is it: that of a scope around us, or of somebody who cancelled the task or what it awaits?"""
+"""Tells a cancellation of the running task's own scope from a cancellation that other code caused."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import anyio
 
 
 def is_from_a_scope() -> bool:
-    """Tell whether a cancel scope around the running task was cancelled, so that the task has to end."""
+    """Tell whether a cancel scope around the running task was cancelled, so that the task must end."""
     return anyio.current_effective_deadline() == -math.inf
 
 
 def absorb_foreign_cancellation(error: BaseException) -> bool:
-    """Absorb a cancellation that is not the running task's own; false if the task has to end with `error`.
+    """Absorb a cancellation that did not come from a scope around the running task. False: raise `error` again.
 
-    Code that awaits a user's callback, or a task that others may cancel, calls this in its `except`: a cancellation of
-    what was awaited is a failure like any other, while one of a scope around the task has to be raised again. A
-    cancellation that is absorbed is taken back with `uncancel`. Any other exception is not a cancellation: true.
+    Code that awaits a user's callback, or a task that other code may cancel, calls this in its `except`. If the
+    callback was cancelled, the error is a failure like any other: `uncancel` takes the cancellation back, and the
+    result is true. If a scope around the task was cancelled, the result is false. For other exceptions it is true.
     """
     if not isinstance(error, asyncio.CancelledError):
         return True
@@ -31,22 +31,22 @@ def absorb_foreign_cancellation(error: BaseException) -> bool:
 
 
 def absorb() -> None:
-    """Take back the cancellations of the running task that came from elsewhere, and that end nothing of ours."""
+    """Take back the cancellations of the running task that came from other code, so that the task goes on."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
 
 
 async def wait_until_done(task: asyncio.Task[Any], *, on_cancel: Callable[[], object], shielded: bool = False) -> None:
-    """Wait until a task has ended, also when the waiting task is cancelled meanwhile, however often.
+    """Wait until a task has ended, even if the waiting task is cancelled several times.
 
-    `on_cancel` is called for each cancellation, and has the task end sooner; the last cancellation is raised at the
-    end. `shielded` keeps out the cancel scopes around: it is for a caller whose scope was cancelled before.
+    `on_cancel` is called for each cancellation, to make the task end sooner; the last cancellation is raised at the
+    end. `shielded` is for a caller whose cancel scope was cancelled before the call: the scope does not end the wait.
     """
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            # A cancelled scope raises at every await, until there is a shield. A shield keeps no `task.cancel()` out.
+            # A cancelled scope raises at every await, unless there is a shield. `task.cancel()` passes the shield.
             with anyio.CancelScope(shield=shielded or cancelled is not None):
                 await asyncio.wait([task])
         except asyncio.CancelledError as error:

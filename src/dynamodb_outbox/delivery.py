@@ -1,4 +1,4 @@
-"""What a handler may ask about the delivery it is called for, and do as a part of it."""
+"""`Delivery`: the second argument of a handler, which extends the lease and emits child events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOTHING_WAS_SENT: Final = (InvalidEventError, ConfigurationError, UsageError)
 
 
 class DeliveryBackend(Protocol):
-    """What the worker offers to one call of one handler."""
+    """The part of the worker that serves one call of one handler."""
 
     @property
     def lease_expires_at(self) -> float:
@@ -32,11 +32,11 @@ class DeliveryBackend(Protocol):
         ...
 
     async def extend(self, seconds: float) -> None:
-        """Have the lease, and the time of the handler, last so many seconds from now on."""
+        """Extend the lease and the time limit of the handler to `seconds` from now."""
         ...
 
     async def commit(self, transaction: Transaction) -> None:
-        """Commit a transaction, and with it that the handler is done."""
+        """Commit a transaction that also records the handler as done."""
         ...
 
 
@@ -83,14 +83,14 @@ class Delivery:
         await self._backend.extend(seconds)
 
     def transaction(self) -> Transaction:
-        """Make a transaction that also records that this handler is done: its effects happen exactly once.
+        """Make a transaction that also records this handler as done, so that its effects happen exactly once.
 
         `async with delivery.transaction() as tx` commits the writes and events of the block together with the
         record, if this worker still holds the event. After the commit, the handler does not run again for this event,
-        even if the worker dies. Raises what `bus.transaction()` raises, `LeaseLostError` if another worker has claimed
-        the event (then nothing is written), and `UsageError` for a second transaction after a commit.
+        even if the worker dies. Raises the errors of `bus.transaction()`, `LeaseLostError` if another worker has
+        claimed the event (then nothing is written), and `UsageError` for a second transaction after a commit.
         """
-        # Positions are counted in each: one that is tried again makes the same children.
+        # Each transaction counts from 0, so that a repeated transaction makes children with the same ids.
         return Transaction(self._backend.commit, make_event=partial(self._child_in_transaction, count()))
 
     async def emit(
@@ -117,11 +117,11 @@ class Delivery:
         if not isinstance(type, str):
             raise InvalidEventError(
                 f"delivery.emit takes a type and a payload, not {shape(type)}: it derives the id of the child event; "
-                "use bus.emit for an event of your own"
+                "to emit an Event with your own id, call bus.emit"
             )
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
         described = self._metadata(metadata)
-        # Taken before the emit: the payload is the caller's, who may change it meanwhile.
+        # The fingerprint is taken before the emit, because the caller may change the payload during the emit.
         content = fingerprint_of((type, payload, described, delay, deliver_at)) if key is None else None
         failed_id = self._take_failed(content)
         child = event_of(type, payload, id=failed_id or self._id_of_emit(key), metadata=described)
@@ -135,9 +135,9 @@ class Delivery:
         return stored[0] if stored else None
 
     def _take_failed(self, content: Fingerprint | None) -> str | None:
-        """Take the id of a failed child that the handler emits again; None if nothing equals it in all.
+        """Take the id of the failed child with the same content, or None if no failed child equals it.
 
-        When in doubt, the child is another one: a second child can be recognised by its handler, a lost one cannot.
+        In doubt, the child gets a new id: a handler can recognise a second child, but nobody sees a lost child.
         """
         for index, (failed, child_id) in enumerate(self._failed):
             if failed == content:
@@ -174,5 +174,5 @@ class Delivery:
         if given is not None and not isinstance(given, Mapping):
             raise InvalidEventError(f"metadata must be a mapping, not {shape(given)}")
         correlation = self._event.metadata.get("correlationId", self._event.id)
-        # A handler may pass on the metadata of its event, whose `causationId` is the parent's.
+        # A handler may pass on the metadata of its event, where `causationId` is the id of the event before it.
         return {"correlationId": correlation, **(given or {}), "causationId": self._event.id}

@@ -1,4 +1,4 @@
-"""Events of one emit pass the emit middleware, side by side."""
+"""The events of one emit pass the emit middleware, ten at a time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SIDE_BY_SIDE: Final = 10
 async def pass_middleware(
     events: Sequence[Event], middleware: Sequence[Middleware], *, in_transaction: bool
 ) -> list[Event | None]:
-    """Run each event through the middleware, ten at once; returns what became of each, None for a dropped one.
+    """Run each event through the middleware, ten at once. Returns the passed events, with None for a dropped event.
 
-    The middleware of each event runs in a copy of the caller's context. The first exception ends all of them,
-    and no further event begins.
+    The middleware of each event runs in a copy of the caller's context. The first exception cancels the others, and no
+    further event starts.
     """
     fixed = tuple(middleware)
     if not fixed:
@@ -36,7 +36,7 @@ async def pass_middleware(
             results[place] = await _in_context(copy_context(), _pass_one(event, fixed, in_transaction=in_transaction))
 
     if len(events) > 1:
-        # Emptied at the end, because a middleware may swallow the cancellation of its task.
+        # After an error the queue is cleared, because a middleware may swallow the cancellation of its task.
         await _run_side_by_side(work, most=min(SIDE_BY_SIDE, len(events)), stop=waiting.clear)
     else:
         await work()
@@ -57,7 +57,7 @@ async def _pass_one(event: Event, middleware: Sequence[Middleware], *, in_transa
 async def _run_side_by_side(
     work: Callable[[], Coroutine[Any, Any, None]], *, most: int, stop: Callable[[], None]
 ) -> None:
-    """Run the work in one task, and in more once that has to wait: each takes the next event until none is left."""
+    """Run the work in one task, and in `most` tasks once the first must wait. Each takes events until none is left."""
     tasks = [asyncio.create_task(work(), name="dynamodb-outbox emit middleware")]
     try:
         await asyncio.sleep(0)
@@ -80,7 +80,7 @@ async def _run_side_by_side(
 
 @coroutine
 def _in_context(context: Context, steps: Coroutine[Any, Any, Event | None]) -> Generator[Any, Any, Event | None]:
-    """Await a coroutine whose steps run in a context; a task for each event would do the same at ten times the cost."""
+    """Await a coroutine whose steps run in a context. A task for each event does the same, but costs ten times more."""
     error: BaseException | None = None
     while True:
         try:
@@ -91,5 +91,5 @@ def _in_context(context: Context, steps: Coroutine[Any, Any, Event | None]) -> G
         try:
             yield awaited
             error = None
-        except BaseException as thrown:  # a cancellation is thrown into the middleware, as `await` would
+        except BaseException as thrown:  # throw a cancellation into the middleware, as `await` does
             error = thrown

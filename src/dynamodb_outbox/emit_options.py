@@ -1,4 +1,4 @@
-"""What an emit is asked for: the event, and how it is to be stored."""
+"""The arguments of an emit: the event, and the options of its storage."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dynamodb_outbox.validation import check_seconds
 from dynamodb_outbox.wording import shape, shown
 
 IfExists = Literal["raise", "ignore"]
-"""What an emit does about an event whose id is stored already."""
+"""Whether an emit raises, or changes nothing, if the id of its event is stored already."""
 
 _IF_EXISTS: Final = get_args(IfExists)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmitOptions:
-    """How events are to be stored. Raises `ConfigurationError` for what cannot be."""
+    """The options of one emit. Raises `ConfigurationError` for a bad value."""
 
     delay: float | None = None
     deliver_at: datetime | None = None
@@ -28,7 +28,7 @@ class EmitOptions:
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.deliver_at is not None:
-            raise ConfigurationError("delay and deliver_at say the same thing: give one of them")
+            raise ConfigurationError("delay and deliver_at both set the time of delivery; give one of them")
         if self.delay is not None:
             check_seconds("delay", self.delay, 0, LONGEST_DELAY)
         if self.deliver_at is not None and (
@@ -43,7 +43,7 @@ class EmitOptions:
             raise ConfigurationError(f"if_exists={shown(self.if_exists)}: it must be 'raise' or 'ignore'")
 
     def refuse_in_transaction(self) -> None:
-        """Raise `ConfigurationError` for what an event of a transaction cannot be asked for."""
+        """Raise `ConfigurationError` for options that an event of a transaction cannot have."""
         if self.if_exists != "raise":
             raise ConfigurationError(
                 f"if_exists={shown(self.if_exists)}: a transaction stores all or nothing; catch the "
@@ -51,7 +51,7 @@ class EmitOptions:
             )
 
     def due_at(self, now: float) -> float | None:
-        """Tell when the events are due (epoch seconds), if that is later than now."""
+        """Return when the events are due (epoch seconds), or None for now."""
         if self.deliver_at is not None:
             due_at = max(self.deliver_at.timestamp(), now)
             if due_at > now + LONGEST_DELAY:
@@ -68,7 +68,7 @@ def event_of(
     occurred_at: datetime | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Event:
-    """Make the event that an emit was asked for. Raises `InvalidEventError` when asked for two things at once."""
+    """Make the event of an emit. Raises `InvalidEventError` for an `Event` together with a payload or other fields."""
     given: dict[str, Any] = {}
     if id is not None:
         given["id"] = id

@@ -1,4 +1,4 @@
-"""Emitting: events pass the middleware, and are stored, alone or with the writes of a transaction."""
+"""Emitting: events pass the middleware, and are then stored, alone or with the writes of a transaction."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from dynamodb_outbox.wording import shape
 
 
 class EmitHost(Protocol):
-    """The worker of this process, if there is one."""
+    """The worker of this process, as an emit sees it."""
 
     def wake(self, due_at: float | None) -> None:
-        """Look for events now, or at a time (epoch seconds)."""
+        """Poll now, or at `due_at` (epoch seconds)."""
         ...
 
     def reserve(self, events: Sequence[Event]) -> EmitClaim | None:
-        """Take places for events that can be handled here and now; None if there are none."""
+        """Reserve slots for the events that this worker can handle now; None if it can handle none of them."""
         ...
 
     async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
-        """Await the write of events that are claimed on emit; it goes on when the caller is cancelled."""
+        """Await the write of events that are claimed on emit. The write goes on if the caller is cancelled."""
         ...
 
 
@@ -58,9 +58,9 @@ class Emitter:
         transaction: Transaction | None = None,
         call: str = "bus.emit",
     ) -> list[Event]:
-        """Store events, or have them stored with a transaction; returns those that passed the middleware.
+        """Store events, or add them to a transaction. Returns the events that passed the middleware.
 
-        `call` is the user's, for an error that names it.
+        `call` is the name of the user's call, for errors.
         """
         self._loop.check(call)
         if not isinstance(events, Iterable):
@@ -86,8 +86,8 @@ class Emitter:
         return accepted
 
     async def commit(self, transaction: Transaction, *, done: HandlerDone | None = None) -> None:
-        """Commit what a transaction has collected, and with `done` that a handler is done by it."""
-        # The whole block belongs into the loop, and not only its end.
+        """Commit the writes and events of a transaction; `done` also records a handler as done."""
+        # Advise to hand the whole block to the other loop, because the commit at its end cannot be handed alone.
         self._loop.check("the end of a transaction", handed="your_function_with_the_block()")
         now = self._outbox.options.clock()
         unaccepted = [emit.event for emit in transaction.emits if not emit.accepted]
@@ -103,7 +103,7 @@ class Emitter:
             self._tell_published([event], due_at, emit_claim)
 
     async def _publish(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
-        """Store events; returns them as they are stored, also those that were stored before."""
+        """Store events. Returns the stored events, also the events that were stored before this call."""
         due_at = options.due_at(self._outbox.options.clock())
         duplicates: dict[str, DuplicateEventError] = {}
         emit_claim = self._reserve(events) if due_at is None else None
@@ -111,7 +111,7 @@ class Emitter:
         try:
             await self._write(write, emit_claim, {event.id: due_at for event in events})
         except DuplicateEventError as error:
-            # Of several events, two have one id: nothing was sent.
+            # If there are several events, two of them have the same id, and nothing was sent.
             if options.if_exists == "raise" or len(events) > 1:
                 raise
             duplicates = {error.event_id: error}
@@ -139,7 +139,7 @@ class Emitter:
         try:
             await (write if emit_claim is None else worker.write_shielded(emit_claim, write))
         finally:
-            # Also after an error, for some of the events may be stored. Events claimed on emit need no poll.
+            # Wake also after an error, because some events may be stored. Events claimed on emit need no poll.
             for due_at in {
                 due_at for event_id, due_at in due.items() if emit_claim is None or event_id not in emit_claim.tokens
             }:

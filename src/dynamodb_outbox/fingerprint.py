@@ -1,4 +1,4 @@
-"""What an emit was asked to store, in a form that can be compared later."""
+"""Fingerprints of the content of an emit, which can be compared after the caller changed the payload."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 Fingerprint: TypeAlias = "tuple[Any, ...]"
-"""The type of a value with its content, and so for its members: comparable, hashable, never changed."""
+"""A value as its type and content, with its members in the same form: comparable, hashable, immutable."""
 
 _UNCHANGEABLE: Final = frozenset({str, int, bool, bytes, NoneType})
 
 
 def fingerprint_of(value: object) -> Fingerprint | None:
-    """Take the fingerprint of a value: two are equal if DynamoDB would store the same, made of the same types.
+    """Take the fingerprint of a value. Two are equal if the values have the same types, and DynamoDB stores the same.
 
-    1, 1.0 and True differ, and so do 0.0 and -0.0; the order of keys does not count. Returns None for a value that no
-    fingerprint can be taken of: it is made of other types than a payload may have, or contains itself.
+    The fingerprints of 1, 1.0 and True differ, and so do 0.0 and -0.0; the order of keys does not count. Returns None
+    for a value that has no fingerprint, because it contains itself, or members whose types a payload may not have.
     """
     try:
         return _fingerprint(value)
@@ -52,7 +52,7 @@ def _items(value: Mapping[Any, Any]) -> frozenset[tuple[Fingerprint, Fingerprint
 _CONTENTS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...]] = (
     (dict, _items),
     ((list, tuple), lambda value: tuple(_members(value))),
-    # Before texts and numbers, because members of a StrEnum are texts as well.
+    # Enum comes before str and int, because members of a StrEnum are str as well.
     (Enum, lambda value: _fingerprint(value.value)),
     (str, str.__str__),
     (int, int),

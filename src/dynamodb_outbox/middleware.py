@@ -13,7 +13,7 @@ from dynamodb_outbox.validation import fits, is_async
 from dynamodb_outbox.wording import shape, shown
 
 CANCEL_SECONDS: Final = 5.0
-"""How long a chain waits for the cancellation of the rest that a middleware left running."""
+"""How long a chain waits for a cancelled handler or middleware that an outer middleware left running."""
 
 
 class CallNext(Protocol):
@@ -30,9 +30,9 @@ class CallNext(Protocol):
 
 
 Middleware = Callable[[Event, CallNext], Awaitable[None]]
-"""`async def m(event, call_next)`: passes on the event or another one, drops it by not calling that, or raises."""
+"""`async def m(event, call_next)`: awaits `call_next` with this or another event, drops the event, or raises."""
 End = Callable[[Event], Awaitable[None]]
-"""What a chain is built around."""
+"""The end of a chain: the handler, or the function that stores the event."""
 
 
 def check_middleware(middleware: Sequence[object]) -> None:
@@ -56,8 +56,8 @@ async def run_chain(
 ) -> None:
     """Run an event through the middleware, the first one outermost, to the end of the chain.
 
-    Raises what middleware and end raise, and `MiddlewareError` for a middleware that broke the rules of the chain, also
-    where another one swallowed it. `keeps_identity`: whether type and id of the event must stay as they are.
+    Raises the errors of the middleware and of `end`. Raises `MiddlewareError` for a middleware that broke the rules of
+    the chain, even if another middleware swallowed the error. `keeps_identity`: the type and id must not change.
     """
     await _Chain(tuple(middleware), end, keeps_identity=keeps_identity, in_transaction=in_transaction).run(
         event, 0, None
@@ -79,7 +79,7 @@ class _Chain:
         self.violation: MiddlewareError | None = None
 
     async def run(self, event: Event, position: int, caller: _Step | None) -> None:
-        """Run the middleware at a position, and the rest of the chain within it, for the middleware that calls it."""
+        """Run the chain from a position on. `caller` is the step of the previous middleware, or None at the start."""
         if caller is not None:
             caller.task = asyncio.current_task()
         if position == len(self.middleware):
@@ -89,7 +89,7 @@ class _Chain:
         try:
             await self.middleware[position](event, step)
         except (asyncio.CancelledError, GeneratorExit):
-            # The caller waits for this task, or nothing can be awaited any more.
+            # Do not wait here: the caller waits for this task, or the coroutine is being closed.
             step.abandon()
             raise
         except BaseException:
@@ -101,7 +101,7 @@ class _Chain:
             await step.end()
             step.violate("returned before the rest of the chain had ended; write `await call_next(event)`")
         if self.violation is not None:
-            # Again, for a middleware may have caught it: what broke the chain is no success.
+            # Raise the violation again, because a middleware may have caught it, and the call would count as a success.
             raise self.violation
 
 
@@ -155,12 +155,12 @@ class _Step:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether the rest of the chain was begun, and has not ended."""
+        """Whether the rest of the chain has started, and has not ended."""
         call: Any = self._call
         return call is not None and call.cr_frame is not None
 
     def abandon(self) -> asyncio.Task[Any] | None:
-        """End the rest of the chain; returns the task that ran it, which is cancelled."""
+        """End the rest of the chain: close it, or cancel and return the task that runs it."""
         if (call := self._call) is None or not self.is_unfinished:
             return None
         running = self.task or next((task for task in asyncio.all_tasks() if task.get_coro() is call), None)
@@ -171,12 +171,12 @@ class _Step:
         return running
 
     async def end(self) -> None:
-        """End the rest of the chain, and wait until it has ended: a handler that goes on would run during its retry."""
+        """End the rest of the chain and wait for its end, because a handler that goes on would run during its retry."""
         if (running := self.abandon()) is not None:
             await asyncio.wait([running], timeout=CANCEL_SECONDS)
 
     def violate(self, what: str) -> MiddlewareError:
-        """Note that the middleware broke a rule of the chain."""
+        """Return the error for a rule that the middleware broke, and keep it for the end of the chain."""
         error = MiddlewareError(what, middleware=name_of(self._chain.middleware[self._position]), event=self._event)
         if self._chain.violation is None:
             self._chain.violation = error

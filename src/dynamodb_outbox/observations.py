@@ -1,4 +1,4 @@
-"""What an observer is called with: one class for each kind of step, and their union `Observation`."""
+"""Observations, with which observers are called: one class for each kind of step, and the union `Observation`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an attempt ends: what handlers may ask for, and the outcomes that settle writes. The union is closed."""
+"""The outcomes of an attempt, which settle writes, and the exceptions `RetryLater` and `Reject` of handlers."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ Outcome = Completed | Retry | Failed | Released
 """How an attempt at an event ends."""
 
 OUTCOME_NAMES = {Completed: "complete", Retry: "retry", Failed: "fail", Released: "release"}
-"""What a `LeaseLostError` and a `SettleError` call each outcome."""
+"""The name of each outcome in a `LeaseLostError` and a `SettleError`."""
 
 
 LONGEST_DELAY: Final = 10 * 365 * 86_400.0
-"""Ten years, in seconds: the furthest that an event can be put off."""
+"""Ten years, in seconds: the longest time that an event can be postponed."""
 
 
 class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
-    """Raise it in a handler to be called again after `delay` seconds, from 0 to ten years. It counts as a retry.
+    """Raise `RetryLater` in a handler, to be called again after `delay` seconds, up to ten years. It counts as a retry.
 
     Raises `ConfigurationError` for a delay out of range.
     """
@@ -72,7 +72,7 @@ class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
 
 
 class Reject(Exception):  # noqa: N818 - a signal of a handler, not an error
-    """Raise it in a handler to make the event FAILED now, without further retries."""
+    """Raise `Reject` in a handler to make the event FAILED now, without further retries."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

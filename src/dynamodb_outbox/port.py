@@ -66,7 +66,7 @@ class EmitClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerDone:
-    """Says that a handler of a claim is done, to be recorded with a transaction.
+    """A handler of a claim that a transaction records as done.
 
     `completes` is true if every other handler of the event is done.
     """
@@ -92,16 +92,16 @@ class Recovered:
 LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the worker died or hung"
 """The last error that recovery stores. It is short because a large item has little room left."""
 RENEWAL: Final = "renewal"
-"""What a `LeaseLostError` calls a refused `renew`."""
+"""The name of a refused `renew` in a `LeaseLostError`."""
 TRANSACTION: Final = "delivery transaction"
-"""What a `LeaseLostError` calls a refused `transact` with a `HandlerDone`."""
+"""The name of a refused `transact` with a `HandlerDone` in a `LeaseLostError`."""
 SETTLED_FROM: Final[Mapping[type, tuple[EventStatus, ...]]] = {
     Completed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.COMPLETED),
     Retry: (EventStatus.PENDING, EventStatus.PROCESSING),
     Failed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.FAILED),
     Released: (EventStatus.PROCESSING,),
 }
-"""The statuses in which an event takes each outcome, if the token of the claim is still stored."""
+"""The statuses in which an event accepts each outcome, if the token of the claim is still stored."""
 
 
 class Outbox(Protocol):
@@ -114,7 +114,7 @@ class Outbox(Protocol):
 
     @property
     def observers(self) -> Observers:
-        """The observers of this outbox. The adapter notifies them of what only the adapter can see."""
+        """The observers of this outbox. The adapter notifies them of steps in the storage, such as a refused claim."""
         ...
 
     async def prepare(self) -> None:
@@ -129,9 +129,9 @@ class Outbox(Protocol):
         ...
 
     async def retire(self) -> None:
-        """Withdraw what was announced to other workers. A worker calls it when its last outcome is written.
+        """Withdraw the announcement to other workers. A worker calls `retire` after it wrote its last outcome.
 
-        It raises no errors. The worker waits for it for a second at most. Without a `prepare` it does nothing.
+        Raises no errors, and does nothing without a `prepare`. The worker waits for one second at most.
         """
         ...
 
@@ -264,7 +264,7 @@ def refuse_repeated_ids(events: Sequence[Event]) -> None:
 
 
 def counted_status(status: EventStatus | str) -> EventStatus:
-    """Read the status whose events are to be counted. Raises `ConfigurationError` for one that cannot be counted."""
+    """Read the argument of `count`. Raises `ConfigurationError` for a status that cannot be counted."""
     if status == EventStatus.COMPLETED:
         raise ConfigurationError(
             f"status={shown(status)}: completed events are not in the index; to count them, count the EventCompleted "

@@ -13,11 +13,11 @@ from dynamodb_outbox.observers import logger
 OnError = Callable[[OutboxError], Awaitable[None] | None]
 """Called with every error that is reported instead of raised; may be async.
 
-At most 100 calls of an async one run at once. Of the errors that wait, the oldest are dropped beyond 10,000.
+At most 100 calls of an async callback run at once. If more than 10,000 errors wait, the oldest are dropped.
 """
 
 Report = Callable[[OutboxError], None]
-"""Has an error reported; returns at once."""
+"""Reports an error later, and returns at once."""
 
 
 class ErrorReporter:
@@ -38,7 +38,7 @@ class ErrorReporter:
         except (Exception, asyncio.CancelledError) as failure:
             if not absorb_foreign_cancellation(failure):
                 raise
-            logger.exception("on_error raised while it was told: %s", error)
+            logger.exception("on_error raised an exception for: %s", error)
 
 
 def _needs_traceback(error: OutboxError) -> bool:

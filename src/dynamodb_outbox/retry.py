@@ -1,4 +1,4 @@
-"""When a handler that failed is called again, and when it is given up. Pure; times are seconds."""
+"""Decides when a failed handler is called again, and when it has no retry left. Times are seconds."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from dynamodb_outbox.wording import shown
 Backoff = Callable[[int, BaseException], float | None]
 """Called with the number of the attempt that failed, from 1, and its exception.
 
-It returns the seconds to wait before the next attempt, from 0 to ten years, or None to give up: then the event becomes
-FAILED.
+It returns the seconds to wait before the next attempt, from 0 to ten years, or None to make the event FAILED without
+another attempt.
 """
 
 _LARGEST_EXPONENT: Final = 60
-"""Beyond it every delay is past the cap, and a float would overflow."""
+"""A larger exponent would overflow a float, and the delay is longer than any cap already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExponentialBackoff:
     """Waits `base` seconds after the first failure, twice as long after each further one, and at most `cap` seconds.
 
-    `jitter`, from 0 to 1, varies each delay by that part, up or down: 0.1 by a tenth. So events that failed together do
-    not come back together. Raises `ConfigurationError` for a value out of range.
+    `jitter`, from 0 to 1, varies each delay up or down by that part: 0.1 makes 9 to 11 seconds of 10. It spreads the
+    retries of events that failed at the same time. Raises `ConfigurationError` for a value out of range.
     """
 
     base: float = 1.0
@@ -42,7 +42,7 @@ class ExponentialBackoff:
         check_part("jitter", self.jitter)
 
     def __call__(self, attempt: int, error: BaseException) -> float:
-        """Tell the seconds to wait after the attempt."""
+        """Return the seconds to wait after the attempt."""
         delay = min(self.base * 2.0 ** min(attempt - 1, _LARGEST_EXPONENT), self.cap)
         return delay * (1 + self.jitter * (2 * self.random() - 1)) if self.jitter else delay
 
@@ -57,22 +57,22 @@ class FixedBackoff:
         check_seconds("seconds", self.seconds, 0, LONGEST_DELAY)
 
     def __call__(self, attempt: int, error: BaseException) -> float:
-        """Tell the seconds to wait after the attempt."""
+        """Return the seconds to wait after the attempt."""
         return self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often a handler is called again, after how long, and after which exceptions not at all."""
+    """The retries of one handler: how many, after which delay, and after which exceptions none."""
 
     max_retries: int
     backoff: Backoff
     no_retry_on: tuple[type[BaseException], ...] = ()
 
     def delay(self, attempt: int, error: BaseException) -> float | None:
-        """Tell the seconds until the next attempt; None gives up.
+        """Return the seconds until the next attempt, or None for no further attempt.
 
-        Raises what the backoff raises, and `ValueError` for an answer of its that is no delay.
+        Raises the exceptions of the backoff, and `ValueError` if the backoff returns a value that is not a delay.
         """
         if attempt > self.max_retries or self.is_final(error):
             return None
@@ -88,7 +88,7 @@ class RetryPolicy:
         return float(delay)
 
     def is_final(self, error: BaseException) -> bool:
-        """Tell whether no retry is of use after the exception, however many are left."""
+        """Tell whether the exception allows no retry, even if retries are left."""
         if isinstance(error, (Reject, RetryLater)):
             return isinstance(error, Reject)
         if isinstance(error, BaseExceptionGroup) and self.no_retry_on:

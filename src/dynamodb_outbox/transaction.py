@@ -1,6 +1,6 @@
-"""Transactions: a user's own writes and events, collected and committed as one."""
+"""Transactions: writes to the user's tables and events, collected and committed as one."""
 
-# The arguments are those of the entries of TransactWriteItems, by the names that AWS gives them.
+# The arguments have the names that AWS gives them in the entries of TransactWriteItems.
 # ruff: noqa: N803
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TransactionWrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionEmit:
-    """One event of a transaction. `accepted`: it has passed the emit middleware already."""
+    """One event of a transaction. `accepted`: the event has passed the emit middleware already."""
 
     event: Event
     options: EmitOptions
@@ -43,7 +43,7 @@ class Transaction:
     The methods take the arguments of the low-level TransactWriteItems entries. `Item`, `Key` and
     `ExpressionAttributeValues` hold plain Python values, `{"id": "a", "n": 1}`, or low-level ones,
     `{"id": {"S": "a"}, "n": {"N": "1"}}`, but not both in one mapping. Nothing is sent before the end of the
-    block. After an exception inside of the block nothing is sent at all.
+    block, and after an exception inside the block nothing is sent at all.
 
     The end of the block raises `TransactionTooLargeError` for more than 100 items or 4 MB, `TransactionCancelledError`
     if a condition was false, `DuplicateEventError` if the only reason is an event that is stored already, and
@@ -109,7 +109,7 @@ class Transaction:
         ExpressionAttributeValues: Mapping[str, Any] | None = None,
         ReturnValuesOnConditionCheckFailure: str | None = None,
     ) -> None:
-        """Require a condition of an item that the transaction does not change."""
+        """Require that a condition is true for an item that the transaction does not change."""
         self._add("ConditionCheck", locals())
 
     def emit(
@@ -137,7 +137,7 @@ class Transaction:
         return event
 
     def join(self, emit: TransactionEmit) -> None:
-        """Add an event that was made elsewhere."""
+        """Add an event that `bus.emit(..., transaction=tx)` made."""
         self._check_open()
         self.emits.append(emit)
 
@@ -180,5 +180,5 @@ class Transaction:
 
 
 def _copied(value: Any) -> Any:
-    """Copy a mapping, which the caller may go on to change."""
+    """Copy a mapping, because the caller may change it later."""
     return dict(value) if isinstance(value, Mapping) else value
