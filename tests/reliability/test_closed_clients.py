@@ -36,7 +36,7 @@ async def test_client_that_was_closed_before_its_first_call_is_not_opened_again(
     )
     for call in calls:
         with pytest.raises(
-            ClientClosedError, match="client of this outbox is closed; keep its `async with` block open"
+            ClientClosedError, match=r"client of this outbox is closed \(table '.*'\); keep its `async with` block open"
         ) as caught:
             await call()
         assert caught.value.closed

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from dynamodb_outbox.event_errors import OutboxError
 from dynamodb_outbox.wording import times
+
+_READS: Final = frozenset({"batch_get_item", "describe_table", "describe_time_to_live", "get_item", "query", "scan"})
+"""A read changes nothing, so its error does not say whether it was applied."""
 
 
 class StorageError(OutboxError):
@@ -71,14 +75,21 @@ class TableMismatchError(StorageError):
 
 
 class CredentialsError(StorageError):
-    """The credentials are missing or expired, or do not allow `operation`. `reason` is the text of the AWS SDK."""
+    """The credentials are missing or expired, or do not allow `operation`. `reason` is the text of the AWS SDK.
 
-    def __init__(self, *, operation: str, reason: str) -> None:
+    `missing` is true if the SDK found no credentials, so that nothing was sent.
+    """
+
+    def __init__(self, *, operation: str, reason: str, missing: bool = False) -> None:
         self.operation = operation
         self.reason = reason
+        self.missing = missing
         super().__init__(
-            f"{operation} was not allowed: {reason}; check the credentials, and compare the permissions of the role "
-            "with the library's IAM policy template"
+            f"{operation} failed: the AWS SDK found no credentials ({reason}); configure a role or a profile, or set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            if missing
+            else f"{operation} was not allowed: {reason}; check the credentials, and compare the permissions of the "
+            "role with the library's IAM policy template"
         )
 
 
@@ -111,7 +122,8 @@ class ThrottledError(StorageError):
         self.attempts = attempts
         self.reason = reason
         self.maybe_applied = maybe_applied
-        applied = " (an earlier attempt may have been applied)" if maybe_applied else ""
+        is_doubtful = maybe_applied and operation not in _READS
+        applied = " (an earlier attempt may have been applied)" if is_doubtful else ""
         super().__init__(
             f"{operation} was throttled {times(attempts)} until its deadline{applied}: {reason}; raise the capacity of "
             "the table, or set `shards` for more than about 500 events a second"
@@ -119,33 +131,53 @@ class ThrottledError(StorageError):
 
 
 class UnavailableError(StorageError):
-    """DynamoDB could not be reached, or sent no valid response, until the deadline of the call."""
+    """DynamoDB could not be reached, or sent no valid response, until the deadline of the call.
 
-    def __init__(self, *, operation: str, attempts: int, reason: str, maybe_applied: bool) -> None:
+    `table_name` is the table of the outbox, or None if it is not known.
+    """
+
+    def __init__(
+        self, *, operation: str, attempts: int, reason: str, maybe_applied: bool, table_name: str | None = None
+    ) -> None:
         self.operation = operation
         self.attempts = attempts
         self.reason = reason
         self.maybe_applied = maybe_applied
-        applied = "it may have been applied" if maybe_applied else "it was not applied"
+        self.table_name = table_name
+        on_table = f" on table {table_name!r}" if table_name is not None else ""
+        applied = "" if operation in _READS else f" (it {'may have been' if maybe_applied else 'was not'} applied)"
         super().__init__(
-            f"{operation} failed {times(attempts)} ({applied}): {reason}; check the endpoint, the network and the "
-            "region"
+            f"{operation}{on_table} failed {times(attempts)}{applied}: {reason}; check the endpoint, the network and "
+            "the region"
         )
 
 
 class ClientClosedError(StorageError):
-    """The client was closed, or belongs to another event loop. `closed` is true if the client itself was closed."""
+    """The client was closed, or belongs to another event loop. `closed` is true if the client itself was closed.
 
-    def __init__(self, *, operation: str, reason: str, closed: bool = False, maybe_applied: bool = False) -> None:
+    `table_name` is the table of the outbox, or None if it is not known.
+    """
+
+    def __init__(
+        self,
+        *,
+        operation: str,
+        reason: str,
+        closed: bool = False,
+        maybe_applied: bool = False,
+        table_name: str | None = None,
+    ) -> None:
         self.operation = operation
         self.reason = reason
         self.closed = closed
         self.maybe_applied = maybe_applied
+        self.table_name = table_name
+        table = f" (table {table_name!r})" if table_name is not None else ""
         applied = f"; {operation} may have been applied" if maybe_applied else ""
         super().__init__(
-            f"the DynamoDB client of this outbox is closed{applied}; keep its `async with` block open while you use "
-            "the bus and the outbox"
+            f"the DynamoDB client of this outbox is closed{table}{applied}; keep its `async with` block open while "
+            "you use the bus and the outbox"
             if closed
-            else f"{operation} needs a DynamoDB client of this event loop ({reason}{applied}); create the client with "
-            "`async with` in the loop that uses it, and create the outbox and the bus inside that block"
+            else f"{operation}{table} needs a DynamoDB client of this event loop ({reason}{applied}); create the "
+            "client with `async with` in the loop that uses it, and create the outbox and the bus inside that block"
         )

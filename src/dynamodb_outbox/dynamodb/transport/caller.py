@@ -92,7 +92,12 @@ class Caller:
                 gives_up = once or (not patient and kind is ErrorKind.THROTTLED and not maybe_applied)
                 if gives_up or delay is None:
                     raise deadline_error(
-                        operation, kind, attempts=retries.attempts, reason=error, maybe_applied=maybe_applied
+                        operation,
+                        kind,
+                        attempts=retries.attempts,
+                        reason=error,
+                        maybe_applied=maybe_applied,
+                        table_name=self.table_name,
                     ) from error
             await anyio.sleep(delay)
 
@@ -119,7 +124,9 @@ class Caller:
     def refuse_closed(self, operation: str) -> None:
         """Raise `ClientClosedError` if the client is closed or belongs to another event loop; sends nothing."""
         if (obstacle := self._state.obstacle()) is not None:
-            raise ClientClosedError(operation=operation, reason=obstacle, closed=obstacle == CLOSED)
+            raise ClientClosedError(
+                operation=operation, reason=obstacle, closed=obstacle == CLOSED, table_name=self.table_name
+            )
 
     def _may_hide_an_attempt(self, error: Exception, kind: ErrorKind) -> bool:
         """Tell whether the SDK may have repeated the request by itself. Its error describes only the last attempt."""

@@ -193,9 +193,10 @@ def with_maybe_applied(error: StorageError) -> StorageError:
 
 def restated(error: ThrottledError | UnavailableError, *, maybe_applied: bool) -> ThrottledError | UnavailableError:
     """Return the error with another `maybe_applied`, and with the text for it."""
-    made = type(error)(
-        operation=error.operation, attempts=error.attempts, reason=error.reason, maybe_applied=maybe_applied
-    )
+    facts: dict[str, Any] = {"operation": error.operation, "attempts": error.attempts, "reason": error.reason}
+    if isinstance(error, UnavailableError):
+        facts["table_name"] = error.table_name
+    made = type(error)(**facts, maybe_applied=maybe_applied)
     made.__cause__ = error.__cause__
     return made
 
@@ -207,10 +208,14 @@ def fatal_error(error: BaseException, *, operation: str, table_name: str, index_
     if is_closed(error):
         is_foreign = _is_foreign(error)
         return ClientClosedError(
-            operation=operation, reason=str(error), closed=not is_foreign, maybe_applied=is_foreign
+            operation=operation,
+            reason=str(error),
+            closed=not is_foreign,
+            maybe_applied=is_foreign,
+            table_name=table_name,
         )
     if isinstance(error, _CREDENTIALS_ERRORS):
-        return CredentialsError(operation=operation, reason=str(error))
+        return CredentialsError(operation=operation, reason=str(error), missing=True)
     if isinstance(error, ClientError):
         message = str(error.response.get("Error", {}).get("Message", error))
         return fatal_code(code_of(error), message, operation=operation, table_name=table_name, index_name=index_name)

@@ -50,9 +50,18 @@ class Retries:
 
 
 def deadline_error(
-    operation: str, kind: ErrorKind, *, attempts: int, reason: object, maybe_applied: bool = False
+    operation: str,
+    kind: ErrorKind,
+    *,
+    attempts: int,
+    reason: object,
+    maybe_applied: bool = False,
+    table_name: str | None = None,
 ) -> ThrottledError | UnavailableError:
     """Build the error of a request that failed until its deadline."""
     text = f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else str(reason)
-    error = ThrottledError if kind is ErrorKind.THROTTLED else UnavailableError
-    return error(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
+    if kind is ErrorKind.THROTTLED:
+        return ThrottledError(operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied)
+    return UnavailableError(
+        operation=operation, attempts=attempts, reason=text, maybe_applied=maybe_applied, table_name=table_name
+    )

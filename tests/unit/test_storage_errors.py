@@ -1,0 +1,47 @@
+"""Messages of storage errors: what was not applied, which table, which credentials."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.exceptions import NoCredentialsError
+
+from dynamodb_outbox import ClientClosedError, CredentialsError, ThrottledError, UnavailableError
+from dynamodb_outbox.dynamodb.transport.classify import fatal_error, with_maybe_applied
+
+
+def unavailable(operation: str) -> UnavailableError:
+    return UnavailableError(
+        operation=operation, attempts=11, reason="no answer", maybe_applied=False, table_name="events-outbox"
+    )
+
+
+def test_failed_read_says_nothing_of_what_was_applied() -> None:
+    assert str(unavailable("query")).startswith("query on table 'events-outbox' failed 11 times: no answer; check")
+    assert "applied" not in str(with_maybe_applied(unavailable("get_item")))
+    throttled = ThrottledError(operation="query", attempts=1, reason="slow", maybe_applied=True)
+    assert str(throttled).startswith("query was throttled once until its deadline: slow; ")
+
+
+def test_failed_write_says_whether_it_was_applied_and_keeps_its_table() -> None:
+    error = unavailable("put_item")
+    assert "put_item on table 'events-outbox' failed 11 times (it was not applied): no answer" in str(error)
+    doubted = with_maybe_applied(error)
+    assert "put_item on table 'events-outbox' failed 11 times (it may have been applied): no answer" in str(doubted)
+
+
+@pytest.mark.parametrize("message", ["Session is closed", "Future attached to a different loop"])
+def test_closed_client_names_the_table(message: str) -> None:
+    error = fatal_error(RuntimeError(message), operation="query", table_name="events-outbox", index_name="i")
+    assert isinstance(error, ClientClosedError)
+    assert error.table_name == "events-outbox"
+    assert "(table 'events-outbox')" in str(error)
+
+
+def test_missing_credentials_are_not_a_permission() -> None:
+    error = fatal_error(NoCredentialsError(), operation="put_item", table_name="t", index_name="i")
+    assert isinstance(error, CredentialsError)
+    assert error.missing
+    assert str(error).startswith("put_item failed: the AWS SDK found no credentials (Unable to locate credentials); ")
+    refused = CredentialsError(operation="put_item", reason="AccessDenied: no")
+    assert not refused.missing
+    assert str(refused).startswith("put_item was not allowed: AccessDenied: no; ")
