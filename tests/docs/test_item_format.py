@@ -167,7 +167,7 @@ async def test_the_example_is_a_real_item(open_table: OpenTable) -> None:
 async def test_values_are_stored_as_the_page_says(open_table: OpenTable, python: str, stored: Any) -> None:
     value = eval(python, {**globals(), "UTC": UTC})  # noqa: S307 - the expression is the page's
     table = await open_table(numbers="decimal")
-    await table.bus().emit("t", {"value": value}, id="v")
+    await table.bus().emit("order.placed", {"value": value}, id="v")
     assert comparable((await table.item("v"))["payload"]) == {"M": {"value": comparable(stored)}}
 
 
@@ -185,7 +185,7 @@ def test_every_kind_of_value_is_shown() -> None:
 )
 async def test_other_payloads_are_wrapped(open_table: OpenTable, payload: Any, member: Any) -> None:
     table = await open_table()
-    await table.bus().emit("t", payload, id="w")
+    await table.bus().emit("order.placed", payload, id="w")
     assert (await table.item("w"))["payload"] == {"M": {"$value": member}}
 
 

@@ -44,11 +44,11 @@ async def test_handlers_get_what_the_page_says(emitted: str, received: str) -> N
     bus = OutboxEventBus(InMemoryOutbox())
     got: list[Any] = []
 
-    @bus.on("t")
+    @bus.on("order.placed")
     async def collect(event: Any) -> None:
         got.append(event.payload)
 
-    await bus.emit("t", eval(emitted, dict(NAMES)))  # noqa: S307
+    await bus.emit("order.placed", eval(emitted, dict(NAMES)))  # noqa: S307
     assert await bus.run_once() == 1
     assert got == [expected]
     assert type(got[0]) is type(expected)
@@ -58,14 +58,14 @@ async def test_handlers_get_what_the_page_says(emitted: str, received: str) -> N
 async def test_values_are_refused_as_the_page_says(refused: str) -> None:
     outbox = InMemoryOutbox()
     with pytest.raises((UnstorableValueError, EventTooLargeError)):
-        await OutboxEventBus(outbox).emit("t", eval(refused, dict(NAMES)), id="refused")  # noqa: S307
+        await OutboxEventBus(outbox).emit("order.placed", eval(refused, dict(NAMES)), id="refused")  # noqa: S307
     assert outbox.status_of("refused") is None
 
 
 async def test_what_is_just_within_the_limits_is_stored() -> None:
     bus = OutboxEventBus(InMemoryOutbox())
     for value in (10**38 - 1, nested(30), "x" * 401_000):
-        assert await bus.emit("t", value)
+        assert await bus.emit("order.placed", value)
 
 
 def test_the_tables_are_found() -> None:

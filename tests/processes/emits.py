@@ -15,14 +15,14 @@ async def main(endpoint: str, table_name: str, recorder: Recorder, *, count: int
     ) as outbox:
         bus = OutboxEventBus(recorder.around(outbox), on_error=recorder.report)
 
-        @bus.on("t", name="sleeping")
+        @bus.on("order.placed", name="sleeping")
         async def handler(event: Event) -> None:
             await asyncio.sleep(0.05)
 
         await bus.start()
         recorder.started(outbox)
         for _ in range(count // 20):
-            await asyncio.gather(*(bus.emit("t") for _ in range(20)))
+            await asyncio.gather(*(bus.emit("order.placed") for _ in range(20)))
         die(recorder)
 
 

@@ -24,7 +24,7 @@ def sleeping(
 ) -> None:
     """Takes some time."""
 
-    @bus.on("t", name="sleeping", timeout=timeout)
+    @bus.on("order.placed", name="sleeping", timeout=timeout)
     async def handler(event: Event) -> None:
         await asyncio.sleep(seconds)
 
@@ -32,7 +32,7 @@ def sleeping(
 def waiting(bus: OutboxEventBus, recorder: Recorder, client: Any, *, let_go: str) -> None:
     """Waits until a file is there."""
 
-    @bus.on("t", name="waiting")
+    @bus.on("order.placed", name="waiting")
     async def handler(event: Event) -> None:
         while not Path(let_go).exists():  # noqa: ASYNC240 - of a few microseconds
             await asyncio.sleep(0.02)
@@ -61,11 +61,11 @@ def steady_and_flaky(
 ) -> None:
     """Two handlers of one type, one of which fails a number of times."""
 
-    @bus.on("t", name="steady")
+    @bus.on("order.placed", name="steady")
     async def steady(event: Event) -> None:
         pass
 
-    @bus.on("t", name="flaky", backoff=lambda attempt, error: second_backoff if attempt == 2 else 0.1)
+    @bus.on("order.placed", name="flaky", backoff=lambda attempt, error: second_backoff if attempt == 2 else 0.1)
     async def flaky(event: Event, delivery: Delivery) -> None:
         if delivery.attempt <= failures:
             raise ValueError("not yet")
@@ -79,7 +79,7 @@ def blocking(
     Then it adds 1 to a counter in a transaction, or just returns.
     """
 
-    @bus.on("t", name="blocking")
+    @bus.on("order.placed", name="blocking")
     async def handler(event: Event, delivery: Delivery) -> None:
         async def count() -> None:
             try:

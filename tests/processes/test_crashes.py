@@ -24,7 +24,7 @@ async def deliver_after_the_death(
     """Emit, have a worker die at a certain moment, and another one deliver what it left."""
     victim = workers.start(dies_after=dies_after, processing_timeout=2.0, poll_interval=0.2)
     await workers.until_ready(victim)
-    await bus.emit_many([Event("t", {"n": n}) for n in range(5)])
+    await bus.emit_many([Event("order.placed", {"n": n}) for n in range(5)])
     await workers.until_dead(victim)
     workers.start(processing_timeout=2.0, poll_interval=0.2)
     await bus.drain(60)
@@ -65,7 +65,7 @@ async def test_what_a_suspended_worker_does_after_its_lease_changes_nothing(
     options = {"handler": "waiting", "handler_options": {"let_go": str(let_go)}, "poll_interval": 0.2}
     sleeper = workers.start(**options, processing_timeout=2.0)
     await workers.until_ready(sleeper)
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     await workers.until(1, HandlerStarted, sleeper)
     workers.suspend(sleeper)
     assert workers.held_by(sleeper) == {event.id}, "it was suspended too late to show anything"
@@ -79,7 +79,7 @@ async def test_what_a_suspended_worker_does_after_its_lease_changes_nothing(
     assert (before[event.id]["status"]["S"], before[event.id]["retryCount"]["N"]) == ("PROCESSING", "1")
     let_go.touch()
     # It is none the worse for it.
-    await bus.emit_many([Event("t") for _ in range(5)])
+    await bus.emit_many([Event("order.placed") for _ in range(5)])
     await bus.drain(60)
     assert {end.event_id for end in workers.succeeded(other)} >= {event.id}
     assert workers.stop() == [0, 0]
@@ -96,7 +96,7 @@ async def test_workers_whose_clocks_are_five_minutes_apart_share_the_work(
     wrong = workers.start(**options, **off_by(ahead, means))
     right = workers.start(**options)
     await workers.until_ready(wrong, right)
-    events = await bus.emit_many([Event("t", {"n": n}) for n in range(40)])
+    events = await bus.emit_many([Event("order.placed", {"n": n}) for n in range(40)])
     await bus.drain(60)
     assert Counter(end.event_id for end in workers.succeeded()).keys() == {event.id for event in events}
     assert await statuses(local_client, workers.table_name) == {"COMPLETED": 40}
@@ -122,7 +122,7 @@ def off_by(seconds: float, means: str) -> dict[str, Any]:
 async def test_clock_of_libfaketime_is_really_wrong(workers: Workers, bus: OutboxEventBus) -> None:
     process = workers.start(poll_interval=0.2, processing_timeout=60.0, **off_by(FIVE_MINUTES, "libfaketime"))
     await workers.until_ready(process)
-    await bus.emit("t")
+    await bus.emit("order.placed")
     with anyio.fail_after(60):
         await workers.until(1, Claimed, process)
     claim = workers.of(Claimed, process)[0]

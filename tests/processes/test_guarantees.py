@@ -126,7 +126,7 @@ async def test_a_handler_that_succeeded_is_not_run_again_with_another_that_faile
     flaky = {"failures": 3, "second_backoff": 600.0 if is_killed else 0.1}
     options = {"handler": "steady_and_flaky", "handler_options": flaky, "poll_interval": 0.2}
     worker = workers.start(**options)
-    events = [Event("t", {"n": n}) for n in range(10)]
+    events = [Event("order.placed", {"n": n}) for n in range(10)]
     await bus.emit_many(events)
 
     def started(handler: str) -> list[HandlerStarted]:
@@ -151,7 +151,7 @@ async def test_a_handler_that_takes_three_leases_runs_once_on_one_worker(
     handler = {"seconds": 9.2, "timeout": 60.0}
     started = [workers.start(handler_options=handler, processing_timeout=3.0, poll_interval=0.2) for _ in range(3)]
     await workers.until_ready(*started)
-    events = [Event("t", {"n": n}) for n in range(6)]
+    events = [Event("order.placed", {"n": n}) for n in range(6)]
     await bus.emit_many(events)
     await bus.drain(120)
     for kind in (HandlerStarted, HandlerEnded):
@@ -171,7 +171,7 @@ async def test_what_a_stopped_worker_held_is_completed_by_another_long_before_th
 ) -> None:
     options = {"processing_timeout": 300.0, "poll_interval": 0.2, "batch_size": 20, "conditional_writes": mode}
     slow = workers.start(handler_options={"seconds": 250.0}, stop_seconds=1.0, **options)
-    await bus.emit_many([Event("t", {"n": n}) for n in range(20)])
+    await bus.emit_many([Event("order.placed", {"n": n}) for n in range(20)])
     await workers.until(20, HandlerStarted, slow)
     quick = workers.start(**options)
     await workers.until_ready(quick)
@@ -201,7 +201,7 @@ async def test_a_handler_that_blocks_past_its_lease_is_named_and_its_late_result
         for _ in range(2)
     ]
     await workers.until_ready(*started)
-    event = await bus.emit("t")
+    event = await bus.emit("order.placed")
     with anyio.fail_after(60):
         while await statuses(local_client, workers.table_name) != {"COMPLETED": 1}:
             await anyio.sleep(0.05)
@@ -232,7 +232,7 @@ async def test_an_event_that_kills_its_worker_is_failed_and_the_others_are_handl
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:
     poison = await bus.emit("poison")
-    events = await bus.emit_many([Event("t", {"n": n}) for n in range(20)])
+    events = await bus.emit_many([Event("order.placed", {"n": n}) for n in range(20)])
     # What a worker holds besides the poison loses an attempt with it, but not its last: suspects go one at a time.
     options = {"handler": "deadly", "processing_timeout": 300.0, "poll_interval": 0.2, "max_retries": 3}
     with anyio.fail_after(120):

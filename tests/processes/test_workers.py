@@ -18,7 +18,7 @@ async def test_three_workers_handle_every_event_exactly_once(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:
     await workers.until_ready(*[workers.start(poll_interval=0.2) for _ in range(3)])
-    events = [Event("t", {"n": n}) for n in range(1000)]
+    events = [Event("order.placed", {"n": n}) for n in range(1000)]
     for start in range(0, 1000, 200):
         await bus.emit_many(events[start : start + 200])
     await bus.drain(120)
@@ -40,7 +40,7 @@ async def test_killed_worker_loses_nothing_and_explains_every_duplicate(
     options["concurrency"] = 50
     victim, *others = [workers.start(**options) for _ in range(3)]
     await workers.until_ready(victim, *others)
-    events = [Event("t", {"n": n}) for n in range(1000)]
+    events = [Event("order.placed", {"n": n}) for n in range(1000)]
     await bus.emit_many(events)
     await workers.until(300, HandlerStarted)
     with anyio.fail_after(60):

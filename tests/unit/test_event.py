@@ -15,7 +15,7 @@ from dynamodb_outbox.errors import ConfigurationError
 
 
 def test_defaults() -> None:
-    first, second = Event("t"), Event("t")
+    first, second = Event("order.placed"), Event("order.placed")
     assert first.id != second.id
     assert type(first.id) is str
     assert first.occurred_at.tzinfo is UTC
@@ -28,13 +28,13 @@ def test_defaults() -> None:
         (lambda: Event(""), "type"),
         (lambda: Event(5), "type"),  # type: ignore[arg-type]  # what is refused
         (lambda: Event("\ud800"), "type"),
-        (lambda: Event("t", id=""), "id"),
-        (lambda: Event("t", id="ä" * 1025), "id"),
-        (lambda: Event("t", id="dynamodb-outbox"), "id"),
-        (lambda: Event("t", id="dynamodb-outbox-workers"), "id"),
-        (lambda: Event("t", occurred_at=datetime(2026, 1, 1)), "occurred_at"),  # noqa: DTZ001 - the naive one is refused
-        (lambda: Event("t", occurred_at="now"), "occurred_at"),  # type: ignore[arg-type]  # what is refused
-        (lambda: Event("t", metadata=[1]), "metadata"),  # type: ignore[arg-type]  # what is refused
+        (lambda: Event("order.placed", id=""), "id"),
+        (lambda: Event("order.placed", id="ä" * 1025), "id"),
+        (lambda: Event("order.placed", id="dynamodb-outbox"), "id"),
+        (lambda: Event("order.placed", id="dynamodb-outbox-workers"), "id"),
+        (lambda: Event("order.placed", occurred_at=datetime(2026, 1, 1)), "occurred_at"),  # noqa: DTZ001 - the naive one is refused
+        (lambda: Event("order.placed", occurred_at="now"), "occurred_at"),  # type: ignore[arg-type]  # what is refused
+        (lambda: Event("order.placed", metadata=[1]), "metadata"),  # type: ignore[arg-type]  # what is refused
     ],
 )
 def test_bad_fields_are_refused_by_name(make: Any, path: str) -> None:
@@ -45,29 +45,29 @@ def test_bad_fields_are_refused_by_name(make: Any, path: str) -> None:
 
 def test_ids_that_only_contain_the_name_of_the_library_are_taken() -> None:
     for event_id in ("dynamodb-out", "my-dynamodb-outbox", "DynamoDB-Outbox-workers"):
-        assert Event("t", id=event_id).id == event_id
+        assert Event("order.placed", id=event_id).id == event_id
 
 
 def test_of_all_copies_of_an_event_one_was_never_published() -> None:
-    event = Event("t")
+    event = Event("order.placed")
     assert [event.take_unpublished(), event.take_unpublished()] == [True, False]
-    assert not Event("t", id="mine").take_unpublished()
-    fresh = Event("t")
-    same = Event("t", id=str(fresh.id))
+    assert not Event("order.placed", id="mine").take_unpublished()
+    fresh = Event("order.placed")
+    same = Event("order.placed", id=str(fresh.id))
     successor = dataclasses.replace(fresh, payload=2)
     assert [each.take_unpublished() for each in (successor, fresh, same)] == [True, False, False]
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_event_that_may_leave_the_process_counts_as_published(copied: Callable[[Event], object]) -> None:
-    event = Event("t")
+    event = Event("order.placed")
     copied(event)
     assert not event.take_unpublished()
 
 
 def test_marks_of_events_that_are_gone_are_not_kept() -> None:
     before = len(event_module._marks)
-    kept = [Event("t") for _ in range(10)]
+    kept = [Event("order.placed") for _ in range(10)]
     assert len(event_module._marks) == before + 10
     del kept
     assert len(event_module._marks) == before

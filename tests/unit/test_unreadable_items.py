@@ -30,7 +30,7 @@ UNREADABLE: dict[str, tuple[dict[str, Any], str]] = {
 def test_error_of_an_item_names_its_attribute_and_shows_nothing_that_is_stored(odd: dict[str, Any], said: str) -> None:
     item = {
         "id": {"S": "e"},
-        "type": {"S": "t"},
+        "type": {"S": "order.placed"},
         "payload": {"M": {}},
         "occurredAt": {"S": "2024-01-02T03:04:05Z"},
     } | odd
@@ -49,7 +49,12 @@ def test_error_of_an_item_names_its_attribute_and_shows_nothing_that_is_stored(o
 def test_error_of_an_item_is_short_whatever_the_id() -> None:
     with pytest.raises(StoredEventError) as raised:
         decode_event(
-            {"id": {"S": "dynamodb-outbox" + "x" * 2000}, "type": {"S": "t"}, "payload": {"M": {}}, "occurredAt": TIME},
+            {
+                "id": {"S": "dynamodb-outbox" + "x" * 2000},
+                "type": {"S": "order.placed"},
+                "payload": {"M": {}},
+                "occurredAt": TIME,
+            },
             numbers="native",
         )
     assert len(raised.value.reason) <= 200

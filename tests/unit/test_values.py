@@ -20,7 +20,9 @@ from tests.values import anything, payloads, payloads_with_decimals, payloads_wi
 
 
 def round_trip(value: Any, numbers: Any = "native") -> Any:
-    return decode_event(encode_event(Event("t", value), due_at=0, numbers=numbers)[0], numbers=numbers).payload
+    return decode_event(
+        encode_event(Event("order.placed", value), due_at=0, numbers=numbers)[0], numbers=numbers
+    ).payload
 
 
 modes = pytest.mark.parametrize("numbers", ["native", "decimal"])
@@ -210,7 +212,7 @@ def test_refused_value_is_named_by_its_path(payload: Any, path: str, reason: str
 
 def test_metadata_is_refused_under_its_name() -> None:
     with pytest.raises(UnstorableValueError) as caught:
-        encode_event(Event("t", metadata={"x": object()}), due_at=0, numbers="native")
+        encode_event(Event("order.placed", metadata={"x": object()}), due_at=0, numbers="native")
     assert caught.value.path == "metadata.x"
 
 
