@@ -8,7 +8,7 @@ from typing import Final
 from tools.readability.lengths import Length
 
 MARKERS_PER_1000_WORDS: Final = {
-    "src": 11.0,
+    "src": 2.0,
     "docs": 2.0,
     "reliability": 2.0,
     "benchmarks": 2.0,

@@ -30,7 +30,7 @@ from dynamodb_outbox.port import OutboxOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a `DynamoDBOutbox` is made of."""
+    """The parts of a `DynamoDBOutbox`."""
 
     timing: Timing
     caller: Caller
@@ -59,13 +59,7 @@ class Parts:
     ) -> Self:
         """Make the parts. They share one caller of DynamoDB and one writer of transitions."""
         shards, retention = config.placement, config.retention
-        caller = Caller(
-            client=client,
-            table_name=config.table_name,
-            index_name=config.index_name,
-            random=options.random,
-            observers=observers,
-        )
+        caller = _caller(client, config, options, observers)
         writer = ConditionalWriter(caller, config.conditional_writes, shards=shards)
         index = StatusIndex(caller, shards, former_index_name=config.former_index_name)
         table = Table(caller, config.schema)
@@ -94,3 +88,13 @@ class Parts:
             dead_letters=DeadLetters(caller, index, writer, options, timing),
             shard_migration=ShardMigration(index, writer, shards, timing),
         )
+
+
+def _caller(client: DynamoDBClient, config: DynamoDBConfig, options: OutboxOptions, observers: Observers) -> Caller:
+    return Caller(
+        client=client,
+        table_name=config.table_name,
+        index_name=config.index_name,
+        random=options.random,
+        observers=observers,
+    )

@@ -36,7 +36,7 @@ DOUBTFUL_SECONDS: Final = 60.0
 MAX_OLD: Final = 40
 """If the item has more announcements, all old ones are removed."""
 UNTIDY: Final = 5
-"""A worker that finds so many attributes to remove announces itself soon, in order to remove them."""
+"""A worker that finds 5 or more attributes to remove announces itself soon, in order to remove them."""
 MAX_WARNINGS: Final = 1_000
 _PREFIX: Final = "w-"
 _HANDLERS: Final = "h-"
@@ -44,7 +44,7 @@ _HANDLERS: Final = "h-"
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What another worker announced: its text, the time in it, and the digest of its handlers."""
+    """The announcement of another worker: the stored text, the time in it, and the digest of the handlers."""
 
     text: str
     at: float
@@ -52,7 +52,7 @@ class Announcement:
 
 
 class Announcements:
-    """Writes the announcement of one worker, and reads those of the others."""
+    """Writes the announcement of this worker, and reads the announcements of the others."""
 
     def __init__(self, caller: Caller, options: OutboxOptions, timing: Timing) -> None:
         self.name = _PREFIX + uuid4().hex[:12]
@@ -67,7 +67,7 @@ class Announcements:
 
     @property
     def is_untidy(self) -> bool:
-        """Whether the item has so many old attributes that the next announcement should not wait."""
+        """Whether the item has enough old attributes that the next announcement should not wait."""
         return len(self._forgotten) >= UNTIDY
 
     def set_handlers(self, handlers: Mapping[str, Collection[str]]) -> bool:
@@ -113,7 +113,7 @@ class Announcements:
             names["#handlers"] = _HANDLERS + self.handlers.name
             values[":handlers"] = {"B": self.handlers.details}
             settings += ", #handlers = :handlers"
-        # The handlers may have changed since: a digest that nobody used then may be the one that is set now.
+        # The handlers may have changed since the last read: do not remove the digest that this write sets.
         forgotten = [name for name in self._forgotten if name not in names.values()]
         removed = {f"#old{index}": name for index, name in enumerate(forgotten)}
         attributes: dict[str, Any] = await self._caller.call(

@@ -25,7 +25,7 @@ REDRIVE_CHUNK: Final = 100
 
 
 class DeadLetters:
-    """Lists and counts what is in the index, and makes FAILED events PENDING again."""
+    """Counts events by status, lists FAILED events, and makes them PENDING again."""
 
     def __init__(
         self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions, timing: Timing
@@ -56,9 +56,10 @@ class DeadLetters:
         return found[:limit]
 
     async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING. Raises `StorageError` if one of the writes failed; it may be repeated.
+        """Make FAILED events PENDING; return how many were FAILED. Raises `StorageError` if a write fails.
 
-        One whose write was not answered, and that is not FAILED any more, counts: it was this call's.
+        The call may be repeated. An event counts, too, if DynamoDB did not answer its first write and then refused the
+        second: the first write was applied.
         """
         redriven = 0
         unique = iter(dict.fromkeys(ids))

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any, Final, Self
 
 MAX_TYPES: Final = 200
-"""The handlers of so many types are announced."""
+"""A worker announces the handlers of 200 types at most, so that the item stays small."""
 _BYTES: Final = 4
 
 

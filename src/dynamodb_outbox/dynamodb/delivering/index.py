@@ -1,4 +1,4 @@
-"""Reading the status index: the one place that knows its keys. It lags behind the table, and may be stale."""
+"""Queries of the status index. No other module knows its keys. Rows may be stale: the index lags behind the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dynamodb_outbox.port import OutboxOptions
 DEAD_LETTERS_PAGE: Final = 100
 """How many dead letters are read at once: BatchGetItem takes 100 keys."""
 KEYS: Final = f"{PARTITION_KEY}, {SORT_KEY}"
-"""All that an index is sure to have, and all that is needed of it: a claim brings the item as it is in the table."""
+"""The attributes of a row that are read. Every index has them, and a claim returns the item as it is in the table."""
 
 
 def poll_timeout(options: OutboxOptions, timing: Timing) -> float:
@@ -29,7 +29,7 @@ def poll_timeout(options: OutboxOptions, timing: Timing) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """What one query reads: the rows of an index under one value of its partition key."""
+    """The rows of an index under one value of its partition key. One query reads one partition."""
 
     index_name: str
     attribute: str
@@ -48,7 +48,7 @@ class StatusIndex:
         self._former_index_name = former_index_name
 
     def partitions(self, status: EventStatus) -> Sequence[Partition]:
-        """Tell where the events of a status are to be looked for; in a move, some are in two places."""
+        """List the partitions with events of a status; during a move to shards, some events are in two of them."""
         if self._shards.count == 1:
             return (Partition(self._caller.index_name, STATUS_KEY, status.value),)
         sharded = [
@@ -58,7 +58,7 @@ class StatusIndex:
         return sharded if self._former_index_name is None else [*sharded, *self.complete(status)]
 
     def complete(self, status: EventStatus) -> Sequence[Partition]:
-        """Tell where every event of a status is, once: as long as there is a former index, it has all of them."""
+        """List partitions that have every event of a status once. A former index, if there is one, has all events."""
         if self._former_index_name is None:
             return self.partitions(status)
         return (Partition(self._former_index_name, STATUS_KEY, status.value),)
@@ -74,7 +74,7 @@ class StatusIndex:
     async def pages(
         self, partition: Partition, *, within: float, up_to: float | None = None, params: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any]]:
-        """Read rows page by page, those with a sort key `up_to` a time (epoch seconds) only."""
+        """Read rows page by page. With `up_to` (epoch seconds), read only rows with a sort key up to that time."""
         condition = "#status = :status"
         values = {":status": {"S": partition.value}}
         if up_to is not None:

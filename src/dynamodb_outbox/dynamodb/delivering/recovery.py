@@ -31,9 +31,9 @@ from dynamodb_outbox.port import LEASE_EXPIRED, OutboxOptions, Recovered
 EXPIRED_PAGE: Final = 100
 """How many rows of expired leases are read at once."""
 PORTION: Final = CONCURRENT_CALLS
-"""How many rows of a page are recovered before the next ones: those whose updates are sent side by side."""
+"""How many rows are recovered at a time: as many as updates are sent side by side."""
 UNWRITABLE_SECONDS: Final = 30.0
-"""How long an event is left alone that could not be written: DynamoDB refused it, and will most likely do so again."""
+"""How long recovery skips an event whose write DynamoDB refused: it would most likely refuse the next write, too."""
 LONGEST_LEASE: Final = LONGEST_DELAY + 86_400.0
 """The longest that a lease can be extended to, plus a day, because clocks differ."""
 _ROOMS: Final = (Room.ENOUGH, Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR)
@@ -41,7 +41,7 @@ _ROOMS: Final = (Room.ENOUGH, Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR)
 
 @dataclass(slots=True)
 class _Recovered:
-    """What one poll for expired leases has done so far."""
+    """The events that one recovery has reset and failed until now, and its errors."""
 
     reset: list[str] = field(default_factory=list[str])
     failed: list[str] = field(default_factory=list[str])
@@ -78,7 +78,7 @@ class Recovery:
         now = self._options.clock()
         self._unwritable = {event_id: until for event_id, until in self._unwritable.items() if until > now}
         for shard in self._rotation.order():
-            # Of the keys only: an index need not have the retries, so the condition of the write looks at them.
+            # An index need not have retryCount, so only keys are read. The condition of the write checks the retries.
             async for expired in self._index.keys(
                 self._partitions[shard],
                 up_to=self._options.clock(),
@@ -93,7 +93,7 @@ class Recovery:
         return Recovered(reset=tuple(done.reset), failed=tuple(done.failed), errors=tuple(done.errors))
 
     async def _recover_far_leases(self, done: _Recovered, max_retries: int) -> None:
-        """Recover the rows whose lease no worker can have, now and then: it would never run out."""
+        """Once an hour, recover rows with a lease that no worker can have: such a lease would never run out."""
         now = anyio.current_time()
         if self._look_far_at is None:
             self._look_far_at = now + self._timing.far_leases
@@ -155,7 +155,7 @@ class Recovery:
             ),
         }
         writes = [Write(form, row["id"]["S"], values | {"seen": row["gsiSortKey"]}) for row in rows]
-        # What is throttled is tried again at the next look, which waits longer after each error.
+        # The next recovery repeats a throttled write. It waits longer after each error.
         return await self._writer.write(writes, within=poll_timeout(self._options, self._timing), patient=False)
 
 

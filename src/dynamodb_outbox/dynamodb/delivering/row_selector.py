@@ -30,8 +30,8 @@ MAX_LEFT_TO_OTHERS: Final = 2_000
 class RowSelector:
     """Chooses rows for a worker, from what it knows of its own claims and of other workers.
 
-    It leaves out rows that were tried in the last seconds, rows that have no handler here while another worker may
-    have one, and the rows of other workers.
+    It omits rows that were tried in the last seconds, the rows of other workers, and for some time the events that have
+    no handler in this worker.
     """
 
     def __init__(self, options: OutboxOptions, *, membership: WorkerMembership, timing: Timing) -> None:

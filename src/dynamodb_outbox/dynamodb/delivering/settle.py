@@ -61,7 +61,7 @@ class Settler:
         if not settlements:
             return []
         now = self._options.clock()
-        # The longest of them: fenced as they are, late writes do no harm, and one that hurries must not end the others.
+        # The time of the longest lease. A late write does no harm, because the token fences it.
         leases = max(claim.lease_expires_at for claim, _ in settlements) - now
         within = min(
             max(leases, self._timing.late_settle), max(self._options.processing_timeout, self._timing.late_settle)
@@ -82,7 +82,7 @@ class Settler:
             Write(RENEW, claim.event.id, {"token": {"S": claim.token}, "deadline": millis(expires_at)})
             for claim, expires_at in renewals
         ]
-        # Short: a renewal that failed is tried again by the worker, while the lease still holds.
+        # Short, because the worker repeats a failed renewal while the lease still holds.
         within = self._options.processing_timeout * RENEWAL_PART
         results = await self._writer.write(writes, within=within, urgent=True)
         return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
@@ -124,7 +124,7 @@ class Settler:
     async def _write_all(
         self, write_of: Callable[[int, int], Write], count: int, *, within: float
     ) -> list[WriteResult]:
-        """Make the writes, by index and length of their error; those that do not fit, in their smaller forms."""
+        """Make the writes, by index and length of their error, and smaller forms for items without room."""
         writes = [write_of(index, MAX_ERROR_CHARS) for index in range(count)]
         results = await self._writer.write(writes, within=within, urgent=True)
         for room in (Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR, Room.FOR_NOTHING):
@@ -172,8 +172,8 @@ class Settler:
 
 
 def _needs_less(result: WriteResult, write: Write, room: Room) -> bool:
-    """Tell whether a write is to be made in the form for this room."""
-    # Where others stored handledBy as something else, no name can be added to it.
+    """Tell whether to repeat a write in the form for this room."""
+    # Another program may have stored a handledBy that is not a set. No name can be added to it.
     takes_no_names = isinstance(result, InvalidRequestError) and bool(write.transition.add) and room is Room.FOR_NOTHING
     return isinstance(result, ItemTooLargeError) or takes_no_names
 
@@ -192,7 +192,7 @@ def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:
         case Applied():
             return None
         case Refused(repeated=True) if name == OUTCOME_NAMES[Released]:
-            # The release whose response was lost took the claim from us, as it should.
+            # An earlier attempt released the claim, and its response was lost.
             return None
         case Refused():
             return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=name)

@@ -102,7 +102,7 @@ class Transactor:
     async def _commit(
         self, transact_items: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None
     ) -> list[_Put]:
-        """Commit; returns the puts that are stored as they are, by this call or by one that was not answered."""
+        """Commit; return the puts that are stored, by this call or by an earlier call that was not answered."""
         within = self._timing.transact
         if done is not None:
             transact_items.append({"Update": self._record(done)})
@@ -129,7 +129,7 @@ class Transactor:
         return puts
 
     def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
-        """Make the transact_items of events, for a transaction of the user's own."""
+        """Make the transact items of events, for a call of TransactWriteItems that the user makes."""
         for event_id in self._in_flight.among(event.id for event in events):
             raise InvalidEventError(
                 f"event {event_id!r} is being stored by an emit of this process: await that emit before you put the "
@@ -278,7 +278,7 @@ def _message(reason: Mapping[str, Any], *, is_event: bool) -> str:
 
 
 def _is_recorded(done: HandlerDone, item: Item) -> bool:
-    """Tell whether an earlier attempt of this very delivery was applied, whose response was lost."""
+    """Tell whether an earlier attempt of the same delivery was applied, whose response was lost."""
     if item.get("claimToken") != {"S": done.claim.token}:
         return False
     completed = done.completes and item.get("status") == {"S": EventStatus.COMPLETED.value}

@@ -1,4 +1,7 @@
-"""Group commit: single emits that come while a write is under way share the next request."""
+"""Group commit: single emits that come during a write share the next request.
+
+For example, 100 concurrent emits become one PutItem and four BatchWriteItems.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from dynamodb_outbox.dynamodb.emitting.publish_result import (
 from dynamodb_outbox.errors import UnavailableError
 
 _EARLY: Final = 0.001
-"""A timer may fire so much too early."""
+"""A timer may fire a millisecond too early."""
 
 Write = Callable[[list[Put], PublishResult], Coroutine[Any, Any, None]]
 
@@ -45,13 +48,13 @@ class EmitQueue:
         return bool(self._under_way) and self._fresh(asyncio.get_running_loop().time()) > 0
 
     def begin(self) -> object:
-        """Have the emits that come from now on wait for a write, until `end` is called with the answer."""
+        """Let later emits wait for a write, until `end` is called."""
         write = object()
         self._under_way[write] = asyncio.get_running_loop().time()
         return write
 
     def end(self, write: object) -> None:
-        """Note that a write is answered: what waits for it may go."""
+        """Note that a write is answered, and send the emits that wait for it."""
         del self._under_way[write]
         if not self._waiting and self._timer is not None:
             self._timer.cancel()
@@ -64,7 +67,7 @@ class EmitQueue:
             await asyncio.wait(self._tasks)
 
     async def put(self, put: Put) -> None:
-        """Write an event with others, and wait for its result. A cancelled one that is not sent yet is dropped."""
+        """Write an event with others, and wait for its result. A cancelled emit that is not sent yet is dropped."""
         loop = asyncio.get_running_loop()
         put.written, put.queued_at = loop.create_future(), loop.time()
         self._waiting.append(put)
@@ -81,19 +84,19 @@ class EmitQueue:
             raise
 
     def start(self, chunk: Sequence[Put], result: PublishResult) -> asyncio.Task[None]:
-        """Write a chunk in a task that no cancellation of one caller takes from the others. It ends by its deadline."""
+        """Write a chunk in a task of the queue, so that one cancelled caller does not end the emits of the others."""
         task = asyncio.create_task(self._write(list(chunk), result), name="dynamodb-outbox emits")
         for put in chunk:
             put.is_sending = True
-            # One that is alone has a condition. It may end with its caller, since it can set no event back.
+            # A single write has a condition, so it cannot reset an event. It may end with its caller.
             put.alone = task if len(chunk) == 1 else None
         self._tasks.add(task)
-        # Not at the end of the task: one that is cancelled before its first step has none.
+        # A callback, because a task that is cancelled before its first step does not reach its own end.
         task.add_done_callback(partial(self._written, chunk, result))
         return task
 
     async def written(self, task: asyncio.Task[None], chunk: Sequence[Put]) -> None:
-        """Wait for the task of a chunk. It goes on though its caller is gone: a repeat has to wait for its answer."""
+        """Wait for the task of a chunk. It continues without its caller, because a repeat waits for its response."""
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -105,7 +108,7 @@ class EmitQueue:
         self._tasks.discard(task)
         left = [put for put in chunk if not put.is_done]
         if left and task.cancelled():
-            # The loop ends. What has no answer yet is not known to be stored.
+            # The loop ends. Events without a response may be stored.
             unknown = UnavailableError(operation="BatchWriteItem", attempts=1, reason="cancelled", maybe_applied=True)
             result.fail(left, unknown)
         elif not task.cancelled():
@@ -130,7 +133,7 @@ class EmitQueue:
         return not fresh or (is_full and fresh < CONCURRENT_REQUESTS) or waited >= self._longest_wait - _EARLY
 
     def _fresh(self, now: float) -> int:
-        """Count the writes that are worth waiting for: their answer is still expected soon."""
+        """Count the writes whose response is expected soon, so that an emit may wait for them."""
         return sum(now - since < self._longest_wait for since in self._under_way.values())
 
     def _time_is_up(self) -> None:

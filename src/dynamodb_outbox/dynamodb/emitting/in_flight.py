@@ -1,8 +1,8 @@
 """The ids that this process is storing: one write of an id at a time.
 
-A BatchWriteItem takes no condition. A second write of one of its ids, by a caller who gave up the first one and repeats
-it, or by another task, could be carried out before it, and the event be claimed and completed; the batch would then set
-it back. So the second one waits until the first is answered, and is conditional.
+A BatchWriteItem has no conditions. Suppose that a caller gives up an emit and repeats it: DynamoDB may execute the
+second write first, a worker completes the event, and then the first write resets the event to PENDING. So the second
+write of an id waits for the response to the first write, and has a condition.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ class InFlight:
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
     async def enter(self, event_ids: Collection[str]) -> None:
-        """Wait until nobody else writes one of the ids, and keep others from them.
+        """Wait until no other task writes one of the ids, and keep the ids from other tasks.
 
-        Each id must be given to `leave` once its write is answered, or was not sent. Raises nothing but cancellation;
-        no id is kept then.
+        Call `leave` for each id once its write is answered, or was not sent. A cancelled call keeps no id.
         """
         while taken := [event_id for event_id in event_ids if event_id in self._waiters]:
             free = asyncio.get_running_loop().create_future()
@@ -32,7 +31,7 @@ class InFlight:
             self._waiters[event_id] = []
 
     def try_enter(self, event_ids: Collection[str]) -> bool:
-        """Keep ids from others, if nobody writes one of them; tells whether it did. The usual case costs no await."""
+        """Keep the ids, if no task writes one of them; tell whether they are kept. The usual case needs no await."""
         if any(event_id in self._waiters for event_id in event_ids):
             return False
         for event_id in event_ids:
@@ -73,7 +72,7 @@ class TableInFlight:
         return self._in_flight
 
     def among(self, event_ids: Iterable[str]) -> list[str]:
-        """List those of the ids that are being written; may be called from any thread."""
+        """List which of the ids are being written; may be called from any thread."""
         if self._loop is None:
             try:
                 self.of_running_loop()

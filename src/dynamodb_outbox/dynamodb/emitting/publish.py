@@ -1,9 +1,8 @@
-"""Storing new events: PutItem for one, BatchWriteItem for many.
+"""Storing new events: a PutItem for one event, BatchWriteItems for many.
 
-BatchWriteItem takes no condition. It is used only for ids made here that were never sent before, and only
-on the first try: whatever is ambiguous goes again as a conditional put, so that no repeat of ours can reset
-an event that was already claimed. Nor can a repeat of the caller's: `InFlight` lets the writes of one id follow each
-other.
+A BatchWriteItem has no conditions, so its repeat could reset an event that a worker has claimed meanwhile. It is used
+only for ids that the library made and never sent before. If its response is lost, each of its 25 events is sent again
+as a PutItem with a condition. If a caller repeats an emit, `InFlight` lets the writes of the id follow each other.
 """
 
 from __future__ import annotations
@@ -69,15 +68,14 @@ class Publisher:
         return PublishResult(self._in_flight.of_running_loop(), numbers=self._options.numbers)
 
     async def publish(self, events: Sequence[Event], *, due_at: float, emit_claim: EmitClaim | None = None) -> None:
-        """Store the events; what is refused, is refused before the first of them is sent."""
+        """Store the events. If an event is invalid, none of them is sent."""
         refuse_repeated_ids(events)
         encoded = [encode_event(event, due_at=due_at, numbers=self._options.numbers) for event in events]
         event_ids = [event.id for event in events]
         in_flight = self._in_flight.of_running_loop()
         if not in_flight.try_enter(event_ids):
             await in_flight.enter(event_ids)
-        # Only now, when every event is storable and no other write of its id can begin, does the id cease to be
-        # unpublished.
+        # Only now, when every event is storable and no other write of its id can start, do the ids count as published.
         puts = [
             self._put_of(event, item, size, emit_claim) for event, (item, size) in zip(events, encoded, strict=True)
         ]
@@ -96,7 +94,7 @@ class Publisher:
         return Put(event, self._shards.placed(item), size, event.take_unpublished(), emit_claim if is_claimed else None)
 
     async def _store_one(self, put: Put) -> None:
-        """Store one event, alone if nothing is under way, else with the others that wait."""
+        """Store one event: alone if no write is under way, else together with the other emits that wait."""
         if not (self._group_emits and put.unpublished):
             await self._store_alone(put)
         elif self._queue.is_busy:
@@ -172,7 +170,7 @@ class Publisher:
             result.stored(put)
 
     def _judge_refused(self, put: Put, refused: ConditionRefused, result: PublishResult) -> None:
-        """Tell whether the id was taken by an earlier attempt of this write, or by somebody else."""
+        """Find out whether an earlier attempt of this write has stored the id, or another emit."""
         stored = refused.item
         tried_before = refused.repeated or put.maybe_stored
         if isinstance(stored, dict) and is_same_event(put.item, stored) and (put.unpublished or tried_before):
@@ -204,9 +202,9 @@ class Publisher:
             result.fail([put for put in chunk if not put.is_done], self._caller.fatal(error, "BatchWriteItem"))
 
     async def _write_batch(self, chunk: list[Put], result: PublishResult) -> None:
-        """Store a chunk of events that nobody can have stored before."""
+        """Store a chunk of events whose ids were never sent before."""
         retries = Retries(self._timing.publish, random=self._caller.random)
-        # Callers may have given up since the task was made: nothing is sent yet.
+        # Callers may have given up before the first request.
         result.abandon([put for put in chunk if put.is_given_up])
         left = {put.event.id: put for put in chunk if not put.is_done}
         while left:

@@ -1,4 +1,4 @@
-"""The events of one publish: what is to be stored, in which requests, and what became of it."""
+"""The events of one publish, their division into requests, and the result of each event."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from dynamodb_outbox.port import EmitClaim, Numbers
 
 MAX_BATCH_ITEMS: Final = 25
 MAX_BATCH_BYTES: Final = 900_000
-"""A request may have 16 MB, but a body over 1 MiB holds up the event loop, as aiohttp warns."""
+"""A request may have 16 MB, but aiohttp warns that a body over 1 MiB blocks the event loop."""
 CONCURRENT_REQUESTS: Final = 8
-"""How many requests of one publish are under way at once. Those of other publishes do not count."""
+"""How many requests of one publish are sent at once. Requests of other publishes do not count."""
 
 
 @dataclass(slots=True, eq=False)
 class Put:
-    """An event that is to be stored; the fields without a comment change while that is tried."""
+    """An event to store, and the state of its write."""
 
     event: Event
     item: Item
     size: int
     unpublished: bool
-    """Whether nobody can have stored this id before, so that its first write needs no condition."""
+    """Whether the id was never sent before, so that its first write needs no condition."""
     emit_claim: EmitClaim | None
     is_wanted: bool = True
-    """Whether its caller still waits. Without one, a write that is under way is answered, and not repeated."""
+    """Whether its caller still waits. If not, a write that is under way is not repeated."""
     is_sending: bool = False
     """Whether a task of the publisher writes it, which goes on without its caller."""
     alone: asyncio.Task[None] | None = None
@@ -46,7 +46,7 @@ class Put:
     error: OutboxError | None = None
     queued_at: float = 0.0
     written: asyncio.Future[None] | None = None
-    """Done once it is known what became of a put that shares a request."""
+    """Done once a put that shares a request has its result."""
 
     @property
     def is_given_up(self) -> bool:
@@ -55,12 +55,12 @@ class Put:
 
 
 class PublishResult:
-    """What became of the events of one publish, or of one shared request. Each event has its result at once."""
+    """The results of the events of one publish, or of one shared request. Each caller gets its result at once."""
 
     def __init__(self, in_flight: InFlight, *, numbers: Numbers) -> None:
         self.numbers: Numbers = numbers
         self.given_up: ThrottledError | UnavailableError | None = None
-        """Why an event could not be stored until its deadline: those that still wait need not try."""
+        """Why an event could not be stored until its deadline. The events that still wait then need no attempt."""
         self._in_flight = in_flight
 
     # Most publishes store one event, and need no limiter.
@@ -76,14 +76,14 @@ class PublishResult:
         return anyio.CapacityLimiter(CONCURRENT_REQUESTS)
 
     def stored(self, *puts: Put) -> None:
-        """Note that events are stored: of those that are claimed, the handlers may be called."""
+        """Note that events are stored. The handlers of events claimed on emit may start."""
         for put in puts:
             if put.emit_claim is not None:
                 put.emit_claim.claimed(decode_claim(put.item, numbers=self.numbers))
             self._end(put, None)
 
     def taken_over(self, put: Put) -> None:
-        """Note that an event is stored, and that somebody else has claimed it since."""
+        """Note that an event is stored, and that another worker has claimed it since."""
         self._end(put, None)
 
     def fail(self, puts: Iterable[Put], error: OutboxError) -> None:
@@ -98,11 +98,11 @@ class PublishResult:
             self.given_up = error
 
     def fail_unsent(self, puts: Iterable[Put], error: ThrottledError | UnavailableError) -> None:
-        """Note that events were not sent, because of what became of others."""
+        """Note that events were not sent, because other events of the publish failed."""
         self.fail(puts, restated(error, maybe_applied=False))
 
     def abandon(self, puts: Iterable[Put]) -> None:
-        """Note that nobody waits any more for what becomes of events that have no result yet."""
+        """Note that no caller waits any longer for the events without a result."""
         for put in puts:
             if not put.is_done:
                 reason = "its caller gave up"
@@ -131,17 +131,17 @@ def chunks_of(puts: Sequence[Put]) -> list[list[Put]]:
 
 
 def is_same_event(sent: Item, stored: Any) -> bool:
-    """Tell whether the stored item is the event that was sent; what delivery changes does not count."""
+    """Tell whether the stored item is the sent event. Attributes that delivery changes do not count."""
     return isinstance(stored, dict) and all(stored.get(name) == sent[name] for name in ("id", "type", "occurredAt"))
 
 
 def is_same_claim(sent: Item, stored: Mapping[str, Any]) -> bool:
-    """Tell whether nobody has claimed an event that was stored as claimed, or was stored as PENDING."""
+    """Tell whether the stored claim is the sent claim; true if the event was sent as PENDING."""
     return "claimToken" not in sent or stored.get("claimToken") == sent["claimToken"]
 
 
 def stored_event(item: Any, *, numbers: Numbers) -> Event | None:
-    """Read the event that has the id of a refused one, where the response has it and it can be read."""
+    """Read the stored event with the id of a refused event; None if it is unreadable or not in the response."""
     if not isinstance(item, dict):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The transact_items of a TransactWriteItems: from what users give, plain or low-level, and how large they are.
+"""The items of a TransactWriteItems: made from the plain or low-level values of a user, with their sizes.
 
 Limits: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 """
@@ -34,7 +34,7 @@ _OF_VALUES: Final = ("Item", "Key", "ExpressionAttributeValues")
 
 
 def transact_item_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
-    """Make the transact_item of a user's write; return it with its size in bytes.
+    """Make the transact item of a write of the user; return it with its size in bytes.
 
     Raises `UnstorableValueError` with the path of the value, `ConfigurationError` where two forms are mixed.
     """
@@ -50,7 +50,7 @@ def transact_item_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
 
 
 def check_size(writes: Sequence[TransactionWrite], *, events: Sequence[int], records: int) -> list[dict[str, Any]]:
-    """Make the transact_items of the users' writes; the sizes of the events' items are given.
+    """Make the transact items of the writes; `events` are the sizes of the items of the events.
 
     Raises `TransactionTooLargeError` for more than DynamoDB takes, and what `transact_item_of` raises.
     """
@@ -75,7 +75,7 @@ def _encode_members(root: str, members: Mapping[str, Any]) -> tuple[dict[str, At
     try:
         if low_level and all(isinstance(name, str) for name in members):
             return dict(members), sum(text_size(name) + size_of(value) for name, value in members.items())
-        # The tables are the user's, and nothing is read back from them: every Decimal may be stored.
+        # The outbox reads nothing back from the tables of the user, so every Decimal may be stored.
         encoded, size = encode(dict(members), 0, numbers="decimal")
     except Unstorable as error:
         raise UnstorableValueError(path=error.path(root), reason=error.reason) from None
