@@ -17,7 +17,7 @@ from dynamodb_outbox.transaction import Transaction, TransactionEmit
 from dynamodb_outbox.wording import shape
 
 
-class EmitHost(Protocol):
+class LocalWorker(Protocol):
     """The worker of this process, as an emit sees it."""
 
     def wake(self, due_at: float | None) -> None:
@@ -40,7 +40,7 @@ class Emitter:
         self,
         outbox: Outbox,
         *,
-        worker: Callable[[], EmitHost | None],
+        worker: Callable[[], LocalWorker | None],
         loop: BoundLoop,
         on_emitted: Callable[[Sequence[Event]], None],
     ) -> None:
@@ -100,7 +100,7 @@ class Emitter:
         write = self._outbox.transact(transaction.writes, events, done=done, emit_claim=emit_claim)
         await self._write(write, emit_claim, {event.id: due_at for event, due_at in events})
         for event, due_at in events:
-            self._tell_published([event], due_at, emit_claim)
+            self._notify_published([event], due_at, emit_claim)
 
     async def _publish(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store events. Returns the stored events, also the events that were stored before this call."""
@@ -116,13 +116,13 @@ class Emitter:
                 raise
             duplicates = {error.event_id: error}
         except PartialPublishError as error:
-            self._tell_published(error.published, due_at, emit_claim)
+            self._notify_published(error.published, due_at, emit_claim)
             if options.if_exists == "raise":
                 raise
             duplicates = {key: cause for key, cause in error.causes.items() if isinstance(cause, DuplicateEventError)}
             raise_unless_stored(events, {key: cause for key, cause in error.causes.items() if key not in duplicates})
         else:
-            self._tell_published(events, due_at, emit_claim)
+            self._notify_published(events, due_at, emit_claim)
         return [_as_stored(event, duplicates.get(event.id)) for event in events]
 
     def _reserve(self, events: Sequence[Event]) -> EmitClaim | None:
@@ -145,7 +145,7 @@ class Emitter:
             }:
                 worker.wake(due_at)
 
-    def _tell_published(self, events: Sequence[Event], due_at: float | None, emit_claim: EmitClaim | None) -> None:
+    def _notify_published(self, events: Sequence[Event], due_at: float | None, emit_claim: EmitClaim | None) -> None:
         self._on_emitted(events)
         if observers := self._outbox.observers:
             for event in events:
