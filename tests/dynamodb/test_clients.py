@@ -108,7 +108,10 @@ def test_boto3_client_is_refused() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({}, "You must specify a region"),
+        (
+            {},
+            r"client: You must specify a region\. Pass region_name=, or set AWS_DEFAULT_REGION$",
+        ),
         ({"region_name": "eu central 1"}, "region_name='eu central 1'"),
         ({"region_name": "eu-central-1", "endpoint_url": "localhost:8000"}, "endpoint_url='localhost:8000'"),
     ],

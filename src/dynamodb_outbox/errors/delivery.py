@@ -14,7 +14,7 @@ class StoredEventError(OutboxError):
         self.event_id = event_id
         self.reason = reason
         super().__init__(
-            f"the stored item {event_id!r} is not a readable event: {reason}; fix the item, then call "
+            f"the stored item {event_id!r} cannot be read as an event: {reason}; fix the item, then call "
             f"bus.retry_events([{event_id!r}])"
         )
 

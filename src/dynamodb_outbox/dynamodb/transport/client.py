@@ -12,7 +12,7 @@ from aiobotocore.client import AioBaseClient
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.client import BaseClient
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, NoRegionError
 
 from dynamodb_outbox.dynamodb.transport.dry_run import find_misfit
 from dynamodb_outbox.dynamodb.transport.fast_json import install_checksums, install_fast_json, remove_fast_json
@@ -87,11 +87,14 @@ async def tuned_client(
         try:
             client = await stack.enter_async_context(made)
         except (BotoCoreError, ValueError) as error:
-            raise ConfigurationError(
-                f"cannot create a client with region_name={region_name!r}, endpoint_url={endpoint_url!r} and "
-                f"profile_name={profile_name!r}: {error} For None, the SDK reads AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, "
+            advice = (
+                "Pass region_name=, or set AWS_DEFAULT_REGION"
+                if isinstance(error, NoRegionError)
+                else f"Given were region_name={region_name!r}, endpoint_url={endpoint_url!r} and "
+                f"profile_name={profile_name!r}; for None, the SDK reads AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, "
                 "AWS_PROFILE and the AWS configuration"
-            ) from error
+            )
+            raise ConfigurationError(f"cannot open a DynamoDB client: {str(error).rstrip('.')}. {advice}") from error
         if fast_json:
             await _install_fast_json_if_it_fits(client)
         else:
