@@ -280,7 +280,7 @@ async def test_emit_of_another_child_after_one_that_failed_is_not_taken_for_it(
     [
         (
             lambda delivery: delivery.emit(Event("child")),
-            "takes a type and a payload, not an Event.*use bus.emit",
+            "takes a type and a payload, not an Event.*call bus.emit",
         ),
         (lambda delivery: delivery.emit("child", metadata=[1]), r"metadata must be a mapping, not a list of 1"),
     ],
