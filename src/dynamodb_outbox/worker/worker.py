@@ -110,9 +110,8 @@ class Worker:
     async def stop(self, timeout: float | None) -> None:
         """Stop polling, let handlers finish until the timeout (seconds), cancel the rest, and release their events.
 
-        Without a timeout, handlers have what is left of their leases.
-        May be called again with a shorter timeout. If the wait is cancelled, the stop goes on. A call from inside of
-        the worker, such as a handler, requests the stop and returns.
+        Without a timeout, handlers have what is left of their leases. May be called again with a shorter timeout. If
+        the wait is cancelled, the stop goes on. A call from inside of the worker, such as a handler's, does not wait.
         """
         self._request_stop(timeout)
         if self._task is not None and _inside.get() is not self:
@@ -261,10 +260,7 @@ class Worker:
                     self._limit_settles()
 
     def _limit_settles(self) -> None:
-        """Give up outcomes that are not written soon after the deadline of the stop.
-
-        Recovery resets their events when the leases run out.
-        """
+        """Give up outcomes that are not written soon after the deadline of the stop; recovery resets their events."""
         deadline = self._phases.drain.deadline
         if not math.isinf(deadline):
             self._settles.abandon_at(max(deadline, anyio.current_time()) + self._timing.settle_seconds)
