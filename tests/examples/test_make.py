@@ -29,8 +29,8 @@ print(json.dumps(sorted({one for name in top for one in distributions.get(name, 
 """
 
 
-NOT_OF_THE_DEMO = {"dynamodb-outbox", "setuptools", "httpx"}
-"""The library comes from src; aiobotocore imports httpx where it is installed, and others setuptools."""
+NOT_OF_THE_DEMO = {"dynamodb-outbox", "setuptools", "httpx", "sniffio"}
+"""The library comes from src. aiobotocore imports httpx where it is installed, anyio sniffio, and others setuptools."""
 
 
 def commands(venv: Path, *arguments: str) -> str:
