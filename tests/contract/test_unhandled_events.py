@@ -121,3 +121,18 @@ async def test_changed_handlers_are_given_what_had_no_handler_before(adapter: Ad
     # The bus got a handler of the type.
     outbox.announce_handlers({"invoice.due": ["h"]})
     assert [claim.event.id for claim in await outbox.claim(1)] == ["e"]
+
+
+async def test_other_workers_stay_first_while_the_handlers_here_stay_the_same(adapter: Adapter, clock: Clock) -> None:
+    outbox = adapter.make(poll_interval=600)
+    if not isinstance(outbox, DynamoDBOutbox):
+        pytest.skip("an InMemoryOutbox has one process, whose buses share it")
+    outbox.announce_handlers({"user.created": ["h"]})
+    await outbox.publish([Event("invoice.due", id="e")])
+    held = await claim_one(outbox)
+    assert await settle_one(outbox, held, Released(delay=2.0, unhandled_since=SINCE)) is None
+    clock.now += 2
+    # A handler of `bus.once`, which is not announced, came and went.
+    outbox.announce_handlers({"user.created": ["h"]})
+    assert await outbox.claim(1) == []
+    assert [claim.event.id for claim in await adapter.make().claim(1)] == ["e"]

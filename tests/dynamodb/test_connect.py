@@ -69,6 +69,15 @@ async def test_connect_sends_nothing_by_itself(proxy: Proxy) -> None:
     assert not proxy.requests  # the dry run of the fast JSON included
 
 
+async def test_fast_json_fits_where_endpoints_need_an_account(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_ACCOUNT_ID_ENDPOINT_MODE", "required")
+    async with DynamoDBOutbox.connect(table_name="events", region_name="us-east-1"):
+        pass
+    assert warnings_in(caplog) == []
+
+
 async def test_fast_json_can_be_switched_off(
     local_endpoint: str, table_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -281,3 +281,14 @@ async def test_new_handlers_are_announced_once_a_worker_has_them(table: Table) -
 async def test_what_others_wrote_there_changes_nothing(table: Table, odd: Any, details: Any) -> None:
     await table.put(**{"w-odd": odd, "h-odd": details, "other": {"S": "x"}})
     assert await table.seen_by({"order.placed": ["a"]}) == []
+
+
+async def test_worker_that_starts_again_announces_its_handlers_again(table: Table) -> None:
+    outbox, _ = await table.worker({"order.placed": ["a"]})
+    await outbox.retire()
+    # Another worker has removed what no worker used any more.
+    await table.client.delete_item(TableName=table.table_name, Key={"id": {"S": WORKERS_ID}})
+    await outbox.prepare()
+    outbox.announce_handlers({"order.placed": ["a"]})
+    assert await outbox.claim(1) == []
+    assert await table.seen_by({"order.placed": ["b"]}) == ["order.placed"]

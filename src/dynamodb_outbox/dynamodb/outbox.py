@@ -199,12 +199,13 @@ class DynamoDBOutbox:
         advise_on_client(self._client, slots=self._options.slots)
         self._parts.writer.forget_probe()
         self._parts.reminder.begin()
+        self._parts.rows.forget_handlers()
         self._parts.membership.announce()
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
         """Announce the handlers of a worker with its next claim; see `Outbox.announce_handlers`."""
-        self._parts.rows.forget_handlers()
-        self._parts.membership.announce_handlers(handlers)
+        if self._parts.membership.announce_handlers(handlers):
+            self._parts.rows.forget_handlers()
 
     async def retire(self) -> None:
         """Withdraw the announcement of a worker that stops, so that others do not warn of its handlers."""

@@ -94,6 +94,8 @@ class Announcements:
 
     async def withdraw(self) -> None:
         """Remove the announcement of this worker. An error changes nothing: the others forget the worker in time."""
+        # Without a worker that uses it, the digest of the handlers may be removed before the next announcement.
+        self._handlers_known = False
         with suppress(StorageError):
             await self._caller.call(
                 "update_item",

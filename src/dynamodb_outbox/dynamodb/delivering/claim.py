@@ -186,6 +186,8 @@ class Claimer:
                 return
         # Every other shard was asked. Now there is time to wait for the shards that throttled.
         await self._claim_rows(poll.throttled, poll, patient=True)
+        if poll.is_pass_over:
+            return
         self._rows.shuffle(poll.abandoned)
         await self._claim_rows(poll.abandoned, poll)
 

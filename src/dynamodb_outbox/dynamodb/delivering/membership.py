@@ -72,10 +72,11 @@ class WorkerMembership:
         """Announce this worker at its next poll, so that workers that start together know each other."""
         self._must_announce = True
 
-    def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
-        """Announce the handlers of this worker, their names by type, at its next poll, if they have changed."""
-        if self._announcements.set_handlers(handlers):
-            self._must_announce = True
+    def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> bool:
+        """Announce the handlers of this worker, their names by type, at its next poll; return whether they are new."""
+        have_changed = self._announcements.set_handlers(handlers)
+        self._must_announce = self._must_announce or have_changed
+        return have_changed
 
     async def heartbeat(self, *, refused: bool) -> None:
         """Announce this worker and read the other announcements, if there is a reason.

@@ -215,7 +215,7 @@ def fatal_error(error: BaseException, *, operation: str, table_name: str, index_
             table_name=table_name,
         )
     if isinstance(error, _CREDENTIALS_ERRORS):
-        return CredentialsError(operation=operation, reason=str(error), missing=True)
+        return CredentialsError(operation=operation, reason=str(error), missing=isinstance(error, NoCredentialsError))
     if isinstance(error, ClientError):
         message = str(error.response.get("Error", {}).get("Message", error))
         return fatal_code(code_of(error), message, operation=operation, table_name=table_name, index_name=index_name)
