@@ -293,3 +293,30 @@ async def test_extended_handler_is_cancelled_at_its_new_limit(bus: OutboxEventBu
         await bus.run_once()
     assert anyio.current_time() - before == pytest.approx(2 * LEASE)
     assert isinstance(errors[0], HandlerTimeoutError)
+
+
+async def test_handler_that_has_committed_keeps_its_time_when_another_one_completes_the_event(
+    bus: OutboxEventBus, errors: list[Any]
+) -> None:
+    committed = anyio.Event()
+    done: list[str] = []
+
+    @bus.on("video.uploaded", timeout=10 * LEASE)
+    async def transcode(event: Event, delivery: Delivery) -> None:
+        async with delivery.transaction():
+            pass
+        committed.set()
+        await anyio.sleep(5 * LEASE)
+        done.append("transcode")
+
+    @bus.on("video.uploaded")
+    async def index(event: Event, delivery: Delivery) -> None:
+        await committed.wait()
+        async with delivery.transaction():
+            pass
+        done.append("index")
+
+    async with bus:
+        await bus.emit("video.uploaded")
+        await anyio.sleep(8 * LEASE)
+    assert (done, errors) == (["index", "transcode"], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -137,3 +138,22 @@ async def test_wakeup_ends_a_sleep_and_no_backoff(virtual_time: VirtualTime) -> 
     # A wakeup during the backoff ends the sleep after it.
     assert times[:6] == pytest.approx([0, 2, 6, 6, 6.3, 7], abs=0.01)
     assert [type(error) for error in reported] == [PollingError, WorkerError]
+
+
+async def test_foreign_cancellation_of_a_step_is_reported_and_ends_nothing_else_during_a_stop() -> None:
+    response: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    reported: list[Any] = []
+
+    async def step() -> float:
+        return await response
+
+    loop, _ = loop_of(step, reported)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(loop.run)
+            await anyio.sleep(1)
+            loop.stop()
+            response.cancel()  # as other code of the application may do with a request of its client
+            await loop.done.wait()
+            await anyio.sleep(1)  # the group, in which handlers would run, is not cancelled
+    assert [type(error) for error in reported] == [WorkerError]

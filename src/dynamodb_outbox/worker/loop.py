@@ -110,15 +110,8 @@ class PollingLoop:
         while True:
             # A loop with much to do may reach no other point where a cancellation is delivered.
             await anyio.lowlevel.checkpoint_if_cancelled()
-            seconds = 0.0
-            try:
-                if self._ready is not None:
-                    await self._ready()
-                with anyio.CancelScope(shield=True, deadline=self._step_deadline) as self._step_scope:
-                    seconds = await self._step()
-            except (Exception, asyncio.CancelledError) as error:
-                if not absorb_foreign_cancellation(error):
-                    raise
+            seconds, error = await self._take_step()
+            if error is not None:
                 errors += 1
                 seconds = polling_delay(errors, interval=self._interval)
                 self._report_error(error, errors=errors, retry_in=seconds)
@@ -128,6 +121,26 @@ class PollingLoop:
                 errors = 0
                 if seconds > 0:
                     await self._wakeup.sleep(seconds)
+
+    async def _take_step(self) -> tuple[float, BaseException | None]:
+        """Take a step; return the seconds to the next step, or what the step raised."""
+        try:
+            if self._ready is not None:
+                await self._ready()
+            with anyio.CancelScope(shield=True, deadline=self._step_deadline) as self._step_scope:
+                try:
+                    return await self._step(), None
+                except asyncio.CancelledError as error:
+                    # Inside the shield, because a stop has cancelled the scope around it: that does not make the
+                    # cancellation of what the step awaits the worker's own.
+                    if not absorb_foreign_cancellation(error):
+                        raise
+                    return 0.0, error
+        except (Exception, asyncio.CancelledError) as error:
+            if not absorb_foreign_cancellation(error):
+                raise
+            return 0.0, error
+        return 0.0, None
 
     def _report_error(self, error: BaseException, *, errors: int, retry_in: float) -> None:
         if self._observers:

@@ -40,7 +40,7 @@ class Attempt:
     @property
     def is_completed(self) -> bool:
         """Whether a transaction of a handler has completed the event, so that nothing is left to be settled."""
-        return any(task.has_completed for task in self.tasks)
+        return self.lease.is_completed
 
     def start(self) -> None:
         """Call the handlers that have not succeeded yet and have a retry left."""

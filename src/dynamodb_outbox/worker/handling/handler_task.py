@@ -60,7 +60,6 @@ class HandlerTask:
         "_task",
         "_timer",
         "has_committed",
-        "has_completed",
         "is_done",
         "registration",
     )
@@ -78,8 +77,6 @@ class HandlerTask:
         self.is_done = False
         self.has_committed = False
         """Whether a transaction of the delivery is committed. The handler has then succeeded, whatever it does next."""
-        self.has_completed = False
-        """Whether that transaction also completed the event."""
         self._lease = lease
         self._context = context
         self._completes = completes
@@ -125,6 +122,8 @@ class HandlerTask:
         self._deadline = min(self._limit, lease.safe_end)
 
     def _extend_limit(self, limit: float) -> None:
+        if self.is_done:
+            return
         self._limit = max(self._limit, limit)
         self._lease.want(self.registration.name, self._limit)
 
@@ -180,8 +179,8 @@ class HandlerTask:
     def _on_commit(self, done: HandlerDone) -> None:
         if not self.is_done:
             self.has_committed = True
-            self.has_completed = done.completes
             if done.completes:
+                self._lease.is_completed = True
                 self._context.keeper.let_go(self._lease)
 
     # The end
@@ -190,7 +189,7 @@ class HandlerTask:
         loop = asyncio.get_running_loop()
         if self._started_at is not None:
             # The lease may have been renewed, or the limit extended. An event that is completed needs no lease.
-            self._deadline = self._limit if self.has_completed else min(self._limit, self._lease.safe_end)
+            self._deadline = self._limit if self._lease.is_completed else min(self._limit, self._lease.safe_end)
         if loop.time() < self._deadline:
             self._timer = loop.call_at(self._deadline, self._check_deadline)
         else:

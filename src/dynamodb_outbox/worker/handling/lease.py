@@ -24,7 +24,7 @@ class Lease:
     it wants the lease. `on_lost` is called once the event may belong to another worker.
     """
 
-    __slots__ = ("_wanted", "claim", "ends", "is_lost", "margin", "on_lost", "retry_at")
+    __slots__ = ("_wanted", "claim", "ends", "is_completed", "is_lost", "margin", "on_lost", "retry_at")
 
     def __init__(self, claim: Claim, *, options: OutboxOptions, timing: Timing, on_lost: Callable[[], None]) -> None:
         self.claim = claim
@@ -34,6 +34,8 @@ class Lease:
         self.margin = min(timing.margin_part * length, timing.longest_margin)
         self.retry_at = 0.0
         self.is_lost = False
+        self.is_completed = False
+        """Whether a transaction of a handler has completed the event: nothing needs the lease any more."""
         self.on_lost: Callable[[], None] | None = on_lost
         self._wanted: dict[str, float] = {}
 
