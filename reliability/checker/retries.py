@@ -10,6 +10,7 @@ from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
     HandlerEnded,
+    HandlerStarted,
     Outcome,
     Record,
     Recovered,
@@ -32,7 +33,7 @@ def check_retries(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       equal the earlier retries and recoveries. Steps under the same token count once. A lost response, a failed settle
       or a kill may hide a step.
     - An event becomes FAILED only after 1 + max_retries attempts, unless a handler rejects it or has its own rules.
-      After these attempts, no retry is scheduled.
+      After these attempts, no retry is scheduled, unless a handler that has a retry left was not called.
     """
     for life in timeline:
         if life.of(Written):
@@ -152,7 +153,19 @@ def _ended_in_time(life: EventLife, timeline: Timeline, limits: Limits) -> Itera
             continue
         allowed = [limits.rule_of(end.handler).max_retries for end in failed]
         most = max((start.max_retries if own is None else own for own in allowed), default=start.max_retries)
-        if settled.outcome is Outcome.RETRY and settled.attempt > most:
+        is_beyond = settled.outcome is Outcome.RETRY and settled.attempt > most
+        if is_beyond and not waits_for_a_permit(life, settled, default=start.max_retries, limits=limits):
             yield _violation(life, f"attempt {settled.attempt} was to be retried, beyond {most} retries", settled)
         if settled.outcome is Outcome.FAIL and failed and settled.attempt <= most:
             yield _violation(life, f"it became FAILED at attempt {settled.attempt}, with {most} retries", settled)
+
+
+def waits_for_a_permit(life: EventLife, settled: Settled, *, default: int, limits: Limits) -> bool:
+    """Return whether a handler that still had a retry was not called in an attempt: its concurrency had no permit."""
+    ends = [end for end in life.of(HandlerEnded) if end.at <= settled.at]
+    done = {end.handler for end in ends if end.token == settled.token or end.result is Result.SUCCEEDED}
+    for handler in {start.handler for start in life.of(HandlerStarted)} - done:
+        own = limits.rule_of(handler).max_retries
+        if settled.attempt <= (default if own is None else own):
+            return True
+    return False

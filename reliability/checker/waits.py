@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reliability.checker.retries import waits_for_a_permit
 from reliability.checker.timeline import EventLife, Timeline, began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
@@ -24,7 +25,8 @@ def check_waits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Check the waiting times of events, within the tolerance and the offsets of the clocks.
 
     - The delay of a retry is the longest delay among the failed handlers: of `RetryLater`, or `base_backoff * 2 **
-      (attempt - 1)`. Handlers with their own backoff, or without a retry, do not count.
+      (attempt - 1)`. Handlers with their own backoff, or without a retry, do not count. If only a handler that got no
+      permit has a retry left, the delay is 0.
     - After a retry or a release, no claim comes before the delay is over, except after a redrive or a move by hand.
     - A delayed event is not claimed before it is due.
     """
@@ -53,8 +55,9 @@ def _delay_of(life: EventLife, settled: Settled, start: WorkerStarted, limits: L
         for end, rule in rules
         if settled.attempt <= (start.max_retries if rule.max_retries is None else rule.max_retries)
     ]
+    waits = waits_for_a_permit(life, settled, default=start.max_retries, limits=limits)
     # An attempt without a handler is a failed attempt as well.
-    expected = max(delays, default=usual)
+    expected = max(delays, default=0.0 if waits else usual)
     if abs(settled.delay - expected) > limits.tolerance:
         sentence = f"retry {settled.attempt} waits {settled.delay:g} s, and had to wait {expected:g} s"
         yield _violation(life, sentence, *failed, settled)

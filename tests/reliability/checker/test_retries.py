@@ -122,6 +122,21 @@ def test_event_fails_only_after_all_attempts() -> None:
     assert HistoryBuilder().emit().attempt(2.0, "failed", "fail").ends("FAILED").broken(once) == ""
 
 
+def test_handler_without_a_permit_gets_its_turn_after_the_last_attempt_of_another() -> None:
+    limits = Limits(
+        handlers={"h": HandlerRule(max_retries=0), "limited": HandlerRule(max_retries=1)}, longest_backoff=2.0
+    )
+
+    def story(delay: float, *, later: str = "limited") -> HistoryBuilder:
+        first = HistoryBuilder().emit().attempt(2.0, "failed", "retry", delay=delay)
+        second = first.claim(3.0, attempt=2).start(3.1, attempt=2, handler=later).end(3.2, attempt=2, handler=later)
+        return second.settle(3.4, "fail", attempt=2).ends("FAILED", retries=1)
+
+    assert story(0.0).broken(limits) == ""
+    assert story(1.0).broken(limits) == "R"
+    assert "R" in story(0.0, later="h").broken(limits)
+
+
 def test_event_is_not_retried_beyond_all_attempts() -> None:
     story = (
         HistoryBuilder()
