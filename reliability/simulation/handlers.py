@@ -22,6 +22,11 @@ CHILD: Final = "child"
 """The type of events that handlers emit."""
 
 
+def name_of(number: int, scenario: Scenario) -> str:
+    """Return the name of a handler; where events are large, names are long as well."""
+    return f"h{number}".ljust(LARGE_NAME if scenario.is_large else 0, "-")
+
+
 class Handlers:
     """The handlers of one process; `die` ends it at once."""
 
@@ -46,7 +51,7 @@ class Handlers:
             bus.on(
                 event_type,
                 self._handler(number),
-                name=f"h{number}".ljust(LARGE_NAME if scenario.is_large else 0, "-"),
+                name=name_of(number, scenario),
                 timeout=scenario.declared_timeout if number == 0 else None,
                 max_retries=scenario.own_retries if number == 1 else None,
                 concurrency=scenario.concurrency if number == 2 else None,

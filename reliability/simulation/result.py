@@ -10,6 +10,7 @@ from typing import Any
 from reliability.checker import HandlerRule, Limits, Violation
 from reliability.history import Record, text_of
 from reliability.simulation.faults import Kind
+from reliability.simulation.handlers import name_of
 from reliability.simulation.scenario import Scenario
 
 
@@ -64,6 +65,6 @@ def limits_of(scenario: Scenario) -> Limits:
     slack = 1.0 + 2 * scenario.greatest_offset
     # An emit is tried for ten seconds, which may be most of a run.
     calls = 10.0
-    rules = {"h1": HandlerRule(max_retries=scenario.own_retries)}
+    rules = {name_of(1, scenario): HandlerRule(max_retries=scenario.own_retries)}
     longest_backoff = failed_looks(scenario) * Limits().longest_backoff
     return Limits(slack=slack, calls_per_step=calls, handlers=rules, longest_backoff=longest_backoff)
