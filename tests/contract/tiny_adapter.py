@@ -48,7 +48,7 @@ class TinyOutbox:
         )
 
     async def transact(self, *args: Any, **options: Any) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # this adapter has no transactions; the contract of those is not run with it
 
     async def claim(self, limit: int, *, report: Any = None) -> list[Claim]:
         return [self._claim(row) for row in self._due(PENDING)[:limit]]
