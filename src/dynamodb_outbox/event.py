@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
-from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from dynamodb_outbox.event_errors import UnstorableValueError
+from dynamodb_outbox.event_ids import IdNumber, NewId, event_ids
 from dynamodb_outbox.wording import shape
 
 
@@ -23,27 +23,18 @@ class EventStatus(StrEnum):
     FAILED = "FAILED"
 
 
-class _NewId(str):
-    """Marks an id that this process has just made, and that no other process can know."""
-
-    __slots__ = ()
-
-
 class _Mark:
-    """Says whether an id that this process made was ever sent. All events with the id share the mark."""
+    """Says whether an id that this process made was ever sent, and its number. All events with the id share it."""
 
-    __slots__ = ("__weakref__", "unsent")
+    __slots__ = ("__weakref__", "number", "unsent")
 
-    def __init__(self) -> None:
+    def __init__(self, number: IdNumber | None) -> None:
         self.unsent = True
+        self.number = number
 
 
 # One mapping for the process, so that copies of an event share their mark. A mark that no event has is collected.
 _marks: WeakValueDictionary[str, _Mark] = WeakValueDictionary()
-
-
-def _new_id() -> str:
-    return _NewId(uuid4())
 
 
 def _utc_now() -> datetime:
@@ -73,16 +64,17 @@ class Event:
 
     type: str
     payload: Any = field(default=None, repr=False)
-    id: str = field(default_factory=_new_id, kw_only=True)
+    id: str = field(default_factory=event_ids.new, kw_only=True)
     occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, repr=False)
     _mark: _Mark | None = field(default=None, init=False, repr=False, compare=False)
     _already_stored: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if type(self.id) is _NewId:
+        if type(self.id) is NewId:
+            mark = _Mark(self.id.number)
             object.__setattr__(self, "id", str(self.id))
-            object.__setattr__(self, "_mark", _marks.setdefault(self.id, _Mark()))
+            object.__setattr__(self, "_mark", _marks.setdefault(self.id, mark))
         elif isinstance(self.id, str):
             object.__setattr__(self, "_mark", _marks.get(self.id))
         _check_text("type", self.type)
@@ -129,6 +121,11 @@ class Event:
         copy = _restore(self.type, self.payload, self.id, self.occurred_at, self.metadata)
         object.__setattr__(copy, "_already_stored", True)
         return copy
+
+    @property
+    def id_number(self) -> IdNumber | None:
+        """The number of the id, if this process made it under a seed. Adapters find the event by it after a crash."""
+        return None if self._mark is None else self._mark.number
 
     def take_unpublished(self) -> bool:
         """Return true if the id cannot be stored yet, because this process made the id and never sent it.

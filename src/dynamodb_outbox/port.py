@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, get_args
 
 from dynamodb_outbox.errors import (
@@ -22,6 +22,7 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.reporting import OnError, Report
+from dynamodb_outbox.shared_lease import SharedLease
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool, check_callable, check_int, check_seconds
 from dynamodb_outbox.wording import shown
@@ -39,6 +40,7 @@ class Claim:
     - `handled_by` has the names of the handlers that succeeded in earlier attempts.
     - `last_error` is the text of the error of the last attempt.
     - `unhandled_since` (epoch seconds) is when a worker first had no handler for the event, if no worker had one since.
+    - `shared_lease` is the lease that the adapter renews for this claim and others, if there is one.
     """
 
     event: Event
@@ -48,6 +50,7 @@ class Claim:
     handled_by: frozenset[str] = frozenset()
     last_error: str = ""
     unhandled_since: float | None = None
+    shared_lease: SharedLease | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +128,13 @@ class Outbox(Protocol):
         """Announce the handlers of a worker to other workers with its next claim: their names, by type.
 
         A worker calls it before its first claim, and again when its handlers have changed. Makes no request itself.
+        """
+        ...
+
+    async def keep_leases(self, *, report: Report) -> None:
+        """Renew the leases that claims share (see `SharedLease`), until cancelled. A worker runs it until it retires.
+
+        An adapter without shared leases only waits. `report` is called with the errors of renewals.
         """
         ...
 

@@ -24,6 +24,11 @@ class Timing:
     transact: float = 10.0
     """How long a transaction is repeated that conflicts with others, or whose responses are lost."""
 
+    window_upkeep: float = 1 / 3
+    """The part of a lease after which a window is renewed or closed."""
+    window_pause: float = 600.0
+    """How long no window opens after two were lost one after the other: the process stands still again and again."""
+
     poll: float = 10.0
     """The longest time for one call of a poll; also at most a third of the lease. Then the worker reports an error."""
     read_ahead: float = 0.5
