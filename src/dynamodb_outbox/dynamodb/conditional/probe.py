@@ -70,6 +70,11 @@ class Batching:
         """Whether the mode is known, so that no probe is needed."""
         return self._mode != "auto"
 
+    @property
+    def takes_any(self) -> bool:
+        """Whether any write goes in batches."""
+        return self._mode == "batch"
+
     def singles(self, writes: Sequence[Write]) -> list[int]:
         """List the indexes of the writes that must be `UpdateItem` calls."""
         if self._mode == "single":

@@ -38,6 +38,12 @@ class ConditionalWriter:
         """Probe again before the next write: permissions may have changed since the last start of a worker."""
         self._batching.forget()
 
+    async def takes_batches(self, within: float) -> bool:
+        """Tell whether the backend takes PartiQL statements; probe it, if that is not known. Raises `StorageError`."""
+        if not self._batching.is_known:
+            await self._batching.probe(within)
+        return self._batching.takes_any
+
     async def write(
         self,
         writes: Sequence[Write],
