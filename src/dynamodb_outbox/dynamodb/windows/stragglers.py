@@ -1,0 +1,31 @@
+"""Events that run for long while many others are emitted: each gets its own lease, so that the window can move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from dynamodb_outbox.dynamodb.conditional.transitions import RENEW, Write
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
+from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.items.codec import millis
+from dynamodb_outbox.dynamodb.windows.window import Entry, Window
+from dynamodb_outbox.port import OutboxOptions
+
+
+async def move_into_index(
+    window: Window, stragglers: Sequence[Entry], *, writer: ConditionalWriter, options: OutboxOptions, within: float
+) -> None:
+    """Renew the lease of each of these events alone, which puts the event into the index; its worker renews it then."""
+    expires_at, ends = options.clock() + options.processing_timeout, anyio.current_time() + options.processing_timeout
+    writes = [
+        Write(RENEW, entry.event_id, {"token": {"S": entry.token}, "deadline": millis(expires_at)})
+        for entry in stragglers
+    ]
+    results = await writer.write(writes, within=within, urgent=True)
+    for entry, result in zip(stragglers, results, strict=True):
+        if isinstance(result, Applied):
+            window.lease.move_out(entry.token, expires_at=expires_at, ends=ends)
+        if isinstance(result, (Applied, Refused)):
+            window.leave(entry)
