@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 import dynamodb_local
 from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox.event_ids import event_ids
 from reliability.proxy import Proxy, running_proxy
 from tests.backends import CLIENTS, ENGINES, open_client, open_tuned_client
 
@@ -98,6 +99,14 @@ def local_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
     engines["DynamoDB Local"] = "ran (1.25.1)"
     yield endpoint
     engine.__exit__(None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def random_ids() -> Iterator[None]:
+    """Begin and end each test as a process begins: no window is open, and ids are random."""
+    event_ids.forget()
+    yield
+    event_ids.forget()
 
 
 @pytest.fixture
