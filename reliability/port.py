@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.errors import (
     LeaseLostError,
     OutboxError,
@@ -13,7 +14,7 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome, Released, Retry
-from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Outbox, OutboxOptions, Recovered
+from dynamodb_outbox.port import Outbox, OutboxOptions
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability import history
@@ -53,6 +54,10 @@ class RecordedOutbox:
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
         """Make the handlers of a worker known."""
         self.outbox.announce_handlers(handlers)
+
+    async def keep_leases(self, *, report: Report) -> None:
+        """Renew the leases that claims share."""
+        await self.outbox.keep_leases(report=report)
 
     async def retire(self) -> None:
         """Withdraw the announcement to other workers."""

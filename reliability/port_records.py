@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
@@ -17,7 +18,6 @@ from dynamodb_outbox.errors import (
     UsageError,
 )
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.port import Claim, EmitClaim
 from reliability import history
 from reliability.history import (
     Claimed,

@@ -54,7 +54,9 @@ EVENT_NAMES: Final = (
 OBSERVER_NAMES: Final = ("Observer", "LoggingObserver", "Observation")
 NOT_CONSTRUCTED: Final = ("Delivery", "Transaction")
 """Classes whose objects the library makes: users do not call their constructors."""
-INTERNAL: Final = frozenset({"Event.take_unpublished", "Event.as_already_stored", "Transaction.join"})
+INTERNAL: Final = frozenset(
+    {"Event.take_unpublished", "Event.as_already_stored", "Event.id_number", "Transaction.join"}
+)
 """Methods that only other parts of the library call."""
 
 

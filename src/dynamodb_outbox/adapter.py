@@ -12,6 +12,7 @@ An adapter implements `Outbox`. The bus and the worker then deliver its events i
 Applications do not need this module.
 """
 
+from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
@@ -20,18 +21,15 @@ from dynamodb_outbox.port import (
     RENEWAL,
     SETTLED_FROM,
     TRANSACTION,
-    Claim,
-    EmitClaim,
-    HandlerDone,
     Numbers,
     Outbox,
     OutboxOptions,
-    Recovered,
     counted_status,
     raise_unless_stored,
     refuse_repeated_ids,
 )
 from dynamodb_outbox.reporting import OnError, Report
+from dynamodb_outbox.shared_lease import LeaseMember, SharedLease
 from dynamodb_outbox.transaction import TransactionWrite
 
 __all__ = [
@@ -47,6 +45,7 @@ __all__ = [
     "Failed",
     "HandlerDone",
     "Item",
+    "LeaseMember",
     "Numbers",
     "Observers",
     "OnError",
@@ -57,6 +56,7 @@ __all__ = [
     "Released",
     "Report",
     "Retry",
+    "SharedLease",
     "TransactionWrite",
     "counted_status",
     "decode_event",

@@ -6,13 +6,14 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from dynamodb_outbox.bound_loop import BoundLoop
+from dynamodb_outbox.claims import EmitClaim, HandlerDone
 from dynamodb_outbox.emit_chain import pass_middleware
 from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.errors import DuplicateEventError, InvalidEventError, PartialPublishError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.observers import Published
-from dynamodb_outbox.port import EmitClaim, HandlerDone, Outbox, raise_unless_stored
+from dynamodb_outbox.port import Outbox, raise_unless_stored
 from dynamodb_outbox.transaction import Transaction, TransactionEmit
 from dynamodb_outbox.wording import shape
 

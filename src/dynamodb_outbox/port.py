@@ -1,19 +1,19 @@
-"""The port between the bus and a storage adapter: `Outbox`, `Claim` and the options of delivery."""
+"""The port between the bus and a storage adapter: `Outbox` and the options of delivery."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
+from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
     OutboxError,
     PartialPublishError,
-    RecoveryError,
     StorageError,
     ThrottledError,
     UnavailableError,
@@ -22,76 +22,12 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.reporting import OnError, Report
-from dynamodb_outbox.shared_lease import SharedLease
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool, check_callable, check_int, check_seconds
 from dynamodb_outbox.wording import shown
 
 Numbers = Literal["native", "decimal"]
 """How numbers come back: whole ones as int, all others as float (`"native"`) or as `Decimal` (`"decimal"`)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """An event that this worker holds until `lease_expires_at` (epoch seconds).
-
-    - `token` identifies the claim; every write about the claim requires it.
-    - `attempt` counts from 1.
-    - `handled_by` has the names of the handlers that succeeded in earlier attempts.
-    - `last_error` is the text of the error of the last attempt.
-    - `unhandled_since` (epoch seconds) is when a worker first had no handler for the event, if no worker had one since.
-    - `shared_lease` is the lease that the adapter renews for this claim and others, if there is one.
-    """
-
-    event: Event
-    token: str
-    attempt: int
-    lease_expires_at: float
-    handled_by: frozenset[str] = frozenset()
-    last_error: str = ""
-    unhandled_since: float | None = None
-    shared_lease: SharedLease | None = field(default=None, repr=False, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmitClaim:
-    """Events that are stored already claimed by the worker of this process: they need no poll and no second write.
-
-    `tokens` has the token of each claim, by event id. The adapter calls `sending` before it sends the first of these
-    events: from then on a cancellation of the caller does not end the write. The adapter calls `claimed` when the write
-    of an event is acknowledged.
-    """
-
-    tokens: Mapping[str, str]
-    claimed: Callable[[Claim], None]
-    sending: Callable[[], object] = lambda: None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerDone:
-    """A handler of a claim that a transaction records as done.
-
-    `completes` is true if every other handler of the event is done.
-    """
-
-    claim: Claim
-    handler: str
-    completes: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
-    """The result of a recovery: the ids of events whose lease had run out.
-
-    `reset` are PENDING again; `failed` are FAILED, because no retry was left. `errors` are the errors of events that
-    could not be written; their recovery is tried again later.
-    """
-
-    reset: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
-    errors: tuple[RecoveryError, ...] = ()
-
-
 LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the worker died or hung"
 """The last error that recovery stores. It is short because a large item has little room left."""
 RENEWAL: Final = "renewal"

@@ -7,10 +7,11 @@ from typing import Final, Protocol
 
 import anyio
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.errors import OutboxError, WaitTimeoutError
 from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.outcome import Completed, Outcome
-from dynamodb_outbox.port import Claim, Outbox
+from dynamodb_outbox.port import Outbox
 
 UNFINISHED: Final = (EventStatus.PENDING, EventStatus.PROCESSING)
 FIRST_PAUSE: Final = 0.02

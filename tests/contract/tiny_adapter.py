@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import anyio
+
 from dynamodb_outbox import DuplicateEventError, Event, EventStatus, FailedEvent, LeaseLostError
 from dynamodb_outbox import adapter as port
 from dynamodb_outbox.adapter import Claim, Completed, Failed, Recovered, Released, Retry
@@ -34,6 +36,9 @@ class TinyOutbox:
     async def prepare(self) -> None: ...
 
     def announce_handlers(self, handlers: Any) -> None: ...
+
+    async def keep_leases(self, *, report: Any) -> None:
+        await anyio.sleep_forever()
 
     async def retire(self) -> None: ...
 

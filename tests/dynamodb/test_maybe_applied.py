@@ -22,10 +22,10 @@ from dynamodb_outbox import (
     TransactionCancelledError,
     UnavailableError,
 )
+from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
 from dynamodb_outbox.dynamodb.emitting.publish_result import CONCURRENT_REQUESTS
 from dynamodb_outbox.dynamodb.timing import Timing
-from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.simulation.client import Client
 from reliability.simulation.responses import client_error

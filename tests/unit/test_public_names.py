@@ -37,8 +37,9 @@ OBSERVERS = {
 }  # fmt: skip
 ADAPTER = {
     "LEASE_EXPIRED", "MAX_ERROR_CHARS", "OUTCOME_NAMES", "RENEWAL", "SETTLED_FROM", "TRANSACTION",
-    "Claim", "Completed", "EmitClaim", "Failed", "HandlerDone", "Item", "Numbers", "Observers", "OnError", "Outbox",
-    "OutboxOptions", "Outcome", "Recovered", "Released", "Report", "Retry", "TransactionWrite",
+    "Claim", "Completed", "EmitClaim", "Failed", "HandlerDone", "Item", "LeaseMember", "Numbers", "Observers",
+    "OnError", "Outbox", "OutboxOptions", "Outcome", "Recovered", "Released", "Report", "Retry", "SharedLease",
+    "TransactionWrite",
     "counted_status", "decode_event", "encode_event", "raise_unless_stored", "refuse_repeated_ids",
 }  # fmt: skip
 PUBLIC = {

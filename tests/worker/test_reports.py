@@ -17,7 +17,7 @@ from dynamodb_outbox import (
     Reject,
     UnavailableError,
 )
-from dynamodb_outbox.port import Recovered
+from dynamodb_outbox.claims import Recovered
 from dynamodb_outbox.reporting import ErrorReporter
 from dynamodb_outbox.worker.reports import CONCURRENT_REPORTS, Reports
 from tests.fakes import Recorder, ScriptedOutbox

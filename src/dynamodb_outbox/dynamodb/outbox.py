@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack, get_args
 import anyio
 
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
+from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig, OutboxKwargs
 from dynamodb_outbox.dynamodb.parts import Parts
@@ -27,7 +28,7 @@ from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, Outbox
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import EventFailed, Observer, Observers
 from dynamodb_outbox.outcome import Completed, Outcome, Released
-from dynamodb_outbox.port import Claim, EmitClaim, HandlerDone, Numbers, OutboxOptions, Recovered, counted_status
+from dynamodb_outbox.port import Numbers, OutboxOptions, counted_status
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool

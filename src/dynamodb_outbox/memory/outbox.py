@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from secrets import token_hex
 
+import anyio
+
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
+from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_event, encode_event
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
@@ -22,12 +25,8 @@ from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
 from dynamodb_outbox.port import (
     RENEWAL,
     TRANSACTION,
-    Claim,
-    EmitClaim,
-    HandlerDone,
     Numbers,
     OutboxOptions,
-    Recovered,
     counted_status,
     raise_unless_stored,
     refuse_repeated_ids,
@@ -103,6 +102,10 @@ class InMemoryOutbox:
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
         """Do nothing: no other process sees this outbox."""
+
+    async def keep_leases(self, *, report: Report) -> None:
+        """Only wait: claims of this outbox do not share leases."""
+        await anyio.sleep_forever()
 
     async def retire(self) -> None:
         """Do nothing: there are no other workers."""

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from dynamodb_outbox.claims import Claim, HandlerDone
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry
-from dynamodb_outbox.port import LEASE_EXPIRED, SETTLED_FROM, Claim, HandlerDone, Numbers
+from dynamodb_outbox.port import LEASE_EXPIRED, SETTLED_FROM, Numbers
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
+from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.observers import Published
-from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.worker.phase import Phase, Phases
 from dynamodb_outbox.worker.poll import Slots
 from dynamodb_outbox.worker.setup import WorkerSetup

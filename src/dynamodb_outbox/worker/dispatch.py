@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import anyio
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.errors import LeaseLostError, NoHandlerError, WorkerError
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.observers import Claimed
 from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
-from dynamodb_outbox.port import Claim
 from dynamodb_outbox.retry import RetryPolicy
 from dynamodb_outbox.worker.handling.attempt import Attempt
 from dynamodb_outbox.worker.handling.context import HandlingContext

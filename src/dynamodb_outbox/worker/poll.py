@@ -8,8 +8,9 @@ from typing import Final
 
 import anyio
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.handlers import HandlerRegistry
-from dynamodb_outbox.port import Claim, Outbox
+from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from dynamodb_outbox.claims import Recovered
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventRecovered, logger
-from dynamodb_outbox.port import Outbox, Recovered
+from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.backoff import idle_delay, jittered

@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from dynamodb_outbox.cancellation import absorb_foreign_cancellation
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, SettleError, UnavailableError, WorkerError
 from dynamodb_outbox.observers import (
     EventCompleted,
@@ -25,7 +26,7 @@ from dynamodb_outbox.observers import (
     SettleFailed,
 )
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
-from dynamodb_outbox.port import Claim, Outbox
+from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 
 BATCH: Final = 25

@@ -18,10 +18,10 @@ from typing import Any, TypeGuard
 import anyio
 
 from dynamodb_outbox.cancellation import wait_until_done
+from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import Outcome, Released, Retry
-from dynamodb_outbox.port import Claim, EmitClaim
 from dynamodb_outbox.worker.claim_on_emit import EmitClaims
 from dynamodb_outbox.worker.handling.quarantine import Quarantine, is_suspected_poison
 from dynamodb_outbox.worker.loop import PollingLoop, Wakeup

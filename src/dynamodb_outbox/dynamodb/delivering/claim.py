@@ -14,6 +14,7 @@ from typing import Final
 
 import anyio
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
@@ -26,7 +27,7 @@ from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import ItemTooLargeError, StorageError, StoredEventError, ThrottledError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import ClaimRefused, Observers
-from dynamodb_outbox.port import Claim, Numbers, OutboxOptions
+from dynamodb_outbox.port import Numbers, OutboxOptions
 
 MAX_PAGES: Final = 4
 """The most pages of a shard that a worker among others reads in one pass, in search of its own rows."""

@@ -8,6 +8,7 @@ from typing import Final
 
 import anyio
 
+from dynamodb_outbox.claims import Recovered
 from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
 from dynamodb_outbox.dynamodb.conditional.transitions import (
     RECOVER,
@@ -26,7 +27,7 @@ from dynamodb_outbox.dynamodb.transport.classify import concerns_all
 from dynamodb_outbox.errors import ItemTooLargeError, RecoveryError, StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.outcome import LONGEST_DELAY
-from dynamodb_outbox.port import LEASE_EXPIRED, OutboxOptions, Recovered
+from dynamodb_outbox.port import LEASE_EXPIRED, OutboxOptions
 
 EXPIRED_PAGE: Final = 100
 """How many rows of expired leases are read at once."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
 from dynamodb_outbox.dynamodb.conditional.transitions import (
     COMPLETE,
@@ -36,7 +37,7 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.observers import logger
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
-from dynamodb_outbox.port import RENEWAL, Claim, OutboxOptions
+from dynamodb_outbox.port import RENEWAL, OutboxOptions
 
 RENEWAL_PART: Final = 1 / 6
 """The part of a lease for which one renewal is tried."""

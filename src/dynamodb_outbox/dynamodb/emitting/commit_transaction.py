@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from dynamodb_outbox.claims import EmitClaim, HandlerDone
 from dynamodb_outbox.dynamodb.conditional.transitions import (
     COMPLETE_BY_HANDLER,
     COMPLETE_BY_HANDLER_WITH_EXPIRY,
@@ -37,7 +38,7 @@ from dynamodb_outbox.errors import (
     TransactionCancelledError,
 )
 from dynamodb_outbox.event import Event, EventStatus
-from dynamodb_outbox.port import TRANSACTION, EmitClaim, HandlerDone, Numbers, OutboxOptions, refuse_repeated_ids
+from dynamodb_outbox.port import TRANSACTION, Numbers, OutboxOptions, refuse_repeated_ids
 from dynamodb_outbox.transaction import TransactionWrite
 
 LEAST_TRANSACT_SECONDS: Final = 1.0

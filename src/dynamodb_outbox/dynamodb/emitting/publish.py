@@ -12,6 +12,7 @@ from typing import Final
 
 import anyio
 
+from dynamodb_outbox.claims import EmitClaim
 from dynamodb_outbox.dynamodb.emitting.emit_queue import EmitQueue
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish_result import (
@@ -37,7 +38,7 @@ from dynamodb_outbox.errors import (
     UnavailableError,
 )
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.port import EmitClaim, OutboxOptions, raise_unless_stored, refuse_repeated_ids
+from dynamodb_outbox.port import OutboxOptions, raise_unless_stored, refuse_repeated_ids
 
 LEAST_PUT_SECONDS: Final = 1.0
 """How long a conditional put is tried that starts just before its deadline, or after it."""

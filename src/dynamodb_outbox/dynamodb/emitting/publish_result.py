@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import anyio
 
+from dynamodb_outbox.claims import EmitClaim
 from dynamodb_outbox.dynamodb.emitting.in_flight import InFlight
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, decode_event
 from dynamodb_outbox.dynamodb.transport.classify import restated, with_maybe_applied
 from dynamodb_outbox.errors import OutboxError, StorageError, StoredEventError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.port import EmitClaim, Numbers
+from dynamodb_outbox.port import Numbers
 
 MAX_BATCH_ITEMS: Final = 25
 MAX_BATCH_BYTES: Final = 900_000

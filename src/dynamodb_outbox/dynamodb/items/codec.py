@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
 from dynamodb_outbox.dynamodb.items.values import AttributeValue, decode, encode, text_size
 from dynamodb_outbox.errors import EventTooLargeError, StoredEventError, UnstorableValueError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.port import Claim, Numbers
+from dynamodb_outbox.port import Numbers
 from dynamodb_outbox.wording import LONGEST_SHOWN
 
 Item = dict[str, AttributeValue]

@@ -13,6 +13,7 @@ from contextlib import suppress
 import anyio
 
 from dynamodb_outbox.cancellation import absorb_foreign_cancellation
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
@@ -23,7 +24,7 @@ from dynamodb_outbox.dynamodb.windows.upkeep import Upkeep
 from dynamodb_outbox.dynamodb.windows.window import Entry, EntryState
 from dynamodb_outbox.errors import StorageError, WorkerError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.port import Claim, OutboxOptions
+from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.reporting import Report
 
 _Step = Callable[[Report], Awaitable[float]]

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import anyio
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
 from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused
 from dynamodb_outbox.dynamodb.windows.fence import Fence
@@ -19,7 +20,6 @@ from dynamodb_outbox.dynamodb.windows.item import delete
 from dynamodb_outbox.dynamodb.windows.opening import Opener
 from dynamodb_outbox.dynamodb.windows.window import Entry, EntryState, Window
 from dynamodb_outbox.errors import StorageError
-from dynamodb_outbox.port import Claim
 from dynamodb_outbox.reporting import Report
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.handlers import Registration
-from dynamodb_outbox.port import Claim
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.handler_task import HandlerTask
 from dynamodb_outbox.worker.handling.lease import Lease

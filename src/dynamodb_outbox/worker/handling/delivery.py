@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from dynamodb_outbox.claims import HandlerDone
 from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.errors import UsageError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import Registration
-from dynamodb_outbox.port import HandlerDone
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.lease import Lease

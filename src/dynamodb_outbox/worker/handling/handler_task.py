@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from dynamodb_outbox.claims import HandlerDone
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.errors import (
     HandlerError,
@@ -20,7 +21,6 @@ from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.middleware import run_chain
 from dynamodb_outbox.observers import HandlerCancelled, HandlerFailed, HandlerStarted, HandlerSucceeded
 from dynamodb_outbox.outcome import Reject, RetryLater
-from dynamodb_outbox.port import HandlerDone
 from dynamodb_outbox.worker.handling.blocked_loop import timed_steps
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.delivery import WorkerDelivery

@@ -10,9 +10,10 @@ from dataclasses import replace
 import anyio
 
 from dynamodb_outbox.cancellation import absorb_foreign_cancellation
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.errors import LeaseLostError, OutboxError, PollingError, WorkerError
 from dynamodb_outbox.observers import LeaseRenewed, PollingFailed
-from dynamodb_outbox.port import Claim, Outbox, OutboxOptions
+from dynamodb_outbox.port import Outbox, OutboxOptions
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.timing import Timing
 

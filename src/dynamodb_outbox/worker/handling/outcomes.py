@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, WorkerError
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
-from dynamodb_outbox.port import Claim, OutboxOptions
+from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, RetryPolicy
 from dynamodb_outbox.wording import describe
 from dynamodb_outbox.worker.handling.last_error import join_errors, split_errors

@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.outcome import Released
-from dynamodb_outbox.port import LEASE_EXPIRED, Claim, OutboxOptions
+from dynamodb_outbox.port import LEASE_EXPIRED, OutboxOptions
 
 POISON_ATTEMPT: Final = 3
 """From this attempt on, an event whose last lease ran out is suspected of killing its workers."""

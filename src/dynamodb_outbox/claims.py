@@ -1,0 +1,71 @@
+"""Claims: events that a worker holds, how they are stored already claimed, and what a recovery found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dynamodb_outbox.errors import RecoveryError
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.shared_lease import SharedLease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """An event that this worker holds until `lease_expires_at` (epoch seconds).
+
+    - `token` identifies the claim; every write about the claim requires it.
+    - `attempt` counts from 1.
+    - `handled_by` has the names of the handlers that succeeded in earlier attempts.
+    - `last_error` is the text of the error of the last attempt.
+    - `unhandled_since` (epoch seconds) is when a worker first had no handler for the event, if no worker had one since.
+    - `shared_lease` is the lease that the adapter renews for this claim and others, if there is one.
+    """
+
+    event: Event
+    token: str
+    attempt: int
+    lease_expires_at: float
+    handled_by: frozenset[str] = frozenset()
+    last_error: str = ""
+    unhandled_since: float | None = None
+    shared_lease: SharedLease | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmitClaim:
+    """Events that are stored already claimed by the worker of this process: they need no poll and no second write.
+
+    `tokens` has the token of each claim, by event id. The adapter calls `sending` before it sends the first of these
+    events: from then on a cancellation of the caller does not end the write. The adapter calls `claimed` when the write
+    of an event is acknowledged.
+    """
+
+    tokens: Mapping[str, str]
+    claimed: Callable[[Claim], None]
+    sending: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerDone:
+    """A handler of a claim that a transaction records as done.
+
+    `completes` is true if every other handler of the event is done.
+    """
+
+    claim: Claim
+    handler: str
+    completes: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """The result of a recovery: the ids of events whose lease had run out.
+
+    `reset` are PENDING again; `failed` are FAILED, because no retry was left. `errors` are the errors of events that
+    could not be written; their recovery is tried again later.
+    """
+
+    reset: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    errors: tuple[RecoveryError, ...] = ()
