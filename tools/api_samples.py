@@ -67,6 +67,8 @@ _SAMPLES: Final[dict[str, Any]] = {
     "events": 20,
     "records": 0,
     "items": 110,
+    "window": "5f0c3d9a7b1e4826",
+    "tombstones": 180,
     "max_items": 100,
     "max_size": 4_194_304,
 }

@@ -47,6 +47,7 @@ from dynamodb_outbox.errors import (
     UnstorableValueError,
     UsageError,
     WaitTimeoutError,
+    WindowLostError,
     WorkerError,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
@@ -114,5 +115,6 @@ __all__ = [
     "UnstorableValueError",
     "UsageError",
     "WaitTimeoutError",
+    "WindowLostError",
     "WorkerError",
 ]

@@ -181,6 +181,38 @@ class HandlersDiffer:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowOpened:
+    """This worker has a window from now on: it stores the events that it claims on emit outside of the index.
+
+    One write every third of a lease renews the leases of all these events, until `lease_expires_at` (epoch seconds) at
+    first.
+    """
+
+    window: str
+    lease_expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowLost:
+    """This worker could not renew its window in time. The handlers of the `events` in the window were cancelled."""
+
+    window: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowRecovered:
+    """This worker recovered the window of a worker that died or hung.
+
+    `events` counts the events that are PENDING or FAILED now, and `tombstones` the ids that no event can have any more.
+    """
+
+    window: str
+    events: int
+    tombstones: int
+
+
 Observation = (
     Published
     | Claimed
@@ -200,5 +232,8 @@ Observation = (
     | SettleFailed
     | Throttled
     | HandlersDiffer
+    | WindowOpened
+    | WindowLost
+    | WindowRecovered
 )
 """The union of all observations."""

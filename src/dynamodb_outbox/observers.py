@@ -28,6 +28,9 @@ from dynamodb_outbox.observations import (
     RetryScheduled,
     SettleFailed,
     Throttled,
+    WindowLost,
+    WindowOpened,
+    WindowRecovered,
 )
 from dynamodb_outbox.wording import shown
 
@@ -53,6 +56,9 @@ __all__ = [
     "RetryScheduled",
     "SettleFailed",
     "Throttled",
+    "WindowLost",
+    "WindowOpened",
+    "WindowRecovered",
 ]
 
 logger: Final = logging.getLogger("dynamodb_outbox")
@@ -132,4 +138,6 @@ _LEVELS: Final[dict[type, int]] = {
     SettleFailed: logging.WARNING,
     Throttled: logging.WARNING,
     HandlersDiffer: logging.WARNING,
+    WindowLost: logging.WARNING,
+    WindowRecovered: logging.WARNING,
 }

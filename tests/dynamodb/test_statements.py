@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 import dynamodb_outbox.dynamodb
-from dynamodb_outbox.dynamodb.conditional.transitions import BATCHED, Transition, Write, placed, statement
+from dynamodb_outbox.dynamodb.conditional.rendering import statement
+from dynamodb_outbox.dynamodb.conditional.transitions import BATCHED, Transition, Write, placed
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from reliability.partiql import reason_against
 

@@ -16,13 +16,8 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.conditional import transitions
-from dynamodb_outbox.dynamodb.conditional.transitions import (
-    Transition,
-    Write,
-    statement,
-    update_item,
-    update_transact_item,
-)
+from dynamodb_outbox.dynamodb.conditional.rendering import statement, update_item, update_transact_item
+from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 

@@ -10,15 +10,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox.dynamodb.conditional.transitions import (
-    CLAIM,
-    COMPLETE,
-    RETRY,
-    Write,
-    statement,
-    update_item,
-    update_transact_item,
-)
+from dynamodb_outbox.dynamodb.conditional.rendering import statement, update_item, update_transact_item
+from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, COMPLETE, RETRY, Write
 from reliability.history import EmitAcknowledged, Outcome, Record, ReplyLost, Sampled, Settled
 from reliability.journal import Journal
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply

@@ -27,13 +27,14 @@ ERRORS = {
     "MiddlewareError", "NoHandlerError", "OutboxError", "PartialPublishError", "PollingError", "PublishError",
     "RecoveryError", "SettleError", "StorageError", "StoredEventError", "TableMismatchError", "TableNotFoundError",
     "ThrottledError", "TransactionCancelledError", "TransactionTooLargeError", "UnavailableError",
-    "UnstorableValueError", "UsageError", "WaitTimeoutError", "WorkerError",
+    "UnstorableValueError", "UsageError", "WaitTimeoutError", "WindowLostError",
+    "WorkerError",
 }  # fmt: skip
 OBSERVERS = {
     "ClaimRefused", "Claimed", "EventCompleted", "EventFailed", "EventRecovered", "EventReleased", "HandlerCancelled",
     "HandlerFailed", "HandlerStarted", "HandlerSucceeded", "HandlersDiffer", "LeaseLost", "LeaseRenewed",
     "LoggingObserver", "Observation", "Observer", "PollingFailed", "Published", "RetryScheduled", "SettleFailed",
-    "Throttled",
+    "Throttled", "WindowLost", "WindowOpened", "WindowRecovered",
 }  # fmt: skip
 ADAPTER = {
     "LEASE_EXPIRED", "MAX_ERROR_CHARS", "OUTCOME_NAMES", "RENEWAL", "SETTLED_FROM", "TRANSACTION",

@@ -142,7 +142,7 @@ CALLERS: Final = (
     Mutant(
         row=44,
         name="a statement says what AWS does not document",
-        file="dynamodb/conditional/transitions.py",
+        file="dynamodb/conditional/rendering.py",
         text='condition = _NOT_EXISTS.sub(r"\\1 IS MISSING", transition.condition)',
         replacement="condition = transition.condition",
         test="tests/dynamodb/test_statements.py::test_statement_is_documented_partiql",

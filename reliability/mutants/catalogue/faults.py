@@ -35,7 +35,7 @@ FAULTS: Final = (
     Mutant(
         row=2,
         name="a batch is repeated with other tokens",
-        file=_TRANSITIONS,
+        file="dynamodb/conditional/rendering.py",
         text='    values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}\n',
         replacement=(
             '    values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}\n'

@@ -15,6 +15,7 @@ from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
 from dynamodb_outbox.dynamodb.delivering.recovery import Recovery
 from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.delivering.settle import Settler
+from dynamodb_outbox.dynamodb.delivering.window_recovery import WindowRecovery
 from dynamodb_outbox.dynamodb.emitting.commit_transaction import Transactor
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
@@ -24,6 +25,7 @@ from dynamodb_outbox.dynamodb.shard_migration import ShardMigration
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient
+from dynamodb_outbox.dynamodb.windows.fence import Fence
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.port import OutboxOptions
 
@@ -64,6 +66,7 @@ class Parts:
         index = StatusIndex(caller, shards, former_index_name=config.former_index_name)
         table = Table(caller, config.schema)
         in_flight = TableInFlight(config.table_name)
+        fence = Fence(writer, options)
         membership = WorkerMembership(Announcements(caller, options, timing), options, timing)
         rows = RowSelector(options, membership=membership, timing=timing)
         return cls(
@@ -83,7 +86,13 @@ class Parts:
             claimer=Claimer(
                 index, writer, options, membership=membership, rows=rows, observers=observers, timing=timing
             ),
-            recovery=Recovery(index, writer, options, timing),
+            recovery=Recovery(
+                index,
+                writer,
+                options,
+                timing,
+                windows=WindowRecovery(caller, fence, options, timing, inserts=lambda: True),
+            ),
             settler=Settler(writer, options, retention=retention, timing=timing),
             dead_letters=DeadLetters(caller, index, writer, options, timing),
             shard_migration=ShardMigration(index, writer, shards, timing),

@@ -33,6 +33,7 @@ OutboxError
 │   └── LeaseLostError             a write was refused: another worker has claimed the event
 ├── SettleError                    an outcome could not be written; the event is recovered later
 ├── RecoveryError                  an event whose lease ran out could not be written; the others are recovered
+├── WindowLostError                the window of this worker was not renewed in time
 ├── PollingError                   a poll failed; the worker goes on
 ├── WorkerError                    an unexpected exception in the worker
 └── WaitTimeoutError               `wait_for` or `drain` ran out of time
@@ -50,6 +51,7 @@ from dynamodb_outbox.errors.delivery import (
     RecoveryError,
     SettleError,
     StoredEventError,
+    WindowLostError,
     WorkerError,
 )
 from dynamodb_outbox.errors.publishing import (
@@ -123,5 +125,6 @@ __all__ = [
     "UnstorableValueError",
     "UsageError",
     "WaitTimeoutError",
+    "WindowLostError",
     "WorkerError",
 ]

@@ -162,15 +162,37 @@ class SettleError(OutboxError):
 
 
 class RecoveryError(OutboxError):
-    """An event whose lease ran out could not be recovered. The worker tries again later."""
+    """An event whose lease ran out could not be recovered. The worker tries again later.
 
-    def __init__(self, *, event_id: str, cause: BaseException) -> None:
+    If `is_window` is true, `event_id` is the id of a window item, which leads to events that were claimed on emit.
+    """
+
+    def __init__(self, *, event_id: str, cause: BaseException, is_window: bool = False) -> None:
         self.event_id = event_id
+        self.is_window = is_window
+        what = "window" if is_window else "event"
+        or_delete = ", but do not delete it, because its events could not be found" if is_window else " or delete it"
         super().__init__(
-            f"the lease of event {event_id!r} ran out, and the event could not be recovered: {cause}; the worker tries "
-            "again later. If it fails again, fix or delete the item"
+            f"the lease of {what} {event_id!r} ran out, and the {what} could not be recovered: {cause}; the worker "
+            f"tries again later. If it fails again, fix the item{or_delete}"
         )
         self.__cause__ = cause
+
+
+class WindowLostError(OutboxError):
+    """This worker could not renew its window in time, so it cancelled the handlers of the `events` in the window.
+
+    Other workers recover these events, which may be handled twice.
+    """
+
+    def __init__(self, *, window: str, events: int) -> None:
+        self.window = window
+        self.events = events
+        handlers = "it had no open event" if not events else f"the handlers of its events ({events}) were cancelled"
+        super().__init__(
+            f"the window {window!r} was not renewed before its lease ended, so {handlers}; other workers recover the "
+            "events. Look for a blocked event loop, a process that was stopped for seconds, or a wrong clock"
+        )
 
 
 class PollingError(OutboxError):

@@ -9,16 +9,8 @@ from uuid import uuid4
 import anyio
 from botocore.exceptions import ClientError
 
-from dynamodb_outbox.dynamodb.conditional.transitions import (
-    BATCHED,
-    CLAIM,
-    MOVE,
-    Transition,
-    Write,
-    parameters_of,
-    placed,
-    statement,
-)
+from dynamodb_outbox.dynamodb.conditional.rendering import parameters_of, statement
+from dynamodb_outbox.dynamodb.conditional.transitions import BATCHED, CLAIM, MOVE, Transition, Write, placed
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, kind_of_code

@@ -16,6 +16,9 @@ class Room(IntEnum):
     is at least one byte shorter. retryCount grows by at most one byte, gsiSortKey by six. So a write always fits if it
     leaves out lastError and the new names in handledBy.
 
+    An event of a window gains gsiSortKey and statusShard, up to 40 bytes, when it enters the index. It frees at least
+    42, because a write with less room also removes the name of the window, which is 22 bytes or more with its attribute.
+
     One write may not fit, by two bytes: the first give-back of an event without a handler adds unhandledSince, whose
     name is five bytes longer than startedOn. This write fails rather than leave the time out, because the event would
     then be given back for ever. Its lease expires, the recovery counts attempts, and the event finally becomes FAILED.
@@ -35,11 +38,12 @@ def fitted(transition: Transition, room: Room) -> Transition:
     """Return the variant of a transition that fits. It is rare, so it is always an `UpdateItem`."""
     if room is Room.ENOUGH:
         return transition
-    kept, gone = transition.set, ["startedOn"]
+    kept, gone = transition.set, ["startedOn", "window"]
     if room >= Room.FOR_NO_ERROR:
         kept = tuple(each for each in kept if not each.startswith("lastError "))
         gone.append("lastError")
     if room is Room.FOR_NOTHING:
         kept = tuple(each for each in kept if not each.startswith("completedOn "))
     add = () if room is Room.FOR_NOTHING else transition.add
-    return replace(transition, set=kept, add=add, remove=(*transition.remove, *gone), batched=False)
+    remove = tuple(dict.fromkeys((*transition.remove, *gone)))
+    return replace(transition, set=kept, add=add, remove=remove, batched=False)

@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 import anyio
 
 from dynamodb_outbox.dynamodb.conditional.probe import Batching
-from dynamodb_outbox.dynamodb.conditional.transitions import Write, statement
+from dynamodb_outbox.dynamodb.conditional.rendering import statement
+from dynamodb_outbox.dynamodb.conditional.transitions import Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.transport.caller import Caller

@@ -1,7 +1,6 @@
 """The transitions of an event as conditional writes, in one table to compare with the state diagram.
 
-Each transition is defined once, in the expressions that DynamoDB and PartiQL share. It is rendered as an `UpdateItem`,
-as an `Update` of a transaction, or as a statement of a `BatchExecuteStatement`.
+Each transition is defined once, in the expressions that DynamoDB and PartiQL share; `rendering.py` makes requests of it.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards
@@ -20,7 +19,8 @@ from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards
 class Transition:
     """The shape of a conditional write; `:name` stands for a value that each write supplies.
 
-    A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it.
+    A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it. A
+    transition that `creates` an item is a PartiQL INSERT, since a PartiQL UPDATE refuses an item that does not exist.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Transition:
     remove: tuple[str, ...] = ()
     condition: str
     batched: bool = True
+    creates: bool = False
 
     def also_set(self, *assignments: str) -> Transition:
         """Return the transition with more assignments."""
@@ -149,6 +150,34 @@ FAIL_UNCLAIMED: Final = Transition(
     condition="status = :PENDING AND gsiSortKey = :seen",
     batched=False,
 )
+# An event that was stored in a window is in no index until it is recovered: see `dynamodb/windows/`. The condition names
+# the window, because another outbox of the process may have a window with the same numbers. The token stays, as after
+# RECOVER.
+_IS_UNLISTED: Final = "status = :PROCESSING AND attribute_not_exists(gsiSortKey) AND window = :window"
+ENTER: Final = Transition(
+    name="enter the index",
+    set=RECOVER.set,
+    remove=("window",),
+    condition=f"{_IS_UNLISTED} AND (attribute_not_exists(retryCount) OR retryCount < :max)",
+    batched=False,
+)
+# Written after ENTER, for the same reasons as RECOVER_FAILED. Without the error it needs no further form for an item
+# without any room: startedOn and the name of the window are longer than the sort key and the shard.
+ENTER_FAILED: Final = Transition(
+    name="enter the index as failed",
+    set=RECOVER_FAILED.set,
+    remove=("window",),
+    condition=_IS_UNLISTED,
+    batched=False,
+)
+# A tombstone refuses the event of its id: the event could be stored late, after the recovery of its window.
+TOMBSTONE: Final = Transition(
+    name="tombstone",
+    set=("status = :VOID", "expireAt = :expiry"),
+    condition="attribute_not_exists(id)",
+    creates=True,
+)
+TOMBSTONE_ALONE: Final = replace(TOMBSTONE, batched=False)
 REDRIVE: Final = Transition(
     name="redrive",
     set=("status = :PENDING", "retryCount = :zero", "gsiSortKey = :now"),
@@ -165,13 +194,6 @@ MOVE: Final = Transition(
     ),
 )
 
-_STATUS_VALUES: Final[dict[str, AttributeValue]] = {
-    status: {"S": status} for status in ("PENDING", "PROCESSING", "COMPLETED", "FAILED")
-}
-_PARAMETER: Final = re.compile(r":(\w+)")
-_STATUS: Final = re.compile(r"(?<!:)\bstatus\b")
-# UpdateItem does not have IS MISSING, and AWS does not document attribute_not_exists for PartiQL.
-_NOT_EXISTS: Final = re.compile(r"attribute_not_exists\((\w+)\)")
 _STATUS_SET: Final = re.compile(r"status = :(\w+)")
 
 
@@ -204,9 +226,12 @@ BATCHED: Final = (
 
 @lru_cache(maxsize=256)
 def _moving(transition: Transition) -> tuple[Transition, str | None]:
-    """Return the transition that also moves the event to its shard, and the status of its shard key, or None."""
+    """Return the transition that also moves the event to its shard, and the status of its shard key, or None.
+
+    A tombstone is in no index, and so in no shard.
+    """
     status = next((found[1] for found in map(_STATUS_SET.fullmatch, transition.set) if found), None)
-    if status is None:
+    if status is None or transition.creates:
         return transition, None
     if "gsiSortKey" in transition.remove:
         return replace(transition, remove=(*transition.remove, SHARD_ATTRIBUTE)), None
@@ -219,64 +244,3 @@ def placed(write: Write, shards: Shards) -> Write:
     if status is None:
         return replace(write, transition=transition)
     return Write(transition, write.event_id, {**write.values, "shard": shards.key(status, write.event_id)})
-
-
-@lru_cache(maxsize=256)
-def _update_shape(transition: Transition) -> tuple[dict[str, Any], tuple[str, ...]]:
-    clauses = {
-        "SET": transition.set,
-        "ADD": tuple(f"{attribute} {members}" for attribute, members in transition.add),
-        "REMOVE": transition.remove,
-    }
-    update = " ".join(f"{clause} {', '.join(parts)}" for clause, parts in clauses.items() if parts)
-    shape = {
-        "UpdateExpression": _STATUS.sub("#status", update),
-        "ConditionExpression": _STATUS.sub("#status", transition.condition),
-        "ExpressionAttributeNames": {"#status": "status"},
-    }
-    return shape, tuple(dict.fromkeys(_PARAMETER.findall(f"{update} {transition.condition}")))
-
-
-def update_item(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
-    """Render the arguments of an `UpdateItem`."""
-    shape, parameters = _update_shape(write.transition)
-    values = {**_STATUS_VALUES, **write.values}
-    return {
-        "TableName": table_name,
-        "Key": {"id": {"S": write.event_id}},
-        "ExpressionAttributeValues": {f":{name}": values[name] for name in parameters},
-        "ReturnValues": "ALL_NEW" if returning else "NONE",
-        **shape,
-    }
-
-
-def update_transact_item(write: Write, *, table_name: str) -> dict[str, Any]:
-    """Render the arguments of an `Update` in a TransactWriteItems."""
-    arguments = update_item(write, table_name=table_name, returning=False)
-    del arguments["ReturnValues"]
-    return {**arguments, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-
-
-@lru_cache(maxsize=256)
-def _statement_shape(transition: Transition, table_name: str, *, returning: bool) -> tuple[str, tuple[str, ...]]:
-    additions = tuple(f"{attribute} = set_add({attribute}, {members})" for attribute, members in transition.add)
-    sets = " ".join(f"SET {assignment}" for assignment in transition.set + additions)
-    removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
-    condition = _NOT_EXISTS.sub(r"\1 IS MISSING", transition.condition)
-    text = f"{sets}{removes} WHERE id = :id AND ({condition})"
-    statement = _PARAMETER.sub("?", _STATUS.sub('"status"', text))
-    suffix = " RETURNING ALL NEW *" if returning else ""
-    return f'UPDATE "{table_name}" {statement}{suffix}', tuple(_PARAMETER.findall(text))
-
-
-def parameters_of(transition: Transition) -> tuple[str, ...]:
-    """List the names of the values that each write of a transition must supply."""
-    return tuple(name for name in _update_shape(transition)[1] if name not in _STATUS_VALUES)
-
-
-def statement(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
-    """Render one statement of a `BatchExecuteStatement`, in documented PartiQL only."""
-    text, parameters = _statement_shape(write.transition, table_name, returning=returning)
-    # Called twice for every event: one merged mapping is cheaper than a call for each parameter.
-    values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}
-    return {"Statement": text, "Parameters": [values[name] for name in parameters]}

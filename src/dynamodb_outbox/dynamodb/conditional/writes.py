@@ -11,8 +11,9 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.dynamodb.conditional.probe import MAX_STATEMENTS, Batching, WriteMode
+from dynamodb_outbox.dynamodb.conditional.rendering import update_item
 from dynamodb_outbox.dynamodb.conditional.statements import LEAST_WRITE_SECONDS, StatementWriter, WriteChunk, token_of
-from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed, update_item
+from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.schema.shards import Shards

@@ -10,12 +10,11 @@ from dynamodb_outbox.dynamodb.conditional.transitions import REDRIVE, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
-from dynamodb_outbox.dynamodb.items.codec import Item, decode_failed, millis
+from dynamodb_outbox.dynamodb.delivering.unlisted import count_unlisted
+from dynamodb_outbox.dynamodb.items.codec import decode_failed, millis
 from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.dynamodb.transport.batch_get import get_items
 from dynamodb_outbox.dynamodb.transport.caller import Caller
-from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
-from dynamodb_outbox.dynamodb.transport.responses import items_of
-from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.port import OutboxOptions
@@ -37,14 +36,18 @@ class DeadLetters:
         self._options = options
 
     async def count(self, status: EventStatus) -> int:
-        """Count the rows of a status in the index."""
-        return await self._index.count(status, within=self._timing.operator)
+        """Count the events of a status: the rows of the index, and for PROCESSING the events of windows, too."""
+        unlisted = 0
+        if status is EventStatus.PROCESSING:
+            # Before the rows, so that an event that is moved into the index meanwhile is not missed.
+            unlisted = await count_unlisted(self._caller, self._index, within=self._timing.operator)
+        return unlisted + await self._index.count(status, within=self._timing.operator)
 
     async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
         """List dead letters, the latest first, as the table has them now."""
         found: list[FailedEvent] = []
         async for rows in self._index.latest_first(EventStatus.FAILED, within=self._timing.operator):
-            items = await self._get([row["id"]["S"] for row in rows])
+            items = await get_items(self._caller, [row["id"]["S"] for row in rows], within=self._timing.operator)
             for row in rows:
                 item = items.get(row["id"]["S"])
                 if item is None or item.get("status") != {"S": EventStatus.FAILED.value}:
@@ -73,25 +76,3 @@ class DeadLetters:
                 if isinstance(result, StorageError):
                     raise result
         return redriven
-
-    async def _get(self, ids: Sequence[str]) -> dict[str, Item]:
-        """Read items by id, as they are in the table; the index lags and may hold keys only."""
-        items: dict[str, Item] = {}
-        keys = [{"id": {"S": event_id}} for event_id in ids]
-        retries = Retries(self._timing.operator, random=self._caller.random)
-        while keys:
-            found, keys = await self._caller.call(
-                "batch_get_item",
-                within=self._timing.operator,
-                read=items_of(self._caller.table_name),
-                RequestItems={self._caller.table_name: {"Keys": keys, "ConsistentRead": True}},
-            )
-            items |= found
-            if keys and not await retries.wait():
-                raise deadline_error(
-                    "batch_get_item",
-                    ErrorKind.THROTTLED,
-                    attempts=retries.attempts,
-                    reason="keys came back unprocessed",
-                )
-        return items

@@ -13,6 +13,7 @@ from dynamodb_outbox.dynamodb.schema.table import PARTITION_KEY, SORT_KEY, STATU
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.responses import read_count, read_rows
+from dynamodb_outbox.dynamodb.windows.item import WINDOW, window_partition
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.port import OutboxOptions
 
@@ -63,6 +64,13 @@ class StatusIndex:
             return self.partitions(status)
         return (Partition(self._former_index_name, STATUS_KEY, status.value),)
 
+    def windows(self) -> Sequence[Partition]:
+        """List the partitions that have every window once; see `complete`."""
+        if self._former_index_name is not None:
+            return (Partition(self._former_index_name, STATUS_KEY, WINDOW),)
+        attribute = STATUS_KEY if self._shards.count == 1 else SHARD_ATTRIBUTE
+        return (Partition(self._caller.index_name, attribute, window_partition(self._shards)),)
+
     async def keys(
         self, partition: Partition, *, within: float, page: int, up_to: float | None = None
     ) -> AsyncGenerator[list[Item]]:
@@ -70,6 +78,17 @@ class StatusIndex:
         params = {"Limit": page, "ProjectionExpression": KEYS}
         async for response in self.pages(partition, within=within, up_to=up_to, params=params):
             yield response["Items"]
+
+    async def keys_after(
+        self, partition: Partition, *, time: float, within: float, page: int
+    ) -> AsyncGenerator[list[Item]]:
+        """Read the keys of rows whose sort key is later than a time in epoch seconds, the latest first."""
+        params = {"ScanIndexForward": False, "ProjectionExpression": KEYS, "Limit": page}
+        async for response in self.pages(partition, within=within, params=params):
+            later = [row for row in response["Items"] if float(row["gsiSortKey"]["N"]) > time * 1000]
+            yield later
+            if len(later) < len(response["Items"]):
+                return
 
     async def pages(
         self, partition: Partition, *, within: float, up_to: float | None = None, params: Mapping[str, Any]

@@ -10,6 +10,7 @@ from uuid import uuid4
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.claims import EmitClaim, HandlerDone
+from dynamodb_outbox.dynamodb.conditional.rendering import update_transact_item
 from dynamodb_outbox.dynamodb.conditional.transitions import (
     COMPLETE_BY_HANDLER,
     COMPLETE_BY_HANDLER_WITH_EXPIRY,
@@ -17,7 +18,6 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     Write,
     no_longer_unhandled,
     placed,
-    update_transact_item,
 )
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_claim, is_same_event, stored_event

@@ -49,6 +49,9 @@ _KIND_OF_CODE: Final[Mapping[str, ErrorKind]] = {
     # The error codes of single calls, and of PartiQL statements, where most lack "Exception".
     "ConditionalCheckFailedException": ErrorKind.REFUSED,
     "ConditionalCheckFailed": ErrorKind.REFUSED,
+    # A PartiQL INSERT of an id that an item has.
+    "DuplicateItem": ErrorKind.REFUSED,
+    "DuplicateItemException": ErrorKind.REFUSED,
     "ProvisionedThroughputExceededException": ErrorKind.THROTTLED,
     "ProvisionedThroughputExceeded": ErrorKind.THROTTLED,
     "ThrottlingException": ErrorKind.THROTTLED,

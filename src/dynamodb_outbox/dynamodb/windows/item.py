@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.items.codec import Item, millis
 from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards, shard_key
-from dynamodb_outbox.event_ids import numbered_id
+from dynamodb_outbox.event_ids import SEED_BYTES, numbered_id
 
 WINDOW_IDS: Final = "dynamodb-outbox-window/"
 """The prefix of the ids of window items."""
@@ -23,6 +23,9 @@ VOID: Final = "VOID"
 a recovered window item."""
 VOID_SECONDS: Final = 86_400.0
 """How long tombstones are kept, if the table has a time to live. AWS refuses a request after 15 minutes."""
+LARGEST_SPAN: Final = 65_536
+"""A window item with more numbers than this is not of a worker, and would be expensive to recover."""
+_LARGEST_NUMBER: Final = 2**63
 WINDOW_ATTRIBUTE: Final = "window"
 """The attribute of an event with the name of its window."""
 
@@ -48,9 +51,9 @@ class StoredWindow:
 
 
 def read_window(item: Mapping[str, Any]) -> StoredWindow | None:
-    """Read a window item; None if it is not a readable one, because another program has written it."""
+    """Read a window item; None if an attribute is missing or cannot be right, because another program has written it."""
     try:
-        return StoredWindow(
+        window = StoredWindow(
             id=item["id"]["S"],
             token=item["claimToken"]["S"],
             seed=bytes(item["seed"]["B"]),
@@ -59,6 +62,8 @@ def read_window(item: Mapping[str, Any]) -> StoredWindow | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
+    is_possible = 0 <= window.start <= window.end <= window.start + LARGEST_SPAN and window.end <= _LARGEST_NUMBER
+    return window if is_possible and len(window.seed) == SEED_BYTES else None
 
 
 def window_id(name: str, *, region: str) -> str:
@@ -94,11 +99,6 @@ def new_window(
     if shards.count > 1:
         item[SHARD_ATTRIBUTE] = {"S": window_partition(shards)}
     return item
-
-
-def tombstone(event_id: str, *, now: float) -> Item:
-    """Make the item that refuses an event. Its write needs the condition that no item has its id."""
-    return {"id": {"S": event_id}, "status": {"S": VOID}, "expireAt": {"N": str(int(now + VOID_SECONDS))}}
 
 
 # The updates of a window item, as arguments of UpdateItem without the table name.

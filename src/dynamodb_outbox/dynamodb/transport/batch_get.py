@@ -1,0 +1,46 @@
+"""Reading many items by id, as they are in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
+from dynamodb_outbox.dynamodb.transport.responses import items_of
+from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
+
+BATCH_GET: Final = 100
+"""DynamoDB's limit for the keys of a BatchGetItem."""
+
+
+async def get_items(
+    caller: Caller, ids: Sequence[str], *, within: float, attributes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read up to `BATCH_GET` items with consistent reads; return them by id, with all attributes or only some.
+
+    Raises `StorageError`.
+    """
+    names = {f"#{number}": name for number, name in enumerate(attributes)}
+    projection: Mapping[str, Any] = (
+        {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names} if names else {}
+    )
+    items: dict[str, Any] = {}
+    keys = [{"id": {"S": event_id}} for event_id in ids]
+    retries = Retries(within, random=caller.random)
+    while keys:
+        found, keys = await caller.call(
+            "batch_get_item",
+            within=within,
+            read=items_of(caller.table_name),
+            RequestItems={caller.table_name: {"Keys": keys, "ConsistentRead": True, **projection}},
+        )
+        items |= found
+        if keys and not await retries.wait():
+            raise deadline_error(
+                "batch_get_item",
+                ErrorKind.THROTTLED,
+                attempts=retries.attempts,
+                reason="keys came back unprocessed",
+            )
+    return items
