@@ -185,12 +185,10 @@ class HandlersDiffer:
 class WindowOpened:
     """This worker has a window from now on: it stores the events that it claims on emit outside of the index.
 
-    One write every third of a lease renews the leases of all these events, until `lease_expires_at` (epoch seconds) at
-    first.
+    One write every third of a lease renews the leases of all these events.
     """
 
     window: str
-    lease_expires_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

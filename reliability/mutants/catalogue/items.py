@@ -26,15 +26,15 @@ ITEMS: Final = (
     Mutant(
         row=47,
         name="an event that its worker filled is not recovered in a smaller form",
-        file="dynamodb/delivering/recovery.py",
-        text="    return [fitted(transition, room) for room in _ROOMS]\n",
-        replacement="    return [transition]\n",
+        file="dynamodb/conditional/recover.py",
+        text="    return tuple(fitted(transition, room) for room in _ROOMS)\n",
+        replacement="    return (transition,)\n",
         test=f"{_LIMIT}::test_event_whose_worker_dies_after_its_handlers_filled_the_item_ends[60]",
     ),
     Mutant(
         row=48,
         name="an event without room for another count stays leased",
-        file="dynamodb/delivering/recovery.py",
+        file="dynamodb/conditional/recover.py",
         text="(*_forms(RECOVER_FAILED), RECOVER_IN_PLACE)",
         replacement="_forms(RECOVER_FAILED)",
         test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_delay_no_other_event[PROCESSING-full]",
@@ -50,9 +50,9 @@ ITEMS: Final = (
     Mutant(
         row=49,
         name="one row that cannot be written ends a recovery",
-        file="dynamodb/delivering/recovery.py",
-        text="if isinstance(result, StorageError) and concerns_all(result) and not self.reset and not self.failed:",
-        replacement="if isinstance(result, StorageError):",
+        file="dynamodb/delivering/recovered.py",
+        text="            if not concerns_all(error):\n",
+        replacement="            if True:\n                raise error\n            if False:\n",
         test=f"{_LIMIT}::test_rows_that_cannot_be_written_are_reported_and_all_others_are_recovered_at_once[12]",
     ),
     Mutant(

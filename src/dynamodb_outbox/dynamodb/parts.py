@@ -91,7 +91,7 @@ class Parts:
                 writer,
                 options,
                 timing,
-                windows=WindowRecovery(caller, fence, options, timing, inserts=lambda: True),
+                windows=WindowRecovery(caller, fence, options, timing),
             ),
             settler=Settler(writer, options, retention=retention, timing=timing),
             dead_letters=DeadLetters(caller, index, writer, options, timing),

@@ -185,13 +185,15 @@ class WindowLostError(OutboxError):
     Other workers recover these events, which may be handled twice.
     """
 
-    def __init__(self, *, window: str, events: int) -> None:
+    def __init__(self, *, window: str, events: int, table_name: str) -> None:
         self.window = window
         self.events = events
+        self.table_name = table_name
         handlers = "it had no open event" if not events else f"the handlers of its events ({events}) were cancelled"
         super().__init__(
-            f"the window {window!r} was not renewed before its lease ended, so {handlers}; other workers recover the "
-            "events. Look for a blocked event loop, a process that was stopped for seconds, or a wrong clock"
+            f"the window {window!r} of table {table_name!r} was not renewed before its lease ended, so {handlers}; "
+            "other workers recover the events. Look for a blocked event loop, a process that was stopped for seconds, "
+            "or a wrong clock"
         )
 
 

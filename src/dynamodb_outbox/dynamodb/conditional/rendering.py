@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
+from dynamodb_outbox.dynamodb.conditional.insert import insert_statement
 from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 
@@ -59,11 +60,6 @@ def update_transact_item(write: Write, *, table_name: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _statement_shape(transition: Transition, table_name: str, *, returning: bool) -> tuple[str, tuple[str, ...]]:
-    if transition.creates:
-        # DynamoDB refuses an INSERT if an item has the id, so the statement needs no condition.
-        pairs = [assignment.split(" = :") for assignment in ("id = :id", *transition.set)]
-        item = ", ".join(f"'{attribute}': ?" for attribute, _ in pairs)
-        return f'INSERT INTO "{table_name}" VALUE {{{item}}}', tuple(parameter for _, parameter in pairs)
     additions = tuple(f"{attribute} = set_add({attribute}, {members})" for attribute, members in transition.add)
     sets = " ".join(f"SET {assignment}" for assignment in transition.set + additions)
     removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
@@ -81,7 +77,10 @@ def parameters_of(transition: Transition) -> tuple[str, ...]:
 
 def statement(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
     """Render one statement of a `BatchExecuteStatement`, in documented PartiQL only."""
-    text, parameters = _statement_shape(write.transition, table_name, returning=returning)
     # Called twice for every event: one merged mapping is cheaper than a call for each parameter.
     values = {**_STATUS_VALUES, **write.values, "id": {"S": write.event_id}}
+    if write.transition.creates:
+        pairs = [assignment.split(" = :") for assignment in ("id = :id", *write.transition.set)]
+        return insert_statement({name: values[parameter] for name, parameter in pairs}, table_name=table_name)
+    text, parameters = _statement_shape(write.transition, table_name, returning=returning)
     return {"Statement": text, "Parameters": [values[name] for name in parameters]}

@@ -16,8 +16,8 @@ class Room(IntEnum):
     is at least one byte shorter. retryCount grows by at most one byte, gsiSortKey by six. So a write always fits if it
     leaves out lastError and the new names in handledBy.
 
-    An event of a window gains gsiSortKey and statusShard, up to 40 bytes, when it enters the index. It frees at least
-    42, because a write with less room also removes the name of the window, which is 22 bytes or more with its attribute.
+    An event of a window gains gsiSortKey and statusShard, up to 40 bytes, when it enters the index. It frees 42 bytes:
+    a write with less room also removes the name of the window, which takes 22 bytes with its attribute.
 
     One write may not fit, by two bytes: the first give-back of an event without a handler adds unhandledSince, whose
     name is five bytes longer than startedOn. This write fails rather than leave the time out, because the event would

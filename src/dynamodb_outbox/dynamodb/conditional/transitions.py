@@ -1,6 +1,7 @@
 """The transitions of an event as conditional writes, in one table to compare with the state diagram.
 
-Each transition is defined once, in the expressions that DynamoDB and PartiQL share; `rendering.py` makes requests of it.
+Each transition is defined once, in the expressions that DynamoDB and PartiQL share. `rendering.py` makes requests of
+them.
 """
 
 from __future__ import annotations
@@ -150,9 +151,9 @@ FAIL_UNCLAIMED: Final = Transition(
     condition="status = :PENDING AND gsiSortKey = :seen",
     batched=False,
 )
-# An event that was stored in a window is in no index until it is recovered: see `dynamodb/windows/`. The condition names
-# the window, because another outbox of the process may have a window with the same numbers. The token stays, as after
-# RECOVER.
+# An event that was stored in a window is in no index until it is recovered: see `dynamodb/windows/`. The condition
+# names the window, because another outbox of the process may have a window with the same numbers. The token stays, as
+# after RECOVER.
 _IS_UNLISTED: Final = "status = :PROCESSING AND attribute_not_exists(gsiSortKey) AND window = :window"
 ENTER: Final = Transition(
     name="enter the index",

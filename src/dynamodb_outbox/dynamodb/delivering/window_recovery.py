@@ -8,7 +8,7 @@ of the window can be missed, and recovery closes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Final
@@ -27,6 +27,7 @@ from dynamodb_outbox.dynamodb.transport.classify import concerns_all
 from dynamodb_outbox.dynamodb.transport.responses import read_new_item
 from dynamodb_outbox.dynamodb.windows.fence import Fence
 from dynamodb_outbox.dynamodb.windows.item import StoredWindow, close, is_of_region, read_window, take
+from dynamodb_outbox.dynamodb.windows.opening import region_of
 from dynamodb_outbox.errors import RecoveryError, StorageError
 from dynamodb_outbox.observers import WindowRecovered, logger
 from dynamodb_outbox.port import OutboxOptions
@@ -43,15 +44,12 @@ class WindowRecovery:
     and up to 4,096 write units if none of its events was stored. Requests are batches of 100 reads and 25 tombstones.
     """
 
-    def __init__(
-        self, caller: Caller, fence: Fence, options: OutboxOptions, timing: Timing, *, inserts: Callable[[], bool]
-    ) -> None:
+    def __init__(self, caller: Caller, fence: Fence, options: OutboxOptions, timing: Timing) -> None:
         self.fence = fence
         self._caller = caller
         self._options = options
         self._timing = timing
-        self._inserts = inserts
-        self._region = str(caller.client.meta.region_name)
+        self._region = region_of(caller)
 
     async def recover(self, rows: Sequence[Item], done: RecoveredSoFar, max_retries: int) -> None:
         """Recover the windows of a page of rows. After an error a window is left until its lease runs out again."""
@@ -94,7 +92,7 @@ class WindowRecovery:
         """
         items = await get_items(self._caller, ids, within=self._within, attributes=UNLISTED_ATTRIBUTES)
         missing = [event_id for event_id in ids if event_id not in items]
-        tombstones = await self.fence.write_tombstones(missing, within=self._within, inserts=self._inserts())
+        tombstones = await self.fence.write_tombstones(missing, within=self._within, inserts=True)
         # An event that was stored since the read refuses its tombstone.
         events = [event_id for event_id, item in items.items() if is_unlisted(item, window)]
         events += [event_id for event_id, result in tombstones.items() if isinstance(result, Refused)]
@@ -109,8 +107,8 @@ class WindowRecovery:
 
     def _tell(self, window: StoredWindow, found: _Found) -> None:
         logger.warning(
-            "recovered the window %s, because its worker died or hung: %d of its events were open, and %d of its ids had "
-            "no event",
+            "recovered the window %s, because its worker died or hung: %d of its events were open, and %d of its ids "
+            "had no event",
             window.name,
             found.events,
             found.tombstones,

@@ -10,7 +10,6 @@ from dynamodb_outbox.dynamodb.conditional.recover import UNLISTED, RecoverResult
 from dynamodb_outbox.dynamodb.conditional.transitions import TOMBSTONE, TOMBSTONE_ALONE, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
-from dynamodb_outbox.dynamodb.transport.classify import concerns_all
 from dynamodb_outbox.dynamodb.windows.item import VOID_SECONDS
 from dynamodb_outbox.errors import CredentialsError, StorageError
 from dynamodb_outbox.port import OutboxOptions

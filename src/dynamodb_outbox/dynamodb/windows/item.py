@@ -51,7 +51,7 @@ class StoredWindow:
 
 
 def read_window(item: Mapping[str, Any]) -> StoredWindow | None:
-    """Read a window item; None if an attribute is missing or cannot be right, because another program has written it."""
+    """Read a window item; None if an attribute is missing or cannot be right: another program has written it."""
     try:
         window = StoredWindow(
             id=item["id"]["S"],

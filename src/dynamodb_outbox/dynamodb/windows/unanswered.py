@@ -85,9 +85,9 @@ class UnansweredEvents:
 
     async def _move_into_index(self, window: Window, entries: list[Entry]) -> None:
         ids = [entry.event_id for entry in entries]
-        results = await self._fence.enter(window.name, ids, within=self._within, max_retries=self._fence.max_retries)
+        entered = await self._fence.enter(window.name, ids, within=self._within, max_retries=self._fence.max_retries)
         for entry in entries:
-            if isinstance(results[entry.event_id], (Applied, Refused)):
+            if isinstance(entered.results[entry.event_id], (Applied, Refused)):
                 window.leave(entry)
 
     async def _delete(self, window: Window) -> None:
