@@ -12,8 +12,8 @@ Role = Literal["emit", "worker", "operator"]
 
 _STATEMENTS: Final[Mapping[Role, Sequence[str]]] = {
     "emit": ("StoreEvents", "VerifyTable"),
-    "worker": ("FindEvents", "DeliverEvents", "VerifyTable"),
-    "operator": ("FindEvents", "DeliverEvents", "ReadFailedEvents", "VerifyTable"),
+    "worker": ("FindEvents", "DeliverEvents", "KeepWindows", "ReadEvents", "VerifyTable"),
+    "operator": ("FindEvents", "DeliverEvents", "ReadEvents", "VerifyTable"),
 }
 
 
@@ -29,7 +29,10 @@ def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
         _allow("FindEvents", ["Query"], *(f"{table}/index/{name}" for name in schema.indexes)),
         # Claims and settles are single updates, or a BatchExecuteStatement of UPDATE statements.
         _allow("DeliverEvents", ["UpdateItem", "PartiQLUpdate"], table),
-        _allow("ReadFailedEvents", ["BatchGetItem"], table),
+        # Tombstones and the events of a window are INSERT statements. A worker that stops deletes its window item.
+        _allow("KeepWindows", ["PartiQLInsert", "DeleteItem"], table),
+        # Dead letters, and what recovery reads of a window whose worker died.
+        _allow("ReadEvents", ["BatchGetItem"], table),
         _allow("VerifyTable", ["DescribeTable", "DescribeTimeToLive"], table),
     ]
     chosen = [each for each in statements if role is None or each["Sid"] in _STATEMENTS[role]]
