@@ -194,6 +194,13 @@ MOVE: Final = Transition(
         f"AND (attribute_not_exists({SHARD_ATTRIBUTE}) OR {SHARD_ATTRIBUTE} <> :shard)"
     ),
 )
+# A window of a worker without shards. Its sort key moves with each renewal, so the condition does not compare it.
+MOVE_WINDOW: Final = Transition(
+    name="move a window to its shard",
+    set=MOVE.set,
+    condition=f"status = :was AND (attribute_not_exists({SHARD_ATTRIBUTE}) OR {SHARD_ATTRIBUTE} <> :shard)",
+    batched=False,
+)
 
 _STATUS_SET: Final = re.compile(r"status = :(\w+)")
 
