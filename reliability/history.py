@@ -9,7 +9,7 @@ the worker's clock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from reliability.records.events import (
@@ -50,6 +50,7 @@ from reliability.records.surroundings import (
     WorkerSuspended,
     Written,
 )
+from reliability.records.windows import StoredWindow, WindowWritten
 
 __all__ = [
     "WORKERS_LIFE",
@@ -82,8 +83,10 @@ __all__ = [
     "SettleRefused",
     "Settled",
     "Stored",
+    "StoredWindow",
     "StoringRequest",
     "TimeMoved",
+    "WindowWritten",
     "WorkerKilled",
     "WorkerResumed",
     "WorkerStarted",
@@ -127,6 +130,7 @@ Record = (
     | TimeMoved
     | CallsCounted
     | Written
+    | WindowWritten
 )
 
 History = Sequence[Record]
@@ -137,11 +141,12 @@ WORKERS_LIFE: Final = (WorkerStarted, WorkerStopped, WorkerKilled, WorkerSuspend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalState:
-    """The final state: the items by event id, and the tasks and connections that remain, by worker."""
+    """The final state: the items by event id, the open windows by name, and the workers that have not ended."""
 
     at: float
     events: Mapping[str, Stored]
     left: tuple[str, ...] = ()
+    windows: Mapping[str, StoredWindow] = field(default_factory=dict[str, StoredWindow])
 
 
 def event_ids_of(record: Record) -> tuple[str, ...]:

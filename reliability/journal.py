@@ -10,15 +10,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from reliability.history import Outcome, Record, Result, Stored
+from reliability.history import Outcome, Record, Result, Stored, StoredWindow
 
 Write = Callable[[Record], None]
 """Writes a record. It is called in the event loop, and must be quick."""
 
 
-def _stored_from(facts: Mapping[str, Any] | None) -> Stored | None:
-    """Read the item of a record."""
-    return None if facts is None else Stored(**{**facts, "handled_by": tuple(facts["handled_by"])})
+def _stored_from(facts: Mapping[str, Any] | None) -> Stored | StoredWindow | None:
+    """Read the item of a record: of an event, or of a window."""
+    if facts is None or "handled_by" not in facts:
+        return None if facts is None else StoredWindow(**facts)
+    return Stored(**{**facts, "handled_by": tuple(facts["handled_by"])})
 
 
 _KINDS: Final[Mapping[str, type[Record]]] = {kind.__name__: kind for kind in get_args(Record)}
@@ -70,19 +72,3 @@ def read(path: Path) -> list[Record]:
         return []
     lines = path.read_text().split("\n")[:-1]
     return sorted((record_of(line) for line in lines), key=attrgetter("at"))
-
-
-def stored_of(item: Mapping[str, Mapping[str, Any]], *, index_key: str = "status") -> Stored:
-    """Read the fields for the checker from an item of the low-level API."""
-    token = item.get("claimToken")
-    sort_key = item.get("gsiSortKey")
-    return Stored(
-        event_id=item["id"]["S"],
-        status=item["status"]["S"],
-        retry_count=int(item["retryCount"]["N"]) if "retryCount" in item else 0,
-        sort_key=None if sort_key is None else int(sort_key["N"]),
-        token=None if token is None else token["S"],
-        handled_by=tuple(sorted(item["handledBy"]["SS"])) if "handledBy" in item else (),
-        indexed=sort_key is not None and index_key in item,
-        unhandled_since=int(item["unhandledSince"]["N"]) if "unhandledSince" in item else None,
-    )

@@ -2,6 +2,7 @@
 
 DynamoDB Local accepts more than DynamoDB. So statements are checked against the grammar of the simulated backend, which
 implements only the documented language:
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.update.html
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-functions.html
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-operators.html

@@ -18,6 +18,7 @@ from reliability.checker.timeline import Timeline
 from reliability.checker.unhandled import check_unhandled
 from reliability.checker.verdict import HandlerRule, Limits, Violation
 from reliability.checker.waits import check_waits
+from reliability.checker.windows import check_windows
 from reliability.history import FinalState, History
 
 __all__ = ["HandlerRule", "Limits", "Violation", "check", "report"]
@@ -30,6 +31,7 @@ def check(history: History, final: FinalState, *, limits: Limits = _NO_LIMITS) -
     timeline = Timeline(history, final)
     return [
         *check_loss(timeline),
+        *check_windows(timeline, limits),
         *check_finality(timeline),
         *check_fencing(timeline, limits),
         *check_retries(timeline, limits),

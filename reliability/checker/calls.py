@@ -17,10 +17,12 @@ from reliability.history import (
     Recovered,
     Redriven,
     SettleRefused,
+    WindowWritten,
 )
 
 SHORTEST_LIFE: Final = 1.0
 """The minimum lifetime of a worker in seconds, because every worker starts with polls and an announcement."""
+NUMBERS_PER_STEP: Final = 10
 _STEPS = (EmitAsked, Claimed, LeaseRenewed, Recovered, Redriven)
 
 
@@ -29,8 +31,9 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 
     - An event with n claims has at most (n + 1) * `refused_claims` refused claims, and at most n + 1 refused outcomes,
       without the transactions of handlers.
-    - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and redrive, and
-      `calls_per_second` for every second that a worker lives. This includes repeats after faults.
+    - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and redrive, for every
+      change of a window and every 10 numbers of a window that is taken, and `calls_per_second` for every second that
+      a worker lives. This includes repeats after faults.
     """
     for life in timeline:
         yield from _wasted(life, limits)
@@ -38,6 +41,7 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     if not counted:
         return
     steps = sum(isinstance(record, _STEPS) for record in timeline.history)
+    steps += sum(_steps_of(write) for writes in timeline.windows.values() for write in writes)
     lives = (min(timeline.ended_at(worker), timeline.final.at) - start.at for worker, start in timeline.started.items())
     seconds = sum(max(life, SHORTEST_LIFE) for life in lives)
     most = limits.calls_per_step * steps + limits.calls_per_second * seconds
@@ -46,6 +50,12 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
         by_operation = ", ".join(f"{record.operation} {record.calls}" for record in counted)
         sentence = f"{calls} calls for {steps} steps in {seconds:.0f} s of workers' lives, at most {most:.0f}: "
         yield Violation(invariant="C", event_id=None, sentence=sentence + by_operation, records=tuple(counted))
+
+
+def _steps_of(write: WindowWritten) -> int:
+    before, after = write.before, write.after
+    is_taken = before is not None and after is not None and before.token != after.token
+    return 1 + (before.end - before.start) // NUMBERS_PER_STEP if before is not None and is_taken else 1
 
 
 def _wasted(life: EventLife, limits: Limits) -> Iterator[Violation]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from reliability.checker.emits import STORING
-from reliability.checker.timeline import EventLife, Execution, Timeline, began
+from reliability.checker.timeline import STORING, EventLife, Execution, Timeline, began
+from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
@@ -31,8 +31,9 @@ def check_duplicates(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       two claims and the second call: the worker of the first call was killed; the event was recovered; a response about
       the event, or an unknown response, was lost (except the response to the request that stored the event, because its
       repeats are conditional); the first call was abandoned; its lease had expired, and a worker that may have
-      recovered it was killed; or the item was deleted and emitted again. At any time, it is also an explanation if the
-      worker of the first call lost its lease, or could not learn whether its outcome was written.
+      recovered it was killed; its window was taken or lost; or the item was deleted and emitted again. At any time,
+      it is also an explanation if the worker of the first call lost its lease, or could not learn whether its outcome
+      was written.
     - If the first call failed or was cancelled, and had ended, a second call is a retry.
     """
     for life in timeline:
@@ -93,6 +94,7 @@ def _expired(write: Written, since: float, until: float, timeline: Timeline, lim
         return False
     latest = write.at + timeline.offset(write.worker) + limits.tolerance
     expired = before.sort_key is not None and before.sort_key / 1000 <= latest
+    expired = expired or was_entered(write, timeline)
     return expired and after.status in ("PENDING", "FAILED") and after.token == before.token
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import STORING, EventLife, Timeline
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     EmitAcknowledged,
@@ -19,7 +19,6 @@ from reliability.history import (
 
 CERTAIN = frozenset({"", "ConditionalCheckFailedException"})
 """The errors of responses that say whether a write was applied, and by which request."""
-STORING = frozenset({"put_item", "batch_write_item", "PutItem", "BatchWriteItem"})
 
 
 def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
@@ -41,7 +40,9 @@ def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 def _acknowledged_twice(life: EventLife) -> Iterator[Violation]:
     acknowledged = life.of(EmitAcknowledged)
     lost = any(reply.operation in STORING for reply in life.of(ReplyLost))
-    lost = lost or any(request.error not in CERTAIN for request in life.of(StoringRequest))
+    lost = lost or any(
+        request.operation in STORING and request.error not in CERTAIN for request in life.of(StoringRequest)
+    )
     if len(acknowledged) > 1 and not lost and not life.of(ItemDeleted):
         sentence = f"{len(acknowledged)} emits of it were told that they had stored it"
         yield Violation(invariant="D", event_id=life.event_id, sentence=sentence, records=tuple(acknowledged))

@@ -34,7 +34,8 @@ def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - Only a PENDING event gets a new token, so no claim and no emit overwrites a held event.
     - A handler that is recorded as done stays recorded.
     - If the writer is known, only the worker that wrote a token changes the event under this token. The exception is
-      a recovery, after the lease has expired by the clock of the recovering worker.
+      a recovery, after the lease has expired by the clock of the recovering worker. An event that is in no index is
+      recovered by a worker that has taken its window.
 
     By the records of the workers:
 
@@ -90,6 +91,8 @@ def _written_by_another(
     if not is_reset:
         yield _violation(life, f"{write.worker} changed it, and another worker held it", write)
         return
+    if before.is_unlisted and not timeline.is_taken(before, write.at, by=write.worker):
+        yield _violation(life, f"{write.worker} recovered it without taking its window", write)
     latest = write.at + timeline.offset(write.worker) + limits.tolerance
     if before.sort_key is not None and before.sort_key / 1000 > latest:
         early = before.sort_key / 1000 - write.at

@@ -25,7 +25,7 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
     """Check the final state of every emitted event.
 
     - An acknowledged event is stored at the end, unless it was deleted on purpose. It is COMPLETED or FAILED, or it is
-      in the index.
+      in the index, or it is PROCESSING and its window is open.
     - A COMPLETED event is not in the index, and was handled: a handler succeeded, or was running or done when its
       worker was killed, or committed a transaction, even if the response was lost, missing or late. All handlers that
       were called under the completing claim succeeded.
@@ -33,7 +33,7 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
     """
     for life in timeline:
         if life.of(EmitAcknowledged) and not life.of(ItemDeleted):
-            yield from _not_found(life)
+            yield from _not_found(life, timeline)
         if life.stored is not None and life.stored.status == "COMPLETED":
             yield from _completed_unhandled(life, timeline)
         yield from _completed_although_failed(life)
@@ -45,13 +45,15 @@ def _violation(life: EventLife, sentence: str, *records: object) -> Violation:
     return Violation(invariant="L", event_id=life.event_id, sentence=sentence, records=shown)
 
 
-def _not_found(life: EventLife) -> Iterator[Violation]:
+def _not_found(life: EventLife, timeline: Timeline) -> Iterator[Violation]:
     acknowledged = life.of(EmitAcknowledged)[0]
     stored = life.stored
     if stored is None:
         yield _violation(life, "it was acknowledged, and is not stored", acknowledged)
     elif stored.status not in ("COMPLETED", "FAILED", "PENDING", "PROCESSING"):
         yield _violation(life, f"its status is {stored.status!r}", acknowledged)
+    elif stored.is_unlisted and stored.window in timeline.final.windows:
+        return
     elif stored.status != "COMPLETED" and not stored.indexed:
         yield _violation(life, f"it is {stored.status}, and the index does not hold it", acknowledged)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from reliability.checker.steps import Step, step_of
 from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
@@ -82,6 +83,8 @@ def _is_explained(life: EventLife, write: Written, timeline: Timeline, limits: L
     before, after = write.before, write.after
     if before is None or after is None:
         return False
+    if was_entered(write, timeline):
+        return True
     latest = write.at + timeline.offset(write.worker) + limits.tolerance
     if before.status == "PROCESSING" and before.sort_key is not None and before.sort_key / 1000 <= latest:
         return True

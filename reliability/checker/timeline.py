@@ -6,7 +6,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from reliability.history import (
     Claimed,
@@ -24,6 +24,7 @@ from reliability.history import (
     ReplyLost,
     Result,
     Stored,
+    WindowWritten,
     WorkerKilled,
     WorkerStarted,
     WorkerStopped,
@@ -32,8 +33,10 @@ from reliability.history import (
 
 R = TypeVar("R")
 
+STORING: Final = frozenset({"put_item", "batch_write_item", "insert", "PutItem", "BatchWriteItem", "Insert"})
+"""The requests that store events, without transactions. An insert is a BatchExecuteStatement."""
 _ANSWERS = (EmitAcknowledged, EmitRefused, EmitUnknown)
-_STORING = {"put_item", "batch_write_item", "transact_write_items", "PutItem", "BatchWriteItem", "TransactWriteItems"}
+_STORING = STORING | {"transact_write_items", "TransactWriteItems"}
 
 
 @dataclass(slots=True)
@@ -123,6 +126,7 @@ class Timeline:
         self.started: dict[str, WorkerStarted] = {}
         self.ended: dict[str, WorkerStopped | WorkerKilled] = {}
         self.replies_lost_of_unknown: list[ReplyLost] = []
+        self.windows: dict[str, list[WindowWritten]] = {}
         for record in history:
             self._add(record)
 
@@ -136,6 +140,8 @@ class Timeline:
             self.started[record.worker] = record
         elif isinstance(record, (WorkerStopped, WorkerKilled)):
             self.ended.setdefault(record.worker, record)
+        elif isinstance(record, WindowWritten):
+            self.windows.setdefault(record.window, []).append(record)
         elif isinstance(record, ReplyLost) and not record.event_ids:
             self.replies_lost_of_unknown.append(record)
 
@@ -148,6 +154,11 @@ class Timeline:
     def of(self, kind: type[R]) -> list[R]:
         """List the records of a kind."""
         return [record for record in self.history if isinstance(record, kind)]
+
+    def records_of(self, event_id: str) -> list[Record]:
+        """List the records of an event."""
+        life = self._events.get(event_id)
+        return [] if life is None else life.records
 
     def killed_at(self, worker: str) -> float:
         """Return when a worker was killed; infinity if it was not killed."""
@@ -165,6 +176,20 @@ class Timeline:
         if start is not None:
             return abs(start.clock_offset)
         return self.greatest_offset
+
+    def is_taken(self, stored: Stored, moment: float, *, by: str = "") -> bool:
+        """Return whether the window of an event in no index was taken before a given time, by any worker or by one.
+
+        Where the log does not tell the order of changes, it is taken if it was ever taken.
+        """
+        return any(
+            write.before is not None
+            and write.before.is_open
+            and (write.after is None or write.after.token != write.before.token)
+            and began(write) <= moment
+            and by in ("", write.worker)
+            for write in (self.windows.get(stored.window or "", []) if stored.is_unlisted else [])
+        )
 
     @property
     def greatest_offset(self) -> float:

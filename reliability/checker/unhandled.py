@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from reliability.checker.steps import Step, step_of
 from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import HandlerStarted, Written
 
@@ -41,6 +42,8 @@ def _failed(
 ) -> Iterator[Violation]:
     before = write.before
     if before is None or any(begins_at <= call.at <= write.at for call in life.of(HandlerStarted)):
+        return
+    if was_entered(write, timeline):
         return
     latest = write.at + timeline.offset(write.worker) + limits.tolerance
     if before.sort_key is not None and before.sort_key / 1000 <= latest:

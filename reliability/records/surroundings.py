@@ -105,7 +105,9 @@ class ReplyLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoringRequest:
-    """A request that stores events was in flight from `began_at` to `at`, and then answered or abandoned.
+    """A request that stores events, or reads whether they are stored, was in flight from `began_at` to `at`.
+
+    Then it was answered or abandoned.
 
     `error` is the code of the response, or the type of the exception; it is empty for a success.
     """
@@ -165,7 +167,7 @@ class CallsCounted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """The item of an event. `indexed`: the index contains it.
+    """The item of an event. `indexed`: the index contains it. `window`: the window that it was stored in.
 
     `sort_key` and `unhandled_since` are epoch milliseconds.
     """
@@ -178,6 +180,12 @@ class Stored:
     handled_by: tuple[str, ...] = ()
     indexed: bool = True
     unhandled_since: int | None = None
+    window: str | None = None
+
+    @property
+    def is_unlisted(self) -> bool:
+        """Whether it is claimed and in no index, so that only its window finds it."""
+        return self.window is not None and self.status == "PROCESSING" and self.sort_key is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from reliability.checker import report
 from reliability.simulation.campaign import Summary, summaries_of
+from reliability.simulation.drawing import scenario_of
 from reliability.simulation.faults import Kind
 from reliability.simulation.runs import run
-from reliability.simulation.scenario import scenario_of
 
 MOST_FAILURES = 5
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from reliability.simulation import writes
-from reliability.simulation.evaluation import Scope
 from reliability.simulation.requests import Parameters, UnknownRequestError, check_parameters, invalid
 from reliability.simulation.responses import EXCEEDED, INTERNAL, THROTTLED, Refusal, cancelled, client_error
-from reliability.simulation.updates import Statement, parse_statement
+from reliability.simulation.updates import Insert, Statement, parse_statement
+from reliability.simulation.values import Item
 
 if TYPE_CHECKING:
     from reliability.simulation.backend import Backend
@@ -51,7 +51,7 @@ def batch_write_item(backend: Backend, parameters: Parameters) -> dict[str, Any]
 
 
 def batch_execute_statement(backend: Backend, parameters: Parameters) -> dict[str, Any]:
-    """Execute conditional updates, each with a separate result."""
+    """Execute conditional updates and inserts, each with a separate result."""
     check_parameters(parameters, frozenset({"Statements"}))
     if len(parameters["Statements"]) > MAX_STATEMENTS:
         raise invalid("Member must have length less than or equal to 25")
@@ -79,11 +79,15 @@ def batch_execute_statement(backend: Backend, parameters: Parameters) -> dict[st
 
 def keys_of_statements(parameters: Parameters) -> list[str]:
     """Read the keys of the items that statements change."""
-    keys = [statement.key[1](Scope({}, {}, values)) or {} for statement, values in _parsed(parameters)]
-    return [key["S"] for key in keys]
+    return [statement.key_in(values)["S"] for statement, values in _parsed(parameters)]
 
 
-def _parsed(parameters: Parameters) -> list[tuple[Statement, dict[str, Any]]]:
+def items_of_statements(parameters: Parameters) -> list[Item]:
+    """Read the items that statements insert."""
+    return [each.item_of(values) for each, values in _parsed(parameters) if isinstance(each, Insert)]
+
+
+def _parsed(parameters: Parameters) -> list[tuple[Statement | Insert, dict[str, Any]]]:
     statements = [(parse_statement(each["Statement"]), each) for each in parameters["Statements"]]
     return [(statement, _values(each, statement.parameters)) for statement, each in statements]
 

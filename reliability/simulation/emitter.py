@@ -51,6 +51,26 @@ class Emitter:
             case Way.TWICE:
                 twice = [self._begin(self._alone(event, delay)) for event in events for _ in range(2)]
                 await asyncio.wait(twice)
+            case Way.BURST:
+                await self._burst(events)
+
+    async def _burst(self, events: Sequence[Event]) -> None:
+        """Emit events like a busy service: one by one and in groups, in all ways, and some of them twice."""
+        random, left, tasks = self._random, list(events), list[asyncio.Task[bool]]()
+        while left:
+            count = random.choice([1, 1, 1, 2, 5, 25])
+            group, left = left[:count], left[count:]
+            if random.random() < 0.1:
+                work = self._until_tired(group)
+            else:
+                work = self._alone(group[0], None) if count == 1 else self._somehow(group, None)
+            tasks.append(self._begin(work))
+            await asyncio.sleep(random.choice([0.0, 0.0, random.uniform(0, 0.02), random.uniform(0, 0.2)]))
+        await asyncio.wait(tasks)
+
+    async def _until_tired(self, events: Sequence[Event]) -> bool:
+        await self._impatiently(events, None)
+        return True
 
     async def _impatiently(self, events: Sequence[Event], delay: float | None) -> None:
         """Emit with a timeout, and emit the same events again once or twice, perhaps in another way."""

@@ -48,8 +48,8 @@ _CONDITIONS: Final = {
 
 
 _TOKEN: Final = re.compile(
-    r"\s*(?:(?P<value>:\w+)|(?P<name>\#\w+)|(?P<parameter>\?)|\"(?P<quoted>[^\"]+)\"|(?P<word>[A-Za-z_]\w*)"
-    r"|(?P<sign><>|<=|>=|[=<>+(),*]))"
+    r"\s*(?:(?P<value>:\w+)|(?P<name>\#\w+)|(?P<parameter>\?)|\"(?P<quoted>[^\"]+)\"|'(?P<text>[^']+)'"
+    r"|(?P<word>[A-Za-z_]\w*)|(?P<sign><>|<=|>=|[=<>+(),*{}:]))"
 )
 # A few of the 573 reserved words, likely to be used in expressions:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html
@@ -128,6 +128,13 @@ class Parser:
         if word is None or word.upper() in _KEYWORDS or word.upper() in _RESERVED:
             raise self.unknown(f"expected the name of an attribute, got {word!r},")
         return lambda _: word
+
+    def text(self) -> str:
+        """Read a text in single quotes."""
+        text = self._take("text")
+        if text is None:
+            raise self.unknown("expected a text in single quotes")
+        return text
 
     def value(self) -> Operand | None:
         """Read the placeholder of a value, if one follows."""

@@ -80,6 +80,8 @@ STORMS: Final = (
     Kind.INDEX_LAG,
 )
 ENDPOINT: Final = "https://dynamodb.simulated"
+_PARTIAL: Final = frozenset({"batch_write_item", "batch_get_item"})
+"""The operations whose answers may leave out items."""
 LATEST_BATCH: Final = 4.0
 """Seconds within which a BatchWriteItem arrives; the library waits five seconds for its response."""
 
@@ -179,7 +181,7 @@ class Faults:
             return fate
         if not self._stormy(fate, operation, place):
             for kind in OF_CALLS:
-                if (kind is not Kind.UNPROCESSED or operation == "batch_write_item") and self.strikes(kind, operation):
+                if (kind is not Kind.UNPROCESSED or operation in _PARTIAL) and self.strikes(kind, operation):
                     self._one(fate, kind, operation)
                     break
         return fate

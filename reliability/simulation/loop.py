@@ -29,6 +29,8 @@ from weakref import WeakSet
 from anyio._backends._asyncio import _task_states
 from sniffio import thread_local
 
+from reliability.simulation.identity import Identity
+
 RESOLUTION: Final = 1e-9
 """The resolution that asyncio adds to the time when it checks for due timers; it must be positive."""
 MOST_CLOSES: Final = 10
@@ -82,6 +84,7 @@ class VirtualLoop(asyncio.base_events.BaseEventLoop):
         self._suspended_until = -math.inf
         self._dead = False
         self._doom: tuple[int, Callable[[], None]] | None = None
+        self.identity = Identity()
         self._running = _Running(self, self._asyncgen_firstiter_hook, self._asyncgen_finalizer_hook)
 
     def time(self) -> float:
@@ -188,6 +191,7 @@ class _Running:
         self._hooks = asyncgen_hooks
 
     def __enter__(self) -> None:
+        self._loop.identity.__enter__()
         sys.set_asyncgen_hooks(*self._hooks)
         set_running_loop(self._loop)
         # anyio asks for the running library at each call, and would detect it each time.
@@ -197,6 +201,7 @@ class _Running:
         thread_local.name = None
         set_running_loop(None)
         sys.set_asyncgen_hooks(None, None)
+        self._loop.identity.__exit__()
 
 
 class _NoFiles:

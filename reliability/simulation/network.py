@@ -15,14 +15,20 @@ from typing import Any, Final, Protocol
 from botocore.exceptions import ClientError
 
 from reliability.history import Record, ReplyLost, StoringRequest
+from reliability.items import is_event
 from reliability.simulation.backend import Backend
-from reliability.simulation.batches import keys_of_statements
+from reliability.simulation.batches import items_of_statements, keys_of_statements
 from reliability.simulation.client import Client, Retries
 from reliability.simulation.faults import Fate, Faults
 from reliability.simulation.loop import Timeline
+from reliability.simulation.values import Item
 
-STORING: Final = ("put_item", "batch_write_item", "transact_write_items")
+INSERT: Final = "insert"
+"""What a history calls a `batch_execute_statement` that inserts items. Others update items."""
+_STORING: Final = frozenset({"put_item", "batch_write_item", "transact_write_items", INSERT})
 """The operations that store events."""
+_READING: Final = frozenset({"get_item", "batch_get_item"})
+"""The operations by which an emit finds out whether an event is stored."""
 
 
 class Caller(Protocol):
@@ -50,6 +56,7 @@ class Caller(Protocol):
 class _Call:
     caller: Caller
     operation: str
+    name: str
     parameters: dict[str, Any]
     fate: Fate
     answer: asyncio.Future[Any]
@@ -90,7 +97,7 @@ class Network:
         self.calls[caller.name, operation] += 1
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         fate = self._faults.fate(operation, caller.place)
-        call = _Call(caller, operation, parameters, fate, answer, self._now())
+        call = _Call(caller, operation, _name_of(operation, parameters), parameters, fate, answer, self._now())
         answer.add_done_callback(lambda _: self._ended(call))
         self._timeline.call_later(fate.request_delay, lambda: self._arrive(call))
         return answer
@@ -98,7 +105,7 @@ class Network:
     def _arrive(self, call: _Call) -> None:
         fate = call.fate
         answer: Any = fate.before
-        if answer is None and fate.unprocessed:
+        if answer is None and fate.unprocessed and call.operation == "batch_write_item":
             answer = {"UnprocessedItems": call.parameters["RequestItems"]}
         elif answer is None:
             try:
@@ -106,6 +113,8 @@ class Network:
                 call.applied = True
             except ClientError as error:
                 answer, call.applied = error, False
+            else:
+                answer = partly_read(answer, call.parameters) if fate.unprocessed else answer
             answer = fate.after or answer
         else:
             call.applied = False
@@ -124,13 +133,14 @@ class Network:
 
     def _ended(self, call: _Call) -> None:
         """Record a response, or that the caller has stopped waiting; the request may still arrive."""
-        if call.operation in STORING:
+        stored = _events_stored(call.name, call.parameters)
+        if stored:
             self._write(
                 StoringRequest(
                     at=self._now(),
                     began_at=call.began_at,
-                    operation=call.operation,
-                    event_ids=_event_ids(call.operation, call.parameters),
+                    operation=call.name,
+                    event_ids=stored,
                     worker=call.caller.name,
                     error=_error_of(call.answer),
                 )
@@ -145,12 +155,52 @@ class Network:
             self._write(
                 ReplyLost(
                     at=self._now(),
-                    operation=call.operation,
+                    operation=call.name,
                     event_ids=event_ids,
                     worker=call.caller.name,
                     applied=call.applied,
                 )
             )
+
+
+def partly_read(answer: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of a BatchGetItem that has read the first half of the keys, at least one."""
+    ((table, wanted),) = parameters["RequestItems"].items()
+    keys = wanted["Keys"]
+    left = keys[(len(keys) + 1) // 2 :]
+    ids = {key["id"]["S"] for key in left}
+    found = [item for item in answer["Responses"][table] if item["id"]["S"] not in ids]
+    return {"Responses": {table: found}, "UnprocessedKeys": {table: {**wanted, "Keys": left}} if left else {}}
+
+
+def _name_of(operation: str, parameters: dict[str, Any]) -> str:
+    if operation == "batch_execute_statement" and items_of_statements(parameters):
+        return INSERT
+    return operation
+
+
+def _events_stored(name: str, parameters: dict[str, Any]) -> tuple[str, ...]:
+    """List the events that a request stores, or of which it finds out whether they are stored."""
+    if name in _READING:
+        ((_, wanted),) = parameters["RequestItems"].items() if name == "batch_get_item" else [("", {})]
+        keys = wanted["Keys"] if wanted else [parameters["Key"]]
+        return tuple(key["id"]["S"] for key in keys)
+    if name not in _STORING:
+        return ()
+    return tuple(item["id"]["S"] for item in _items_stored(name, parameters) if is_event(item))
+
+
+def _items_stored(name: str, parameters: dict[str, Any]) -> list[Item]:
+    match name:
+        case "put_item":
+            return [parameters["Item"]]
+        case "batch_write_item":
+            puts = [request for requests in parameters["RequestItems"].values() for request in requests]
+            return [request["PutRequest"]["Item"] for request in puts]
+        case "transact_write_items":
+            return [entry["Put"]["Item"] for entry in parameters["TransactItems"] if "Put" in entry]
+        case _:
+            return items_of_statements(parameters)
 
 
 def _error_of(answer: asyncio.Future[Any]) -> str:
@@ -165,7 +215,7 @@ def _event_ids(operation: str, parameters: dict[str, Any]) -> tuple[str, ...]:
     match operation:
         case "put_item":
             return (parameters["Item"]["id"]["S"],)
-        case "update_item":
+        case "update_item" | "delete_item":
             return (parameters["Key"]["id"]["S"],)
         case "batch_execute_statement":
             return tuple(keys_of_statements(parameters))

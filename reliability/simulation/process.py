@@ -13,6 +13,7 @@ from reliability.history import WorkerKilled, WorkerResumed, WorkerStopped, Work
 from reliability.recording import Recorder
 from reliability.simulation.emitter import Emitter
 from reliability.simulation.handlers import Handlers, in_spite_of_faults
+from reliability.simulation.log import TABLE
 from reliability.simulation.scenario import LARGE_HANDLERS, Emission, Place
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-TABLE: Final = "events"
 _SERVICE: Final = "service"
 """The name of the tasks of the service."""
 _EMITS: Final = (_SERVICE, "dynamodb-outbox emit", "dynamodb-outbox emits", "dynamodb-outbox commit")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from reliability.simulation.requests import (
+    BATCH_GET,
+    GET,
     QUERY,
     Parameters,
     UnknownRequestError,
@@ -28,10 +30,10 @@ MAX_KEYS: Final = 100
 
 def get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     """Read an item."""
-    check_parameters(parameters, frozenset({"TableName", "Key", "ConsistentRead"}))
+    check_parameters(parameters, GET)
     table = backend.table(parameters["TableName"], "get_item")
     item = table.items.get(key_of(table, parameters["Key"]))
-    return {} if item is None else {"Item": dict(item)}
+    return {} if item is None else {"Item": _projected([item], parameters)[0]}
 
 
 def batch_get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
@@ -39,14 +41,15 @@ def batch_get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     check_parameters(parameters, frozenset({"RequestItems"}))
     responses: dict[str, list[Item]] = {}
     for name, wanted in parameters["RequestItems"].items():
-        check_parameters(wanted, frozenset({"Keys", "ConsistentRead"}))
+        check_parameters(wanted, BATCH_GET)
         table = backend.table(name, "batch_get_item")
         keys = [key_of(table, key) for key in wanted["Keys"]]
         if len(keys) > MAX_KEYS:
             raise invalid("Too many items requested for the BatchGetItem call")
         if len(set(keys)) < len(keys):
             raise invalid("Provided list of item keys contains duplicates")
-        responses[name] = [dict(table.items[key]) for key in keys if key in table.items]
+        # DynamoDB returns items in any order.
+        responses[name] = _projected([table.items[key] for key in sorted(keys) if key in table.items], wanted)
     return {"Responses": responses, "UnprocessedKeys": {}}
 
 

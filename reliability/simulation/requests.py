@@ -22,6 +22,8 @@ PUT: Final = _CONDITIONAL | {"Item"}
 DELETE: Final = _CONDITIONAL | {"Key"}
 UPDATE: Final = _CONDITIONAL | {"Key", "UpdateExpression"}
 """The parameters of a single write, or of a write in a transaction."""
+BATCH_GET: Final = frozenset({"Keys", "ConsistentRead", "ProjectionExpression", "ExpressionAttributeNames"})
+GET: Final = BATCH_GET - {"Keys"} | {"TableName", "Key"}
 QUERY: Final = _EXPRESSION | {
     "TableName",
     "IndexName",

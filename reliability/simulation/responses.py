@@ -56,6 +56,7 @@ class Refusal(Exception):  # noqa: N818 - an answer of the backend, which each o
 
 CONDITION: Final = "ConditionalCheckFailed"
 CONFLICT: Final = "TransactionConflict"
+DUPLICATE: Final = "DuplicateItem"
 THROTTLED: Final = "Throttling"
 EXCEEDED: Final = "ProvisionedThroughputExceeded"
 INVALID: Final = "Validation"
@@ -72,6 +73,11 @@ _OF_REASON: Final = {THROTTLED: "ThrottlingError", INVALID: "ValidationError"}
 def condition_failed(item: Item | None) -> Refusal:
     """Make the refusal of a write whose condition is false."""
     return Refusal(CONDITION, "The conditional request failed", item=item)
+
+
+def duplicate_item() -> Refusal:
+    """Make the refusal of an INSERT whose key is taken. DynamoDB does not return the item."""
+    return Refusal(DUPLICATE, "Duplicate primary key exists in table")
 
 
 def cancelled(reasons: Sequence[Refusal | None], *, operation: str) -> ClientError:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from random import Random
+from unittest import mock
 
+from dynamodb_outbox.dynamodb.windows import activity, upkeep
+from reliability.simulation.drawing import scenario_of
 from reliability.simulation.entropy import seeded, undisturbed
 from reliability.simulation.result import Result
-from reliability.simulation.scenario import Scenario, scenario_of
+from reliability.simulation.scenario import Scenario, WindowSizes
 from reliability.simulation.world import World
 
 
@@ -31,10 +34,30 @@ def _run(seed: int) -> Result:
 
 
 @contextmanager
+def sized(sizes: WindowSizes | None) -> Generator[None]:
+    """Have windows of other sizes."""
+    if sizes is None:
+        yield
+        return
+    with (
+        mock.patch.multiple(
+            activity,
+            OPEN_AT=sizes.open_at,
+            KEEP_AT=1,
+            LEAST_AHEAD=sizes.ahead,
+            LONGEST_SPAN=sizes.span,
+            STRAGGLER_SPAN=sizes.span // 2,
+        ),
+        mock.patch.multiple(upkeep, LEAST_AHEAD=sizes.ahead, STRAGGLER_SPAN=sizes.span // 2),
+    ):
+        yield
+
+
+@contextmanager
 def world_of(scenario: Scenario) -> Generator[World]:
     """Make the world of a scenario. Inside of this context, everything in this process follows from the seed."""
     world = World(scenario, Random(f"{scenario.seed} world"))
-    with seeded(Random(f"{scenario.seed} entropy"), now=lambda: world.timeline.now):
+    with seeded(Random(f"{scenario.seed} entropy"), now=lambda: world.timeline.now), sized(scenario.sizes):
         try:
             yield world
         finally:

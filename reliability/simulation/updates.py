@@ -1,7 +1,8 @@
-"""Parses updates and statements."""
+"""Parses updates, statements, projections and key conditions."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,6 +53,29 @@ class Statement:
     returning: bool
     parameters: int
 
+    def key_in(self, values: Mapping[str, AttributeValue]) -> AttributeValue:
+        """Return the key of the item that it changes."""
+        return self.key[1](Scope({}, {}, values)) or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """A PartiQL INSERT of one item. DynamoDB refuses it if the table has an item with the same key."""
+
+    table_name: str
+    attributes: Mapping[str, Operand]
+    parameters: int
+    returning: bool = False
+
+    def item_of(self, values: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+        """Make the item."""
+        scope = Scope({}, {}, values)
+        return {name: operand(scope) or {} for name, operand in self.attributes.items()}
+
+    def key_in(self, values: Mapping[str, AttributeValue]) -> AttributeValue:
+        """Return the key of the item, which is in the attribute `id` in all tables here."""
+        return self.item_of(values).get("id", {})
+
 
 @lru_cache(maxsize=512)
 def parse_update(text: str) -> Update:
@@ -63,10 +87,15 @@ def parse_update(text: str) -> Update:
 
 
 @lru_cache(maxsize=512)
-def parse_statement(text: str) -> Statement:
-    """Parse `UPDATE "table" SET ... REMOVE ... WHERE key = ? AND (...) RETURNING ALL NEW *`."""
+def parse_statement(text: str) -> Statement | Insert:
+    """Parse an UPDATE or an INSERT of one item.
+
+    `UPDATE "table" SET ... REMOVE ... WHERE key = ? AND (...) RETURNING ALL NEW *`
+    `INSERT INTO "table" VALUE {'name': ?, ...}`
+    """
     parser = Parser(text, Dialect.PARTIQL)
-    parser.expect("UPDATE")
+    if parser.expect("UPDATE", "INSERT") == "INSERT":
+        return _insert(parser)
     table_name = parser.name()
     update = _clauses(parser, "SET", "REMOVE")
     parser.expect("WHERE")
@@ -81,6 +110,24 @@ def parse_statement(text: str) -> Statement:
     parser.end()
     nothing = Scope({}, {}, {})
     return Statement(table_name(nothing), update, (name, key), condition, returning, len(parser.used.values))
+
+
+def _insert(parser: Parser) -> Insert:
+    parser.expect("INTO")
+    table_name = parser.name()
+    parser.expect("VALUE")
+    parser.expect("{")
+    attributes: dict[str, Operand] = {}
+    while not attributes or parser.accept(","):
+        name = parser.text()
+        parser.expect(":")
+        value = parser.value()
+        if value is None or name in attributes:
+            raise parser.unknown("expected a question mark for each attribute, and each attribute once")
+        attributes[name] = value
+    parser.expect("}")
+    parser.end()
+    return Insert(table_name(Scope({}, {}, {})), attributes, len(parser.used.values))
 
 
 @lru_cache(maxsize=512)

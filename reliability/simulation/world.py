@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
@@ -16,24 +17,20 @@ from reliability.history import (
     CallsCounted,
     FaultBegan,
     FaultEnded,
-    FinalState,
     ItemDeleted,
     Record,
-    Stored,
-    Written,
 )
-from reliability.journal import stored_of
+from reliability.items import final_state, is_event, is_window, window_of
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 from reliability.simulation.faults import Faults, Kind
 from reliability.simulation.handlers import BUSINESS_TABLE
+from reliability.simulation.log import TABLE, Log, index_key_of
 from reliability.simulation.loop import Timeline
 from reliability.simulation.network import Network
-from reliability.simulation.process import TABLE, Process
+from reliability.simulation.process import Process
 from reliability.simulation.result import Result, failed_looks, limits_of, starved, unforeseen, unseen
-from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario
-from reliability.simulation.table import Change
-from reliability.simulation.values import Item
+from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario, Way
 
 EPOCH: Final = 1_790_000_000.0
 """When a run begins (epoch seconds)."""
@@ -57,7 +54,7 @@ class World:
         self.scenario = scenario
         self.random = random
         self.timeline = Timeline(random)
-        self.history: list[Record] = []
+        self.log = Log(now=self.now)
         self.unforeseen: list[BaseException] = []
         self.faults = Faults(scenario.weather, random, now=lambda: self.timeline.now)
         self.backend = Backend(
@@ -66,7 +63,7 @@ class World:
             lag=self.faults.lag,
             replicas=scenario.replicas,
             choose_replica=lambda: random.randrange(scenario.replicas),
-            on_written=self._written,
+            on_written=self.log.written,
         )
         self.network = Network(self.timeline, self.backend, self.faults, write=self.write, now=self.now)
         self._places = {place.name: place for place in scenario.places}
@@ -85,7 +82,7 @@ class World:
 
     def write(self, record: Record) -> None:
         """Take a record of the history."""
-        self.history.append(record)
+        self.log.write(record)
 
     def run(self) -> Result:
         """Run the scenario, and check its history."""
@@ -126,6 +123,9 @@ class World:
             return
         self._lives[place.name] += 1
         process = Process(self, place, life=self._lives[place.name])
+        original = self._processes.get(self.scenario.places[0].name)
+        if place.is_clone and original is not None and self._lives[place.name] == 1:
+            process.loop.identity = original.loop.identity.clone()
         self._processes[place.name] = process
         self._all.append(process)
         if place.clock_offset:
@@ -140,12 +140,14 @@ class World:
             return
         occurred_at = datetime.fromtimestamp(self.now(), UTC)
         self._emitted += len(emission.types)
-        events = [
-            Event(event_type, self._payload(number), occurred_at=occurred_at)
-            if self.random.random() < 0.5
-            else Event(event_type, self._payload(number), id=f"e{self._emitted}-{number}", occurred_at=occurred_at)
-            for number, event_type in enumerate(emission.types)
-        ]
+        made_here = 0.95 if emission.way is Way.BURST else 0.5
+        with process.loop.identity:
+            events = [
+                Event(event_type, self._payload(number), occurred_at=occurred_at)
+                if self.random.random() < made_here
+                else Event(event_type, self._payload(number), id=f"e{self._emitted}-{number}", occurred_at=occurred_at)
+                for number, event_type in enumerate(emission.types)
+            ]
         process.emit(emission, events)
 
     def _payload(self, number: int) -> dict[str, Any]:
@@ -196,24 +198,13 @@ class World:
 
     def _delete(self) -> None:
         table = self.backend.tables[TABLE]
-        keys = [key for key, item in table.items.items() if "status" in item]
+        keys = [key for key, item in table.items.items() if is_event(item)]
         if keys:
             key = self.random.choice(keys)
             self.write(ItemDeleted(at=self.now(), event_id=key))
             change = table.change(key, None)
             table.apply(change, now=self.timeline.now)
-            self._written(change, "")
-
-    def _written(self, change: Change, asked_by: str) -> None:
-        before, after = self._stored(change.old), self._stored(change.new)
-        if before is not None or after is not None:
-            self.write(Written(at=self.now(), event_id=change.key, before=before, after=after, worker=asked_by))
-
-    def _stored(self, item: Item | None) -> Stored | None:
-        if item is None or "status" not in item:
-            return None
-        (index,) = self.backend.tables[TABLE].indexes.values()
-        return stored_of(item, index_key=index.schema.partition_key)
+            self.log.written(change, "")
 
     # The end
 
@@ -246,8 +237,15 @@ class World:
         self.write(FaultEnded(at=self.now(), name=WEATHER, kind="weather"))
 
     def _unfinished(self) -> list[str]:
+        """List the events that have not ended, and the windows that recovery has yet to close."""
         items = self.backend.tables[TABLE].items.values()
-        return [item["id"]["S"] for item in items if item.get("status", {}).get("S") in ("PENDING", "PROCESSING")]
+        statuses = ("PENDING", "PROCESSING")
+        events = [item["id"]["S"] for item in items if is_event(item) and item["status"]["S"] in statuses]
+        alive = {process.name for process in self._processes.values() if not (process.is_dead or process.has_ended)}
+        if self.scenario.waits_for_windows:
+            alive.clear()
+        windows = [item["id"]["S"] for item in items if is_window(item) and window_of(item).is_open]
+        return [*events, *(each for each in windows if self.log.writers[each] not in alive)]
 
     def _wait_for_the_ends(self) -> bool:
         """Wait until all events have ended; return whether they ended in time."""
@@ -255,7 +253,7 @@ class World:
         backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
         offsets = 2 * self.scenario.greatest_offset
         pauses = failed_looks(self.scenario) * LONGEST_PAUSE + LONGEST_GIVE_BACK * self.scenario.is_deploying
-        limit = self.timeline.now + 4 * self.scenario.lease + 2 * backoffs + offsets + pauses
+        limit = self.timeline.now + 6 * self.scenario.lease + 2 * backoffs + offsets + pauses
         while self._unfinished():
             if self.timeline.now > limit:
                 return False
@@ -274,15 +272,11 @@ class World:
     def _result(self, *, is_over: bool) -> Result:
         for (worker, operation), calls in sorted(self.network.calls.items()):
             self.write(CallsCounted(at=self.now(), operation=operation, calls=calls, worker=worker))
-        stored = {key: self._stored(item) for key, item in self.backend.tables[TABLE].items.items()}
-        final = FinalState(
-            at=self.now(),
-            events={key: item for key, item in stored.items() if item is not None},
-            left=tuple(process.name for process in self._all if not (process.has_ended or process.is_dead))
-            if is_over
-            else (),
-        )
-        history = sorted(self.history, key=attrgetter("at"))
+        table = self.backend.tables[TABLE]
+        left = [process.name for process in self._all if not (process.has_ended or process.is_dead)]
+        state = final_state(table.items.values(), at=self.now(), index_key=index_key_of(table))
+        final = replace(state, left=tuple(left) if is_over else ())
+        history = sorted(self.log.history, key=attrgetter("at"))
         since = self.timeline.now - self._faults_ended_at
         violations = [] if is_over else [starved(event_id, since=since) for event_id in self._unfinished()]
         violations += [unforeseen(error) for error in self.unforeseen]

@@ -18,10 +18,10 @@ from reliability.simulation.requests import (
     key_of,
     scope_of,
 )
-from reliability.simulation.responses import Refusal, condition_failed
+from reliability.simulation.responses import Refusal, condition_failed, duplicate_item
 from reliability.simulation.table import Change, Table
-from reliability.simulation.updates import Statement, parse_update
-from reliability.simulation.values import Item
+from reliability.simulation.updates import Insert, Statement, parse_update
+from reliability.simulation.values import AttributeValue, Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,20 @@ def update(table: Table, parameters: Parameters) -> Write:
     return Write(table, table.change(key, new))
 
 
-def statement(table: Table, parsed: Statement, values: Mapping[str, Item]) -> Write:
-    """Compute a PartiQL UPDATE, which never creates an item."""
+def insert(table: Table, parsed: Insert, values: Mapping[str, AttributeValue]) -> Write:
+    """Compute a PartiQL INSERT, which never replaces an item."""
+    item = parsed.item_of(values)
+    check_item(table, item)
+    key = key_of(table, {table.key_name: item[table.key_name]})
+    if key in table.items:
+        return Write(table, table.refused(key), duplicate_item())
+    return Write(table, table.change(key, item))
+
+
+def statement(table: Table, parsed: Statement | Insert, values: Mapping[str, AttributeValue]) -> Write:
+    """Compute a PartiQL INSERT, or an UPDATE, which never creates an item."""
+    if isinstance(parsed, Insert):
+        return insert(table, parsed, values)
     name, operand = parsed.key
     nothing = Scope({}, {}, values)
     if name(nothing) != table.key_name:

@@ -20,8 +20,9 @@ from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus, WaitTimeoutError
 from dynamodb_outbox.dynamodb.transport.client import tuned_client
 from reliability import journal
 from reliability.checker import HandlerRule, Limits, check, report
-from reliability.history import CallsCounted, FinalState, Record, WorkerStarted
-from reliability.journal import Journal, stored_of
+from reliability.history import CallsCounted, Record, WorkerStarted
+from reliability.items import final_state
+from reliability.journal import Journal
 from reliability.proxy import running_proxy
 from reliability.soak.leak_check import growth
 from reliability.soak.ledger import Ledger
@@ -132,18 +133,19 @@ class Soak:
             self._write(CallsCounted(at=self.now(), operation=operation, calls=calls))
         items: dict[str, Any] = {}
         async for page in client.get_paginator("scan").paginate(TableName=self._table, ConsistentRead=True):
-            items |= {item["id"]["S"]: stored_of(item) for item in page["Items"] if "status" in item}
+            items |= {item["id"]["S"]: item for item in page["Items"]}
         create = get_session().create_client
         async with create("dynamodbstreams", region_name="us-east-1", endpoint_url=endpoint) as streams:
             account: list[Record] = list(await read_account(client, streams, table_name=self._table))
         history = sorted([*journal.read(self.journal), *account], key=attrgetter("at"))
-        violations = check(history, FinalState(at=self.now(), events=items), limits=LIMITS)
+        final = final_state(items.values(), at=self.now())
+        violations = check(history, final, limits=LIMITS)
         if violations:
             self.problems.append(report(violations, history))
         if not any(isinstance(record, WorkerStarted) for record in history):
             self.problems.append("no worker has started, so the soak shows nothing")
         self.problems += growth(history)
-        self.stored = len(items)
+        self.stored = len(final.events)
 
 
 @asynccontextmanager

@@ -9,18 +9,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 
-from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
+from dynamodb_outbox.event import RESERVED_IDS
 from reliability.checker import Limits, check, report
 from reliability.history import (
     ErrorReported,
-    FinalState,
     HandlerEnded,
     HandlerStarted,
     Noted,
@@ -32,7 +31,8 @@ from reliability.history import (
     WorkerStarted,
     WorkerSuspended,
 )
-from reliability.journal import Journal, record_of, stored_of
+from reliability.items import final_state, is_event
+from reliability.journal import Journal, record_of
 from reliability.recording import Recorder
 from reliability.stream import read_account
 from tests.processes.program import name_of, true_time
@@ -190,21 +190,28 @@ class Workers:
 
     async def judge(self, client: Any, streams: Any = None, *, limits: Limits = PATIENT) -> None:
         """Have the checker find nothing: in the history, and given `streams` in the engine's own account."""
-        found = await items(client, self.table_name)
+        found = [item async for item in _scanned(client, self.table_name)]
         account = [] if streams is None else await read_account(client, streams, table_name=self.table_name)
-        final = FinalState(at=self.now(), events={event_id: stored_of(item) for event_id, item in found.items()})
+        final = final_state(found, at=self.now())
         history = sorted([*self.history(), *account], key=attrgetter("at"))
         violations = check(history, final, limits=limits)
         assert not violations, report(violations, history)
 
 
 async def items(client: Any, table_name: str) -> dict[str, dict[str, Any]]:
-    """Every item of a table, by its id, but for the one in which workers announce themselves."""
-    found: dict[str, dict[str, Any]] = {}
+    """Every item of a table, by its id, but for the items of workers: their list, windows and tombstones."""
+    found = {item["id"]["S"]: item async for item in _scanned(client, table_name)}
+    return {
+        key: item
+        for key, item in found.items()
+        if is_event(item) or ("status" not in item and not key.startswith(RESERVED_IDS))
+    }
+
+
+async def _scanned(client: Any, table_name: str) -> AsyncIterator[dict[str, Any]]:
     async for page in client.get_paginator("scan").paginate(TableName=table_name, ConsistentRead=True):
-        found |= {item["id"]["S"]: item for item in page["Items"]}
-    found.pop(WORKERS_ID, None)
-    return found
+        for item in page["Items"]:
+            yield item
 
 
 async def statuses(client: Any, table_name: str) -> Counter[str]:

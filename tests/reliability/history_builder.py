@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any
+from typing import Any, Self
 
 from reliability.checker import Limits, Violation, check
 from reliability.history import (
@@ -20,6 +20,8 @@ from reliability.history import (
     Result,
     Settled,
     Stored,
+    StoredWindow,
+    WindowWritten,
     WorkerStarted,
     Written,
 )
@@ -42,21 +44,20 @@ class HistoryBuilder:
         self.records: list[Record] = []
         self.final: dict[str, Stored] = {}
         self.left: tuple[str, ...] = ()
+        self.windows: dict[str, StoredWindow] = {}
         self.until = 100.0
         given = {"lease": LEASE, "poll_interval": 1.0, "max_retries": 2, "base_backoff": 1.0, **options}
         for worker in workers or ("w1", "w2"):
             self.add(WorkerStarted(at=0.0, worker=worker, **given))
 
-    def add(self, *records: Record) -> HistoryBuilder:
+    def add(self, *records: Record) -> Self:
         self.records += records
         return self
 
-    def emit(self, at: float = 0.5, *, due_at: float | None = None) -> HistoryBuilder:
+    def emit(self, at: float = 0.5, *, due_at: float | None = None) -> Self:
         return self.add(EmitAsked(at=at, event_id="e", due_at=due_at), EmitAcknowledged(at=at + 0.1, event_id="e"))
 
-    def claim(
-        self, at: float, worker: str = "w1", *, attempt: int = 1, began_at: float | None = None
-    ) -> HistoryBuilder:
+    def claim(self, at: float, worker: str = "w1", *, attempt: int = 1, began_at: float | None = None) -> Self:
         began = at - 0.1 if began_at is None else began_at
         claim = Claimed(
             at=at,
@@ -69,19 +70,17 @@ class HistoryBuilder:
         )
         return self.add(claim)
 
-    def start(self, at: float, worker: str = "w1", *, attempt: int = 1, handler: str = "h") -> HistoryBuilder:
+    def start(self, at: float, worker: str = "w1", *, attempt: int = 1, handler: str = "h") -> Self:
         facts = {"event_id": "e", "worker": worker, "token": token_of(worker, attempt), "handler": handler}
         return self.add(HandlerStarted(at=at, attempt=attempt, **facts))  # type: ignore[arg-type]  # of each test
 
-    def end(
-        self, at: float, result: str = "succeeded", worker: str = "w1", *, attempt: int = 1, **facts: Any
-    ) -> HistoryBuilder:
+    def end(self, at: float, result: str = "succeeded", worker: str = "w1", *, attempt: int = 1, **facts: Any) -> Self:
         facts = {"event_id": "e", "worker": worker, "token": token_of(worker, attempt), "handler": "h", **facts}
         return self.add(HandlerEnded(at=at, attempt=attempt, result=Result(result), **facts))
 
     def settle(
         self, at: float, outcome: str = "complete", worker: str = "w1", *, attempt: int = 1, **facts: Any
-    ) -> HistoryBuilder:
+    ) -> Self:
         facts = {"began_at": at - 0.1, **facts}
         token = token_of(worker, attempt)
         return self.add(
@@ -90,7 +89,7 @@ class HistoryBuilder:
 
     def attempt(
         self, at: float, result: str, outcome: str, worker: str = "w1", *, number: int = 1, **facts: Any
-    ) -> HistoryBuilder:
+    ) -> Self:
         """A claim, a call of the handler, and its outcome, within 0.4 s."""
         return (
             self.claim(at, worker, attempt=number)
@@ -99,7 +98,7 @@ class HistoryBuilder:
             .settle(at + 0.4, outcome, worker, attempt=number, **facts)
         )
 
-    def renew(self, at: float, expires_at: float, worker: str = "w1", *, attempt: int = 1) -> HistoryBuilder:
+    def renew(self, at: float, expires_at: float, worker: str = "w1", *, attempt: int = 1) -> Self:
         renewal = LeaseRenewed(
             at=at,
             event_id="e",
@@ -110,13 +109,16 @@ class HistoryBuilder:
         )
         return self.add(renewal)
 
-    def recover(self, at: float, worker: str = "w2", *, failed: bool = False) -> HistoryBuilder:
+    def recover(self, at: float, worker: str = "w2", *, failed: bool = False) -> Self:
         return self.add(Recovered(at=at, event_id="e", worker=worker, failed=failed, began_at=at - 0.1))
 
-    def write(self, at: float, before: Stored | None, after: Stored | None, worker: str = "") -> HistoryBuilder:
+    def write(self, at: float, before: Stored | None, after: Stored | None, worker: str = "") -> Self:
         return self.add(Written(at=at, event_id="e", before=before, after=after, worker=worker))
 
-    def ends(self, status: str = "COMPLETED", *, at: float = 100.0, **facts: Any) -> HistoryBuilder:
+    def window(self, at: float, before: StoredWindow | None, after: StoredWindow | None, worker: str = "w1") -> Self:
+        return self.add(WindowWritten(at=at, window="w", before=before, after=after, worker=worker))
+
+    def ends(self, status: str = "COMPLETED", *, at: float = 100.0, **facts: Any) -> Self:
         self.until = at
         if status != "COMPLETED":
             facts = {"sort_key": at, **facts}
@@ -125,7 +127,8 @@ class HistoryBuilder:
 
     def violations(self, limits: Limits = LIMITS) -> list[Violation]:
         history = sorted(self.records, key=attrgetter("at"))
-        return check(history, FinalState(at=self.until, events=self.final, left=self.left), limits=limits)
+        final = FinalState(at=self.until, events=self.final, left=self.left, windows=self.windows)
+        return check(history, final, limits=limits)
 
     def broken(self, limits: Limits = LIMITS) -> str:
         """The letters of the invariants that are broken, in the order of the alphabet."""

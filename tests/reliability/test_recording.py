@@ -12,7 +12,8 @@ import pytest
 
 from dynamodb_outbox import DuplicateEventError, Event, InMemoryOutbox, OutboxEventBus, Reject, RetryLater
 from reliability.history import Outcome, Record, Result, Stored, event_ids_of, shortened, text_of
-from reliability.journal import Journal, line_of, read, record_of, stored_of
+from reliability.items import stored_of
+from reliability.journal import Journal, line_of, read, record_of
 from reliability.recording import Recorder
 
 

@@ -17,15 +17,24 @@ from reliability.checker import report
 from reliability.simulation.entropy import undisturbed
 from reliability.simulation.faults import OF_CALLS, OF_WRITES, STORMS, Kind, Storm, Weather
 from reliability.simulation.runs import world_of
-from reliability.simulation.scenario import ACTIONS, TYPES, Action, Emission, Place, Scenario, Way
+from reliability.simulation.scenario import ACTIONS, TYPES, Action, Emission, Place, Scenario, Way, WindowSizes
 
 PLACES = ("a", "b")
-OPERATIONS = ("put_item", "batch_write_item", "query", "batch_execute_statement", "update_item", "transact_write_items")
+OPERATIONS = (
+    "put_item",
+    "batch_write_item",
+    "query",
+    "batch_execute_statement",
+    "update_item",
+    "delete_item",
+    "batch_get_item",
+    "transact_write_items",
+)
 FAULTS_OF_CALLS = [
     (kind, operation)
     for kind in OF_CALLS
     for operation in OPERATIONS
-    if kind is not Kind.UNPROCESSED or operation == "batch_write_item"
+    if kind is not Kind.UNPROCESSED or operation in ("batch_write_item", "batch_get_item")
 ]
 HANDLER_FAULTS = (Kind.HANDLER_FAILED, Kind.HANDLER_SLOW, Kind.HANDLER_STUBBORN, Kind.HANDLER_DEADLY)
 
@@ -75,6 +84,8 @@ class Service(RuleBasedStateMachine):
             declared_timeout=None,
             own_retries=None,
             concurrency=None,
+            # A few emits open a window, and a few more reach its end.
+            sizes=WindowSizes(open_at=2, ahead=4, span=20),
         )
         self._around.enter_context(undisturbed())
         self.world = self._around.enter_context(world_of(scenario))

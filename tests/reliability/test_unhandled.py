@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reliability.history import Redriven, Stored
+from reliability.simulation.drawing import scenario_of
 from reliability.simulation.runs import run_each
-from reliability.simulation.scenario import scenario_of
 from tests.reliability.history_builder import HistoryBuilder, stored
 
 TIMEOUT = 20.0

@@ -1,0 +1,44 @@
+"""The log of a run: its history, to which the backend adds its changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from reliability.history import Record, WindowWritten
+from reliability.items import record_of_write
+from reliability.simulation.table import Change, Table
+
+TABLE: Final = "events"
+"""The table of the outbox."""
+
+
+class Log:
+    """Collects the records of a run in their true order."""
+
+    def __init__(self, *, now: Callable[[], float]) -> None:
+        self.history: list[Record] = []
+        self.writers: dict[str, str] = {}
+        """The process that has changed each window last."""
+        self._now = now
+
+    def write(self, record: Record) -> None:
+        """Take a record."""
+        self.history.append(record)
+
+    def written(self, change: Change, asked_by: str) -> None:
+        """Take a change of an item."""
+        if change.table.name != TABLE:
+            return
+        key = index_key_of(change.table)
+        record = record_of_write(change.old, change.new, index_key=key, at=self._now(), worker=asked_by)
+        if isinstance(record, WindowWritten):
+            self.writers[change.key] = asked_by
+        if record is not None:
+            self.write(record)
+
+
+def index_key_of(table: Table) -> str:
+    """Return the partition key of the index of the outbox's table."""
+    (index,) = table.indexes.values()
+    return index.schema.partition_key
