@@ -24,11 +24,11 @@ SEED = b"seed"
 ID = numbered_id(SEED, 7)
 
 
-def opened(token: str = "a", *, start: int = 5, end: int = 10, until: float = LEASE, **facts: Any) -> StoredWindow:
+def opened(holder: str = "a", *, start: int = 5, end: int = 10, until: float = LEASE, **facts: Any) -> StoredWindow:
     """A window, whose lease ends at a second."""
     facts = {"status": "WINDOW", **facts}
     return StoredWindow(
-        window="w", token=token, seed=SEED.hex(), start=start, end=end, sort_key=round(until * 1000), **facts
+        window="w", token=holder, seed=SEED.hex(), start=start, end=end, sort_key=round(until * 1000), **facts
     )
 
 
