@@ -1,17 +1,38 @@
-"""A process that emits events it also handles, and dies right after the last was acknowledged: `emits` of `Workers`."""
+"""A process that emits events it also handles: `emits` of `Workers`. It dies right after the last was acknowledged.
+
+With `dies=False` it stops when it gets SIGTERM. With `pause`, seconds, it rests between groups of 20 events.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+from typing import Any
 
-from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxError, OutboxEventBus
 from reliability.recording import Recorder
 from tests.processes.program import arguments, die
 
+GROUP = 20
 
-async def main(endpoint: str, table_name: str, recorder: Recorder, *, count: int) -> None:
+
+async def main(
+    endpoint: str,
+    table_name: str,
+    recorder: Recorder,
+    *,
+    count: int,
+    dies: bool = True,
+    pause: float = 0.0,
+    **options: Any,
+) -> None:
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with DynamoDBOutbox.connect(
-        table_name=table_name, region_name="us-east-1", endpoint_url=endpoint, processing_timeout=2.0
+        table_name=table_name,
+        region_name="us-east-1",
+        endpoint_url=endpoint,
+        **{"processing_timeout": 2.0, "poll_interval": 0.2, **options},
     ) as outbox:
         bus = OutboxEventBus(recorder.around(outbox), on_error=recorder.report)
 
@@ -19,11 +40,23 @@ async def main(endpoint: str, table_name: str, recorder: Recorder, *, count: int
         async def handler(event: Event) -> None:
             await asyncio.sleep(0.05)
 
+        async def emit() -> None:
+            try:
+                await bus.emit("order.placed")
+            except OutboxError as error:
+                recorder.note(f"not emitted: {error}")
+
         await bus.start()
         recorder.started(outbox)
-        for _ in range(count // 20):
-            await asyncio.gather(*(bus.emit("order.placed") for _ in range(20)))
-        die(recorder)
+        for _ in range(count // GROUP):
+            await asyncio.gather(*(emit() for _ in range(GROUP)))
+            await asyncio.sleep(pause)
+        recorder.note("emitted")
+        if dies:
+            die(recorder)
+        await stopped.wait()
+        await bus.stop()
+        recorder.stopped(outbox._client)
 
 
 if __name__ == "__main__":
