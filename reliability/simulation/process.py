@@ -54,6 +54,8 @@ class Process:
             on_error=self._report,
             **place.options,
         )
+        if place.is_old:
+            forget_windows(self.outbox)
         self.bus = OutboxEventBus(self.recorder.around(self.outbox), max_handlers=LARGE_HANDLERS)
         self._handlers = Handlers(world.scenario, world.faults, self.random, die=lambda: self.loop.doom(1, self.kill))
         self._lacks = None if world.is_deployed else place.lacks
@@ -158,3 +160,12 @@ class Process:
     async def _redrive(self) -> None:
         failed = await self.bus.get_failed_events()
         await self.bus.retry_events([event.id for event in failed])
+
+
+def forget_windows(outbox: DynamoDBOutbox) -> None:
+    """Let an outbox not see the windows of other workers, like a release that knows no windows."""
+
+    async def recover(rows: Any, done: Any, max_retries: int) -> None:
+        """Recover no window."""
+
+    outbox._parts.recovery._windows.recover = recover  # type: ignore[method-assign]  # noqa: SLF001

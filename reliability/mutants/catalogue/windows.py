@@ -1,0 +1,226 @@
+"""Mutants for windows: events that are claimed on emit, and in no index."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reliability.mutants.mutant import Mutant
+
+_BUSY: Final = "tests/reliability/test_windows.py::test_no_event_of_a_busy_service_is_lost"
+
+_ACTIVITY: Final = "dynamodb/windows/activity.py"
+_FENCE: Final = "dynamodb/windows/fence.py"
+_ITEM: Final = "dynamodb/windows/item.py"
+_KEEPER: Final = "dynamodb/windows/keeper.py"
+_RECOVERY: Final = "dynamodb/delivering/window_recovery.py"
+_TRANSITIONS: Final = "dynamodb/conditional/transitions.py"
+_UNANSWERED: Final = "dynamodb/windows/unanswered.py"
+_UPKEEP: Final = "dynamodb/windows/upkeep.py"
+_WINDOW: Final = "dynamodb/windows/window.py"
+
+WINDOWS: Final = (
+    # The window of a worker
+    Mutant(
+        row=89,
+        name="numbers are used before the end of the window is stored",
+        file=_UPKEEP,
+        text="        window.start, end = self._extension\n",
+        replacement="        window.start, end = self._extension\n        window.end = end\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="a number below the start of the window is used",
+        file=_WINDOW,
+        text="and self.start <= number.number < self.end",
+        replacement="and number.number < self.end",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="the start of the window passes what runs",
+        file=_ACTIVITY,
+        text="        start = window.lowest(default=following)\n",
+        replacement="        start = following\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="the start of the window passes an outcome without an answer",
+        file=_WINDOW,
+        text="        return min(self._open, default=default)\n",
+        replacement=(
+            "        held = [each.number for each in self.in_state(EntryState.SENDING, EntryState.HELD)]\n"
+            "        return min(held, default=default)\n"
+        ),
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="an outcome without an answer is forgotten",
+        file=_KEEPER,
+        text="        entry.state = EntryState.ABANDONED\n",
+        replacement="        entry.window.leave(entry)\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="an outcome without an answer is left alone",
+        file=_UNANSWERED,
+        text="                if abandoned := window.in_state(EntryState.ABANDONED):\n",
+        replacement="                if abandoned := window.in_state():\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="an insert without an answer is forgotten",
+        file=_KEEPER,
+        text="        entry.state = EntryState.UNSURE\n",
+        replacement="        entry.window.leave(entry)\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="a window is deleted although some of its events are open",
+        file=_UNANSWERED,
+        text="                if window.is_closed and not window.open_count:\n",
+        replacement="                if window.is_closed:\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="a late renewal moves the window back",
+        file=_ITEM,
+        text='"claimToken = :token AND #version <= :version AND #status = :window"',
+        replacement='"claimToken = :token AND (#version <= :version OR #version > :version) AND #status = :window"',
+        test=f"{_BUSY}[0]",
+    ),
+    # A window that is lost
+    Mutant(
+        row=90,
+        name="a window that was taken is renewed",
+        file=_ITEM,
+        text='"claimToken = :token AND #version <= :version AND #status = :window"',
+        replacement=('"(claimToken = :token OR claimToken <> :token) AND #version <= :version AND #status = :window"'),
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=90,
+        name="a window is used after its lease",
+        file=_UPKEEP,
+        text=(
+            "        return anyio.current_time() >= window.lease.ends "
+            "or self._options.clock() >= window.lease.expires_at\n"
+        ),
+        replacement="        return False\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=90,
+        name="the events of a lost window are forgotten",
+        file=_UPKEEP,
+        text="            entry.state = EntryState.ABANDONED\n",
+        replacement="            window.leave(entry)\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=90,
+        name="the handlers of a lost window run on",
+        file=_UPKEEP,
+        text="        window.lease.lose()\n",
+        replacement="        window.lease.is_lost = True\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=90,
+        name="an event that is stored after its window was lost runs under the lease of the window",
+        file=_KEEPER,
+        text="        if entry.window.lease.is_lost:\n",
+        replacement="        if False:\n",
+        test=f"{_BUSY}[0]",
+    ),
+    # Recovery
+    Mutant(
+        row=91,
+        name="a recovery writes no tombstones",
+        file=_RECOVERY,
+        text="        missing = [event_id for event_id in ids if event_id not in items]\n",
+        replacement="        missing = [event_id for event_id in ids if event_id not in items and False]\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=91,
+        name="a tombstone replaces an event",
+        file=_TRANSITIONS,
+        text='    condition="attribute_not_exists(id)",\n    creates=True,\n',
+        replacement='    condition="attribute_not_exists(completedOn)",\n    batched=False,\n',
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=91,
+        name="a refused tombstone ends the search for its event",
+        file=_RECOVERY,
+        text=(
+            "        events += [event_id for event_id, result in tombstones.items() if isinstance(result, Refused)]\n"
+        ),
+        replacement="",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=91,
+        name="a recovery resets an event that is not PROCESSING",
+        file=_TRANSITIONS,
+        text='"status = :PROCESSING AND attribute_not_exists(gsiSortKey) AND window = :window"',
+        replacement='"attribute_not_exists(gsiSortKey) AND window = :window"',
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=91,
+        name="a recovery resets an event that is in the index",
+        file=_TRANSITIONS,
+        text='"status = :PROCESSING AND attribute_not_exists(gsiSortKey) AND window = :window"',
+        replacement='"status = :PROCESSING AND window = :window"',
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=91,
+        name="a window is taken whose lease was renewed",
+        file=_ITEM,
+        text='"#status = :window AND gsiSortKey = :seen"',
+        replacement='"#status = :window AND (gsiSortKey = :seen OR gsiSortKey <> :seen)"',
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=91,
+        name="a window is closed before all of its ids are settled",
+        file=_RECOVERY,
+        text="        for first in range(window.start, window.end, BATCH_GET):\n",
+        replacement="        for first in range(window.start, window.end - BATCH_GET, BATCH_GET):\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=91,
+        name="a window is closed although an event could not be written",
+        file=_RECOVERY,
+        text="        found.is_complete = found.is_complete and not entered.errors()\n",
+        replacement="",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=91,
+        name="a recovered window is deleted",
+        file=_RECOVERY,
+        text=(
+            "        closing = close(self._window_id, token=self._token, now=self._options.clock())\n"
+            '        return await self._update(closing | {"ReturnValues": "ALL_NEW"}) is not None\n'
+        ),
+        replacement=(
+            "        from dynamodb_outbox.dynamodb.windows.item import delete\n"
+            "        gone = delete(self._window_id, token=self._token)\n"
+            '        await self._caller.call("delete_item", within=1, TableName=self._caller.table_name, **gone)\n'
+            "        return True\n"
+        ),
+        test=f"{_BUSY}[0]",
+    ),
+)
+"""Mutants for the windows of workers, and for their recovery, in the order of the table in docs/reliability.md."""
