@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from dynamodb_outbox.event_ids import numbered_id
 from reliability.checker.stops import spans_of_faults
@@ -18,6 +19,8 @@ from reliability.history import (
     WorkerStopped,
     Written,
 )
+
+AnyWrite = TypeVar("AnyWrite", Written, WindowWritten)
 
 
 def check_windows(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
@@ -101,10 +104,7 @@ class _Cover:
     """The numbers that a window covers, from each of its changes to the next."""
 
     def __init__(self, writes: list[WindowWritten]) -> None:
-        self._spans = [
-            (write.at, until, write.after)
-            for write, until in zip(writes, [*(write.at for write in writes[1:]), math.inf], strict=True)
-        ]
+        self._spans = [(write.at, until, write.after) for write, until in _until_the_next(writes)]
         states = [window for _, _, window in self._spans if window is not None]
         self._numbers = {
             numbered_id(bytes.fromhex(state.seed), number): number
@@ -129,12 +129,18 @@ class _Cover:
         return reached
 
 
+def _until_the_next(writes: Sequence[AnyWrite]) -> Iterator[tuple[AnyWrite, float]]:
+    """Pair changes with the time of the next change."""
+    for place, write in enumerate(writes):
+        yield write, writes[place + 1].at if place + 1 < len(writes) else math.inf
+
+
 def _not_covered(life: EventLife, covers: dict[str, _Cover]) -> Iterator[Violation]:
     acknowledged = min((emit.at for emit in life.of(EmitAcknowledged)), default=math.inf)
     writes = life.of(Written)
     if any(began(write) != write.at for write in writes):
         return  # the log does not tell the order of the changes of events and of windows
-    for write, until in zip(writes, [*(write.at for write in writes[1:]), math.inf], strict=True):
+    for write, until in _until_the_next(writes):
         stored = write.after
         if stored is None or not stored.is_unlisted or stored.window is None or until <= acknowledged:
             continue
