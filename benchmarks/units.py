@@ -7,6 +7,7 @@ and, for the index, https://docs.aws.amazon.com/amazondynamodb/latest/developerg
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
@@ -19,6 +20,8 @@ READ_STEP: Final = 4096
 ANNOUNCEMENT: Final = {"id": {"S": WORKERS_ID}}
 INDEX_KEYS: Final = ("status", "gsiSortKey")
 PROJECTED_KEYS: Final = ("id", *INDEX_KEYS)
+
+_INSERTED: Final = re.compile(r"'(\w+)': \?")
 
 Projection = Literal["ALL", "KEYS_ONLY"]
 Item = Mapping[str, Mapping[str, Any]]
@@ -120,6 +123,9 @@ class MeteringClient:
         return call
 
     def _count(self, statement: dict[str, Any], response: dict[str, Any]) -> None:
+        if statement["Statement"].startswith("INSERT"):
+            self._count_insert(statement, is_refused="Error" in response)
+            return
         old = next((self._items[each["S"]] for each in statement["Parameters"] if each.get("S") in self._items), None)
         if old is None:
             return  # the probe uses an item that does not exist
@@ -129,6 +135,16 @@ class MeteringClient:
             return
         new = response.get("Item") or _completed(old)
         self.written["rule"] += write_units(old, new, self._projection)
+        self._items[new["id"]["S"]] = new
+
+    def _count_insert(self, statement: dict[str, Any], *, is_refused: bool) -> None:
+        names = _INSERTED.findall(statement["Statement"])
+        new = dict(zip(names, statement["Parameters"], strict=True))
+        if is_refused:
+            self.refused += 1
+            self.written["rule"] += _steps(item_bytes(self._items.get(new["id"]["S"], {})) or 1)
+            return
+        self.written["rule"] += write_units(None, new, self._projection)
         self._items[new["id"]["S"]] = new
 
 

@@ -31,6 +31,11 @@ class Claim:
     unhandled_since: float | None = None
     shared_lease: SharedLease | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def current_end(self) -> float:
+        """When the lease ends (epoch seconds). A shared lease may have been renewed since the claim was made."""
+        return self.lease_expires_at if self.shared_lease is None else self.shared_lease.expires_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmitClaim:

@@ -12,6 +12,7 @@ from reliability.proxy import Proxy, running_proxy
 from tests.adapter_timing import with_timing
 from tests.backends import open_client
 from tests.dynamodb.bank import Bank
+from tests.dynamodb.windows import Desk, keeping_leases
 
 
 @pytest.fixture
@@ -68,3 +69,23 @@ class PeersTime:
 def peers_time() -> PeersTime:
     """The time by which workers judge each other: nobody is gone, or impatient, because the machine pauses."""
     return PeersTime()
+
+
+@pytest.fixture(params=["batch", "single"])
+async def desk(request: pytest.FixtureRequest, client: Any, proxy: Proxy, table_name: str) -> AsyncIterator[Desk]:
+    """An open window, in both write modes; without batches, there are no INSERTs."""
+    outbox = DynamoDBOutbox(client, table_name=table_name, conditional_writes=request.param)
+    await outbox.create_table()
+    async with keeping_leases(outbox, client) as desk:
+        proxy.requests.clear()
+        yield desk
+
+
+@pytest.fixture
+async def inserting(client: Any, proxy: Proxy, table_name: str) -> AsyncIterator[Desk]:
+    """An open window, with INSERTs."""
+    outbox = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
+    await outbox.create_table()
+    async with keeping_leases(outbox, client) as desk:
+        proxy.requests.clear()
+        yield desk

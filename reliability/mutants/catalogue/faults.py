@@ -56,9 +56,12 @@ FAULTS: Final = (
         row=4,
         name="a renewal makes an item that is gone",
         file=_TRANSITIONS,
-        text=('    set=("gsiSortKey = :deadline",),\n    condition="claimToken = :token AND status = :PROCESSING",\n'),
+        text=(
+            '    set=("status = :PROCESSING", "gsiSortKey = :deadline"),\n'
+            '    condition="claimToken = :token AND status = :PROCESSING",\n'
+        ),
         replacement=(
-            '    set=("gsiSortKey = :deadline",),\n'
+            '    set=("status = :PROCESSING", "gsiSortKey = :deadline"),\n'
             '    condition="attribute_not_exists(claimToken) OR claimToken = :token",\n'
         ),
         test=f"{_STORED}::test_no_write_about_a_claim_brings_back_an_item_that_was_deleted[single]",

@@ -62,8 +62,8 @@ HANDLERS: Final = (
         row=64,
         name="an event that is claimed on emit has native numbers",
         file="dynamodb/emitting/publish_result.py",
-        text="decode_claim(put.item, numbers=self.numbers)",
-        replacement='decode_claim(put.item, numbers="native")',
+        text="decode_claim(put.item, numbers=self.numbers, shared_lease=lease)",
+        replacement='decode_claim(put.item, numbers="native", shared_lease=lease)',
         test="tests/contract/test_publishing.py::test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them",
     ),
     Mutant(

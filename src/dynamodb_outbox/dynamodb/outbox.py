@@ -8,12 +8,11 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from contextlib import asynccontextmanager
 from typing import Any, Self, Unpack, get_args
 
-import anyio
-
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig, OutboxKwargs
+from dynamodb_outbox.dynamodb.delivering.unusable import report_unusable
 from dynamodb_outbox.dynamodb.parts import Parts
 from dynamodb_outbox.dynamodb.schema.table import Projection
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -26,7 +25,7 @@ from dynamodb_outbox.dynamodb.transport.client import (
 from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.observers import EventFailed, Observer, Observers
+from dynamodb_outbox.observers import Observer, Observers
 from dynamodb_outbox.outcome import Completed, Outcome, Released
 from dynamodb_outbox.port import Numbers, OutboxOptions, counted_status
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
@@ -61,6 +60,7 @@ class DynamoDBOutbox:
         base_backoff: float = 1.0,
         concurrency: int | None = None,
         claim_on_emit: bool = True,
+        window: bool = True,
         numbers: Numbers = "native",
         unhandled_timeout: float | None = 3600.0,
         group_emits: bool = True,
@@ -81,6 +81,7 @@ class DynamoDBOutbox:
             conditional_writes=conditional_writes,
             group_emits=group_emits,
             retention=retention,
+            window=window,
         )
         self._options = OutboxOptions(
             batch_size=batch_size,
@@ -138,9 +139,7 @@ class DynamoDBOutbox:
             try:
                 yield outbox
             finally:
-                # Batches whose callers gave up may be under way: they need the client until they are answered.
-                with anyio.move_on_after(outbox._parts.timing.batch_response, shield=True):
-                    await outbox._parts.publisher.finish()
+                await outbox._parts.finish()
 
     @property
     def options(self) -> OutboxOptions:
@@ -198,20 +197,22 @@ class DynamoDBOutbox:
         self._loop.check("outbox.prepare")
         self._parts.caller.refuse_closed("outbox.prepare")
         advise_on_client(self._client, slots=self._options.slots)
-        self._parts.writer.forget_probe()
-        self._parts.reminder.begin()
-        self._parts.rows.forget_handlers()
-        self._parts.membership.announce()
+        self._parts.prepare()
 
     def announce_handlers(self, handlers: Mapping[str, Collection[str]]) -> None:
         """Announce the handlers of a worker with its next claim; see `Outbox.announce_handlers`."""
         if self._parts.membership.announce_handlers(handlers):
             self._parts.rows.forget_handlers()
 
+    async def keep_leases(self, *, report: Report) -> None:
+        """Keep the window of events that are claimed on emit, until cancelled; see `Outbox.keep_leases`."""
+        self._loop.check("outbox.keep_leases")
+        await self._parts.keeper.run(report)
+
     async def retire(self) -> None:
-        """Withdraw the announcement of a worker that stops, so that others do not warn of its handlers."""
+        """Delete the window, and withdraw the announcement of a worker that stops, so that others do not warn of it."""
         self._loop.check("outbox.retire")
-        await self._parts.membership.retire()
+        await self._parts.retire()
 
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None
@@ -226,8 +227,9 @@ class DynamoDBOutbox:
         """Make the `TransactItems` entries that store events, for a call of TransactWriteItems that you make.
 
         The events are due at `due_at` (epoch seconds) or now. Each entry has the condition that no event of the id is
-        stored. After the call, `bus.notify()` wakes the worker. Raises `InvalidEventError`, also for an event that an
-        emit of this process is storing at the moment, and `TransactionTooLargeError` for more than 100 events.
+        stored; an item with the status VOID is none, as it only marks an id. After the call, `bus.notify()` wakes the
+        worker. Raises `InvalidEventError`, also for an event that an emit of this process is storing at the moment, and
+        `TransactionTooLargeError` for more than 100 events.
         """
         return self._parts.transactor.items(events, due_at=due_at)
 
@@ -249,15 +251,8 @@ class DynamoDBOutbox:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
         self._loop.check("outbox.claim")
         poll = await self._parts.claimer.claim(limit)
-        for error, is_failed in await self._parts.settler.fail_unusable(poll.unreadable, poll.without_room):
-            if report is not None:
-                report(error)
-            else:
-                await self._report(error)
-            if is_failed and self._observers:
-                self._observers.notify(
-                    EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error))
-                )
+        failed = await self._parts.settler.fail_unusable(poll.unreadable, poll.without_room)
+        await report_unusable(failed, report=report, default=self._report, observers=self._observers)
         return poll.claims
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+import anyio
+
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig
 from dynamodb_outbox.dynamodb.delivering.announcements import Announcements
@@ -17,6 +19,7 @@ from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.delivering.settle import Settler
 from dynamodb_outbox.dynamodb.delivering.window_recovery import WindowRecovery
 from dynamodb_outbox.dynamodb.emitting.commit_transaction import Transactor
+from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
@@ -26,6 +29,8 @@ from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient
 from dynamodb_outbox.dynamodb.windows.fence import Fence
+from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
+from dynamodb_outbox.dynamodb.windows.opening import Opener
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.port import OutboxOptions
 
@@ -39,6 +44,8 @@ class Parts:
     writer: ConditionalWriter
     table: Table
     reminder: RetentionReminder
+    opener: Opener
+    keeper: WindowKeeper
     publisher: Publisher
     transactor: Transactor
     membership: WorkerMembership
@@ -60,43 +67,100 @@ class Parts:
         timing: Timing,
     ) -> Self:
         """Make the parts. They share one caller of DynamoDB and one writer of transitions."""
-        shards, retention = config.placement, config.retention
+        shards = config.placement
         caller = _caller(client, config, options, observers)
         writer = ConditionalWriter(caller, config.conditional_writes, shards=shards)
         index = StatusIndex(caller, shards, former_index_name=config.former_index_name)
         table = Table(caller, config.schema)
-        in_flight = TableInFlight(config.table_name)
         fence = Fence(writer, options)
-        membership = WorkerMembership(Announcements(caller, options, timing), options, timing)
-        rows = RowSelector(options, membership=membership, timing=timing)
+        membership, rows, claimer = _claiming_parts(caller, index, writer, options, observers, timing=timing)
+        opener = Opener(caller, writer, options, shards=shards)
+        keeper = WindowKeeper(caller, writer, options, opener=opener, fence=fence, timing=timing, enabled=config.window)
+        publisher, transactor = _emitting_parts(caller, writer, config, options, keeper=keeper, timing=timing)
         return cls(
             timing=timing,
             caller=caller,
             writer=writer,
             table=table,
-            reminder=RetentionReminder(table, table_name=config.table_name, retention=retention),
-            publisher=Publisher(
-                caller, options, shards=shards, group_emits=config.group_emits, in_flight=in_flight, timing=timing
-            ),
-            transactor=Transactor(
-                caller, options, shards=shards, retention=retention, in_flight=in_flight, timing=timing
-            ),
+            reminder=RetentionReminder(table, table_name=config.table_name, retention=config.retention),
+            opener=opener,
+            keeper=keeper,
+            publisher=publisher,
+            transactor=transactor,
             membership=membership,
             rows=rows,
-            claimer=Claimer(
-                index, writer, options, membership=membership, rows=rows, observers=observers, timing=timing
-            ),
-            recovery=Recovery(
-                index,
-                writer,
-                options,
-                timing,
-                windows=WindowRecovery(caller, fence, options, timing),
-            ),
-            settler=Settler(writer, options, retention=retention, timing=timing),
+            claimer=claimer,
+            recovery=Recovery(index, writer, options, timing, windows=WindowRecovery(caller, fence, options, timing)),
+            settler=Settler(writer, options, keeper=keeper, retention=config.retention, timing=timing),
             dead_letters=DeadLetters(caller, index, writer, options, timing),
             shard_migration=ShardMigration(index, writer, shards, timing),
         )
+
+    def prepare(self) -> None:
+        """Get ready for a worker: permissions and handlers may have changed since the last start of a worker."""
+        self.writer.forget_probe()
+        self.opener.forget()
+        self.reminder.begin()
+        self.rows.forget_handlers()
+        self.membership.announce()
+
+    async def retire(self) -> None:
+        """End the window and the announcement of a worker, side by side, as there is little time at the end."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.keeper.retire)
+            group.start_soon(self.membership.retire)
+
+    async def finish(self) -> None:
+        """Wait for batches whose callers gave up: they need the client until they are answered."""
+        with anyio.move_on_after(self.timing.batch_response, shield=True):
+            await self.publisher.finish()
+
+
+def _claiming_parts(
+    caller: Caller,
+    index: StatusIndex,
+    writer: ConditionalWriter,
+    options: OutboxOptions,
+    observers: Observers,
+    *,
+    timing: Timing,
+) -> tuple[WorkerMembership, RowSelector, Claimer]:
+    membership = WorkerMembership(Announcements(caller, options, timing), options, timing)
+    rows = RowSelector(options, membership=membership, timing=timing)
+    claimer = Claimer(index, writer, options, membership=membership, rows=rows, observers=observers, timing=timing)
+    return membership, rows, claimer
+
+
+def _emitting_parts(
+    caller: Caller,
+    writer: ConditionalWriter,
+    config: DynamoDBConfig,
+    options: OutboxOptions,
+    *,
+    keeper: WindowKeeper,
+    timing: Timing,
+) -> tuple[Publisher, Transactor]:
+    in_flight, shards = TableInFlight(config.table_name), config.placement
+    forms = Forms(keeper, writer, options, shards=shards, timing=timing)
+    publisher = Publisher(
+        caller,
+        options,
+        forms=forms,
+        shards=shards,
+        group_emits=config.group_emits,
+        in_flight=in_flight,
+        timing=timing,
+    )
+    transactor = Transactor(
+        caller,
+        options,
+        forms=forms,
+        shards=shards,
+        retention=config.retention,
+        in_flight=in_flight,
+        timing=timing,
+    )
+    return publisher, transactor
 
 
 def _caller(client: DynamoDBClient, config: DynamoDBConfig, options: OutboxOptions, observers: Observers) -> Caller:

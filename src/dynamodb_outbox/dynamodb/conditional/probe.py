@@ -13,7 +13,7 @@ from dynamodb_outbox.dynamodb.conditional.rendering import parameters_of, statem
 from dynamodb_outbox.dynamodb.conditional.transitions import BATCHED, CLAIM, MOVE, Transition, Write, placed
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.caller import Caller
-from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, kind_of_code
+from dynamodb_outbox.dynamodb.transport.classify import NOT_ALLOWED, ErrorKind, kind_of_code
 from dynamodb_outbox.dynamodb.transport.client import RepeatWithheldError, sent_once
 from dynamodb_outbox.dynamodb.transport.responses import UnreadableResponseError, responses_to
 from dynamodb_outbox.errors import (
@@ -31,8 +31,6 @@ WriteMode = Literal["auto", "batch", "single"]
 MAX_STATEMENTS: Final = 25
 """DynamoDB's limit for a BatchExecuteStatement."""
 _REASON_CHARS: Final = 200
-_NOT_ALLOWED: Final = ("AccessDenied", "NotAuthorized")
-"""Error codes for valid credentials whose role lacks the permission."""
 
 
 class Batching:
@@ -160,7 +158,7 @@ class Batching:
                 ) from error
             raise
         except StorageError as error:
-            if isinstance(error, CredentialsError) and not error.reason.startswith(_NOT_ALLOWED):
+            if isinstance(error, CredentialsError) and not error.reason.startswith(NOT_ALLOWED):
                 # Expired or missing credentials say nothing about batches, and single writes would fail too.
                 raise
             raise _NoBatchesError(str(error)) from error
@@ -183,7 +181,7 @@ class Batching:
         if "all" in self._said:
             return
         self._said.add("all")
-        if any(code in reason for code in _NOT_ALLOWED):
+        if any(code in reason for code in NOT_ALLOWED):
             logger.warning(
                 "Claims and settles go one by one, not in batches of %d. That costs about seven times the CPU and more "
                 "requests. Allow dynamodb:PartiQLUpdate, as the library's IAM policy template does, and restart; or "

@@ -90,7 +90,8 @@ WITH_HANDLED_BY: Final = {
 }
 RENEW: Final = Transition(
     name="renew",
-    set=("gsiSortKey = :deadline",),
+    # With the status, because a renewal moves an event of a window into the index: with shards, into its shard.
+    set=("status = :PROCESSING", "gsiSortKey = :deadline"),
     condition="claimToken = :token AND status = :PROCESSING",
 )
 # HANDLER_DONE and COMPLETE_BY_HANDLER are part of the user's transaction and apply once. If a repeat is refused because

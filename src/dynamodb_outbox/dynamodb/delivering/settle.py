@@ -27,6 +27,7 @@ from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
 from dynamodb_outbox.errors import (
     InvalidRequestError,
     ItemTooLargeError,
@@ -50,9 +51,16 @@ class Settler:
     """Writes the outcomes of claims."""
 
     def __init__(
-        self, writer: ConditionalWriter, options: OutboxOptions, *, retention: float | None, timing: Timing
+        self,
+        writer: ConditionalWriter,
+        options: OutboxOptions,
+        *,
+        keeper: WindowKeeper,
+        retention: float | None,
+        timing: Timing,
     ) -> None:
         self._timing = timing
+        self._keeper = keeper
         self._writer = writer
         self._options = options
         self._retention = retention
@@ -63,7 +71,7 @@ class Settler:
             return []
         now = self._options.clock()
         # The time of the longest lease. A late write does no harm, because the token fences it.
-        leases = max(claim.lease_expires_at for claim, _ in settlements) - now
+        leases = max(claim.current_end for claim, _ in settlements) - now
         within = min(
             max(leases, self._timing.late_settle), max(self._options.processing_timeout, self._timing.late_settle)
         )
@@ -71,14 +79,26 @@ class Settler:
         def write_of(index: int, error_chars: int) -> Write:
             return self._write(*settlements[index], now, error_chars)
 
-        results = await self._write_all(write_of, len(settlements), within=within)
+        results: Sequence[WriteResult | None] = [None] * len(settlements)
+        try:
+            results = answers = await self._write_all(write_of, len(settlements), within=within)
+        finally:
+            # Also when the caller was cancelled, which leaves every result open.
+            for (claim, _), result in zip(settlements, results, strict=True):
+                if isinstance(result, (Applied, Refused)):
+                    self._keeper.answered(claim)
+                else:
+                    self._keeper.unanswered(claim)
         return [
             _error(claim, OUTCOME_NAMES[type(outcome)], result)
-            for (claim, outcome), result in zip(settlements, results, strict=True)
+            for (claim, outcome), result in zip(settlements, answers, strict=True)
         ]
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
-        """Move leases to new deadlines (epoch seconds); per renewal None, `LeaseLostError`, or the write's error."""
+        """Move leases to new deadlines (epoch seconds); per renewal None, `LeaseLostError`, or the write's error.
+
+        The renewal of an event of a window moves the event into the index.
+        """
         writes = [
             Write(RENEW, claim.event.id, {"token": {"S": claim.token}, "deadline": millis(expires_at)})
             for claim, expires_at in renewals
@@ -86,6 +106,9 @@ class Settler:
         # Short, because the worker repeats a failed renewal while the lease still holds.
         within = self._options.processing_timeout * RENEWAL_PART
         results = await self._writer.write(writes, within=within, urgent=True)
+        for (claim, _), result in zip(renewals, results, strict=True):
+            if isinstance(result, (Applied, Refused)):
+                self._keeper.answered(claim)
         return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
 
     async def fail_unusable(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import uuid4
 
+import anyio
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.claims import EmitClaim, HandlerDone
@@ -19,37 +19,35 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     no_longer_unhandled,
     placed,
 )
+from dynamodb_outbox.dynamodb.emitting.forms import Forms, condition_of
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
-from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_claim, is_same_event, stored_event
+from dynamodb_outbox.dynamodb.emitting.refused_transaction import (
+    TransactionPut,
+    met_tombstone,
+    reasons_of,
+    stored_before,
+)
 from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
-from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, encode_claimed, encode_event, handled_by, millis
+from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, encode_event, is_unlisted, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
-from dynamodb_outbox.dynamodb.transport.classify import VERIFY, cancellation_reasons, with_maybe_applied
+from dynamodb_outbox.dynamodb.transport.classify import cancellation_reasons, with_maybe_applied
 from dynamodb_outbox.errors import (
-    CancellationReason,
-    DuplicateEventError,
     InvalidEventError,
-    LeaseLostError,
+    OutboxError,
+    StorageError,
     TableNotFoundError,
     ThrottledError,
     TransactionCancelledError,
 )
-from dynamodb_outbox.event import Event, EventStatus
-from dynamodb_outbox.port import TRANSACTION, Numbers, OutboxOptions, refuse_repeated_ids
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.port import OutboxOptions, refuse_repeated_ids
 from dynamodb_outbox.transaction import TransactionWrite
 
 LEAST_TRANSACT_SECONDS: Final = 1.0
 """How long a transaction is tried whose lease is nearly over."""
-REFUSED: Final = "ConditionalCheckFailed"
-
-
-@dataclass(frozen=True, slots=True)
-class _Put:
-    event: Event
-    item: Item
 
 
 class Transactor:
@@ -60,6 +58,7 @@ class Transactor:
         caller: Caller,
         options: OutboxOptions,
         *,
+        forms: Forms,
         shards: Shards,
         retention: float | None,
         in_flight: TableInFlight,
@@ -68,6 +67,8 @@ class Transactor:
         self._timing = timing
         self._in_flight = in_flight
         self._caller = caller
+        self._forms = forms
+        self._keeper = forms.keeper
         self._shards = shards
         self._options = options
         self._retention = retention
@@ -86,48 +87,135 @@ class Transactor:
         # An unconditional write of the same event, which a caller gave up, must not come after this one.
         in_flight = self._in_flight.of_running_loop()
         await in_flight.enter(event_ids)
+        puts: list[TransactionPut] = []
         try:
-            transact_items, puts = self._transact_items(
-                writes, events, records=int(done is not None), emit_claim=emit_claim
-            )
+            transact_items, puts = self._encode(writes, events, records=int(done is not None), emit_claim=emit_claim)
             if emit_claim is not None:
                 emit_claim.sending()
-            stored = await self._commit(transact_items, puts, done)
+            stored = await self._commit(transact_items, puts, done, deadline=self._deadline(done))
+            if done is not None and done.completes:
+                self._keeper.answered(done.claim)
+            if emit_claim is not None:
+                await self._acknowledge([put for put in stored if put.event.id in emit_claim.tokens], emit_claim)
         finally:
+            # Those that have no answer by now: the commit was cancelled, or has failed in an unforeseen way.
+            self._leave_window(puts, is_unsure=True)
             for event_id in event_ids:
                 in_flight.leave(event_id)
-        for put in stored:
-            if emit_claim is not None and put.event.id in emit_claim.tokens:
-                emit_claim.claimed(decode_claim(put.item, numbers=self._options.numbers))
 
-    async def _commit(
-        self, transact_items: list[dict[str, Any]], puts: list[_Put], done: HandlerDone | None
-    ) -> list[_Put]:
-        """Commit; return the puts that are stored, by this call or by an earlier call that was not answered."""
+    def _deadline(self, done: HandlerDone | None) -> float:
         within = self._timing.transact
         if done is not None:
+            within = min(within, done.claim.current_end - self._options.clock())
+        return anyio.current_time() + within
+
+    async def _commit(
+        self, writes: list[dict[str, Any]], puts: list[TransactionPut], done: HandlerDone | None, *, deadline: float
+    ) -> list[TransactionPut]:
+        """Commit; return the puts that are stored, by this call or by an earlier call that was not answered."""
+        transact_items = [*writes, *(self._put_item(put) for put in puts)]
+        if done is not None:
             transact_items.append({"Update": self._record(done)})
-            within = max(min(within, done.claim.lease_expires_at - self._options.clock()), LEAST_TRANSACT_SECONDS)
         try:
             await self._caller.call(
-                "transact_write_items", within=within, TransactItems=transact_items, ClientRequestToken=uuid4().hex
+                "transact_write_items",
+                within=max(deadline - anyio.current_time(), LEAST_TRANSACT_SECONDS),
+                TransactItems=transact_items,
+                ClientRequestToken=uuid4().hex,
             )
         except TransactionRefused as refused:
-            return _stored_before(refused, transact_items, puts, done, numbers=self._options.numbers)
-        except ThrottledError as error:
-            if isinstance(error.__cause__, ClientError) and (reasons := cancellation_reasons(error.__cause__)):
-                listed = _reasons(reasons, transact_items, _event_ids(transact_items, puts, done))
-                raise TransactionCancelledError(
-                    reasons=listed, attempts=error.attempts, maybe_applied=error.maybe_applied
-                ) from error
+            if met_tombstone(refused, puts):
+                self._move_out_of_window(puts)
+                return await self._commit(writes, puts, done, deadline=deadline)
+            return self._found(refused, transact_items, puts, done)
+        except StorageError as error:
+            self._leave_window(puts, is_unsure=error.maybe_applied)
+            explained = self._explained(error, transact_items, puts, done)
+            if explained is error:
+                raise
+            raise explained from error
+        return puts
+
+    def _found(
+        self,
+        refused: TransactionRefused,
+        transact_items: list[dict[str, Any]],
+        puts: list[TransactionPut],
+        done: HandlerDone | None,
+    ) -> list[TransactionPut]:
+        """Return the puts that an earlier transaction has stored, and that are still claimed; or raise the reason."""
+        try:
+            stored = stored_before(refused, transact_items, puts, done, numbers=self._options.numbers)
+        except OutboxError:
+            self._leave_window(puts, is_unsure=refused.repeated)
             raise
-        except TableNotFoundError as error:
+        # A recovery has moved the other events into the index.
+        held = [put for put, item in stored if put.entry is None or is_unlisted(item)]
+        self._leave_window([put for put, _ in stored if put not in held], is_unsure=False)
+        self._leave_window([put for put in puts if put not in held], is_unsure=refused.repeated)
+        return held
+
+    def _explained(
+        self,
+        error: StorageError,
+        transact_items: list[dict[str, Any]],
+        puts: list[TransactionPut],
+        done: HandlerDone | None,
+    ) -> StorageError:
+        """Return the error with the reasons of a cancellation, or with the name of a missing table."""
+        if isinstance(error, ThrottledError):
+            reasons = cancellation_reasons(error.__cause__) if isinstance(error.__cause__, ClientError) else []
+            if reasons:
+                listed = reasons_of(reasons, transact_items, puts, done)
+                return TransactionCancelledError(
+                    reasons=listed, attempts=error.attempts, maybe_applied=error.maybe_applied
+                )
+        if isinstance(error, TableNotFoundError):
             tables = {next(iter(transact_item.values()))["TableName"] for transact_item in transact_items}
             own = self._caller.table_name
             name = own if own in tables or len(tables) > 1 else min(tables)
             missing = TableNotFoundError(table_name=name, among=sorted(tables), outbox_table=own)
-            raise (with_maybe_applied(missing) if error.maybe_applied else missing) from error
-        return puts
+            return with_maybe_applied(missing) if error.maybe_applied else missing
+        return error
+
+    async def _acknowledge(self, puts: Sequence[TransactionPut], emit_claim: EmitClaim) -> None:
+        """Hand on the claims of stored events. An event that was stored after the end of its window is released."""
+        late = {put: put.entry for put in puts if put.entry is not None and self._forms.is_over(put.entry)}
+        for put in puts:
+            if put in late:
+                continue
+            lease = None
+            if put.entry is not None:
+                lease = put.entry.window.lease
+                self._keeper.stored(put.entry)
+                put.entry = None
+            emit_claim.claimed(decode_claim(put.item, numbers=self._options.numbers, shared_lease=lease))
+        if not late:
+            return
+        results = await self._forms.release(list(late.values()))
+        for put, result in zip(late, results, strict=True):
+            self._leave_window([put], is_unsure=isinstance(result, StorageError))
+        if errors := [result for result in results if isinstance(result, StorageError)]:
+            raise with_maybe_applied(errors[0])
+
+    # The window
+
+    def _leave_window(self, puts: Sequence[TransactionPut], *, is_unsure: bool) -> None:
+        """Note that events are not stored in the window, or that the window must find out whether they are."""
+        for put in puts:
+            if put.entry is not None:
+                (self._keeper.maybe_stored if is_unsure else self._keeper.not_stored)(put.entry)
+                put.entry = None
+
+    def _move_out_of_window(self, puts: Sequence[TransactionPut]) -> None:
+        """Store the events in the index instead, because a recovery has passed one of their ids."""
+        self._keeper.refused_by_tombstone()
+        for put in puts:
+            if put.entry is not None:
+                put.item = self._forms.claimed(put.pending, token=put.entry.token, entry=None)
+        self._leave_window(puts, is_unsure=False)
+
+    # The items
 
     def items(self, events: Sequence[Event], *, due_at: float | None) -> list[dict[str, Any]]:
         """Make the transact items of events, for a call of TransactWriteItems that the user makes."""
@@ -137,47 +225,43 @@ class Transactor:
                 "event into a transaction"
             )
         refuse_repeated_ids(events)
-        return self._transact_items([], [(event, due_at) for event in events], records=0)[0]
+        _, puts = self._encode([], [(event, due_at) for event in events], records=0)
+        return [self._put_item(put) for put in puts]
 
-    def _transact_items(
+    def _encode(
         self,
         writes: Sequence[TransactionWrite],
         events: Sequence[tuple[Event, float | None]],
         *,
         records: int,
         emit_claim: EmitClaim | None = None,
-    ) -> tuple[list[dict[str, Any]], list[_Put]]:
+    ) -> tuple[list[dict[str, Any]], list[TransactionPut]]:
         now = self._options.clock()
         numbers = self._options.numbers
         encoded = [
             encode_event(event, due_at=now if due_at is None else due_at, numbers=numbers) for event, due_at in events
         ]
         transact_items = check_size(writes, events=[size for _, size in encoded], records=records)
-        puts = [
-            _Put(event, self._item(event, item, emit_claim, now))
-            for (event, _), (item, _) in zip(events, encoded, strict=True)
-        ]
-        for event, _ in events:
-            event.take_unpublished()
-        transact_items += [
-            {
-                "Put": {
-                    "TableName": self._caller.table_name,
-                    "Item": put.item,
-                    "ConditionExpression": "attribute_not_exists(id)",
-                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                }
-            }
-            for put in puts
-        ]
-        return transact_items, puts
+        tokens = {} if emit_claim is None else emit_claim.tokens
+        pairs = zip(events, encoded, strict=True)
+        return transact_items, [self._put_of(event, item, tokens.get(event.id)) for (event, _), (item, _) in pairs]
 
-    def _item(self, event: Event, item: Item, emit_claim: EmitClaim | None, now: float) -> Item:
-        token = emit_claim.tokens.get(event.id) if emit_claim is not None else None
-        if token is not None:
-            ends = now + self._options.processing_timeout
-            item = encode_claimed(item, token=token, now=now, lease_expires_at=ends)
-        return self._shards.placed(item)
+    def _put_of(self, event: Event, item: Item, token: str | None) -> TransactionPut:
+        item, unpublished = self._shards.placed(item), event.take_unpublished()
+        if token is None:
+            return TransactionPut(event, item, item)
+        entry = self._forms.enter(event, token) if unpublished else None
+        return TransactionPut(event, item, self._forms.claimed(item, token=token, entry=entry), entry)
+
+    def _put_item(self, put: TransactionPut) -> dict[str, Any]:
+        return {
+            "Put": {
+                "TableName": self._caller.table_name,
+                "Item": put.item,
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                **condition_of(put.entry),
+            }
+        }
 
     def _record(self, done: HandlerDone) -> dict[str, Any]:
         """Record that a handler is done: refused unless the claim is still held, and the handler is not done yet."""
@@ -198,89 +282,3 @@ class Transactor:
         if self._shards.count > 1:
             write = placed(write, self._shards)
         return update_transact_item(write, table_name=self._caller.table_name)
-
-
-def _stored_before(
-    refused: TransactionRefused,
-    transact_items: Sequence[dict[str, Any]],
-    puts: Sequence[_Put],
-    done: HandlerDone | None,
-    *,
-    numbers: Numbers,
-) -> list[_Put]:
-    """Raise what a refused transaction means, unless an earlier one made it needless: the puts that this one stored.
-
-    That may be an earlier transaction of the same delivery, with other puts, or an earlier attempt of the same
-    transaction. DynamoDB answers the repeat of an attempt that was applied with success, by its ClientRequestToken. So
-    only a claim token proves that a stored event is of this transaction: an event without one may be stored by
-    another emit, and the writes of this transaction would be lost if that counted as success.
-    """
-    event_ids = _event_ids(transact_items, puts, done)
-    listed = _reasons(refused.reasons, transact_items, event_ids)
-    by_event = {put.event.id: put for put in puts}
-    duplicates = [reason for reason in listed if reason.event_id is not None and reason.code == REFUSED]
-
-    found = [(by_event[reason.event_id or ""], reason.item or {}) for reason in duplicates]
-    stored = [put for put, item in found if is_same_event(put.item, item) and is_same_claim(put.item, item)]
-
-    record = refused.reasons[-1] if refused.reasons else {}
-    if done is not None and record.get("Code") == REFUSED:
-        if _is_recorded(done, record.get("Item", {})):
-            return stored
-        event = done.claim.event
-        raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
-    if any("claimToken" in put.item for put in stored):
-        return stored
-    cancelled = TransactionCancelledError(reasons=listed, maybe_applied=refused.repeated)
-    if duplicates and len(duplicates) == len(listed):
-        put, item = found[0]
-        raise DuplicateEventError(
-            event_id=put.event.id, within="a transaction", stored=stored_event(item, numbers=numbers)
-        ) from cancelled
-    raise cancelled from None
-
-
-def _event_ids(
-    transact_items: Sequence[dict[str, Any]], puts: Sequence[_Put], done: HandlerDone | None
-) -> Mapping[int, str]:
-    first = len(transact_items) - len(puts) - (done is not None)
-    return {first + index: put.event.id for index, put in enumerate(puts)}
-
-
-def _reasons(
-    reasons: Sequence[Mapping[str, Any]], transact_items: Sequence[dict[str, Any]], event_ids: Mapping[int, str]
-) -> list[CancellationReason]:
-    listed: list[CancellationReason] = []
-    for index, (reason, transact_item) in enumerate(zip(reasons, transact_items, strict=False)):
-        code = reason.get("Code", "None")
-        if code == "None":
-            continue
-        ((operation, arguments),) = transact_item.items()
-        listed.append(
-            CancellationReason(
-                index=index,
-                operation=operation,
-                table_name=arguments["TableName"],
-                # Not the item of a Put: which of its attributes are the key is not known, and the others may be secret.
-                key=arguments.get("Key", {}),
-                event_id=event_ids.get(index),
-                code=code,
-                message=_message(reason, is_event=index in event_ids),
-                item=reason.get("Item"),
-            )
-        )
-    return listed
-
-
-def _message(reason: Mapping[str, Any], *, is_event: bool) -> str:
-    message = str(reason.get("Message", ""))
-    # The outbox has made the item as it should be, so the table is not.
-    return f"{message}; {VERIFY}" if is_event and reason.get("Code") == "ValidationError" else message
-
-
-def _is_recorded(done: HandlerDone, item: Item) -> bool:
-    """Tell whether an earlier attempt of the same delivery was applied, whose response was lost."""
-    if item.get("claimToken") != {"S": done.claim.token}:
-        return False
-    completed = done.completes and item.get("status") == {"S": EventStatus.COMPLETED.value}
-    return completed or done.handler in handled_by(item)

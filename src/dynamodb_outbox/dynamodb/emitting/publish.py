@@ -1,47 +1,38 @@
-"""Storing new events: a PutItem for one event, BatchWriteItems for many.
+"""Storing new events: a PutItem for one event, BatchWriteItems or PartiQL `INSERT`s for many.
 
 A BatchWriteItem has no conditions, so its repeat could reset an event that a worker has claimed meanwhile. It is used
 only for ids that the library made and never sent before. If its response is lost, each of its 25 events is sent again
 as a PutItem with a condition. If a caller repeats an emit, `InFlight` lets the writes of the id follow each other.
+
+Events with numbered ids (see `event_ids.py`) go as `INSERT`s, so that they can be stored in a window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
 from dynamodb_outbox.claims import EmitClaim
 from dynamodb_outbox.dynamodb.emitting.emit_queue import EmitQueue
+from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
-from dynamodb_outbox.dynamodb.emitting.publish_result import (
-    PublishResult,
-    Put,
-    chunks_of,
-    is_same_claim,
-    is_same_event,
-    stored_event,
-)
-from dynamodb_outbox.dynamodb.items.codec import Item, encode_claimed, encode_event
+from dynamodb_outbox.dynamodb.emitting.inserts import Inserts
+from dynamodb_outbox.dynamodb.emitting.publish_result import PublishResult, Put, chunks_of
+from dynamodb_outbox.dynamodb.emitting.single_puts import SinglePuts
+from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
-from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused
+from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
 from dynamodb_outbox.dynamodb.transport.client import sent_once
 from dynamodb_outbox.dynamodb.transport.responses import unprocessed_of
 from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
-from dynamodb_outbox.errors import (
-    DuplicateEventError,
-    StorageError,
-    ThrottledError,
-    UnavailableError,
-)
+from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import OutboxOptions, raise_unless_stored, refuse_repeated_ids
 
-LEAST_PUT_SECONDS: Final = 1.0
-"""How long a conditional put is tried that starts just before its deadline, or after it."""
+_WriteGroup = Callable[[Sequence[Put], PublishResult], Awaitable[None]]
 
 
 class Publisher:
@@ -52,12 +43,16 @@ class Publisher:
         caller: Caller,
         options: OutboxOptions,
         *,
+        forms: Forms,
         shards: Shards,
         group_emits: bool,
         in_flight: TableInFlight,
         timing: Timing,
     ) -> None:
         self._caller = caller
+        self._keeper = forms.keeper
+        self._singles = SinglePuts(caller, forms, timing=timing)
+        self._inserts = Inserts(caller, self._singles, timing=timing)
         self._shards = shards
         self._options = options
         self._group_emits = group_emits
@@ -66,7 +61,7 @@ class Publisher:
         self._queue = EmitQueue(self._write_chunk, new_result=self._new_result, longest_wait=timing.emit_group)
 
     def _new_result(self) -> PublishResult:
-        return PublishResult(self._in_flight.of_running_loop(), numbers=self._options.numbers)
+        return PublishResult(self._in_flight.of_running_loop(), keeper=self._keeper, numbers=self._options.numbers)
 
     async def publish(self, events: Sequence[Event], *, due_at: float, emit_claim: EmitClaim | None = None) -> None:
         """Store the events. If an event is invalid, none of them is sent."""
@@ -110,7 +105,7 @@ class Publisher:
     async def _store_alone(self, put: Put) -> None:
         result = self._new_result()
         try:
-            await self._put(put, result, anyio.current_time() + self._timing.publish)
+            await self._singles.put(put, result, anyio.current_time() + self._timing.publish)
         finally:
             result.abandon([put])
 
@@ -122,67 +117,11 @@ class Publisher:
                     group.start_soon(self._write_in_turn, chunk, result)
                 for put in puts:
                     if not put.unpublished:
-                        group.start_soon(self._put_in_turn, put, result)
+                        group.start_soon(self._singles.put_in_turn, put, result)
         finally:
             for put in puts:
                 put.is_wanted = False
             result.abandon([put for put in puts if not put.is_sending])
-
-    def _begin_lease(self, put: Put) -> None:
-        """Start the lease of an event claimed on emit now, unless an earlier attempt may have stored another."""
-        if put.emit_claim is None:
-            return
-        put.emit_claim.sending()
-        if put.maybe_stored:
-            return
-        now = self._options.clock()
-        ends = now + self._options.processing_timeout
-        item = encode_claimed(put.item, token=put.emit_claim.tokens[put.event.id], now=now, lease_expires_at=ends)
-        put.item = self._shards.placed(item)
-
-    # One by one
-
-    async def _put_in_turn(self, put: Put, result: PublishResult, deadline: float | None = None) -> None:
-        async with result.puts:
-            if not put.is_wanted:
-                result.abandon([put])
-            elif result.given_up is not None:
-                result.fail_unsent([put], result.given_up)
-            else:
-                await self._put(put, result, deadline or anyio.current_time() + self._timing.publish)
-
-    async def _put(self, put: Put, result: PublishResult, deadline: float) -> None:
-        """Store one event unless its id is taken."""
-        self._begin_lease(put)
-        try:
-            await self._caller.call(
-                "put_item",
-                within=max(deadline - anyio.current_time(), LEAST_PUT_SECONDS),
-                TableName=self._caller.table_name,
-                Item=put.item,
-                ConditionExpression="attribute_not_exists(id)",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except ConditionRefused as refused:
-            self._judge_refused(put, refused, result)
-        except StorageError as error:
-            result.fail([put], error)
-        else:
-            result.stored(put)
-
-    def _judge_refused(self, put: Put, refused: ConditionRefused, result: PublishResult) -> None:
-        """Find out whether an earlier attempt of this write has stored the id, or another emit."""
-        stored = refused.item
-        tried_before = refused.repeated or put.maybe_stored
-        if isinstance(stored, dict) and is_same_event(put.item, stored) and (put.unpublished or tried_before):
-            if is_same_claim(put.item, stored):
-                result.stored(put)
-                return
-            if put.unpublished and tried_before:
-                result.taken_over(put)
-                return
-        found = stored_event(stored, numbers=result.numbers)
-        result.fail([put], DuplicateEventError(event_id=put.event.id, stored=found))
 
     # In batches
 
@@ -194,23 +133,40 @@ class Publisher:
                 await self._queue.written(self._queue.start(chunk, result), chunk)
 
     async def _write_chunk(self, chunk: list[Put], result: PublishResult) -> None:
-        try:
-            if len(chunk) == 1:
-                await self._put(chunk[0], result, anyio.current_time() + self._timing.publish)
-            else:
-                await self._write_batch(chunk, result)
-        except Exception as error:  # each caller whose event it was gets it
-            result.fail([put for put in chunk if not put.is_done], self._caller.fatal(error, "BatchWriteItem"))
-
-    async def _write_batch(self, chunk: list[Put], result: PublishResult) -> None:
-        """Store a chunk of events whose ids were never sent before."""
-        retries = Retries(self._timing.publish, random=self._caller.random)
         # Callers may have given up before the first request.
         result.abandon([put for put in chunk if put.is_given_up])
-        left = {put.event.id: put for put in chunk if not put.is_done}
+        left = [put for put in chunk if not put.is_done]
+        inserted = [put for put in left if put.event.id_number is not None] if self._keeper.inserts else []
+        if not inserted:
+            await self._write_group(left, result, self._write_batch)
+        elif len(inserted) == len(left):
+            await self._write_group(left, result, self._inserts.insert)
+        else:
+            others = [put for put in left if put not in inserted]
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._write_group, inserted, result, self._inserts.insert)
+                group.start_soon(self._write_group, others, result, self._write_batch)
+
+    async def _write_group(self, puts: list[Put], result: PublishResult, write: _WriteGroup) -> None:
+        try:
+            if len(puts) == 1:
+                await self._singles.put(puts[0], result, anyio.current_time() + self._timing.publish)
+            else:
+                await write(puts, result)
+        except Exception as error:  # each caller whose event it was gets it
+            left = [put for put in puts if not put.is_done]
+            for put in left:
+                # Its window keeps the event until it is known whether it is stored.
+                put.maybe_stored = put.maybe_stored or put.entry is not None
+            result.fail(left, self._caller.fatal(error, "BatchWriteItem"))
+
+    async def _write_batch(self, chunk: Sequence[Put], result: PublishResult) -> None:
+        """Store a chunk of events whose ids were never sent before."""
+        retries = Retries(self._timing.publish, random=self._caller.random)
+        left = {put.event.id: put for put in chunk}
         while left:
             try:
-                unprocessed = await self._send(list(left.values()))
+                unprocessed = await self._send(list(left.values()), result)
                 cause = deadline_error(
                     "BatchWriteItem",
                     ErrorKind.THROTTLED,
@@ -221,7 +177,7 @@ class Publisher:
                 if error.maybe_applied:
                     for put in left.values():
                         put.maybe_stored = True
-                    await self._put_each(list(left.values()), result, retries.deadline)
+                    await self._singles.put_each(list(left.values()), result, retries.deadline)
                     return
                 unprocessed, cause = list(left), error
             except StorageError as error:
@@ -235,12 +191,7 @@ class Publisher:
                 result.fail(left.values(), cause)
                 return
 
-    async def _put_each(self, puts: Sequence[Put], result: PublishResult, deadline: float) -> None:
-        async with anyio.create_task_group() as group:
-            for put in puts:
-                group.start_soon(self._put_in_turn, put, result, deadline)
-
-    async def _send(self, puts: list[Put]) -> list[str]:
+    async def _send(self, puts: list[Put], result: PublishResult) -> list[str]:
         """Send one BatchWriteItem; the ids that came back unprocessed.
 
         Events of an abandoned batch are sent again. Wait past the deadline, so that the first request is unlikely to be
@@ -248,7 +199,8 @@ class Publisher:
         """
         table_name = self._caller.table_name
         for put in puts:
-            self._begin_lease(put)
+            # A write without a condition would replace a tombstone, and nobody would find the event.
+            self._singles.begin(put, result, may_enter=False)
         requests = [{"PutRequest": {"Item": put.item}} for put in puts]
         with sent_once(self._caller.client, "BatchWriteItem"):
             unprocessed: list[str] = await self._caller.call(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,6 +14,8 @@ from dynamodb_outbox.claims import EmitClaim
 from dynamodb_outbox.dynamodb.emitting.in_flight import InFlight
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, decode_event
 from dynamodb_outbox.dynamodb.transport.classify import restated, with_maybe_applied
+from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
+from dynamodb_outbox.dynamodb.windows.window import Entry
 from dynamodb_outbox.errors import OutboxError, StorageError, StoredEventError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import Numbers
@@ -31,10 +33,17 @@ class Put:
 
     event: Event
     item: Item
+    """The item as it is sent: PENDING at first, claimed when the write begins."""
     size: int
     unpublished: bool
     """Whether the id was never sent before, so that its first write needs no condition."""
     emit_claim: EmitClaim | None
+    pending: Item = field(init=False)
+    """The item without a claim."""
+    is_begun: bool = False
+    """Whether its first write has begun."""
+    entry: Entry | None = None
+    """Its entry in the window, if it is stored there, in no index."""
     is_wanted: bool = True
     """Whether its caller still waits. If not, a write that is under way is not repeated."""
     is_sending: bool = False
@@ -42,12 +51,15 @@ class Put:
     alone: asyncio.Task[None] | None = None
     """The task that writes it and no other event."""
     maybe_stored: bool = False
-    """Whether a batch with this event was not answered."""
+    """Whether an earlier write of this event was not answered."""
     is_done: bool = False
     error: OutboxError | None = None
     queued_at: float = 0.0
     written: asyncio.Future[None] | None = None
     """Done once a put that shares a request has its result."""
+
+    def __post_init__(self) -> None:
+        self.pending = self.item
 
     @property
     def is_given_up(self) -> bool:
@@ -58,11 +70,12 @@ class Put:
 class PublishResult:
     """The results of the events of one publish, or of one shared request. Each caller gets its result at once."""
 
-    def __init__(self, in_flight: InFlight, *, numbers: Numbers) -> None:
+    def __init__(self, in_flight: InFlight, *, keeper: WindowKeeper, numbers: Numbers) -> None:
         self.numbers: Numbers = numbers
         self.given_up: ThrottledError | UnavailableError | None = None
         """Why an event could not be stored until its deadline. The events that still wait then need no attempt."""
         self._in_flight = in_flight
+        self._keeper = keeper
 
     # Most publishes store one event, and need no limiter.
 
@@ -79,13 +92,28 @@ class PublishResult:
     def stored(self, *puts: Put) -> None:
         """Note that events are stored. The handlers of events claimed on emit may start."""
         for put in puts:
-            if put.emit_claim is not None:
-                put.emit_claim.claimed(decode_claim(put.item, numbers=self.numbers))
-            self._end(put, None)
+            was_done = put.is_done
+            self._end(put, None, is_held=True)
+            # An event of a window whose caller gave up is left to the window, which makes it PENDING.
+            if put.emit_claim is not None and not (was_done and put.entry is not None):
+                lease = None if put.entry is None else put.entry.window.lease
+                put.emit_claim.claimed(decode_claim(put.item, numbers=self.numbers, shared_lease=lease))
 
     def taken_over(self, put: Put) -> None:
-        """Note that an event is stored, and that another worker has claimed it since."""
+        """Note that an event is stored in the index, where another worker can claim it or has claimed it."""
         self._end(put, None)
+
+    def leave_window(self, put: Put) -> None:
+        """Note that an event was not stored in its window; the next write stores it in the index."""
+        if put.entry is not None:
+            self._keeper.not_stored(put.entry)
+            put.entry = None
+
+    def refused_by_tombstone(self, put: Put) -> None:
+        """Note that a recovery has passed the id of an event: it was not and will not be stored in its window."""
+        self.leave_window(put)
+        put.maybe_stored = False
+        self._keeper.refused_by_tombstone()
 
     def fail(self, puts: Iterable[Put], error: OutboxError) -> None:
         """Note why events could not be stored."""
@@ -109,11 +137,18 @@ class PublishResult:
                 reason = "its caller gave up"
                 self._end(put, UnavailableError(operation="an emit", attempts=1, reason=reason, maybe_applied=True))
 
-    def _end(self, put: Put, error: OutboxError | None) -> None:
+    def _end(self, put: Put, error: OutboxError | None, *, is_held: bool = False) -> None:
         if put.is_done:
             return
         put.is_done, put.error = True, error
         self._in_flight.leave(put.event.id)
+        if put.entry is not None:
+            if is_held:
+                self._keeper.stored(put.entry)
+            elif isinstance(error, StorageError) and error.maybe_applied:
+                self._keeper.maybe_stored(put.entry)
+            else:
+                self._keeper.not_stored(put.entry)
         if put.written is not None and not put.written.done():
             put.written.set_result(None)
 

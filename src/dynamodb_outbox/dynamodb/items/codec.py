@@ -15,6 +15,7 @@ from dynamodb_outbox.dynamodb.items.values import AttributeValue, decode, encode
 from dynamodb_outbox.errors import EventTooLargeError, StoredEventError, UnstorableValueError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.port import Numbers
+from dynamodb_outbox.shared_lease import SharedLease
 from dynamodb_outbox.wording import LONGEST_SHOWN
 
 Item = dict[str, AttributeValue]
@@ -30,8 +31,9 @@ DELIVERY_BYTES: Final = 8_192
 """Space that an emitted event leaves free for the attributes that delivery adds. A larger event is refused at once.
 
 The largest size of each attribute, including its name: claimToken 42, startedOn 17, a longer status 3, statusShard 25,
-a longer retryCount 1, unhandledSince 22, completedOn 19, expireAt 14, a short lastError 9 + 64 x 4. The sum is 408.
-That leaves 7,784 bytes for handledBy: 9 for its name, and 7,650 for the names of 30 handlers with 255 bytes each.
+a longer retryCount 1, unhandledSince 22, completedOn 19, expireAt 14, window 6 + 16, a short lastError 9 + 64 x 4. The
+sum is 430. That leaves 7,762 bytes for handledBy: 9 for its name, and 7,650 for the names of 30 handlers with 255 bytes
+each.
 
 Events with more handlers, and items of other writers, can exceed the limit. `Room` has smaller writes for them.
 """
@@ -49,6 +51,26 @@ def encode_claimed(item: Item, *, token: str, now: float, lease_expires_at: floa
         "startedOn": millis(now),
         "gsiSortKey": millis(lease_expires_at),
     }
+
+
+def encode_unlisted(item: Item, *, token: str, window: str, now: float) -> Item:
+    """Return a PENDING item as a claimed one that is in no index. After a crash, its window finds it by its id."""
+    kept = {name: value for name, value in item.items() if name not in _INDEX_KEYS}
+    return {
+        **kept,
+        "status": {"S": EventStatus.PROCESSING.value},
+        "claimToken": {"S": token},
+        "startedOn": millis(now),
+        "window": {"S": window},
+    }
+
+
+def is_unlisted(item: Mapping[str, Any]) -> bool:
+    """Tell whether a stored event is claimed and in no index."""
+    return item.get("status") == {"S": EventStatus.PROCESSING.value} and "gsiSortKey" not in item
+
+
+_INDEX_KEYS: Final = ("gsiSortKey", "statusShard")
 
 
 def encode_event(event: Event, *, due_at: float, numbers: Numbers) -> tuple[Item, int]:
@@ -143,16 +165,20 @@ _REQUIRED: Final = ("type", "payload", "occurredAt")
 _KINDS: Final = {"type": "S", "payload": "M", "occurredAt": "S", "metadata": "M"}
 
 
-def decode_claim(item: Item, *, numbers: Numbers) -> Claim:
-    """Read a claim from the item that a claim's write returned. Raises `StoredEventError`."""
+def decode_claim(item: Item, *, numbers: Numbers, shared_lease: SharedLease | None = None) -> Claim:
+    """Read a claim from the item that a claim's write returned, or that was stored claimed under a shared lease.
+
+    Raises `StoredEventError`.
+    """
     return Claim(
         event=decode_event(item, numbers=numbers),
         token=item["claimToken"]["S"],
         attempt=retry_count(item) + 1,
-        lease_expires_at=seconds(item["gsiSortKey"]),
+        lease_expires_at=seconds(item["gsiSortKey"]) if shared_lease is None else shared_lease.expires_at,
         handled_by=handled_by(item),
         last_error=last_error(item),
         unhandled_since=unhandled_since(item) if "unhandledSince" in item else None,
+        shared_lease=shared_lease,
     )
 
 

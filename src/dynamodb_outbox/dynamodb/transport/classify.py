@@ -91,6 +91,8 @@ _CREDENTIALS_CODES: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
+NOT_ALLOWED: Final = ("AccessDenied", "NotAuthorized")
+"""Error codes for valid credentials whose role lacks the permission."""
 _INVALID_CODES: Final = frozenset({"ValidationException", "ValidationError"})
 _CREDENTIALS_ERRORS: Final = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 _UNSENT_ERRORS: Final = (ConnectTimeoutError, ProxyConnectionError)

@@ -1,0 +1,115 @@
+"""Emits over a tombstone, or of an id that another writer has: nothing is lost, and nothing is stored twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import (
+    DuplicateEventError,
+    Event,
+    EventStatus,
+    PartialPublishError,
+    TransactionCancelledError,
+)
+from dynamodb_outbox.dynamodb.windows.item import tombstone
+from dynamodb_outbox.transaction import TransactionWrite
+from reliability.proxy import Proxy
+from tests.dynamodb.windows import WAYS, Desk, order, until
+
+PENDING, PROCESSING, COMPLETED, FAILED = (str(status) for status in EventStatus)
+NEW = "attribute_not_exists(id)"
+NEW_OR_VOID = "attribute_not_exists(id) OR #status = :void"
+
+
+def lay(*events: Event) -> list[dict[str, Any]]:
+    return [tombstone(event.id, now=1_700_000_000.0) for event in events]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_event_is_stored_in_the_index_over_a_tombstone(desk: Desk, way: str) -> None:
+    events = [order() for _ in range(3)]
+    for item in lay(events[1]):
+        await desk.put(item)
+    await WAYS[way](desk, *events)
+    item = await desk.item(events[1])
+    assert item["status"] == {"S": PROCESSING}
+    assert item["claimToken"] == {"S": desk.claims[events[1].id].token}
+    assert "gsiSortKey" in item
+    assert "window" not in item
+    assert "expireAt" not in item
+    assert set(desk.claims) >= {event.id for event in events}
+    # The window is checked at once: most likely, a recovery has taken it.
+    assert desk.window.covers(events[1].id_number)
+    await until(lambda: desk.window.version > 0)
+    assert await desk.settle(*events) == [None] * 3
+    assert desk.window.open_count == 0
+
+
+@pytest.mark.parametrize("way", ["alone", "together", "in a transaction", "user's transaction"])
+async def test_event_that_is_not_claimed_is_stored_over_a_tombstone(desk: Desk, way: str) -> None:
+    events = [order(), order()]
+    for item in lay(*events):
+        await desk.put(item)
+    match way:
+        case "alone":
+            for event in events:
+                await desk.outbox.publish([event])
+        case "together":
+            await desk.outbox.publish(events)
+        case "in a transaction":
+            await desk.outbox.transact([], [(event, None) for event in events])
+        case _:
+            await desk.client.transact_write_items(TransactItems=desk.outbox.transact_items(events))
+    assert {claim.event.id for claim in await desk.outbox.claim(5)} == {event.id for event in events}
+
+
+async def test_transaction_over_a_tombstone_is_repeated_with_its_writes_as_a_new_one(desk: Desk, proxy: Proxy) -> None:
+    events = [order(), order()]
+    for item in lay(events[0]):
+        await desk.put(item)
+    write = TransactionWrite(
+        operation="Put", arguments={"TableName": desk.outbox.table_name, "Item": {"id": "business"}}
+    )
+    await desk.transact(*events, writes=[write])
+    first, second = proxy.of("TransactWriteItems")
+    assert first["ClientRequestToken"] != second["ClientRequestToken"]
+    assert [put["Put"].get("ConditionExpression") for put in first["TransactItems"]] == [None, NEW, NEW]
+    assert [put["Put"].get("ConditionExpression") for put in second["TransactItems"]] == [None, *[NEW_OR_VOID] * 2]
+    assert await desk.item("business") == {"id": {"S": "business"}}
+    assert all("gsiSortKey" in await desk.item(event) for event in events)
+    assert desk.window.open_count == 0
+
+
+async def test_transaction_that_another_reason_cancels_leaves_the_window(desk: Desk, proxy: Proxy) -> None:
+    events = [order(), order()]
+    for item in lay(events[0]):
+        await desk.put(item)
+    arguments = {"TableName": desk.outbox.table_name, "Key": {"id": "missing"}}
+    check = TransactionWrite(
+        operation="ConditionCheck", arguments={**arguments, "ConditionExpression": "attribute_exists(id)"}
+    )
+    with pytest.raises(TransactionCancelledError) as caught:
+        await desk.transact(*events, writes=[check])
+    assert [reason.index for reason in caught.value.reasons] == [0]
+    assert desk.window.open_count == 0
+    with pytest.raises(TransactionCancelledError):
+        await desk.transact(order(), writes=[check])
+    assert desk.window.open_count == 0
+    assert proxy.count("TransactWriteItems") == 3
+
+
+async def test_event_of_another_writer_is_a_duplicate(inserting: Desk) -> None:
+    events = [order() for _ in range(4)]
+    await inserting.outbox.publish([Event("other", id=events[0].id)])
+    await inserting.outbox.publish([Event("other", id=events[2].id)])
+    with pytest.raises(DuplicateEventError):
+        await inserting.emit(events[0])
+    with pytest.raises(PartialPublishError) as caught:
+        await inserting.emit(*events[1:])
+    assert [event.id for event in caught.value.failed] == [events[2].id]
+    assert isinstance(caught.value.causes[events[2].id], DuplicateEventError)
+    with pytest.raises(DuplicateEventError):
+        await inserting.transact(order(), events[0])
+    assert inserting.window.open_count == 2
