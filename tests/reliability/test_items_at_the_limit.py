@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from dynamodb_outbox import (
     Delivery,
@@ -26,6 +25,7 @@ from dynamodb_outbox.dynamodb.items.sizes import size_of
 from reliability.proxy import Proxy, Recorded, refused
 from tests.adapter_timing import with_timing
 from tests.conftest import MakeOutbox
+from tests.full_items import put_full
 from tests.reliability.conftest import Items
 
 NOW = 1_790_000_000.123
@@ -146,18 +146,6 @@ def stored(event_id: str, status: str, **more: Any) -> dict[str, Any]:
         "retryCount": {"N": "0"},
     } | more
     return {name: value for name, value in item.items() if value is not None}
-
-
-async def put_full(client: Any, table: str, item: dict[str, Any]) -> None:
-    """Put an item that is as large as DynamoDB lets one be."""
-    size = sum(len(name) + size_of(value) for name, value in item.items()) + len("filler")
-    # Our count is a byte too high for some numbers.
-    for more in (4, 3, 2, 1, 0):
-        filler = {"S": "f" * (MAX_ITEM_BYTES - size + more)}
-        with suppress(ClientError):
-            await client.put_item(TableName=table, Item=item | {"filler": filler})
-            return
-    raise AssertionError("the item is too large")
 
 
 ODD: dict[str, dict[str, Any]] = {

@@ -277,7 +277,10 @@ class DynamoDBOutbox:
         return await self._parts.recovery.recover(max_retries=self._options.retries_of(max_retries))
 
     async def count(self, status: EventStatus | str) -> int:
-        """Count the events that are PENDING, PROCESSING or FAILED, in the index; see `Outbox.count`."""
+        """Count the events that are PENDING, PROCESSING or FAILED, in the index and in windows; see `Outbox.count`.
+
+        PROCESSING events of windows are counted in the first 1,000 numbers of each window, for a read unit a number.
+        """
         self._loop.check("outbox.count")
         return await self._parts.dead_letters.count(counted_status(status))
 

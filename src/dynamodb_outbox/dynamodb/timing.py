@@ -39,6 +39,8 @@ class Timing:
     """How long the outcome of a claim is written at least, also after the lease: nobody else may have claimed yet."""
     announcement: float = 1.0
     """How long an announcement of a worker is tried."""
+    window_hold: float = 10.0
+    """How long a recovery may take for a part of a window. Then another worker starts the recovery over."""
     far_leases: float = 3600.0
     """How often recovery reads leases that no worker can have, such as a lease in nanoseconds."""
 

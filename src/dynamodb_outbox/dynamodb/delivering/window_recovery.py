@@ -8,7 +8,7 @@ of the window can be missed, and recovery closes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Final
@@ -33,7 +33,7 @@ from dynamodb_outbox.observers import WindowRecovered, logger
 from dynamodb_outbox.port import OutboxOptions
 
 RENEW_AFTER: Final = 1 / 3
-"""The part of a lease after which a recovery that still runs renews its hold on a window."""
+"""The part of the time of a hold after which a recovery that still runs renews it."""
 
 
 class WindowRecovery:
@@ -52,7 +52,7 @@ class WindowRecovery:
         self._region = region_of(caller)
 
     async def recover(self, rows: Sequence[Item], done: RecoveredSoFar, max_retries: int) -> None:
-        """Recover the windows of a page of rows. After an error a window is left until its lease runs out again."""
+        """Recover the windows of a page of rows. After an error a window is left until the hold on it runs out."""
         for row in rows:
             window_id: str = row["id"]["S"]
             if not is_of_region(window_id, self._region):
@@ -65,7 +65,7 @@ class WindowRecovery:
                 done.errors.append(RecoveryError(event_id=window_id, cause=error, is_window=True))
 
     async def _recover(self, window_id: str, seen: Any, done: RecoveredSoFar, max_retries: int) -> None:
-        hold = _Hold(self._caller, window_id, self._options, within=self._within)
+        hold = _Hold(self._caller, window_id, self._options.clock, length=self._timing.window_hold, within=self._within)
         item = await hold.take(seen)
         if item is None:
             return
@@ -136,10 +136,13 @@ class _Found:
 class _Hold:
     """The hold of this recovery on a window: as long as it is not lost, nobody else recovers the window."""
 
-    def __init__(self, caller: Caller, window_id: str, options: OutboxOptions, *, within: float) -> None:
+    def __init__(
+        self, caller: Caller, window_id: str, clock: Callable[[], float], *, length: float, within: float
+    ) -> None:
         self._caller = caller
         self._window_id = window_id
-        self._options = options
+        self._clock = clock
+        self._length = length
         self._within = within
         self._token = token_hex(16)
         self._seen: Any = None
@@ -147,37 +150,32 @@ class _Hold:
 
     async def take(self, seen: Any) -> Item | None:
         """Take the window, if its lease still ends at `seen`. Returns the item; None if somebody else was quicker."""
-        item: Item | None = await self._update(
-            take(
-                self._window_id,
-                seen=seen,
-                token=self._token,
-                deadline=self._options.clock() + self._options.processing_timeout,
-            )
-        )
-        if item is not None:
-            self._seen = item["gsiSortKey"]
-            self._renew_at = anyio.current_time() + RENEW_AFTER * self._options.processing_timeout
+        started = anyio.current_time()
+        deadline = self._clock() + self._length
+        try:
+            item = await self._update(take(self._window_id, seen=seen, token=self._token, deadline=deadline))
+        except ConditionRefused:
+            return None
+        self._seen = item["gsiSortKey"]
+        self._renew_at = started + RENEW_AFTER * self._length
         return item
 
     async def keep(self) -> bool:
-        """Renew the hold if a part of the lease has passed. False if another recovery has taken the window."""
+        """Renew the hold if a part of its time has passed. False if another recovery has taken the window."""
         return anyio.current_time() < self._renew_at or await self.take(self._seen) is not None
 
     async def close(self) -> bool:
         """Close the window: all its ids are settled. False if another recovery has taken or closed it."""
-        closing = close(self._window_id, token=self._token, now=self._options.clock())
-        return await self._update(closing | {"ReturnValues": "ALL_NEW"}) is not None
-
-    async def _update(self, arguments: dict[str, Any]) -> Item | None:
+        closing = close(self._window_id, token=self._token, now=self._clock())
         try:
-            item: Item = await self._caller.call(
-                "update_item",
-                within=self._within,
-                read=read_new_item,
-                TableName=self._caller.table_name,
-                **arguments,
-            )
-        except ConditionRefused:
-            return None
+            await self._update(closing | {"ReturnValues": "ALL_NEW"})
+        except ConditionRefused as refused:
+            # The response to an earlier attempt may be lost, which has closed the window.
+            return refused.repeated
+        return True
+
+    async def _update(self, arguments: dict[str, Any]) -> Item:
+        item: Item = await self._caller.call(
+            "update_item", within=self._within, read=read_new_item, TableName=self._caller.table_name, **arguments
+        )
         return item
