@@ -13,12 +13,13 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox import DynamoDBOutbox, EventStatus, OutboxEventBus, WaitTimeoutError
 from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.windows.opening import region_of
 from dynamodb_outbox.observers import WindowRecovered
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 from tests.adapter_timing import with_timing
 from tests.backends import open_client
-from tests.dynamodb.dead_worker import LEASE, REGION, CrashError, DeadWorker, DyingClient
+from tests.dynamodb.dead_worker import LEASE, CrashError, DeadWorker, DyingClient
 from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -35,7 +36,8 @@ class Table:
     mode: str
 
     def dead_worker(self, **changes: Any) -> DeadWorker:
-        return DeadWorker(self.client, self.name, self.clock, self.shards, **changes)
+        region = region_of(self.outbox()._parts.caller)
+        return DeadWorker(self.client, self.name, self.clock, self.shards, **{"region": region, **changes})
 
     def outbox(self, client: Any = None, **options: Any) -> DynamoDBOutbox:
         return DynamoDBOutbox(
@@ -79,8 +81,6 @@ async def table(request: pytest.FixtureRequest, clock: Clock, table_name: str) -
 
 @pytest.fixture
 def worker(table: Table) -> DeadWorker:
-    # Other Regions than that of the client are left alone.
-    assert table.client.meta.region_name == REGION
     return table.dead_worker()
 
 

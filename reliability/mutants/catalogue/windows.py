@@ -210,15 +210,13 @@ WINDOWS: Final = (
         row=91,
         name="a recovered window is deleted",
         file=_RECOVERY,
-        text=(
-            "        closing = close(self._window_id, token=self._token, now=self._options.clock())\n"
-            '        return await self._update(closing | {"ReturnValues": "ALL_NEW"}) is not None\n'
-        ),
+        text="        closing = close(self._window_id, token=self._token, now=self._clock())\n",
         replacement=(
             "        from dynamodb_outbox.dynamodb.windows.item import delete\n"
             "        gone = delete(self._window_id, token=self._token)\n"
             '        await self._caller.call("delete_item", within=1, TableName=self._caller.table_name, **gone)\n'
             "        return True\n"
+            "        closing: dict[str, Any] = {}\n"
         ),
         test=f"{_BUSY}[0]",
     ),
