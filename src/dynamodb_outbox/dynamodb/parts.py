@@ -45,6 +45,7 @@ class Parts:
     table: Table
     reminder: RetentionReminder
     opener: Opener
+    fence: Fence
     keeper: WindowKeeper
     publisher: Publisher
     transactor: Transactor
@@ -84,6 +85,7 @@ class Parts:
             table=table,
             reminder=RetentionReminder(table, table_name=config.table_name, retention=config.retention),
             opener=opener,
+            fence=fence,
             keeper=keeper,
             publisher=publisher,
             transactor=transactor,
@@ -100,6 +102,7 @@ class Parts:
         """Get ready for a worker: permissions and handlers may have changed since the last start of a worker."""
         self.writer.forget_probe()
         self.opener.forget()
+        self.fence.forget()
         self.reminder.begin()
         self.rows.forget_handlers()
         self.membership.announce()

@@ -30,6 +30,10 @@ class Fence:
         self.max_retries = options.max_retries
         """How many retries the handlers of this process allow, as the last recovery was told."""
 
+    def forget(self) -> None:
+        """Try `INSERT` again: permissions may have changed since the last start of a worker."""
+        self._may_insert = True
+
     async def void(self, ids: Sequence[str], *, within: float, inserts: bool) -> dict[str, bool | None]:
         """Write tombstones: True if written, False if refused because the id has an item, None without an answer."""
         results = await self.write_tombstones(ids, within=within, inserts=inserts)
