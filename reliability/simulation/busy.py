@@ -20,7 +20,7 @@ from reliability.simulation.scenario import (
 
 SHARE: Final = 0.3
 """The share of busy scenarios."""
-COUNTS: Final = (12, 25, 25, 60, 150)
+COUNTS: Final = (25, 60, 150, 150)
 """How many events a burst has."""
 LONGEST_PAUSE: Final = 3.0
 """The leases of the longest pause of a process."""
@@ -35,12 +35,15 @@ def busy(scenario: Scenario, random: Random) -> Scenario:
     bursts = [_burst(random, scenario.seconds, workers) for _ in range(random.choice([1, 2, 4]))]
     disturbances = [each for burst in bursts for each in _disturbed(random, burst, scenario.lease, workers)]
     actions = sorted([*scenario.actions, *disturbances], key=lambda action: action.at)
+    # Where many calls fail, few windows open.
+    calm, chances = random.choice([0.0, 0.1, 0.1, 0.3, 1.0]), scenario.weather.chances
     return replace(
         scenario,
         places=places,
         emissions=(*scenario.emissions, *bursts),
         actions=tuple(actions),
         seconds=max([scenario.seconds, *(action.at + 1 for action in actions)]),
+        weather=replace(scenario.weather, chances={kind: calm * chance for kind, chance in chances.items()}),
         sizes=_sizes(random),
         waits_for_windows=random.random() < 0.5,
     )
@@ -52,7 +55,7 @@ def _place(random: Random, number: int, place: Place) -> Place:
         "claim_on_emit": random.random() < 0.9,
         "window": random.random() < 0.85,
         "batch_size": 10,
-        "concurrency": random.choice([None, None, 10]),
+        "concurrency": random.choice([20, 100, 200]),
     }
     # One worker at least has to know windows.
     is_old = number > 0 and random.random() < 0.1
@@ -88,7 +91,8 @@ def _disturbed(random: Random, burst: Emission, lease: float, workers: list[str]
         return []
     kind = random.choice([Kind.KILL, Kind.KILL, Kind.SUSPEND, Kind.SUSPEND, Kind.STOP, Kind.CANCEL, Kind.CLOCK_JUMP])
     pause = random.uniform(0.3, 1.0)
-    at = burst.at + random.choice([random.uniform(0, 0.3), random.uniform(0, 3)])
+    # Most bursts have opened a window by then, and have not ended.
+    at = burst.at + random.choice([random.uniform(0, 0.5), random.uniform(0.5, 2), random.uniform(0.5, 6)])
     actions = [Action(at=at, kind=kind, place=burst.place, amount=pause)]
     if kind is Kind.SUSPEND and random.random() < 0.4:
         # It may send what it had to send before, but does not live to see the answers.

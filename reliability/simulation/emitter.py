@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -13,6 +13,8 @@ from reliability.simulation.handlers import BUSINESS, in_spite_of_faults
 from reliability.simulation.scenario import Emission, Way
 
 REPEATS: Final = 20
+_GROUPS: Final = (1, 1, 1, 1, 2, 2, 3, 5, 25)
+"""How many events of a burst are emitted at once."""
 
 
 class Begin(Protocol):
@@ -51,21 +53,29 @@ class Emitter:
             case Way.TWICE:
                 twice = [self._begin(self._alone(event, delay)) for event in events for _ in range(2)]
                 await asyncio.wait(twice)
-            case Way.BURST:
-                await self._burst(events)
+            case _:
+                raise AssertionError(f"{emission.way} has a method of its own")
 
-    async def _burst(self, events: Sequence[Event]) -> None:
-        """Emit events like a busy service: one by one and in groups, in all ways, and some of them twice."""
-        random, left, tasks = self._random, list(events), list[asyncio.Task[bool]]()
-        while left:
-            count = random.choice([1, 1, 1, 2, 5, 25])
-            group, left = left[:count], left[count:]
+    async def burst(self, makers: Sequence[Callable[[], Event]]) -> None:
+        """Emit events like a busy service: one by one and in groups, in all ways, and some of them twice.
+
+        Most events are made when they are emitted, and some long before.
+        """
+        random, left, tasks = self._random, list(makers), list[asyncio.Task[bool]]()
+        early = [make() for make in left[-10:]] if random.random() < 0.3 else []
+        del left[len(left) - len(early) :]
+        pause = random.choice([0.05, 0.2, 0.2, 0.5])
+        while left or early:
+            count = random.choice(_GROUPS)
+            group, left = [make() for make in left[:count]], left[count:]
+            if not group or (early and random.random() < 0.2):
+                group.append(early.pop())
             if random.random() < 0.1:
                 work = self._until_tired(group)
             else:
-                work = self._alone(group[0], None) if count == 1 else self._somehow(group, None)
+                work = self._alone(group[0], None) if len(group) == 1 else self._somehow(group, None)
             tasks.append(self._begin(work))
-            await asyncio.sleep(random.choice([0.0, 0.0, random.uniform(0, 0.02), random.uniform(0, 0.2)]))
+            await asyncio.sleep(random.choice([0.0, random.uniform(0, pause)]))
         await asyncio.wait(tasks)
 
     async def _until_tired(self, events: Sequence[Event]) -> bool:

@@ -129,7 +129,7 @@ class Parser:
             raise self.unknown(f"expected the name of an attribute, got {word!r},")
         return lambda _: word
 
-    def text(self) -> str:
+    def quoted(self) -> str:
         """Read a text in single quotes."""
         text = self._take("text")
         if text is None:

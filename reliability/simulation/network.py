@@ -19,6 +19,7 @@ from reliability.items import is_event
 from reliability.simulation.backend import Backend
 from reliability.simulation.batches import items_of_statements, keys_of_statements
 from reliability.simulation.client import Client, Retries
+from reliability.simulation.evaluation import UnknownExpressionError
 from reliability.simulation.faults import Fate, Faults
 from reliability.simulation.loop import Timeline
 from reliability.simulation.values import Item
@@ -174,8 +175,11 @@ def partly_read(answer: dict[str, Any], parameters: dict[str, Any]) -> dict[str,
 
 
 def _name_of(operation: str, parameters: dict[str, Any]) -> str:
-    if operation == "batch_execute_statement" and items_of_statements(parameters):
-        return INSERT
+    try:
+        if operation == "batch_execute_statement" and items_of_statements(parameters):
+            return INSERT
+    except UnknownExpressionError:
+        pass  # the backend raises it, and the run ends
     return operation
 
 

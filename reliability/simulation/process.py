@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -14,7 +14,7 @@ from reliability.recording import Recorder
 from reliability.simulation.emitter import Emitter
 from reliability.simulation.handlers import Handlers, in_spite_of_faults
 from reliability.simulation.log import TABLE
-from reliability.simulation.scenario import LARGE_HANDLERS, Emission, Place
+from reliability.simulation.scenario import LARGE_HANDLERS, Emission, Place, Way
 
 if TYPE_CHECKING:
     from reliability.simulation.world import World
@@ -149,8 +149,13 @@ class Process:
 
     # What the service does
 
-    def emit(self, emission: Emission, events: list[Event]) -> None:
-        """Have the service emit events."""
+    def emit(self, emission: Emission, makers: list[Callable[[], Event]]) -> None:
+        """Have the service emit events: made now, or in a burst, each when it is emitted."""
+        if emission.way is Way.BURST:
+            self._begin(self._emitter.burst(makers))
+            return
+        with self.loop.identity:
+            events = [make() for make in makers]
         self._begin(self._emitter.emit(emission, events))
 
     def redrive(self) -> None:

@@ -119,7 +119,7 @@ def _insert(parser: Parser) -> Insert:
     parser.expect("{")
     attributes: dict[str, Operand] = {}
     while not attributes or parser.accept(","):
-        name = parser.text()
+        name = parser.quoted()
         parser.expect(":")
         value = parser.value()
         if value is None or name in attributes:

@@ -138,17 +138,20 @@ class World:
         if process is None or process.is_dead or process.is_leaving:
             self.timeline.call_later(1.0, partial(self.emit, emission))
             return
-        occurred_at = datetime.fromtimestamp(self.now(), UTC)
         self._emitted += len(emission.types)
         made_here = 0.95 if emission.way is Way.BURST else 0.5
-        with process.loop.identity:
-            events = [
-                Event(event_type, self._payload(number), occurred_at=occurred_at)
-                if self.random.random() < made_here
-                else Event(event_type, self._payload(number), id=f"e{self._emitted}-{number}", occurred_at=occurred_at)
-                for number, event_type in enumerate(emission.types)
-            ]
-        process.emit(emission, events)
+        makers = [
+            partial(self._make, event_type, number, None if self.random.random() < made_here else self._emitted)
+            for number, event_type in enumerate(emission.types)
+        ]
+        process.emit(emission, makers)
+
+    def _make(self, event_type: str, number: int, emission: int | None) -> Event:
+        """Make an event, in its process. The number of its emission is in its id, if the service chooses the id."""
+        occurred_at, payload = datetime.fromtimestamp(self.now(), UTC), self._payload(number)
+        if emission is None:
+            return Event(event_type, payload, occurred_at=occurred_at)
+        return Event(event_type, payload, id=f"e{emission}-{number}", occurred_at=occurred_at)
 
     def _payload(self, number: int) -> dict[str, Any]:
         """Make a payload. Some payloads leave hardly more room in the item than delivery needs."""
