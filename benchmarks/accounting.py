@@ -10,6 +10,7 @@ from benchmarks.backend import drop_table, new_table
 from benchmarks.delivering import Counting
 from benchmarks.payloads import TYPE, events
 from benchmarks.units import MeteringClient, Projection
+from benchmarks.windows import open_window
 from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 
@@ -22,6 +23,8 @@ class Units:
     deliver: float
     read: float
     by: str
+    upkeep: float = 0.0
+    """Write units per event for the window item of the worker; they are not in the other figures."""
 
     @property
     def written(self) -> float:
@@ -55,10 +58,10 @@ async def polled(
     )
 
 
-async def on_emit(client: Any, *, count: int, mode: WriteMode) -> Units:
-    """Count the units of events that are claimed on emit."""
-    table = await new_table(client)
-    meter = MeteringClient(client)
+async def on_emit(client: Any, *, count: int, mode: WriteMode, projection: Projection = "ALL") -> Units:
+    """Count the units of events that are claimed on emit, and stored in the index."""
+    table = await new_table(client, projection)
+    meter = MeteringClient(client, projection)
     bus, handler = _bus(meter, table, count, mode)
     async with bus:
         await asyncio.sleep(0.1)
@@ -72,10 +75,42 @@ async def on_emit(client: Any, *, count: int, mode: WriteMode) -> Units:
     return Units(emit=total, deliver=0.0, read=meter.read / count, by=meter.units_by)
 
 
-def _bus(meter: MeteringClient, table: str, count: int, mode: WriteMode) -> tuple[OutboxEventBus, Counting]:
+async def in_window(
+    client: Any,
+    *,
+    count: int,
+    mode: WriteMode,
+    payload: dict[str, Any] | None = None,
+    projection: Projection = "ALL",
+) -> Units:
+    """Count the units of events that are claimed on emit in a window: one by one, or 25 at once in the mode "batch".
+
+    The upkeep includes the end of the window, but not its start.
+    """
+    table = await new_table(client, projection)
+    meter = MeteringClient(client, projection)
+    bus, handler = _bus(meter, table, count, mode, window=True)
+    async with bus:
+        await open_window(bus)
+        meter.start_over()
+        at_once = 25 if mode == "batch" else 1
+        for _ in range(0, count, at_once):
+            await bus.emit_many(events(at_once, payload))
+        await handler.done.wait()
+        await bus.stop()
+    await drop_table(client, table)
+    total = sum(meter.written.values()) / count
+    return Units(emit=total, deliver=0.0, read=meter.read / count, by=meter.units_by, upkeep=meter.upkeep / count)
+
+
+def _bus(
+    meter: MeteringClient, table: str, count: int, mode: WriteMode, *, window: bool = False
+) -> tuple[OutboxEventBus, Counting]:
     client: Any = meter
     handler = Counting(count)
-    outbox = DynamoDBOutbox(client, table_name=table, conditional_writes=mode, batch_size=25, concurrency=400)
+    outbox = DynamoDBOutbox(
+        client, table_name=table, conditional_writes=mode, batch_size=25, concurrency=400, window=window
+    )
     bus = OutboxEventBus(outbox)
     bus.on(TYPE, handler, name="count")
     return bus, handler

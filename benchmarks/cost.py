@@ -12,6 +12,7 @@ import argparse
 import math
 import time
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any, Final, Literal, get_args
 from uuid import uuid4
 
@@ -21,11 +22,17 @@ from rich.table import Table
 from benchmarks.payloads import TYPE, text
 from benchmarks.units import READ_STEP, Projection, item_bytes, projected, write_units
 from dynamodb_outbox import Event
-from dynamodb_outbox.dynamodb.items.codec import encode_claimed, encode_event, millis
+from dynamodb_outbox.dynamodb.items.codec import encode_claimed, encode_event, encode_unlisted, millis
+from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.windows.item import new_window
+from dynamodb_outbox.event_ids import SEED_BYTES
 
-Mode = Literal["polled", "on_emit"]
+Mode = Literal["polled", "on_emit", "window"]
+"""How an event is handled: by any worker, where it is emitted, or where it is emitted and in a window."""
 
 LEASE: Final = 30.0
+RENEWALS: Final = 3
+"""A window is renewed this often in a lease."""
 SIZES: Final = (500, 2000, 10_000, 50_000)
 
 
@@ -47,7 +54,7 @@ class Cost:
 
 
 def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: int, prices: Prices) -> Cost:
-    """Calculate the costs of an event from emit to completion.
+    """Calculate the costs of an event from emit to completion, without the upkeep of a window.
 
     Its share of the reads assumes a busy worker, with full pages.
     """
@@ -55,6 +62,8 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
     event = Event(TYPE, text(payload_bytes / 1024))
     pending, _ = encode_event(event, due_at=now, numbers="native")
     claimed = encode_claimed(pending, token=uuid4().hex, now=now, lease_expires_at=now + LEASE)
+    if mode == "window":
+        claimed = encode_unlisted(pending, token=uuid4().hex, window=token_hex(8), now=now)
     completed = {name: value for name, value in claimed.items() if name != "gsiSortKey"}
     completed |= {"status": {"S": "COMPLETED"}, "completedOn": millis(now)}
     states = [pending, claimed, completed] if mode == "polled" else [claimed, completed]
@@ -66,7 +75,16 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
 
 def idle_dollars(*, poll_interval: float, prices: Prices) -> float:
     """Calculate the costs of one idle worker in 30 days: each poll makes three queries of half a unit."""
-    return 1.5 * 30 * 86_400 / poll_interval / 1e6 * prices.read
+    return 30 * 86_400 / poll_interval * 1.5 / 1e6 * prices.read
+
+
+def window_dollars(*, prices: Prices) -> float:
+    """Calculate the costs of a window that is always open in 30 days: renewals, which change its place in the index."""
+    now = time.time()
+    shape: dict[str, Any] = {"seed": bytes(SEED_BYTES), "start": 0, "end": 1, "now": now, "shards": Shards(1)}
+    seen = new_window("w", token=uuid4().hex, deadline=now, **shape)
+    renewed = new_window("w", token=uuid4().hex, deadline=now + LEASE, **shape)
+    return 30 * 86_400 / LEASE * RENEWALS * write_units(seen, renewed, "ALL") / 1e6 * prices.write
 
 
 def _page_units(item: Any, projection: Projection, batch_size: int) -> float:
@@ -87,7 +105,7 @@ def main() -> None:
     parser.add_argument("--read-price", type=float, default=Prices().read, help="dollars per million read units")
     given = parser.parse_args()
     prices = Prices(write=given.write_price, read=given.read_price)
-    console = Console(width=110)
+    console = Console(width=120)
     one = cost(
         payload_bytes=given.payload_bytes,
         projection=given.projection,
@@ -102,6 +120,7 @@ def main() -> None:
     console.print(_table(given.batch_size, prices))
     idle = idle_dollars(poll_interval=given.poll_interval, prices=prices)
     console.print(f"An idle worker that polls every {given.poll_interval:g} s: ${idle:.2f} in 30 days")
+    console.print(f"A window that is always open: ${window_dollars(prices=prices):.2f} in 30 days")
 
 
 def _table(batch_size: int, prices: Prices) -> Table:
@@ -111,6 +130,8 @@ def _table(batch_size: int, prices: Prices) -> Table:
         ("polled", "KEYS_ONLY"),
         ("on_emit", "ALL"),
         ("on_emit", "KEYS_ONLY"),
+        ("window", "ALL"),
+        ("window", "KEYS_ONLY"),
     ]
     for mode, projection in kinds:
         table.add_column(f"{mode}, {projection}", justify="right")

@@ -10,14 +10,17 @@ from typing import Final
 from benchmarks.accounting import Units
 from benchmarks.comparison import Comparison
 from benchmarks.latency import LatencyRun
-from benchmarks.partitions import ShardsRun
+from benchmarks.partitions import OFFERED, ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
+from benchmarks.recoveries import RecoveryRun
 from benchmarks.suite import Results
 
 TOLERANCE: Final = 1.5
 """A quick run shares its machine with other work, so it fails only if a promise is missed by more than half."""
 
 SHARDS_COMPARED: Final = 8
+UNITS: Final = {"polled": 7, "claimed on emit": 4, "in a window": 2}
+"""Write units of an event of at most 1 KB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,9 @@ def judge(results: Results) -> list[Criterion]:
         *_of_latency(results.latencies),
         *_of_backlogs(results.backlogs),
         *_of_shards(results.shards),
+        *_of_windows(results.comparisons),
+        *_of_recoveries(results.recoveries),
+        *_of_in_process(results.in_process),
     ]
 
 
@@ -75,7 +81,7 @@ def _of_cpu(found: dict[str, Comparison]) -> Iterator[Criterion]:
 
 def _of_units(units: dict[str, Units]) -> Iterator[Criterion]:
     for name, each in units.items():
-        limit = 7 if name.startswith("polled") else 4
+        limit = UNITS[name.partition(",")[0]]
         yield Criterion(number=3, promise=f"write units: {name}", figure=each.written, limit=limit, exact=True)
 
 
@@ -89,6 +95,9 @@ def _of_workers(runs: list[WorkersRun]) -> Iterator[Criterion]:
 
 
 def _of_latency(latencies: dict[str, list[LatencyRun]]) -> Iterator[Criterion]:
+    if window := latencies.get("in a window"):
+        half = median(run.p50_ratio for run in window)
+        yield Criterion(number=5, promise="latency in a window: p50 by a put", figure=half, limit=1.2)
     if on_emit := latencies.get("claimed on emit"):
         half, most = median(run.p50_ratio for run in on_emit), median(run.p99_ratio for run in on_emit)
         yield Criterion(number=5, promise="latency on emit: p50 by a put", figure=half, limit=1.5)
@@ -118,3 +127,32 @@ def _of_shards(runs: list[ShardsRun]) -> Iterator[Criterion]:
         )
         gone = sum(run.lost + run.leases_lost + run.settles_failed for run in runs)
         yield Criterion(number=7, promise="at the limit: lost, or settled too late", figure=gone, limit=0, exact=True)
+
+
+def _of_windows(found: dict[str, Comparison]) -> Iterator[Criterion]:
+    for name in ("on emit, one by one", "on emit, 25 at once"):
+        if inside := found.get(f"{name}, in a window"):
+            listed = found[f"{name}, in the index"]
+            pairs = zip(inside.runs, listed.runs, strict=True)
+            ratio = median(ours.cpu_each / other.cpu_each for ours, other in pairs)
+            yield Criterion(number=8, promise=f"{name}: CPU in a window by the index", figure=ratio, limit=1.1)
+
+
+def _of_recoveries(runs: list[RecoveryRun]) -> Iterator[Criterion]:
+    for run in runs:
+        where = "in a window" if run.window else "in the index"
+        yield Criterion(
+            number=9,
+            promise=f"{run.events} events of a killed worker, {where}: lost",
+            figure=run.lost,
+            limit=0,
+            exact=True,
+        )
+
+
+def _of_in_process(runs: list[ShardsRun]) -> Iterator[Criterion]:
+    for run in runs:
+        if run.window:
+            what = f"in a window, {run.shards} shards: events/s by those emitted"
+            share = run.per_second / OFFERED
+            yield Criterion(number=10, promise=what, figure=share, limit=0.95, at_least=True)

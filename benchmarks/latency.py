@@ -11,6 +11,7 @@ from typing import Final
 
 from benchmarks.backend import Clients, drop_table, new_table
 from benchmarks.payloads import TYPE, events, prepared_items
+from benchmarks.windows import open_window
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 
 CONCURRENCY: Final = 50
@@ -50,12 +51,17 @@ class LatencyRun:
         return self.ours.p99 / self.put.p99
 
 
-async def emit_to_handler(clients: Clients, *, samples: int, claim_on_emit: bool) -> LatencyRun:
-    """For each sample, emit an event, wait for its handler, and put an item."""
+async def emit_to_handler(clients: Clients, *, samples: int, claim_on_emit: bool, window: bool = False) -> LatencyRun:
+    """For each sample, emit an event, wait for its handler, and put an item. With `window`, a window is open."""
     ours, target = await new_table(clients.ours), await new_table(clients.ours)
     items = prepared_items(events(samples))
     outbox = DynamoDBOutbox(
-        clients.ours, table_name=ours, poll_interval=1.0, claim_on_emit=claim_on_emit, concurrency=CONCURRENCY
+        clients.ours,
+        table_name=ours,
+        poll_interval=1.0,
+        claim_on_emit=claim_on_emit,
+        window=window,
+        concurrency=CONCURRENCY,
     )
     bus = OutboxEventBus(outbox)
     started: list[float] = []
@@ -70,7 +76,10 @@ async def emit_to_handler(clients: Clients, *, samples: int, claim_on_emit: bool
     put: list[float] = []
     async with bus:
         await asyncio.sleep(0.2)
-        for event, item in zip(events(samples), items, strict=True):
+        if window:
+            await open_window(bus)
+        for item in items:
+            (event,) = events(1)
             gc.collect(0)
             handled.clear()
             emitted.append(perf_counter())

@@ -31,6 +31,8 @@ SECONDS: Final = 2.0
 BATCH: Final = 25
 PER_SHARD: Final = 500
 """The events per second of a shard by the rule: an event costs two of the 1,000 units per second of a partition."""
+OFFERED: Final = 2_000
+"""The events per second that are emitted where they are handled: four times what one shard carries."""
 UNDER_WAY: Final = 600
 """The limit of events per shard that are emitted and not yet delivered."""
 PROCESSES: Final = 8
@@ -45,10 +47,12 @@ HALF_TRIP: Final = 0.002
 class ShardsRun:
     """The results for one number of shards. `per_second` counts completed events under constant load.
 
-    Times are virtual seconds; `throttled` counts requests and statements.
+    Times are virtual seconds; `throttled` counts requests and statements. `window` is None if other processes handle
+    the events; otherwise the processes that emit them do, with a window or without one.
     """
 
     shards: int
+    window: bool | None = None
     events: int
     per_second: float
     drained_after: float
@@ -60,8 +64,9 @@ class ShardsRun:
 
 
 class _World:
-    def __init__(self, shards: int, seconds: float, seed: int) -> None:
+    def __init__(self, shards: int, seconds: float, seed: int, *, window: bool | None) -> None:
         self.seconds = seconds
+        self.window = window
         self.random = Random(seed)
         self.timeline = Timeline(self.random)
         limits = PartitionLimits(table_partitions=TABLE_PARTITIONS, burst_seconds=BURST_SECONDS)
@@ -84,7 +89,8 @@ class _World:
             shards=self.shards,
             batch_size=BATCH,
             concurrency=250,
-            claim_on_emit=False,
+            claim_on_emit=self.window is not None,
+            window=self.window is True,
             on_error=self.note,
             observers=[self.observe],
             clock=self.now,
@@ -134,6 +140,18 @@ class _World:
                 await asyncio.sleep(HALF_TRIP)
         self.emitting -= 1
 
+    async def emit_and_deliver(self, bus: OutboxEventBus) -> None:
+        """Emit at a fixed rate where the handlers are, and deliver until all events are completed."""
+        async with bus:
+            async with asyncio.TaskGroup() as group:
+                while self.timeline.now < self.seconds:
+                    self.begun += BATCH
+                    group.create_task(self.emit_some(bus))
+                    await asyncio.sleep(BATCH * PROCESSES / OFFERED)
+            self.emitting -= 1
+            while not self.is_over:  # noqa: ASYNC110 - an asyncio.Event belongs to one loop, and this world has several
+                await asyncio.sleep(0.1)
+
     async def emit_some(self, bus: OutboxEventBus) -> None:
         events = [Event("t", {"text": "x" * 400}) for _ in range(BATCH)]
         while events:
@@ -153,21 +171,22 @@ class _World:
         return self.emitting == 0 and self.seen[EventCompleted] >= len(self.emitted)
 
 
-def simulate(shards: int, *, seconds: float = SECONDS, seed: int = 1) -> ShardsRun:
-    """Emit and deliver at the limit of a number of shards."""
-    world = _World(shards, seconds, seed)
+def simulate(shards: int, *, seconds: float = SECONDS, seed: int = 1, window: bool | None = None) -> ShardsRun:
+    """Emit and deliver at the limit of a number of shards, or `OFFERED` events a second where they are emitted."""
+    world = _World(shards, seconds, seed, window=window)
     key = STATUS_KEY if shards == 1 else SHARD_ATTRIBUTE
     index = STATUS_INDEX if shards == 1 else SHARDED_INDEX
     schema = TableSchema(table_name="events", indexes={index: key})
     world.backend.execute("create_table", schema.definition())
-    works = [world.emit, world.deliver] * PROCESSES
-    services = [world.timeline.new_loop().create_task(work(world.bus())) for work in works]
+    works = [world.emit, world.deliver] if window is None else [world.emit_and_deliver]
+    services = [world.timeline.new_loop().create_task(work(world.bus())) for work in works * PROCESSES]
     world.timeline.run_until(lambda: all(service.done() for service in services))
     world.timeline.bury()
     for service in services:
         service.result()
     return ShardsRun(
         shards=shards,
+        window=window,
         events=len(world.emitted),
         per_second=sum(seconds / 4 <= at < seconds for at in world.completed_at) / (seconds * 3 / 4),
         drained_after=max(world.completed_at) - seconds,

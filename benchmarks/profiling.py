@@ -1,4 +1,4 @@
-"""Profile the CPU of the library: python -m benchmarks.profiling emit_many|deliver|on_emit."""
+"""Profile the CPU of the library: python -m benchmarks.profiling emit_many|deliver|on_emit|window."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import logging
 import pstats
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import baseline, delivering, emitting
+from benchmarks import baseline, delivering, emitting, windows
 from benchmarks.backend import connected, use_fake_credentials
 from benchmarks.comparison import Run
 from benchmarks.measure import Usage
@@ -25,6 +26,7 @@ PATHS: Final[dict[str, Callable[..., Awaitable[Run]]]] = {
     "emit": emitting.concurrently,
     "deliver": delivering.backlog,
     "on_emit": delivering.on_emit,
+    "window": partial(windows.emit_many, window=True),
 }
 
 
@@ -63,7 +65,7 @@ async def _profiled(endpoint: str, path: Callable[..., Awaitable[Run]], count: i
 
     async with connected(endpoint) as clients:
         await path(clients, count=200)
-        for module in (emitting, delivering):
+        for module in (emitting, delivering, windows):
             vars(module)["Measure"] = Profiling
         vars(baseline)["replayed"] = no_baseline
         await path(clients, count=count)

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 OPERATIONS: Final = frozenset(
-    {"put_item", "batch_write_item", "update_item", "batch_execute_statement", "query", "transact_write_items"}
+    {
+        "put_item",
+        "update_item",
+        "delete_item",
+        "query",
+        "batch_write_item",
+        "batch_get_item",
+        "batch_execute_statement",
+        "transact_write_items",
+    }
 )
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.criteria import Criterion
+from benchmarks.partitions import ShardsRun
 from benchmarks.suite import Results
 
 
@@ -27,7 +28,9 @@ def show(results: Results, criteria: list[Criterion], console: Console) -> None:
         _sizes(results),
         _workers(results),
         _backlogs(results),
-        _shards(results),
+        _shards(results.shards),
+        _in_process(results.in_process),
+        _recoveries(results),
         _criteria(criteria),
     ):
         if table.row_count:
@@ -75,8 +78,11 @@ def _comparisons(results: Results) -> Table:
 
 def _units(results: Results) -> Table:
     return _table(
-        "units per event | written | read | counted by",
-        ((name, f"{each.written:g}", f"{each.read:.2f}", each.by) for name, each in results.units.items()),
+        "units per event | written | upkeep | read | counted by",
+        (
+            (name, f"{each.written:g}", f"{each.upkeep:g}", f"{each.read:.2f}", each.by)
+            for name, each in results.units.items()
+        ),
     )
 
 
@@ -143,7 +149,7 @@ def _backlogs(results: Results) -> Table:
     )
 
 
-def _shards(results: Results) -> Table:
+def _shards(runs: list[ShardsRun]) -> Table:
     return _table(
         "shards | events | events/s | drained after, s | throttled | unsettled | leases lost | lost | handled twice",
         (
@@ -158,7 +164,46 @@ def _shards(results: Results) -> Table:
                 str(run.lost),
                 str(run.handled_twice),
             )
-            for run in results.shards
+            for run in runs
+        ),
+    )
+
+
+def _in_process(runs: list[ShardsRun]) -> Table:
+    return _table(
+        "shards, handled where emitted | window | events | events/s | drained after, s | throttled | lost | twice",
+        (
+            (
+                str(run.shards),
+                "yes" if run.window else "no",
+                f"{run.events:,}",
+                f"{run.per_second:,.0f}",
+                f"{run.drained_after:.1f}",
+                f"{run.throttled:,}",
+                str(run.lost),
+                str(run.handled_twice),
+            )
+            for run in runs
+        ),
+    )
+
+
+def _recoveries(results: Results) -> Table:
+    return _table(
+        "events of a killed worker | window | recovered | s | CPU, µs | requests | write units | read units | lost",
+        (
+            (
+                f"{run.events:,}",
+                "yes" if run.window else "no",
+                f"{run.recovered:,}",
+                f"{run.seconds:.2f}",
+                f"{run.cpu:.0f}",
+                f"{run.requests:,}",
+                f"{run.written:.2f}",
+                f"{run.read:.2f}",
+                str(run.lost),
+            )
+            for run in results.recoveries
         ),
     )
 
@@ -188,6 +233,8 @@ def write(results: Results, criteria: list[Criterion], path: Path) -> None:
         "workers": [{**asdict(run), "refused_share": run.refused_share} for run in results.workers],
         "backlogs": [asdict(run) for run in results.backlogs],
         "shards": [asdict(run) for run in results.shards],
+        "in_process": [asdict(run) for run in results.in_process],
+        "recoveries": [asdict(run) for run in results.recoveries],
         "criteria": {f"{each.number} {each.promise}": {**asdict(each), "kept": each.kept} for each in criteria},
     }
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

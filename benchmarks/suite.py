@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
-from benchmarks import accounting, delivering, emitting, latency, partitions, processes, sizes
+from benchmarks import accounting, delivering, emitting, latency, partitions, processes, recoveries, sizes, windows
 from benchmarks.accounting import Units
 from benchmarks.backend import Clients
 from benchmarks.comparison import Comparison, Run
@@ -15,6 +16,7 @@ from benchmarks.latency import LatencyRun
 from benchmarks.measure import calibrate
 from benchmarks.partitions import ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
+from benchmarks.recoveries import RecoveryRun
 from benchmarks.sizes import SizeRun
 
 Say = Callable[[str], None]
@@ -41,6 +43,8 @@ class Scale:
     workers: tuple[int, ...] = (1, 2, 4, 8)
     backlogs: tuple[int, ...] = (1000, 10_000, 100_000)
     shards: tuple[int, ...] = partitions.SHARDS
+    shards_in_process: tuple[int, ...] = (1, 8)
+    recovered: int = 1000
     groups: tuple[str, ...]
 
 
@@ -48,9 +52,22 @@ FULL: Final = Scale(
     runs=5,
     pieces=2,
     events=500,
-    groups=("emit", "deliver", "more", "units", "latency", "sizes", "workers", "backlog", "shards"),
+    groups=(
+        "emit",
+        "deliver",
+        "windows",
+        "more",
+        "units",
+        "latency",
+        "recovery",
+        "sizes",
+        "workers",
+        "backlog",
+        "shards",
+        "in-process",
+    ),
 )
-QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "units"))
+QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "units"))
 
 
 @dataclass(slots=True)
@@ -64,6 +81,8 @@ class Results:
     workers: list[WorkersRun] = field(default_factory=list[WorkersRun])
     backlogs: list[BacklogRun] = field(default_factory=list[BacklogRun])
     shards: list[ShardsRun] = field(default_factory=list[ShardsRun])
+    in_process: list[ShardsRun] = field(default_factory=list[ShardsRun])
+    recoveries: list[RecoveryRun] = field(default_factory=list[RecoveryRun])
     calibrations: list[float] = field(default_factory=list[float])
     """The calibration of the machine before each run and each group, in milliseconds."""
 
@@ -106,14 +125,26 @@ async def _units(clients: Clients, endpoint: str, scale: Scale, results: Results
     for mode in ("single", "batch"):
         results.units[f"polled, {mode}"] = await accounting.polled(clients.ours, count=100, mode=mode)
         results.units[f"claimed on emit, {mode}"] = await accounting.on_emit(clients.ours, count=100, mode=mode)
+        results.units[f"in a window, {mode}"] = await accounting.in_window(clients.ours, count=100, mode=mode)
 
 
 async def _latency(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
-    for name, claim_on_emit in (("claimed on emit", True), ("polled", False)):
+    for name, claim_on_emit, window in (
+        ("in a window", True, True),
+        ("claimed on emit", True, False),
+        ("polled", False, False),
+    ):
         results.latencies[name] = [
-            await latency.emit_to_handler(clients, samples=scale.samples, claim_on_emit=claim_on_emit)
+            await latency.emit_to_handler(clients, samples=scale.samples, claim_on_emit=claim_on_emit, window=window)
             for _ in range(scale.runs)
         ]
+
+
+async def _recovery(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
+    for window in (True, False):
+        results.recoveries.append(
+            await recoveries.of_killed_worker(clients, endpoint, count=scale.recovered, window=window)
+        )
 
 
 async def _sizes(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
@@ -151,13 +182,22 @@ async def _shards(clients: Clients, endpoint: str, scale: Scale, results: Result
         results.shards.append(await asyncio.to_thread(partitions.simulate, shards))
 
 
+async def _in_process(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
+    for window in (True, False):
+        for shards in scale.shards_in_process:
+            run = await asyncio.to_thread(partitions.simulate, shards, window=window)
+            results.in_process.append(run)
+
+
 _GROUPS: Final = {
     "units": _units,
     "latency": _latency,
+    "recovery": _recovery,
     "sizes": _sizes,
     "workers": _workers,
     "backlog": _backlog,
     "shards": _shards,
+    "in-process": _in_process,
 }
 
 
@@ -197,6 +237,7 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             "the same requests",
             lambda: delivering.backlog(clients, count=many, batch_size=10),
         ),
+        *_of_windows(clients, few=few, many=many),
         _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.on_emit(clients, count=many)),
         _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
         _Measurement(
@@ -211,4 +252,21 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             "the same requests",
             lambda: delivering.backlog(supplied, count=many),
         ),
+    ]
+
+
+def _of_windows(clients: Clients, *, few: int, many: int) -> list[_Measurement]:
+    """List pairs of measurements: events in a window, and the same events in the index."""
+
+    def measured(name: str, run: Callable[..., Awaitable[Run]], count: int) -> list[_Measurement]:
+        return [
+            _Measurement(
+                "windows", f"{name}, {where}", "the same requests", partial(run, clients, count=count, window=window)
+            )
+            for where, window in (("in a window", True), ("in the index", False))
+        ]
+
+    return [
+        *measured("on emit, one by one", windows.emit_one_by_one, few),
+        *measured("on emit, 25 at once", windows.emit_many, many),
     ]

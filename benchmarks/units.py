@@ -14,14 +14,14 @@ from typing import Any, Final, Literal
 from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
 from dynamodb_outbox.dynamodb.items.sizes import size_of
 from dynamodb_outbox.dynamodb.items.values import text_size
+from dynamodb_outbox.dynamodb.windows.item import WINDOW_IDS
 
 WRITE_STEP: Final = 1024
 READ_STEP: Final = 4096
-ANNOUNCEMENT: Final = {"id": {"S": WORKERS_ID}}
+METERED: Final = frozenset({"put_item", "update_item", "delete_item", "batch_write_item", "query", "batch_get_item"})
+_INSERTED: Final = re.compile(r"'(\w+)': \?")
 INDEX_KEYS: Final = ("status", "gsiSortKey")
 PROJECTED_KEYS: Final = ("id", *INDEX_KEYS)
-
-_INSERTED: Final = re.compile(r"'(\w+)': \?")
 
 Projection = Literal["ALL", "KEYS_ONLY"]
 Item = Mapping[str, Mapping[str, Any]]
@@ -72,11 +72,13 @@ class MeteringClient:
         self.read = 0.0
         self.announced = 0.0
         """Units of the announcements that a worker writes; they are not part of the costs of an event."""
+        self.upkeep = 0.0
+        """Units of the window item of a worker: to open, renew, move and delete the window."""
         self.refused = 0
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._client, name)
-        if name in {"put_item", "update_item", "batch_write_item", "query"}:
+        if name in METERED:
             return self._metered(name, attribute)
         return self._by_rule(attribute) if name == "batch_execute_statement" else attribute
 
@@ -88,7 +90,7 @@ class MeteringClient:
     def start_over(self) -> None:
         """Forget the units so far, but not the items."""
         self.written = {"backend": 0.0, "rule": 0.0}
-        self.read = 0.0
+        self.read = self.upkeep = 0.0
 
     def know(self, items: list[dict[str, Any]]) -> None:
         """Remember items that are already stored."""
@@ -99,12 +101,10 @@ class MeteringClient:
             reply = await method(**arguments, ReturnConsumedCapacity="INDEXES")
             consumed = reply.get("ConsumedCapacity", {})
             units = sum(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
-            if name == "query":
+            if name in {"query", "batch_get_item"}:
                 self.read += units
-            elif arguments.get("Key") == ANNOUNCEMENT:
-                self.announced += units
-            else:
-                self.written["backend"] += units
+                return reply
+            self._add(_id_of(arguments), "backend", units)
             if "Item" in arguments:
                 self.know([arguments["Item"]])
             for writes in arguments.get("RequestItems", {}).values():
@@ -122,9 +122,17 @@ class MeteringClient:
 
         return call
 
+    def _add(self, item_id: str, source: str, units: float) -> None:
+        if item_id == WORKERS_ID:
+            self.announced += units
+        elif item_id.startswith(WINDOW_IDS):
+            self.upkeep += units
+        else:
+            self.written[source] += units
+
     def _count(self, statement: dict[str, Any], response: dict[str, Any]) -> None:
         if statement["Statement"].startswith("INSERT"):
-            self._count_insert(statement, is_refused="Error" in response)
+            self._count_insert(statement, response)
             return
         old = next((self._items[each["S"]] for each in statement["Parameters"] if each.get("S") in self._items), None)
         if old is None:
@@ -137,15 +145,21 @@ class MeteringClient:
         self.written["rule"] += write_units(old, new, self._projection)
         self._items[new["id"]["S"]] = new
 
-    def _count_insert(self, statement: dict[str, Any], *, is_refused: bool) -> None:
-        names = _INSERTED.findall(statement["Statement"])
-        new = dict(zip(names, statement["Parameters"], strict=True))
-        if is_refused:
+    def _count_insert(self, statement: dict[str, Any], response: dict[str, Any]) -> None:
+        item = dict(zip(_INSERTED.findall(statement["Statement"]), statement["Parameters"], strict=True))
+        item_id = item["id"]["S"]
+        if "Error" in response:
             self.refused += 1
-            self.written["rule"] += _steps(item_bytes(self._items.get(new["id"]["S"], {})) or 1)
+            self._add(item_id, "rule", _steps(item_bytes(self._items.get(item_id, item))))
             return
-        self.written["rule"] += write_units(None, new, self._projection)
-        self._items[new["id"]["S"]] = new
+        self._add(item_id, "rule", write_units(None, item, self._projection))
+        self.know([item])
+
+
+def _id_of(arguments: Mapping[str, Any]) -> str:
+    """Return the id of the item that a request writes, or an empty text if it writes several."""
+    item_id: str = arguments.get("Key", arguments.get("Item", {})).get("id", {"S": ""})["S"]
+    return item_id
 
 
 def _completed(item: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ async def units_per_event(
     projection: Projection = "ALL",
     window: bool = True,
 ) -> float:
-    """Emit and complete events, and count all units that are written for it, but those of announcements."""
+    """Emit and complete events, and count all units that are written, also for the window; but not announcements."""
     metering: Any = MeteringClient(client, projection)
     outbox = DynamoDBOutbox(metering, table_name=table_name, conditional_writes="batch", window=window)
     await outbox.create_table(projection=projection)
@@ -36,7 +36,7 @@ async def units_per_event(
             assert await desk.settle(*events) == [None] * together
         await outbox.retire()
     assert metering.refused == 0
-    written: float = sum(metering.written.values())
+    written: float = sum(metering.written.values()) + metering.upkeep
     return written / count
 
 

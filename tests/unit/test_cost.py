@@ -8,7 +8,7 @@ from typing import Final, get_args
 
 import pytest
 
-from benchmarks.cost import Mode, Prices, cost, idle_dollars
+from benchmarks.cost import Mode, Prices, cost, idle_dollars, window_dollars
 from benchmarks.sizes import KILOBYTES
 from benchmarks.units import Projection, write_units
 
@@ -33,8 +33,12 @@ def test_a_write_costs_the_table_and_what_leaves_and_enters_the_index(old: objec
         (500, "ALL", "polled", 7),
         (500, "KEYS_ONLY", "polled", 7),
         (500, "ALL", "on_emit", 4),
+        (500, "ALL", "window", 2),
+        (500, "KEYS_ONLY", "window", 2),
         (10_000, "ALL", "polled", 70),
         (10_000, "KEYS_ONLY", "polled", 34),
+        (10_000, "ALL", "window", 20),
+        (10_000, "KEYS_ONLY", "window", 20),
     ],
 )
 def test_units_of_an_event(size: int, projection: Projection, mode: Mode, units: int) -> None:
@@ -46,6 +50,8 @@ def test_dollars_are_units_by_prices() -> None:
     prices = Prices(write=2.0, read=0.0)
     assert cost(payload_bytes=500, projection="ALL", mode="on_emit", batch_size=10, prices=prices).dollars == 8.0
     assert idle_dollars(poll_interval=1.0, prices=Prices(read=1.0)) == pytest.approx(3.888)
+    # Three renewals in each lease of 30 seconds, of three units each.
+    assert window_dollars(prices=Prices(write=1.0)) == pytest.approx(0.7776)
 
 
 def test_calculator_comes_to_what_the_benchmark_measured() -> None:

@@ -1,0 +1,66 @@
+"""Run a worker that is to be killed: python -m benchmarks.killed_process.
+
+The process emits events whose handlers never end, prints the ids of the events as JSON, and then waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from typing import Final
+
+from benchmarks.backend import tuned, use_fake_credentials
+from benchmarks.payloads import TYPE, events
+from benchmarks.windows import open_window
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+
+AT_ONCE: Final = 25
+
+
+async def work(given: argparse.Namespace) -> None:
+    """Emit the events, and wait to be killed."""
+    async with tuned(given.endpoint) as client:
+        outbox = DynamoDBOutbox(
+            client,
+            table_name=given.table,
+            processing_timeout=given.lease,
+            concurrency=given.events + AT_ONCE,
+            window=given.window,
+        )
+        bus = OutboxEventBus(outbox)
+        bus.on(TYPE, _hang, name="count")
+        async with bus:
+            if given.window:
+                await open_window(bus)
+            ids: list[str] = []
+            for _ in range(0, given.events, AT_ONCE):
+                emitted = events(AT_ONCE)
+                await bus.emit_many(emitted)
+                ids += [event.id for event in emitted]
+            sys.stdout.write(json.dumps(ids) + "\n")
+            sys.stdout.flush()
+            await asyncio.Event().wait()
+
+
+async def _hang(event: Event) -> None:
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Run the process."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.killed_process", description=__doc__)
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--table", required=True)
+    parser.add_argument("--events", type=int, required=True)
+    parser.add_argument("--lease", type=float, required=True)
+    parser.add_argument("--window", action=argparse.BooleanOptionalAction, required=True)
+    use_fake_credentials()
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
+    asyncio.run(work(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
