@@ -75,7 +75,7 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
 
 def idle_dollars(*, poll_interval: float, prices: Prices) -> float:
     """Calculate the costs of one idle worker in 30 days: each poll makes three queries of half a unit."""
-    return 30 * 86_400 / poll_interval * 1.5 / 1e6 * prices.read
+    return 1.5 * 30 * 86_400 / poll_interval / 1e6 * prices.read
 
 
 def window_dollars(*, prices: Prices) -> float:

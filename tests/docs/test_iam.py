@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +14,15 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, OutboxEventBus, Reject
+from dynamodb_outbox.observers import Observation, WindowOpened
 from tests.backends import open_client
+from tests.dynamodb.dead_worker import DeadWorker
+from tests.dynamodb.windows import until
+from tests.fakes import Clock
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "iam.md").read_text(encoding="utf-8")
 ROLES = ("emit", "worker", "operator")
-ACTIONS = {"BatchExecuteStatement": {"PartiQLUpdate"}}
-"""What an operation needs where IAM has no action of its name; a transaction's writes are looked at one by one."""
 VERIFYING = {"dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"}
 
 
@@ -55,15 +59,18 @@ class Role:
         return OutboxEventBus(self.outbox, on_error=lambda error: None)
 
     def note(self, params: Any, model: Any, **others: Any) -> None:
-        operations = {model.name}
-        if model.name == "TransactWriteItems":
+        self.needed |= {f"dynamodb:{action}" for action in self.actions_of(model.name, params)}
+
+    def actions_of(self, operation: str, params: Any) -> set[str]:
+        """IAM has no action for transactions and statements: each entry needs the action of its kind."""
+        if operation == "TransactWriteItems":
             entries = json.loads(params["body"])["TransactItems"]
-            own = [
-                kind for entry in entries for kind, item in entry.items() if item["TableName"] == self.outbox.table_name
-            ]
-            operations = {f"{kind}Item" for kind in own}
-        for operation in operations:
-            self.needed |= {f"dynamodb:{action}" for action in ACTIONS.get(operation, {operation})}
+            own = self.outbox.table_name
+            return {f"{kind}Item" for entry in entries for kind, item in entry.items() if item["TableName"] == own}
+        if operation == "BatchExecuteStatement":
+            statements = json.loads(params["body"])["Statements"]
+            return {f"PartiQL{each['Statement'].partition(' ')[0].capitalize()}" for each in statements}
+        return {operation}
 
 
 @pytest.fixture
@@ -90,7 +97,12 @@ async def test_an_emitter_needs_what_its_policy_allows(role: Role) -> None:
     assert role.needed == allowed_by("emit") - VERIFYING
 
 
-async def test_a_worker_needs_what_its_policy_allows(role: Role, local_outbox: Any) -> None:
+async def test_a_worker_needs_what_its_policy_allows(role: Role, local_outbox: Any, local_client: Any) -> None:
+    clock = Clock()
+    clock.now = time.time()
+    dead = DeadWorker(local_client, role.outbox.table_name, clock)
+    await dead.store_window()
+    await dead.put(dead.unlisted(200, payload={"M": {"$value": {"S": "good"}}}))
     emitting = OutboxEventBus(local_outbox())
     bus = role.bus
 
@@ -105,7 +117,31 @@ async def test_a_worker_needs_what_its_policy_allows(role: Role, local_outbox: A
     async with bus:
         await emitting.emit_many([Event("order.placed", payload) for payload in ("good", "bad", "once")])
         await bus.drain(timeout=60)
-    assert role.needed - VERIFYING == allowed_by("worker") - VERIFYING
+        await until(dead.is_closed)
+    assert role.needed - VERIFYING == allowed_by("worker") - VERIFYING - {"dynamodb:DeleteItem"}
+
+
+async def test_a_service_that_handles_what_it_emits_needs_the_actions_of_both_roles(role: Role) -> None:
+    bus = role.bus
+    opened = asyncio.Event()
+
+    @bus.on("order.placed")
+    async def bill(event: Event) -> None:
+        pass
+
+    def observe(observation: Observation) -> None:
+        if isinstance(observation, WindowOpened):
+            opened.set()
+
+    bus.add_observer(observe)
+    async with bus:
+        async with asyncio.timeout(30):
+            while not opened.is_set():
+                await bus.emit("order.placed")
+        await bus.emit_many([Event("order.placed") for _ in range(30)])
+        await bus.drain(timeout=60)
+    assert role.needed >= {"dynamodb:PartiQLInsert", "dynamodb:DeleteItem"}
+    assert role.needed <= allowed_by("emit") | allowed_by("worker")
 
 
 async def test_an_operator_needs_what_its_policy_allows(role: Role, local_outbox: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -17,6 +18,10 @@ from uuid import UUID
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, Reject
+from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.observers import Observation, WindowOpened
+from tests.dynamodb.dead_worker import DeadWorker
+from tests.fakes import Clock
 
 Item = dict[str, dict[str, Any]]
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "item-format.md").read_text(encoding="utf-8")
@@ -122,9 +127,11 @@ async def items_of_every_status(table: Table) -> list[Item]:
 
 async def test_items_have_the_attributes_and_types_of_the_tables(open_table: OpenTable) -> None:
     assert TYPES.keys() == PRESENCE.keys()
-    assert len(TYPES) == 16
+    assert len(TYPES) == 17
     seen: dict[str, set[str]] = {}
-    for item in await items_of_every_status(await open_table(shards=4)):
+    table = await open_table(shards=4)
+    items = await items_of_every_status(table) + await items_of_a_window(table)
+    for item in items:
         status = item["status"]["S"]
         assert {name: next(iter(value)) for name, value in item.items()}.items() <= TYPES.items()
         always = {name for name, presence in PRESENCE.items() if presence[status] == "yes"}
@@ -135,6 +142,65 @@ async def test_items_have_the_attributes_and_types_of_the_tables(open_table: Ope
     assert set().union(*seen.values()) == TYPES.keys()
     # What is always there in every status but COMPLETED, and what only a COMPLETED item has.
     assert {"completedOn", "expireAt"} <= seen["COMPLETED"]
+
+
+async def items_of_a_window(table: Table) -> list[Item]:
+    """Events that were emitted into a window, during an attempt and after each outcome."""
+    bus = table.bus()
+    during: list[Item] = []
+
+    @bus.on("order.placed")
+    async def bill(event: Event) -> None:
+        if "window" in (item := await table.item(event.id)):
+            during.append(item)
+        if event.payload == "late":
+            raise ValueError("the bank is closed")
+        if event.payload == "bad":
+            raise Reject("it is bad")
+
+    opened = asyncio.Event()
+
+    def observe(observation: Observation) -> None:
+        if isinstance(observation, WindowOpened):
+            opened.set()
+
+    bus.add_observer(observe)
+    async with bus:
+        async with asyncio.timeout(30):
+            while not opened.is_set():
+                await bus.emit("order.placed", "good")
+        emitted = [Event("order.placed", payload, metadata={"n": 1}) for payload in ("late", "bad", "good")]
+        await bus.emit_many(emitted)
+    settled = [await table.item(event.id) for event in emitted]
+    assert [item["status"]["S"] for item in settled] == ["PENDING", "FAILED", "COMPLETED"]
+    assert len(during) == len(settled)
+    return during + settled
+
+
+def table_of_other_items(number: int) -> dict[str, str]:
+    """The attributes and types of a table in the section about windows and tombstones."""
+    section = PAGE.partition("### Windows and tombstones")[2]
+    table = re.findall(r"^(?:\|.*\n)+", section, re.MULTILINE)[number]
+    rows = re.findall(r"^\| (`.*?`) \| ([A-Z]+) \|", table, re.MULTILINE)
+    return {name: kind for names, kind in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def types_of(item: Item) -> dict[str, str]:
+    return {name: next(iter(value)) for name, value in item.items()}
+
+
+async def test_windows_and_tombstones_have_the_attributes_of_the_tables(open_table: OpenTable) -> None:
+    table = await open_table(shards=4)
+    clock = Clock()
+    clock.now = NOW.timestamp()
+    dead = DeadWorker(table.client, table.name, clock, Shards(4))
+    await dead.store_window()
+    described, tombstone = table_of_other_items(0), table_of_other_items(1)
+    assert types_of(await dead.stored(dead.window_id)).items() == described.items() - {("expireAt", "N")}
+    await table.outbox.recover()
+    closed = described.items() - {("gsiSortKey", "N"), ("statusShard", "S")}
+    assert types_of(await dead.stored(dead.window_id)).items() == closed
+    assert types_of(await dead.stored(dead.id_of(200))) == tombstone
 
 
 async def test_an_index_without_shards_needs_no_shard(open_table: OpenTable) -> None:
