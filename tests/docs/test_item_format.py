@@ -173,7 +173,7 @@ async def items_of_a_window(table: Table) -> list[Item]:
         await bus.emit_many(emitted)
     settled = [await table.item(event.id) for event in emitted]
     assert [item["status"]["S"] for item in settled] == ["PENDING", "FAILED", "COMPLETED"]
-    assert len(during) == len(settled)
+    assert len(during) >= len(settled)
     return during + settled
 
 
