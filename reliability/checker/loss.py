@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from reliability.checker.timeline import EventLife, Execution, Timeline, began
@@ -18,6 +19,7 @@ from reliability.history import (
     Result,
     Settled,
     SettleFailed,
+    Written,
 )
 
 
@@ -30,7 +32,9 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
       worker was killed, or committed a transaction, even if the response was lost, missing or late. All handlers that
       were called under the completing claim succeeded.
     - If every emit of an event was definitely refused, and not as a duplicate, the event is not stored.
+    - By the backend's log: if an emit was refused as a duplicate, the event was stored before.
     """
+    has_log = any(isinstance(record, Written) for record in timeline.history)
     for life in timeline:
         if life.of(EmitAcknowledged) and not life.of(ItemDeleted):
             yield from _not_found(life, timeline)
@@ -38,6 +42,8 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
             yield from _completed_unhandled(life, timeline)
         yield from _completed_although_failed(life)
         yield from _stored_although_refused(life)
+        if has_log:
+            yield from _duplicate_of_nothing(life)
 
 
 def _violation(life: EventLife, sentence: str, *records: object) -> Violation:
@@ -105,3 +111,10 @@ def _stored_although_refused(life: EventLife) -> Iterator[Violation]:
     surely = answered and not any(isinstance(record, (EmitAcknowledged, EmitUnknown)) for record in life.records)
     if life.stored is not None and refused and surely and not any("Duplicate" in one.error for one in refused):
         yield _violation(life, "its emit was told that nothing is stored, and it is", *refused)
+
+
+def _duplicate_of_nothing(life: EventLife) -> Iterator[Violation]:
+    stored_at = min((began(write) for write in life.of(Written)), default=math.inf)
+    for refused in life.of(EmitRefused):
+        if "DuplicateEventError" in refused.error and refused.at < stored_at:
+            yield _violation(life, "its emit was refused as a duplicate, and it was not stored", refused)

@@ -13,6 +13,7 @@ from reliability.history import FaultBegan, FaultEnded, ReplyLost
 from reliability.journal import Write
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, refused
 from reliability.rules import LaggingIndex, partly_refused
+from reliability.simulation.updates import Insert, parse_statement
 
 
 class Kind(StrEnum):
@@ -29,6 +30,9 @@ class Kind(StrEnum):
     OUTAGE = "outage"
 
 
+INSERT: Final = "Insert"
+"""What a history calls a BatchExecuteStatement that inserts items. Others update items."""
+_READS: Final = frozenset({"Query", "DescribeTable", "GetItem", "BatchGetItem"})
 SPELL: Final = (0.5, 3.0)
 PAUSE: Final = (1.0, 4.0)
 LONGEST_DELAY: Final = 1.5
@@ -138,8 +142,9 @@ class NetworkFaults:
 
     def _lost(self, request: Recorded, *, applied: bool | None) -> None:
         ids = tuple(dict.fromkeys(event_ids_in(request)))
-        if ids or request.operation not in ("Query", "DescribeTable", "BatchGetItem"):
-            self._write(ReplyLost(at=self._now(), operation=request.operation, event_ids=ids, applied=applied))
+        if ids or request.operation not in _READS:
+            operation = INSERT if _inserts(request) else request.operation
+            self._write(ReplyLost(at=self._now(), operation=operation, event_ids=ids, applied=applied))
 
 
 def event_ids_in(request: Recorded) -> list[str]:
@@ -148,7 +153,7 @@ def event_ids_in(request: Recorded) -> list[str]:
     match request.operation:
         case "PutItem":
             return [body["Item"]["id"]["S"]]
-        case "UpdateItem":
+        case "UpdateItem" | "DeleteItem":
             return [body["Key"]["id"]["S"]]
         case "BatchWriteItem":
             return [each["PutRequest"]["Item"]["id"]["S"] for puts in body["RequestItems"].values() for each in puts]
@@ -161,9 +166,14 @@ def event_ids_in(request: Recorded) -> list[str]:
 
 
 def _id_of(statement: dict[str, Any]) -> str:
-    # The library compares the id right after WHERE, so the parameters before it belong to the assignments.
-    before, _, _ = statement["Statement"].partition(" WHERE id = ")
-    return str(statement["Parameters"][before.count("?")]["S"])
+    values = {f":{index}": value for index, value in enumerate(statement["Parameters"])}
+    return str(parse_statement(statement["Statement"]).key_in(values)["S"])
+
+
+def _inserts(request: Recorded) -> bool:
+    """Tell whether a request inserts items by statements."""
+    statements = request.body.get("Statements", [])
+    return any(isinstance(parse_statement(each["Statement"]), Insert) for each in statements)
 
 
 def _id_in(entry: dict[str, Any]) -> str:

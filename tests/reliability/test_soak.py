@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dynamodb_outbox.dynamodb.conditional.insert import insert_statement
 from dynamodb_outbox.dynamodb.conditional.rendering import statement, update_item, update_transact_item
 from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, COMPLETE, RETRY, Write
 from reliability.history import EmitAcknowledged, Outcome, Record, ReplyLost, Sampled, Settled
@@ -41,6 +42,9 @@ def test_events_of_a_request_are_found_however_it_is_sent(transition: Any) -> No
     puts = {"events": [{"PutRequest": {"Item": {"id": {"S": event_id}}}} for event_id in ("a", "b")]}
     assert event_ids_in(Recorded("BatchWriteItem", {"RequestItems": puts})) == ["a", "b"]
     assert event_ids_in(Recorded("PutItem", {"Item": {"id": {"S": "a"}}})) == ["a"]
+    assert event_ids_in(Recorded("DeleteItem", {"Key": {"id": {"S": "a"}}})) == ["a"]
+    inserts = [insert_statement({"type": {"S": "t"}, "id": {"S": each}}, table_name="events") for each in ("a", "b")]
+    assert event_ids_in(Recorded("BatchExecuteStatement", {"Statements": inserts})) == ["a", "b"]
     assert event_ids_in(Recorded("Query", {})) == []
 
 

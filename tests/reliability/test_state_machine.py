@@ -100,6 +100,8 @@ class Service(RuleBasedStateMachine):
     def emit(self, place: str, way: Way, types: tuple[str, ...], delay: float | None) -> None:
         if way in (Way.SINGLE, Way.REPEATED):
             types = types[:1]
+        if way is Way.BURST:
+            types *= 6
         self.world.emit(Emission(at=0.0, place=place, way=way, types=types, delay=delay))
 
     @rule(tenths=st.integers(1, 100))

@@ -13,6 +13,11 @@ _FENCE: Final = "dynamodb/windows/fence.py"
 _ITEM: Final = "dynamodb/windows/item.py"
 _KEEPER: Final = "dynamodb/windows/keeper.py"
 _RECOVERY: Final = "dynamodb/delivering/window_recovery.py"
+_FORMS: Final = "dynamodb/emitting/forms.py"
+_INSERTS: Final = "dynamodb/emitting/inserts.py"
+_PUTS: Final = "dynamodb/emitting/single_puts.py"
+_SETTLE: Final = "dynamodb/delivering/settle.py"
+_TRANSACTION: Final = "dynamodb/emitting/commit_transaction.py"
 _TRANSITIONS: Final = "dynamodb/conditional/transitions.py"
 _UNANSWERED: Final = "dynamodb/windows/unanswered.py"
 _UPKEEP: Final = "dynamodb/windows/upkeep.py"
@@ -93,6 +98,90 @@ WINDOWS: Final = (
         file=_ITEM,
         text='"claimToken = :token AND #version <= :version AND #status = :window"',
         replacement='"claimToken = :token AND (#version <= :version OR #version > :version) AND #status = :window"',
+        test=f"{_BUSY}[0]",
+    ),
+    # Emits
+    Mutant(
+        row=89,
+        name="an event of a window is stored without a condition",
+        file=_FORMS,
+        text="    return _IF_NEW_OR_VOID if entry is None else _IF_NEW\n",
+        replacement="    return _IF_NEW_OR_VOID if entry is None else {}\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="an event of a window replaces a tombstone",
+        file=_FORMS,
+        text="    return _IF_NEW_OR_VOID if entry is None else _IF_NEW\n",
+        replacement="    return _IF_NEW_OR_VOID\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="a tombstone counts as a duplicate",
+        file=_PUTS,
+        text="        if refused is not None and put.entry is not None and is_tombstone(refused.item):\n",
+        replacement="        if False:\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="an event whose id has a tombstone counts as stored",
+        file=_PUTS,
+        text="            result.refused_by_tombstone(put)\n            if put.is_done:\n                return\n",
+        replacement="            result.taken_over(put)\n            return\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="an event in the index is refused by a tombstone",
+        file=_FORMS,
+        text='"ConditionExpression": "attribute_not_exists(id) OR #status = :void",\n',
+        replacement='"ConditionExpression": "attribute_not_exists(id) OR (#status = :void AND #status <> :void)",\n',
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="an INSERT that is refused counts as stored",
+        file=_INSERTS,
+        text="            alone.append(put)\n",
+        replacement="            if kind is not ErrorKind.REFUSED:\n                alone.append(put)\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="a transaction without an answer is forgotten by the window",
+        file=_TRANSACTION,
+        text="            self._leave_window(puts, is_unsure=error.maybe_applied)\n",
+        replacement="            self._leave_window(puts, is_unsure=False)\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="a cancelled transaction is forgotten by the window",
+        file=_TRANSACTION,
+        text="            self._leave_window(puts, is_unsure=True)\n",
+        replacement="            self._leave_window(puts, is_unsure=False)\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=89,
+        name="an outcome that could not be written counts as an answer",
+        file=_SETTLE,
+        text="                    self._keeper.unanswered(claim)\n",
+        replacement="                    self._keeper.answered(claim)\n",
+        test=f"{_BUSY}[0]",
+    ),
+    Mutant(
+        row=90,
+        name="an event that is stored after the end of its window is acknowledged as it is",
+        file=_PUTS,
+        text=(
+            "        late = {put: put.entry for put in puts "
+            "if put.entry is not None and self._forms.is_over(put.entry)}\n"
+        ),
+        replacement="        late: dict[Put, Entry] = {}\n",
         test=f"{_BUSY}[0]",
     ),
     # A window that is lost
