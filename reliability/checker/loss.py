@@ -116,5 +116,6 @@ def _stored_although_refused(life: EventLife) -> Iterator[Violation]:
 def _duplicate_of_nothing(life: EventLife) -> Iterator[Violation]:
     stored_at = min((began(write) for write in life.of(Written)), default=math.inf)
     for refused in life.of(EmitRefused):
-        if "DuplicateEventError" in refused.error and refused.at < stored_at:
+        is_duplicate = refused.error.startswith("DuplicateEventError") and repr(life.event_id) in refused.error
+        if is_duplicate and refused.at < stored_at:
             yield _violation(life, "its emit was refused as a duplicate, and it was not stored", refused)

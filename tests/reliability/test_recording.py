@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from dynamodb_outbox import DuplicateEventError, Event, InMemoryOutbox, OutboxEventBus, Reject, RetryLater
-from reliability.history import Outcome, Record, Result, Stored, event_ids_of, shortened, text_of
+from reliability.history import Outcome, Record, Result, Stored, StoredWindow, event_ids_of, shortened, text_of
 from reliability.items import stored_of
 from reliability.journal import Journal, line_of, read, record_of
 from reliability.recording import Recorder
@@ -21,6 +21,7 @@ def sample(kind: type[Any]) -> Any:
     values: dict[str, Any] = {"float": 1.5, "float | None": 2.5, "str": "x", "int": 3, "bool": True}
     values |= {"bool | None": False, "tuple[str, ...]": ("a", "b"), "Result": Result.FAILED, "Outcome": Outcome.RETRY}
     values["Stored | None"] = Stored(event_id="a", status="PENDING", retry_count=1, sort_key=2, handled_by=("h",))
+    values["StoredWindow | None"] = StoredWindow(window="w", status="WINDOW", token="t", seed="00", start=1, end=2)
     return kind(**{member.name: values[str(member.type)] for member in fields(kind)})
 
 

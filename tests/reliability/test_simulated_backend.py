@@ -42,6 +42,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     transitions.RECOVER,
     transitions.RECOVER_FAILED,
     transitions.REDRIVE,
+    transitions.ENTER,
+    transitions.ENTER_FAILED,
+    transitions.TOMBSTONE,
+    transitions.TOMBSTONE_ALONE,
     transitions.COMPLETE.also_set("expireAt = :now"),
     *(transition.also_add("handledBy", ":handled") for transition in HANDLED_BY),
 )
@@ -66,7 +70,8 @@ def values(dice: random.Random, event_id: str) -> dict[str, Any]:
     handlers = sorted(dice.sample(["h1", "h2", "h3"], dice.randint(1, 2)))
     return {
         **{name: sort_key(dice, event_id) for name in ("now", "deadline", "seen", "due")},
-        **{name: {"N": dice.choice(NUMBERS)} for name in ("retries", "max")},
+        **{name: {"N": dice.choice(NUMBERS)} for name in ("retries", "max", "expiry")},
+        "window": {"S": dice.choice(["w", "x"])},
         "token": {"S": dice.choice(TOKENS)},
         "error": {"S": dice.choice(["", "boom"])},
         "handled": {"SS": handlers},
@@ -99,6 +104,9 @@ def item(dice: random.Random, event_id: str, key_name: str) -> dict[str, Any]:
         made["retryCount"] = {"N": "0"}
     if status == "PROCESSING":
         made["claimToken"] = {"S": dice.choice(TOKENS)}
+        if dice.random() < 0.5:
+            del made["gsiSortKey"]
+            return {**made, "window": {"S": dice.choice(["w", "x"])}}
     return made if key_name in made else {**made, key_name: {"S": f"{status}#0"}}
 
 
@@ -150,9 +158,13 @@ def batch_request(dice: random.Random, key_name: str) -> Request:
     return "batch_write_item", {"RequestItems": {TABLE: puts}}
 
 
+def tombstone(event_id: str) -> dict[str, Any]:
+    return {"id": {"S": event_id}, "status": {"S": window.VOID}, "expireAt": {"N": "1"}}
+
+
 def insert_request(dice: random.Random, key_name: str) -> Request:
     ids = dice.sample(IDS, 2) if dice.random() < 0.9 else ["a", "a"]
-    items = [window.tombstone(each, now=1.0) if dice.random() < 0.3 else item(dice, each, key_name) for each in ids]
+    items = [tombstone(each) if dice.random() < 0.3 else item(dice, each, key_name) for each in ids]
     return "batch_execute_statement", {"Statements": [insert_statement(each, table_name=TABLE) for each in items]}
 
 

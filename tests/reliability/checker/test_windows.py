@@ -44,7 +44,7 @@ def unlisted(status: str = "PROCESSING", **facts: Any) -> Stored:
 
 def listed(**facts: Any) -> Stored:
     """The event after its recovery."""
-    return unlisted("PENDING", retries=1, sort_key=12.0, indexed=True, **facts)
+    return unlisted("PENDING", retries=1, sort_key=99.0, indexed=True, **facts)
 
 
 class WindowStory(HistoryBuilder):
