@@ -291,6 +291,7 @@ async def test_events_of_windows_are_counted_as_processing(table: Table) -> None
             await worker.put(worker.unlisted(number))
         await worker.put(worker.unlisted(230, status={"S": "COMPLETED"}))
         await worker.put(worker.listed(231, "PROCESSING"))
+        await worker.put(worker.unlisted(232, window={"S": "another window, which has no item"}))
     # The first 1,000 numbers of a window are counted.
     await windows[1].put(windows[1].unlisted(1_199))
     await windows[1].put(windows[1].unlisted(1_200))

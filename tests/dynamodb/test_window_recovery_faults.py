@@ -62,10 +62,11 @@ def is_enter(request: Recorded) -> bool:
     return request.operation == "UpdateItem" and "REMOVE #window" in request.body["UpdateExpression"]
 
 
-async def check_recovered(worker: DeadWorker, *opened: int) -> None:
-    """Check that the window is closed, and that each open event had one more attempt."""
+async def check_recovered(worker: DeadWorker, *opened: int, but: int | None = None) -> None:
+    """Check that the window is closed, that each open event had one more attempt, and that no id is free but one."""
     assert await worker.is_closed()
     expected = dict.fromkeys(range(worker.start, worker.end), "VOID") | dict.fromkeys(opened, "PENDING")
+    expected.pop(but, None)
     assert await worker.statuses() == expected
     for number in opened:
         assert (await worker.stored(worker.id_of(number)))["retryCount"] == {"N": "1"}
@@ -77,14 +78,22 @@ async def check_recovered(worker: DeadWorker, *opened: int) -> None:
 async def test_event_that_is_stored_just_before_its_tombstone_is_recovered(
     outbox: DynamoDBOutbox, proxy: Proxy, worker: DeadWorker
 ) -> None:
+    # Another outbox of the process has a window with the same numbers, which is not recovered here.
+    of_another_window = worker.unlisted(222, window={"S": "another"})
+
     async def store_late(request: Recorded) -> Any:
         if is_tombstone(request) and not await worker.stored(worker.id_of(221)):
+            await worker.put(of_another_window)
             await worker.put(worker.unlisted(221))
 
     proxy.rule = store_late
     recovered = await outbox.recover()
     assert set(recovered.reset) == {worker.id_of(220), worker.id_of(221)}
-    await check_recovered(worker, 220, 221)
+    assert await worker.is_closed()
+    assert await worker.stored(worker.id_of(222)) == of_another_window
+    await worker.client.delete_item(TableName=worker.table, Key={"id": {"S": worker.id_of(222)}})
+    proxy.rule = lambda request: None
+    await check_recovered(worker, 220, 221, but=222)
 
 
 async def test_outcome_that_is_written_just_before_the_event_enters_the_index_stands(
@@ -227,20 +236,21 @@ async def test_request_without_a_response_is_repeated(  # noqa: PLR0917 - fixtur
             break
 
 
-async def test_throttled_recovery_is_raised_and_goes_on_when_the_lease_has_run_out_again(
+async def test_throttled_recovery_is_raised_and_goes_on_when_its_hold_has_run_out(
     outbox: DynamoDBOutbox, proxy: Proxy, worker: DeadWorker, clock: Clock
 ) -> None:
-    def throttle(request: Recorded) -> Any:
-        return refused("ThrottlingException") if is_tombstone(request) else None
-
-    proxy.rule = throttle
-    with pytest.raises(ThrottledError):
-        await outbox.recover()
+    with_timing(outbox, poll=3.0)
+    proxy.rule = lambda request: refused("ThrottlingException") if is_tombstone(request) else None
+    # Something was recovered, so the result is returned. The next recovery meets the error again.
+    assert (await outbox.recover()).reset == (worker.id_of(220),)
     assert not await worker.is_closed()
-    proxy.rule = lambda request: None
     assert (await outbox.recover()).reset == ()
     clock.now += LEASE + 0.001
-    await outbox.recover()
+    with pytest.raises(ThrottledError):
+        await outbox.recover()
+    proxy.rule = lambda request: None
+    clock.now += LEASE + 0.001
+    assert (await outbox.recover()).reset == ()
     await check_recovered(worker, 220)
 
 
