@@ -70,7 +70,7 @@ class Outbox(Protocol):
     async def keep_leases(self, *, report: Report) -> None:
         """Renew the leases that claims share (see `SharedLease`), until cancelled. A worker runs it until it retires.
 
-        An adapter without shared leases only waits. `report` is called with the errors of renewals.
+        An adapter without shared leases returns at once. `report` is called with the errors of renewals.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -159,3 +160,17 @@ async def test_long_error_is_cut(adapter: Adapter, outbox: Outbox) -> None:
     await outbox.publish([Event("order.placed", id="e")])
     await settle_one(outbox, await claim_one(outbox), Failed(error="x" * 5000))
     assert len((await adapter.stored("e"))["error"]) == 1024
+
+
+# Shared leases
+
+
+async def test_two_workers_of_a_process_may_keep_the_leases_of_one_outbox(outbox: Outbox) -> None:
+    reported: list[Any] = []
+    tasks = [asyncio.create_task(outbox.keep_leases(report=reported.append)) for _ in range(2)]
+    await asyncio.wait(tasks, timeout=0.05)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert [task for task in tasks if not task.cancelled() and task.exception() is not None] == []
+    assert reported == []

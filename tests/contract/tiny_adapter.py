@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import anyio
-
 from dynamodb_outbox import DuplicateEventError, Event, EventStatus, FailedEvent, LeaseLostError
 from dynamodb_outbox import adapter as port
 from dynamodb_outbox.adapter import Claim, Completed, Failed, Recovered, Released, Retry
@@ -37,8 +35,7 @@ class TinyOutbox:
 
     def announce_handlers(self, handlers: Any) -> None: ...
 
-    async def keep_leases(self, *, report: Any) -> None:
-        await anyio.sleep_forever()
+    async def keep_leases(self, *, report: Any) -> None: ...
 
     async def retire(self) -> None: ...
 

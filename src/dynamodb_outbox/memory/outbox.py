@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from secrets import token_hex
 
-import anyio
-
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
@@ -104,8 +102,7 @@ class InMemoryOutbox:
         """Do nothing: no other process sees this outbox."""
 
     async def keep_leases(self, *, report: Report) -> None:
-        """Only wait: claims of this outbox do not share leases."""
-        await anyio.sleep_forever()
+        """Do nothing: claims of this outbox do not share leases."""
 
     async def retire(self) -> None:
         """Do nothing: there are no other workers."""

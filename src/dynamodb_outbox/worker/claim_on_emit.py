@@ -19,7 +19,8 @@ from dynamodb_outbox.worker.setup import WorkerSetup
 class EmitClaims:
     """Takes slots for events before they are written, and hands their claims on afterwards.
 
-    `on_claim` gets the claim of an acknowledged event, `on_late` a claim whose lease is nearly used up by a slow write.
+    `on_claim` gets the claim of an acknowledged event, `on_late` a claim whose lease is nearly used up by a slow write,
+    or lost meanwhile.
     `on_orphans` gets the claims of writes that were acknowledged too late in a stop to be settled otherwise.
     """
 
@@ -102,10 +103,17 @@ class EmitClaims:
             self._observers.notify(Published(event_id=event.id, event_type=event.type, due_at=None))
         if self._is_too_late():
             self._orphans[claim.token] = claim
-        elif claim.lease_expires_at - self._clock() < self._least_lease:
+        elif self._is_late(claim):
             self._on_late(claim)
         else:
             self._on_claim(claim)
+
+    def _is_late(self, claim: Claim) -> bool:
+        left = claim.current_end - self._clock()
+        if (shared := claim.shared_lease) is not None:
+            # By both clocks: that of the event loop stands still while a virtual machine is suspended.
+            left = 0.0 if shared.is_lost else min(left, shared.ends - asyncio.get_running_loop().time())
+        return left < self._least_lease
 
     def _is_too_late(self) -> bool:
         """Return whether the settle queue takes no more outcomes. The write itself then releases its events."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeGuard
 
 import anyio
 
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.handlers import HandlerRegistry
+from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
@@ -78,6 +79,13 @@ class Slots:
         while self.free <= 0:
             self._changed = self._changed or anyio.Event()
             await self._changed.wait()
+
+
+def is_polled_for(outcome: Outcome) -> TypeGuard[Retry | Released]:
+    """Return whether this worker polls for the event once it is due. Events without a handler are for others."""
+    if isinstance(outcome, Released):
+        return outcome.delay > 0 and outcome.unhandled_since is None
+    return isinstance(outcome, Retry)
 
 
 class Poller:

@@ -126,7 +126,8 @@ class SettleQueue:
     def _on_answers(self, batch: list[tuple[Claim, Outcome]], errors: Sequence[OutboxError | None]) -> None:
         for (claim, outcome), error in zip(batch, errors, strict=True):
             if isinstance(error, LeaseLostError):
-                self._report(error)
+                if not _is_reported(claim):
+                    self._report(error)
             elif error is not None:
                 self._report(SettleError(event_id=claim.event.id, outcome=OUTCOME_NAMES[type(outcome)], cause=error))
             self._observe(claim, outcome, error)
@@ -135,6 +136,11 @@ class SettleQueue:
     def _observe(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         if observers := self._outbox.observers:
             observers.notify(_observation(claim, outcome, error))
+
+
+def _is_reported(claim: Claim) -> bool:
+    """Return whether the adapter has reported a lost lease, once for all events that share it."""
+    return claim.shared_lease is not None and claim.shared_lease.is_lost
 
 
 def _observation(claim: Claim, outcome: Outcome, error: OutboxError | None) -> Observation:

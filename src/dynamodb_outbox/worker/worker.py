@@ -2,8 +2,8 @@
 
 How a stop works: the loops end after the step under way, and handlers may finish until the deadline (DRAINING). Then
 the handlers that still run are cancelled, and their events released (RELEASING). The last outcomes are written
-(SETTLING), the worker's announcement is withdrawn, and the last errors are reported. `Worker._enter` says how each
-phase begins; the methods from `Worker._run` to `Worker._drain` show what each waits for.
+(SETTLING), the renewal of shared leases ends, the worker's announcement is withdrawn, and the last errors are reported.
+`Worker._enter` says how each phase begins; the methods from `Worker._run` to `Worker._drain` show what each waits for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any
 
 import anyio
 
@@ -21,14 +21,15 @@ from dynamodb_outbox.cancellation import wait_until_done
 from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
-from dynamodb_outbox.outcome import Outcome, Released, Retry
+from dynamodb_outbox.outcome import Outcome, Released
 from dynamodb_outbox.worker.claim_on_emit import EmitClaims
 from dynamodb_outbox.worker.handling.quarantine import Quarantine, is_suspected_poison
 from dynamodb_outbox.worker.loop import PollingLoop, Wakeup
 from dynamodb_outbox.worker.phase import Phase, Phases
-from dynamodb_outbox.worker.poll import Poller, Slots
+from dynamodb_outbox.worker.poll import Poller, Slots, is_polled_for
 from dynamodb_outbox.worker.recover import Recoverer, recover
 from dynamodb_outbox.worker.setup import WorkerSetup
+from dynamodb_outbox.worker.shared_leases import SharedLeases
 
 _inside: ContextVar[Worker | None] = ContextVar("dynamodb_outbox_worker", default=None)
 """The worker whose handler or `on_error` callback the running task is."""
@@ -74,6 +75,7 @@ class Worker:
         self._recovery = PollingLoop(
             "recovery", recoverer.poll, outbox=outbox, wakeup=Wakeup(outbox.options.clock), report=report
         )
+        self._leases = SharedLeases(outbox, report=report, timing=self._timing)
         self._task: asyncio.Task[None] | None = None
         self._started = anyio.Event()
         self._context = copy_context()
@@ -159,7 +161,7 @@ class Worker:
 
     async def _run_until_stopped(self) -> None:
         try:
-            await self._run(self._poll_until_stopped)
+            await self._run(self._poll_until_stopped, self._leases)
         except BaseException as error:
             if not self._phases.stop_requested.is_set():
                 # The application has cancelled the worker, or a handler has raised an exception that ends the process.
@@ -168,21 +170,24 @@ class Worker:
                     await self._setup.reporter.report(ended)
             raise
 
-    async def _run(self, poll: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, poll: Callable[[], Awaitable[None]], leases: SharedLeases | None = None) -> None:
         """Poll, then end the parts from the inside out: each group outlives the groups that need it."""
         _inside.set(self)
         self._setup.enter()
         self._context = copy_context()
         async with anyio.create_task_group() as reporting:
             self._reports.open(reporting)
+            if leases is not None:
+                leases.open(reporting)
             async with anyio.create_task_group() as settling:
                 self._settles.open(settling)
                 try:
                     await self._handle(poll)
                 finally:
                     self._enter(Phase.SETTLING)
-            if self._started.is_set():
+            if leases is not None:
                 with anyio.move_on_after(self._timing.retire_seconds):
+                    await leases.close()
                     await self._outbox.retire()
             with anyio.move_on_after(self._timing.report_seconds):
                 await self._reports.finish()
@@ -289,11 +294,6 @@ class Worker:
         self._settled += error is None
         self._slots.give_back(claim.token)
         self._quarantine.on_settled(claim)
-        if error is None and (isinstance(outcome, Retry) or _comes_back_here(outcome)):
+        if error is None and is_polled_for(outcome):
             self._wakeup.wake_at(self._outbox.options.clock() + outcome.delay)
         self._setup.on_settled(claim, outcome, error)
-
-
-def _comes_back_here(outcome: Outcome) -> TypeGuard[Released]:
-    """Return whether this worker polls for a released event once it is due. Events without a handler are for others."""
-    return isinstance(outcome, Released) and outcome.delay > 0 and outcome.unhandled_since is None

@@ -27,7 +27,13 @@ class Attempt:
     ) -> None:
         self._context = context
         self._on_done = on_done
-        self.lease = Lease(claim, options=context.options, timing=context.timing, on_lost=self._on_lease_lost)
+        self.lease = Lease(
+            claim,
+            options=context.options,
+            timing=context.timing,
+            on_lost=self._on_lease_lost,
+            on_own=context.keeper.on_moved_out,
+        )
         self.registered = registered
         self.tasks: list[HandlerTask] = []
         self.results: dict[str, HandlerResult] = {}
@@ -58,6 +64,7 @@ class Attempt:
         for task in self.tasks:
             task.start()
         if not self.tasks:
+            self._context.keeper.let_go(self.lease)
             self._on_done(self)
 
     def release(self) -> None:

@@ -94,7 +94,7 @@ class HandlerTask:
             self._set_limit()
         else:
             now = loop.time()
-            self._deadline = now + self._context.timing.permit_part * (self._lease.ends - now)
+            self._deadline = now + self._context.timing.permit_part * (self._lease.usual_end - now)
         # The timer comes first, because an eager task runs before `create_task` returns.
         self._timer = loop.call_at(self._deadline, self._check_deadline)
         self._task = loop.create_task(self._run(), name=f"{self.registration.name} of {self._lease.claim.event.id}")
@@ -115,7 +115,7 @@ class HandlerTask:
         """Set the time limit: the handler has its permit, and runs from now on."""
         lease, timeout = self._lease, self.registration.timeout
         self._started_at = now = asyncio.get_running_loop().time()
-        self._limit = lease.safe_end if timeout is None else now + timeout
+        self._limit = lease.usual_end - lease.margin if timeout is None else now + timeout
         lease.want(self.registration.name, self._limit)
         if self._limit > lease.safe_end:
             self._context.keeper.hold(lease)
@@ -193,7 +193,14 @@ class HandlerTask:
         if loop.time() < self._deadline:
             self._timer = loop.call_at(self._deadline, self._check_deadline)
         else:
-            self.cancel(CancelReason.NO_PERMIT if self._started_at is None else CancelReason.TIMEOUT)
+            self.cancel(self._reason_at(loop.time()))
+
+    def _reason_at(self, now: float) -> CancelReason:
+        if self._started_at is None:
+            return CancelReason.NO_PERMIT
+        # With an own lease, a handler without a `timeout` has all of its time.
+        has_less = now < self._limit and self._lease.is_shared and self.registration.timeout is None
+        return CancelReason.NOT_RENEWED if has_less else CancelReason.TIMEOUT
 
     def _abandon(self) -> None:
         self._context.abandoned.keep(self._task)

@@ -15,6 +15,7 @@ class CancelReason(Enum):
     TIMEOUT = "the handler exceeded its time limit"
     STOP = "the worker stops"
     NO_PERMIT = "no permit of the handler's concurrency became free"
+    NOT_RENEWED = "the lease that the event shares was not renewed"
     LEASE_LOST = "another worker may hold the event"
 
 
