@@ -15,6 +15,7 @@ from reliability.history import (
     StoringRequest,
     WorkerKilled,
     WorkerSuspended,
+    Written,
 )
 
 CERTAIN = frozenset({"", "ConditionalCheckFailedException"})
@@ -27,6 +28,7 @@ def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - An emit sends its own request within `emit_wait`, even if other requests are in flight; and it returns within
       `emit_wait` after the last response to its own requests. The check applies where the requests are known, unless
       the process stood still in the meantime. An emit may wait for another emit of the same event.
+      An event that was stored after the end of its window is released before the emit returns.
     - An event is acknowledged to one emit only. Exceptions are a response that leaves open whether the write was
       applied, when the writer is unknown, and a deletion.
     """
@@ -67,7 +69,8 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         if len(answered) < len(event_ids):
             continue
         until, ids = max(answered), set(event_ids)
-        if any(one.worker == worker and asked_at <= one.at <= until for one in still):
+        released = [write for each in ids for write in timeline.writes_of(each) if _is_release(write)]
+        if any(one.worker == worker and asked_at <= one.at <= until for one in [*still, *released]):
             continue
         under_way = [one for one in by_worker[worker] if one.at >= asked_at and one.began_at <= until]
         own = [one for one in under_way if not ids.isdisjoint(one.event_ids)]
@@ -80,6 +83,11 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         for seconds, when in ((before, "before it was sent"), (until - answered_at, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
+
+
+def _is_release(write: Written) -> bool:
+    before, after = write.before, write.after
+    return before is not None and before.is_unlisted and after is not None and after.status == "PENDING"
 
 
 def _held_up(

@@ -28,6 +28,7 @@ from reliability.history import (
     WorkerKilled,
     WorkerStarted,
     WorkerStopped,
+    Written,
     event_ids_of,
 )
 
@@ -159,6 +160,11 @@ class Timeline:
         """List the records of an event."""
         life = self._events.get(event_id)
         return [] if life is None else life.records
+
+    def writes_of(self, event_id: str) -> list[Written]:
+        """List the changes of an event in the log of the backend."""
+        life = self._events.get(event_id)
+        return [] if life is None else life.of(Written)
 
     def killed_at(self, worker: str) -> float:
         """Return when a worker was killed; infinity if it was not killed."""
