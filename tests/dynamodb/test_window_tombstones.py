@@ -13,7 +13,7 @@ from dynamodb_outbox import (
     PartialPublishError,
     TransactionCancelledError,
 )
-from dynamodb_outbox.dynamodb.windows.item import tombstone
+from dynamodb_outbox.dynamodb.windows.item import VOID
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.proxy import Proxy
 from tests.dynamodb.windows import WAYS, Desk, order, until
@@ -23,14 +23,17 @@ NEW = "attribute_not_exists(id)"
 NEW_OR_VOID = "attribute_not_exists(id) OR #status = :void"
 
 
-def lay(*events: Event) -> list[dict[str, Any]]:
-    return [tombstone(event.id, now=1_700_000_000.0) for event in events]
+def tombstones(*events: Event) -> list[dict[str, Any]]:
+    """Make the tombstones that a recovery has left a while ago."""
+    return [{"id": {"S": event.id}, "status": {"S": VOID}, "expireAt": {"N": "1700000000"}} for event in events]
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_event_is_stored_in_the_index_over_a_tombstone(desk: Desk, way: str) -> None:
-    events = [order() for _ in range(3)]
-    for item in lay(events[1]):
+    # An event that runs keeps the window open.
+    await desk.emit(running := order())
+    window, events = desk.window, [order() for _ in range(3)]
+    for item in tombstones(events[1]):
         await desk.put(item)
     await WAYS[way](desk, *events)
     item = await desk.item(events[1])
@@ -40,17 +43,17 @@ async def test_event_is_stored_in_the_index_over_a_tombstone(desk: Desk, way: st
     assert "window" not in item
     assert "expireAt" not in item
     assert set(desk.claims) >= {event.id for event in events}
-    # The window is checked at once: most likely, a recovery has taken it.
-    assert desk.window.covers(events[1].id_number)
-    await until(lambda: desk.window.version > 0)
-    assert await desk.settle(*events) == [None] * 3
-    assert desk.window.open_count == 0
+    # The window is renewed at once: most likely, a recovery has taken it.
+    if way in {"alone", "in a transaction"} or desk.outbox._parts.keeper.inserts:
+        await until(lambda: window.version > 0)
+    assert await desk.settle(running, *events) == [None] * 4
+    assert window.open_count == 0
 
 
 @pytest.mark.parametrize("way", ["alone", "together", "in a transaction", "user's transaction"])
 async def test_event_that_is_not_claimed_is_stored_over_a_tombstone(desk: Desk, way: str) -> None:
     events = [order(), order()]
-    for item in lay(*events):
+    for item in tombstones(*events):
         await desk.put(item)
     match way:
         case "alone":
@@ -66,8 +69,8 @@ async def test_event_that_is_not_claimed_is_stored_over_a_tombstone(desk: Desk, 
 
 
 async def test_transaction_over_a_tombstone_is_repeated_with_its_writes_as_a_new_one(desk: Desk, proxy: Proxy) -> None:
-    events = [order(), order()]
-    for item in lay(events[0]):
+    window, events = desk.window, [order(), order()]
+    for item in tombstones(events[0]):
         await desk.put(item)
     write = TransactionWrite(
         operation="Put", arguments={"TableName": desk.outbox.table_name, "Item": {"id": "business"}}
@@ -78,13 +81,13 @@ async def test_transaction_over_a_tombstone_is_repeated_with_its_writes_as_a_new
     assert [put["Put"].get("ConditionExpression") for put in first["TransactItems"]] == [None, NEW, NEW]
     assert [put["Put"].get("ConditionExpression") for put in second["TransactItems"]] == [None, *[NEW_OR_VOID] * 2]
     assert await desk.item("business") == {"id": {"S": "business"}}
-    assert all("gsiSortKey" in await desk.item(event) for event in events)
-    assert desk.window.open_count == 0
+    assert all(["gsiSortKey" in await desk.item(event) for event in events])
+    assert window.open_count == 0
 
 
 async def test_transaction_that_another_reason_cancels_leaves_the_window(desk: Desk, proxy: Proxy) -> None:
-    events = [order(), order()]
-    for item in lay(events[0]):
+    window, events = desk.window, [order(), order()]
+    for item in tombstones(events[0]):
         await desk.put(item)
     arguments = {"TableName": desk.outbox.table_name, "Key": {"id": "missing"}}
     check = TransactionWrite(
@@ -93,10 +96,10 @@ async def test_transaction_that_another_reason_cancels_leaves_the_window(desk: D
     with pytest.raises(TransactionCancelledError) as caught:
         await desk.transact(*events, writes=[check])
     assert [reason.index for reason in caught.value.reasons] == [0]
-    assert desk.window.open_count == 0
+    assert window.open_count == 0
     with pytest.raises(TransactionCancelledError):
         await desk.transact(order(), writes=[check])
-    assert desk.window.open_count == 0
+    assert window.open_count == 0
     assert proxy.count("TransactWriteItems") == 3
 
 

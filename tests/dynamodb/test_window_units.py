@@ -11,7 +11,7 @@ from dynamodb_outbox import DynamoDBOutbox, Event
 from tests.dynamodb.windows import keeping_leases
 
 # The other attributes take about 300 bytes, and those of the delivery 100 more.
-ONE_KB, TEN_KB = "x" * 550, "x" * 9_700
+ONE_KB, TEN_KB = "x" * 750, "x" * 9_900
 
 
 async def units_per_event(

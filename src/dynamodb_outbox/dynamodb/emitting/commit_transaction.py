@@ -161,7 +161,7 @@ class Transactor:
         transact_items: list[dict[str, Any]],
         puts: list[TransactionPut],
         done: HandlerDone | None,
-    ) -> StorageError:
+    ) -> OutboxError:
         """Return the error with the reasons of a cancellation, or with the name of a missing table."""
         if isinstance(error, ThrottledError):
             reasons = cancellation_reasons(error.__cause__) if isinstance(error.__cause__, ClientError) else []

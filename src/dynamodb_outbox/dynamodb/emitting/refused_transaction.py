@@ -49,7 +49,7 @@ def stored_before(
     done: HandlerDone | None,
     *,
     numbers: Numbers,
-) -> list[tuple[TransactionPut, Item]]:
+) -> list[tuple[TransactionPut, Mapping[str, Any]]]:
     """Return the puts that an earlier transaction has stored, each with its item; or raise what a refusal means.
 
     The earlier one may be a transaction of the same delivery, with other puts, or an attempt of the same transaction.
