@@ -10,7 +10,7 @@ import anyio
 from dynamodb_outbox.errors import LeaseLostError, NoHandlerError, WorkerError
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.observers import Claimed
-from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
+from dynamodb_outbox.outcome import Completed, Outcome, Released
 from dynamodb_outbox.port import Claim
 from dynamodb_outbox.retry import RetryPolicy
 from dynamodb_outbox.worker.handling.attempt import Attempt
@@ -88,13 +88,14 @@ class Dispatcher:
         claim, outcome = attempt.claim, self._outcome_of(attempt)
         if attempt.is_completed:
             self._settles.record(claim, Completed(), None)
-        elif attempt.lease.is_lost and isinstance(outcome, (Retry, Released)):
-            # DynamoDB would refuse the write, and bill it. The lost lease is reported already.
+        elif attempt.lease.is_lost and isinstance(outcome, Released):
+            # DynamoDB would refuse the write, and bill it. The lost lease is reported already. Other outcomes are
+            # accepted if the event was only recovered, and no other worker has claimed it yet.
             event = claim.event
             error = LeaseLostError(event_id=event.id, event_type=event.type, outcome="settling")
             self._settles.record(claim, outcome, error)
         else:
-            self._settles.submit(claim, outcome)
+            self._settles.submit(claim, outcome, is_reported_lost=attempt.lease.is_lost)
 
     def _policies_of(self, attempt: Attempt) -> dict[str, RetryPolicy]:
         """Find the retry policies of the handlers. They are built once, until the handlers of the type change."""
