@@ -46,7 +46,7 @@ class OutboxEventBus:
         on_error: Called with every reported error; may be async. `None` means the `on_error` of the outbox.
         stop_timeout: How long leaving the `async with` block lets running handlers finish; see `stop`. Keep it below
             the time that your platform grants after its SIGTERM: ECS and Kubernetes grant 30 s by default. `None` lets
-            each handler run until its lease ends.
+            each handler run until its lease ends, or until its own timeout if that is later.
         max_handlers: How many handlers a type may have before `on_max_handlers` is called. Many handlers of one type
             often mean that code registers a handler in a loop.
         on_max_handlers: Called with the bus, the type and the number of its handlers. `None` issues a warning.
@@ -250,9 +250,9 @@ class OutboxEventBus:
         """Stop polling, and let running handlers finish. Does nothing if the bus is not started.
 
         After `timeout` seconds, running handlers are cancelled and their events are released: another worker takes the
-        events at once, and no attempt is counted. Without a timeout, each handler may run until its lease ends. `stop`
-        may be called from any task, and again with a shorter timeout. A call from a handler, or from a task that a
-        handler started, returns at once, because the stop waits for the handler.
+        events at once, and no attempt is counted. Without a timeout, each handler may run until its lease ends, or
+        until its own timeout if that is later. `stop` may be called from any task, and again with a shorter timeout. A
+        call from a handler, or from a task that it started, returns at once, because the stop waits for the handler.
         """
         self._loop.check("bus.stop")
         check_timeout("timeout", timeout)
@@ -271,7 +271,8 @@ class OutboxEventBus:
     async def run_once(self) -> int:
         """Recover, claim one batch, run its handlers and settle, without a running worker; return the number settled.
 
-        Use it in cron jobs and in functions that a platform calls, such as AWS Lambda. Raises `StorageError`.
+        Use it in cron jobs and in functions that a platform calls, such as AWS Lambda. There is no quarantine: events
+        that may kill their process are handled at the same time as the rest of the batch. Raises `StorageError`.
         """
         self._loop.check("bus.run_once")
         return await self._lifecycle.run_once()

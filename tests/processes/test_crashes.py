@@ -93,6 +93,8 @@ async def test_workers_whose_clocks_are_five_minutes_apart_share_the_work(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge, *, means: str, ahead: float
 ) -> None:
     options: dict[str, Any] = {"poll_interval": 0.2, "processing_timeout": 60.0, "concurrency": 5, "batch_size": 5}
+    # One worker alone would take 8 polls for the events, so that the other cannot come too late for all of them.
+    options |= {"handler": "sleeping", "handler_options": {"seconds": 0.2}}
     wrong = workers.start(**options, **off_by(ahead, means))
     right = workers.start(**options)
     await workers.until_ready(wrong, right)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 
 from dynamodb_outbox import ClientClosedError, CredentialsError, ThrottledError, UnavailableError
 from dynamodb_outbox.dynamodb.transport.classify import fatal_error, with_maybe_applied
+from reliability.simulation.responses import client_error
 
 
 def unavailable(operation: str) -> UnavailableError:
@@ -40,8 +45,28 @@ def test_closed_client_names_the_table(message: str) -> None:
 def test_missing_credentials_are_not_a_permission() -> None:
     error = fatal_error(NoCredentialsError(), operation="put_item", table_name="t", index_name="i")
     assert isinstance(error, CredentialsError)
-    assert error.missing
+    assert error.missing is True
     assert str(error).startswith("put_item failed: the AWS SDK found no credentials (Unable to locate credentials); ")
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+        CredentialRetrievalError(provider="sso", error_msg="expired"),
+        client_error("ExpiredTokenException", "expired", operation="put_item"),
+        client_error("AccessDeniedException", "no", operation="put_item"),
+    ],
+    ids=lambda cause: getattr(cause, "response", {}).get("Error", {}).get("Code", type(cause).__name__),
+)
+def test_credentials_that_were_found_are_not_missing(cause: Exception) -> None:
+    error = fatal_error(cause, operation="put_item", table_name="t", index_name="i")
+    assert isinstance(error, CredentialsError)
+    assert error.missing is False
+    assert str(error).startswith("put_item was not allowed: ")
+
+
+def test_refusal_names_its_reason() -> None:
     refused = CredentialsError(operation="put_item", reason="AccessDenied: no")
     assert not refused.missing
     assert str(refused).startswith("put_item was not allowed: AccessDenied: no; ")

@@ -34,8 +34,11 @@ async def test_emit_many_of_an_event_that_is_stored_says_so_and_is_repeated_as_i
     await bus.emit(first)
     with pytest.raises(PartialPublishError) as caught:
         await bus.emit_many([first, second])
-    assert str(caught.value).startswith("1 of 2 events are stored now, 1 was stored before (see ")
-    assert 'to repeat the others safely, call emit_many(error.failed, if_exists="ignore")' in str(caught.value)
+    assert str(caught.value) == (
+        "1 of 2 events are stored now, 1 was stored before (see .failed and .causes); to repeat the others safely, "
+        "call emit_many(error.failed, if_exists=\"ignore\"). First cause: an event with the id 'm1' is stored already; "
+        "if this is a repeated emit, you can go on, else use another id"
+    )
     repeated = await bus.emit_many(caught.value.failed, if_exists="ignore")
     assert [(event.id, event.already_stored) for event in repeated] == [("m1", True)]
 

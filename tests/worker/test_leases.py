@@ -11,6 +11,8 @@ from dynamodb_outbox import (
     Delivery,
     Event,
     EventStatus,
+    FixedBackoff,
+    HandlerError,
     HandlerTimeoutError,
     LeaseLostError,
     OutboxError,
@@ -19,7 +21,7 @@ from dynamodb_outbox import (
     ThrottledError,
     UnavailableError,
 )
-from dynamodb_outbox.observers import EventCompleted, HandlerCancelled, LeaseRenewed
+from dynamodb_outbox.observers import EventCompleted, HandlerCancelled, LeaseLost, LeaseRenewed, RetryScheduled
 from dynamodb_outbox.worker.timing import Timing
 from tests.fakes import ScriptedOutbox
 
@@ -232,6 +234,45 @@ async def test_refused_transaction_leaves_the_settle_of_an_event_that_was_only_r
     assert runs == ["sibling", "tx 1", "tx 2"]
     assert outbox.status_of(event.id) is EventStatus.COMPLETED
     assert errors == []
+
+
+@pytest.mark.parametrize("is_claimed", [False, True])
+async def test_retry_after_a_lost_lease_is_written_until_another_worker_claims_the_event(
+    outbox: ScriptedOutbox, bus: OutboxEventBus, errors: list[Any], *, is_claimed: bool
+) -> None:
+    told: list[Any] = []
+    bus.add_observer(told.append)
+
+    @bus.on("video.uploaded", name="thumbnail")
+    async def thumbnail(event: Event) -> None:
+        pass
+
+    @bus.on("video.uploaded", name="broken", backoff=FixedBackoff(60))
+    async def broken(event: Event) -> None:
+        raise ValueError("no codec")
+
+    @bus.on("video.uploaded", name="long", timeout=10)
+    async def long(event: Event) -> None:
+        # A worker whose clock is ahead recovers the event. The next renewal is refused.
+        outbox.stored(event.id).sort_key = 0
+        await outbox.recover()
+        if is_claimed:
+            await outbox.claim(1)
+        await anyio.sleep(10)
+
+    event = await bus.emit("video.uploaded")
+    with anyio.fail_after(5):
+        assert await bus.run_once() == (0 if is_claimed else 1)
+    stored = outbox.stored(event.id)
+    assert [type(error) for error in errors] == [HandlerError, LeaseLostError]
+    assert errors[1].outcome == "renewal"
+    if is_claimed:
+        assert (stored.status, stored.retry_count, stored.handled_by) == (EventStatus.PROCESSING, 1, set())
+        assert LeaseLost(event_id=event.id, event_type="video.uploaded") in told
+    else:
+        assert (stored.status, stored.retry_count, stored.handled_by) == (EventStatus.PENDING, 1, {"thumbnail"})
+        assert (stored.sort_key / 1000) == pytest.approx(outbox.options.clock() + 60, abs=1)
+        assert RetryScheduled in map(type, told)
 
 
 async def test_extend_gives_handler_and_lease_more_time(

@@ -41,7 +41,7 @@ MAIL = frozenset({"mail"})
     ],
 )
 def test_outcome_of_two_handlers_with_retries_left(mail: HandlerResult, bill: HandlerResult, outcome: Outcome) -> None:
-    decision = decide_outcome(CLAIM, {"mail": mail, "bill": bill}, POLICIES, usual=FixedBackoff(1))
+    decision = decide_outcome(CLAIM, {"mail": mail, "bill": bill}, POLICIES, default_backoff=FixedBackoff(1))
     assert (decision.outcome, decision.errors) == (outcome, ())
 
 
@@ -61,12 +61,12 @@ def test_outcome_without_a_retry_left(
     policies: dict[str, RetryPolicy], results: dict[str, HandlerResult], outcome: Outcome
 ) -> None:
     claim = replace(CLAIM, last_error="bill: IOError")
-    assert decide_outcome(claim, results, policies, usual=FixedBackoff(1)).outcome == outcome
+    assert decide_outcome(claim, results, policies, default_backoff=FixedBackoff(1)).outcome == outcome
 
 
 def test_handler_of_an_earlier_attempt_counts() -> None:
     claim = replace(CLAIM, handled_by=MAIL)
-    assert decide_outcome(claim, {"bill": DONE}, POLICIES, usual=FixedBackoff(1)).outcome == Completed()
+    assert decide_outcome(claim, {"bill": DONE}, POLICIES, default_backoff=FixedBackoff(1)).outcome == Completed()
 
 
 def test_backoff_that_raises_is_returned_and_replaced() -> None:
@@ -74,6 +74,6 @@ def test_backoff_that_raises_is_returned_and_replaced() -> None:
         raise ZeroDivisionError
 
     policies = POLICIES | {"bill": RetryPolicy(max_retries=5, backoff=backoff)}
-    decision = decide_outcome(CLAIM, {"mail": DONE, "bill": BROKEN}, policies, usual=FixedBackoff(4))
+    decision = decide_outcome(CLAIM, {"mail": DONE, "bill": BROKEN}, policies, default_backoff=FixedBackoff(4))
     assert decision.outcome == Retry(delay=4, error="bill: ValueError: broken", handled_by=MAIL)
     assert ["the backoff of handler 'bill'" in str(error) for error in decision.errors] == [True]

@@ -11,17 +11,17 @@ from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.errors import LeaseLostError, NoHandlerError, WorkerError
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.observers import Claimed
-from dynamodb_outbox.outcome import Completed, Outcome, Released, Retry
+from dynamodb_outbox.outcome import Completed, Outcome, Released
 from dynamodb_outbox.retry import RetryPolicy
 from dynamodb_outbox.worker.handling.attempt import Attempt
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.outcomes import (
     decide_outcome,
+    default_backoff_of,
     handled_by,
     outcome_of_internal_error,
     outcome_without_handler,
     policies_of,
-    usual_backoff,
 )
 from dynamodb_outbox.worker.settle_queue import SettleQueue
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
@@ -34,7 +34,7 @@ class Dispatcher:
         self._context = context
         self._settles = settles
         self._unhandled = unhandled
-        self._usual = usual_backoff(context.options)
+        self._default_backoff = default_backoff_of(context.options)
         self._policies: dict[str, tuple[Sequence[Registration], dict[str, RetryPolicy]]] = {}
         self._revision = -1
         self._attempts: dict[Attempt, None] = {}
@@ -88,13 +88,14 @@ class Dispatcher:
         claim, outcome = attempt.claim, self._outcome_of(attempt)
         if attempt.is_completed:
             self._settles.record(claim, Completed(), None)
-        elif attempt.lease.is_lost and isinstance(outcome, (Retry, Released)):
-            # DynamoDB would refuse the write, and bill it. The lost lease is reported already.
+        elif attempt.lease.is_lost and isinstance(outcome, Released):
+            # DynamoDB would refuse the write, and bill it. The lost lease is reported already. Other outcomes are
+            # accepted if the event was only recovered, and no other worker has claimed it yet.
             event = claim.event
             error = LeaseLostError(event_id=event.id, event_type=event.type, outcome="settling")
             self._settles.record(claim, outcome, error)
         else:
-            self._settles.submit(claim, outcome)
+            self._settles.submit(claim, outcome, is_reported_lost=attempt.lease.is_lost)
 
     def _policies_of(self, attempt: Attempt) -> dict[str, RetryPolicy]:
         """Find the retry policies of the handlers. They are built once, until the handlers of the type change."""
@@ -104,14 +105,15 @@ class Dispatcher:
             self._policies.clear()
         known = self._policies.get(event_type)
         if known is None or known[0] is not registered:
-            policies = policies_of(registered, self._context.options, usual=self._usual)
+            policies = policies_of(registered, self._context.options, self._default_backoff)
             known = self._policies[event_type] = (registered, policies)
         return known[1]
 
     def _outcome_of(self, attempt: Attempt) -> Outcome:
         claim, options, report = attempt.claim, self._context.options, self._context.report
         try:
-            decision = decide_outcome(claim, attempt.results, self._policies_of(attempt), usual=self._usual)
+            policies = self._policies_of(attempt)
+            decision = decide_outcome(claim, attempt.results, policies, default_backoff=self._default_backoff)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as unforeseen:  # whatever it is, the event must be settled, and its slot given back

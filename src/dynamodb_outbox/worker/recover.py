@@ -23,7 +23,7 @@ async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) 
 
     Raises `StorageError`.
     """
-    # Several handlers may have the event's type. The largest of their `max_retries` decides when recovery gives up.
+    # Recovery reads only keys, so it does not know the type. The largest max_retries of all handlers here is the limit.
     recovered = await outbox.recover(max_retries=registry.most_retries(outbox.options.max_retries))
     if recovered.reset or recovered.failed:
         ids = recovered.reset + recovered.failed

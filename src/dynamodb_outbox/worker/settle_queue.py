@@ -46,6 +46,7 @@ class SettleQueue:
         self._on_settled = on_settled
         self._report = report
         self._waiting: deque[tuple[Claim, Outcome]] = deque()
+        self._reported_lost: set[str] = set()
         self._idle: list[anyio.Event] = []
         self._scopes = [anyio.CancelScope(shield=True) for _ in range(WRITERS)]
         self._is_closed = False
@@ -55,8 +56,10 @@ class SettleQueue:
         for scope in self._scopes:
             group.start_soon(self._write, scope)
 
-    def submit(self, claim: Claim, outcome: Outcome) -> None:
-        """Settle an outcome soon; returns at once."""
+    def submit(self, claim: Claim, outcome: Outcome, *, is_reported_lost: bool = False) -> None:
+        """Settle an outcome soon; returns at once. A lost lease is reported only once: not here if it was before."""
+        if is_reported_lost:
+            self._reported_lost.add(claim.token)
         self._waiting.append((claim, outcome))
         if self._idle:
             self._idle.pop().set()
@@ -125,8 +128,10 @@ class SettleQueue:
 
     def _on_answers(self, batch: list[tuple[Claim, Outcome]], errors: Sequence[OutboxError | None]) -> None:
         for (claim, outcome), error in zip(batch, errors, strict=True):
+            is_reported = claim.token in self._reported_lost or _is_reported_by_adapter(claim)
+            self._reported_lost.discard(claim.token)
             if isinstance(error, LeaseLostError):
-                if not _is_reported(claim):
+                if not is_reported:
                     self._report(error)
             elif error is not None:
                 self._report(SettleError(event_id=claim.event.id, outcome=OUTCOME_NAMES[type(outcome)], cause=error))
@@ -138,7 +143,7 @@ class SettleQueue:
             observers.notify(_observation(claim, outcome, error))
 
 
-def _is_reported(claim: Claim) -> bool:
+def _is_reported_by_adapter(claim: Claim) -> bool:
     """Return whether the adapter has reported a lost lease, once for all events that share it."""
     return claim.shared_lease is not None and claim.shared_lease.is_lost
 

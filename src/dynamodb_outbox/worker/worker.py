@@ -64,17 +64,9 @@ class Worker:
         self._wakeup = Wakeup(outbox.options.clock)
         self._poller = Poller(outbox, setup.registry, self._slots, on_claim=self._take, report=report)
         recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=report)
-        self._polling = PollingLoop(
-            "polling",
-            self._poller.poll,
-            outbox=outbox,
-            wakeup=self._wakeup,
-            report=report,
-            ready=self._slots.wait_for_one,
-        )
-        self._recovery = PollingLoop(
-            "recovery", recoverer.poll, outbox=outbox, wakeup=Wakeup(outbox.options.clock), report=report
-        )
+        loop = partial(PollingLoop, outbox=outbox, report=report)
+        self._polling = loop("polling", self._poller.poll, wakeup=self._wakeup, ready=self._slots.wait_for_one)
+        self._recovery = loop("recovery", recoverer.poll, wakeup=Wakeup(outbox.options.clock))
         self._leases = SharedLeases(outbox, report=report, timing=self._timing)
         self._task: asyncio.Task[None] | None = None
         self._started = anyio.Event()
@@ -112,8 +104,9 @@ class Worker:
     async def stop(self, timeout: float | None) -> None:
         """Stop polling, let handlers finish until the timeout (seconds), cancel the rest, and release their events.
 
-        Without a timeout, handlers have what is left of their leases. May be called again with a shorter timeout. If
-        the wait is cancelled, the stop goes on. A call from inside of the worker, such as a handler's, does not wait.
+        Without a timeout, each handler may run until its lease ends, or until its own timeout if that is later. May be
+        called again with a shorter timeout. If the wait is cancelled, the stop goes on. A call from inside of the
+        worker, such as a handler's, does not wait.
         """
         self._request_stop(timeout)
         if self._task is not None and _inside.get() is not self:
@@ -157,7 +150,7 @@ class Worker:
         """Await the write of events that are claimed on emit; it goes on when the caller is cancelled."""
         await self._emit_claims.write_shielded(emit_claim, write)
 
-    # From the outermost group inward; the phases end the groups in the reverse order
+    # The nested task groups, the outermost first. A stop ends them from the inside out.
 
     async def _run_until_stopped(self) -> None:
         try:
@@ -185,6 +178,7 @@ class Worker:
                     await self._handle(poll)
                 finally:
                     self._enter(Phase.SETTLING)
+            # `run_once` keeps the announcement that refused claims may have caused: the next call goes on with it.
             if leases is not None:
                 with anyio.move_on_after(self._timing.retire_seconds):
                     await leases.close()
@@ -226,6 +220,7 @@ class Worker:
             limit = min(outbox.options.batch_size, outbox.options.slots)
             for claim in await outbox.claim(limit, report=report):
                 self._slots.take(claim.token)
+                # Not through the quarantine: suspected poison events of one batch are handled at the same time.
                 self._start_handling(claim)
         except Exception as error:
             self._failure = error  # raised by `run_once`, because a task group would wrap it
@@ -242,6 +237,7 @@ class Worker:
     def _request_stop(self, timeout: float | None) -> None:
         self._phases.request_stop(timeout)
         self._enter(Phase.DRAINING)
+        # A second call may shorten the timeout while the last outcomes are written.
         if self._phases.now is Phase.SETTLING:
             self._limit_settles()
 
@@ -259,6 +255,8 @@ class Worker:
                 case Phase.RELEASING:
                     self._dispatcher.release_all()
                     self._recovery.abandon_at(now)
+                    # If the answer to a claim comes later, its events stay PROCESSING. Recovery resets them after their
+                    # lease, and counts an attempt.
                     self._polling.abandon_at(now + self._timing.claim_seconds)
                 case Phase.SETTLING:
                     self._settles.close()

@@ -1,4 +1,4 @@
-"""The transitions of an event as conditional writes, in one table to compare with the state diagram.
+"""The transitions of an event as conditional writes, one constant for each; guarantees.md has the state diagram.
 
 Each transition is defined once, in the expressions that DynamoDB and PartiQL share. `rendering.py` makes requests of
 them.
@@ -60,7 +60,10 @@ CLAIM: Final = Transition(
     # The second half lets a repeat succeed if the first attempt was applied but its response was lost.
     condition="(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)",
 )
-# The settles: a write of the outcome of a claim needs the token of the claim.
+# The settles: a write of the outcome of a claim needs the token of the claim. The status half: PENDING, because
+# recovery keeps the token until the next claim; the own result, because a repeat after a lost response must succeed;
+# RELEASE only from PROCESSING, because a recovered event is due already. SETTLED_FROM in port.py is the same rule for
+# other adapters: change both.
 COMPLETE: Final = Transition(
     name="complete",
     set=("status = :COMPLETED", "completedOn = :now"),
@@ -145,7 +148,7 @@ RECOVER_IN_PLACE: Final = Transition(
     condition=RECOVER_FAILED.condition,
     batched=False,
 )
-# The same for a due item without room for the token of a claim.
+# For a due item without room for the token of a claim. The sort key stays here, too.
 FAIL_UNCLAIMED: Final = Transition(
     name="fail unclaimed",
     set=("status = :FAILED", "lastError = :error"),
@@ -186,7 +189,8 @@ REDRIVE: Final = Transition(
     remove=("claimToken", "unhandledSince"),
     condition="status = :FAILED",
 )
-# Changes only the event's place in the index, not its status. Any other write that sets the status moves it too.
+# Changes only the event's place in the index, not its status. Every other write that sets the status also moves the
+# event: see placed().
 MOVE: Final = Transition(
     name="move to its shard",
     set=(f"{SHARD_ATTRIBUTE} = :shard",),
@@ -230,7 +234,10 @@ BATCHED: Final = (
     REDRIVE,
     MOVE,
 )
-"""All transitions that go in batches, with all variants. The probe tries the statement of each."""
+"""All transitions that go in batches, with all variants. The probe tries the statement of each.
+
+Add each new transition that has `batched=True`, with its variants; otherwise the probe does not try it.
+"""
 
 
 @lru_cache(maxsize=256)

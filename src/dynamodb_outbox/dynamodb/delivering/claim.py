@@ -48,7 +48,7 @@ class PollRound:
     limit: int
     numbers: Numbers
     seconds: float
-    """How long one call may take, and how long the poll goes on after its first claim: the leases run meanwhile."""
+    """The time limit of one call, and of the poll from its first claim on: the leases of its claims run already."""
     ends_at: float = math.inf
     claims: list[Claim] = field(default_factory=list[Claim])
     unreadable: list[tuple[str, StoredEventError]] = field(default_factory=list[tuple[str, StoredEventError]])
@@ -58,15 +58,15 @@ class PollRound:
     refused: int = 0
     throttled: list[Item] = field(default_factory=list[Item])
     """The rows of this pass whose claims were throttled."""
-    abandoned: list[Item] = field(default_factory=list[Item])
-    """The rows of this pass that other workers have left for too long."""
+    overdue: list[Item] = field(default_factory=list[Item])
+    """The rows of this pass that other workers should have claimed by now."""
     _refused_before: int = 0
 
     def start_pass(self) -> None:
         """Start a pass over the shards."""
         self._refused_before = self.refused
         self.throttled.clear()
-        self.abandoned.clear()
+        self.overdue.clear()
 
     @property
     def wanted(self) -> int:
@@ -164,6 +164,7 @@ class Claimer:
         poll = PollRound(limit=limit, numbers=self._options.numbers, seconds=poll_timeout(self._options, self._timing))
         try:
             for _ in range(MAX_PASSES):
+                # Before `start_pass`, which forgets whether the pass before was refused.
                 await self._membership.heartbeat(refused=poll.is_pass_refused)
                 poll.start_pass()
                 await self._make_pass(poll)
@@ -186,11 +187,12 @@ class Claimer:
             if poll.is_pass_over:
                 return
         # Every other shard was asked. Now there is time to wait for the shards that throttled.
+        # patient=True is needed: an impatient throttle would append to the list that is being worked off.
         await self._claim_rows(poll.throttled, poll, patient=True)
         if poll.is_pass_over:
             return
-        self._rows.shuffle(poll.abandoned)
-        await self._claim_rows(poll.abandoned, poll)
+        self._rows.shuffle(poll.overdue)
+        await self._claim_rows(poll.overdue, poll)
 
     async def _claim_of_shard(self, shard: int, poll: PollRound) -> None:
         """Claim the due rows of this worker in one shard, a page at a time."""
@@ -205,8 +207,8 @@ class Claimer:
             page=self._rows.page_size(poll.limit, at_least=ahead),
         ):
             self._ahead_until = anyio.current_time() + self._timing.read_ahead
-            mine, abandoned = self._rows.select(page)
-            poll.abandoned += abandoned
+            mine, overdue = self._rows.select(page)
+            poll.overdue += overdue
             await self._claim_rows(mine, poll)
             pages += 1
             is_throttled = len(poll.throttled) > throttled
@@ -230,6 +232,8 @@ class Claimer:
             self._ahead = list(rows[start:])
 
     async def _write(self, rows: Sequence[Item], *, within: float, patient: bool) -> list[WriteResult]:
+        # If the answer to a claim never comes, the event may be PROCESSING although no worker knows its token. Recovery
+        # resets it after its lease, and counts an attempt.
         now = self._options.clock()
         deadline = millis(now + self._options.processing_timeout)
         writes = [

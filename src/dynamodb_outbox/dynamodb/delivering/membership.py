@@ -31,11 +31,11 @@ ALONE_SECONDS: Final = 10.0
 GONE_SECONDS: Final = 3.0
 """Another worker counts as gone this long after its last new announcement was seen."""
 PATIENCE: Final = 2
-"""The poll intervals after which a worker takes an event that another worker should have taken."""
+"""After this many poll intervals, a worker takes an event that another worker should have taken."""
 MAX_SEEN: Final = 2_000
-"""How many events of other workers are remembered with the time when they were first seen."""
+"""At most this many events of other workers are remembered, each with the time when it was first seen."""
 SEEN_INTERVALS: Final = 10
-"""The poll intervals after which such an event is forgotten."""
+"""After this many poll intervals, the time when an event was first seen is forgotten."""
 # Multiplying mixes what exclusive-or alone would leave lopsided: see Knuth, TAOCP 6.4, Fibonacci hashing.
 _MIXER: Final = 2_654_435_761
 _MASK: Final = 0xFFFF_FFFF
@@ -65,7 +65,7 @@ class WorkerMembership:
 
     @property
     def count(self) -> int:
-        """The number of workers at these events, with this worker."""
+        """How many workers claim from this table as far as this worker knows, itself included."""
         return 1 + len(self._other_salts)
 
     def announce(self) -> None:
@@ -107,21 +107,21 @@ class WorkerMembership:
             await self._announcements.withdraw()
 
     def split_rows(self, rows: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-        """Return the rows of this worker, and rows that other workers have left for too long; omit all other rows."""
+        """Return the rows of this worker, and rows that other workers should have claimed by now; omit all others."""
         if not self._other_salts:
             return list(rows), []
         now = self._timing.loop_time()
         patience = now - PATIENCE * self._options.poll_interval
         self._forget_seen(now - SEEN_INTERVALS * self._options.poll_interval)
         mine: list[Item] = []
-        abandoned: list[Item] = []
+        overdue: list[Item] = []
         for row in rows:
             event_id = row["id"]["S"]
             if self._is_mine(event_id):
                 mine.append(row)
             elif self._first_seen(event_id, now) <= patience:
-                abandoned.append(row)
-        return mine, abandoned
+                overdue.append(row)
+        return mine, overdue
 
     def _first_seen(self, event_id: str, now: float) -> float:
         """Return when an event was first seen; beyond `MAX_SEEN` events, a new event counts as seen now."""
@@ -148,6 +148,7 @@ class WorkerMembership:
             if before is not None and before.announced == announcement.text:
                 others[name] = before
             else:
+                # Old when this worker first sees it: most likely the announcement of a killed worker.
                 is_old = before is None and announcement.at < clock - OLD_SECONDS
                 others[name] = _OtherWorker(announcement.text, -math.inf if is_old else now)
         self._others = others

@@ -57,11 +57,11 @@ class RowSelector:
         return min(max(limit * self._factor, at_least), MAX_PAGE_ROWS)
 
     def select(self, page: Sequence[Item]) -> tuple[list[Item], list[Item]]:
-        """Split a page into the rows of this worker, and rows that other workers have left for too long."""
-        mine, abandoned = self._membership.split_rows(self._not_left_to_others(self._not_just_tried(page)))
+        """Split a page into the rows of this worker, and rows that other workers should have claimed by now."""
+        mine, overdue = self._membership.split_rows(self._not_left_to_others(self._not_just_tried(page)))
         if self.is_alone and self._factor > 1:
             self.shuffle(mine)
-        return mine, abandoned
+        return mine, overdue
 
     def shuffle(self, rows: list[Item]) -> None:
         """Put rows into a random order, so that two workers with the same rows seldom try the same one."""

@@ -1,4 +1,4 @@
-"""Writing outcomes, fenced by the claim's token."""
+"""Writing outcomes. Each write requires the token of the claim; the conditions are in `conditional/transitions.py`."""
 
 from __future__ import annotations
 
@@ -42,8 +42,6 @@ from dynamodb_outbox.port import RENEWAL, OutboxOptions
 
 RENEWAL_PART: Final = 1 / 6
 """The part of a lease for which one renewal is tried."""
-
-
 NO_ROOM: Final = "it is too large: a claim has no room in it"
 
 
@@ -71,9 +69,9 @@ class Settler:
             return []
         now = self._options.clock()
         # The time of the longest lease. A late write does no harm, because the token fences it.
-        leases = max(claim.current_end for claim, _ in settlements) - now
+        longest_left = max(claim.current_end for claim, _ in settlements) - now
         within = min(
-            max(leases, self._timing.late_settle), max(self._options.processing_timeout, self._timing.late_settle)
+            max(longest_left, self._timing.late_settle), max(self._options.processing_timeout, self._timing.late_settle)
         )
 
         def write_of(index: int, error_chars: int) -> Write:
@@ -148,7 +146,7 @@ class Settler:
     async def _write_all(
         self, write_of: Callable[[int, int], Write], count: int, *, within: float
     ) -> list[WriteResult]:
-        """Make the writes, by index and length of their error, and smaller forms for items without room."""
+        """Make writes, each built by `write_of(index, error_chars)`. Without room in an item, try smaller forms."""
         writes = [write_of(index, MAX_ERROR_CHARS) for index in range(count)]
         results = await self._writer.write(writes, within=within, urgent=True)
         for room in (Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR, Room.FOR_NOTHING):
@@ -179,6 +177,8 @@ class Settler:
                     values["expiry"] = {"N": str(int(now + self._retention))}
             case Retry(delay=delay, error=error, handled_by=handled_by):
                 transition = RETRY
+                # After attempt n there have been n - 1 retries, and the next attempt is retry n. An absolute number
+                # makes a repeat harmless.
                 values |= {"retries": {"N": str(claim.attempt)}, "due": millis(now + delay)}
                 values["error"] = error_text(error, error_chars)
                 transition = _with_handled_by(transition, handled_by, values)
@@ -216,7 +216,8 @@ def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:
         case Applied():
             return None
         case Refused(repeated=True) if name == OUTCOME_NAMES[Released]:
-            # An earlier attempt released the claim, and its response was lost.
+            # The other outcomes accept their own repeat, RELEASE does not. Refused after a lost response: released, or
+            # lost. Either way this worker holds nothing more.
             return None
         case Refused():
             return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=name)

@@ -52,6 +52,7 @@ class Attempt:
         """Call the handlers that have not succeeded yet and have a retry left."""
         claim, retries_of = self.claim, self._context.options.retries_of
         for registration in self.registered:
+            # `_Deciding._has_failed_for_good` is the opposite of this condition: change both together.
             if registration.name not in claim.handled_by and claim.attempt <= retries_of(registration.max_retries) + 1:
                 task = HandlerTask(
                     registration,

@@ -36,12 +36,12 @@ def decide_outcome(
     results: Mapping[str, HandlerResult],
     policies: Mapping[str, RetryPolicy],
     *,
-    usual: ExponentialBackoff,
+    default_backoff: ExponentialBackoff,
 ) -> Decision:
     """Decide the outcome of an attempt in which every handler that was called has a result.
 
-    `policies` has the retry policy of every handler of the event, whether the handler was called or not. `usual`
-    replaces a backoff that raises.
+    `policies` has the retry policy of every handler of the event, whether the handler was called or not.
+    `default_backoff` replaces a backoff that raises.
 
     A handler is interrupted if the worker stops, the lease is lost, or it gets no permit. The first rule that applies
     decides:
@@ -56,8 +56,8 @@ def decide_outcome(
     7. A handler was not called at all: released.
     """
     if handled_by(claim, results).issuperset(policies):
-        return COMPLETED
-    return _Deciding(claim, results, policies, usual).decide()
+        return COMPLETED  # rule 1
+    return _Deciding(claim, results, policies, default_backoff).decide()
 
 
 class _Deciding:
@@ -66,11 +66,11 @@ class _Deciding:
         claim: Claim,
         results: Mapping[str, HandlerResult],
         policies: Mapping[str, RetryPolicy],
-        usual: Backoff,
+        default_backoff: Backoff,
     ) -> None:
         self._claim = claim
         self._policies = policies
-        self._usual = usual
+        self._default_backoff = default_backoff
         self._handled_by = handled_by(claim, results)
         self._failures = {name: each.error for name, each in results.items() if isinstance(each, HandlerFailure)}
         self._interrupted = {name: each.reason for name, each in results.items() if isinstance(each, Interrupted)}
@@ -82,33 +82,34 @@ class _Deciding:
 
     def _outcome(self) -> Outcome:
         if CancelReason.STOP in self._interrupted.values() or (self._interrupted and not self._failures):
-            return Released(handled_by=self._handled_by)
+            return Released(handled_by=self._handled_by)  # rule 2
         delays: list[float] = []
         for name, error in self._failures.items():
             if self._has_retries(name) or self._policies[name].is_final(error):
                 delay = self._delay(name, error)
                 if delay is None:
-                    return self._failed()
+                    return self._failed()  # rule 3
                 delays.append(delay)
         if self._interrupted and (outcome := self._outcome_of_interrupted(delays)):
             return outcome
         if delays:
-            return self._retry(max(delays))
+            return self._retry(max(delays))  # rule 5
         if self._failures or self._exhausted:
-            return self._failed()
-        # A handler was not called at all. Only handlers that are known to have succeeded complete an event.
+            return self._failed()  # rule 6
+        # Rule 7: a handler was not called at all. Only handlers that are known to have succeeded complete an event.
         return Released(handled_by=self._handled_by)
 
     def _outcome_of_interrupted(self, delays: list[float]) -> Outcome | None:
-        """Give interrupted handlers another turn; None if none of them has a retry left, and a failed one has none."""
+        """Decide for interrupted handlers. None if none has a retry left, and a handler that failed has none either."""
         have_retries = [self._has_retries(name) for name in self._interrupted]
         if not all(have_retries) and len(delays) == len(self._failures):
-            # If this attempt counted, it would be the last of a handler that had no turn in it.
+            # Rule 4: if this attempt counted, it would be the last of a handler that had no turn in it.
             return Released(handled_by=self._handled_by, delay=max(delays))
-        return self._retry(max(delays, default=0.0)) if any(have_retries) else None
+        return self._retry(max(delays, default=0.0)) if any(have_retries) else None  # rule 5
 
     def _has_failed_for_good(self, name: str) -> bool:
         """Return whether a handler used its last retry in an earlier attempt."""
+        # `Attempt.start` calls a handler by the opposite of this condition: change both together.
         return name not in self._claim.handled_by and self._claim.attempt > self._policies[name].max_retries + 1
 
     def _has_retries(self, name: str) -> bool:
@@ -122,7 +123,7 @@ class _Deciding:
             raise
         except BaseException as failure:  # a backoff is the user's code, and the event must be settled
             self._errors.append(WorkerError(loop=f"the backoff of handler {name!r}", cause=failure))
-            return self._usual(attempt, error)
+            return self._default_backoff(attempt, error)
 
     def _retry(self, delay: float) -> Retry:
         return Retry(delay=delay, error=self._text(), handled_by=self._handled_by)
@@ -155,7 +156,8 @@ def outcome_of_internal_error(claim: Claim, error: OutboxError, options: OutboxO
     """Decide the outcome where `decide_outcome` raised: as if a handler had failed."""
     if claim.attempt > options.max_retries:
         return Failed(error=str(error), handled_by=claim.handled_by)
-    return Retry(delay=usual_backoff(options)(claim.attempt, error), error=str(error), handled_by=claim.handled_by)
+    delay = default_backoff_of(options)(claim.attempt, error)
+    return Retry(delay=delay, error=str(error), handled_by=claim.handled_by)
 
 
 def handled_by(claim: Claim, results: Mapping[str, HandlerResult]) -> frozenset[str]:
@@ -164,20 +166,20 @@ def handled_by(claim: Claim, results: Mapping[str, HandlerResult]) -> frozenset[
 
 
 def policies_of(
-    registered: Iterable[Registration], options: OutboxOptions, *, usual: Backoff
+    registered: Iterable[Registration], options: OutboxOptions, default_backoff: Backoff
 ) -> dict[str, RetryPolicy]:
     """Make the retry policies of handlers, by name."""
     return {
         registration.name: RetryPolicy(
             max_retries=options.retries_of(registration.max_retries),
-            backoff=registration.backoff or usual,
+            backoff=registration.backoff or default_backoff,
             no_retry_on=registration.no_retry_on,
         )
         for registration in registered
     }
 
 
-def usual_backoff(options: OutboxOptions) -> ExponentialBackoff:
+def default_backoff_of(options: OutboxOptions) -> ExponentialBackoff:
     """Make the backoff of handlers that have declared none."""
     return ExponentialBackoff(base=options.base_backoff, cap=LONGEST_DELAY)
 

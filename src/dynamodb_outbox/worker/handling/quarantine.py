@@ -1,8 +1,10 @@
-"""Quarantine of poison messages: events that may kill their worker are handled one at a time.
+"""Quarantine of poison events: events that may kill their worker are handled one at a time.
 
 From its third attempt on, an event whose last lease ran out is suspected of killing its worker. A running worker
 handles one suspected event at a time, next to ordinary events, and releases suspected events that it claims meanwhile.
-So a poison message takes no other suspected event with it. Once no retry is left, recovery makes it FAILED.
+So no other suspected event dies with a poison event. Once its handlers have no retry left, the next attempt calls none
+of them and makes it FAILED (`outcomes.py`). Recovery does so if the count passes the largest `max_retries` of its
+worker.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ POISON_ATTEMPT: Final = 3
 
 
 def is_suspected_poison(claim: Claim) -> bool:
-    """Return whether the last lease of an event ran out, in its second attempt or later."""
+    """Return whether this is the third attempt or a later one, and the lease of the last attempt ran out."""
     return claim.attempt >= POISON_ATTEMPT and claim.last_error == LEASE_EXPIRED
 
 
@@ -29,7 +31,8 @@ class Quarantine:
 
     Claiming and releasing a waiting event costs two writes. So the waiting events come back one after the other, a poll
     interval apart: with ten of them and `poll_interval=1`, after 1, 2, ... 10 s. If the current event has been handled
-    for a minute, they come back after another minute; a wait is never longer than a lease or one poll interval.
+    for a minute, they come back after another minute. A wait is at most one lease, or one poll interval if that is
+    longer.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Quarantine:
         if self._claim is None:
             self._claim, self._taken_at = claim, loop.time()
             self._turns.clear()
-            loop.call_soon(self._start_alone)
+            loop.call_soon(self._start_when_released)
             return
         self._releasing.add(claim.token)
         turn = self._turns.setdefault(claim.event.id, len(self._turns) + 1)
@@ -63,9 +66,9 @@ class Quarantine:
         self._releasing.discard(claim.token)
         if self._claim is not None and claim.token == self._claim.token:
             self._claim, self._is_started = None, False
-        self._start_alone()
+        self._start_when_released()
 
-    def _start_alone(self) -> None:
+    def _start_when_released(self) -> None:
         """Start the event, once the suspected events that were claimed with it are released."""
         if self._claim is not None and not self._is_started and not self._releasing:
             self._is_started = True
