@@ -13,11 +13,13 @@ import sys
 from typing import Final
 
 from benchmarks.backend import tuned, use_fake_credentials
+from benchmarks.delivering import EMITS_AT_ONCE
 from benchmarks.payloads import TYPE, events
 from benchmarks.windows import open_window
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 
 AT_ONCE: Final = 25
+LONG: Final = 600.0
 
 
 async def work(given: argparse.Namespace) -> None:
@@ -27,19 +29,25 @@ async def work(given: argparse.Namespace) -> None:
             client,
             table_name=given.table,
             processing_timeout=given.lease,
-            concurrency=given.events + AT_ONCE,
+            concurrency=2 * given.events,
             window=given.window,
         )
         bus = OutboxEventBus(outbox)
-        bus.on(TYPE, _hang, name="count")
+        # The time limit keeps the handlers from being cancelled, however slowly the events are emitted.
+        bus.on(TYPE, _hang, name="count", timeout=LONG)
         async with bus:
             if given.window:
                 await open_window(bus)
             ids: list[str] = []
-            for _ in range(0, given.events, AT_ONCE):
-                emitted = events(AT_ONCE)
-                await bus.emit_many(emitted)
-                ids += [event.id for event in emitted]
+            chunks = iter(range(0, given.events, AT_ONCE))
+
+            async def emitter() -> None:
+                for _ in chunks:
+                    emitted = events(AT_ONCE)
+                    await bus.emit_many(emitted)
+                    ids.extend(event.id for event in emitted)
+
+            await asyncio.gather(*(emitter() for _ in range(EMITS_AT_ONCE)))
             sys.stdout.write(json.dumps(ids) + "\n")
             sys.stdout.flush()
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Profile the CPU of the library: python -m benchmarks.profiling emit_many|deliver|on_emit|window."""
+"""Profile the CPU of the library: python -m benchmarks.profiling emit_many|deliver|on_emit|window|index."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ PATHS: Final[dict[str, Callable[..., Awaitable[Run]]]] = {
     "deliver": delivering.backlog,
     "on_emit": delivering.on_emit,
     "window": partial(windows.emit_many, window=True),
+    "index": partial(windows.emit_many, window=False),
 }
 
 

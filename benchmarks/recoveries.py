@@ -16,8 +16,8 @@ from benchmarks.recording import RecordingClient
 from benchmarks.units import MeteringClient
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 
-LEASE: Final = 6.0
-"""The lease of the killed worker. All events are emitted in less time."""
+LEASE: Final = 10.0
+"""The lease of the killed worker."""
 START_SECONDS: Final = 60.0
 
 
