@@ -10,7 +10,7 @@ WORKERS ?= $(shell expr $(CORES) + $(CORES) / 2)
 # For a debugger, "-n 0" or "-p no:xdist" among PYTEST_ARGS runs the tests in one process.
 PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n $(WORKERS) --dist worksteal)
 
-.PHONY: demo test bench bench-quick simulate soak mutants check format templates reference dynamodb-local wheel clean help
+.PHONY: demo test bench bench-quick simulate soak models mutants check format templates reference dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -57,6 +57,9 @@ simulate: $(VENV)/.installed ## run simulations of faults on virtual time (SEEDS
 
 soak: $(VENV)/.installed ## deliver events for MINUTES=10 among faults of all kinds, with real processes
 	$(BIN)/python -m reliability.soak --minutes $(or $(MINUTES),10)
+
+models: $(VENV)/.installed ## explore the states of the window protocol, and its mutants (ALL=1 for the large configurations)
+	$(BIN)/python -m reliability.models windows --mutants --walks $(or $(WALKS),60) $(if $(ALL),--all) $(if $(ONLY),--only "$(ONLY)")
 
 check: $(VENV)/.installed ## lint, type-check, and check that prose and code stay readable
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Models of protocols, all states of which are explored: `python -m reliability.models windows`."""
