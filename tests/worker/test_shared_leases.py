@@ -210,6 +210,7 @@ async def test_leases_are_kept_from_the_start_until_the_last_outcome_is_written(
         assert outbox.steps == ["keep"]
         group.start_soon(lambda: bus.stop(timeout=0))
         await gate.reached.wait()
+        await anyio.sleep(1)
         assert outbox.steps == ["keep"]
         gate.open()
     assert outbox.steps == ["keep", "settled", "kept", "retire"]
@@ -227,6 +228,7 @@ async def test_leases_are_kept_while_a_cancelled_worker_writes_its_outcomes(
     (worker,) = (task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker")
     worker.cancel()
     await gate.reached.wait()
+    await anyio.sleep(1)
     assert outbox.steps == ["keep"]
     gate.open()
     await asyncio.wait([worker])
