@@ -66,10 +66,11 @@ class WindowKeeper:
 
     def enter(self, event: Event, token: str) -> Entry | None:
         """Let an event that is claimed on emit into the window, just before its write is sent; None if it cannot."""
-        if not self._is_running:
-            return None
+        # Counted before `run` has begun, too: the first emits of a worker may come before its tasks.
         if self._upkeep.count(asyncio.get_running_loop().time()):
             self._wakeup.set()
+        if not self._is_running:
+            return None
         window, number = self._upkeep.current, event.id_number
         if window is None or number is None:
             return None
