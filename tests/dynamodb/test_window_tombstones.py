@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -45,7 +46,8 @@ async def test_event_is_stored_in_the_index_over_a_tombstone(desk: Desk, way: st
     assert set(desk.claims) >= {event.id for event in events}
     # The window is renewed at once: most likely, a recovery has taken it.
     if way in {"alone", "in a transaction"} or desk.outbox._parts.keeper.inserts:
-        await until(lambda: window.version > 0)
+        async with asyncio.timeout(5):  # the next renewal by time is 10 seconds after the first
+            await until(lambda: window.version > 0)
     assert await desk.settle(running, *events) == [None] * 4
     assert window.open_count == 0
 
