@@ -19,7 +19,7 @@ from dynamodb_outbox.dynamodb.windows.fence import Fence
 from dynamodb_outbox.dynamodb.windows.item import delete
 from dynamodb_outbox.dynamodb.windows.opening import Opener
 from dynamodb_outbox.dynamodb.windows.window import Entry, EntryState, Window
-from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.errors import CredentialsError, StorageError
 from dynamodb_outbox.reporting import Report
 
 
@@ -91,7 +91,8 @@ class UnansweredEvents:
                 window.leave(entry)
 
     async def _delete(self, window: Window) -> None:
-        with suppress(ConditionRefused):  # a recovery has taken the window
+        # A recovery may have taken the window. If the role lacks the permission, a recovery ends the window.
+        with suppress(ConditionRefused, CredentialsError):
             await self._caller.call(
                 "delete_item",
                 within=self._within,
