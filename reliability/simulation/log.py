@@ -18,8 +18,8 @@ class Log:
 
     def __init__(self, *, now: Callable[[], float]) -> None:
         self.history: list[Record] = []
-        self.writers: dict[str, str] = {}
-        """The process that has changed each window last."""
+        self.holders: dict[str, str] = {}
+        """The process that keeps each window; empty if a recovery has taken the window."""
         self._now = now
 
     def write(self, record: Record) -> None:
@@ -33,7 +33,9 @@ class Log:
         key = index_key_of(change.table)
         record = record_of_write(change.old, change.new, index_key=key, at=self._now(), worker=asked_by)
         if isinstance(record, WindowWritten):
-            self.writers[change.key] = asked_by
+            before, after = record.before, record.after
+            is_taken = before is not None and after is not None and before.token != after.token
+            self.holders[change.key] = "" if is_taken else self.holders.get(change.key, asked_by)
         if record is not None:
             self.write(record)
 

@@ -240,7 +240,7 @@ class World:
         self.write(FaultEnded(at=self.now(), name=WEATHER, kind="weather"))
 
     def _unfinished(self) -> list[str]:
-        """List the events that have not ended, and the windows that recovery has yet to close."""
+        """List the events that have not ended, and the windows that a recovery has to close."""
         items = self.backend.tables[TABLE].items.values()
         statuses = ("PENDING", "PROCESSING")
         events = [item["id"]["S"] for item in items if is_event(item) and item["status"]["S"] in statuses]
@@ -248,7 +248,7 @@ class World:
         if self.scenario.waits_for_windows:
             alive.clear()
         windows = [item["id"]["S"] for item in items if is_window(item) and window_of(item).is_open]
-        return [*events, *(each for each in windows if self.log.writers[each] not in alive)]
+        return [*events, *(each for each in windows if self.log.holders[each] not in alive)]
 
     def _wait_for_the_ends(self) -> bool:
         """Wait until all events have ended; return whether they ended in time."""
