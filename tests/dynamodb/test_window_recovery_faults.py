@@ -7,7 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox, ThrottledError
+from dynamodb_outbox import DynamoDBOutbox, Event, ThrottledError
+from dynamodb_outbox.adapter import Claim, Completed, Failed, Released, Retry
 from dynamodb_outbox.dynamodb.windows.item import extend
 from dynamodb_outbox.observers import WindowRecovered
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, Reply, nth, refused
@@ -341,6 +342,31 @@ async def test_full_event_of_a_window_ends_in_the_index(
         assert item["status"]["S"] in {"PENDING", "FAILED"}
         assert item["gsiSortKey"] == {"N": str(round(clock() * 1000))}
         assert ("statusShard" in item) is (shards > 1)
+
+
+OUTCOMES = {
+    "retry": Retry(delay=5, error="no"),
+    "fail": Failed(error="no"),
+    "release": Released(),
+    "complete": Completed(),
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
+async def test_outcome_of_a_full_event_of_a_window_is_written(
+    client: Any, local_client: Any, table_name: str, outcome: Any
+) -> None:
+    clock = Clock()
+    outbox = DynamoDBOutbox(client, table_name=table_name, clock=clock, shards=256)
+    await outbox.create_table()
+    worker = DeadWorker(local_client, table_name, clock, outbox._config.placement)
+    await put_full(local_client, table_name, worker.unlisted(200))
+    event = Event("order.placed", id=worker.id_of(200))
+    claim = Claim(event=event, token="token-200", attempt=1, lease_expires_at=clock() + 10)
+    assert await outbox.settle([(claim, outcome)]) == [None]
+    item = await worker.stored(event.id)
+    assert item["status"]["S"] != "PROCESSING"
+    assert ("gsiSortKey" in item) is ("statusShard" in item) is not isinstance(outcome, Completed)
 
 
 # A table that is moved to shards
