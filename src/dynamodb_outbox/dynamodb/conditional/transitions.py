@@ -97,6 +97,12 @@ RENEW: Final = Transition(
     set=("status = :PROCESSING", "gsiSortKey = :deadline"),
     condition="claimToken = :token AND status = :PROCESSING",
 )
+# A renewal of an event that is in a window, by the adapter. It must not shorten a lease that a handler has extended.
+MOVE_OUT: Final = Transition(
+    name="move out of the window",
+    set=RENEW.set,
+    condition=f"{RENEW.condition} AND attribute_not_exists(gsiSortKey)",
+)
 # HANDLER_DONE and COMPLETE_BY_HANDLER are part of the user's transaction and apply once. If a repeat is refused because
 # an earlier attempt was applied, the returned item shows it.
 HANDLER_DONE: Final = Transition(
@@ -231,6 +237,7 @@ BATCHED: Final = (
     GIVE_BACK,
     WITH_HANDLED_BY[GIVE_BACK],
     RENEW,
+    MOVE_OUT,
     REDRIVE,
     MOVE,
 )

@@ -109,7 +109,10 @@ class WindowKeeper:
             entry.window.leave(entry)
 
     def unanswered(self, claim: Claim) -> None:
-        """Note that the outcome of a claim could not be written. The event is moved into the index instead."""
+        """Note that the outcome of a claim could not be written. The event is moved into the index instead.
+
+        Not for renewals, and not for the record of one handler: the event still runs, and would become PENDING.
+        """
         if (entry := self._unanswered.entry_of(claim)) is not None:
             self._abandon(entry)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from dynamodb_outbox.dynamodb.conditional.transitions import RENEW, Write
+from dynamodb_outbox.dynamodb.conditional.transitions import MOVE_OUT, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import millis
@@ -20,12 +20,18 @@ async def move_into_index(
     """Renew the lease of each of these events alone, which puts the event into the index; its worker renews it then."""
     expires_at, ends = options.clock() + options.processing_timeout, anyio.current_time() + options.processing_timeout
     writes = [
-        Write(RENEW, entry.event_id, {"token": {"S": entry.token}, "deadline": millis(expires_at)})
+        Write(MOVE_OUT, entry.event_id, {"token": {"S": entry.token}, "deadline": millis(expires_at)})
         for entry in stragglers
     ]
     results = await writer.write(writes, within=within, urgent=True)
     for entry, result in zip(stragglers, results, strict=True):
-        if isinstance(result, Applied):
-            window.lease.move_out(entry.token, expires_at=expires_at, ends=ends)
-        if isinstance(result, (Applied, Refused)):
-            window.leave(entry)
+        match result:
+            case Applied():
+                window.lease.move_out(entry.token, expires_at=expires_at, ends=ends)
+                window.leave(entry)
+            case Refused():
+                # A handler has extended the lease, or the event is lost. The worker finds out with its next renewal.
+                window.lease.move_out(entry.token, expires_at=window.lease.expires_at, ends=window.lease.ends)
+                window.leave(entry)
+            case _:
+                pass  # again with the next extension of the window

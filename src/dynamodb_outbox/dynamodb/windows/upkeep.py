@@ -170,7 +170,8 @@ class Upkeep:
         try:
             await self._caller.call(
                 "update_item",
-                within=self._period / 2,
+                # Not beyond the end of the lease, when the window is lost.
+                within=min(self._period / 2, window.lease.ends - now),
                 TableName=self._caller.table_name,
                 **extend(
                     window.item_id,
