@@ -74,8 +74,8 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
 
 
 def idle_dollars(*, poll_interval: float, prices: Prices) -> float:
-    """Calculate the costs of one idle worker in 30 days: each poll makes three queries of half a unit."""
-    return 1.5 * 30 * 86_400 / poll_interval / 1e6 * prices.read
+    """Calculate the costs of one idle worker in 30 days: each poll makes two queries of half a unit."""
+    return 30 * 86_400 / poll_interval / 1e6 * prices.read
 
 
 def window_dollars(*, prices: Prices) -> float:

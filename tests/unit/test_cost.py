@@ -49,7 +49,7 @@ def test_units_of_an_event(size: int, projection: Projection, mode: Mode, units:
 def test_dollars_are_units_by_prices() -> None:
     prices = Prices(write=2.0, read=0.0)
     assert cost(payload_bytes=500, projection="ALL", mode="on_emit", batch_size=10, prices=prices).dollars == 8.0
-    assert idle_dollars(poll_interval=1.0, prices=Prices(read=1.0)) == pytest.approx(3.888)
+    assert idle_dollars(poll_interval=1.0, prices=Prices(read=1.0)) == pytest.approx(2.592)
     # Three renewals in each lease of 30 seconds, of three units each.
     assert window_dollars(prices=Prices(write=1.0)) == pytest.approx(0.7776)
 

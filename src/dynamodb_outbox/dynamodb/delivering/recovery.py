@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import anyio
 
 from dynamodb_outbox.claims import Recovered
 from dynamodb_outbox.dynamodb.conditional.recover import LISTED, RecoverWriter
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
-from dynamodb_outbox.dynamodb.delivering.index import StatusIndex, poll_timeout
+from dynamodb_outbox.dynamodb.delivering.index import Partition, StatusIndex, poll_timeout
 from dynamodb_outbox.dynamodb.delivering.recovered import RecoveredSoFar
 from dynamodb_outbox.dynamodb.delivering.window_recovery import WindowRecovery
 from dynamodb_outbox.dynamodb.items.codec import Item
@@ -25,8 +27,22 @@ EXPIRED_PAGE: Final = 100
 """How many rows of expired leases are read at once."""
 UNWRITABLE_SECONDS: Final = 30.0
 """How long recovery skips an item whose write DynamoDB refused: it would most likely refuse the next write, too."""
+WINDOWS_PART: Final = 1 / 3
+"""The part of a lease after which recovery queries the windows again, if it found none, because each query costs."""
 LONGEST_LEASE: Final = LONGEST_DELAY + 86_400.0
 """The longest that a lease can be extended to, plus a day, because clocks differ."""
+
+
+class _Recover(Protocol):
+    async def __call__(self, rows: Sequence[Item], done: RecoveredSoFar, max_retries: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A partition with leases, and what recovers its rows."""
+
+    partition: Partition
+    recover: _Recover
 
 
 class Recovery:
@@ -50,6 +66,7 @@ class Recovery:
         self._windows = windows
         self._unwritable: dict[str, float] = {}
         self._look_far_at: float | None = None
+        self._next_windows = -math.inf
 
     async def recover(self, *, max_retries: int) -> Recovered:
         """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""
@@ -57,28 +74,39 @@ class Recovery:
         self._windows.fence.max_retries = max_retries
         now = self._options.clock()
         self._unwritable = {item_id: until for item_id, until in self._unwritable.items() if until > now}
-        partitions = [(self._partitions[shard], self._recover_events) for shard in self._rotation.order()]
-        partitions += [(partition, self._windows.recover) for partition in self._index.windows()]
+        events = [_Rows(self._partitions[shard], self._recover_events) for shard in self._rotation.order()]
+        windows = [_Rows(partition, self._windows.recover) for partition in self._index.windows()]
         try:
-            for partition, recover in partitions:
-                # An index need not have retryCount, so only keys are read. The condition of a write checks the retries.
-                async for rows in self._index.keys(
-                    partition, up_to=self._options.clock(), within=self._within, page=EXPIRED_PAGE
-                ):
-                    await recover([row for row in rows if row["id"]["S"] not in self._unwritable], done, max_retries)
+            for rows in events:
+                await self._recover_expired(rows, done, max_retries)
+            if now >= self._next_windows:
+                found = [await self._recover_expired(rows, done, max_retries) for rows in windows]
+                if not any(found):
+                    self._next_windows = now + self._options.processing_timeout * WINDOWS_PART
             if self._is_time_for_far_leases():
-                for partition, recover in partitions:
-                    latest = self._options.clock() + LONGEST_LEASE
-                    async for rows in self._index.keys_after(
-                        partition, time=latest, within=self._within, page=EXPIRED_PAGE
+                latest = self._options.clock() + LONGEST_LEASE
+                for rows in (*events, *windows):
+                    async for page in self._index.keys_after(
+                        rows.partition, time=latest, within=self._within, page=EXPIRED_PAGE
                     ):
-                        await recover(rows, done, max_retries)
+                        await rows.recover(page, done, max_retries)
                 self._look_far_at = anyio.current_time() + self._timing.far_leases
         except StorageError as error:
             done.fail(error)
         until = self._options.clock() + UNWRITABLE_SECONDS
         self._unwritable |= dict.fromkeys((*(error.event_id for error in done.errors), *done.skipped), until)
         return done.result()
+
+    async def _recover_expired(self, rows: _Rows, done: RecoveredSoFar, max_retries: int) -> bool:
+        """Recover the rows of a partition whose lease has run out; tell whether there were any."""
+        found = False
+        # An index need not have retryCount, so only keys are read. The condition of a write checks the retries.
+        async for page in self._index.keys(
+            rows.partition, up_to=self._options.clock(), within=self._within, page=EXPIRED_PAGE
+        ):
+            found = found or bool(page)
+            await rows.recover([row for row in page if row["id"]["S"] not in self._unwritable], done, max_retries)
+        return found
 
     @property
     def _within(self) -> float:
