@@ -20,7 +20,11 @@ LEASE = 3.0
 def deny(action: str, is_denied: Callable[[Recorded], bool]) -> Any:
     """Refuse requests as IAM does."""
     message = f"User: arn:aws:iam::123456789012:user/ada is not authorized to perform: {action}"
-    return lambda request: refused("AccessDeniedException", message) if is_denied(request) else None
+
+    def rule(request: Recorded) -> Any:
+        return refused("AccessDeniedException", message) if is_denied(request) else None
+
+    return rule
 
 
 def has_inserts(request: Recorded) -> bool:
