@@ -101,8 +101,12 @@ class MeteringClient:
             reply = await method(**arguments, ReturnConsumedCapacity="INDEXES")
             consumed = reply.get("ConsumedCapacity", {})
             units = sum(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
-            if name in {"query", "batch_get_item"}:
+            if name == "query":
                 self.read += units
+                return reply
+            if name == "batch_get_item":
+                # DynamoDB bills a consistent read of up to 4 KB also where there is no item; DynamoDB Local does not.
+                self.read += max(units, *(len(each["Keys"]) for each in arguments["RequestItems"].values()))
                 return reply
             self._add(_id_of(arguments), "backend", units)
             if "Item" in arguments:
