@@ -7,7 +7,7 @@ import gc
 from dataclasses import dataclass
 from statistics import quantiles
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.backend import Clients, drop_table, new_table
 from benchmarks.payloads import TYPE, events, prepared_items
@@ -86,10 +86,15 @@ async def emit_to_handler(clients: Clients, *, samples: int, claim_on_emit: bool
             await bus.emit(event)
             await handled.wait()
             await asyncio.sleep(PAUSE)
-            before = perf_counter()
-            await clients.bare.put_item(TableName=target, Item=item, ConditionExpression="attribute_not_exists(id)")
-            put.append(perf_counter() - before)
+            put.append(await _put(clients.bare, item, table=target))
             await asyncio.sleep(PAUSE)
     await drop_table(clients.ours, ours)
     await drop_table(clients.ours, target)
     return LatencyRun(Latency.of([end - begin for begin, end in zip(emitted, started, strict=True)]), Latency.of(put))
+
+
+async def _put(client: Any, item: dict[str, Any], *, table: str) -> float:
+    """Put an item; return the seconds."""
+    before = perf_counter()
+    await client.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(id)")
+    return perf_counter() - before
