@@ -161,8 +161,9 @@ class Upkeep:
     async def _extend(self, window: Window, report: Report) -> None:
         """Renew the lease of all events of the window, and move its two ends, with one write."""
         if self._extension is None:
-            window.version += 1
             self._extension = self._activity.range_of(window, now=anyio.current_time())
+        # Also for a repeat: if the first attempt arrives after it, it must not set the lease back.
+        window.version += 1
         # From now on no number below may be used: the write may be applied, and its response lost.
         window.start, end = self._extension
         now, at = anyio.current_time(), self._options.clock()
