@@ -10,7 +10,7 @@ import pytest
 from reliability.checker import report
 from reliability.history import WindowWritten, Written
 from reliability.simulation.entropy import undisturbed
-from reliability.simulation.faults import OF_CALLS, Kind, Weather
+from reliability.simulation.faults import OF_CALLS, Kind, Storm, Weather
 from reliability.simulation.result import Result
 from reliability.simulation.runs import world_of
 from reliability.simulation.scenario import TYPES, Action, Emission, Place, Scenario, Way, WindowSizes
@@ -52,6 +52,10 @@ def scenario_of(seed: int) -> Scenario:
         for burst in bursts
     ]
     often = random.choice([0.005, 0.02, 0.04])
+    storms = [
+        Storm(kind=random.choice([Kind.BLACKOUT, Kind.THROTTLING]), start=start, end=start + 1.5 * LEASE, strength=0.9)
+        for start in (random.uniform(0, SECONDS), random.uniform(0, SECONDS))
+    ]
     faults = (*OF_CALLS, Kind.HANDLER_FAILED, Kind.HANDLER_SLOW, Kind.THROTTLED_WRITE)
     return Scenario(
         seed=seed,
@@ -61,7 +65,11 @@ def scenario_of(seed: int) -> Scenario:
         places=places,
         emissions=tuple(bursts),
         actions=tuple(sorted(actions, key=lambda action: action.at)),
-        weather=Weather(chances=dict.fromkeys(faults, often), latency=random.choice([0.01, 0.05])),
+        weather=Weather(
+            chances=dict.fromkeys(faults, often),
+            storms=tuple(storms[: random.choice([0, 1, 2])]),
+            latency=random.choice([0.01, 0.05]),
+        ),
         declared_timeout=random.choice([None, 3 * LEASE]),
         own_retries=None,
         concurrency=None,

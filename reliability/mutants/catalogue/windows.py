@@ -8,6 +8,14 @@ from reliability.mutants.mutant import Mutant
 
 _BUSY: Final = "tests/reliability/test_windows.py::test_no_event_of_a_busy_service_is_lost"
 
+_EMITS: Final = "tests/dynamodb/test_window_emits.py"
+_LOST: Final = "tests/dynamodb/test_window_lost_replies.py"
+_NEVER_ANSWERED: Final = f"{_LOST}::test_event_whose_write_is_never_answered_is_found_or_cannot_be_stored"
+_OUTCOMES: Final = "tests/dynamodb/test_window_outcomes.py"
+_RACES: Final = "tests/dynamodb/test_window_recovery_faults.py"
+_RECOVERIES: Final = "tests/dynamodb/test_window_recovery.py"
+_TOMBSTONES: Final = "tests/dynamodb/test_window_tombstones.py"
+
 _ACTIVITY: Final = "dynamodb/windows/activity.py"
 _FENCE: Final = "dynamodb/windows/fence.py"
 _ITEM: Final = "dynamodb/windows/item.py"
@@ -74,7 +82,7 @@ WINDOWS: Final = (
         file=_UNANSWERED,
         text="                if abandoned := window.in_state(EntryState.ABANDONED):\n",
         replacement="                if abandoned := window.in_state():\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_OUTCOMES}::test_event_whose_outcome_cannot_be_written_is_moved_into_the_index[batch]",
     ),
     Mutant(
         row=89,
@@ -82,7 +90,7 @@ WINDOWS: Final = (
         file=_KEEPER,
         text="        entry.state = EntryState.UNSURE\n",
         replacement="        entry.window.leave(entry)\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_NEVER_ANSWERED}[batch-True-alone]",
     ),
     Mutant(
         row=89,
@@ -107,7 +115,7 @@ WINDOWS: Final = (
         file=_FORMS,
         text="    return _IF_NEW_OR_VOID if entry is None else _IF_NEW\n",
         replacement="    return _IF_NEW_OR_VOID if entry is None else {}\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_EMITS}::test_event_that_is_emitted_twice_is_a_duplicate",
     ),
     Mutant(
         row=89,
@@ -115,7 +123,7 @@ WINDOWS: Final = (
         file=_FORMS,
         text="    return _IF_NEW_OR_VOID if entry is None else _IF_NEW\n",
         replacement="    return _IF_NEW_OR_VOID\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_TOMBSTONES}::test_event_is_stored_in_the_index_over_a_tombstone",
     ),
     Mutant(
         row=89,
@@ -123,7 +131,7 @@ WINDOWS: Final = (
         file=_PUTS,
         text="        if refused is not None and put.entry is not None and is_tombstone(refused.item):\n",
         replacement="        if False:\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_TOMBSTONES}::test_event_is_stored_in_the_index_over_a_tombstone",
     ),
     Mutant(
         row=89,
@@ -131,7 +139,7 @@ WINDOWS: Final = (
         file=_PUTS,
         text="            result.refused_by_tombstone(put)\n            if put.is_done:\n                return\n",
         replacement="            result.taken_over(put)\n            return\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_TOMBSTONES}::test_event_is_stored_in_the_index_over_a_tombstone",
     ),
     Mutant(
         row=89,
@@ -139,7 +147,7 @@ WINDOWS: Final = (
         file=_FORMS,
         text='"ConditionExpression": "attribute_not_exists(id) OR #status = :void",\n',
         replacement='"ConditionExpression": "attribute_not_exists(id) OR (#status = :void AND #status <> :void)",\n',
-        test=f"{_BUSY}[0]",
+        test=f"{_TOMBSTONES}::test_event_that_is_not_claimed_is_stored_over_a_tombstone",
     ),
     Mutant(
         row=89,
@@ -147,7 +155,7 @@ WINDOWS: Final = (
         file=_INSERTS,
         text="            alone.append(put)\n",
         replacement="            if kind is not ErrorKind.REFUSED:\n                alone.append(put)\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_TOMBSTONES}::test_event_of_another_writer_is_a_duplicate",
     ),
     Mutant(
         row=89,
@@ -155,7 +163,7 @@ WINDOWS: Final = (
         file=_TRANSACTION,
         text="            self._leave_window(puts, is_unsure=error.maybe_applied)\n",
         replacement="            self._leave_window(puts, is_unsure=False)\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_NEVER_ANSWERED}[batch-True-in a transaction]",
     ),
     Mutant(
         row=89,
@@ -163,7 +171,7 @@ WINDOWS: Final = (
         file=_TRANSACTION,
         text="            self._leave_window(puts, is_unsure=True)\n",
         replacement="            self._leave_window(puts, is_unsure=False)\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_LOST}::test_emit_that_is_cancelled_is_found_out_about",
     ),
     Mutant(
         row=89,
@@ -171,7 +179,7 @@ WINDOWS: Final = (
         file=_SETTLE,
         text="                    self._keeper.unanswered(claim)\n",
         replacement="                    self._keeper.answered(claim)\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_OUTCOMES}::test_event_whose_outcome_cannot_be_written_is_moved_into_the_index[batch]",
     ),
     Mutant(
         row=90,
@@ -182,7 +190,7 @@ WINDOWS: Final = (
             "if put.entry is not None and self._forms.is_over(put.entry)}\n"
         ),
         replacement="        late: dict[Put, Entry] = {}\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_LOST}::test_event_that_is_stored_after_the_end_of_its_window_is_released[alone]",
     ),
     # A window that is lost
     Mutant(
@@ -235,7 +243,7 @@ WINDOWS: Final = (
         file=_RECOVERY,
         text="        missing = [event_id for event_id in ids if event_id not in items]\n",
         replacement="        missing = [event_id for event_id in ids if event_id not in items and False]\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_RECOVERIES}::test_event_that_arrives_after_the_recovery_is_refused[simulated-batch]",
     ),
     Mutant(
         row=91,
@@ -243,7 +251,7 @@ WINDOWS: Final = (
         file=_TRANSITIONS,
         text='    condition="attribute_not_exists(id)",\n    creates=True,\n',
         replacement='    condition="attribute_not_exists(completedOn)",\n    batched=False,\n',
-        test=f"{_BUSY}[0]",
+        test=f"{_RACES}::test_event_that_is_stored_just_before_its_tombstone_is_recovered",
     ),
     Mutant(
         row=91,
@@ -253,7 +261,7 @@ WINDOWS: Final = (
             "        events += [event_id for event_id, result in tombstones.items() if isinstance(result, Refused)]\n"
         ),
         replacement="",
-        test=f"{_BUSY}[0]",
+        test=f"{_RACES}::test_event_that_is_stored_just_before_its_tombstone_is_recovered",
     ),
     Mutant(
         row=91,
@@ -261,7 +269,7 @@ WINDOWS: Final = (
         file=_TRANSITIONS,
         text='"status = :PROCESSING AND attribute_not_exists(gsiSortKey) AND window = :window"',
         replacement='"attribute_not_exists(gsiSortKey) AND window = :window"',
-        test=f"{_BUSY}[0]",
+        test=f"{_RACES}::test_outcome_that_is_written_just_before_the_event_enters_the_index_stands",
     ),
     Mutant(
         row=91,
@@ -269,7 +277,7 @@ WINDOWS: Final = (
         file=_TRANSITIONS,
         text='"status = :PROCESSING AND attribute_not_exists(gsiSortKey) AND window = :window"',
         replacement='"status = :PROCESSING AND window = :window"',
-        test=f"{_BUSY}[0]",
+        test=f"{_RACES}::test_outcome_that_is_written_just_before_the_event_enters_the_index_stands",
     ),
     Mutant(
         row=91,
@@ -277,7 +285,7 @@ WINDOWS: Final = (
         file=_ITEM,
         text='"#status = :window AND gsiSortKey = :seen"',
         replacement='"#status = :window AND (gsiSortKey = :seen OR gsiSortKey <> :seen)"',
-        test=f"{_BUSY}[0]",
+        test=f"{_RACES}::test_window_that_is_renewed_just_before_it_is_taken_is_left_alone",
     ),
     Mutant(
         row=91,
@@ -285,7 +293,7 @@ WINDOWS: Final = (
         file=_RECOVERY,
         text="        for first in range(window.start, window.end, BATCH_GET):\n",
         replacement="        for first in range(window.start, window.end - BATCH_GET, BATCH_GET):\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_RECOVERIES}::test_every_id_of_a_window_is_settled_and_the_window_is_closed[simulated-batch]",
     ),
     Mutant(
         row=91,
@@ -293,7 +301,7 @@ WINDOWS: Final = (
         file=_RECOVERY,
         text="        found.is_complete = found.is_complete and not entered.errors()\n",
         replacement="",
-        test=f"{_BUSY}[0]",
+        test=f"{_RACES}::test_event_that_cannot_be_written_keeps_only_its_window_open",
     ),
     Mutant(
         row=91,
@@ -307,7 +315,7 @@ WINDOWS: Final = (
             "        return True\n"
             "        closing: dict[str, Any] = {}\n"
         ),
-        test=f"{_BUSY}[0]",
+        test=f"{_RECOVERIES}::test_every_id_of_a_window_is_settled_and_the_window_is_closed[simulated-batch]",
     ),
 )
 """Mutants for the windows of workers, and for their recovery, in the order of the table in docs/reliability.md."""
