@@ -17,6 +17,7 @@ from reliability.simulation.scenario import TYPES, Action, Emission, Place, Scen
 
 SEEDS = (0, 1, 2)
 """Each of them shows that something is broken in some of the mutants."""
+FAULTS = (*OF_CALLS, Kind.HANDLER_FAILED, Kind.HANDLER_SLOW, Kind.THROTTLED_WRITE)
 SECONDS = 12.0
 LEASE = 2.0
 
@@ -51,12 +52,12 @@ def scenario_of(seed: int) -> Scenario:
         Action(at=burst.at + random.uniform(0.5, 3), kind=random.choice(kinds), place=burst.place, amount=0.7)
         for burst in bursts
     ]
-    often = random.choice([0.005, 0.02, 0.04])
+    # All kinds of faults, or one of them often.
+    faults, often = random.choice([(FAULTS, 0.005), (FAULTS, 0.03), ((Kind.SLOW,), 0.15), ((Kind.LOST_REQUEST,), 0.15)])
     storms = [
         Storm(kind=random.choice([Kind.BLACKOUT, Kind.THROTTLING]), start=start, end=start + 1.5 * LEASE, strength=0.9)
         for start in (random.uniform(0, SECONDS), random.uniform(0, SECONDS))
     ]
-    faults = (*OF_CALLS, Kind.HANDLER_FAILED, Kind.HANDLER_SLOW, Kind.THROTTLED_WRITE)
     return Scenario(
         seed=seed,
         seconds=SECONDS,

@@ -12,6 +12,7 @@ _EMITS: Final = "tests/dynamodb/test_window_emits.py"
 _LOST: Final = "tests/dynamodb/test_window_lost_replies.py"
 _NEVER_ANSWERED: Final = f"{_LOST}::test_event_whose_write_is_never_answered_is_found_or_cannot_be_stored"
 _OUTCOMES: Final = "tests/dynamodb/test_window_outcomes.py"
+_OVER_TIME: Final = "tests/worker/test_window_upkeep.py"
 _RACES: Final = "tests/dynamodb/test_window_recovery_faults.py"
 _RECOVERIES: Final = "tests/dynamodb/test_window_recovery.py"
 _TOMBSTONES: Final = "tests/dynamodb/test_window_tombstones.py"
@@ -74,7 +75,7 @@ WINDOWS: Final = (
         file=_KEEPER,
         text="        entry.state = EntryState.ABANDONED\n",
         replacement="        entry.window.leave(entry)\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_OUTCOMES}::test_event_whose_outcome_cannot_be_written_is_moved_into_the_index[batch]",
     ),
     Mutant(
         row=89,
@@ -199,7 +200,7 @@ WINDOWS: Final = (
         file=_ITEM,
         text='"claimToken = :token AND #version <= :version AND #status = :window"',
         replacement=('"(claimToken = :token OR claimToken <> :token) AND #version <= :version AND #status = :window"'),
-        test=f"{_BUSY}[0]",
+        test=f"{_OVER_TIME}::test_a_window_that_somebody_took_is_lost_and_its_events_come_back_once",
     ),
     Mutant(
         row=90,
@@ -210,7 +211,7 @@ WINDOWS: Final = (
             "or self._options.clock() >= window.lease.expires_at\n"
         ),
         replacement="        return False\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_OVER_TIME}::test_renewals_that_fail_for_a_lease_lose_the_window",
     ),
     Mutant(
         row=90,
@@ -218,7 +219,7 @@ WINDOWS: Final = (
         file=_UPKEEP,
         text="            entry.state = EntryState.ABANDONED\n",
         replacement="            window.leave(entry)\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_OVER_TIME}::test_renewals_that_fail_for_a_lease_lose_the_window",
     ),
     Mutant(
         row=90,
@@ -226,15 +227,7 @@ WINDOWS: Final = (
         file=_UPKEEP,
         text="        window.lease.lose()\n",
         replacement="        window.lease.is_lost = True\n",
-        test=f"{_BUSY}[0]",
-    ),
-    Mutant(
-        row=90,
-        name="an event that is stored after its window was lost runs under the lease of the window",
-        file=_KEEPER,
-        text="        if entry.window.lease.is_lost:\n",
-        replacement="        if False:\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_OVER_TIME}::test_a_window_that_somebody_took_is_lost_and_its_events_come_back_once",
     ),
     # Recovery
     Mutant(
