@@ -40,7 +40,7 @@ WINDOWS: Final = (
         file=_UPKEEP,
         text="        window.start, end = self._extension\n",
         replacement="        window.start, end = self._extension\n        window.end = end\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_BUSY}[14]",
     ),
     Mutant(
         row=89,
@@ -48,7 +48,7 @@ WINDOWS: Final = (
         file=_WINDOW,
         text="and self.start <= number.number < self.end",
         replacement="and number.number < self.end",
-        test=f"{_BUSY}[0]",
+        test=f"{_BUSY}[4]",
     ),
     Mutant(
         row=89,
@@ -75,14 +75,6 @@ WINDOWS: Final = (
         file=_KEEPER,
         text="        entry.state = EntryState.ABANDONED\n",
         replacement="        entry.window.leave(entry)\n",
-        test=f"{_OUTCOMES}::test_event_whose_outcome_cannot_be_written_is_moved_into_the_index[batch]",
-    ),
-    Mutant(
-        row=89,
-        name="an outcome without an answer is left alone",
-        file=_UNANSWERED,
-        text="                if abandoned := window.in_state(EntryState.ABANDONED):\n",
-        replacement="                if abandoned := window.in_state():\n",
         test=f"{_OUTCOMES}::test_event_whose_outcome_cannot_be_written_is_moved_into_the_index[batch]",
     ),
     Mutant(
