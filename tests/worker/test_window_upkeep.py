@@ -240,6 +240,61 @@ async def test_a_stop_leaves_no_window_behind(bus: OutboxEventBus, service: Simu
     assert Counter(item["status"]["S"] for item in items if "type" in item) == {"COMPLETED": OPEN_AT + 20}
 
 
+async def test_a_window_goes_on_while_another_worker_of_the_outbox_runs(
+    bus: OutboxEventBus, service: SimulatedService, seen: list[Any], errors: list[Any]
+) -> None:
+    other = OutboxEventBus(bus._outbox)
+    bus.on("order.placed", handled)
+    other.on("order.checked", sleeping(5 * LEASE), timeout=600)
+    async with other:
+        async with bus:
+            await emit(bus, OPEN_AT)
+            await asyncio.sleep(1)
+            event = await other.emit("order.checked")
+            assert "gsiSortKey" not in service.item(event.id)
+        await asyncio.sleep(6 * LEASE)
+        assert service.item(event.id)["status"] == {"S": "COMPLETED"}
+    assert sum(each.event_id == event.id for each in of_kind(seen, HandlerStarted)) == 1
+    assert windows(service) == []
+    assert errors == []
+
+
+async def test_what_a_cancelled_worker_left_in_its_window_is_recovered_by_the_next_worker_of_the_process(
+    bus: OutboxEventBus, service: SimulatedService
+) -> None:
+    attempts = 0
+
+    @bus.on("order.checked")
+    async def slow_to_end(event: Event) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            try:
+                await asyncio.sleep(20)
+            finally:
+                await asyncio.sleep(3)
+
+    bus.on("order.placed", handled)
+    await bus.start()
+    await emit(bus, OPEN_AT)
+    await asyncio.sleep(1)
+    event = await bus.emit("order.checked")
+    assert "gsiSortKey" not in service.item(event.id)
+    (worker,) = [task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker"]
+    for _ in range(2):
+        worker.cancel()
+        await asyncio.sleep(0.5)
+    assert worker.done()
+    await asyncio.sleep(5)
+    assert service.item(event.id)["status"] == {"S": "PROCESSING"}
+    async with bus:
+        await asyncio.sleep(LEASE + 5)
+        assert service.item(event.id)["status"] == {"S": "COMPLETED"}
+        assert bus._outbox._parts.keeper._unanswered.windows == []
+    assert attempts == 2
+    assert windows(service) == []
+
+
 def sleeping(seconds: float) -> Callable[[Event], Awaitable[None]]:
     async def handler(event: Event) -> None:
         await asyncio.sleep(seconds)

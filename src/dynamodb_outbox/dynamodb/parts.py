@@ -103,6 +103,7 @@ class Parts:
         self.writer.forget_probe()
         self.opener.forget()
         self.fence.forget()
+        self.keeper.prepare()
         self.reminder.begin()
         self.rows.forget_handlers()
         self.membership.announce()

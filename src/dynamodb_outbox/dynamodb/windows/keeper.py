@@ -132,8 +132,22 @@ class WindowKeeper:
             finally:
                 self._is_running = False
 
+    def prepare(self) -> None:
+        """Get ready for a worker: no event enters the window of a former one, which nobody renews any more.
+
+        A worker whose task was cancelled has not retired, and may have left events without an outcome. If the window
+        were renewed, nobody would recover them.
+        """
+        if not self._running.locked():
+            self._upkeep.close()
+
     async def retire(self) -> None:
-        """Delete the window, if none of its events is open. Otherwise recovery finds it when its lease has run out."""
+        """Delete the window, if none of its events is open. Otherwise recovery finds it when its lease has run out.
+
+        If another worker shares the outbox, it has the window now.
+        """
+        if self._running.locked():
+            return
         self._upkeep.close()
         with suppress(StorageError):
             await self._unanswered.clear_up()

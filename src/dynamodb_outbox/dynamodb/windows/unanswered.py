@@ -51,12 +51,14 @@ class UnansweredEvents:
         """Clear up; return the seconds until the next try."""
         with suppress(StorageError):
             if await self.clear_up():
-                return math.inf
+                ends = (window.lease.ends for window in self.windows if _left_behind(window))
+                return max(min(ends, default=math.inf) - anyio.current_time(), 0.0)
         return self._within / 5
 
     async def clear_up(self) -> bool:
         """Find out about all events without an answer, and delete closed windows; tell whether nothing is left."""
         async with self._lock:
+            self._abandon_left_behind()
             if unsure := self._in_state(EntryState.UNSURE):
                 await self._fence_off(unsure)
             for window in self.windows[:]:
@@ -70,6 +72,14 @@ class UnansweredEvents:
 
     def _in_state(self, *states: EntryState) -> list[Entry]:
         return [entry for window in self.windows for entry in window.in_state(*states)]
+
+    def _abandon_left_behind(self) -> None:
+        """Have the events recovered that a former worker has left in its window, now that their lease is over."""
+        now = anyio.current_time()
+        for window in self.windows:
+            if now >= window.lease.ends:
+                for entry in _left_behind(window):
+                    entry.state = EntryState.ABANDONED
 
     async def _fence_off(self, entries: list[Entry]) -> None:
         ids = [entry.event_id for entry in entries]
@@ -99,3 +109,8 @@ class UnansweredEvents:
                 TableName=self._caller.table_name,
                 **delete(window.item_id, token=window.token),
             )
+
+
+def _left_behind(window: Window) -> list[Entry]:
+    """List the events without an outcome of a worker that has ended."""
+    return window.in_state(EntryState.HELD) if window.is_closed else []
