@@ -240,6 +240,35 @@ async def test_a_stop_leaves_no_window_behind(bus: OutboxEventBus, service: Simu
     assert Counter(item["status"]["S"] for item in items if "type" in item) == {"COMPLETED": OPEN_AT + 20}
 
 
+async def test_the_start_of_a_window_never_moves_back(
+    bus: OutboxEventBus, service: SimulatedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(operation: str, parameters: Parameters) -> None:
+        if operation == "update_item" and parameters["Key"]["id"]["S"].startswith(WINDOW_IDS):
+            raise client_error("InternalServerError", "an error of the test", operation=operation)
+
+    bus.on("order.placed", handled)
+    async with bus:
+        await emit(bus, OPEN_AT)
+        await asyncio.sleep(1)
+        early, *others = [Event("order.placed") for _ in range(5)]
+        await emit(bus, 20)
+        await asyncio.sleep(THIRD)
+        (window,) = windows(service)
+        assert early.id_number is not None
+        assert int(window["windowFrom"]["N"]) > early.id_number.number
+        # A thread has made an id long ago, and is not until now at the point where it notes the number.
+        monkeypatch.setattr(event_ids, "_next", early.id_number.number)
+        service.before = fail
+        for other in others:
+            await bus.emit(other)
+        await asyncio.sleep(THIRD)
+        await bus.emit(early)
+        assert "gsiSortKey" in service.item(early.id)
+        assert windows(service) == [window]
+        service.before = unhindered
+
+
 async def test_a_window_goes_on_while_another_worker_of_the_outbox_runs(
     bus: OutboxEventBus, service: SimulatedService, seen: list[Any], errors: list[Any]
 ) -> None:

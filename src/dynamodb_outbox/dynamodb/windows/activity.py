@@ -59,5 +59,6 @@ class Activity:
         made = following - self._first_number
         ahead = int(made / max(now - self._since, _LEAST_SECONDS) * AHEAD_SECONDS)
         ahead = min(max(ahead, LEAST_AHEAD), MOST_AHEAD)
-        start = window.lowest(default=following)
+        # Never back, although `next_number` may go back: threads that make ids at once may note them in any order.
+        start = max(window.start, window.lowest(default=following))
         return start, max(window.end, min(following + ahead, start + LONGEST_SPAN))
