@@ -280,6 +280,16 @@ async def test_window_with_a_lease_that_no_worker_can_have_is_recovered(
     assert not await held.is_closed()
 
 
+async def test_windows_are_found_soon_after_a_clock_was_set_back(table: Table, worker: DeadWorker) -> None:
+    outbox = table.outbox(processing_timeout=LEASE)
+    table.clock.now += 3_600
+    await outbox.recover()
+    table.clock.now -= 3_600
+    await worker.store_window()
+    await worker.put(worker.unlisted(220))
+    assert (await outbox.recover()).reset == (worker.id_of(220),)
+
+
 # Counting
 
 
@@ -297,6 +307,15 @@ async def test_events_of_windows_are_counted_as_processing(table: Table) -> None
     await windows[1].put(windows[1].unlisted(1_200))
     assert await table.outbox().count(PROCESSING) == 3 * (4 + 1) + 1
     assert await table.outbox().count(PENDING) == 0
+
+
+async def test_events_far_up_in_a_window_are_found_if_no_others_are_open(table: Table) -> None:
+    worker = table.dead_worker(end=2_000)
+    await worker.store_window(ended=-LEASE)
+    for number in (1_700, 1_799, 1_800):
+        await worker.put(worker.unlisted(number))
+    # Numbers are read in hundreds.
+    assert await table.outbox().count(PROCESSING) == 2
 
 
 async def test_drain_waits_for_the_events_of_windows(table: Table, worker: DeadWorker) -> None:

@@ -279,7 +279,8 @@ class DynamoDBOutbox:
     async def count(self, status: EventStatus | str) -> int:
         """Count the events that are PENDING, PROCESSING or FAILED, in the index and in windows; see `Outbox.count`.
 
-        PROCESSING events of windows are counted in the first 1,000 numbers of each window, for a read unit a number.
+        PROCESSING events of windows are counted in the first 1,000 numbers of each window, for a read unit a number,
+        and in further numbers until one is found: 0 is exact.
         """
         self._loop.check("outbox.count")
         return await self._parts.dead_letters.count(counted_status(status))

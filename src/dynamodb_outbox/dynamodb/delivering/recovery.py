@@ -66,7 +66,7 @@ class Recovery:
         self._windows = windows
         self._unwritable: dict[str, float] = {}
         self._look_far_at: float | None = None
-        self._next_windows = -math.inf
+        self._no_windows_at = -math.inf
 
     async def recover(self, *, max_retries: int) -> Recovered:
         """Reset every event whose lease has run out by our clock; those without a retry left become FAILED."""
@@ -79,10 +79,10 @@ class Recovery:
         try:
             for rows in events:
                 await self._recover_expired(rows, done, max_retries)
-            if now >= self._next_windows:
+            if not self._no_windows_at <= now < self._no_windows_at + self._options.processing_timeout * WINDOWS_PART:
                 found = [await self._recover_expired(rows, done, max_retries) for rows in windows]
                 if not any(found):
-                    self._next_windows = now + self._options.processing_timeout * WINDOWS_PART
+                    self._no_windows_at = now
             if self._is_time_for_far_leases():
                 latest = self._options.clock() + LONGEST_LEASE
                 for rows in (*events, *windows):

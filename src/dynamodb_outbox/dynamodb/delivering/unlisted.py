@@ -12,7 +12,8 @@ from dynamodb_outbox.dynamodb.windows.item import WINDOW_ATTRIBUTE, StoredWindow
 from dynamodb_outbox.event import EventStatus
 
 COUNTED_NUMBERS: Final = 1_000
-"""How many numbers of a window are counted at most: the lowest ones, where events are open the longest."""
+"""How many numbers of a window are counted: the lowest ones, where events are open the longest. If none of them is
+open, the count goes on until it finds some, so that 0 is exact: `drain` waits for it."""
 UNLISTED_ATTRIBUTES: Final = ("id", "status", "gsiSortKey", WINDOW_ATTRIBUTE)
 """The attributes that `is_unlisted` reads."""
 
@@ -20,7 +21,8 @@ UNLISTED_ATTRIBUTES: Final = ("id", "status", "gsiSortKey", WINDOW_ATTRIBUTE)
 async def count_unlisted(caller: Caller, index: StatusIndex, *, within: float) -> int:
     """Count the events that are PROCESSING in a window, in the first 1,000 numbers of each window.
 
-    Each number of a window costs a read unit, and a window usually has 200. Each call is tried for `within` seconds.
+    If there is none among them, the count goes on until it finds some. Each number of a window costs a read unit, and
+    a window usually has 200. Each call is tried for `within` seconds.
     """
     total = 0
     for partition in index.windows():
@@ -33,10 +35,11 @@ async def count_unlisted(caller: Caller, index: StatusIndex, *, within: float) -
 
 
 async def _count(caller: Caller, window: StoredWindow, within: float) -> int:
-    end = min(window.end, window.start + COUNTED_NUMBERS)
     total = 0
-    for first in range(window.start, end, BATCH_GET):
-        ids = [window.id_of(number) for number in range(first, min(first + BATCH_GET, end))]
+    for first in range(window.start, window.end, BATCH_GET):
+        if total and first >= window.start + COUNTED_NUMBERS:
+            break
+        ids = [window.id_of(number) for number in range(first, min(first + BATCH_GET, window.end))]
         items = await get_items(caller, ids, within=within, attributes=UNLISTED_ATTRIBUTES)
         total += sum(is_unlisted(item, window) for item in items.values())
     return total
