@@ -16,6 +16,10 @@ class LeaseMember(Protocol):
         """Note that the claim does not share the lease any more: it has an own one, to be renewed by the worker."""
         ...
 
+    def on_maybe_moved_out(self, *, ends: float) -> None:
+        """Note that the claim has perhaps an own lease with this end. The worker has to renew it, to find out."""
+        ...
+
 
 class SharedLease:
     """The lease of all events that were claimed on emit in one window.
@@ -49,6 +53,11 @@ class SharedLease:
         member = self._members.pop(token, None)
         if member is not None:
             member.on_moved_out(expires_at=expires_at, ends=ends)
+
+    def maybe_move_out(self, token: str, *, ends: float) -> None:
+        """Tell a claim that the write of its own lease was not answered."""
+        if (member := self._members.get(token)) is not None:
+            member.on_maybe_moved_out(ends=ends)
 
     def lose(self) -> None:
         """Tell every claim that the lease is lost."""

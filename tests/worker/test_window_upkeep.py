@@ -154,6 +154,44 @@ async def test_an_event_that_runs_for_long_is_moved_out_of_the_way(
     assert of_kind(seen, HandlerCancelled) == []
 
 
+async def test_an_event_that_was_perhaps_moved_out_of_the_way_is_handled_by_one_worker_at_a_time(
+    bus: OutboxEventBus, service: SimulatedService, seen: list[Any]
+) -> None:
+    running, most = 0, 0
+
+    @bus.on("order.checked", timeout=3_000)
+    async def long(event: Event) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.sleep(1_000)
+        finally:
+            running -= 1
+
+    async def lose(operation: str, parameters: Parameters) -> None:
+        if token in repr(parameters):
+            raise client_error("InternalServerError", "an error of the test", operation=operation)
+
+    bus.on("order.placed", handled)
+    async with bus:
+        await emit(bus, OPEN_AT)
+        await asyncio.sleep(1)
+        straggler = await bus.emit("order.checked")
+        assert "gsiSortKey" not in service.item(straggler.id)
+        token = service.item(straggler.id)["claimToken"]["S"]
+        service.after = lose
+        for _ in range(STRAGGLER_SPAN + 1):
+            Event("order.placed")
+        for _ in range(30):
+            await emit(bus, 5)
+            await asyncio.sleep(THIRD / 5)
+        assert service.item(straggler.id)["retryCount"] == {"N": "1"}
+        service.after = unhindered
+        await bus.stop(0)
+    assert most == 1
+
+
 async def test_a_window_that_somebody_took_is_lost_and_its_events_come_back_once(
     bus: OutboxEventBus, service: SimulatedService, seen: list[Any], errors: list[Any]
 ) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import anyio
 
 from dynamodb_outbox.dynamodb.conditional.transitions import MOVE_OUT, Write
-from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import millis
 from dynamodb_outbox.dynamodb.windows.window import Entry, Window
+from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.port import OutboxOptions
 
 
@@ -23,7 +24,14 @@ async def move_into_index(
         Write(MOVE_OUT, entry.event_id, {"token": {"S": entry.token}, "deadline": millis(expires_at)})
         for entry in stragglers
     ]
-    results = await writer.write(writes, within=within, urgent=True)
+    results: Sequence[WriteResult | None] = [None] * len(stragglers)
+    try:
+        results = await writer.write(writes, within=within, urgent=True)
+    finally:
+        # Also when the write was cancelled, which leaves every result open.
+        for entry, result in zip(stragglers, results, strict=True):
+            if result is None or (isinstance(result, StorageError) and result.maybe_applied):
+                window.lease.maybe_move_out(entry.token, ends=ends)
     for entry, result in zip(stragglers, results, strict=True):
         match result:
             case Applied():

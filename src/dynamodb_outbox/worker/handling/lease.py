@@ -142,8 +142,13 @@ class Lease:
         self.lose()
 
     def on_moved_out(self, *, expires_at: float, ends: float) -> None:
-        """Note that the adapter has written an own lease for the claim."""
-        self.on_renewed(expires_at=expires_at, ends=ends)
+        """Note that the adapter has written an own lease for the claim, perhaps earlier than it knows."""
+        self.on_renewed(expires_at=expires_at, ends=min(ends, self._own_end))
+        self._on_own(self)
+
+    def on_maybe_moved_out(self, *, ends: float) -> None:
+        """Note that the adapter has perhaps written an own lease for the claim."""
+        self.on_unanswered(ends=ends)
         self._on_own(self)
 
 
@@ -171,9 +176,10 @@ class LeaseKeeper:
             self._notify()
 
     def on_moved_out(self, lease: Lease) -> None:
-        """Note that the adapter has given an own lease to a claim."""
+        """Note that the adapter has given an own lease to a claim, or perhaps has."""
         self._take_over(lease)
-        self._observe(lease)
+        if lease.claim.shared_lease is None:
+            self._observe(lease)
 
     def let_go(self, lease: Lease) -> None:
         """Renew a lease no more. If a shared one is lost later, that does not concern the event."""
