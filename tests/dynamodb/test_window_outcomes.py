@@ -116,11 +116,11 @@ async def test_transaction_of_a_handler_ends_its_event_only_if_it_completes_it(d
 
 
 async def test_worker_that_stops_deletes_its_window(inserting: Desk) -> None:
-    window, outbox = inserting.window, inserting.outbox
+    window = inserting.window
     assert await inserting.item(window.item_id)
     await inserting.emit(event := order())
-    await outbox.retire()
+    await inserting.retire()
     assert await inserting.item(window.item_id), "an event is open"
     await inserting.settle(event)
-    await outbox.retire()
+    await inserting.retire()
     assert not await inserting.item(window.item_id)

@@ -34,7 +34,7 @@ async def units_per_event(
             events = [Event("order.placed", {"text": payload}) for _ in range(together)]
             await desk.emit(*events)
             assert await desk.settle(*events) == [None] * together
-        await outbox.retire()
+        await desk.retire()
     assert metering.refused == 0
     written: float = sum(metering.written.values()) + metering.upkeep
     return written / count

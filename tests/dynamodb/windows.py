@@ -29,6 +29,7 @@ class Desk:
     outbox: DynamoDBOutbox
     claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
     errors: list[OutboxError] = field(default_factory=list[OutboxError])
+    keeping: asyncio.Task[None] | None = None
 
     def claim_for(self, events: Sequence[Event]) -> EmitClaim:
         """Reserve a claim for each event."""
@@ -51,6 +52,14 @@ class Desk:
     async def settle(self, *events: Event, outcome: Outcome | None = None) -> list[OutboxError | None]:
         """Settle the claims of events."""
         return await self.outbox.settle([(self.claims[event.id], outcome or Completed()) for event in events])
+
+    async def retire(self) -> None:
+        """Stop as a worker does: it keeps leases no longer, and retires."""
+        if self.keeping is not None:
+            self.keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self.keeping
+        await self.outbox.retire()
 
     async def item(self, event: Event | str) -> dict[str, Any]:
         """Read an item as it is stored; empty if there is none."""
@@ -93,7 +102,7 @@ class Desk:
 async def keeping_leases(outbox: DynamoDBOutbox, client: Any, *, opened: bool = True) -> AsyncIterator[Desk]:
     """Keep the leases of an outbox, as its worker does, once its window is open."""
     desk = Desk(client, outbox)
-    keeping = asyncio.create_task(outbox.keep_leases(report=desk.errors.append))
+    keeping = desk.keeping = asyncio.create_task(outbox.keep_leases(report=desk.errors.append))
     await asyncio.sleep(0.01)
     try:
         if opened:
