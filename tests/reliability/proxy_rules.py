@@ -25,8 +25,17 @@ def kind_of(request: Recorded) -> str:
     if request.operation not in ("BatchExecuteStatement", "UpdateItem"):
         return request.operation
     if "status" not in text.partition("WHERE")[0].replace("#status", "status"):
-        return "renew" if "gsiSortKey" in text else "announce"
-    return "fail" if "lastError" in text else "release"
+        return "announce"
+    if "lastError" in text:
+        return "fail"
+    return "renew" if _keeps_processing(request) else "release"
+
+
+def _keeps_processing(request: Recorded) -> bool:
+    """Whether the first status that updates set is PROCESSING: a renewal has the text of a release."""
+    if statements := request.body.get("Statements"):
+        return bool(statements[0]["Parameters"][0] == {"S": "PROCESSING"})
+    return "#status = :PROCESSING, " in request.body.get("UpdateExpression", "")
 
 
 def ids_and_tokens(request: Recorded) -> dict[str, str]:

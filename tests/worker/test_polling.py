@@ -49,12 +49,12 @@ async def test_longest_interval_is_not_below_the_interval() -> None:
         InMemoryOutbox(max_poll_interval=0.5)
 
 
-async def test_idle_worker_makes_two_queries_per_interval() -> None:
+async def test_idle_worker_makes_at_most_two_queries_per_interval() -> None:
     outbox = ScriptedOutbox(poll_interval=0.1, random=lambda: 0.5)
     async with OutboxEventBus(outbox):
         await anyio.sleep(1.05)
-    # One poll and one recovery at the start, then ten of each.
-    assert outbox.count_of("claim", "recover") == 22
+    # One poll and one recovery at the start, then ten polls, and nine recoveries, which leave time for other queries.
+    assert (outbox.count_of("claim"), outbox.count_of("recover")) == (11, 10)
 
 
 async def test_events_that_ended_two_workers_are_taken_one_at_a_time() -> None:
