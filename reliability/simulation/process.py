@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -149,7 +149,7 @@ class Process:
 
     # What the service does
 
-    def emit(self, emission: Emission, makers: list[Callable[[], Event]]) -> None:
+    def emit(self, emission: Emission, makers: Sequence[Callable[[], Event]]) -> None:
         """Have the service emit events: made now, or in a burst, each when it is emitted."""
         if emission.way is Way.BURST:
             self._begin(self._emitter.burst(makers))

@@ -67,7 +67,7 @@ WINDOWS: Final = (
             "        held = [each.number for each in self.in_state(EntryState.SENDING, EntryState.HELD)]\n"
             "        return min(held, default=default)\n"
         ),
-        test=f"{_BUSY}[0]",
+        test="tests/unit/test_window.py::test_window_covers_its_open_events_whatever_is_known_of_them",
     ),
     Mutant(
         row=89,
@@ -91,7 +91,7 @@ WINDOWS: Final = (
         file=_UNANSWERED,
         text="                if window.is_closed and not window.open_count:\n",
         replacement="                if window.is_closed:\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_BUSY}[2]",
     ),
     Mutant(
         row=89,
@@ -108,7 +108,7 @@ WINDOWS: Final = (
         file=_FORMS,
         text="    return _IF_NEW_OR_VOID if entry is None else _IF_NEW\n",
         replacement="    return _IF_NEW_OR_VOID if entry is None else {}\n",
-        test=f"{_EMITS}::test_event_that_is_emitted_twice_is_a_duplicate",
+        test=f"{_TOMBSTONES}::test_event_is_stored_in_the_index_over_a_tombstone",
     ),
     Mutant(
         row=89,
