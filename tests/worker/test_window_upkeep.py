@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,9 +16,7 @@ from dynamodb_outbox.observers import EventCompleted, HandlerCancelled, HandlerS
 from reliability.simulation.responses import client_error
 from tests.simulated_table import Parameters, SimulatedService
 from tests.virtual_time import VirtualTime
-
-LEASE = 30.0
-THIRD = LEASE / 3
+from tests.worker.window_bus import LEASE, THIRD, emit, fail_upkeep, handled, of_kind, sleeping, unhindered, windows
 
 
 @pytest.fixture
@@ -36,25 +33,6 @@ def seen() -> list[Any]:
 def bus(service: SimulatedService, seen: list[Any], errors: list[Any]) -> OutboxEventBus:
     outbox = service.outbox(processing_timeout=LEASE, concurrency=200, observers=[seen.append], on_error=errors.append)
     return OutboxEventBus(outbox)
-
-
-def windows(service: SimulatedService) -> list[Any]:
-    """The window items of the table that are open."""
-    items = service.backend.tables["events"].items
-    return [item for key, item in items.items() if key.startswith(WINDOW_IDS) and item["status"] == {"S": "WINDOW"}]
-
-
-def of_kind(seen: list[Any], kind: type) -> list[Any]:
-    return [each for each in seen if isinstance(each, kind)]
-
-
-async def emit(bus: OutboxEventBus, count: int) -> None:
-    for _ in range(count):
-        await bus.emit("order.placed")
-
-
-async def handled(event: Event) -> None:
-    """Handle an event at once."""
 
 
 async def test_a_window_opens_for_ten_emits_and_ends_after_a_third_of_a_lease_without(
@@ -154,44 +132,6 @@ async def test_an_event_that_runs_for_long_is_moved_out_of_the_way(
     assert of_kind(seen, HandlerCancelled) == []
 
 
-async def test_an_event_that_was_perhaps_moved_out_of_the_way_is_handled_by_one_worker_at_a_time(
-    bus: OutboxEventBus, service: SimulatedService, seen: list[Any]
-) -> None:
-    running, most = 0, 0
-
-    @bus.on("order.checked", timeout=3_000)
-    async def long(event: Event) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        try:
-            await asyncio.sleep(1_000)
-        finally:
-            running -= 1
-
-    async def lose(operation: str, parameters: Parameters) -> None:
-        if token in repr(parameters):
-            raise client_error("InternalServerError", "an error of the test", operation=operation)
-
-    bus.on("order.placed", handled)
-    async with bus:
-        await emit(bus, OPEN_AT)
-        await asyncio.sleep(1)
-        straggler = await bus.emit("order.checked")
-        assert "gsiSortKey" not in service.item(straggler.id)
-        token = service.item(straggler.id)["claimToken"]["S"]
-        service.after = lose
-        for _ in range(STRAGGLER_SPAN + 1):
-            Event("order.placed")
-        for _ in range(30):
-            await emit(bus, 5)
-            await asyncio.sleep(THIRD / 5)
-        assert service.item(straggler.id)["retryCount"] == {"N": "1"}
-        service.after = unhindered
-        await bus.stop(0)
-    assert most == 1
-
-
 async def test_a_window_that_somebody_took_is_lost_and_its_events_come_back_once(
     bus: OutboxEventBus, service: SimulatedService, seen: list[Any], errors: list[Any]
 ) -> None:
@@ -215,16 +155,12 @@ async def test_a_window_that_somebody_took_is_lost_and_its_events_come_back_once
 async def test_renewals_that_fail_for_a_lease_lose_the_window(
     bus: OutboxEventBus, service: SimulatedService, seen: list[Any], errors: list[Any]
 ) -> None:
-    async def fail(operation: str, parameters: Parameters) -> None:
-        if operation == "update_item" and parameters["Key"]["id"]["S"].startswith(WINDOW_IDS):
-            raise client_error("InternalServerError", "an error of the test", operation=operation)
-
     bus.on("order.placed", sleeping(100), timeout=600)
     async with bus:
         await emit(bus, OPEN_AT)
         await asyncio.sleep(1)
         event = await bus.emit("order.placed")
-        service.before = fail
+        service.before = fail_upkeep
         await asyncio.sleep(LEASE + 1)
         assert len(of_kind(seen, WindowLost)) == 1
         assert sum(isinstance(error, WindowLostError) for error in errors) == 1
@@ -276,98 +212,3 @@ async def test_a_stop_leaves_no_window_behind(bus: OutboxEventBus, service: Simu
     assert windows(service) == []
     items = service.backend.tables["events"].items.values()
     assert Counter(item["status"]["S"] for item in items if "type" in item) == {"COMPLETED": OPEN_AT + 20}
-
-
-async def test_the_start_of_a_window_never_moves_back(
-    bus: OutboxEventBus, service: SimulatedService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail(operation: str, parameters: Parameters) -> None:
-        if operation == "update_item" and parameters["Key"]["id"]["S"].startswith(WINDOW_IDS):
-            raise client_error("InternalServerError", "an error of the test", operation=operation)
-
-    bus.on("order.placed", handled)
-    async with bus:
-        await emit(bus, OPEN_AT)
-        await asyncio.sleep(1)
-        early, *others = [Event("order.placed") for _ in range(5)]
-        await emit(bus, 20)
-        await asyncio.sleep(THIRD)
-        (window,) = windows(service)
-        assert early.id_number is not None
-        assert int(window["windowFrom"]["N"]) > early.id_number.number
-        # A thread has made an id long ago, and is not until now at the point where it notes the number.
-        monkeypatch.setattr(event_ids, "_next", early.id_number.number)
-        service.before = fail
-        for other in others:
-            await bus.emit(other)
-        await asyncio.sleep(THIRD)
-        await bus.emit(early)
-        assert "gsiSortKey" in service.item(early.id)
-        assert windows(service) == [window]
-        service.before = unhindered
-
-
-async def test_a_window_goes_on_while_another_worker_of_the_outbox_runs(
-    bus: OutboxEventBus, service: SimulatedService, seen: list[Any], errors: list[Any]
-) -> None:
-    other = OutboxEventBus(bus._outbox)
-    bus.on("order.placed", handled)
-    other.on("order.checked", sleeping(5 * LEASE), timeout=600)
-    async with other:
-        async with bus:
-            await emit(bus, OPEN_AT)
-            await asyncio.sleep(1)
-            event = await other.emit("order.checked")
-            assert "gsiSortKey" not in service.item(event.id)
-        await asyncio.sleep(6 * LEASE)
-        assert service.item(event.id)["status"] == {"S": "COMPLETED"}
-    assert sum(each.event_id == event.id for each in of_kind(seen, HandlerStarted)) == 1
-    assert windows(service) == []
-    assert errors == []
-
-
-async def test_what_a_cancelled_worker_left_in_its_window_is_recovered_by_the_next_worker_of_the_process(
-    bus: OutboxEventBus, service: SimulatedService
-) -> None:
-    attempts = 0
-
-    @bus.on("order.checked")
-    async def slow_to_end(event: Event) -> None:
-        nonlocal attempts
-        attempts += 1
-        if attempts == 1:
-            try:
-                await asyncio.sleep(20)
-            finally:
-                await asyncio.sleep(3)
-
-    bus.on("order.placed", handled)
-    await bus.start()
-    await emit(bus, OPEN_AT)
-    await asyncio.sleep(1)
-    event = await bus.emit("order.checked")
-    assert "gsiSortKey" not in service.item(event.id)
-    (worker,) = [task for task in asyncio.all_tasks() if task.get_name() == "dynamodb-outbox worker"]
-    for _ in range(2):
-        worker.cancel()
-        await asyncio.sleep(0.5)
-    assert worker.done()
-    await asyncio.sleep(5)
-    assert service.item(event.id)["status"] == {"S": "PROCESSING"}
-    async with bus:
-        await asyncio.sleep(LEASE + 5)
-        assert service.item(event.id)["status"] == {"S": "COMPLETED"}
-        assert bus._outbox._parts.keeper._unanswered.windows == []
-    assert attempts == 2
-    assert windows(service) == []
-
-
-def sleeping(seconds: float) -> Callable[[Event], Awaitable[None]]:
-    async def handler(event: Event) -> None:
-        await asyncio.sleep(seconds)
-
-    return handler
-
-
-async def unhindered(operation: str, parameters: Parameters) -> None:
-    """Let a call pass."""

@@ -163,8 +163,17 @@ class WindowKeeper:
                 report(WorkerError(loop="renewal", cause=unforeseen))
                 wait = self._retry_in
             with anyio.move_on_after(wait):
-                await wakeup.wait()
+                await _wait_for(wakeup)
 
     def _abandon(self, entry: Entry) -> None:
         entry.state = EntryState.ABANDONED
         self._unanswered.wake()
+
+
+async def _wait_for(wakeup: asyncio.Event) -> None:
+    """Wait. A cancellation by other code ends the wait, and not the loop: the leases of handlers depend on it."""
+    try:
+        await wakeup.wait()
+    except asyncio.CancelledError as cancelled:
+        if not absorb_foreign_cancellation(cancelled):
+            raise
