@@ -54,8 +54,8 @@ WINDOWS: Final = (
         row=89,
         name="the start of the window passes what runs",
         file=_ACTIVITY,
-        text="        start = window.lowest(default=following)\n",
-        replacement="        start = following\n",
+        text="max(window.start, window.lowest(default=following))",
+        replacement="max(window.start, following)",
         test=f"{_BUSY}[0]",
     ),
     Mutant(
