@@ -116,6 +116,17 @@ async def test_cancellations_by_other_code_do_not_end_the_upkeep_of_a_window(
     assert windows(service) == []
 
 
+async def test_numbered_ids_are_inserted_after_a_restart_too(bus: OutboxEventBus, service: SimulatedService) -> None:
+    bus.on("order.placed", handled)
+    async with bus:
+        await emit(bus, OPEN_AT)
+        await asyncio.sleep(1)
+    async with bus:
+        service.calls.clear()
+        await bus.emit_many([Event("order.placed"), Event("order.placed")])
+    assert service.calls["batch_write_item"] == 0
+
+
 async def test_a_window_goes_on_while_another_worker_of_the_outbox_runs(
     bus: OutboxEventBus, service: SimulatedService, seen: list[Any], errors: list[Any]
 ) -> None:

@@ -60,6 +60,7 @@ class Opener:
         self._shards = shards
         self._refused: str | None = None
         self._has_batches = False
+        self._may_have_changed = False
 
     @property
     def inserts(self) -> bool:
@@ -67,8 +68,11 @@ class Opener:
         return self._has_batches and self._refused is None
 
     def forget(self) -> None:
-        """Try `INSERT` again with the next window: permissions may have changed since the last start of a worker."""
-        self._refused, self._has_batches = None, False
+        """Try `INSERT` again with the next window: permissions may have changed since the last start of a worker.
+
+        Until then, groups are written as before: a BatchWriteItem must not replace an event of a copied machine.
+        """
+        self._may_have_changed = True
 
     def prepare(self, *, seed: bytes, start: int, end: int) -> Opening:
         """Make the item of a new window, whose lease begins now."""
@@ -88,6 +92,8 @@ class Opener:
     async def store(self, opening: Opening, *, within: float) -> bool:
         """Store the item of a window; false if another item has its id. Raises `StorageError`."""
         self._has_batches = await self._writer.takes_batches(within)
+        if self._may_have_changed:
+            self._refused, self._may_have_changed = None, False
         if self.inserts:
             try:
                 if await self._insert(opening, within=within):
