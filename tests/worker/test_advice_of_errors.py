@@ -21,6 +21,7 @@ from dynamodb_outbox import (
     TableNotFoundError,
     UnavailableError,
     WaitTimeoutError,
+    WindowLostError,
 )
 
 
@@ -148,3 +149,17 @@ def test_missing_table_of_the_user_is_not_said_to_be_made_by_the_outbox() -> Non
     assert "one of the tables 'orders', 'outbox' does not exist here" in both
     assert "'outbox', the table of the outbox, with `await outbox.create_table()`" in both
     assert "create your other tables yourself" in both
+
+
+@pytest.mark.parametrize(
+    ("events", "effect"),
+    [
+        (0, "but none of its events was open. "),
+        (3, "so the handlers of its events (3) were cancelled; other workers recover the events. "),
+    ],
+)
+def test_lost_window_says_what_became_of_its_events(events: int, effect: str) -> None:
+    error = WindowLostError(window="w", events=events, table_name="events-outbox")
+    assert str(error).startswith(
+        f"the window 'w' of table 'events-outbox' was not renewed before its lease ended, {effect}Look for "
+    )

@@ -189,11 +189,12 @@ class WindowLostError(OutboxError):
         self.window = window
         self.events = events
         self.table_name = table_name
-        handlers = "it had no open event" if not events else f"the handlers of its events ({events}) were cancelled"
+        effect = "but none of its events was open"
+        if events:
+            effect = f"so the handlers of its events ({events}) were cancelled; other workers recover the events"
         super().__init__(
-            f"the window {window!r} of table {table_name!r} was not renewed before its lease ended, so {handlers}; "
-            "other workers recover the events. Look for a blocked event loop, a process that was stopped for seconds, "
-            "or a wrong clock"
+            f"the window {window!r} of table {table_name!r} was not renewed before its lease ended, {effect}. Look for "
+            "a blocked event loop, a process that was stopped for seconds, or a wrong clock"
         )
 
 
