@@ -99,7 +99,7 @@ def test_condition_that_is_taken_away_is_missed(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("forms", "first"),
-    [("reset", 462), ("failed", 213)],
+    [("reset", 462), ("failed", 312)],
 )
 def test_condition_that_is_taken_away_from_a_recovery_is_missed(
     forms: str, first: int, monkeypatch: pytest.MonkeyPatch
@@ -125,7 +125,7 @@ def test_put_without_its_condition_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 def test_names_of_handlers_that_find_no_room_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "LARGEST", world.LARGEST + codec.DELIVERY_BYTES - 1_024)
     monkeypatch.setattr(codec, "DELIVERY_BYTES", 1_024)
-    assert letters_found("D", first=200) & set("D")
+    assert letters_found("D", first=30) & set("D")
 
 
 def test_ignored_error_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
