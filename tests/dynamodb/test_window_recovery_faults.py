@@ -119,7 +119,9 @@ async def test_window_that_is_renewed_just_before_it_is_taken_is_left_alone(
     async def renew(request: Recorded) -> Any:
         if is_take(request):
             deadline = clock() + LEASE
-            arguments = extend(worker.window_id, token="worker", start=205, end=240, version=1, deadline=deadline)
+            arguments = extend(
+                worker.window_id, token="worker", start=205, end=240, version="1", earlier=["0"], deadline=deadline
+            )
             await worker.client.update_item(TableName=worker.table, **arguments)
 
     proxy.rule = renew
@@ -132,7 +134,9 @@ async def test_window_that_is_renewed_just_before_it_is_taken_is_left_alone(
     clock.now += LEASE + 0.001
     assert (await outbox.recover()).reset == (worker.id_of(220),)
     with pytest.raises(worker.client.exceptions.ConditionalCheckFailedException):
-        arguments = extend(worker.window_id, token="worker", start=205, end=240, version=2, deadline=clock() + LEASE)
+        arguments = extend(
+            worker.window_id, token="worker", start=205, end=240, version="2", earlier=["1"], deadline=clock() + LEASE
+        )
         await worker.client.update_item(TableName=worker.table, **arguments)
 
 

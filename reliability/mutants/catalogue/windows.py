@@ -97,8 +97,8 @@ WINDOWS: Final = (
         row=89,
         name="a late renewal moves the window back",
         file=_ITEM,
-        text='"claimToken = :token AND #version <= :version AND #status = :window"',
-        replacement='"claimToken = :token AND (#version <= :version OR #version > :version) AND #status = :window"',
+        text='f"claimToken = :token AND {condition} AND #status = :window"',
+        replacement='"claimToken = :token AND (#version = :version0 OR #version <> :version0) AND #status = :window"',
         test=f"{_BUSY}[81]",
     ),
     # Emits
@@ -182,8 +182,8 @@ WINDOWS: Final = (
         row=90,
         name="a window that was taken is renewed",
         file=_ITEM,
-        text='"claimToken = :token AND #version <= :version AND #status = :window"',
-        replacement=('"(claimToken = :token OR claimToken <> :token) AND #version <= :version AND #status = :window"'),
+        text='f"claimToken = :token AND {condition} AND #status = :window"',
+        replacement='f"(claimToken = :token OR claimToken <> :token) AND {condition} AND #status = :window"',
         test=f"{_OVER_TIME}::test_a_window_that_somebody_took_is_lost_and_its_events_come_back_once",
     ),
     Mutant(
@@ -278,9 +278,8 @@ WINDOWS: Final = (
         file=_RECOVERY,
         text="        closing = close(self._window_id, token=self._token, now=self._clock())\n",
         replacement=(
-            "        from dynamodb_outbox.dynamodb.windows.item import delete\n"
-            "        gone = delete(self._window_id, token=self._token)\n"
-            '        await self._caller.call("delete_item", within=1, TableName=self._caller.table_name, **gone)\n'
+            '        key = {"id": {"S": self._window_id}}\n'
+            '        await self._caller.call("delete_item", within=1, TableName=self._caller.table_name, Key=key)\n'
             "        return True\n"
             "        closing: dict[str, Any] = {}\n"
         ),

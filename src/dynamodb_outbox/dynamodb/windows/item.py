@@ -6,11 +6,12 @@ the end of its lease as the sort key. So every worker finds a window whose lease
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.items.codec import Item, millis
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards, shard_key
 from dynamodb_outbox.event_ids import SEED_BYTES, numbered_id
 
@@ -26,6 +27,8 @@ VOID_SECONDS: Final = 86_400.0
 LARGEST_SPAN: Final = 65_536
 """A window item with more numbers than this is not of a worker, and would be expensive to recover."""
 _LARGEST_NUMBER: Final = 2**63
+FIRST_VERSION: Final = "0"
+"""The version of a window that was not renewed yet."""
 WINDOW_ATTRIBUTE: Final = "window"
 """The attribute of an event with the name of its window."""
 
@@ -92,7 +95,7 @@ def new_window(
         "seed": {"B": seed},
         "windowFrom": {"N": str(start)},
         "windowTo": {"N": str(end)},
-        "version": {"N": "0"},
+        "version": {"S": FIRST_VERSION},
         "startedOn": millis(now),
         "gsiSortKey": millis(deadline),
     }
@@ -106,20 +109,27 @@ def new_window(
 _NAMES: Final = {"#status": "status", "#from": "windowFrom", "#to": "windowTo", "#version": "version"}
 
 
-def extend(item_id: str, *, token: str, start: int, end: int, version: int, deadline: float) -> dict[str, Any]:
-    """Renew the lease, and move both ends. A write that comes late is refused by its version."""
+def extend(
+    item_id: str, *, token: str, start: int, end: int, version: str, earlier: Sequence[str], deadline: float
+) -> dict[str, Any]:
+    """Renew the lease, and move both ends. Each write has a new random version, and names those that it may follow.
+
+    So a write that comes late is refused, and so is the write of a copy of this process, as a virtual machine that was
+    started twice from one image has: the copy knows the versions of the image only.
+    """
+    condition, versions = _follows((version, *earlier))
     return {
         "Key": {"id": {"S": item_id}},
-        "UpdateExpression": "SET #from = :from, #to = :to, #version = :version, gsiSortKey = :deadline",
-        "ConditionExpression": "claimToken = :token AND #version <= :version AND #status = :window",
+        "UpdateExpression": "SET #from = :from, #to = :to, #version = :version0, gsiSortKey = :deadline",
+        "ConditionExpression": f"claimToken = :token AND {condition} AND #status = :window",
         "ExpressionAttributeNames": _NAMES,
         "ExpressionAttributeValues": {
             ":from": {"N": str(start)},
             ":to": {"N": str(end)},
-            ":version": {"N": str(version)},
             ":deadline": millis(deadline),
             ":token": {"S": token},
             ":window": {"S": WINDOW},
+            **versions,
         },
     }
 
@@ -157,10 +167,18 @@ def close(item_id: str, *, token: str, now: float) -> dict[str, Any]:
     }
 
 
-def delete(item_id: str, *, token: str) -> dict[str, Any]:
+def delete(item_id: str, *, token: str, versions: Sequence[str]) -> dict[str, Any]:
     """Delete the window of a worker that has no open event: arguments of DeleteItem."""
+    condition, values = _follows(versions)
     return {
         "Key": {"id": {"S": item_id}},
-        "ConditionExpression": "claimToken = :token",
-        "ExpressionAttributeValues": {":token": {"S": token}},
+        "ConditionExpression": f"claimToken = :token AND {condition}",
+        "ExpressionAttributeNames": {"#version": "version"},
+        "ExpressionAttributeValues": {":token": {"S": token}, **values},
     }
+
+
+def _follows(versions: Sequence[str]) -> tuple[str, dict[str, AttributeValue]]:
+    """Return the condition that the stored version is one of these, and its values."""
+    values = {f":version{number}": {"S": each} for number, each in enumerate(versions)}
+    return f"({' OR '.join(f'#version = {name}' for name in values)})", values

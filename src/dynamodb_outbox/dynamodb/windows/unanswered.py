@@ -107,7 +107,7 @@ class UnansweredEvents:
                 "delete_item",
                 within=self._within,
                 TableName=self._caller.table_name,
-                **delete(window.item_id, token=window.token),
+                **delete(window.item_id, token=window.token, versions=window.versions),
             )
 
 

@@ -7,6 +7,7 @@ has no window, because the writes for the window would cost more than they save.
 from __future__ import annotations
 
 import math
+from secrets import token_hex
 
 import anyio
 
@@ -163,7 +164,8 @@ class Upkeep:
         if self._extension is None:
             self._extension = self._activity.range_of(window, now=anyio.current_time())
         # Also for a repeat: if the first attempt arrives after it, it must not set the lease back.
-        window.version += 1
+        version, earlier = token_hex(6), tuple(window.versions)
+        window.versions.append(version)
         # From now on no number below may be used: the write may be applied, and its response lost.
         window.start, end = self._extension
         now, at = anyio.current_time(), self._options.clock()
@@ -179,7 +181,8 @@ class Upkeep:
                     token=window.token,
                     start=window.start,
                     end=end,
-                    version=window.version,
+                    version=version,
+                    earlier=earlier,
                     deadline=at + self._length,
                 ),
             )
@@ -190,6 +193,7 @@ class Upkeep:
             self._report_failure(error, report)
             return
         self._extension, self._errors, self._losses = None, 0, 0
+        window.versions = [version]
         window.end = end
         window.lease.renew(expires_at=at + self._length, ends=now + self._length)
         self._grow_at = end - (end - event_ids.next_number) // 2

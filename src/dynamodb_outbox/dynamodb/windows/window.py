@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from dynamodb_outbox.dynamodb.windows.item import FIRST_VERSION
 from dynamodb_outbox.event_ids import IdNumber
 from dynamodb_outbox.shared_lease import SharedLease
 
@@ -50,7 +51,8 @@ class Window:
         self.seed = seed
         self.start = start
         self.end = end
-        self.version = 0
+        self.versions = [FIRST_VERSION]
+        """The version of the last renewal that was answered, and those of later renewals that were not."""
         self.lease = lease
         self.is_closed = False
         """Whether no further event may enter: the window is lost, or about to be deleted."""
