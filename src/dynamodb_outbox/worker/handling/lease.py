@@ -241,14 +241,14 @@ class LeaseKeeper:
         expires_at = self._outbox.options.clock() + seconds
         ends = anyio.current_time() + seconds
         self._busy.update(leases)
-        errors: Sequence[OutboxError | None] | None = None
+        unanswered = list(leases)
         try:
             errors = await self._outbox.renew([(lease.claim, expires_at) for lease in leases])
+            unanswered.clear()
         finally:
             self._busy.difference_update(leases)
-            if errors is None:
-                for lease in leases:
-                    self._on_unanswered(lease, ends)
+            for lease in unanswered:
+                self._on_unanswered(lease, ends)
             self._notify()
         for lease, error in zip(leases, errors, strict=True):
             if error is None:
@@ -259,7 +259,7 @@ class LeaseKeeper:
                     self._take_over(lease)
             elif isinstance(error, StorageError) and error.maybe_applied:
                 self._on_unanswered(lease, ends)
-        return list(errors)
+        return errors
 
     def _on_unanswered(self, lease: Lease, ends: float) -> None:
         lease.on_unanswered(ends=ends)
