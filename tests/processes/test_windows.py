@@ -55,7 +55,7 @@ async def test_no_acknowledged_event_is_lost_however_often_its_process_is_killed
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("is_killed", [False, True], ids=["goes on", "is killed when it goes on"])
 async def test_no_acknowledged_event_is_lost_when_its_process_stands_still_beyond_its_lease(
-    workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge, *, is_killed: bool
+    workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge, *, is_killed: bool
 ) -> None:
     other = workers.start(poll_interval=0.2, processing_timeout=LEASE)
     await workers.until_ready(other)
@@ -78,4 +78,4 @@ async def test_no_acknowledged_event_is_lost_when_its_process_stands_still_beyon
         lost = [error for error in workers.of(ErrorReported) if error.kind == "WindowLostError"]
         assert lost, "no process stood still for long enough to show anything"
     assert workers.stop()[0] == 0
-    await judge()
+    await judge_by_account()
