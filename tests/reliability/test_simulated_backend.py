@@ -192,14 +192,17 @@ def window_request(dice: random.Random, key_name: str) -> Request:
         case "put":
             return "put_item", {**put(dice, key_name), "Item": new_window(dice, key_name, window_id)}
         case "extend":
-            version = dice.randint(1, 3)
-            update = window.extend(window_id, token=token, start=2, end=5, version=version, deadline=deadline)
+            version, *earlier = dice.sample([window.FIRST_VERSION, "a", "b", "c"], dice.randint(1, 3))
+            update = window.extend(
+                window_id, token=token, start=2, end=5, version=version, earlier=earlier, deadline=deadline
+            )
         case "take":
             update = window.take(window_id, seen=sort_key(dice, window_id), token=token, deadline=deadline)
         case "close":
             update = window.close(window_id, token=token, now=1.0)
         case _:
-            return "delete_item", {"TableName": TABLE, **window.delete(window_id, token=token)}
+            versions = dice.sample([window.FIRST_VERSION, "a", "b", "c"], 2)
+            return "delete_item", {"TableName": TABLE, **window.delete(window_id, token=token, versions=versions)}
     return "update_item", {"TableName": TABLE, **update}
 
 

@@ -45,6 +45,11 @@ async def unhindered(operation: str, parameters: Parameters) -> None:
     """Let a call pass."""
 
 
+async def outage(operation: str, parameters: Parameters) -> None:
+    """Answer every call with an error."""
+    raise client_error("InternalServerError", "an error of the test", operation=operation)
+
+
 async def fail_upkeep(operation: str, parameters: Parameters) -> None:
     """Refuse to renew windows."""
     if operation == "update_item" and parameters["Key"]["id"]["S"].startswith(WINDOW_IDS):
