@@ -195,7 +195,7 @@ WINDOWS: Final = (
             "or self._options.clock() >= window.lease.expires_at\n"
         ),
         replacement="        return False\n",
-        test=f"{_OVER_TIME}::test_renewals_that_fail_for_a_lease_lose_the_window",
+        test=f"{_OVER_TIME}::test_an_outage_of_a_lease_loses_the_window",
     ),
     Mutant(
         row=90,
