@@ -145,6 +145,14 @@ async def test_event_that_arrives_after_the_recovery_is_refused(table: Table, wo
         await worker.put(worker.unlisted(220))
 
 
+async def test_event_that_is_in_the_index_by_now_is_not_moved_into_it_again(table: Table, worker: DeadWorker) -> None:
+    listed = worker.listed(220, "PROCESSING") | {"window": {"S": worker.name}}
+    await worker.put(listed)
+    entered = await table.outbox()._parts.fence.enter(worker.name, [worker.id_of(220)], within=5, max_retries=5)
+    assert (entered.reset, entered.failed) == ([], [])
+    assert await worker.stored(worker.id_of(220)) == listed
+
+
 async def test_windows_that_are_held_or_of_another_region_are_left_alone(table: Table, worker: DeadWorker) -> None:
     elsewhere = table.dead_worker(region="eu-west-1")
     kept = [await worker.store_window(ended=-0.001), await elsewhere.store_window(ended=3_600)]

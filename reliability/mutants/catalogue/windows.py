@@ -48,7 +48,7 @@ WINDOWS: Final = (
         file=_WINDOW,
         text="and self.start <= number.number < self.end",
         replacement="and number.number < self.end",
-        test=f"{_BUSY}[4]",
+        test="tests/unit/test_window.py::test_window_takes_numbers_within_its_range_once",
     ),
     Mutant(
         row=89,
@@ -91,15 +91,16 @@ WINDOWS: Final = (
         file=_UNANSWERED,
         text="                if window.is_closed and not window.open_count:\n",
         replacement="                if window.is_closed:\n",
-        test=f"{_BUSY}[2]",
+        test="tests/worker/test_window_rare_cases.py::"
+        "test_what_a_cancelled_worker_left_in_its_window_is_recovered_by_the_next_worker_of_the_process",
     ),
     Mutant(
         row=89,
         name="a late renewal moves the window back",
         file=_ITEM,
         text='f"claimToken = :token AND {condition} AND #status = :window"',
-        replacement='"claimToken = :token AND (#version = :version0 OR #version <> :version0) AND #status = :window"',
-        test=f"{_BUSY}[81]",
+        replacement='f"claimToken = :token AND ({condition} OR #version <> :version0) AND #status = :window"',
+        test="tests/unit/test_window_versions.py::test_a_renewal_may_follow_one_that_was_not_answered",
     ),
     # Emits
     Mutant(
@@ -189,13 +190,10 @@ WINDOWS: Final = (
     Mutant(
         row=90,
         name="a window is used after its lease",
-        file=_UPKEEP,
-        text=(
-            "        return anyio.current_time() >= window.lease.ends "
-            "or self._options.clock() >= window.lease.expires_at\n"
-        ),
-        replacement="        return False\n",
-        test=f"{_OVER_TIME}::test_an_outage_of_a_lease_loses_the_window",
+        file=_KEEPER,
+        text="        if not window.covers(number) or self._upkeep.is_over(window):\n",
+        replacement="        if not window.covers(number):\n",
+        test="tests/dynamodb/test_window_emits.py::test_event_that_the_window_does_not_cover_is_stored_in_the_index",
     ),
     Mutant(
         row=90,
@@ -246,7 +244,8 @@ WINDOWS: Final = (
         file=_TRANSITIONS,
         text='"status = :PROCESSING AND attribute_not_exists(gsiSortKey) AND window = :window"',
         replacement='"status = :PROCESSING AND window = :window"',
-        test=f"{_BUSY}[5]",
+        test="tests/dynamodb/test_window_recovery.py::"
+        "test_event_that_is_in_the_index_by_now_is_not_moved_into_it_again",
     ),
     Mutant(
         row=91,
