@@ -13,7 +13,6 @@ from dynamodb_outbox import (
     Event,
     EventStatus,
     OutboxEventBus,
-    PartialPublishError,
 )
 from dynamodb_outbox.dynamodb.items.codec import is_unlisted
 from dynamodb_outbox.event_ids import event_ids
@@ -103,20 +102,6 @@ async def test_numbered_events_that_are_not_claimed_are_inserted_too(inserting: 
     (put,) = proxy.of("PutItem")
     assert put["ConditionExpression"] == NEW_OR_VOID
     assert {claim.event.id for claim in await inserting.outbox.claim(10)} == {each.id for each in [*events, single]}
-
-
-async def test_numbered_events_replace_no_item_though_no_window_was_opened(client: Any, table_name: str) -> None:
-    outbox = DynamoDBOutbox(client, table_name=table_name, conditional_writes="batch")
-    await outbox.create_table()
-    event_ids.start_numbering()
-    events = [order() for _ in range(3)]
-    of_a_copied_machine = {"id": {"S": events[0].id}, "type": {"S": "order.paid"}}
-    await client.put_item(TableName=table_name, Item=of_a_copied_machine)
-    with pytest.raises(PartialPublishError) as caught:
-        await outbox.publish(events)
-    assert caught.value.causes.keys() == {events[0].id}
-    reply = await client.get_item(TableName=table_name, Key={"id": {"S": events[0].id}}, ConsistentRead=True)
-    assert reply["Item"] == of_a_copied_machine
 
 
 async def test_event_of_each_kind_of_value_survives_an_insert(inserting: Desk) -> None:

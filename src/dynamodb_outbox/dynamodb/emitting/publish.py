@@ -136,9 +136,7 @@ class Publisher:
         # Callers may have given up before the first request.
         result.abandon([put for put in chunk if put.is_given_up])
         left = [put for put in chunk if not put.is_done]
-        inserted = [put for put in left if put.event.id_number is not None]
-        if len(left) > 1 and inserted and not await self._keeper.takes_inserts(self._timing.publish):
-            inserted = []
+        inserted = [put for put in left if put.event.id_number is not None] if self._keeper.inserts else []
         if not inserted:
             await self._write_group(left, result, self._write_batch)
         elif len(inserted) == len(left):

@@ -64,10 +64,6 @@ class WindowKeeper:
         """Whether DynamoDB takes PartiQL `INSERT`s, as far as is known. Without them, only single writes may enter."""
         return self._opener.inserts
 
-    async def takes_inserts(self, within: float) -> bool:
-        """Tell whether to store events of numbered ids with `INSERT`s; see `Opener.takes_inserts`."""
-        return self._opener.inserts or await self._opener.takes_inserts(within)
-
     def enter(self, event: Event, token: str) -> Entry | None:
         """Let an event that is claimed on emit into the window, just before its write is sent; None if it cannot."""
         # Counted before `run` has begun, too: the first emits of a worker may come before its tasks.

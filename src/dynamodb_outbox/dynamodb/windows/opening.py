@@ -18,7 +18,7 @@ from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, kind_of_code
 from dynamodb_outbox.dynamodb.transport.responses import responses_to
 from dynamodb_outbox.dynamodb.windows.item import new_window, window_id
 from dynamodb_outbox.dynamodb.windows.window import Window
-from dynamodb_outbox.errors import CredentialsError, InvalidRequestError, StorageError
+from dynamodb_outbox.errors import CredentialsError, InvalidRequestError
 from dynamodb_outbox.observers import logger
 from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.shared_lease import SharedLease
@@ -64,20 +64,8 @@ class Opener:
 
     @property
     def inserts(self) -> bool:
-        """Whether DynamoDB takes `INSERT` statements, as far as is known. False until something has found out."""
+        """Whether DynamoDB takes `INSERT` statements. False until the first window is opened."""
         return self._has_batches and self._refused is None
-
-    async def takes_inserts(self, within: float) -> bool:
-        """Tell whether to write with `INSERT` statements; find out whether the backend takes statements at all.
-
-        True if that cannot be found out now: a refused `INSERT` is harmless, and a BatchWriteItem is not.
-        """
-        if not self._has_batches:
-            try:
-                self._has_batches = await self._writer.takes_batches(within)
-            except StorageError:
-                return True
-        return self.inserts
 
     def forget(self) -> None:
         """Try `INSERT` again with the next window: permissions may have changed since the last start of a worker.
