@@ -105,7 +105,7 @@ class MeteringClient:
                 self.read += units
                 return reply
             if name == "batch_get_item":
-                # DynamoDB bills a consistent read of up to 4 KB also where there is no item; DynamoDB Local does not.
+                # DynamoDB bills a read of a missing item, too. DynamoDB Local does not.
                 self.read += max(units, *(len(each["Keys"]) for each in arguments["RequestItems"].values()))
                 return reply
             self._add(_id_of(arguments), "backend", units)

@@ -54,7 +54,7 @@ class Emitter:
                 twice = [self._begin(self._alone(event, delay)) for event in events for _ in range(2)]
                 await asyncio.wait(twice)
             case _:
-                raise AssertionError(f"{emission.way} has a method of its own")
+                raise AssertionError(f"{emission.way} has a separate method")
 
     async def burst(self, makers: Sequence[Callable[[], Event]]) -> None:
         """Emit events like a busy service: one by one and in groups, in all ways, and some of them twice.

@@ -173,4 +173,5 @@ def forget_windows(outbox: DynamoDBOutbox) -> None:
     async def recover(rows: Any, done: Any, max_retries: int) -> None:
         """Recover no window."""
 
+    # No option stands for this, because a release that knows windows always recovers them.
     outbox._parts.recovery._windows.recover = recover  # type: ignore[method-assign]  # noqa: SLF001

@@ -24,7 +24,7 @@ class Still:
 
 @pytest.fixture
 def table() -> Backend:
-    service = SimulatedService(Still())  # type: ignore[arg-type]
+    service = SimulatedService(Still())  # type: ignore[arg-type] - only its clock is used
     item = new_window(ID, token="t", seed=b"s" * 16, start=0, end=200, now=EPOCH, deadline=EPOCH + 30, shards=Shards(1))
     service.backend.execute("put_item", {"TableName": "events", "Item": item})
     return service.backend

@@ -101,7 +101,7 @@ class Entry:
     UNSURE: Final = "unsure"
     """Its emit has raised an error, and it may be stored."""
     TO_ENTER: Final = "to enter"
-    """It may be stored and in no index, and nobody handles it: it is to be moved into the index."""
+    """The event may be stored in no index, and no worker handles it. The worker moves it into the index."""
     STUCK: Final = "stuck"
     """Only without the rule that moves such events."""
 

@@ -52,7 +52,7 @@ UNLISTED: Final = RecoverForms(reset=_forms(ENTER), failed=_forms(ENTER_FAILED))
 
 @dataclass(frozen=True, slots=True)
 class RecoverResults:
-    """What became of some events: the last result of each, and the ids of those that were reset and failed."""
+    """The results of a recovery: the last result of each event, and the ids of the reset and of the failed events."""
 
     results: dict[str, WriteResult]
     reset: list[str]

@@ -134,7 +134,7 @@ class _Found:
 
 
 class _Hold:
-    """The hold of this recovery on a window: as long as it is not lost, nobody else recovers the window."""
+    """The hold of this recovery on a window. While it lasts, no other worker recovers the window."""
 
     def __init__(
         self, caller: Caller, window_id: str, clock: Callable[[], float], *, length: float, within: float

@@ -98,7 +98,7 @@ class Transactor:
             if emit_claim is not None:
                 await self._acknowledge([put for put in stored if put.event.id in emit_claim.tokens], emit_claim)
         finally:
-            # Those that have no answer by now: the commit was cancelled, or has failed in an unforeseen way.
+            # The commit was cancelled, or failed unexpectedly, so these events have no answer.
             self._leave_window(puts, is_unsure=True)
             for event_id in event_ids:
                 in_flight.leave(event_id)

@@ -1,7 +1,7 @@
 """How a new event is stored: PENDING, claimed in the index, or claimed in a window and in no index.
 
 A recovery of a window stores a tombstone under every id that it does not find. So no event may be stored in a window
-over a tombstone: nobody would find it. Over a tombstone, an event is stored in the index.
+over a tombstone, because no recovery would find it. Such an event is stored in the index.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Forms:
         """Release events that were stored in a window after its end: make them PENDING, in the index.
 
         Example: the process stands still for two days between the choice of the window and the write. By then, the
-        window and its tombstones are deleted, so that nobody would find the event.
+        window and its tombstones are deleted, and no recovery would find the event.
         """
         due = millis(self._options.clock())
         writes = [Write(RELEASE, each.event_id, {"token": {"S": each.token}, "due": due}) for each in entries]
