@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GROUP ?= dev
 PYTEST_ARGS ?=
-# Half as many processes again as cores: many tests wait, for leases to run out and for processes to end.
+# Twice as many processes as cores: many tests wait, for leases to run out and for processes to end.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-WORKERS ?= $(shell expr $(CORES) + $(CORES) / 2)
+WORKERS ?= $(shell expr 2 \* $(CORES))
 # For a debugger, "-n 0" or "-p no:xdist" among PYTEST_ARGS runs the tests in one process.
 PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n $(WORKERS) --dist worksteal)
 

@@ -17,6 +17,7 @@ from dynamodb_outbox import DynamoDBOutbox, Event, EventTooLargeError
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from tests.adapter_timing import with_timing
 from tests.backends import open_client, open_tuned_client
+from tests.thorough import often
 from tests.unit.test_values import nested
 from tests.values import payloads_with_decimals, payloads_with_money, same
 
@@ -67,12 +68,14 @@ async def through_the_table(client: Any, table_name: str, events: list[Event], *
 
 @pytest.mark.skipif(not WEBHOOKS.exists(), reason="the recorded webhooks are not on this machine")
 async def test_real_webhooks_go_through_unchanged(
-    opened: Callable[[], AbstractAsyncContextManager[Any]], table_name: str
+    opened: Callable[[], AbstractAsyncContextManager[Any]], endpoint: str, moto_endpoint: str, table_name: str
 ) -> None:
     lines = [json.loads(line) for line in WEBHOOKS.read_text().splitlines()]
     assert len(lines) == 197
     async with opened() as client:
-        events = [Event(line["type"], line["payload"]) for line in lines]
+        # moto takes a tenth of a second for each of these events.
+        chosen = lines[:: often(8, thorough=1)] if endpoint == moto_endpoint else lines
+        events = [Event(line["type"], line["payload"]) for line in chosen]
         await through_the_table(client, table_name, events)
 
 

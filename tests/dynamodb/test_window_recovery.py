@@ -21,6 +21,7 @@ from tests.adapter_timing import with_timing
 from tests.backends import open_client
 from tests.dynamodb.dead_worker import LEASE, CrashError, DeadWorker, DyingClient
 from tests.fakes import Clock
+from tests.thorough import often
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
 
@@ -220,7 +221,7 @@ async def test_recovery_that_dies_at_any_step_is_repeated_by_the_next(table: Tab
     steps = 0
     while True:
         # In batches, a longer window has more steps. One by one, it would have too many.
-        worker = table.dead_worker(end=310 if table.mode == "batch" else 206)
+        worker = table.dead_worker(end=often(240, thorough=310) if table.mode == "batch" else 206)
         opened = [200, 202, worker.end - 1]
         await worker.store_window()
         for number in opened:

@@ -1,6 +1,7 @@
 """A process that emits events it also handles: `emits` of `Workers`. It dies right after the last was acknowledged.
 
-With `dies=False` it stops when it gets SIGTERM. With `pause`, seconds, it rests between groups of 20 events.
+The handlers of the last events would take long, so that the process dies while they run. With `dies=False` it stops
+when it gets SIGTERM. With `pause`, seconds, it rests between groups of 20 events.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ async def main(
     ) as outbox:
         bus = OutboxEventBus(recorder.around(outbox), on_error=recorder.report)
 
+        seconds = 0.05
+
         @bus.on("order.placed", name="sleeping")
         async def handler(event: Event) -> None:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(seconds)
 
         async def emit() -> None:
             try:
@@ -48,7 +51,10 @@ async def main(
 
         await bus.start()
         recorder.started(outbox)
-        for _ in range(count // GROUP):
+        groups = count // GROUP
+        for group in range(1, groups + 1):
+            if dies and group == groups:
+                seconds = 60.0
             await asyncio.gather(*(emit() for _ in range(GROUP)))
             await asyncio.sleep(pause)
         recorder.note("emitted")

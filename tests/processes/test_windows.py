@@ -11,9 +11,10 @@ from dynamodb_outbox import OutboxEventBus
 from reliability.history import EmitAcknowledged, ErrorReported
 from tests.processes.conftest import Judge
 from tests.processes.workers import Process, Workers, items
+from tests.thorough import often
 
 EMITS = 500
-DEATHS = 20
+DEATHS = often(4, thorough=20)
 LEASE = 2.0
 
 

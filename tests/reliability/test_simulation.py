@@ -24,8 +24,9 @@ from reliability.simulation import world
 from reliability.simulation.campaign import Summary, summaries_of
 from reliability.simulation.faults import Kind
 from reliability.simulation.runs import run, run_each
+from tests.thorough import often
 
-SEEDS = 500
+SEEDS = often(200, thorough=500)
 MOST_SEEDS = 300
 """So many are tried at most, until a library that is broken is found out."""
 

@@ -18,6 +18,7 @@ from reliability.simulation.entropy import undisturbed
 from reliability.simulation.faults import OF_CALLS, OF_WRITES, STORMS, Kind, Storm, Weather
 from reliability.simulation.runs import world_of
 from reliability.simulation.scenario import ACTIONS, TYPES, Action, Emission, Place, Scenario, Way, WindowSizes
+from tests.thorough import often
 
 PLACES = ("a", "b")
 OPERATIONS = (
@@ -156,7 +157,7 @@ def look_for_a_story(*, examples: int, **options: Any) -> None:
 @pytest.mark.timeout(900)
 def test_no_sequence_of_faults_breaks_an_invariant() -> None:
     Service.struck.clear()
-    look_for_a_story(examples=100)
+    look_for_a_story(examples=often(50, thorough=100))
     # The stories depend on the release of hypothesis: a few kinds may be missing.
     assert len(Service.struck) >= 0.7 * len(Kind), Service.struck
 
