@@ -10,6 +10,9 @@ WORKERS ?= $(shell expr 2 \* $(CORES))
 # For a debugger, "-n 0" or "-p no:xdist" among PYTEST_ARGS runs the tests in one process.
 PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n $(WORKERS) --dist worksteal)
 
+# The tests and the demo start hundreds of processes. Where this variable is set, each would compile every module again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test bench bench-quick simulate soak models mutants check format templates reference dynamodb-local wheel clean help
 
 help: ## list the targets
