@@ -70,7 +70,9 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
             continue
         until, ids = max(answered), set(event_ids)
         released = [write for each in ids for write in timeline.writes_of(each) if _is_release(write)]
-        if any(one.worker == worker and asked_at <= one.at <= until for one in [*still, *released]):
+        # Another worker may have moved the event out of its window first; the emit then waits for its refused release.
+        excused = [*(one for one in still if one.worker == worker), *released]
+        if any(asked_at <= one.at <= until for one in excused):
             continue
         under_way = [one for one in by_worker[worker] if one.at >= asked_at and one.began_at <= until]
         own = [one for one in under_way if not ids.isdisjoint(one.event_ids)]

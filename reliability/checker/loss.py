@@ -74,13 +74,19 @@ def _completed_unhandled(life: EventLife, timeline: Timeline) -> Iterator[Violat
 
 
 def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
-    """Return whether a handler's transaction completed the event, although the response or the handler was lost."""
+    """Return whether a transaction of a handler was committed, although its response was lost or it was cancelled.
+
+    If the transaction of each handler was, the next attempt has no handler to call.
+    """
     if any(reply.operation in ("transact_write_items", "TransactWriteItems") for reply in life.of(ReplyLost)):
         return True
     tokens = {start.token for start in started}
     outcomes: list[Settled | SettleFailed] = [settled for settled in life.of(Settled) if settled.by_handler]
     outcomes += [failed for failed in life.of(SettleFailed) if failed.by_handler and failed.maybe_applied]
-    return any(one.outcome is Outcome.COMPLETE and one.token in tokens for one in outcomes)
+    return any(one.outcome in _BY_HANDLER and one.token in tokens for one in outcomes)
+
+
+_BY_HANDLER = (Outcome.COMPLETE, Outcome.HANDLER_DONE)
 
 
 def _may_have_succeeded(execution: Execution, timeline: Timeline) -> bool:

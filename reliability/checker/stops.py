@@ -10,6 +10,7 @@ from reliability.checker.timeline import Timeline, began
 from reliability.checker.verdict import Violation
 from reliability.history import (
     Claimed,
+    ErrorReported,
     FaultBegan,
     FaultEnded,
     HandlerEnded,
@@ -24,6 +25,7 @@ from reliability.history import (
     SettleRefused,
     WorkerKilled,
     WorkerStopped,
+    Written,
 )
 
 _WORK = (Claimed, HandlerStarted, HandlerEnded, LeaseRenewed, Settled, SettleRefused, SettleFailed, Recovered)
@@ -38,7 +40,7 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
       handler, no outcome, no renewal, no recovery. After a stop, three activities may continue: emits, which release
       their claims; abandoned handlers; and the transaction that a cancelled handler had begun to commit.
     - Every claim of a stopped worker has an outcome: written, refused or unknown. Exceptions are a fault during the
-      stop, and an earlier failed settle.
+      stop, an earlier failed settle, and a claim of a window that was lost: its loss is reported once for all claims.
     """
     for stop in timeline.of(WorkerStopped):
         if stop.tasks or stop.connections:
@@ -82,11 +84,15 @@ def _not_settled(timeline: Timeline) -> Iterator[Violation]:
     unsure: defaultdict[str, int] = defaultdict(int)
     for failure in timeline.of(SettleFailed):
         unsure[failure.worker] += 1
+    lost = [error for error in timeline.of(ErrorReported) if error.kind == "WindowLostError"]
     for life in timeline:
         ended = {record.token for record in life.records if isinstance(record, _ENDS)}
+        unlisted = {write.after.token for write in life.of(Written) if write.after and write.after.is_unlisted}
         for claim in life.of(Claimed):
             end = timeline.ended.get(claim.worker)
             if claim.token in ended or not isinstance(end, WorkerStopped) or unsure[claim.worker]:
+                continue
+            if claim.token in unlisted and any(one.worker == claim.worker and one.at >= claim.at for one in lost):
                 continue
             if not any(start <= end.at and claim.at <= over for start, over in faults):
                 yield Violation(

@@ -89,15 +89,19 @@ class Process:
         await self.bus.stop(self._timeout)
         self.is_leaving = True
         stopped_at = self._world.now()
-        # Emits continue after a stop, because the service or a cancelled handler has started them. They end.
-        emits = [task for name in _EMITS for task in self._tasks(name) if task is not asyncio.current_task()]
-        if emits:
-            await asyncio.wait(emits, timeout=EMIT_SECONDS)
+        # Emits continue after a stop, because the service or a cancelled handler has started them. They end, but may
+        # leave a request behind that goes on without them.
+        ends_at = stopped_at + EMIT_SECONDS
+        while (emits := self._emits()) and (seconds := ends_at - self._world.now()) > 0:
+            await asyncio.wait(emits, timeout=seconds)
         if self.works:
             names = sorted(task.get_name() for task in self.loop.tasks - self._tasks(_SERVICE))
             left = tuple(name for name in names if name not in self._stuck)
             self._world.write(WorkerStopped(at=stopped_at, worker=self.name, tasks=left))
         self.has_ended = True
+
+    def _emits(self) -> set[asyncio.Task[Any]]:
+        return {task for name in _EMITS for task in self._tasks(name)} - {asyncio.current_task()}
 
     def _tasks(self, name: str) -> set[asyncio.Task[Any]]:
         return {task for task in self.loop.tasks if task.get_name() == name}

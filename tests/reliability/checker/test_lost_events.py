@@ -62,6 +62,16 @@ def test_event_may_be_completed_by_a_transaction_that_its_handler_was_cancelled_
     assert story(by_handler=True).broken() == ""
 
 
+def test_event_is_handled_by_transactions_that_all_its_handlers_were_cancelled_in() -> None:
+    def story(**facts: bool) -> HistoryBuilder:
+        cut = HistoryBuilder().emit().claim(2.0).start(2.1).end(5.0, "cancelled")
+        cut.settle(5.2, "handler done", began_at=2.2, **facts).settle(5.4, "release")
+        return cut.claim(6.0, "w2").settle(6.2, worker="w2").ends()
+
+    assert story().broken() == "L"
+    assert story(by_handler=True).broken() == ""
+
+
 def test_one_failed_handler_of_two_must_not_complete() -> None:
     story = HistoryBuilder().emit().claim(2.0).start(2.1).start(2.1, handler="other").end(2.3)
     story.end(2.4, "failed", handler="other")

@@ -9,11 +9,14 @@ import pytest
 
 from dynamodb_outbox.event_ids import numbered_id
 from reliability.history import (
+    Claimed,
     EmitAcknowledged,
     EmitAsked,
+    ErrorReported,
     FaultEnded,
     Stored,
     StoredWindow,
+    StoringRequest,
     WorkerKilled,
     WorkerStopped,
     Written,
@@ -187,3 +190,25 @@ def test_no_window_is_open_after_all_workers_have_stopped() -> None:
     running = WindowStory().ended(unlisted())
     running.windows = {"w": opened()}
     assert letters(running, about="is open") == ""
+
+
+def test_lost_window_is_the_end_of_its_claims_and_is_reported_once() -> None:
+    token = token_of("w1", 1)
+    claim = Claimed(at=2.0, event_id=ID, worker="w1", token=token, attempt=1, lease_expires_at=LEASE, on_emit=True)
+    story = recovered(taken=True).add(claim, WorkerStopped(at=15.0, worker="w1"))
+    assert letters(story, about="without an outcome") == "S"
+    lost = ErrorReported(at=11.0, worker="w1", kind="WindowLostError", text="the window was lost")
+    assert letters(story.add(replace(lost, worker="w2"), replace(lost, at=1.0)), about="without an outcome") == "S"
+    assert letters(story.add(lost), about="without an outcome") == ""
+
+
+@pytest.mark.parametrize("by", ["w1", "w2"])
+def test_emit_may_wait_until_its_event_is_out_of_an_ended_window(by: str) -> None:
+    story = HistoryBuilder()
+    story.add(EmitAsked(at=1.5, event_id=ID, worker="w1"))
+    request = {"operation": "put_item", "event_ids": (ID,), "worker": "w1"}
+    story.add(StoringRequest(at=12.0, began_at=1.5, **request))
+    story.add(EmitAcknowledged(at=13.0, event_id=ID, worker="w1"))
+    assert any("after its own answer" in str(violation) for violation in story.violations())
+    story.add(Written(at=12.5, event_id=ID, before=unlisted(), after=listed(), worker=by))
+    assert not any("after its own answer" in str(violation) for violation in story.violations())
