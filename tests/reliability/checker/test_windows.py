@@ -12,6 +12,7 @@ from reliability.history import (
     Claimed,
     EmitAcknowledged,
     EmitAsked,
+    EmitUnknown,
     ErrorReported,
     FaultEnded,
     Stored,
@@ -164,6 +165,14 @@ def test_event_is_recovered_by_the_worker_that_took_its_window() -> None:
     without = recovered(taken=False)
     assert letters(without, about="without taking its window") == "F"
     assert letters(without, about="neither a failure nor an expiry") == "R"
+
+
+def test_event_whose_write_was_not_answered_is_entered_before_the_emit_of_its_list_ends() -> None:
+    story = recovered(taken=False).add(EmitUnknown(at=13.0, event_id=ID, worker="w1", error="UnavailableError: no"))
+    assert letters(story, about="neither a failure nor an expiry") == "R"
+    request = StoringRequest(at=11.0, began_at=9.0, operation="put_item", event_ids=(ID,), worker="w1", error="timeout")
+    assert letters(story.add(replace(request, at=12.5)), about="neither a failure nor an expiry") == "R"
+    assert letters(story.add(request), about="neither a failure nor an expiry") == ""
 
 
 def test_event_that_is_unlisted_at_the_end_needs_an_open_window() -> None:
