@@ -27,6 +27,7 @@ from tests.worker.window_bus import (
     LEASE,
     THIRD,
     emit,
+    fail_queries,
     fail_upkeep,
     handled,
     of_kind,
@@ -187,6 +188,26 @@ async def test_an_outage_of_a_lease_loses_the_window(
         await asyncio.sleep(600)
         assert service.item(event.id)["status"] == {"S": "COMPLETED"}
     assert windows(service) == []
+
+
+async def test_the_worker_itself_recovers_the_events_of_a_lost_window_before_it_deletes_it(
+    bus: OutboxEventBus, service: SimulatedService, seen: list[Any]
+) -> None:
+    bus.on("order.placed", sleeping(100), timeout=600)
+    async with bus:
+        await emit(bus, OPEN_AT)
+        await asyncio.sleep(1)
+        event = await bus.emit("order.placed")
+        service.before = outage
+        await asyncio.sleep(LEASE + 1)
+        assert len(of_kind(seen, WindowLost)) == 1
+        service.before = fail_queries  # without queries, no recovery finds the window
+        await asyncio.sleep(LEASE)
+        assert windows(service) == []
+        assert service.item(event.id)["status"] == {"S": "PENDING"}
+        service.before = unhindered
+        await asyncio.sleep(600)
+        assert service.item(event.id)["status"] == {"S": "COMPLETED"}
 
 
 async def test_handlers_end_before_the_lease_of_a_window_that_cannot_be_renewed(

@@ -50,6 +50,12 @@ async def outage(operation: str, parameters: Parameters) -> None:
     raise client_error("InternalServerError", "an error of the test", operation=operation)
 
 
+async def fail_queries(operation: str, parameters: Parameters) -> None:
+    """Refuse to read the index."""
+    if operation == "query":
+        raise client_error("InternalServerError", "an error of the test", operation=operation)
+
+
 async def fail_upkeep(operation: str, parameters: Parameters) -> None:
     """Refuse to renew windows."""
     if operation == "update_item" and parameters["Key"]["id"]["S"].startswith(WINDOW_IDS):

@@ -201,7 +201,7 @@ WINDOWS: Final = (
         file=_UPKEEP,
         text="            entry.state = EntryState.ABANDONED\n",
         replacement="            window.leave(entry)\n",
-        test=f"{_BUSY}[5]",
+        test=f"{_OVER_TIME}::test_the_worker_itself_recovers_the_events_of_a_lost_window_before_it_deletes_it",
     ),
     # Recovery
     Mutant(
