@@ -24,10 +24,11 @@ def was_entered(write: Written, timeline: Timeline) -> bool:
     records = timeline.records_of(write.event_id)
     if any(isinstance(record, (EmitUnknown, SettleFailed)) and began_of(record) <= write.at for record in records):
         return True
-    if any(isinstance(record, EmitUnknown) for record in records):
-        # The emit of a list ends later than the write of one of its events.
-        failed = [record for record in records if isinstance(record, StoringRequest) and record.error]
-        return any(request.at <= write.at for request in failed)
+    failed = [record for record in records if isinstance(record, StoringRequest) and record.error]
+    # The emit of a list ends later than the write of one of its events.
+    is_unknown = any(isinstance(record, EmitUnknown) for record in records)
+    if is_unknown and any(request.at <= write.at for request in failed):
+        return True
     lost = [error for error in timeline.of(ErrorReported) if error.kind == WINDOW_LOST and error.at <= write.at]
     return any(write.worker in ("", error.worker) for error in lost)
 

@@ -16,7 +16,7 @@ from reliability.simulation.runs import world_of
 from reliability.simulation.scenario import TYPES, Action, Emission, Place, Scenario, Way, WindowSizes
 
 SEEDS = (0, 1, 2, 4, 5, 14, 81)
-"""Each of them shows that something is broken in some of the mutants."""
+"""Mutants name some of them. The others have shown mutants of earlier schedules."""
 FAULTS = (*OF_CALLS, Kind.HANDLER_FAILED, Kind.HANDLER_SLOW, Kind.THROTTLED_WRITE)
 SECONDS = 12.0
 LEASE = 2.0

@@ -172,16 +172,23 @@ async def test_a_window_that_somebody_took_is_lost_and_its_events_come_back_once
     assert [type(error) for error in errors] == [WindowLostError]
 
 
+async def lose_window(bus: OutboxEventBus, service: SimulatedService) -> Event:
+    """Let nothing answer until the lease of a window has ended, while one of its events is handled."""
+    bus.on("order.placed", sleeping(100), timeout=600)
+    await emit(bus, OPEN_AT)
+    await asyncio.sleep(1)
+    event = await bus.emit("order.placed")
+    service.before = outage
+    await asyncio.sleep(LEASE + 1)
+    assert event is not None
+    return event
+
+
 async def test_an_outage_of_a_lease_loses_the_window(
     bus: OutboxEventBus, service: SimulatedService, seen: list[Any], errors: list[Any]
 ) -> None:
-    bus.on("order.placed", sleeping(100), timeout=600)
     async with bus:
-        await emit(bus, OPEN_AT)
-        await asyncio.sleep(1)
-        event = await bus.emit("order.placed")
-        service.before = outage
-        await asyncio.sleep(LEASE + 1)
+        event = await lose_window(bus, service)
         assert len(of_kind(seen, WindowLost)) == 1
         assert sum(isinstance(error, WindowLostError) for error in errors) == 1
         service.before = unhindered
@@ -193,13 +200,8 @@ async def test_an_outage_of_a_lease_loses_the_window(
 async def test_the_worker_itself_recovers_the_events_of_a_lost_window_before_it_deletes_it(
     bus: OutboxEventBus, service: SimulatedService, seen: list[Any]
 ) -> None:
-    bus.on("order.placed", sleeping(100), timeout=600)
     async with bus:
-        await emit(bus, OPEN_AT)
-        await asyncio.sleep(1)
-        event = await bus.emit("order.placed")
-        service.before = outage
-        await asyncio.sleep(LEASE + 1)
+        event = await lose_window(bus, service)
         assert len(of_kind(seen, WindowLost)) == 1
         service.before = fail_queries  # without queries, no recovery finds the window
         await asyncio.sleep(LEASE)

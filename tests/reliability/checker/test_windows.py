@@ -175,6 +175,13 @@ def test_event_whose_write_was_not_answered_is_entered_before_the_emit_of_its_li
     assert letters(story.add(request), about="neither a failure nor an expiry") == ""
 
 
+def test_event_of_a_window_that_its_worker_has_lost_is_entered_whatever_becomes_of_its_emit() -> None:
+    story = recovered(taken=False).add(EmitUnknown(at=13.0, event_id=ID, worker="w1", error="UnavailableError: no"))
+    lost = ErrorReported(at=11.0, worker="w2", kind="WindowLostError", text="the window was lost")
+    assert letters(story.add(replace(lost, at=12.5)), about="neither a failure nor an expiry") == "R"
+    assert letters(story.add(lost), about="neither a failure nor an expiry") == ""
+
+
 def test_event_that_is_unlisted_at_the_end_needs_an_open_window() -> None:
     story = WindowStory().ended(unlisted())
     story.windows = {"w": opened()}
