@@ -14,6 +14,7 @@ from benchmarks.measure import Measure, Usage
 from benchmarks.payloads import events, prepared_items
 from benchmarks.recording import Recording, RecordingClient, Request
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.dynamodb.conditional.insert import insert_statement
 
 EMITTERS: Final = 100
 
@@ -39,7 +40,7 @@ async def concurrently_against_puts(clients: Clients, *, count: int) -> Run:
 
 
 async def many(clients: Clients, *, count: int, payload: dict[str, Any] | None = None) -> Run:
-    """Emit all events in one call; the baseline makes the same BatchWriteItem calls, with prepared items."""
+    """Emit all events in one call; the baseline makes the same batch calls, with prepared items."""
 
     async def emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
         await bus.emit_many(waiting)
@@ -80,6 +81,8 @@ def _without_items(arguments: dict[str, Any]) -> dict[str, Any]:
     """Replace the items of a request by their number, because the library does not keep stored items either."""
     if "Item" in arguments:
         return {**arguments, "Item": 1}
+    if "Statements" in arguments:
+        return {**arguments, "Statements": len(arguments["Statements"])}
     (writes,) = arguments["RequestItems"].values()
     return {**arguments, "RequestItems": len(writes)}
 
@@ -91,6 +94,9 @@ def _with_items(recording: Recording, items: Sequence[dict[str, Any]], *, table:
     def arguments(kept: dict[str, Any]) -> dict[str, Any]:
         if "Item" in kept:
             return {**kept, "TableName": table, "Item": next(left)}
+        if "Statements" in kept:
+            inserted = islice(left, kept["Statements"])
+            return {**kept, "Statements": [insert_statement(item, table_name=table) for item in inserted]}
         writes = [{"PutRequest": {"Item": item}} for item in islice(left, kept["RequestItems"])]
         return {**kept, "RequestItems": {table: writes}}
 
