@@ -39,6 +39,11 @@ class ConditionalWriter:
         """Probe again before the next write: permissions may have changed since the last start of a worker."""
         self._batching.forget()
 
+    @property
+    def may_take_batches(self) -> bool:
+        """Whether the backend takes PartiQL statements, as far as is known. True before a probe."""
+        return not self._batching.is_known or self._batching.takes_any
+
     async def takes_batches(self, within: float) -> bool:
         """Tell whether the backend takes PartiQL statements; probe it, if that is not known. Raises `StorageError`."""
         if not self._batching.is_known:

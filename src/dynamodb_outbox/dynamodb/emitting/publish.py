@@ -4,7 +4,9 @@ A BatchWriteItem has no conditions, so its repeat could reset an event that a wo
 only for ids that the library made and never sent before. If its response is lost, each of its 25 events is sent again
 as a PutItem with a condition. If a caller repeats an emit, `InFlight` lets the writes of the id follow each other.
 
-Events with numbered ids (see `event_ids.py`) go as `INSERT`s, so that they can be stored in a window.
+Events with numbered ids (see `event_ids.py`) go as `INSERT`s, or as PutItems where there are no `INSERT`s, so that they
+can be stored in a window. A BatchWriteItem could also replace events of a copied virtual machine, which makes the same
+ids.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class Publisher:
 
     async def _store_one(self, put: Put) -> None:
         """Store one event: alone if no write is under way, else together with the other emits that wait."""
-        if not (self._group_emits and put.unpublished):
+        if not (self._group_emits and put.unpublished and self._goes_in_groups(put)):
             await self._store_alone(put)
         elif self._queue.is_busy:
             await self._queue.put(put)
@@ -101,6 +103,9 @@ class Publisher:
                 await self._store_alone(put)
             finally:
                 self._queue.end(write)
+
+    def _goes_in_groups(self, put: Put) -> bool:
+        return put.event.id_number is None or self._keeper.inserts
 
     async def _store_alone(self, put: Put) -> None:
         result = self._new_result()
@@ -136,15 +141,16 @@ class Publisher:
         # Callers may have given up before the first request.
         result.abandon([put for put in chunk if put.is_given_up])
         left = [put for put in chunk if not put.is_done]
-        inserted = [put for put in left if put.event.id_number is not None] if self._keeper.inserts else []
-        if not inserted:
+        numbered = [put for put in left if put.event.id_number is not None]
+        write_numbered = self._inserts.insert if self._keeper.inserts else self._put_each
+        if not numbered:
             await self._write_group(left, result, self._write_batch)
-        elif len(inserted) == len(left):
-            await self._write_group(left, result, self._inserts.insert)
+        elif len(numbered) == len(left):
+            await self._write_group(left, result, write_numbered)
         else:
-            others = [put for put in left if put not in inserted]
+            others = [put for put in left if put not in numbered]
             async with anyio.create_task_group() as group:
-                group.start_soon(self._write_group, inserted, result, self._inserts.insert)
+                group.start_soon(self._write_group, numbered, result, write_numbered)
                 group.start_soon(self._write_group, others, result, self._write_batch)
 
     async def _write_group(self, puts: list[Put], result: PublishResult, write: _WriteGroup) -> None:
@@ -159,6 +165,9 @@ class Publisher:
                 # Its window keeps the event until it is known whether it is stored.
                 put.maybe_stored = put.maybe_stored or put.entry is not None
             result.fail(left, self._caller.fatal(error, "BatchWriteItem"))
+
+    async def _put_each(self, chunk: Sequence[Put], result: PublishResult) -> None:
+        await self._singles.put_each(chunk, result, anyio.current_time() + self._timing.publish)
 
     async def _write_batch(self, chunk: Sequence[Put], result: PublishResult) -> None:
         """Store a chunk of events whose ids were never sent before."""

@@ -61,7 +61,7 @@ class WindowKeeper:
 
     @property
     def inserts(self) -> bool:
-        """Whether DynamoDB takes PartiQL `INSERT`s, as far as is known. Without them, only single writes may enter."""
+        """Whether DynamoDB takes PartiQL `INSERT`s, as far as is known."""
         return self._opener.inserts
 
     def enter(self, event: Event, token: str) -> Entry | None:

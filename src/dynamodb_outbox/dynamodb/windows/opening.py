@@ -59,19 +59,15 @@ class Opener:
         self._options = options
         self._shards = shards
         self._refused: str | None = None
-        self._has_batches = False
         self._may_have_changed = False
 
     @property
     def inserts(self) -> bool:
-        """Whether DynamoDB takes `INSERT` statements. False until the first window is opened."""
-        return self._has_batches and self._refused is None
+        """Whether DynamoDB takes `INSERT` statements, as far as is known. True until it has refused one."""
+        return self._writer.may_take_batches and self._refused is None
 
     def forget(self) -> None:
-        """Try `INSERT` again with the next window: permissions may have changed since the last start of a worker.
-
-        Until then, groups are written as before: a BatchWriteItem must not replace an event of a copied machine.
-        """
+        """Try `INSERT` again with the next window: permissions may have changed since the last start of a worker."""
         self._may_have_changed = True
 
     def prepare(self, *, seed: bytes, start: int, end: int) -> Opening:
@@ -91,7 +87,7 @@ class Opener:
 
     async def store(self, opening: Opening, *, within: float) -> bool:
         """Store the item of a window; false if another item has its id. Raises `StorageError`."""
-        self._has_batches = await self._writer.takes_batches(within)
+        await self._writer.takes_batches(within)
         if self._may_have_changed:
             self._refused, self._may_have_changed = None, False
         if self.inserts:
@@ -132,9 +128,9 @@ class Opener:
     def _refuse(self, reason: str) -> None:
         self._refused = reason
         logger.warning(
-            "Table %r takes no PartiQL INSERT, so that only single emits save write units by a window; emit_many and "
-            "concurrent emits store events in the index, which costs twice the write units. Allow "
-            "dynamodb:PartiQLInsert, as the library's IAM policy template does, and restart. The reason: %s",
+            "Table %r takes no PartiQL INSERT, so that emit_many and concurrent emits store events one by one, which "
+            "costs more CPU and requests. Allow dynamodb:PartiQLInsert, as the library's IAM policy template does, and "
+            "restart. The reason: %s",
             self._caller.table_name,
             " ".join(reason.split())[:_REASON_CHARS],
         )
