@@ -16,6 +16,7 @@ from reliability.history import (
     StoredWindow,
     WindowWritten,
     WorkerKilled,
+    WorkerResumed,
     WorkerStopped,
     Written,
 )
@@ -35,7 +36,8 @@ def check_windows(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 
     By the final state:
 
-    - S: when all workers have stopped, long after the last fault and the last kill, no window is open.
+    - S: when all workers have stopped, long after the last fault, kill and suspension, no window is open. A stop may
+      interrupt a recovery that has just taken a window.
     """
     for name, writes in timeline.windows.items():
         for write in writes:
@@ -85,16 +87,22 @@ def _left_open(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     left = timeline.final.windows
     if not left or not timeline.started or not timeline.started.keys() <= timeline.ended.keys():
         return
-    kills = [kill.at for kill in timeline.of(WorkerKilled)]
-    calm = max([*kills, *(over for _, over in spans_of_faults(timeline))], default=-math.inf)
+    troubles = [record.at for kind in (WorkerKilled, WorkerResumed) for record in timeline.of(kind)]
+    calm = max([*troubles, *(over for _, over in spans_of_faults(timeline))], default=-math.inf)
     lease = max(start.lease for start in timeline.started.values())
     recovered = calm + 2 * lease + timeline.greatest_offset + limits.slack
     stops = [stop.at for stop in timeline.of(WorkerStopped) if stop.at > calm]
     if stops and min(stops) > recovered:
         for name, window in left.items():
             written = timeline.windows.get(name, [])
+            if written and _is_taken(written[-1]) and written[-1].at > min(stops) - lease:
+                continue
             sentence = f"all workers have stopped, and window {name} is open, from {window.start} to {window.end}"
             yield _violation("S", None, sentence, *written[-1:])
+
+
+def _is_taken(write: WindowWritten) -> bool:
+    return write.before is not None and write.after is not None and write.before.token != write.after.token
 
 
 # Their events

@@ -19,6 +19,7 @@ from reliability.history import (
     StoredWindow,
     StoringRequest,
     WorkerKilled,
+    WorkerResumed,
     WorkerStopped,
     Written,
 )
@@ -203,6 +204,13 @@ def test_no_window_is_open_after_all_workers_have_stopped() -> None:
     assert letters(stopped(kill_at=20.0), about="is open") == "S"
     # Its lease may not have run out yet, or the recovery is still under way.
     assert letters(stopped(kill_at=95.0), about="is open") == ""
+    assert letters(stopped().add(WorkerResumed(at=20.0, worker="w1")), about="is open") == "S"
+    assert letters(stopped().add(WorkerResumed(at=95.0, worker="w1")), about="is open") == ""
+    # The stop has interrupted a recovery that had just taken the window.
+    just_taken = stopped().window(99.0, opened(until=90.0), opened("b", until=110.0))
+    assert letters(just_taken, about="is open") == ""
+    taken_before = stopped().window(60.0, opened(until=50.0), opened("b", until=70.0))
+    assert letters(taken_before, about="is open") == "S"
     running = WindowStory().ended(unlisted())
     running.windows = {"w": opened()}
     assert letters(running, about="is open") == ""
