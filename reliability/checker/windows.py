@@ -87,8 +87,9 @@ def _left_open(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     left = timeline.final.windows
     if not left or not timeline.started or not timeline.started.keys() <= timeline.ended.keys():
         return
-    troubles = [record.at for kind in (WorkerKilled, WorkerResumed) for record in timeline.of(kind)]
-    calm = max([*troubles, *(over for _, over in spans_of_faults(timeline))], default=-math.inf)
+    kills = [kill.at for kill in timeline.of(WorkerKilled)]
+    resumes = [resume.at for resume in timeline.of(WorkerResumed)]
+    calm = max([*kills, *resumes, *(over for _, over in spans_of_faults(timeline))], default=-math.inf)
     lease = max(start.lease for start in timeline.started.values())
     recovered = calm + 2 * lease + timeline.greatest_offset + limits.slack
     stops = [stop.at for stop in timeline.of(WorkerStopped) if stop.at > calm]
