@@ -38,7 +38,7 @@ async def test_every_cell_runs(
     monkeypatch.setenv("OUTBOX_ENDPOINT", moto_endpoint)
     monkeypatch.setenv("OUTBOX_TABLE", table_name)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=240, startup_timeout=200, resources={"metadata": {"path": str(tmp_path)}})
     await client.async_execute()
 
     assert value_of(notebook, "create-table") == table_name
