@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event
-from dynamodb_outbox.errors import CredentialsError
+from dynamodb_outbox.errors import CredentialsError, UnavailableError
 from dynamodb_outbox.observers import WindowRecovered
 from reliability.proxy import Proxy, Recorded, refused
 from tests.dynamodb.windows import keeping_leases, order, until, written
@@ -68,7 +69,8 @@ async def test_without_delete_the_window_is_left_to_recovery(client: Any, proxy:
 
 
 async def _is_recovered(outbox: DynamoDBOutbox, recovered: list[WindowRecovered]) -> bool:
-    assert (await outbox.recover()).reset == ()
+    with suppress(UnavailableError):  # a busy machine may answer late; the next recovery goes on
+        assert (await outbox.recover()).reset == ()
     return bool(recovered)
 
 
