@@ -87,7 +87,7 @@ class Runs:
         return Counter(self.ids)
 
 
-async def eventually(condition: Callable[[], Any], *, within: float = 20.0) -> None:
+async def eventually(condition: Callable[[], Any], *, within: float = 60.0) -> None:
     """Wait for a condition; the time is only there to end a test that fails."""
     with anyio.fail_after(within):
         while not condition():
