@@ -211,6 +211,8 @@ def test_no_window_is_open_after_all_workers_have_stopped() -> None:
     assert letters(just_taken, about="is open") == ""
     taken_before = stopped().window(60.0, opened(until=50.0), opened("b", until=70.0))
     assert letters(taken_before, about="is open") == "S"
+    just_renewed = stopped().window(99.0, opened(until=90.0), opened(until=110.0))
+    assert letters(just_renewed, about="is open") == "S"
     running = WindowStory().ended(unlisted())
     running.windows = {"w": opened()}
     assert letters(running, about="is open") == ""
