@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+import anyio
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.transport.client import tuned_config
 from dynamodb_outbox.dynamodb.transport.fast_json import install_fast_json
@@ -50,6 +52,17 @@ async def open_plain_client(endpoint: str) -> AsyncGenerator[Any]:
     create = SESSION.create_client if PLAIN_SESSION is None else PLAIN_SESSION.client
     async with create("dynamodb", endpoint_url=endpoint, **ENDPOINT) as client:
         yield client
+
+
+async def until_indexes_are_made(client: Any, table_name: str) -> None:
+    """Wait for the indexes of a table. While it makes one, DynamoDB Local answers writes with InternalFailure."""
+    while True:
+        # It may answer this call so, too.
+        with suppress(ClientError):
+            table = (await client.describe_table(TableName=table_name))["Table"]
+            if all(index["IndexStatus"] == "ACTIVE" for index in table["GlobalSecondaryIndexes"]):
+                return
+        await anyio.sleep(0.05)
 
 
 CLIENTS: Final = {"connect": open_tuned_client, "one attempt": open_client, "plain": open_plain_client}

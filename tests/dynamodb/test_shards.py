@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
-from botocore.exceptions import ClientError
 
 from dynamodb_outbox import (
     ConfigurationError,
@@ -21,6 +19,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from reliability.proxy import Proxy, Recorded, refused
+from tests.backends import until_indexes_are_made
 from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
@@ -235,17 +234,7 @@ async def add_index(client: Any, table_name: str) -> None:
             }
         ],
     )
-    await settled(client, table_name)
-
-
-async def settled(client: Any, table_name: str) -> None:
-    while True:
-        # DynamoDB Local may answer InternalFailure while it makes an index.
-        with suppress(ClientError):
-            table = (await client.describe_table(TableName=table_name))["Table"]
-            if all(index["IndexStatus"] == "ACTIVE" for index in table["GlobalSecondaryIndexes"]):
-                return
-        await anyio.sleep(0.05)
+    await until_indexes_are_made(client, table_name)
 
 
 async def test_table_is_moved_to_shards_while_it_is_in_use(client: Any, table_name: str) -> None:

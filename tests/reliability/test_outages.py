@@ -21,7 +21,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.dynamodb.transport import retrying
 from dynamodb_outbox.observers import LeaseLost, LeaseRenewed, PollingFailed
 from reliability.proxy import Proxy, Recorded, refused
-from tests.backends import open_client
+from tests.backends import open_client, until_indexes_are_made
 from tests.conftest import MakeOutbox
 from tests.reliability.proxy_rules import Runs, eventually
 
@@ -88,6 +88,7 @@ async def test_worker_resumes_when_what_was_deleted_is_made_again(
                 AttributeDefinitions=kept["Table"]["AttributeDefinitions"],
                 GlobalSecondaryIndexUpdates=[{"Create": creation}],
             )
+            await until_indexes_are_made(local_client, table)
         # Not by the bus, which would handle it without a look at the index.
         await DynamoDBOutbox(local_client, table_name=table).publish([Event("order.placed", id="after")])
         await eventually(lambda: "after" in runs.ids)
