@@ -1,0 +1,51 @@
+"""What an operator does to the events in an outbox: which events are meant, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dynamodb_outbox.event import EventStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedSelector:
+    """Dead letters that a repair is for: those that failed up to `before`, and match every other field that is set.
+
+    `before` defaults to the time of the call, so that a bulk retry never meets its own failures.
+    """
+
+    type: str | None = None
+    error_type: str | None = None
+    error_handler: str | None = None
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired:
+    """The result of a repair. It counts as true if an event was changed.
+
+    `done` has the ids of the events that were changed. `refused` has, for each other event that was named, the status
+    that it has now; None if there is no such event. With a selector, events that changed meanwhile are refused.
+    """
+
+    done: tuple[str, ...] = ()
+    refused: Mapping[str, EventStatus | None] = field(default_factory=dict[str, EventStatus | None])
+
+    def __bool__(self) -> bool:
+        return bool(self.done)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """An order to all workers of a table not to start events: of one `type`, or of all types if it is None.
+
+    It ends by `resume`, or at `until`.
+    """
+
+    type: str | None
+    reason: str
+    by: str
+    since: datetime
+    until: datetime | None = None
