@@ -15,12 +15,14 @@ from dynamodb_outbox.wording import shape
 
 
 class EventStatus(StrEnum):
-    """The status of a stored event."""
+    """The status of a stored event. A HELD event waits for a resume; a DISCARDED one is never delivered."""
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
+    HELD = "HELD"
+    DISCARDED = "DISCARDED"
 
 
 class _Mark:

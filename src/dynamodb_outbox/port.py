@@ -134,9 +134,9 @@ class Outbox(Protocol):
         ...
 
     async def count(self, status: EventStatus | str) -> int:
-        """Count the events that are PENDING, PROCESSING or FAILED. Events with a retry or a delay ahead are PENDING.
+        """Count events that are PENDING, PROCESSING, FAILED or HELD; events with a delay or retry ahead are PENDING.
 
-        Raises `ConfigurationError` for COMPLETED, whose events are not in the index, and for other words.
+        Raises `ConfigurationError` for COMPLETED and DISCARDED, whose events are not in the index, and for other words.
         """
         ...
 
@@ -216,10 +216,15 @@ def counted_status(status: EventStatus | str) -> EventStatus:
             f"status={shown(status)}: completed events are not in the index; to count them, count the EventCompleted "
             "observations as they come, or Scan the table with a filter on its attribute status"
         )
+    if status == EventStatus.DISCARDED:
+        raise ConfigurationError(
+            f"status={shown(status)}: discarded events are not in the index; to count them, Scan the table with a "
+            "filter on its attribute status"
+        )
     try:
         return EventStatus(status)
     except ValueError:
-        raise ConfigurationError(f"status={shown(status)}: it must be PENDING, PROCESSING or FAILED") from None
+        raise ConfigurationError(f"status={shown(status)}: it must be PENDING, PROCESSING, FAILED or HELD") from None
 
 
 def raise_unless_stored(events: Sequence[Event], causes: Mapping[str, OutboxError]) -> None:

@@ -13,7 +13,7 @@ from dynamodb_outbox.dynamodb.schema.shards import Shards
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.fakes import Clock
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 # Claiming

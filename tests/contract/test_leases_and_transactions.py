@@ -18,7 +18,7 @@ from dynamodb_outbox.adapter import Claim, Completed, Failed, HandlerDone, Outbo
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.fakes import Clock
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 @pytest.fixture

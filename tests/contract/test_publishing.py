@@ -24,7 +24,7 @@ from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.fakes import Clock
 from tests.values import kinds
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 # Publishing

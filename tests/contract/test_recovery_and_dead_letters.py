@@ -9,7 +9,7 @@ from dynamodb_outbox.adapter import Completed, Failed, Outbox
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.fakes import Clock
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 # Recovery

@@ -13,7 +13,7 @@ from tests.adapter_timing import with_timing
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.fakes import Clock
 
-PENDING, _, COMPLETED, FAILED = EventStatus
+PENDING, _, COMPLETED, FAILED, *_ = EventStatus
 SINCE = 1_790_000_000.25
 
 

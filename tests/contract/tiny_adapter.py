@@ -11,7 +11,7 @@ from dynamodb_outbox import DuplicateEventError, Event, EventStatus, FailedEvent
 from dynamodb_outbox import adapter as port
 from dynamodb_outbox.adapter import Claim, Completed, Failed, Recovered, Released, Retry
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 @dataclass

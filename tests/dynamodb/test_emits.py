@@ -26,7 +26,7 @@ from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refus
 from tests.adapter_timing import with_timing
 from tests.dynamodb.impatience import giving_up_after
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from reliability.proxy import Proxy, Recorded, refused
 from tests.backends import until_indexes_are_made
 from tests.fakes import Clock
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 FORMER = "status-gsiSortKey-index"
 
 

@@ -23,7 +23,7 @@ from tests.dynamodb.dead_worker import LEASE, CrashError, DeadWorker, DyingClien
 from tests.fakes import Clock
 from tests.thorough import often
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 @dataclass

@@ -25,7 +25,7 @@ from dynamodb_outbox.worker.timing import Timing
 from tests.fakes import ScriptedOutbox, found_an_event
 from tests.timing import set_timing
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 async def test_release_remembers_which_handlers_had_succeeded() -> None:

@@ -22,7 +22,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.port import Outbox
 from tests.fakes import ScriptedOutbox
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 DOWN = UnavailableError(operation="put_item", attempts=1, reason="down", maybe_applied=True)
 
 

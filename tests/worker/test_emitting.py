@@ -21,7 +21,7 @@ from dynamodb_outbox import (
 )
 from tests.fakes import Recorder, ScriptedOutbox, quick_outbox
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 async def test_emit_many_keeps_the_order(bus: OutboxEventBus) -> None:

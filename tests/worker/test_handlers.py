@@ -13,7 +13,7 @@ import pytest
 from dynamodb_outbox import ConfigurationError, Delivery, DuplicateHandlerError, Event, EventStatus, OutboxEventBus
 from tests.fakes import Recorder, ScriptedOutbox
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 # Handlers

@@ -22,7 +22,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.observers import LeaseRenewed
 from tests.sharing import LEASE, LOST, MARGIN, Handler, SharingOutbox, now
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from dynamodb_outbox import (
 )
 from tests.fakes import Call, ScriptedOutbox
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 LOST = UnavailableError(operation="put_item", attempts=1, reason="the reply was lost", maybe_applied=True)
 
 

@@ -12,7 +12,7 @@ import pytest
 from dynamodb_outbox import Delivery, Event, EventStatus, HandlerError, OutboxEventBus, Reject, SettleError, WorkerError
 from tests.fakes import ScriptedOutbox
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 class DeadlyError(BaseException):

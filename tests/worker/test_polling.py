@@ -18,7 +18,7 @@ from dynamodb_outbox.worker.poll import Poller, Slots
 from tests.fakes import Call, ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 def poller_of(outbox: InMemoryOutbox) -> Poller:

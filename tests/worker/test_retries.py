@@ -20,7 +20,7 @@ from dynamodb_outbox import (
 )
 from tests.fakes import Recorder, ScriptedOutbox, quick_outbox
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 # Retries

@@ -13,7 +13,7 @@ from dynamodb_outbox import Event, EventStatus, OutboxEventBus
 from tests.fakes import ScriptedOutbox, found_an_event
 from tests.timing import set_timing
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 async def cancels(task: asyncio.Task[Any]) -> None:

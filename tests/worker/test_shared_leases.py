@@ -20,7 +20,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.observers import EventReleased, HandlerCancelled, LeaseLost
 from tests.sharing import LEASE, LOST, MARGIN, Handler, SharingOutbox, now
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dynamodb_outbox import Event, EventStatus, HandlerStuckError, InMemoryOutbo
 from tests.fakes import ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from dynamodb_outbox import (
 )
 from tests.fakes import Recorder, ScriptedOutbox, quick_outbox
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 DOWN = UnavailableError(operation="query", attempts=3, reason="connection refused", maybe_applied=False)

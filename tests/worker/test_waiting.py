@@ -11,7 +11,7 @@ from dynamodb_outbox import Event, EventStatus, OutboxEventBus, WaitTimeoutError
 from dynamodb_outbox.waiters import Waiters
 from tests.fakes import Recorder
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 async def test_wait_for_returns_the_next_completed_event(bus: OutboxEventBus) -> None:

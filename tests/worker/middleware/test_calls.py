@@ -21,7 +21,7 @@ from dynamodb_outbox import (
     OutboxEventBus,
 )
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 async def plain(event: Event, call_next: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dynamodb_outbox import Event, EventStatus, HandlerError, InMemoryOutbox, MiddlewareError, OutboxEventBus
 from dynamodb_outbox.middleware import CANCEL_SECONDS, run_chain
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 async def forgets_await(event: Event, call_next: Any) -> None:

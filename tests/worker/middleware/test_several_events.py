@@ -11,7 +11,7 @@ import pytest
 
 from dynamodb_outbox import Delivery, Event, EventStatus, InMemoryOutbox, OutboxEventBus
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 async def plain(event: Event, call_next: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dynamodb_outbox import Event, EventStatus, OutboxEventBus
 from tests.fakes import Recorder, ScriptedOutbox, quick_outbox
 
-PENDING, PROCESSING, COMPLETED, FAILED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 
 @pytest.fixture
