@@ -23,7 +23,7 @@ from reliability.proxy import Proxy
 from tests.backends import open_client
 from tests.dynamodb.windows import WAYS, Desk, keeping_leases, order, written
 
-PENDING, PROCESSING, COMPLETED, FAILED = (str(status) for status in EventStatus)
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = (str(status) for status in EventStatus)
 NEW = "attribute_not_exists(id)"
 NEW_OR_VOID = "attribute_not_exists(id) OR #status = :void"
 

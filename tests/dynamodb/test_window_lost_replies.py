@@ -18,7 +18,7 @@ from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, Reply, nth
 from tests.dynamodb.impatience import giving_up_after
 from tests.dynamodb.windows import WAYS, Desk, order, until, written
 
-PENDING, PROCESSING, COMPLETED, FAILED = (str(status) for status in EventStatus)
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = (str(status) for status in EventStatus)
 NEW = "attribute_not_exists(id)"
 NEW_OR_VOID = "attribute_not_exists(id) OR #status = :void"
 

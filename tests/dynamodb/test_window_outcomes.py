@@ -19,7 +19,7 @@ from reliability.proxy import CUT_BEFORE, Proxy, Recorded
 from tests.dynamodb.impatience import giving_up_after
 from tests.dynamodb.windows import Desk, keeping_leases, order, until
 
-PENDING, PROCESSING, COMPLETED, FAILED = (str(status) for status in EventStatus)
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = (str(status) for status in EventStatus)
 NEW = "attribute_not_exists(id)"
 NEW_OR_VOID = "attribute_not_exists(id) OR #status = :void"
 

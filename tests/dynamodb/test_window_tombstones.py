@@ -19,7 +19,7 @@ from dynamodb_outbox.transaction import TransactionWrite
 from reliability.proxy import Proxy
 from tests.dynamodb.windows import WAYS, Desk, order, until
 
-PENDING, PROCESSING, COMPLETED, FAILED = (str(status) for status in EventStatus)
+PENDING, PROCESSING, COMPLETED, FAILED, *_ = (str(status) for status in EventStatus)
 NEW = "attribute_not_exists(id)"
 NEW_OR_VOID = "attribute_not_exists(id) OR #status = :void"
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.conditional.insert import insert_statement
 from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.event import EventStatus
 
 _STATUS_VALUES: Final[dict[str, AttributeValue]] = {
-    status: {"S": status} for status in ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "VOID")
+    status: {"S": status} for status in (*map(str, EventStatus), "VOID")
 }
 _PARAMETER: Final = re.compile(r":(\w+)")
 _RESERVED: Final = re.compile(r"(?<!:)\b(status|window)\b")
