@@ -204,7 +204,7 @@ class OutboxEventBus:
         In the block `tx.put`, `tx.update`, `tx.delete` and `tx.check` collect writes; `tx.emit` and
         `bus.emit(..., transaction=tx)` collect events. See `Transaction` for the errors of the commit.
         """
-        return Transaction(self._emitter.commit)
+        return Transaction(self._emitter.commit, prepare=self._emitter.prepare)
 
     def add_emit_middleware(self, *middleware: Middleware) -> None:
         """Run `async def m(event, call_next)` before an event is stored. The first middleware added is outermost.

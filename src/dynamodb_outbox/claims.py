@@ -16,6 +16,7 @@ class Claim:
 
     - `token` identifies the claim; every write about the claim requires it.
     - `attempt` counts from 1.
+    - `due_at` (epoch seconds) is when the event became due, if the adapter knows it.
     - `handled_by` has the names of the handlers that succeeded in earlier attempts.
     - `last_error` is the text of the error of the last attempt.
     - `unhandled_since` (epoch seconds) is when a worker first had no handler for the event, if no worker had one since.
@@ -29,6 +30,7 @@ class Claim:
     handled_by: frozenset[str] = frozenset()
     last_error: str = ""
     unhandled_since: float | None = None
+    due_at: float | None = None
     shared_lease: SharedLease | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -35,6 +35,10 @@ class DeliveryBackend(Protocol):
         """Extend the lease and the time limit of the handler to `seconds` from now."""
         ...
 
+    def prepare(self, event: Event) -> Event:
+        """Prepare an event that a transaction collects."""
+        ...
+
     async def commit(self, transaction: Transaction) -> None:
         """Commit a transaction that also records the handler as done."""
         ...
@@ -91,7 +95,8 @@ class Delivery:
         claimed the event (then nothing is written), and `UsageError` for a second transaction after a commit.
         """
         # Each transaction counts from 0, so that a repeated transaction makes children with the same ids.
-        return Transaction(self._backend.commit, make_event=partial(self._child_in_transaction, count()))
+        make_event = partial(self._child_in_transaction, count())
+        return Transaction(self._backend.commit, make_event=make_event, prepare=self._backend.prepare)
 
     async def emit(
         self,

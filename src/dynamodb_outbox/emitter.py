@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.claims import EmitClaim, HandlerDone
 from dynamodb_outbox.emit_chain import pass_middleware
 from dynamodb_outbox.emit_options import EmitOptions
-from dynamodb_outbox.errors import DuplicateEventError, InvalidEventError, PartialPublishError
+from dynamodb_outbox.errors import (
+    ConfigurationError,
+    DuplicateEventError,
+    InvalidEventError,
+    OutboxError,
+    PartialPublishError,
+    UsageError,
+)
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.instrumentation import Guarded
 from dynamodb_outbox.middleware import Middleware
-from dynamodb_outbox.observers import Published
+from dynamodb_outbox.observers import Published, PublishFailed
 from dynamodb_outbox.port import Outbox, raise_unless_stored
-from dynamodb_outbox.transaction import Transaction, TransactionEmit
+from dynamodb_outbox.storage_calls import observed
+from dynamodb_outbox.transaction import Transaction, TransactionEmit, TransactionWrite
 from dynamodb_outbox.wording import shape
+
+_NOTHING_WAS_SENT: Final = (InvalidEventError, ConfigurationError, UsageError)
 
 
 class LocalWorker(Protocol):
@@ -64,20 +75,27 @@ class Emitter:
         `call` is the name of the user's call, for errors.
         """
         self._loop.check(call)
-        if not isinstance(events, Iterable):
-            raise InvalidEventError(f"emit_many takes several events, not {shape(events)}; emit takes one")
-        listed = list(events)
-        for event in listed:
-            if not isinstance(event, Event):
-                raise InvalidEventError(
-                    f"emit_many takes Event objects, not {shape(event)}; "
-                    "for a type and a payload, write Event(type, payload)"
-                )
+        listed = _listed(events)
         if transaction is not None:
             options.refuse_in_transaction()
-        accepted = listed
+        instrumentation = self._outbox.observers.instrumentation
+        if instrumentation is None or not listed:
+            return await self._emit(listed, options, transaction)
+        with Guarded(lambda: instrumentation.emitting(listed, stores=transaction is None)) as prepared:
+            return await self._emit(list(prepared or listed), options, transaction)
+
+    def prepare(self, event: Event) -> Event:
+        """Prepare an event that a transaction collects, in the context of its emit."""
+        instrumentation = self._outbox.observers.instrumentation
+        if instrumentation is None:
+            return event
+        with Guarded(lambda: instrumentation.emitting([event], stores=False)) as prepared:
+            return prepared[0] if prepared else event
+
+    async def _emit(self, events: list[Event], options: EmitOptions, transaction: Transaction | None) -> list[Event]:
+        accepted = events
         if self.middleware:
-            passed = await pass_middleware(listed, self.middleware, in_transaction=transaction is not None)
+            passed = await pass_middleware(events, self.middleware, in_transaction=transaction is not None)
             accepted = [event for event in passed if event is not None]
         if transaction is not None:
             for event in accepted:
@@ -97,9 +115,29 @@ class Emitter:
         events = [(event, emit.options.due_at(now)) for event, emit in accepted if event is not None]
         if not events and not transaction.writes and done is None:
             return
+        instrumentation = self._outbox.observers.instrumentation
+        if instrumentation is None or not events:
+            await self._transact(transaction.writes, events, done)
+            return
+        with Guarded(lambda: instrumentation.committing([event for event, _ in events])):
+            await self._transact(transaction.writes, events, done)
+
+    async def _transact(
+        self,
+        writes: Sequence[TransactionWrite],
+        events: Sequence[tuple[Event, float | None]],
+        done: HandlerDone | None,
+    ) -> None:
         emit_claim = self._reserve([event for event, due_at in events if due_at is None])
-        write = self._outbox.transact(transaction.writes, events, done=done, emit_claim=emit_claim)
-        await self._write(write, emit_claim, {event.id: due_at for event, due_at in events})
+        outbox = self._outbox
+        write = observed(
+            outbox.observers, "transact", len(events), outbox.transact, writes, events, done=done, emit_claim=emit_claim
+        )
+        try:
+            await self._write(write, emit_claim, {event.id: due_at for event, due_at in events})
+        except OutboxError as error:
+            self._notify_failed({event.id: error for event, _ in events}, [event for event, _ in events])
+            raise
         for event, due_at in events:
             self._notify_published([event], due_at, emit_claim)
 
@@ -108,20 +146,28 @@ class Emitter:
         due_at = options.due_at(self._outbox.options.clock())
         duplicates: dict[str, DuplicateEventError] = {}
         emit_claim = self._reserve(events) if due_at is None else None
-        write = self._outbox.publish(events, due_at=due_at, emit_claim=emit_claim)
+        outbox = self._outbox
+        write = observed(
+            outbox.observers, "publish", len(events), outbox.publish, events, due_at=due_at, emit_claim=emit_claim
+        )
         try:
             await self._write(write, emit_claim, {event.id: due_at for event in events})
-        except DuplicateEventError as error:
-            # If there are several events, two of them have the same id, and nothing was sent.
-            if options.if_exists == "raise" or len(events) > 1:
-                raise
-            duplicates = {error.event_id: error}
         except PartialPublishError as error:
             self._notify_published(error.published, due_at, emit_claim)
+            causes: Mapping[str, OutboxError] = error.causes
+            if options.if_exists == "ignore":
+                duplicates = {key: cause for key, cause in causes.items() if isinstance(cause, DuplicateEventError)}
+                causes = {key: cause for key, cause in causes.items() if key not in duplicates}
+            self._notify_failed(causes, error.failed)
             if options.if_exists == "raise":
                 raise
-            duplicates = {key: cause for key, cause in error.causes.items() if isinstance(cause, DuplicateEventError)}
-            raise_unless_stored(events, {key: cause for key, cause in error.causes.items() if key not in duplicates})
+            raise_unless_stored(events, causes)
+        except OutboxError as error:
+            # If there are several events, two of them have the same id, and nothing was sent.
+            if options.if_exists == "raise" or len(events) > 1 or not isinstance(error, DuplicateEventError):
+                self._notify_failed({event.id: error for event in events}, events)
+                raise
+            duplicates = {error.event_id: error}
         else:
             self._notify_published(events, due_at, emit_claim)
         return [_as_stored(event, duplicates.get(event.id)) for event in events]
@@ -153,6 +199,28 @@ class Emitter:
                 # The worker notifies observers of events claimed on emit, before it calls their handlers.
                 if emit_claim is None or event.id not in emit_claim.tokens:
                     observers.notify(Published(event_id=event.id, event_type=event.type, due_at=due_at))
+
+    def _notify_failed(self, causes: Mapping[str, OutboxError], events: Sequence[Event]) -> None:
+        """Notify observers of events that were sent, and for which the emit raises."""
+        if observers := self._outbox.observers:
+            for event in events:
+                error = causes.get(event.id)
+                if error is not None and not isinstance(error, _NOTHING_WAS_SENT):
+                    observers.notify(PublishFailed(event_id=event.id, event_type=event.type, error=error))
+
+
+def _listed(events: Iterable[Event]) -> list[Event]:
+    """List the events of an emit. Raises `InvalidEventError` for any other value."""
+    if not isinstance(events, Iterable):
+        raise InvalidEventError(f"emit_many takes several events, not {shape(events)}; emit takes one")
+    listed = list(events)
+    for event in listed:
+        if not isinstance(event, Event):
+            raise InvalidEventError(
+                f"emit_many takes Event objects, not {shape(event)}; "
+                "for a type and a payload, write Event(type, payload)"
+            )
+    return listed
 
 
 def _as_stored(event: Event, duplicate: DuplicateEventError | None) -> Event:

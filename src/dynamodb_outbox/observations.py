@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+
+from dynamodb_outbox.outcome import FailureReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,13 +18,23 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishFailed:
+    """An emit failed: the event is not stored, or it is unknown whether it is stored."""
+
+    event_id: str
+    event_type: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """This worker claimed an event, until `lease_expires_at` (epoch seconds)."""
+    """This worker claimed an event, which was due at `due_at`, until `lease_expires_at` (epoch seconds)."""
 
     event_id: str
     event_type: str
     attempt: int
     lease_expires_at: float
+    due_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +95,7 @@ class EventCompleted:
     event_id: str
     event_type: str
     attempt: int
+    occurred_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +111,20 @@ class RetryScheduled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventFailed:
-    """An event became FAILED, a dead letter. For an item that cannot be read, the type is `?` and the attempt 0."""
+    """An event became FAILED, a dead letter, for a `reason`.
+
+    - `rejected`: a handler raised `Reject` or a `no_retry_on` exception, or its backoff gave up.
+    - `retries_exhausted`: a handler failed, and no retry was left.
+    - `unhandled`: no process had a handler for the type.
+    - `lease_expired`: its last worker died or hung. The type is `?`, and the attempt 0.
+    - `unreadable`: no handler can get it. The type is `?`, and the attempt 0.
+    """
 
     event_id: str
     event_type: str
     attempt: int
     error: str
+    reason: FailureReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +160,29 @@ class EventRecovered:
 
     event_id: str
     failed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polled:
+    """A poll succeeded and claimed `claims` events. Now `slots_taken` of the `slots` of this worker are taken."""
+
+    claims: int
+    slots: int
+    slots_taken: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageCalled:
+    """A call of the storage ended, after `seconds`.
+
+    `operation` is `publish`, `transact`, `claim`, `settle`, `renew` or `recover`. `events` is the number of events that
+    the call was about. `error` is what it raised, or the first error among its answers.
+    """
+
+    operation: str
+    events: int
+    seconds: float
+    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +258,7 @@ class WindowRecovered:
 
 Observation = (
     Published
+    | PublishFailed
     | Claimed
     | ClaimRefused
     | HandlerStarted
@@ -226,6 +272,8 @@ Observation = (
     | LeaseRenewed
     | LeaseLost
     | EventRecovered
+    | Polled
+    | StorageCalled
     | PollingFailed
     | SettleFailed
     | Throttled

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.instrumentation import Instrumentation
 from dynamodb_outbox.observations import (
     Claimed,
     ClaimRefused,
@@ -23,10 +24,13 @@ from dynamodb_outbox.observations import (
     LeaseLost,
     LeaseRenewed,
     Observation,
+    Polled,
     PollingFailed,
     Published,
+    PublishFailed,
     RetryScheduled,
     SettleFailed,
+    StorageCalled,
     Throttled,
     WindowLost,
     WindowOpened,
@@ -51,10 +55,13 @@ __all__ = [
     "LoggingObserver",
     "Observation",
     "Observer",
+    "Polled",
     "PollingFailed",
+    "PublishFailed",
     "Published",
     "RetryScheduled",
     "SettleFailed",
+    "StorageCalled",
     "Throttled",
     "WindowLost",
     "WindowOpened",
@@ -78,10 +85,12 @@ class Observer(Protocol):
 class Observers:
     """The registered observers. False when empty, so that callers can skip building observations."""
 
-    __slots__ = ("_observers",)
+    __slots__ = ("_observers", "instrumentation")
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._observers: tuple[Observer, ...] = ()
+        self.instrumentation: Instrumentation | None = None
+        """The brackets of a tracer, if there is one."""
         if not isinstance(observers, Iterable):
             raise ConfigurationError(f"observers={shown(observers)}: it must be several functions, such as [observer]")
         for observer in observers:
@@ -116,7 +125,10 @@ class Observers:
 
 
 class LoggingObserver:
-    """Logs every observation: problems as warnings or errors, all others at `level`."""
+    """Logs every observation: problems as warnings or errors, all others at `level`.
+
+    `Polled` and `StorageCalled`, which also an idle worker causes all the time, are logged at the level DEBUG.
+    """
 
     def __init__(self, target: logging.Logger = logger, *, level: int = logging.DEBUG) -> None:
         self._logger = target
@@ -130,6 +142,9 @@ class LoggingObserver:
 
 
 _LEVELS: Final[dict[type, int]] = {
+    Polled: logging.DEBUG,
+    StorageCalled: logging.DEBUG,
+    PublishFailed: logging.WARNING,
     HandlerFailed: logging.WARNING,
     EventFailed: logging.ERROR,
     LeaseLost: logging.WARNING,

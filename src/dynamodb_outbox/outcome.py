@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.wording import shown
+
+FailureReason = Literal["rejected", "retries_exhausted", "unhandled", "lease_expired", "unreadable"]
+"""Why an event became FAILED."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Failed:
 
     error: str
     handled_by: frozenset[str] = frozenset()
+    reason: FailureReason = "retries_exhausted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

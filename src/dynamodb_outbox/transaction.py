@@ -51,9 +51,14 @@ class Transaction:
     """
 
     def __init__(
-        self, commit: Callable[[Transaction], Awaitable[None]], *, make_event: Callable[..., Event] = event_of
+        self,
+        commit: Callable[[Transaction], Awaitable[None]],
+        *,
+        make_event: Callable[..., Event] = event_of,
+        prepare: Callable[[Event], Event],
     ) -> None:
         self._commit = commit
+        self._prepare = prepare
         self._make_event = make_event
         self._state: Literal["new", "open", "closed"] = "new"
         self.writes: list[TransactionWrite] = []
@@ -132,7 +137,9 @@ class Transaction:
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         options.refuse_in_transaction()
+        self._check_open()
         event = self._make_event(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+        event = self._prepare(event)
         self.join(TransactionEmit(event=event, options=options))
         return event
 

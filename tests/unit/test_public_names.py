@@ -33,8 +33,8 @@ ERRORS = {
 OBSERVERS = {
     "ClaimRefused", "Claimed", "EventCompleted", "EventFailed", "EventRecovered", "EventReleased", "HandlerCancelled",
     "HandlerFailed", "HandlerStarted", "HandlerSucceeded", "HandlersDiffer", "LeaseLost", "LeaseRenewed",
-    "LoggingObserver", "Observation", "Observer", "PollingFailed", "Published", "RetryScheduled", "SettleFailed",
-    "Throttled", "WindowLost", "WindowOpened", "WindowRecovered",
+    "LoggingObserver", "Observation", "Observer", "Polled", "PollingFailed", "PublishFailed", "Published",
+    "RetryScheduled", "SettleFailed", "StorageCalled", "Throttled", "WindowLost", "WindowOpened", "WindowRecovered",
 }  # fmt: skip
 ADAPTER = {
     "LEASE_EXPIRED", "MAX_ERROR_CHARS", "OUTCOME_NAMES", "RENEWAL", "SETTLED_FROM", "TRANSACTION",

@@ -50,13 +50,14 @@ async def test_observations_of_an_event_that_succeeds(bus: OutboxEventBus, told:
     event = await bus.emit("order.placed")
     await bus.run_once()
     ids = {"event_id": event.id, "event_type": "order.placed"}
+    told = [observation for observation in told if not isinstance(observation, seen.StorageCalled | seen.Polled)]
     assert told[3].seconds >= 0
     assert told == [
         seen.Published(**ids, due_at=None),
-        seen.Claimed(**ids, attempt=1, lease_expires_at=clock.now + 30),
+        seen.Claimed(**ids, attempt=1, lease_expires_at=clock.now + 30, due_at=clock.now),
         seen.HandlerStarted(**ids, handler="h", attempt=1),
         seen.HandlerSucceeded(**ids, handler="h", attempt=1, seconds=told[3].seconds),
-        seen.EventCompleted(**ids, attempt=1),
+        seen.EventCompleted(**ids, attempt=1, occurred_at=event.occurred_at),
     ]
 
 
@@ -75,7 +76,7 @@ async def test_observations_of_an_event_that_fails(bus: OutboxEventBus, told: li
     failed = [fact for fact in told if isinstance(fact, seen.HandlerFailed)]
     assert [(fact.attempt, fact.error) for fact in failed] == [(1, error), (2, error)]
     assert seen.RetryScheduled(**ids, attempt=1, delay=1.0, error="h: ValueError: broken") in told
-    assert told[-1] == seen.EventFailed(**ids, attempt=2, error="h: ValueError: broken")
+    assert told[-1] == seen.EventFailed(**ids, attempt=2, error="h: ValueError: broken", reason="retries_exhausted")
 
 
 async def test_rejection_release_recovery_and_loss(
@@ -98,9 +99,8 @@ async def test_rejection_release_recovery_and_loss(
 
     rejected, lost = await bus.emit("reject"), await bus.emit("lose")
     await bus.run_once()
-    assert seen.EventFailed(event_id=rejected.id, event_type="reject", attempt=1, error="reject: rejected: no use") in [
-        _without_qualname(fact) for fact in told
-    ]
+    failed = {"event_id": rejected.id, "event_type": "reject", "attempt": 1, "reason": "rejected"}
+    assert seen.EventFailed(**failed, error="reject: rejected: no use") in [_without_qualname(fact) for fact in told]
     assert seen.LeaseLost(event_id=lost.id, event_type="lose") in told
     clock.now += 31
     released = await bus.emit("release")
@@ -123,6 +123,7 @@ def _without_qualname(fact: Any) -> Any:
             event_type=fact.event_type,
             attempt=fact.attempt,
             error=fact.error.rpartition("loss.")[2],
+            reason=fact.reason,
         )
     return fact
 
@@ -175,15 +176,16 @@ async def test_observer_that_raises_is_logged_and_changes_nothing(
 
 
 async def test_no_observation_is_made_without_observers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unwanted(**_: Any) -> Any:
+    def unwanted(*_: Any, **__: Any) -> Any:
         raise AssertionError("made though nobody observes")
 
-    from dynamodb_outbox import emitter
-    from dynamodb_outbox.worker import dispatch, settle_queue
+    from dynamodb_outbox import emitter, storage_calls
+    from dynamodb_outbox.worker import dispatch, poll, settle_queue
     from dynamodb_outbox.worker.handling import handler_task
 
     for module, name in [
-        (emitter, "Published"), (dispatch, "Claimed"),
+        (emitter, "Published"), (storage_calls, "StorageCalled"), (storage_calls, "_observed"),
+        (poll, "Polled"), (dispatch, "Claimed"), (handler_task, "GuardedCall"), (emitter, "Guarded"),
         (handler_task, "HandlerStarted"), (handler_task, "HandlerSucceeded"),
         (settle_queue, "EventCompleted"),
     ]:  # fmt: skip

@@ -43,6 +43,7 @@ class StoredEvent:
 
     def claim(self, *, token: str, lease_expires_at: float, numbers: Numbers) -> Claim:
         """Make the event PROCESSING, with a new token."""
+        due_at = None if self.sort_key is None else self.sort_key / 1000
         self.status, self.token, self.sort_key = EventStatus.PROCESSING, token, round(lease_expires_at * 1000)
         return Claim(
             event=decode_event(self.item, numbers=numbers),
@@ -52,6 +53,7 @@ class StoredEvent:
             handled_by=self.handled_by,
             last_error=self.last_error,
             unhandled_since=self.unhandled_since,
+            due_at=due_at,
         )
 
     def renew(self, claim: Claim, expires_at: float) -> bool:

@@ -50,6 +50,7 @@ class Dispatcher:
                     event_type=event.type,
                     attempt=claim.attempt,
                     lease_expires_at=claim.lease_expires_at,
+                    due_at=claim.due_at,
                 )
             )
         registered = self._context.registry.of(event.type)

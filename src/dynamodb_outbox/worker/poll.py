@@ -10,9 +10,11 @@ import anyio
 
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.handlers import HandlerRegistry
+from dynamodb_outbox.observers import Polled
 from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
+from dynamodb_outbox.storage_calls import observed
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 
 POLLING_SHARE: Final = 4
@@ -23,7 +25,7 @@ class Slots:
     """The slots of a worker: an event has one from its claim until it is settled."""
 
     def __init__(self, total: int) -> None:
-        self._total = total
+        self.total = total
         self._taken: set[str] = set()
         self._reserved_for_poll = 0
         self._is_shared = False
@@ -37,7 +39,7 @@ class Slots:
     @property
     def free(self) -> int:
         """The number of events that may still be taken."""
-        return self._total - len(self._taken)
+        return self.total - len(self._taken)
 
     def take(self, token: str) -> None:
         """Take a slot for a claim."""
@@ -46,7 +48,7 @@ class Slots:
     def try_take(self, token: str) -> bool:
         """Take a slot for an event that is emitted here, unless only those are free that are kept for polling."""
         self._is_shared = True
-        kept = max(self._total // POLLING_SHARE, 1) if self._total > 1 else 0
+        kept = max(self.total // POLLING_SHARE, 1) if self.total > 1 else 0
         if self.free <= max(kept, self._reserved_for_poll):
             return False
         self._taken.add(token)
@@ -58,7 +60,7 @@ class Slots:
 
         If emits have asked for slots since the last poll, the poll gets at most half of all slots: 25 of 50.
         """
-        shared = max(self._total // 2, 1) if self._is_shared else self._total
+        shared = max(self.total // 2, 1) if self._is_shared else self.total
         self._is_shared = False
         self._reserved_for_poll = min(most, self.free, shared)
         try:
@@ -112,6 +114,15 @@ class Poller:
         """Poll at the poll interval again, because there is something to do."""
         self._empty_polls = 0
 
+    async def claim(self, limit: int) -> list[Claim]:
+        """Claim up to `limit` due events. Raises `StorageError`."""
+        outbox, slots = self._outbox, self._slots
+        claims = await observed(outbox.observers, "claim", 0, outbox.claim, limit, report=self._report)
+        if observers := outbox.observers:
+            taken = slots.taken + len(claims)
+            observers.notify(Polled(claims=len(claims), slots=slots.total, slots_taken=taken))
+        return claims
+
     async def poll(self) -> float:
         """Poll once; returns the seconds until the next poll: 0 after a full batch, because more may be due."""
         options = self._outbox.options
@@ -119,7 +130,7 @@ class Poller:
             self._announced_revision = self._registry.revision
             self._outbox.announce_handlers(self._registry.names())
         with self._slots.for_poll(options.batch_size) as limit:
-            claims = await self._outbox.claim(limit, report=self._report) if limit > 0 else []
+            claims = await self.claim(limit) if limit > 0 else []
             for claim in claims:
                 self._on_claim(claim)
         if len(claims) >= limit:

@@ -7,9 +7,10 @@ from typing import Final
 
 from dynamodb_outbox.claims import Recovered
 from dynamodb_outbox.handlers import HandlerRegistry
-from dynamodb_outbox.observers import EventRecovered, logger
-from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.observers import EventFailed, EventRecovered, logger
+from dynamodb_outbox.port import LEASE_EXPIRED, Outbox
 from dynamodb_outbox.reporting import Report
+from dynamodb_outbox.storage_calls import observed
 from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 from dynamodb_outbox.worker.loop import Wakeup
@@ -27,7 +28,8 @@ async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) 
     Raises `StorageError`.
     """
     # Recovery reads only keys, so it does not know the type. The largest max_retries of all handlers here is the limit.
-    recovered = await outbox.recover(max_retries=registry.most_retries(outbox.options.max_retries))
+    max_retries = registry.most_retries(outbox.options.max_retries)
+    recovered = await observed(outbox.observers, "recover", 0, outbox.recover, max_retries=max_retries)
     if recovered.reset or recovered.failed:
         ids = recovered.reset + recovered.failed
         logger.warning(
@@ -42,6 +44,10 @@ async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) 
         for ids, failed in ((recovered.reset, False), (recovered.failed, True)):
             for event_id in ids:
                 observers.notify(EventRecovered(event_id=event_id, failed=failed))
+        for event_id in recovered.failed:
+            observers.notify(
+                EventFailed(event_id=event_id, event_type="?", attempt=0, error=LEASE_EXPIRED, reason="lease_expired")
+            )
     return recovered
 
 

@@ -28,6 +28,7 @@ from dynamodb_outbox.observers import (
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
+from dynamodb_outbox.storage_calls import observed
 
 BATCH: Final = 25
 """At most this many outcomes go in one `settle`: one request of DynamoDB takes no more."""
@@ -113,7 +114,7 @@ class SettleQueue:
     async def _settle(self, batch: list[tuple[Claim, Outcome]]) -> None:
         errors: list[OutboxError | None]
         try:
-            errors = await self._outbox.settle(batch)
+            errors = await observed(self._outbox.observers, "settle", len(batch), self._outbox.settle, batch)
         except (Exception, asyncio.CancelledError) as unforeseen:
             if not absorb_foreign_cancellation(unforeseen):
                 self._give_up(batch, sent=True)
@@ -157,11 +158,13 @@ def _observation(claim: Claim, outcome: Outcome, error: OutboxError | None) -> O
         return SettleFailed(event_id=event_id, event_type=event_type, outcome=name, error=error)
     match outcome:
         case Completed():
-            return EventCompleted(event_id=event_id, event_type=event_type, attempt=attempt)
+            return EventCompleted(
+                event_id=event_id, event_type=event_type, attempt=attempt, occurred_at=claim.event.occurred_at
+            )
         case Retry(delay=delay, error=text):
             return RetryScheduled(event_id=event_id, event_type=event_type, attempt=attempt, delay=delay, error=text)
-        case Failed(error=text):
-            return EventFailed(event_id=event_id, event_type=event_type, attempt=attempt, error=text)
+        case Failed(error=text, reason=reason):
+            return EventFailed(event_id=event_id, event_type=event_type, attempt=attempt, error=text, reason=reason)
         case Released(unhandled_since=since):
             unhandled = since is not None
             return EventReleased(event_id=event_id, event_type=event_type, attempt=attempt, unhandled=unhandled)

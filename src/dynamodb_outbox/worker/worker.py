@@ -218,7 +218,7 @@ class Worker:
         try:
             await recover(outbox, self._setup.registry, report=report)
             limit = min(outbox.options.batch_size, outbox.options.slots)
-            for claim in await outbox.claim(limit, report=report):
+            for claim in await self._poller.claim(limit):
                 self._slots.take(claim.token)
                 # Not through the quarantine: suspected poison events of one batch are handled at the same time.
                 self._start_handling(claim)

@@ -22,6 +22,7 @@ from dynamodb_outbox.dynamodb.delivering.index import StatusIndex, poll_timeout
 from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
 from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import ItemTooLargeError, StorageError, StoredEventError, ThrottledError
@@ -108,7 +109,7 @@ class PollRound:
             match result:
                 case Applied(item=item):
                     if item is not None:
-                        self._read(item)
+                        self._read(item, due=row["gsiSortKey"])
                 case Refused():
                     self.refused += 1
                 case ItemTooLargeError():
@@ -122,9 +123,9 @@ class PollRound:
         if errors:
             raise errors[0]
 
-    def _read(self, item: Item) -> None:
+    def _read(self, item: Item, *, due: AttributeValue) -> None:
         try:
-            self.claims.append(decode_claim(item, numbers=self.numbers))
+            self.claims.append(decode_claim(item, numbers=self.numbers, due=due))
         except StoredEventError as error:
             self.unreadable.append((item["claimToken"]["S"], error))
 

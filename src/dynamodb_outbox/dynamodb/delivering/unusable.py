@@ -23,4 +23,6 @@ async def report_unusable(
         else:
             await default(error)
         if is_failed and observers:
-            observers.notify(EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error)))
+            observers.notify(
+                EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error), reason="unreadable")
+            )

@@ -165,10 +165,13 @@ _REQUIRED: Final = ("type", "payload", "occurredAt")
 _KINDS: Final = {"type": "S", "payload": "M", "occurredAt": "S", "metadata": "M"}
 
 
-def decode_claim(item: Item, *, numbers: Numbers, shared_lease: SharedLease | None = None) -> Claim:
+def decode_claim(
+    item: Item, *, numbers: Numbers, due: AttributeValue | None = None, shared_lease: SharedLease | None = None
+) -> Claim:
     """Read a claim from the item that a claim's write returned, or that was stored claimed under a shared lease.
 
-    Raises `StoredEventError`.
+    `due` is the sort key that the claim replaced. Without it the event was claimed on emit, and due at once. Raises
+    `StoredEventError`.
     """
     return Claim(
         event=decode_event(item, numbers=numbers),
@@ -178,6 +181,7 @@ def decode_claim(item: Item, *, numbers: Numbers, shared_lease: SharedLease | No
         handled_by=handled_by(item),
         last_error=last_error(item),
         unhandled_since=unhandled_since(item) if "unhandledSince" in item else None,
+        due_at=seconds(due) if (due := due or item.get("startedOn")) else None,
         shared_lease=shared_lease,
     )
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from time import perf_counter
 from types import coroutine
 from typing import Any
+
+
+def as_coroutine(steps: Awaitable[None]) -> Coroutine[Any, Any, None]:
+    """Return what a handler returned as a coroutine, which `timed_steps` can step."""
+    return steps if isinstance(steps, Coroutine) else _awaited(steps)
+
+
+async def _awaited(steps: Awaitable[None]) -> None:
+    await steps
 
 
 @coroutine

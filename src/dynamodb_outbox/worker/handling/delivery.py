@@ -74,6 +74,10 @@ class WorkerDelivery:
         self._check_open()
         return await self._context.emitter.emit(events, options, call="delivery.emit")
 
+    def prepare(self, event: Event) -> Event:
+        """Prepare a child event that a transaction collects."""
+        return self._context.emitter.prepare(event)
+
     async def extend(self, seconds: float) -> None:
         """Let the lease and the handler's time limit last this many seconds from now."""
         self._check_open()

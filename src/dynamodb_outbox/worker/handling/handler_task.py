@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dynamodb_outbox.claims import HandlerDone
@@ -18,10 +18,11 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import Registration
+from dynamodb_outbox.instrumentation import GuardedCall, HandlerCall
 from dynamodb_outbox.middleware import run_chain
 from dynamodb_outbox.observers import HandlerCancelled, HandlerFailed, HandlerStarted, HandlerSucceeded
 from dynamodb_outbox.outcome import Reject, RetryLater
-from dynamodb_outbox.worker.handling.blocked_loop import timed_steps
+from dynamodb_outbox.worker.handling.blocked_loop import as_coroutine, timed_steps
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.delivery import WorkerDelivery
 from dynamodb_outbox.worker.handling.lease import Lease
@@ -32,6 +33,7 @@ from dynamodb_outbox.worker.handling.results import (
     HandlerResult,
     Interrupted,
     Succeeded,
+    blamed_error,
     signal_in,
 )
 
@@ -135,20 +137,22 @@ class HandlerTask:
             self._set_limit()
             self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_at(self._deadline, self._check_deadline)
-        await self._call()
+        if (instrumentation := self._context.observers.instrumentation) is None:
+            await self._call()
+        else:
+            retries = self._context.options.retries_of(self.registration.max_retries)
+            call = HandlerCall(**self._subject, attempt=self._lease.claim.attempt, max_attempts=retries + 1)
+            with GuardedCall(instrumentation, call, judge=lambda error: blamed_error(self._result_of(error))):
+                await self._call()
 
     async def _call(self) -> None:
         context, event = self._context, self._lease.claim.event
         if observers := context.observers:
             observers.notify(HandlerStarted(**self._facts))
-        if context.middleware:
-            steps: Awaitable[None] = run_chain(context.middleware, event, self._call_handler, keeps_identity=True)
-        else:
-            steps = self._call_handler(event)
-        if not isinstance(steps, Coroutine):
-            steps = _awaited(steps)
+        middleware, call = context.middleware, self._call_handler
+        steps = run_chain(middleware, event, call, keeps_identity=True) if middleware else call(event)
         try:
-            await timed_steps(steps, context.options.processing_timeout / 3, self._report_blocked_loop)
+            await timed_steps(as_coroutine(steps), context.options.processing_timeout / 3, self._report_blocked_loop)
         finally:
             # Here and not in `_end`: tasks that the handler has left running may use the delivery before that.
             if self._delivery is not None:
@@ -234,7 +238,7 @@ class HandlerTask:
         finally:
             self._on_done(self.registration, result or HandlerFailure(error or asyncio.CancelledError()))
 
-    def _result_of(self, error: BaseException | None, *, has_returned: bool) -> HandlerResult:
+    def _result_of(self, error: BaseException | None, *, has_returned: bool = False) -> HandlerResult:
         if has_returned or self.has_committed:
             return SUCCEEDED
         reason = self._cancel_reason
@@ -294,7 +298,3 @@ class HandlerTask:
             "handler": self.registration.name,
             "attempt": claim.attempt,
         }
-
-
-async def _awaited(steps: Awaitable[None]) -> None:
-    await steps

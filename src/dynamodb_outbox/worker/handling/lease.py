@@ -15,6 +15,7 @@ from dynamodb_outbox.errors import LeaseLostError, OutboxError, PollingError, St
 from dynamodb_outbox.observers import LeaseRenewed, PollingFailed
 from dynamodb_outbox.port import Outbox, OutboxOptions
 from dynamodb_outbox.reporting import Report
+from dynamodb_outbox.storage_calls import observed
 from dynamodb_outbox.worker.timing import Timing
 
 
@@ -243,7 +244,8 @@ class LeaseKeeper:
         self._busy.update(leases)
         unanswered = list(leases)
         try:
-            errors = await self._outbox.renew([(lease.claim, expires_at) for lease in leases])
+            renewals = [(lease.claim, expires_at) for lease in leases]
+            errors = await observed(self._outbox.observers, "renew", len(renewals), self._outbox.renew, renewals)
             unanswered.clear()
         finally:
             self._busy.difference_update(leases)

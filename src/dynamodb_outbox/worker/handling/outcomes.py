@@ -9,7 +9,17 @@ from typing import Final
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, WorkerError
 from dynamodb_outbox.handlers import Registration
-from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Reject, Released, Retry, RetryLater
+from dynamodb_outbox.outcome import (
+    LONGEST_DELAY,
+    Completed,
+    Failed,
+    FailureReason,
+    Outcome,
+    Reject,
+    Released,
+    Retry,
+    RetryLater,
+)
 from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, RetryPolicy
 from dynamodb_outbox.wording import describe
@@ -88,14 +98,14 @@ class _Deciding:
             if self._has_retries(name) or self._policies[name].is_final(error):
                 delay = self._delay(name, error)
                 if delay is None:
-                    return self._failed()  # rule 3
+                    return self._failed("rejected")  # rule 3
                 delays.append(delay)
         if self._interrupted and (outcome := self._outcome_of_interrupted(delays)):
             return outcome
         if delays:
             return self._retry(max(delays))  # rule 5
         if self._failures or self._exhausted:
-            return self._failed()  # rule 6
+            return self._failed("retries_exhausted")  # rule 6
         # Rule 7: a handler was not called at all. Only handlers that are known to have succeeded complete an event.
         return Released(handled_by=self._handled_by)
 
@@ -128,8 +138,8 @@ class _Deciding:
     def _retry(self, delay: float) -> Retry:
         return Retry(delay=delay, error=self._text(), handled_by=self._handled_by)
 
-    def _failed(self) -> Failed:
-        return Failed(error=self._text(), handled_by=self._handled_by)
+    def _failed(self, reason: FailureReason) -> Failed:
+        return Failed(error=self._text(), handled_by=self._handled_by, reason=reason)
 
     def _text(self) -> str:
         errors = {name: _describe(error) for name, error in self._failures.items()}
@@ -148,7 +158,7 @@ def outcome_without_handler(claim: Claim, options: OutboxOptions) -> Outcome:
     since = now if claim.unhandled_since is None else claim.unhandled_since
     if options.unhandled_timeout is not None and now - since >= options.unhandled_timeout:
         error = NoHandlerError(event_id=claim.event.id, event_type=claim.event.type, seconds=now - since)
-        return Failed(error=str(error))
+        return Failed(error=str(error), reason="unhandled")
     return Released(delay=max(options.poll_interval, min(now - since, LONGEST_GIVE_BACK)), unhandled_since=since)
 
 

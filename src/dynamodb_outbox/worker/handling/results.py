@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -42,6 +43,17 @@ class Interrupted:
 
 
 HandlerResult = Succeeded | HandlerFailure | Interrupted
+
+
+def blamed_error(result: HandlerResult) -> BaseException | None:
+    """Return the error that a handler is blamed for; a `CancelledError` if it was interrupted."""
+    match result:
+        case HandlerFailure(error=error):
+            return error
+        case Interrupted():
+            return asyncio.CancelledError()
+        case Succeeded():
+            return None
 
 
 def signal_in(error: BaseException) -> Reject | RetryLater | None:
