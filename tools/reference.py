@@ -36,7 +36,18 @@ from tools.api_source import (
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
 NOTE: Final = "<!-- `make reference` writes this page from the docstrings in src. -->"
-BUS_NAMES: Final = ("OutboxEventBus", "HandlerOptions", "Handler", "Middleware", "CallNext")
+BUS_NAMES: Final = (
+    "OutboxEventBus",
+    "HandlerOptions",
+    "Handler",
+    "Middleware",
+    "CallNext",
+    "Health",
+    "HealthStatus",
+    "Check",
+    "HealthOptions",
+    "Sampler",
+)
 OUTBOX_NAMES: Final = ("DynamoDBOutbox", "InMemoryOutbox")
 EVENT_NAMES: Final = (
     "Event",

@@ -52,17 +52,20 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions
+from dynamodb_outbox.health import Check, Health, HealthOptions, HealthStatus
 from dynamodb_outbox.memory.outbox import InMemoryOutbox
 from dynamodb_outbox.middleware import CallNext, Middleware
 from dynamodb_outbox.observers import LoggingObserver, Observer
 from dynamodb_outbox.outcome import Reject, RetryLater
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
+from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.transaction import Transaction
 
 __all__ = [
     "Backoff",
     "CallNext",
     "CancellationReason",
+    "Check",
     "ClientClosedError",
     "ConfigurationError",
     "CredentialsError",
@@ -82,6 +85,9 @@ __all__ = [
     "HandlerOptions",
     "HandlerStuckError",
     "HandlerTimeoutError",
+    "Health",
+    "HealthOptions",
+    "HealthStatus",
     "InMemoryOutbox",
     "IndexNotFoundError",
     "InvalidEventError",
@@ -102,6 +108,7 @@ __all__ = [
     "RecoveryError",
     "Reject",
     "RetryLater",
+    "Sampler",
     "SettleError",
     "StorageError",
     "StoredEventError",

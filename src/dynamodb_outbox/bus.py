@@ -17,11 +17,14 @@ from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, WaitTimeoutError
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, check_type, warn_of_many_handlers
+from dynamodb_outbox.health import Health, HealthOptions
+from dynamodb_outbox.health_checks import HealthMonitor
 from dynamodb_outbox.lifecycle import Lifecycle
 from dynamodb_outbox.middleware import Middleware, check_middleware
 from dynamodb_outbox.observers import Observer
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import ErrorReporter, OnError
+from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.start_reminder import StartReminder
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.validation import check_callable, check_event_ids, check_int, check_outbox, check_timeout
@@ -50,6 +53,7 @@ class OutboxEventBus:
         max_handlers: How many handlers a type may have before `on_max_handlers` is called. Many handlers of one type
             often mean that code registers a handler in a loop.
         on_max_handlers: Called with the bus, the type and the number of its handlers. `None` issues a warning.
+        health: When the checks of `health()` find fault, and the heartbeat file.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class OutboxEventBus:
         stop_timeout: float | None = 20.0,
         max_handlers: int = 10,
         on_max_handlers: OnMaxHandlers | None = None,
+        health: HealthOptions = HealthOptions(),  # noqa: B008 - it is frozen
     ) -> None:
         check_outbox(outbox)
         check_timeout("stop_timeout", stop_timeout)
@@ -77,14 +82,17 @@ class OutboxEventBus:
         )
         self._handler_middleware: list[Middleware] = []
         self._waiters = Waiters()
+        self._health = HealthMonitor(outbox, health)
         self._setup = WorkerSetup(
             outbox=outbox,
             registry=self._registry,
             emitter=self._emitter,
             middleware=self._handler_middleware,
             unhandled=UnhandledTypes(self._registry),
-            reporter=ErrorReporter(on_error or outbox.options.on_error),
+            reporter=ErrorReporter(on_error or outbox.options.on_error, note=self._health.incidents.on_error),
             on_settled=self._waiters.on_settled,
+            sampler=self._health.sampler,
+            on_beat=self._health.on_beat,
         )
         self._lifecycle = Lifecycle(self._setup, reminder=self._reminder)
 
@@ -267,6 +275,19 @@ class OutboxEventBus:
     ) -> None:
         # If a cancelled scope ended the block, handlers still have `stop_timeout` to finish.
         await self._lifecycle.end(self._stop_timeout, shielded=kind is not None and is_from_a_scope())
+
+    def health(self) -> Health:
+        """Tell how well this bus is, from what its worker has noted. May be called from any thread.
+
+        It makes no request and waits for nothing, so a probe may call it at any time. While it is called, the worker
+        samples the outbox every 15 s for the checks `oldest_due` and `dead_letters`; see `HealthOptions`.
+        """
+        return self._health.health(self._lifecycle.worker, was_stopped=self._lifecycle.was_stopped)
+
+    @property
+    def sampler(self) -> Sampler:
+        """The last sample of the outbox, for everybody in this process who wants one."""
+        return self._health.sampler
 
     async def run_once(self) -> int:
         """Recover, claim one batch, run its handlers and settle, without a running worker; return the number settled.

@@ -15,6 +15,8 @@ class Lifecycle:
         self._setup = setup
         self._reminder = reminder
         self._worker: Worker | None = None
+        self.was_stopped = False
+        """Whether the last worker has ended by a stop."""
 
     @property
     def worker(self) -> Worker | None:
@@ -74,4 +76,4 @@ class Lifecycle:
 
     def _forget_ended(self, worker: Worker) -> None:
         if self._worker is worker and worker.is_done:
-            self._worker = None
+            self._worker, self.was_stopped = None, True

@@ -23,8 +23,10 @@ Report = Callable[[OutboxError], None]
 class ErrorReporter:
     """Hands errors to `on_error`, or logs them. Whatever `on_error` raises is logged and changes nothing."""
 
-    def __init__(self, on_error: OnError | None) -> None:
+    def __init__(self, on_error: OnError | None, *, note: Report = lambda error: None) -> None:
         self._on_error = on_error
+        self.note: Report = note
+        """Called with an error before it waits to be reported."""
 
     async def report(self, error: OutboxError) -> None:
         """Report one error; awaits an async callback."""

@@ -15,9 +15,10 @@ from dynamodb_outbox import errors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOT = {
-    "Backoff", "CallNext", "Delivery", "DynamoDBOutbox", "Event", "EventStatus", "ExponentialBackoff", "FailedEvent",
-    "FixedBackoff", "Handler", "HandlerOptions", "InMemoryOutbox", "LoggingObserver", "Middleware", "Observer",
-    "OutboxEventBus", "Reject", "RetryLater", "Transaction",
+    "Backoff", "CallNext", "Check", "Delivery", "DynamoDBOutbox", "Event", "EventStatus", "ExponentialBackoff",
+    "FailedEvent", "FixedBackoff", "Handler", "HandlerOptions", "Health", "HealthOptions", "HealthStatus",
+    "InMemoryOutbox", "LoggingObserver", "Middleware", "Observer", "OutboxEventBus", "Reject", "RetryLater", "Sampler",
+    "Transaction",
 }  # fmt: skip
 ERRORS = {
     "CancellationReason", "ClientClosedError", "ConfigurationError", "CredentialsError", "DeliveryError",

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import InMemoryOutbox, OutboxEventBus
+from dynamodb_outbox import InMemoryOutbox, OutboxEventBus, health_checks, heartbeat_file, incidents, sampling
+from dynamodb_outbox.worker import heartbeat, vitals
 from dynamodb_outbox.worker.handling import blocked_loop
 from tests.fakes import ScriptedOutbox, quick_outbox
 from tests.virtual_time import VirtualTime, install
@@ -37,8 +38,10 @@ async def debug_mode() -> None:
 
 @pytest.fixture(autouse=True)
 async def virtual_time(monkeypatch: pytest.MonkeyPatch) -> VirtualTime:
-    """The time of the test's event loop, of each `InMemoryOutbox` that is given no clock, and of handlers' steps."""
+    """The time of the test's event loop, of each `InMemoryOutbox` without a clock, of handlers' steps, of health."""
     virtual = install(asyncio.get_running_loop(), monkeypatch)
     monkeypatch.setitem(InMemoryOutbox.__init__.__kwdefaults__, "clock", virtual.clock)
     monkeypatch.setattr(blocked_loop, "perf_counter", virtual.time)
+    for module in (health_checks, heartbeat, heartbeat_file, incidents, sampling, vitals):
+        monkeypatch.setattr(module, "monotonic", virtual.time)
     return virtual

@@ -17,6 +17,8 @@ from dynamodb_outbox.observers import PollingFailed
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.worker.backoff import polling_delay
+from dynamodb_outbox.worker.heartbeat import LoopHeartbeat
+from dynamodb_outbox.worker.vitals import Vitals
 
 Step = Callable[[], Awaitable[float]]
 """Does one piece of work, and returns the seconds until the next one is due."""
@@ -76,8 +78,10 @@ class PollingLoop:
         wakeup: Wakeup,
         report: Report,
         ready: Callable[[], Awaitable[None]] | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         self._name = name
+        self._heartbeat = LoopHeartbeat() if vitals is None else vitals.loops[name]
         self._step = step
         self._ready = ready
         self._interval = outbox.options.poll_interval
@@ -111,6 +115,7 @@ class PollingLoop:
             # A loop with much to do may reach no other point where a cancellation is delivered.
             await anyio.lowlevel.checkpoint_if_cancelled()
             seconds, error = await self._take_step()
+            self._heartbeat.turn(error)
             if error is not None:
                 errors += 1
                 seconds = polling_delay(errors, interval=self._interval)
@@ -126,7 +131,9 @@ class PollingLoop:
         """Take a step; return the seconds to the next step, or what the step raised."""
         try:
             if self._ready is not None:
+                self._heartbeat.wait()
                 await self._ready()
+                self._heartbeat.step()
             with anyio.CancelScope(shield=True, deadline=self._step_deadline) as self._step_scope:
                 try:
                     return await self._step(), None

@@ -40,6 +40,7 @@ class Reports:
 
     def report(self, error: OutboxError) -> None:
         """Report an error in a task; returns at once."""
+        self._reporter.note(error)
         self._waiting.append(error)
         if len(self._waiting) > self._max_waiting:
             self._waiting.popleft()

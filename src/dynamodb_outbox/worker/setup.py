@@ -11,6 +11,7 @@ from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import ErrorReporter
+from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.lease import LeaseKeeper
@@ -18,6 +19,7 @@ from dynamodb_outbox.worker.reports import Reports
 from dynamodb_outbox.worker.settle_queue import OnSettled, SettleQueue
 from dynamodb_outbox.worker.timing import Timing
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
+from dynamodb_outbox.worker.vitals import Vitals
 
 _delivering: ContextVar[WorkerSetup | None] = ContextVar("dynamodb_outbox_delivering", default=None)
 """The setup of the worker that the running task belongs to."""
@@ -34,6 +36,8 @@ class WorkerSetup:
     unhandled: UnhandledTypes
     reporter: ErrorReporter
     on_settled: OnSettled
+    sampler: Sampler
+    on_beat: Callable[[Vitals], None]
     timing: Timing = field(default_factory=Timing)
 
     def enter(self) -> None:

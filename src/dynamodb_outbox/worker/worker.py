@@ -30,6 +30,7 @@ from dynamodb_outbox.worker.poll import Poller, Slots, is_polled_for
 from dynamodb_outbox.worker.recover import Recoverer, recover
 from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.shared_leases import SharedLeases
+from dynamodb_outbox.worker.vitals import Vitals
 
 _inside: ContextVar[Worker | None] = ContextVar("dynamodb_outbox_worker", default=None)
 """The worker whose handler or `on_error` callback the running task is."""
@@ -64,7 +65,8 @@ class Worker:
         self._wakeup = Wakeup(outbox.options.clock)
         self._poller = Poller(outbox, setup.registry, self._slots, on_claim=self._take, report=report)
         recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=report)
-        loop = partial(PollingLoop, outbox=outbox, report=report)
+        self.vitals = Vitals(outbox.options, self._phases, on_beat=setup.on_beat)
+        loop = partial(PollingLoop, outbox=outbox, report=report, vitals=self.vitals)
         self._polling = loop("polling", self._poller.poll, wakeup=self._wakeup, ready=self._slots.wait_for_one)
         self._recovery = loop("recovery", recoverer.poll, wakeup=Wakeup(outbox.options.clock))
         self._leases = SharedLeases(outbox, report=report, timing=self._timing)
@@ -172,6 +174,7 @@ class Worker:
             self._reports.open(reporting)
             if leases is not None:
                 leases.open(reporting)
+                self.vitals.open(reporting, also=self._setup.sampler.run)
             async with anyio.create_task_group() as settling:
                 self._settles.open(settling)
                 try:
