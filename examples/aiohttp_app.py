@@ -105,7 +105,8 @@ async def dead_letters(request: web.Request) -> web.Response:
 async def retry(request: web.Request) -> web.Response:
     match await body_of(request):
         case {"ids": [*ids]} if all(isinstance(item, str) for item in ids):
-            return web.json_response({"retried": await request.app[BUS].retry_events(ids)})
+            retried = await request.app[BUS].retry_events(ids)
+            return web.json_response({"retried": len(retried.done)})
     raise web.HTTPUnprocessableEntity(text="give ids, a list of texts")
 
 

@@ -111,7 +111,7 @@ async def dead_letters(bus: Bus) -> list[FailedEvent]:
 
 @app.post("/dead-letters/retry")
 async def retry(ids: Annotated[list[str], Body(embed=True)], bus: Bus) -> dict[str, int]:
-    return {"retried": await bus.retry_events(ids)}
+    return {"retried": len((await bus.retry_events(ids)).done)}
 
 
 @app.get("/health")

@@ -15,6 +15,7 @@ from typing import Final
 from reliability.records.events import (
     Claimed,
     ClaimRefused,
+    Discarded,
     EmitAcknowledged,
     EmitAsked,
     EmitRefused,
@@ -57,6 +58,7 @@ __all__ = [
     "CallsCounted",
     "ClaimRefused",
     "Claimed",
+    "Discarded",
     "EmitAcknowledged",
     "EmitAsked",
     "EmitRefused",
@@ -114,6 +116,7 @@ Record = (
     | LeaseLost
     | Recovered
     | Redriven
+    | Discarded
     | WorkerStarted
     | WorkerStopped
     | WorkerKilled

@@ -15,10 +15,12 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox, OutboxOptions
+from dynamodb_outbox.repairs import Repaired
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability import history
 from reliability.history import (
+    Discarded,
     LeaseLost,
     LeaseRenewed,
     Redriven,
@@ -175,14 +177,38 @@ class RecordedOutbox:
         """List the dead letters."""
         return await self.outbox.failed_events(type=type, limit=limit)
 
-    async def redrive(self, ids: Sequence[str]) -> int:
+    async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
         """Make FAILED events PENDING again.
 
         The call is recorded before it is sent, because its response may be lost.
         """
         for event_id in ids:
             self._recorder.write(Redriven(at=self._recorder.now(), event_id=event_id, worker=self._recorder.worker))
-        return await self.outbox.redrive(ids)
+        return await self.outbox.redrive(ids, fences=fences)
+
+    async def discard(
+        self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
+    ) -> Repaired:
+        """Make events DISCARDED. The call is recorded before it is sent, as a redrive is."""
+        self._discarded(ids)
+        return await self.outbox.discard(ids, reason=reason, by=by, fences=fences)
+
+    async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
+        """Store an event in place of another one. The discard and the emit are recorded before the call."""
+        self._records.asked([(event, None)])
+        self._discarded([id])
+        try:
+            repaired = await self.outbox.replace(id, event, reason=reason, by=by)
+        except BaseException as error:
+            self._records.not_acknowledged([event], error)
+            raise
+        if repaired:
+            self._records.acknowledged([event])
+        return repaired
+
+    def _discarded(self, ids: Sequence[str]) -> None:
+        for event_id in ids:
+            self._recorder.write(Discarded(at=self._recorder.now(), event_id=event_id, worker=self._recorder.worker))
 
 
 def _name_of(outcome: Outcome) -> history.Outcome:

@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from dynamodb_outbox import Event
+from dynamodb_outbox import Event, EventStatus
 from dynamodb_outbox.errors import (
     CancellationReason,
     ConfigurationError,
@@ -55,6 +55,8 @@ _SAMPLES: Final[dict[str, Any]] = {
     "loop": "polling",
     "outcome": "complete",
     "worker": "w-0123456789ab",
+    "status": EventStatus.COMPLETED,
+    "replaced_by": None,
     "reason": "Could not connect to the endpoint URL",
     "path": "payload.lines[3].price",
     "size": 410_000,

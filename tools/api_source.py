@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args, get_origin
 
+from dynamodb_outbox.bus_operations import BusOperations
+
 WIDTH: Final = 100
 """A signature that is longer than this has one parameter on each line."""
 _KEPT_DECORATORS: Final = ("property", "classmethod", "staticmethod", "asynccontextmanager")
@@ -117,7 +119,11 @@ def signature_of(function: Callable[..., Any], *, name: str | None = None) -> st
 
 def members_of(cls: type) -> Iterator[tuple[str, Any]]:
     """List the public methods and properties of a class in the order of the source: name and function."""
-    for name, member in vars(cls).items():
+    # `BusOperations` is a part of the bus, in a file of its own.
+    members = dict(vars(cls))
+    if issubclass(cls, BusOperations):
+        members |= {name: member for name, member in vars(BusOperations).items() if name not in members}
+    for name, member in members.items():
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         if not name.startswith("_") and inspect.isfunction(function):
             yield name, function

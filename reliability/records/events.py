@@ -207,3 +207,12 @@ class Redriven:
     at: float
     event_id: str
     worker: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded:
+    """The discard of an event was requested, with or without a response."""
+
+    at: float
+    event_id: str
+    worker: str = ""

@@ -35,6 +35,7 @@ from dynamodb_outbox.errors import (
     PollingError,
     PublishError,
     RecoveryError,
+    RepairRefusedError,
     SettleError,
     StorageError,
     StoredEventError,
@@ -57,6 +58,7 @@ from dynamodb_outbox.memory.outbox import InMemoryOutbox
 from dynamodb_outbox.middleware import CallNext, Middleware
 from dynamodb_outbox.observers import LoggingObserver, Observer
 from dynamodb_outbox.outcome import Reject, RetryLater
+from dynamodb_outbox.repairs import FailedSelector, Hold, Repaired
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
 from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.transaction import Transaction
@@ -79,6 +81,7 @@ __all__ = [
     "EventTooLargeError",
     "ExponentialBackoff",
     "FailedEvent",
+    "FailedSelector",
     "FixedBackoff",
     "Handler",
     "HandlerError",
@@ -88,6 +91,7 @@ __all__ = [
     "Health",
     "HealthOptions",
     "HealthStatus",
+    "Hold",
     "InMemoryOutbox",
     "IndexNotFoundError",
     "InvalidEventError",
@@ -107,6 +111,8 @@ __all__ = [
     "PublishError",
     "RecoveryError",
     "Reject",
+    "RepairRefusedError",
+    "Repaired",
     "RetryLater",
     "Sampler",
     "SettleError",

@@ -14,6 +14,7 @@ Applications do not need this module.
 
 from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
+from dynamodb_outbox.fences import Fence, fence_of, fences_of
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.port import (
@@ -28,11 +29,13 @@ from dynamodb_outbox.port import (
     raise_unless_stored,
     refuse_repeated_ids,
 )
+from dynamodb_outbox.repairs import DISCARDABLE, Hold, Repaired
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.shared_lease import LeaseMember, SharedLease
 from dynamodb_outbox.transaction import TransactionWrite
 
 __all__ = [
+    "DISCARDABLE",
     "LEASE_EXPIRED",
     "MAX_ERROR_CHARS",
     "OUTCOME_NAMES",
@@ -43,7 +46,9 @@ __all__ = [
     "Completed",
     "EmitClaim",
     "Failed",
+    "Fence",
     "HandlerDone",
+    "Hold",
     "Item",
     "LeaseMember",
     "Numbers",
@@ -54,6 +59,7 @@ __all__ = [
     "Outcome",
     "Recovered",
     "Released",
+    "Repaired",
     "Report",
     "Retry",
     "SharedLease",
@@ -61,6 +67,8 @@ __all__ = [
     "counted_status",
     "decode_event",
     "encode_event",
+    "fence_of",
+    "fences_of",
     "raise_unless_stored",
     "refuse_repeated_ids",
 ]

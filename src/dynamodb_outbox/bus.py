@@ -11,11 +11,12 @@ from typing import Any, Self, TypeVar, Unpack, overload
 import anyio
 
 from dynamodb_outbox.bound_loop import BoundLoop
+from dynamodb_outbox.bus_operations import BusOperations
 from dynamodb_outbox.cancellation import is_from_a_scope
 from dynamodb_outbox.emit_options import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import ConfigurationError, WaitTimeoutError
-from dynamodb_outbox.event import Event, FailedEvent
+from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, check_type, warn_of_many_handlers
 from dynamodb_outbox.health import Health, HealthOptions
 from dynamodb_outbox.health_checks import HealthMonitor
@@ -27,7 +28,7 @@ from dynamodb_outbox.reporting import ErrorReporter, OnError
 from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.start_reminder import StartReminder
 from dynamodb_outbox.transaction import Transaction
-from dynamodb_outbox.validation import check_callable, check_event_ids, check_int, check_outbox, check_timeout
+from dynamodb_outbox.validation import check_callable, check_outbox, check_timeout
 from dynamodb_outbox.waiters import NOT_STARTED, Waiters, wait_until_drained
 from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.setup import WorkerSetup
@@ -37,7 +38,7 @@ H = TypeVar("H", bound=Handler)
 OnMaxHandlers = Callable[["OutboxEventBus", str, int], None]
 
 
-class OutboxEventBus:
+class OutboxEventBus(BusOperations):
     """Emits events into an outbox, and delivers them to handlers while it is started.
 
     `async with bus` starts the worker, and stops the worker at the end of the block. The block ends when the worker has
@@ -329,22 +330,3 @@ class OutboxEventBus:
             return await self._waiters.next_of(type)
         stopped = "" if self.running else NOT_STARTED
         raise WaitTimeoutError(f"this bus completed no {shown(type)} event within {timeout:g} s{stopped}")
-
-    # Dead letters
-
-    async def get_failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
-        """List the events that are FAILED, the latest first, 1 to 1,000,000 of them. Raises `StorageError`."""
-        self._loop.check("bus.get_failed_events")
-        check_int("limit", limit, 1, 1_000_000)
-        return await self._outbox.failed_events(type=type, limit=limit)
-
-    async def retry_events(self, ids: Iterable[str]) -> int:
-        """Make FAILED events PENDING again, with all their retries; return the number of events that were FAILED.
-
-        Events with another status do not change. Handlers that succeeded do not run again. Raises `StorageError`.
-        """
-        self._loop.check("bus.retry_events")
-        redriven = await self._outbox.redrive(check_event_ids(ids))
-        if redriven:
-            self.notify()
-        return redriven

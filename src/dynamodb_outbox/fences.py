@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,3 +40,8 @@ def read_fence(text: str) -> Fence:
             f"fence={shown(text)}: it must be the fence of a StoredEvent, as get_event and list_events return it"
         )
     return Fence(EventStatus(found[1]), found[2] or "")
+
+
+def fences_of(fences: Mapping[str, str] | None) -> dict[str, Fence]:
+    """Read the fences of a call, by event id. Raises `ConfigurationError`."""
+    return {} if fences is None else {event_id: read_fence(text) for event_id, text in fences.items()}

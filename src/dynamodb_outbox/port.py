@@ -21,6 +21,7 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.repairs import Repaired
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool, check_callable, check_int, check_seconds
@@ -144,8 +145,32 @@ class Outbox(Protocol):
         """List the dead letters, the latest first."""
         ...
 
-    async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING again, with all their retries; return the number that were FAILED."""
+    async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
+        """Make FAILED events PENDING again, with all their retries; the handlers in `handled_by` do not run again.
+
+        `fences` has the fences of `StoredEvent`s, by event id: an event that has one changes only if it is as it was
+        then. The call may be repeated. Raises `StorageError`.
+        """
+        ...
+
+    async def discard(
+        self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
+    ) -> Repaired:
+        """Make events DISCARDED that are FAILED, PENDING or HELD. They keep the reason, who did it, and when.
+
+        A discard is final: a late outcome of a former worker is refused. The item stays, so that its id cannot be
+        emitted again, until the `retention` is over. For `fences` see `redrive`. The call may be repeated. Raises
+        `StorageError`.
+        """
+        ...
+
+    async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
+        """Store `event`, due now, and make the event of `id` DISCARDED with `replaced_by`, both or neither.
+
+        Refused unless the old event is FAILED, PENDING or HELD. The call may be repeated with the same `event`. Raises
+        `InvalidEventError` before anything is sent, `DuplicateEventError` if the id of `event` is stored, and
+        `StorageError`.
+        """
         ...
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from dynamodb_outbox.event import EventStatus
+
+DISCARDABLE: Final = (EventStatus.FAILED, EventStatus.PENDING, EventStatus.HELD)
+"""The statuses in which an event can be discarded or replaced: no worker holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

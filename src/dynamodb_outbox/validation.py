@@ -108,7 +108,7 @@ def check_event_ids(ids: object) -> list[str]:
     for event_id in ids:
         if isinstance(event_id, (Event, FailedEvent)):
             raise ConfigurationError(
-                f"retry_events takes the ids of events, not {type(event_id).__name__} objects; pass "
+                f"ids must be the ids of events, not {type(event_id).__name__} objects; pass "
                 "[event.id for event in failed]"
             )
         if not isinstance(event_id, str):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from dynamodb_outbox import DuplicateEventError, Event, EventStatus, FailedEvent, LeaseLostError
+from dynamodb_outbox import DuplicateEventError, Event, EventStatus, FailedEvent, LeaseLostError, Repaired
 from dynamodb_outbox import adapter as port
 from dynamodb_outbox.adapter import Claim, Completed, Failed, Recovered, Released, Retry
 
@@ -109,11 +109,30 @@ class TinyOutbox:
         known |= {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
         return FailedEvent(failed_at=failed_at, **known)
 
-    async def redrive(self, ids: Any) -> int:
-        failed = [row for row in self._all(FAILED) if row.item["id"]["S"] in ids]
-        for row in failed:
-            row.status, row.sort_key, row.retries, row.token = PENDING, self.options.clock(), 0, ""
-        return len(failed)
+    async def redrive(self, ids: Any, *, fences: Any = None) -> Repaired:
+        now = self.options.clock()
+        return self._repair(ids, fences, (FAILED,), {"status": PENDING, "sort_key": now, "retries": 0, "token": ""})
+
+    async def discard(self, ids: Any, *, reason: str, by: str, fences: Any = None) -> Repaired:
+        return self._repair(ids, fences, port.DISCARDABLE, {"status": EventStatus.DISCARDED, "token": ""})
+
+    async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
+        raise NotImplementedError  # it needs a transaction
+
+    def _repair(self, ids: Any, fences: Any, statuses: Any, change: dict[str, Any]) -> Repaired:
+        done: list[str] = []
+        refused: dict[str, EventStatus | None] = {}
+        for event_id in dict.fromkeys(ids):
+            row, fence = self.rows.get(event_id), port.fences_of(fences).get(event_id)
+            if row is not None and row.status in statuses and (fence is None or fence.text == self._fence(row)):
+                self.rows[event_id] = replace(row, **change)
+                done.append(event_id)
+            else:
+                refused[event_id] = None if row is None else row.status
+        return Repaired(done=tuple(done), refused=refused)
+
+    def _fence(self, row: Row) -> str:
+        return port.fence_of(row.status, round(row.sort_key * 1000))
 
     def _event(self, row: Row) -> Event:
         return port.decode_event(row.item, numbers=self.options.numbers)

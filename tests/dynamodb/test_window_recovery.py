@@ -188,7 +188,7 @@ async def test_event_without_a_retry_left_becomes_a_dead_letter(
     (failed,) = await outbox.failed_events()
     assert (failed.id, failed.payload, failed.retry_count) == (worker.id_of(220), {"n": 220}, max_retries)
     assert "lease ran out" in failed.last_error
-    assert await outbox.redrive([failed.id]) == 1
+    assert len((await outbox.redrive([failed.id])).done) == 1
     assert [claim.event.id for claim in await outbox.claim(10)] == [failed.id]
 
 

@@ -101,7 +101,7 @@ async def test_release_and_redrive_whose_responses_are_lost_are_known_to_be_appl
     proxy.rule = first_of_each("release", CUT_AFTER)
     assert await outbox.settle([(by_id["released"], Released())]) == [None]
     proxy.rule = first_of_each("retry", CUT_AFTER)
-    assert await outbox.redrive(["failed"]) == 1
+    assert len((await outbox.redrive(["failed"])).done) == 1
     assert {item["status"]["S"] for item in (await items()).values()} == {"PENDING"}
 
 

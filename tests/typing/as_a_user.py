@@ -15,6 +15,7 @@ from dynamodb_outbox import (
     OutboxError,
     OutboxEventBus,
     Reject,
+    Repaired,
     RetryLater,
 )
 from dynamodb_outbox.adapter import Outbox
@@ -59,7 +60,7 @@ async def with_any_client(client: Any) -> None:
         assert_type(await bus.wait_for("t"), Event)
         await bus.drain(timeout=5)
     assert_type(await bus.get_failed_events(type="t", limit=5), list[FailedEvent])
-    assert_type(await bus.retry_events(["a"]), int)
+    assert_type(await bus.retry_events(["a"]), Repaired)
     assert_type(await bus.run_once(), int)
 
 

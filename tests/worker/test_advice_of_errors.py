@@ -89,7 +89,7 @@ async def test_ids_that_are_not_ids_are_refused_with_what_to_write(bus: OutboxEv
     wrong: list[tuple[Any, str]] = [
         (
             failed,
-            r"retry_events takes the ids of events, not FailedEvent objects; pass \[event\.id for event in failed\]",
+            r"ids must be the ids of events, not FailedEvent objects; pass \[event\.id for event in failed\]",
         ),
         ("inv-1", r"ids='inv-1': it must be a list of ids, such as \['inv-1'\]"),
         (failed[0], r"ids must be a list of ids, such as \[event\.id\], not a FailedEvent"),
@@ -97,7 +97,7 @@ async def test_ids_that_are_not_ids_are_refused_with_what_to_write(bus: OutboxEv
     for ids, says in wrong:
         with pytest.raises(ConfigurationError, match=says):
             await bus.retry_events(ids)
-    assert await bus.retry_events([event.id for event in failed]) == 1
+    assert len((await bus.retry_events([event.id for event in failed])).done) == 1
 
 
 async def test_call_next_without_the_event_is_named(bus: OutboxEventBus) -> None:

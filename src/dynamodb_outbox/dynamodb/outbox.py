@@ -28,6 +28,7 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observer, Observers
 from dynamodb_outbox.outcome import Completed, Outcome, Released
 from dynamodb_outbox.port import Numbers, OutboxOptions, counted_status
+from dynamodb_outbox.repairs import Repaired
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool
@@ -277,7 +278,7 @@ class DynamoDBOutbox:
         return await self._parts.recovery.recover(max_retries=self._options.retries_of(max_retries))
 
     async def count(self, status: EventStatus | str) -> int:
-        """Count the events that are PENDING, PROCESSING or FAILED, in the index and in windows; see `Outbox.count`.
+        """Count the events of a status, in the index and in windows; see `Outbox.count`.
 
         PROCESSING events of windows are counted in the first 1,000 numbers of each window, for a read unit a number,
         and in further numbers until one is found: 0 is exact.
@@ -290,10 +291,22 @@ class DynamoDBOutbox:
         self._loop.check("outbox.failed_events")
         return await self._parts.dead_letters.failed_events(type=type, limit=limit)
 
-    async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING again; the number that were FAILED."""
+    async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
+        """Make FAILED events PENDING again, with all their retries; see `Outbox.redrive`."""
         self._loop.check("outbox.redrive")
-        return await self._parts.dead_letters.redrive(ids)
+        return await self._parts.repairs.redrive(ids, fences=fences)
+
+    async def discard(
+        self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
+    ) -> Repaired:
+        """Make events DISCARDED that are FAILED, PENDING or HELD; see `Outbox.discard`."""
+        self._loop.check("outbox.discard")
+        return await self._parts.repairs.discard(ids, reason=reason, by=by, fences=fences)
+
+    async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
+        """Store an event in place of another one, which becomes DISCARDED; see `Outbox.replace`."""
+        self._loop.check("outbox.replace")
+        return await self._parts.replacer.replace(id, event, reason=reason, by=by)
 
 
 def _refuse(call: str) -> None:

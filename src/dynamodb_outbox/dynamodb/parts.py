@@ -22,6 +22,8 @@ from dynamodb_outbox.dynamodb.emitting.commit_transaction import Transactor
 from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
+from dynamodb_outbox.dynamodb.operating.repairs import Discards, Repairs
+from dynamodb_outbox.dynamodb.operating.replacing import Replacer
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
 from dynamodb_outbox.dynamodb.schema.table import Table
 from dynamodb_outbox.dynamodb.shard_migration import ShardMigration
@@ -55,6 +57,8 @@ class Parts:
     recovery: Recovery
     settler: Settler
     dead_letters: DeadLetters
+    repairs: Repairs
+    replacer: Replacer
     shard_migration: ShardMigration
 
     @classmethod
@@ -78,6 +82,7 @@ class Parts:
         opener = Opener(caller, writer, options, shards=shards)
         keeper = WindowKeeper(caller, writer, options, opener=opener, fence=fence, timing=timing, enabled=config.window)
         publisher, transactor = _emitting_parts(caller, writer, config, options, keeper=keeper, timing=timing)
+        discards = Discards(options, retention=config.retention)
         return cls(
             timing=timing,
             caller=caller,
@@ -94,7 +99,9 @@ class Parts:
             claimer=claimer,
             recovery=Recovery(index, writer, options, timing, windows=WindowRecovery(caller, fence, options, timing)),
             settler=Settler(writer, options, keeper=keeper, retention=config.retention, timing=timing),
-            dead_letters=DeadLetters(caller, index, writer, options, timing),
+            dead_letters=DeadLetters(caller, index, options, timing),
+            repairs=Repairs(caller, writer, options, timing, discards=discards),
+            replacer=Replacer(caller, options, timing, discards=discards, shards=shards),
             shard_migration=ShardMigration(index, writer, shards, timing),
         )
 

@@ -20,6 +20,9 @@ from dynamodb_outbox.event import EventStatus
 MIGRATION_PAGE: Final = 250
 """How many events are moved between two calls of `on_progress`."""
 
+_LISTED: Final = (EventStatus.PROCESSING, EventStatus.PENDING, EventStatus.FAILED, EventStatus.HELD)
+"""The statuses whose events are in the index."""
+
 
 class ShardMigration:
     """Finds all events through the former index, and moves each event that is not in its shard."""
@@ -36,7 +39,7 @@ class ShardMigration:
             async for page in self._index.keys(partition, within=self._timing.operator, page=MIGRATION_PAGE):
                 await self._write([self._move_of_window(row) for row in page])
         moved = 0
-        for status in (EventStatus.PROCESSING, EventStatus.PENDING, EventStatus.FAILED):
+        for status in _LISTED:
             for partition in self._index.complete(status):
                 async for page in self._index.keys(partition, within=self._timing.operator, page=MIGRATION_PAGE):
                     moved += await self._write([self._move_of_event(row, status) for row in page])

@@ -5,6 +5,7 @@ OutboxError
 │   └── DuplicateHandlerError      two handlers of one name for one event type
 ├── UsageError                     a call at the wrong time or in the wrong place
 ├── MiddlewareError                a middleware broke a rule of its chain
+├── RepairRefusedError             an event was not replaced, because it has another status
 ├── PublishError                   an emit or a transaction did not store all its events
 │   ├── InvalidEventError          an event that cannot be stored; nothing was sent
 │   │   ├── UnstorableValueError   a value that DynamoDB cannot hold, with its path
@@ -77,6 +78,7 @@ from dynamodb_outbox.errors.usage import (
     ConfigurationError,
     DuplicateHandlerError,
     MiddlewareError,
+    RepairRefusedError,
     UsageError,
     WaitTimeoutError,
 )
@@ -113,6 +115,7 @@ __all__ = [
     "PollingError",
     "PublishError",
     "RecoveryError",
+    "RepairRefusedError",
     "SettleError",
     "StorageError",
     "StoredEventError",

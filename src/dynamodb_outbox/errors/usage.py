@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dynamodb_outbox.event import Event
+from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.event_errors import OutboxError
 
 
@@ -50,6 +50,26 @@ class MiddlewareError(OutboxError):
         self.event_id = event.id
         self.event_type = event.type
         super().__init__(f"middleware {middleware!r} {what} ({event.type!r} event {event.id!r})")
+
+
+class RepairRefusedError(OutboxError):
+    """An event was not replaced, because it is not FAILED, PENDING or HELD. Nothing was changed.
+
+    `status` is the status that it has, None if there is no such event. `replaced_by` is the id of the event that it was
+    replaced by before.
+    """
+
+    def __init__(self, *, event_id: str, status: EventStatus | None, replaced_by: str | None = None) -> None:
+        self.event_id = event_id
+        self.status = status
+        self.replaced_by = replaced_by
+        now = "there is no such event" if status is None else f"it is {status.value}"
+        before = "" if replaced_by is None else f", and replaced by event {replaced_by!r}"
+        then = "; wait until its worker is done, and look again" if status is EventStatus.PROCESSING else ""
+        super().__init__(
+            f"event {event_id!r} was not replaced: {now}{before}{then}. Only FAILED, PENDING and HELD events can be "
+            "replaced"
+        )
 
 
 class WaitTimeoutError(OutboxError, TimeoutError):

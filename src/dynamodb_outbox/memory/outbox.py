@@ -17,7 +17,8 @@ from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_event, encode_event
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
-from dynamodb_outbox.memory.storage import StoredEvent, due_events
+from dynamodb_outbox.fences import Fence, fences_of
+from dynamodb_outbox.memory.storage import Discard, StoredEvent, due_events
 from dynamodb_outbox.observers import Observer, Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
 from dynamodb_outbox.port import (
@@ -29,6 +30,7 @@ from dynamodb_outbox.port import (
     raise_unless_stored,
     refuse_repeated_ids,
 )
+from dynamodb_outbox.repairs import DISCARDABLE, Repaired
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.transaction import TransactionWrite
 
@@ -220,7 +222,7 @@ class InMemoryOutbox:
         return Recovered(reset=tuple(reset), failed=tuple(failed))
 
     async def count(self, status: EventStatus | str) -> int:
-        """Count the events that are PENDING, PROCESSING or FAILED; see `Outbox.count`."""
+        """Count the events of a status; see `Outbox.count`."""
         self._loop.check("outbox.count")
         counted = counted_status(status)
         return sum(stored.status is counted for stored in self._events.values())
@@ -233,12 +235,51 @@ class InMemoryOutbox:
         listed = [stored.as_dead_letter(numbers=self._options.numbers) for stored in failed]
         return [event for event in listed if type is None or event.type == type][:limit]
 
-    async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING again; return how many were FAILED."""
+    async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
+        """Make FAILED events PENDING again; see `Outbox.redrive`."""
         self._loop.check("outbox.redrive")
         now = self._options.clock()
-        found = [stored for event_id in dict.fromkeys(ids) if (stored := self._events.get(event_id)) is not None]
-        return sum(stored.redrive(now) for stored in found)
+        return self._repair(ids, fences, lambda stored, fence: stored.redrive(now, fence))
+
+    async def discard(
+        self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
+    ) -> Repaired:
+        """Make events DISCARDED that are FAILED, PENDING or HELD; see `Outbox.discard`."""
+        self._loop.check("outbox.discard")
+        discard = Discard(reason=reason, by=by, at=self._options.clock())
+        return self._repair(ids, fences, lambda stored, fence: stored.discard(discard, fence))
+
+    async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
+        """Store an event in place of another one, which becomes DISCARDED; see `Outbox.replace`."""
+        self._loop.check("outbox.replace")
+        now = self._options.clock()
+        item, _ = encode_event(event, due_at=now, numbers=self._options.numbers)
+        old, new = self._events.get(id), self._events.get(event.id)
+        if old is not None and new is not None and old.discarded is not None and old.discarded.replaced_by == event.id:
+            return Repaired(done=(id,))
+        if old is None or old.status not in DISCARDABLE:
+            return Repaired(refused={id: None if old is None else old.status})
+        if new is not None:
+            stored = decode_event(new.item, numbers=self._options.numbers)
+            raise DuplicateEventError(event_id=event.id, within="a transaction", stored=stored)
+        event.take_unpublished()
+        old.discard(Discard(reason=reason, by=by, at=now, replaced_by=event.id), None)
+        self._store(event, item, now, None)
+        return Repaired(done=(id,))
+
+    def _repair(
+        self, ids: Sequence[str], fences: Mapping[str, str] | None, change: Callable[[StoredEvent, Fence | None], bool]
+    ) -> Repaired:
+        seen = fences_of(fences)
+        done: list[str] = []
+        refused: dict[str, EventStatus | None] = {}
+        for event_id in dict.fromkeys(ids):
+            stored = self._events.get(event_id)
+            if stored is not None and change(stored, seen.get(event_id)):
+                done.append(event_id)
+            else:
+                refused[event_id] = None if stored is None else stored.status
+        return Repaired(done=tuple(done), refused=refused)
 
 
 def _lease_lost(claim: Claim, outcome: str) -> LeaseLostError:

@@ -13,8 +13,20 @@ from datetime import UTC, datetime
 from dynamodb_outbox.claims import Claim, HandlerDone
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event
 from dynamodb_outbox.event import EventStatus, FailedEvent
+from dynamodb_outbox.fences import Fence, fence_of
 from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.port import LEASE_EXPIRED, SETTLED_FROM, Numbers
+from dynamodb_outbox.repairs import DISCARDABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discard:
+    """Why an event was discarded, who did it, when (epoch seconds), and the id of the event that replaced it."""
+
+    reason: str
+    by: str
+    at: float
+    replaced_by: str | None = None
 
 
 @dataclass(slots=True)
@@ -23,13 +35,15 @@ class StoredEvent:
 
     item: Item
     sort_key: int | None
-    """The due time, the end of the lease or the time of failure, in epoch milliseconds; None once it is COMPLETED."""
+    """The due time, the end of the lease or the time of failure, in epoch milliseconds; None once it is COMPLETED or
+    DISCARDED."""
     status: EventStatus = EventStatus.PENDING
     retry_count: int = 0
     token: str | None = None
     last_error: str = ""
     handled_by: frozenset[str] = frozenset()
     unhandled_since: float | None = None
+    discarded: Discard | None = None
 
     @property
     def event_id(self) -> str:
@@ -108,13 +122,24 @@ class StoredEvent:
         else:
             self.status = EventStatus.FAILED
 
-    def redrive(self, now: float) -> bool:
-        """Make a FAILED event PENDING; tell whether it was FAILED."""
-        if self.status is not EventStatus.FAILED:
+    def redrive(self, now: float, fence: Fence | None) -> bool:
+        """Make a FAILED event PENDING; tell whether it was FAILED, and as the fence says."""
+        if self.status is not EventStatus.FAILED or not self._is_as_seen(fence):
             return False
         self.status, self.retry_count, self.token = EventStatus.PENDING, 0, None
         self.sort_key, self.unhandled_since = round(now * 1000), None
         return True
+
+    def discard(self, discard: Discard, fence: Fence | None) -> bool:
+        """Make an event DISCARDED that no worker holds; tell whether it was one, and as the fence says."""
+        if self.status not in DISCARDABLE or not self._is_as_seen(fence):
+            return False
+        self.status, self.sort_key, self.token, self.unhandled_since = EventStatus.DISCARDED, None, None, None
+        self.discarded = discard
+        return True
+
+    def _is_as_seen(self, fence: Fence | None) -> bool:
+        return fence is None or fence_of(self.status, self.sort_key) == fence.text
 
     def as_dead_letter(self, *, numbers: Numbers) -> FailedEvent:
         """Read the event as a dead letter."""

@@ -1,5 +1,7 @@
 """The transitions of an event as conditional writes, one constant for each; guarantees.md has the state diagram.
 
+`repair_transitions.py` has those that an operator causes, except REDRIVE, which goes in batches.
+
 Each transition is defined once, in the expressions that DynamoDB and PartiQL share. `rendering.py` makes requests of
 them.
 """

@@ -1,38 +1,24 @@
-"""Dead letters: counting, listing and redriving events by status."""
+"""Dead letters: counting events by status, and listing FAILED events."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from typing import Final
-
-from dynamodb_outbox.dynamodb.conditional.transitions import REDRIVE, Write
-from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
-from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.delivering.unlisted import count_unlisted
-from dynamodb_outbox.dynamodb.items.codec import decode_failed, millis
+from dynamodb_outbox.dynamodb.items.codec import decode_failed
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.batch_get import get_items
 from dynamodb_outbox.dynamodb.transport.caller import Caller
-from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.port import OutboxOptions
 
-REDRIVE_CHUNK: Final = 100
-"""How many events are redriven before the next ones: four batches of statements."""
-
 
 class DeadLetters:
-    """Counts events by status, lists FAILED events, and makes them PENDING again."""
+    """Counts events by status, and lists FAILED events."""
 
-    def __init__(
-        self, caller: Caller, index: StatusIndex, writer: ConditionalWriter, options: OutboxOptions, timing: Timing
-    ) -> None:
+    def __init__(self, caller: Caller, index: StatusIndex, options: OutboxOptions, timing: Timing) -> None:
         self._timing = timing
         self._caller = caller
         self._index = index
-        self._writer = writer
         self._options = options
 
     async def count(self, status: EventStatus) -> int:
@@ -57,22 +43,3 @@ class DeadLetters:
             if len(found) >= limit:
                 break
         return found[:limit]
-
-    async def redrive(self, ids: Sequence[str]) -> int:
-        """Make FAILED events PENDING; return how many were FAILED. Raises `StorageError` if a write fails.
-
-        The call may be repeated. An event counts, too, if DynamoDB did not answer its first write and then refused the
-        second: the first write was applied.
-        """
-        redriven = 0
-        unique = iter(dict.fromkeys(ids))
-        while chunk := list(itertools.islice(unique, REDRIVE_CHUNK)):
-            values = {"now": millis(self._options.clock()), "zero": {"N": "0"}}
-            results = await self._writer.write(
-                [Write(REDRIVE, event_id, values) for event_id in chunk], within=self._timing.operator
-            )
-            redriven += sum(isinstance(result, Applied) or result == Refused(repeated=True) for result in results)
-            for result in results:
-                if isinstance(result, StorageError):
-                    raise result
-        return redriven

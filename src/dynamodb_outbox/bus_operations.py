@@ -1,0 +1,100 @@
+"""What an operator asks of a bus: dead letters and repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dynamodb_outbox import repairing
+from dynamodb_outbox.bound_loop import BoundLoop
+from dynamodb_outbox.errors import RepairRefusedError, StoredEventError
+from dynamodb_outbox.event import Event, FailedEvent
+from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.repairing import OnProgress
+from dynamodb_outbox.repairs import DISCARDABLE, FailedSelector, Repaired
+from dynamodb_outbox.validation import check_int
+
+REPLACES = "replaces"
+"""The key of the metadata that has the id of the event that an event replaces."""
+
+
+class BusOperations:
+    """The methods of a bus for operators. They only use the port, and run with or without a worker."""
+
+    _outbox: Outbox
+    _loop: BoundLoop
+
+    def notify(self) -> None:
+        """Wake the worker; see `OutboxEventBus.notify`."""
+        raise NotImplementedError
+
+    async def get_failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
+        """List the events that are FAILED, the latest first, 1 to 1,000,000 of them. Raises `StorageError`."""
+        self._loop.check("bus.get_failed_events")
+        check_int("limit", limit, 1, 1_000_000)
+        return await self._outbox.failed_events(type=type, limit=limit)
+
+    async def retry_events(
+        self,
+        ids: Iterable[str] | FailedSelector,
+        *,
+        rate: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Repaired:
+        """Make FAILED events PENDING again, with all their retries. Handlers that succeeded do not run again.
+
+        `ids` names the events, or selects them. A selector never meets an event that failed after its `before`, which
+        defaults to now: the call ends, even if the handlers fail again. `rate` is the most events a second.
+        `on_progress` is called with the number of events that were changed until now. Events with another status do
+        not change. A call that was cancelled or failed can be made again. Raises `StorageError`.
+        """
+        self._loop.check("bus.retry_events")
+        repaired = await repairing.redrive(self._outbox, ids, rate=rate, on_progress=on_progress)
+        if repaired:
+            self.notify()
+        return repaired
+
+    async def discard_events(
+        self,
+        ids: Iterable[str] | FailedSelector,
+        *,
+        reason: str,
+        by: str | None = None,
+        rate: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Repaired:
+        """Make events DISCARDED that are FAILED, PENDING or HELD: they are never delivered again.
+
+        The events keep the reason (up to 500 characters), who did it, and when; `by` defaults to USER@HOST. They stay
+        stored, so that their ids cannot be emitted again, until the `retention` of the outbox is over. A PROCESSING
+        event is refused: a worker has it. See `retry_events` for the other arguments. Raises `StorageError`.
+        """
+        self._loop.check("bus.discard_events")
+        return await repairing.discard(self._outbox, ids, reason=reason, by=by, rate=rate, on_progress=on_progress)
+
+    async def replace_event(self, id: str, payload: Any, *, reason: str, by: str | None = None) -> Event:
+        """Store an event with another payload in place of one that is FAILED, PENDING or HELD; return the new event.
+
+        One transaction stores the new event, due now, and discards the old one. The new event has its own id, the type,
+        the time and the metadata of the old one, and `metadata["replaces"]`. All handlers run for it, also those that
+        succeeded with the old payload. Emit middleware does not run. Raises `RepairRefusedError` if the old event is
+        not there or has another status, `InvalidEventError` for a payload that cannot be stored, and `StorageError`.
+        If its `maybe_applied` is true, `bus.get_event(id)` tells by `replaced_by` whether the event was replaced.
+        """
+        self._loop.check("bus.replace_event")
+        reason, by = repairing.check_reason(reason), repairing.check_by(by)
+        old = await self._outbox.get(id)
+        if old is None or old.status not in DISCARDABLE:
+            raise RepairRefusedError(
+                event_id=id,
+                status=None if old is None else old.status,
+                replaced_by=None if old is None else old.replaced_by,
+            )
+        if old.unreadable is not None:
+            raise StoredEventError(event_id=id, reason=old.unreadable)
+        event = Event(old.type, payload, occurred_at=old.occurred_at, metadata={**old.metadata, REPLACES: id})
+        repaired = await self._outbox.replace(id, event, reason=reason, by=by)
+        if not repaired:
+            raise RepairRefusedError(event_id=id, status=repaired.refused.get(id))
+        self.notify()
+        return event

@@ -1,0 +1,1 @@
+"""What an operator does: repairs of single events, and holds."""
