@@ -17,6 +17,7 @@ from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox, OutboxOptions
 from dynamodb_outbox.repairs import Repaired
 from dynamodb_outbox.reporting import Report
+from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability import history
 from reliability.history import (
@@ -176,6 +177,20 @@ class RecordedOutbox:
     async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
         """List the dead letters."""
         return await self.outbox.failed_events(type=type, limit=limit)
+
+    async def get(self, id: str) -> StoredEvent | None:
+        """Read an event."""
+        return await self.outbox.get(id)
+
+    async def list_events(
+        self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
+    ) -> Page:
+        """List the events of a state."""
+        return await self.outbox.list_events(state, type=type, after=after, limit=limit)
+
+    async def sample(self, *, count_limit: int = 1_000) -> Sample:
+        """Count the events of each state."""
+        return await self.outbox.sample(count_limit=count_limit)
 
     async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
         """Make FAILED events PENDING again.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_PAGE_BYTES: Final = 1_048_576
 MAX_KEYS: Final = 100
+UNIT_BYTES: Final = 4_096
+"""A read unit is a consistent read of 4 KB, or two others."""
 
 
 def get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
@@ -38,8 +40,9 @@ def get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
 
 def batch_get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
     """Read items, without missing items."""
-    check_parameters(parameters, frozenset({"RequestItems"}))
+    check_parameters(parameters, frozenset({"RequestItems", "ReturnConsumedCapacity"}))
     responses: dict[str, list[Item]] = {}
+    capacity: list[dict[str, Any]] = []
     for name, wanted in parameters["RequestItems"].items():
         check_parameters(wanted, BATCH_GET)
         table = backend.table(name, "batch_get_item")
@@ -49,8 +52,12 @@ def batch_get_item(backend: Backend, parameters: Parameters) -> dict[str, Any]:
         if len(set(keys)) < len(keys):
             raise invalid("Provided list of item keys contains duplicates")
         # DynamoDB returns items in any order.
-        responses[name] = _projected([table.items[key] for key in sorted(keys) if key in table.items], wanted)
-    return {"Responses": responses, "UnprocessedKeys": {}}
+        found = [table.items[key] for key in sorted(keys) if key in table.items]
+        responses[name] = _projected(found, wanted)
+        # Each item is rounded up to 4 KB; a key without an item costs as much as the smallest item.
+        blocks = sum(-(-item_size(item) // UNIT_BYTES) for item in found) + len(keys) - len(found)
+        capacity.append({"TableName": name, "CapacityUnits": blocks if wanted.get("ConsistentRead") else blocks / 2})
+    return {"Responses": responses, "UnprocessedKeys": {}, **_capacity(parameters, capacity)}
 
 
 def query(backend: Backend, parameters: Parameters) -> dict[str, Any]:
@@ -70,7 +77,16 @@ def query(backend: Backend, parameters: Parameters) -> dict[str, Any]:
         reply["LastEvaluatedKey"] = {name: fitting[-1][name] for name in names}
     if parameters.get("Select") != "COUNT":
         reply["Items"] = _projected(fitting, parameters)
-    return reply
+    # The size of all rows together is rounded up to 4 KB, whatever the projection expression leaves out.
+    blocks = max(-(-sum(map(item_size, fitting)) // UNIT_BYTES), 1)
+    return reply | _capacity(parameters, {"TableName": table.name, "CapacityUnits": blocks / 2})
+
+
+def _capacity(parameters: Parameters, consumed: Any) -> dict[str, Any]:
+    wanted = parameters.get("ReturnConsumedCapacity", "NONE")
+    if wanted not in {"NONE", "TOTAL"}:
+        raise UnknownRequestError(f"ReturnConsumedCapacity={wanted} is not known here")
+    return {"ConsumedCapacity": consumed} if wanted == "TOTAL" else {}
 
 
 def _query_of(index: Index, table: Table, parameters: Parameters) -> IndexQuery:

@@ -33,6 +33,7 @@ QUERY: Final = _EXPRESSION | {
     "Limit",
     "ScanIndexForward",
     "ExclusiveStartKey",
+    "ReturnConsumedCapacity",
 }
 
 

@@ -61,6 +61,7 @@ from dynamodb_outbox.outcome import Reject, RetryLater
 from dynamodb_outbox.repairs import FailedSelector, Hold, Repaired
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
 from dynamodb_outbox.sampling import Sampler
+from dynamodb_outbox.stored_events import Count, EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import Transaction
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Check",
     "ClientClosedError",
     "ConfigurationError",
+    "Count",
     "CredentialsError",
     "Delivery",
     "DeliveryError",
@@ -77,6 +79,7 @@ __all__ = [
     "DuplicateHandlerError",
     "DynamoDBOutbox",
     "Event",
+    "EventState",
     "EventStatus",
     "EventTooLargeError",
     "ExponentialBackoff",
@@ -106,6 +109,7 @@ __all__ = [
     "Observer",
     "OutboxError",
     "OutboxEventBus",
+    "Page",
     "PartialPublishError",
     "PollingError",
     "PublishError",
@@ -114,9 +118,11 @@ __all__ = [
     "RepairRefusedError",
     "Repaired",
     "RetryLater",
+    "Sample",
     "Sampler",
     "SettleError",
     "StorageError",
+    "StoredEvent",
     "StoredEventError",
     "TableMismatchError",
     "TableNotFoundError",

@@ -14,6 +14,7 @@ Applications do not need this module.
 
 from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event, encode_event
+from dynamodb_outbox.event_states import listed_state, sample_of, state_of
 from dynamodb_outbox.fences import Fence, fence_of, fences_of
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
@@ -69,6 +70,9 @@ __all__ = [
     "encode_event",
     "fence_of",
     "fences_of",
+    "listed_state",
     "raise_unless_stored",
     "refuse_repeated_ids",
+    "sample_of",
+    "state_of",
 ]

@@ -1,4 +1,4 @@
-"""What an operator asks of a bus: dead letters and repairs."""
+"""What an operator asks of a bus: what is stored, dead letters and repairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.repairing import OnProgress
 from dynamodb_outbox.repairs import DISCARDABLE, FailedSelector, Repaired
-from dynamodb_outbox.validation import check_int
+from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
+from dynamodb_outbox.validation import check_event_id, check_int
 
 REPLACES = "replaces"
 """The key of the metadata that has the id of the event that an event replaces."""
@@ -33,6 +34,31 @@ class BusOperations:
         self._loop.check("bus.get_failed_events")
         check_int("limit", limit, 1, 1_000_000)
         return await self._outbox.failed_events(type=type, limit=limit)
+
+    async def get_event(self, id: str) -> StoredEvent | None:
+        """Read an event as it is stored now; None if there is no event with the id. Raises `StorageError`."""
+        self._loop.check("bus.get_event")
+        return await self._outbox.get(check_event_id(id))
+
+    async def list_events(
+        self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
+    ) -> Page:
+        """List the events of a state, up to 1,000: the longest due first, or the latest failure first.
+
+        The next page follows with `after=page.after`, until that is None. With a `type`, a page reads at most 1,000
+        events, and may have few of that type or none. COMPLETED and DISCARDED events cannot be listed. Raises
+        `ConfigurationError` and `StorageError`.
+        """
+        self._loop.check("bus.list_events")
+        return await self._outbox.list_events(state, type=type, after=after, limit=limit)
+
+    async def sample(self, *, count_limit: int = 1_000) -> Sample:
+        """Count the events in each state, up to `count_limit`, and find the oldest ones, at a bounded cost.
+
+        Raises `StorageError`.
+        """
+        self._loop.check("bus.sample")
+        return await self._outbox.sample(count_limit=count_limit)
 
     async def retry_events(
         self,

@@ -147,6 +147,11 @@ RESERVED_IDS = "dynamodb-outbox"
 """The prefix of the ids of items that are not events, such as the item in which workers announce themselves."""
 
 
+def may_be_id(text: str) -> bool:
+    """Tell whether a text can be the id of a stored event."""
+    return bool(text) and not text.startswith(RESERVED_IDS) and len(text.encode(errors="replace")) <= MAX_ID_BYTES
+
+
 def _restore(type: str, payload: Any, id: str, occurred_at: datetime, metadata: Mapping[str, Any]) -> Event:
     return Event(type, payload, id=id, occurred_at=occurred_at, metadata=metadata)
 

@@ -23,6 +23,7 @@ from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.repairs import Repaired
 from dynamodb_outbox.reporting import OnError, Report
+from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool, check_callable, check_int, check_seconds
 from dynamodb_outbox.wording import shown
@@ -143,6 +144,28 @@ class Outbox(Protocol):
 
     async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
         """List the dead letters, the latest first."""
+        ...
+
+    async def get(self, id: str) -> StoredEvent | None:
+        """Read an event as it is stored now; None if there is no event with the id."""
+        ...
+
+    async def list_events(
+        self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
+    ) -> Page:
+        """List the events of a state: by due time or the end of the lease; failed ones by the failure, latest first.
+
+        `after` is the `after` of the page before. Only events of `type` are listed, if it is given: then a page reads
+        at most 1,000 events, and may have few of them or none. Events that come into the state after the first page
+        may be missing, and an event that changes meanwhile may come twice.
+
+        Raises `ConfigurationError` for COMPLETED and DISCARDED events, which are not in the index, and for an `after`
+        that is not from a page of the same state.
+        """
+        ...
+
+    async def sample(self, *, count_limit: int = 1_000) -> Sample:
+        """Count the events of each state, up to `count_limit`, and find the oldest ones, at a bounded cost."""
         ...
 
     async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:

@@ -98,6 +98,13 @@ def check_outbox(value: object) -> None:
         )
 
 
+def check_event_id(event_id: object) -> str:
+    """Return the id. Raises `ConfigurationError` unless it is a string."""
+    if not isinstance(event_id, str):
+        raise ConfigurationError(f"id must be the id of an event, such as event.id, not {shape(event_id)}")
+    return event_id
+
+
 def check_event_ids(ids: object) -> list[str]:
     """Return the ids as a list. Raises `ConfigurationError` for a single id, and for an id that is not a string."""
     if isinstance(ids, str):

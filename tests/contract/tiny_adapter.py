@@ -7,11 +7,24 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from dynamodb_outbox import DuplicateEventError, Event, EventStatus, FailedEvent, LeaseLostError, Repaired
+from dynamodb_outbox import (
+    ConfigurationError,
+    DuplicateEventError,
+    Event,
+    EventStatus,
+    FailedEvent,
+    LeaseLostError,
+    Page,
+    Repaired,
+    Sample,
+    StoredEvent,
+)
 from dynamodb_outbox import adapter as port
 from dynamodb_outbox.adapter import Claim, Completed, Failed, Recovered, Released, Retry
 
 PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
+TIMES = {PENDING: "due_at", PROCESSING: "lease_expires_at", FAILED: "failed_at", COMPLETED: "completed_at"}
+TIMES |= {EventStatus.DISCARDED: "discarded_at", EventStatus.HELD: "due_at"}
 
 
 @dataclass
@@ -108,6 +121,29 @@ class TinyOutbox:
         known: Any = {name: getattr(event, name) for name in ("id", "type", "payload", "occurred_at", "metadata")}
         known |= {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
         return FailedEvent(failed_at=failed_at, **known)
+
+    async def get(self, id: str) -> StoredEvent | None:
+        return self._stored(self.rows[id]) if id in self.rows else None
+
+    async def list_events(self, state: Any, *, type: Any = None, after: Any = None, limit: int = 50) -> Page:
+        wanted = port.listed_state(state)
+        rows = sorted(self.rows.values(), key=lambda row: row.sort_key, reverse=wanted == "failed")
+        events = [event for event in map(self._stored, rows) if event.state is wanted and type in (None, event.type)]
+        start = next((place for place, event in enumerate(events, 1) if event.id == after), 0)
+        if after is not None and not start:
+            raise ConfigurationError(f"after={after!r}: no event of the state has this id")
+        page, rest = events[start:][:limit], events[start + limit :]
+        return Page(events=tuple(page), after=page[-1].id if rest else None, examined=len(page))
+
+    async def sample(self, *, count_limit: int = 1000) -> Sample:
+        return port.sample_of(map(self._stored, self.rows.values()), now=self.options.clock(), count_limit=count_limit)
+
+    def _stored(self, row: Row) -> StoredEvent:
+        event, now = self._event(row), self.options.clock()
+        known: Any = {name: getattr(event, name) for name in ("id", "type", "payload", "occurred_at", "metadata")}
+        known |= {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
+        known |= {TIMES[row.status]: datetime.fromtimestamp(row.sort_key, UTC), "fence": self._fence(row)}
+        return StoredEvent(status=row.status, state=port.state_of(row.status, row.sort_key, now=now), **known)
 
     async def redrive(self, ids: Any, *, fences: Any = None) -> Repaired:
         now = self.options.clock()

@@ -15,10 +15,10 @@ from dynamodb_outbox import errors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROOT = {
-    "Backoff", "CallNext", "Check", "Delivery", "DynamoDBOutbox", "Event", "EventStatus", "ExponentialBackoff",
-    "FailedEvent", "FixedBackoff", "Handler", "HandlerOptions", "Health", "HealthOptions", "HealthStatus",
-    "InMemoryOutbox", "LoggingObserver", "Middleware", "Observer", "OutboxEventBus", "Reject", "RetryLater", "Sampler",
-    "Transaction",
+    "Backoff", "CallNext", "Check", "Count", "Delivery", "DynamoDBOutbox", "Event", "EventState", "EventStatus",
+    "ExponentialBackoff", "FailedEvent", "FixedBackoff", "Handler", "HandlerOptions", "Health", "HealthOptions",
+    "HealthStatus", "InMemoryOutbox", "LoggingObserver", "Middleware", "Observer", "OutboxEventBus", "Page", "Reject",
+    "RetryLater", "Sample", "Sampler", "StoredEvent", "Transaction",
 }  # fmt: skip
 ERRORS = {
     "CancellationReason", "ClientClosedError", "ConfigurationError", "CredentialsError", "DeliveryError",
@@ -42,7 +42,8 @@ ADAPTER = {
     "Claim", "Completed", "EmitClaim", "Failed", "HandlerDone", "Item", "LeaseMember", "Numbers", "Observers",
     "OnError", "Outbox", "OutboxOptions", "Outcome", "Recovered", "Released", "Report", "Retry", "SharedLease",
     "TransactionWrite",
-    "counted_status", "decode_event", "encode_event", "raise_unless_stored", "refuse_repeated_ids",
+    "counted_status", "decode_event", "encode_event", "listed_state", "raise_unless_stored", "refuse_repeated_ids",
+    "sample_of", "state_of",
 }  # fmt: skip
 PUBLIC = {
     "dynamodb_outbox": ROOT | ERRORS,

@@ -30,8 +30,9 @@ from dynamodb_outbox.outcome import Completed, Outcome, Released
 from dynamodb_outbox.port import Numbers, OutboxOptions, counted_status
 from dynamodb_outbox.repairs import Repaired
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
+from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import TransactionWrite
-from dynamodb_outbox.validation import check_bool
+from dynamodb_outbox.validation import check_bool, check_int
 from dynamodb_outbox.wording import shown
 
 
@@ -290,6 +291,34 @@ class DynamoDBOutbox:
         """List the dead letters, the latest first."""
         self._loop.check("outbox.failed_events")
         return await self._parts.dead_letters.failed_events(type=type, limit=limit)
+
+    async def get(self, id: str) -> StoredEvent | None:
+        """Read an event, for one read unit for each 4 KB, and one more if it is in a window; see `Outbox.get`."""
+        self._loop.check("outbox.get")
+        return await self._parts.reader.get(id)
+
+    async def list_events(
+        self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
+    ) -> Page:
+        """List the events of a state; see `Outbox.list_events`.
+
+        Each event that is read costs a read unit for each 4 KB, and its row of the index. Events in windows are not
+        sorted, and come before all others. They cost a read unit for each number of a window; a page reads at most
+        1,000 numbers.
+        """
+        self._loop.check("outbox.list_events")
+        check_int("limit", limit, 1, 1_000)
+        return await self._parts.reader.list_events(state, type=type, after=after, limit=limit)
+
+    async def sample(self, *, count_limit: int = 1_000) -> Sample:
+        """Count the events of each state, up to `count_limit`; see `Outbox.sample`.
+
+        The cost is at most half a read unit for each 4 KB of rows that are counted, and half a unit for each number of
+        windows, of which it reads a tenth of `count_limit`. Rows are small in an index that projects KEYS_ONLY.
+        """
+        self._loop.check("outbox.sample")
+        check_int("count_limit", count_limit, 1, 1_000_000)
+        return await self._parts.reader.sample(count_limit=count_limit)
 
     async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
         """Make FAILED events PENDING again, with all their retries; see `Outbox.redrive`."""

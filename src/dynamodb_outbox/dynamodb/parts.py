@@ -24,6 +24,7 @@ from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
 from dynamodb_outbox.dynamodb.operating.repairs import Discards, Repairs
 from dynamodb_outbox.dynamodb.operating.replacing import Replacer
+from dynamodb_outbox.dynamodb.reading.reader import Reader
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
 from dynamodb_outbox.dynamodb.schema.table import Table
 from dynamodb_outbox.dynamodb.shard_migration import ShardMigration
@@ -59,6 +60,7 @@ class Parts:
     dead_letters: DeadLetters
     repairs: Repairs
     replacer: Replacer
+    reader: Reader
     shard_migration: ShardMigration
 
     @classmethod
@@ -102,6 +104,7 @@ class Parts:
             dead_letters=DeadLetters(caller, index, options, timing),
             repairs=Repairs(caller, writer, options, timing, discards=discards),
             replacer=Replacer(caller, options, timing, discards=discards, shards=shards),
+            reader=Reader(caller, index, options, timing),
             shard_migration=ShardMigration(index, writer, shards, timing),
         )
 

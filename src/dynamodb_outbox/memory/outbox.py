@@ -17,7 +17,9 @@ from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_event, encode_event
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.event_states import sample_of
 from dynamodb_outbox.fences import Fence, fences_of
+from dynamodb_outbox.memory.reading import page_of, read_event
 from dynamodb_outbox.memory.storage import Discard, StoredEvent, due_events
 from dynamodb_outbox.observers import Observer, Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
@@ -32,7 +34,10 @@ from dynamodb_outbox.port import (
 )
 from dynamodb_outbox.repairs import DISCARDABLE, Repaired
 from dynamodb_outbox.reporting import OnError, Report
+from dynamodb_outbox.stored_events import EventState, Page, Sample
+from dynamodb_outbox.stored_events import StoredEvent as PublicEvent
 from dynamodb_outbox.transaction import TransactionWrite
+from dynamodb_outbox.validation import check_int
 
 
 class InMemoryOutbox:
@@ -160,7 +165,7 @@ class InMemoryOutbox:
                 stored = decode_event(self._events[event.id].item, numbers=self._options.numbers)
                 raise DuplicateEventError(event_id=event.id, within="a transaction", stored=stored)
         if done is not None and delivered is not None:
-            delivered.record(done)
+            delivered.record(done, now)
         for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
             event.take_unpublished()
             self._store(event, item, due, emit_claim)
@@ -182,7 +187,7 @@ class InMemoryOutbox:
 
     def _claim(self, stored: StoredEvent, token: str, now: float) -> Claim:
         ends = now + self._options.processing_timeout
-        return stored.claim(token=token, lease_expires_at=ends, numbers=self._options.numbers)
+        return stored.claim(token=token, now=now, lease_expires_at=ends, numbers=self._options.numbers)
 
     async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
@@ -234,6 +239,28 @@ class InMemoryOutbox:
         failed.sort(key=lambda stored: stored.sort_key or 0, reverse=True)
         listed = [stored.as_dead_letter(numbers=self._options.numbers) for stored in failed]
         return [event for event in listed if type is None or event.type == type][:limit]
+
+    async def get(self, id: str) -> PublicEvent | None:
+        """Read an event; see `Outbox.get`."""
+        self._loop.check("outbox.get")
+        stored = self._events.get(id)
+        return None if stored is None else read_event(stored, self._options)
+
+    async def list_events(
+        self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
+    ) -> Page:
+        """List the events of a state; see `Outbox.list_events`."""
+        self._loop.check("outbox.list_events")
+        check_int("limit", limit, 1, 1_000)
+        return page_of(self._events, state, self._options, type=type, after=after, limit=limit)
+
+    async def sample(self, *, count_limit: int = 1_000) -> Sample:
+        """Count the events of each state; see `Outbox.sample`. It has no `read_units`."""
+        self._loop.check("outbox.sample")
+        check_int("count_limit", count_limit, 1, 1_000_000)
+        events = (read_event(stored, self._options) for stored in self._events.values())
+        known = [event for event in events if event is not None]
+        return sample_of(known, now=self._options.clock(), count_limit=count_limit)
 
     async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
         """Make FAILED events PENDING again; see `Outbox.redrive`."""

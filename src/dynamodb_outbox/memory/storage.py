@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dynamodb_outbox.claims import Claim, HandlerDone
-from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event
+from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event, millis
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.fences import Fence, fence_of
 from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry
@@ -44,6 +44,8 @@ class StoredEvent:
     handled_by: frozenset[str] = frozenset()
     unhandled_since: float | None = None
     discarded: Discard | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
 
     @property
     def event_id(self) -> str:
@@ -55,9 +57,10 @@ class StoredEvent:
         """Tell whether the claim still holds."""
         return self.token == claim.token and self.status is EventStatus.PROCESSING
 
-    def claim(self, *, token: str, lease_expires_at: float, numbers: Numbers) -> Claim:
+    def claim(self, *, token: str, now: float, lease_expires_at: float, numbers: Numbers) -> Claim:
         """Make the event PROCESSING, with a new token."""
         due_at = None if self.sort_key is None else self.sort_key / 1000
+        self.started_at = now
         self.status, self.token, self.sort_key = EventStatus.PROCESSING, token, round(lease_expires_at * 1000)
         return Claim(
             event=decode_event(self.item, numbers=numbers),
@@ -84,7 +87,7 @@ class StoredEvent:
         self.unhandled_since = outcome.unhandled_since if isinstance(outcome, Released) else None
         match outcome:
             case Completed():
-                self.status, self.sort_key = EventStatus.COMPLETED, None
+                self.status, self.sort_key, self.completed_at = EventStatus.COMPLETED, None, now
             case Retry(delay=delay, error=error, handled_by=handled_by):
                 self.status, self.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
                 self.retry_count = claim.attempt
@@ -105,11 +108,12 @@ class StoredEvent:
             return False
         return done.handler in self.handled_by or (done.completes and self.status is EventStatus.COMPLETED)
 
-    def record(self, done: HandlerDone) -> None:
+    def record(self, done: HandlerDone, now: float) -> None:
         """Record a handler as done."""
         self.handled_by |= {done.handler}
         if done.completes:
             self.status, self.sort_key, self.unhandled_since = EventStatus.COMPLETED, None, None
+            self.completed_at = now
 
     def recover(self, now: float, *, max_retries: int) -> None:
         """Make an event whose lease ran out PENDING for a retry, or FAILED if it has no retry left."""
@@ -140,6 +144,29 @@ class StoredEvent:
 
     def _is_as_seen(self, fence: Fence | None) -> bool:
         return fence is None or fence_of(self.status, self.sort_key) == fence.text
+
+    def as_item(self) -> Item:
+        """Return the item as the DynamoDB adapter would have it now."""
+        item: Item = {**self.item, "status": {"S": self.status.value}, "retryCount": {"N": str(self.retry_count)}}
+        del item["gsiSortKey"]
+        if self.sort_key is not None:
+            item["gsiSortKey"] = {"N": str(self.sort_key)}
+        texts = {"claimToken": self.token, "lastError": self.last_error}
+        times = {
+            "startedOn": self.started_at,
+            "completedOn": self.completed_at,
+            "unhandledSince": self.unhandled_since,
+        }
+        if self.discarded is not None:
+            texts |= {
+                "discardedBy": self.discarded.by,
+                "discardReason": self.discarded.reason,
+                "replacedBy": self.discarded.replaced_by,
+            }
+            times["discardedOn"] = self.discarded.at
+        item |= {name: {"S": text} for name, text in texts.items() if text}
+        item |= {name: millis(time) for name, time in times.items() if time is not None}
+        return item | ({"handledBy": {"SS": sorted(self.handled_by)}} if self.handled_by else {})
 
     def as_dead_letter(self, *, numbers: Numbers) -> FailedEvent:
         """Read the event as a dead letter."""

@@ -12,6 +12,7 @@ from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards, shar
 from dynamodb_outbox.dynamodb.schema.table import PARTITION_KEY, SORT_KEY, STATUS_KEY
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.dynamodb.transport.read_units import ReadUnits
 from dynamodb_outbox.dynamodb.transport.responses import read_count, read_rows
 from dynamodb_outbox.dynamodb.windows.item import WINDOW, window_partition
 from dynamodb_outbox.event import EventStatus
@@ -35,6 +36,19 @@ class Partition:
     index_name: str
     attribute: str
     value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A part of a partition: the rows whose sort key compares with `bound` as `sign` says, from the row `after` on.
+
+    Without a sign, all rows. `bound` is a sort key as DynamoDB's text of a number.
+    """
+
+    sign: str = ""
+    bound: str = ""
+    after: Item | None = None
+    latest_first: bool = False
 
 
 class StatusIndex:
@@ -119,6 +133,39 @@ class StatusIndex:
             if not last or start == {"ExclusiveStartKey": last}:
                 return
             start = {"ExclusiveStartKey": last}
+
+    async def page(
+        self, partition: Partition, part: Part, *, limit: int, within: float, units: ReadUnits
+    ) -> tuple[list[Item], bool]:
+        """Read the keys of up to `limit` rows; return them, and whether more may follow. Add the cost to `units`.
+
+        DynamoDB reads 1 MB of rows at most, so a page may end early.
+        """
+        values = {":status": {"S": partition.value}}
+        condition = "#status = :status"
+        if part.sign:
+            condition += f" AND gsiSortKey {part.sign} :bound"
+            values[":bound"] = {"N": part.bound}
+        start: dict[str, Any] = {}
+        if part.after is not None:
+            start = {"ExclusiveStartKey": {**part.after, partition.attribute: values[":status"]}}
+        response = await self._caller.call(
+            "query",
+            within=within,
+            read=read_rows,
+            TableName=self._caller.table_name,
+            IndexName=partition.index_name,
+            KeyConditionExpression=condition,
+            ExpressionAttributeNames={"#status": partition.attribute},
+            ExpressionAttributeValues=values,
+            ProjectionExpression=KEYS,
+            ScanIndexForward=not part.latest_first,
+            Limit=limit,
+            ReturnConsumedCapacity="TOTAL",
+            **start,
+        )
+        units.add(response)
+        return response["Items"], bool(response.get("LastEvaluatedKey"))
 
     async def count(self, status: EventStatus, *, within: float) -> int:
         """Count the rows of a status, each event once."""

@@ -149,7 +149,7 @@ def _unreadable(item: Item, error: Exception) -> str:
         if name not in item:
             if name in _REQUIRED:
                 return f"the attribute {name!r} is missing"
-        elif _value(item, name, kind) is None:
+        elif attribute(item, name, kind) is None:
             return f"the attribute {name!r} is not of the type {kind}"
     if isinstance(error, UnstorableValueError):
         text = str(error)
@@ -195,7 +195,7 @@ def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
     failed_at, note = _time_of_failure(item)
     return FailedEvent(
         id=item["id"]["S"],
-        type=event.type if event else str(_value(item, "type", "S") or "?"),
+        type=event.type if event else str(attribute(item, "type", "S") or "?"),
         payload=event.payload if event else None,
         occurred_at=event.occurred_at if event else _EPOCH,
         metadata=event.metadata if event else {},
@@ -213,7 +213,7 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 def _time_of_failure(item: Item) -> tuple[datetime, str]:
     """Read the time of a failure, and a note if the stored value is missing or too large for a datetime."""
-    stored = _value(item, "gsiSortKey", "N")
+    stored = attribute(item, "gsiSortKey", "N")
     try:
         since_epoch = float(stored) / 1000
     except (TypeError, ValueError):
@@ -228,14 +228,14 @@ def _time_of_failure(item: Item) -> tuple[datetime, str]:
 def retry_count(item: Item) -> int:
     """Read the number of retries; 0 if another writer left it out."""
     try:
-        return max(int(_value(item, "retryCount", "N")), 0)
+        return max(int(attribute(item, "retryCount", "N")), 0)
     except (TypeError, ValueError):
         return 0
 
 
 def last_error(item: Item) -> str:
     """Read the last error."""
-    return str(_value(item, "lastError", "S") or "")
+    return str(attribute(item, "lastError", "S") or "")
 
 
 def unhandled_since(item: Item) -> float | None:
@@ -253,7 +253,7 @@ _LATEST: Final = 100_000_000_000.0
 
 def handled_by(item: Item) -> frozenset[str]:
     """Read the names of the handlers that succeeded."""
-    names = _value(item, "handledBy", "SS")
+    names = attribute(item, "handledBy", "SS")
     return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, _COLLECTIONS) else _NOBODY
 
 
@@ -261,7 +261,7 @@ _COLLECTIONS: Final = (list, tuple, set, frozenset)
 _NOBODY: Final = frozenset[str]()
 
 
-def _value(item: Item, name: str, kind: str) -> Any:
+def attribute(item: Item, name: str, kind: str) -> Any:
     """Read an attribute of the type `kind`; None if it is missing or has another type, as in items of other writers."""
     value: Any = item.get(name)
     return value.get(kind) if isinstance(value, Mapping) else None

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import ErrorKind
+from dynamodb_outbox.dynamodb.transport.read_units import ReadUnits
 from dynamodb_outbox.dynamodb.transport.responses import items_of
 from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 
@@ -15,11 +16,17 @@ BATCH_GET: Final = 100
 
 
 async def get_items(
-    caller: Caller, ids: Sequence[str], *, within: float, attributes: Sequence[str] = ()
+    caller: Caller,
+    ids: Sequence[str],
+    *,
+    within: float,
+    attributes: Sequence[str] = (),
+    consistent: bool = True,
+    units: ReadUnits | None = None,
 ) -> dict[str, Any]:
-    """Read up to `BATCH_GET` items with consistent reads; return them by id, with all attributes or only some.
+    """Read up to `BATCH_GET` items, by default with consistent reads; return them by id, with all attributes or some.
 
-    Raises `StorageError`.
+    Without `consistent`, the items may be stale, and cost half. The cost is added to `units`. Raises `StorageError`.
     """
     names = {f"#{number}": name for number, name in enumerate(attributes)}
     projection: Mapping[str, Any] = (
@@ -28,12 +35,21 @@ async def get_items(
     items: dict[str, Any] = {}
     keys = [{"id": {"S": event_id}} for event_id in ids]
     retries = Retries(within, random=caller.random)
+    read_items = items_of(caller.table_name)
+    capacity = {} if units is None else {"ReturnConsumedCapacity": "TOTAL"}
+
+    def read(response: Mapping[str, Any]) -> Any:
+        if units is not None:
+            units.add(response)
+        return read_items(response)
+
     while keys:
         found, keys = await caller.call(
             "batch_get_item",
             within=within,
-            read=items_of(caller.table_name),
-            RequestItems={caller.table_name: {"Keys": keys, "ConsistentRead": True, **projection}},
+            read=read,
+            RequestItems={caller.table_name: {"Keys": keys, "ConsistentRead": consistent, **projection}},
+            **capacity,
         )
         items |= found
         if keys and not await retries.wait():

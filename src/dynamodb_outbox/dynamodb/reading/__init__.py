@@ -1,0 +1,1 @@
+"""What operators read: one event, pages of events, and a sample of all."""

@@ -1,0 +1,61 @@
+"""What an operator reads: one event, pages of events, and samples."""
+
+from __future__ import annotations
+
+from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
+from dynamodb_outbox.dynamodb.items.codec import attribute, is_unlisted
+from dynamodb_outbox.dynamodb.items.stored import decode_stored, seconds_of
+from dynamodb_outbox.dynamodb.reading.listing import Listing
+from dynamodb_outbox.dynamodb.reading.sampling import Sampling
+from dynamodb_outbox.dynamodb.reading.window_events import WindowEvents
+from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.dynamodb.transport.batch_get import get_items
+from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.dynamodb.windows.item import WINDOW, window_id
+from dynamodb_outbox.dynamodb.windows.opening import region_of
+from dynamodb_outbox.event import may_be_id
+from dynamodb_outbox.port import OutboxOptions
+from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
+
+
+class Reader:
+    """Reads events by id and by state. Changes nothing."""
+
+    def __init__(self, caller: Caller, index: StatusIndex, options: OutboxOptions, timing: Timing) -> None:
+        self._caller = caller
+        self._options = options
+        self._within = timing.operator
+        windows = WindowEvents(caller, index, within=timing.operator)
+        self._listing = Listing(caller, index, windows, options, within=timing.operator)
+        self._sampling = Sampling(index, windows, options, within=timing.operator)
+
+    async def get(self, event_id: str) -> StoredEvent | None:
+        """Read an event as it is in the table now; None if there is none."""
+        if not may_be_id(event_id):
+            return None
+        ends: float | None = None
+        # Twice: if its window is gone, the event has probably been completed or moved into the index meanwhile.
+        for _ in range(2):
+            item = (await get_items(self._caller, [event_id], within=self._within)).get(event_id)
+            if item is None:
+                return None
+            name = attribute(item, "window", "S") if is_unlisted(item) else None
+            ends = await self._window_ends(name) if name else None
+            if ends is not None or not name:
+                break
+        return decode_stored(item, numbers=self._options.numbers, now=self._options.clock(), window_ends=ends)
+
+    async def _window_ends(self, name: str) -> float | None:
+        """Read when the lease of a window ends; None if the window is closed. Windows of other Regions are not read."""
+        item_id = window_id(name, region=region_of(self._caller))
+        attributes = ("id", "status", "gsiSortKey")
+        item = (await get_items(self._caller, [item_id], within=self._within, attributes=attributes)).get(item_id, {})
+        return seconds_of(item.get("gsiSortKey", {}).get("N")) if item.get("status") == {"S": WINDOW} else None
+
+    async def list_events(self, state: EventState | str, *, type: str | None, after: str | None, limit: int) -> Page:
+        """List events of a state, a page at a time."""
+        return await self._listing.page(state, type=type, after=after, limit=limit)
+
+    async def sample(self, *, count_limit: int) -> Sample:
+        """Count the events in each state, up to a limit."""
+        return await self._sampling.take(count_limit=count_limit)
