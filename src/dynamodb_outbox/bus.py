@@ -147,6 +147,10 @@ class OutboxEventBus(BusOperations):
         """List the handlers of a type, in the order of their registration."""
         return [registration.handler for registration in self._registry.of(type)]
 
+    def handler_names(self, type: str) -> list[str]:
+        """List the names of the handlers of a type, as `handled_by` of a stored event has them."""
+        return [registration.name for registration in self._registry.of(type)]
+
     def event_types(self) -> list[str]:
         """List the types that have handlers, in alphabetical order."""
         return self._registry.types()
@@ -280,10 +284,15 @@ class OutboxEventBus(BusOperations):
     def health(self) -> Health:
         """Tell how well this bus is, from what its worker has noted. May be called from any thread.
 
-        It makes no request and does not wait, so a probe may call it at any time. While it is called, the worker
+        It makes no request and waits for nothing, so a probe may call it at any time. While it is called, the worker
         samples the outbox every 15 s for the checks `oldest_due` and `dead_letters`; see `HealthOptions`.
         """
         return self._health.health(self._lifecycle.worker, was_stopped=self._lifecycle.was_stopped)
+
+    @property
+    def outbox(self) -> Outbox:
+        """The outbox of this bus."""
+        return self._outbox
 
     @property
     def sampler(self) -> Sampler:

@@ -1,0 +1,1 @@
+"""The actions, which change events. Each is written to the audit log."""

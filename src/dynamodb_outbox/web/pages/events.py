@@ -1,0 +1,154 @@
+"""Lists of events by state, and one event."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from dynamodb_outbox.event import EventStatus
+from dynamodb_outbox.repairs import DISCARDABLE
+from dynamodb_outbox.stored_events import EventState, StoredEvent
+from dynamodb_outbox.web.access import Role
+from dynamodb_outbox.web.http import BadRequestError, Response
+from dynamodb_outbox.web.json_views import event_json, json_response
+from dynamodb_outbox.web.pages.overview import STATES
+from dynamodb_outbox.web.redaction import VisibleEvent
+from dynamodb_outbox.web.site import Visit
+
+PAGE_SIZE: Final = 50
+NOTES: Final = {
+    "retried": "The event is due again, with all its retries. Handlers that succeeded do not run again.",
+    "discarded": "The event is discarded: it will not be delivered, and its id stays taken.",
+    "replaced": "This event replaces the discarded one.",
+}
+"""The sentences that a redirect after an action may ask for."""
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")
+
+
+async def events(visit: Visit) -> Response:
+    """List a page of the events of one state, in the order of the index."""
+    state, wanted, after = _asked(visit)
+    page = await visit.site.outbox.list_events(state, type=wanted, after=after, limit=PAGE_SIZE)
+    query = {"state": state.value} | ({"type": wanted} if wanted else {})
+    return visit.page(
+        "events.html",
+        state=state,
+        states=STATES,
+        type=wanted or "",
+        rows=[visit.see(event) for event in page.events],
+        examined=page.examined,
+        following=f"events?{urlencode(query | {'after': page.after})}" if page.after else None,
+        is_first=after is None,
+        selectable=_selectable(visit, state),
+    )
+
+
+async def events_json(visit: Visit) -> Response:
+    """Give a program a page of the events of one state, with the cursor of the next page."""
+    state, wanted, after = _asked(visit)
+    page = await visit.site.outbox.list_events(state, type=wanted, after=after, limit=PAGE_SIZE)
+    shown = [event_json(visit.see(event)) for event in page.events]
+    return json_response({"events": shown, "after": page.after, "examined": page.examined})
+
+
+async def event(visit: Visit) -> Response:
+    """Show everything about one event. Reads the event itself, so the page is never older than the table."""
+    stored = await find_event(visit, visit.request.query.get("id"))
+    seen = visit.see(stored)
+    table = shlex.quote(visit.site.table)
+    return visit.page(
+        "event.html",
+        seen=seen,
+        event=seen.event,
+        explanation=_explanation(seen.event),
+        handlers=_handlers(visit, seen.event),
+        note=NOTES.get(visit.request.query.get("note"), ""),
+        command=f"dynamodb-outbox --table {table} events show {shlex.quote(stored.id)}",
+        trace=_trace(visit, seen.event),
+        can_retry=stored.status is EventStatus.FAILED and visit.access.may(Role.RETRY),
+        can_discard=stored.status in DISCARDABLE and visit.access.may(Role.DISCARD),
+        can_replace=may_replace(visit, seen),
+    )
+
+
+async def event_json_page(visit: Visit) -> Response:
+    """Give a program everything about one event."""
+    stored = await find_event(visit, visit.request.query.get("id"))
+    return json_response(event_json(visit.see(stored)))
+
+
+async def find_event(visit: Visit, event_id: str) -> StoredEvent:
+    """Read an event. Raises `BadRequestError` (404) if there is none."""
+    stored = await visit.site.outbox.get(event_id) if event_id else None
+    if stored is None:
+        raise BadRequestError(
+            "there is no event with this id; it may never have been stored, or its retention may be over", status=404
+        )
+    return stored
+
+
+def may_replace(visit: Visit, seen: VisibleEvent) -> bool:
+    """Tell whether this person may replace an event. A redacted payload cannot be edited: the rest would be lost."""
+    has_roles = visit.access.may(Role.EDIT) and visit.access.may(Role.PAYLOAD)
+    is_whole = seen.hidden is None and not seen.is_redacted and seen.event.unreadable is None
+    return has_roles and is_whole and seen.event.status is EventStatus.FAILED
+
+
+def _asked(visit: Visit) -> tuple[EventState, str | None, str | None]:
+    query = visit.request.query
+    try:
+        state = EventState(query.get("state", EventState.DUE))
+    except ValueError:
+        state = EventState.COMPLETED
+    if state not in STATES:
+        raise BadRequestError("events of this state cannot be listed; find a completed or discarded event by its id")
+    return state, query.get("type") or None, query.get("after") or None
+
+
+def _selectable(visit: Visit, state: EventState) -> list[str]:
+    """Return the actions for selected events of a state."""
+    retry = ["retry"] if state is EventState.FAILED and visit.access.may(Role.RETRY) else []
+    discarded = {EventState.FAILED, EventState.DUE, EventState.SCHEDULED, EventState.HELD}
+    return retry + (["discard"] if state in discarded and visit.access.may(Role.DISCARD) else [])
+
+
+def _handlers(visit: Visit, event: StoredEvent) -> list[tuple[str, bool]]:
+    """List the handlers of the type in this process, and those that succeeded, each with whether it succeeded."""
+    names = set(event.handled_by) | set(handler_names(visit, event.type))
+    return [(name, name in event.handled_by) for name in sorted(names)]
+
+
+def handler_names(visit: Visit, type: str) -> list[str]:
+    """Return the names of the handlers that this process has for a type."""
+    return [] if visit.site.bus is None else visit.site.bus.handler_names(type)
+
+
+def _explanation(event: StoredEvent) -> str:
+    """Say which write made the state of an event what it is."""
+    attempt = event.retry_count + 1
+    sentences = {
+        EventState.DUE: "It is stored, and any worker with a free slot takes it."
+        if not event.retry_count
+        else f"Attempt {event.retry_count} failed, and the event is due again.",
+        EventState.SCHEDULED: "It was emitted with a delay, and is not due yet."
+        if not event.retry_count
+        else f"Attempt {event.retry_count} failed, and the next one is ahead.",
+        EventState.PROCESSING: f"A worker has claimed it, for attempt {attempt}, and renews its lease.",
+        EventState.EXPIRED: f"A worker claimed it for attempt {attempt}, and has not renewed its lease. Recovery makes "
+        "it due again.",
+        EventState.HELD: "Its type is held. It is due again once somebody resumes the type.",
+        EventState.FAILED: f"Attempt {attempt} failed, and there is no further one.",
+        EventState.COMPLETED: "Every handler succeeded.",
+        EventState.DISCARDED: f"{event.discarded_by or 'Somebody'} has decided that it is never delivered.",
+    }
+    return sentences[event.state]
+
+
+def _trace(visit: Visit, event: StoredEvent) -> str | None:
+    """Return the address of the trace of an event, if it has one and the application has said where traces are."""
+    carrier: Any = event.metadata.get("traceparent")
+    found = _TRACEPARENT.fullmatch(carrier) if isinstance(carrier, str) else None
+    url = visit.site.options.trace_url
+    return None if found is None or url is None else url.replace("{trace_id}", found.group(1))

@@ -1,0 +1,48 @@
+"""What a person sees of a stored event. Every page, list and export passes through here, and nowhere else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.stored_events import StoredEvent
+from dynamodb_outbox.web.access import Access, Role
+from dynamodb_outbox.wording import shape
+
+logger: Final = logging.getLogger("dynamodb_outbox.web")
+Redact = Callable[[StoredEvent], StoredEvent]
+"""Returns a copy of an event without what nobody may see, by `dataclasses.replace(event, payload=...)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisibleEvent:
+    """An event as one person sees it. If `hidden` has a reason, `event` has neither payload nor metadata.
+
+    `is_redacted` says that `redact` has changed the payload, so that it cannot be edited.
+    """
+
+    event: StoredEvent
+    hidden: str | None = None
+    is_redacted: bool = False
+
+
+def visible(event: StoredEvent, access: Access, redact: Redact | None) -> VisibleEvent:
+    """Remove what the person may not see. If `redact` fails, payload, metadata and error text are removed."""
+    redacted, failed = event, None
+    if redact is not None:
+        try:
+            redacted = redact(event)
+            if not isinstance(redacted, StoredEvent):
+                raise ConfigurationError(f"redact returned {shape(redacted)}; it must return a StoredEvent")
+        except Exception:
+            logger.exception("redact raised an exception for event %r: its payload is not shown", event.id)
+            redacted, failed = replace(event, last_error="(not shown: redact failed)"), "redact failed; see the log"
+    # An id that `redact` changes would make every link and action miss the event.
+    redacted = replace(redacted, id=event.id, status=event.status, state=event.state, fence=event.fence)
+    if failed is None and access.may(Role.PAYLOAD):
+        return VisibleEvent(event=redacted, is_redacted=redacted.payload is not event.payload)
+    reason = failed or f"{shape(event.payload)}; to see it, you need the role `payload`"
+    return VisibleEvent(event=replace(redacted, payload=None, metadata={}), hidden=reason)
