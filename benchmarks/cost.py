@@ -31,6 +31,8 @@ Mode = Literal["polled", "on_emit", "window"]
 """How an event is handled: by any worker, where it is emitted, or where it is emitted and in a window."""
 
 LEASE: Final = 30.0
+WORKER: Final = "ip-10-0-12-34/1/3f9a2c"
+"""The name of a worker, of a usual length."""
 RENEWALS: Final = 3
 """A window is renewed this often in a lease."""
 SIZES: Final = (500, 2000, 10_000, 50_000)
@@ -61,9 +63,9 @@ def cost(*, payload_bytes: int, projection: Projection, mode: Mode, batch_size: 
     now = time.time()
     event = Event(TYPE, text(payload_bytes / 1024))
     pending, _ = encode_event(event, due_at=now, numbers="native")
-    claimed = encode_claimed(pending, token=uuid4().hex, now=now, lease_expires_at=now + LEASE)
+    claimed = encode_claimed(pending, token=uuid4().hex, worker=WORKER, now=now, lease_expires_at=now + LEASE)
     if mode == "window":
-        claimed = encode_unlisted(pending, token=uuid4().hex, window=token_hex(8), now=now)
+        claimed = encode_unlisted(pending, token=uuid4().hex, worker=WORKER, window=token_hex(8), now=now)
     completed = {name: value for name, value in claimed.items() if name != "gsiSortKey"}
     completed |= {"status": {"S": "COMPLETED"}, "completedOn": millis(now)}
     states = [pending, claimed, completed] if mode == "polled" else [claimed, completed]

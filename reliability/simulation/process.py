@@ -40,6 +40,7 @@ class Process:
         """Whether the worker has stopped, so that the service starts no more work."""
         self.has_ended = False
         self.loop = world.timeline.new_loop()
+        self.loop.identity.worker = f"simulated/1/{self.name}"
         self.clock_offset = place.clock_offset
         self._world = world
         self._stuck: set[str] = set()

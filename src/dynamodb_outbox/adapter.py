@@ -20,6 +20,7 @@ from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.port import (
     LEASE_EXPIRED,
+    LEASE_EXPIRED_TYPE,
     RENEWAL,
     SETTLED_FROM,
     TRANSACTION,
@@ -38,6 +39,7 @@ from dynamodb_outbox.transaction import TransactionWrite
 __all__ = [
     "DISCARDABLE",
     "LEASE_EXPIRED",
+    "LEASE_EXPIRED_TYPE",
     "MAX_ERROR_CHARS",
     "OUTCOME_NAMES",
     "RENEWAL",

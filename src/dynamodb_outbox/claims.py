@@ -19,6 +19,7 @@ class Claim:
     - `due_at` (epoch seconds) is when the event became due, if the adapter knows it.
     - `handled_by` has the names of the handlers that succeeded in earlier attempts.
     - `last_error` is the text of the error of the last attempt.
+    - `error_type` and `error_handler` are the class name of that error and the handler that raised it, if known.
     - `unhandled_since` (epoch seconds) is when a worker first had no handler for the event, if no worker had one since.
     - `shared_lease` is the lease that the adapter renews for this claim and others, if there is one.
     """
@@ -29,6 +30,8 @@ class Claim:
     lease_expires_at: float
     handled_by: frozenset[str] = frozenset()
     last_error: str = ""
+    error_type: str | None = None
+    error_handler: str | None = None
     unhandled_since: float | None = None
     due_at: float | None = None
     shared_lease: SharedLease | None = field(default=None, repr=False, compare=False)

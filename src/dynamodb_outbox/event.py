@@ -174,9 +174,10 @@ def _check_text(name: str, value: object) -> None:
 class FailedEvent:
     """A dead letter: an event that is FAILED, and the reason.
 
-    `retry_count` counts the retries before the event failed. `last_error` is the text of the last error. `failed_at` is
-    the time of the failure in UTC. `handled_by` has the names of the handlers that succeeded. If another program stored
-    a time that a datetime cannot hold, `failed_at` is the nearest possible time, and `last_error` says so.
+    `retry_count` counts the retries before the event failed. `last_error` is the text of the last error, `error_type`
+    the name of its class, and `error_handler` the handler that raised it, if they are known. `failed_at` is the time of
+    the failure in UTC. `handled_by` has the names of the handlers that succeeded. If another program stored a time that
+    a datetime cannot hold, `failed_at` is the nearest possible time, and `last_error` says so.
     """
 
     id: str
@@ -188,3 +189,5 @@ class FailedEvent:
     last_error: str
     failed_at: datetime
     handled_by: frozenset[str]
+    error_type: str | None = None
+    error_handler: str | None = None

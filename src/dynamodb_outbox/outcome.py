@@ -19,19 +19,26 @@ class Completed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """A handler failed, and retries are left. The event is due again `delay` seconds after the settle."""
+    """A handler failed, and retries are left. The event is due again `delay` seconds after the settle.
+
+    `error_type` is the class name of the error, and `error_handler` the handler that raised it, if it is known.
+    """
 
     delay: float
     error: str
     handled_by: frozenset[str] = frozenset()
+    error_type: str | None = None
+    error_handler: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The event becomes FAILED: it was rejected, or no retry is left."""
+    """The event becomes FAILED: it was rejected, or no retry is left. See `Retry` for the error."""
 
     error: str
     handled_by: frozenset[str] = frozenset()
+    error_type: str | None = None
+    error_handler: str | None = None
     reason: FailureReason = "retries_exhausted"
 
 

@@ -32,6 +32,8 @@ Numbers = Literal["native", "decimal"]
 """How numbers come back: whole ones as int, all others as float (`"native"`) or as `Decimal` (`"decimal"`)."""
 LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the worker died or hung"
 """The last error that recovery stores. It is short because a large item has little room left."""
+LEASE_EXPIRED_TYPE: Final = "LeaseExpired"
+"""The type of that error, where other errors have the name of their class."""
 RENEWAL: Final = "renewal"
 """The name of a refused `renew` in a `LeaseLostError`."""
 TRANSACTION: Final = "delivery transaction"

@@ -35,6 +35,8 @@ class Row:
     retries: int = 0
     token: str = ""
     error: str = ""
+    error_type: str | None = None
+    error_handler: str | None = None
     handled_by: frozenset[str] = frozenset()
     unhandled_since: float | None = None
 
@@ -86,6 +88,8 @@ class TinyOutbox:
         row.sort_key = self.options.clock() + getattr(outcome, "delay", 0)
         row.retries = claim.attempt if isinstance(outcome, Retry) else row.retries
         row.error = getattr(outcome, "error", row.error)[: port.MAX_ERROR_CHARS]
+        row.error_type = getattr(outcome, "error_type", row.error_type)
+        row.error_handler = getattr(outcome, "error_handler", row.error_handler)
         row.handled_by |= getattr(outcome, "handled_by", frozenset())
         row.unhandled_since = outcome.unhandled_since if isinstance(outcome, Released) else None
         return None
@@ -106,6 +110,7 @@ class TinyOutbox:
             row.status = PENDING if row.retries < self.options.retries_of(max_retries) else FAILED
             row.retries += row.status is PENDING
             row.sort_key, row.error, row.unhandled_since = self.options.clock(), port.LEASE_EXPIRED, None
+            row.error_type, row.error_handler = port.LEASE_EXPIRED_TYPE, None
             ids[row.status] += (row.item["id"]["S"],)
         return Recovered(reset=ids[PENDING], failed=ids[FAILED])
 
@@ -119,8 +124,7 @@ class TinyOutbox:
     def _failed_event(self, row: Row) -> FailedEvent:
         event, failed_at = self._event(row), datetime.fromtimestamp(row.sort_key, UTC)
         known: Any = {name: getattr(event, name) for name in ("id", "type", "payload", "occurred_at", "metadata")}
-        known |= {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
-        return FailedEvent(failed_at=failed_at, **known)
+        return FailedEvent(failed_at=failed_at, **known, **delivered(row))
 
     async def get(self, id: str) -> StoredEvent | None:
         return self._stored(self.rows[id]) if id in self.rows else None
@@ -141,9 +145,10 @@ class TinyOutbox:
     def _stored(self, row: Row) -> StoredEvent:
         event, now = self._event(row), self.options.clock()
         known: Any = {name: getattr(event, name) for name in ("id", "type", "payload", "occurred_at", "metadata")}
-        known |= {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
         known |= {TIMES[row.status]: datetime.fromtimestamp(row.sort_key, UTC), "fence": self._fence(row)}
-        return StoredEvent(status=row.status, state=port.state_of(row.status, row.sort_key, now=now), **known)
+        return StoredEvent(
+            status=row.status, state=port.state_of(row.status, row.sort_key, now=now), **known, **delivered(row)
+        )
 
     async def redrive(self, ids: Any, *, fences: Any = None) -> Repaired:
         now = self.options.clock()
@@ -178,6 +183,11 @@ class TinyOutbox:
 
     def _due(self, status: EventStatus) -> list[Row]:
         return [row for row in self._all(status) if row.sort_key <= self.options.clock()]
+
+
+def delivered(row: Row) -> dict[str, Any]:
+    known = {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
+    return known | {"error_type": row.error_type, "error_handler": row.error_handler}
 
 
 def lease_lost(claim: Claim, outcome: str) -> LeaseLostError:

@@ -20,6 +20,7 @@ import pytest
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, Reject
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.observers import Observation, WindowOpened
+from dynamodb_outbox.worker_identity import worker_identity
 from tests.dynamodb.dead_worker import DeadWorker
 from tests.fakes import Clock
 
@@ -127,7 +128,7 @@ async def items_of_every_status(table: Table) -> list[Item]:
 
 async def test_items_have_the_attributes_and_types_of_the_tables(open_table: OpenTable) -> None:
     assert TYPES.keys() == PRESENCE.keys()
-    assert len(TYPES) == 17
+    assert len(TYPES) == 20
     seen: dict[str, set[str]] = {}
     table = await open_table(shards=4)
     items = await items_of_every_status(table) + await items_of_a_window(table)
@@ -226,7 +227,9 @@ async def test_the_example_is_a_real_item(open_table: OpenTable) -> None:
     assert await bus.run_once() == 1
     item = await table.item("o-1")
     assert re.fullmatch("[0-9a-f]{32}", item["claimToken"]["S"])
-    assert {**item, "claimToken": {"S": "..."}} == json.loads(shown)
+    assert item["claimedBy"] == {"S": worker_identity.text}
+    names = {"claimToken": {"S": "..."}, "claimedBy": {"S": "orders-7f9c/1/3f9a2c"}}
+    assert item | names == json.loads(shown)
 
 
 @pytest.mark.parametrize(("python", "stored"), VALUES)

@@ -15,6 +15,8 @@ from tests.fakes import Clock
 
 REGION = "us-east-1"
 LEASE = 30.0
+DEAD = "host/7/dead00"
+"""The name of the dead worker."""
 
 
 @dataclass
@@ -62,7 +64,7 @@ class DeadWorker:
         """Make the item of an event of the window, as it is stored when it is emitted."""
         event = Event("order.placed", {"n": number}, id=self.id_of(number))
         item, _ = encode_event(event, due_at=self.clock(), numbers="native")
-        item = encode_claimed(item, token=f"token-{number}", now=self.clock() - LEASE, lease_expires_at=0)
+        item = encode_claimed(item, token=f"token-{number}", worker=DEAD, now=self.clock() - LEASE, lease_expires_at=0)
         del item["gsiSortKey"]
         return without_none({**item, "window": {"S": self.name}, **changes})
 

@@ -38,7 +38,7 @@ OBSERVERS = {
     "RetryScheduled", "SettleFailed", "StorageCalled", "Throttled", "WindowLost", "WindowOpened", "WindowRecovered",
 }  # fmt: skip
 ADAPTER = {
-    "LEASE_EXPIRED", "MAX_ERROR_CHARS", "OUTCOME_NAMES", "RENEWAL", "SETTLED_FROM", "TRANSACTION",
+    "LEASE_EXPIRED", "LEASE_EXPIRED_TYPE", "MAX_ERROR_CHARS", "OUTCOME_NAMES", "RENEWAL", "SETTLED_FROM", "TRANSACTION",
     "Claim", "Completed", "EmitClaim", "Failed", "HandlerDone", "Item", "LeaseMember", "Numbers", "Observers",
     "OnError", "Outbox", "OutboxOptions", "Outcome", "Recovered", "Released", "Report", "Retry", "SharedLease",
     "TransactionWrite",

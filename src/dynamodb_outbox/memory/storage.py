@@ -11,12 +11,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dynamodb_outbox.claims import Claim, HandlerDone
-from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_event, millis
+from dynamodb_outbox.dynamodb.items.codec import (
+    MAX_ERROR_CHARS,
+    MAX_ERROR_TYPE_BYTES,
+    Item,
+    decode_event,
+    millis,
+    short_text,
+)
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.fences import Fence, fence_of
 from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry
-from dynamodb_outbox.port import LEASE_EXPIRED, SETTLED_FROM, Numbers
+from dynamodb_outbox.port import LEASE_EXPIRED, LEASE_EXPIRED_TYPE, SETTLED_FROM, Numbers
 from dynamodb_outbox.repairs import DISCARDABLE
+from dynamodb_outbox.worker_identity import worker_identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +52,9 @@ class StoredEvent:
     handled_by: frozenset[str] = frozenset()
     unhandled_since: float | None = None
     discarded: Discard | None = None
+    error_type: str | None = None
+    error_handler: str | None = None
+    claimed_by: str | None = None
     started_at: float | None = None
     completed_at: float | None = None
 
@@ -60,7 +71,7 @@ class StoredEvent:
     def claim(self, *, token: str, now: float, lease_expires_at: float, numbers: Numbers) -> Claim:
         """Make the event PROCESSING, with a new token."""
         due_at = None if self.sort_key is None else self.sort_key / 1000
-        self.started_at = now
+        self.started_at, self.claimed_by = now, worker_identity.text
         self.status, self.token, self.sort_key = EventStatus.PROCESSING, token, round(lease_expires_at * 1000)
         return Claim(
             event=decode_event(self.item, numbers=numbers),
@@ -69,6 +80,8 @@ class StoredEvent:
             lease_expires_at=self.sort_key / 1000,
             handled_by=self.handled_by,
             last_error=self.last_error,
+            error_type=self.error_type,
+            error_handler=self.error_handler,
             unhandled_since=self.unhandled_since,
             due_at=due_at,
         )
@@ -85,17 +98,19 @@ class StoredEvent:
         if self.token != claim.token or self.status not in SETTLED_FROM[type(outcome)]:
             return False
         self.unhandled_since = outcome.unhandled_since if isinstance(outcome, Released) else None
+        if isinstance(outcome, (Retry, Failed)):
+            self.last_error = outcome.error[:MAX_ERROR_CHARS]
+            self.error_type = outcome.error_type and short_text(outcome.error_type, MAX_ERROR_TYPE_BYTES)["S"]
+            self.error_handler = outcome.error_handler
         match outcome:
             case Completed():
                 self.status, self.sort_key, self.completed_at = EventStatus.COMPLETED, None, now
-            case Retry(delay=delay, error=error, handled_by=handled_by):
+            case Retry(delay=delay, handled_by=handled_by):
                 self.status, self.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
                 self.retry_count = claim.attempt
-                self.last_error = error[:MAX_ERROR_CHARS]
                 self.handled_by |= handled_by
-            case Failed(error=error, handled_by=handled_by):
+            case Failed(handled_by=handled_by):
                 self.status, self.sort_key = EventStatus.FAILED, round(now * 1000)
-                self.last_error = error[:MAX_ERROR_CHARS]
                 self.handled_by |= handled_by
             case Released(handled_by=handled_by, delay=delay):
                 self.status, self.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
@@ -118,7 +133,7 @@ class StoredEvent:
     def recover(self, now: float, *, max_retries: int) -> None:
         """Make an event whose lease ran out PENDING for a retry, or FAILED if it has no retry left."""
         self.sort_key = round(now * 1000)
-        self.last_error = LEASE_EXPIRED
+        self.last_error, self.error_type, self.error_handler = LEASE_EXPIRED, LEASE_EXPIRED_TYPE, None
         self.unhandled_since = None
         if self.retry_count < max_retries:
             self.status = EventStatus.PENDING
@@ -151,7 +166,13 @@ class StoredEvent:
         del item["gsiSortKey"]
         if self.sort_key is not None:
             item["gsiSortKey"] = {"N": str(self.sort_key)}
-        texts = {"claimToken": self.token, "lastError": self.last_error}
+        texts = {
+            "claimToken": self.token,
+            "claimedBy": self.claimed_by,
+            "lastError": self.last_error,
+            "errorType": self.error_type,
+            "errorHandler": self.error_handler,
+        }
         times = {
             "startedOn": self.started_at,
             "completedOn": self.completed_at,
@@ -181,6 +202,8 @@ class StoredEvent:
             last_error=self.last_error,
             failed_at=datetime.fromtimestamp((self.sort_key or 0) / 1000, UTC),
             handled_by=self.handled_by,
+            error_type=self.error_type,
+            error_handler=self.error_handler,
         )
 
 

@@ -25,7 +25,7 @@ from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CH
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.transport.classify import concerns_all
 from dynamodb_outbox.errors import ItemTooLargeError, StorageError
-from dynamodb_outbox.port import LEASE_EXPIRED, OutboxOptions
+from dynamodb_outbox.port import LEASE_EXPIRED, LEASE_EXPIRED_TYPE, OutboxOptions
 
 PORTION: Final = CONCURRENT_CALLS
 """How many events are recovered at a time: as many as updates are sent side by side."""
@@ -143,6 +143,7 @@ class _Portion:
             "max": {"N": str(self.max_retries)},
             "one": {"N": "1"},
             "zero": {"N": "0"},
+            "error_type": {"S": LEASE_EXPIRED_TYPE},
             "error": error_text(
                 LEASE_EXPIRED, MAX_ERROR_CHARS if "startedOn" not in form.remove else SHORT_ERROR_CHARS
             ),

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import IntEnum
 from functools import lru_cache
+from typing import Final
 
 from dynamodb_outbox.dynamodb.conditional.transitions import Transition
+
+DETAILS: Final = ("claimedBy", "errorType", "errorHandler")
+"""Attributes that only operators read. They go first where there is no room."""
 
 
 class Room(IntEnum):
@@ -26,7 +30,7 @@ class Room(IntEnum):
 
     ENOUGH = 0
     FOR_SHORT_ERROR = 1
-    """Stores only the start of an error, and removes startedOn."""
+    """Stores only the start of an error, without its class and handler, and removes startedOn and claimedBy."""
     FOR_NO_ERROR = 2
     """Also removes lastError."""
     FOR_NOTHING = 3
@@ -38,7 +42,8 @@ def fitted(transition: Transition, room: Room) -> Transition:
     """Return the variant of a transition that fits. It is rare, so it is always an `UpdateItem`."""
     if room is Room.ENOUGH:
         return transition
-    kept, gone = transition.set, ["startedOn", "window"]
+    gone = ["startedOn", "window", *DETAILS]
+    kept = tuple(each for each in transition.set if each.partition(" ")[0] not in DETAILS)
     if room >= Room.FOR_NO_ERROR:
         kept = tuple(each for each in kept if not each.startswith("lastError "))
         gone.append("lastError")

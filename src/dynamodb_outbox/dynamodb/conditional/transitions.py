@@ -56,11 +56,26 @@ class Write:
     values: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
 
 
+_ERROR: Final = ("lastError = :error", "errorType = :error_type", "errorHandler = :error_handler")
+
 CLAIM: Final = Transition(
     name="claim",
-    set=("status = :PROCESSING", "claimToken = :token", "startedOn = :now", "gsiSortKey = :deadline"),
+    set=(
+        "status = :PROCESSING",
+        "claimToken = :token",
+        "claimedBy = :worker",
+        "startedOn = :now",
+        "gsiSortKey = :deadline",
+    ),
     # The second half lets a repeat succeed if the first attempt was applied but its response was lost.
     condition="(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)",
+)
+# For an item that has room for the token, but not for the name of the worker.
+CLAIM_UNNAMED: Final = replace(
+    CLAIM,
+    set=tuple(each for each in CLAIM.set if not each.startswith("claimedBy ")),
+    remove=("claimedBy",),
+    batched=False,
 )
 # The settles: a write of the outcome of a claim needs the token of the claim. The status half: PENDING, because
 # recovery keeps the token until the next claim; the own result, because a repeat after a lost response must succeed;
@@ -74,12 +89,12 @@ COMPLETE: Final = Transition(
 )
 RETRY: Final = Transition(
     name="retry",
-    set=("status = :PENDING", "retryCount = :retries", "gsiSortKey = :due", "lastError = :error"),
+    set=("status = :PENDING", "retryCount = :retries", "gsiSortKey = :due", *_ERROR),
     condition="claimToken = :token AND (status = :PROCESSING OR status = :PENDING)",
 )
 FAIL: Final = Transition(
     name="fail",
-    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
+    set=("status = :FAILED", "gsiSortKey = :now", *_ERROR),
     condition="claimToken = :token AND status <> :COMPLETED",
 )
 RELEASE: Final = Transition(
@@ -131,9 +146,10 @@ RECOVER: Final = Transition(
         "retryCount = if_not_exists(retryCount, :zero) + :one",
         "gsiSortKey = :now",
         "lastError = :error",
+        "errorType = :error_type",
     ),
     # A worker without a handler gives an event back at once, so this expired lease belonged to one with a handler.
-    remove=("unhandledSince",),
+    remove=("unhandledSince", "errorHandler"),
     condition=(
         "status = :PROCESSING AND gsiSortKey = :seen AND (attribute_not_exists(retryCount) OR retryCount < :max)"
     ),
@@ -144,7 +160,8 @@ RECOVER: Final = Transition(
 # event, so this write is refused, too, or no retry is left.
 RECOVER_FAILED: Final = Transition(
     name="recover as failed",
-    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error"),
+    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error", "errorType = :error_type"),
+    remove=("errorHandler",),
     condition="status = :PROCESSING AND gsiSortKey = :seen",
     batched=False,
 )
@@ -152,7 +169,7 @@ RECOVER_FAILED: Final = Transition(
 RECOVER_IN_PLACE: Final = Transition(
     name="recover as failed in place",
     set=("status = :FAILED",),
-    remove=("lastError", "startedOn"),
+    remove=("lastError", "startedOn", "claimedBy", "errorType", "errorHandler"),
     condition=RECOVER_FAILED.condition,
     batched=False,
 )
@@ -160,6 +177,7 @@ RECOVER_IN_PLACE: Final = Transition(
 FAIL_UNCLAIMED: Final = Transition(
     name="fail unclaimed",
     set=("status = :FAILED", "lastError = :error"),
+    remove=("errorType", "errorHandler"),
     condition="status = :PENDING AND gsiSortKey = :seen",
     batched=False,
 )
@@ -170,7 +188,7 @@ _IS_UNLISTED: Final = "status = :PROCESSING AND attribute_not_exists(gsiSortKey)
 ENTER: Final = Transition(
     name="enter the index",
     set=RECOVER.set,
-    remove=("window",),
+    remove=("window", "errorHandler"),
     condition=f"{_IS_UNLISTED} AND (attribute_not_exists(retryCount) OR retryCount < :max)",
     batched=False,
 )
@@ -179,7 +197,7 @@ ENTER: Final = Transition(
 ENTER_FAILED: Final = Transition(
     name="enter the index as failed",
     set=RECOVER_FAILED.set,
-    remove=("window",),
+    remove=("window", "errorHandler"),
     condition=_IS_UNLISTED,
     batched=False,
 )
@@ -222,6 +240,16 @@ _STATUS_SET: Final = re.compile(r"status = :(\w+)")
 def no_longer_unhandled(transition: Transition) -> Transition:
     """Return the transition for an event that was unhandled until this worker, which has a handler, claimed it."""
     return transition.also_remove("unhandledSince")
+
+
+@lru_cache(maxsize=256)
+def without_details(transition: Transition, names: tuple[str, ...]) -> Transition:
+    """Return the transition for an error that lacks some of `errorType` and `errorHandler`: it removes them.
+
+    Few errors are not from a handler, so this is an `UpdateItem`, and the probe of batches stays within one request.
+    """
+    kept = tuple(each for each in transition.set if each.partition(" ")[0] not in names)
+    return replace(transition, set=kept, remove=(*transition.remove, *names), batched=False)
 
 
 _SETTLES_WITH_HANDLER: Final = (

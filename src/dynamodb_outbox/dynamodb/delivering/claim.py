@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Final
 
 import anyio
 
 from dynamodb_outbox.claims import Claim
-from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, Write
+from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, CLAIM_UNNAMED, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex, poll_timeout
@@ -29,6 +29,7 @@ from dynamodb_outbox.errors import ItemTooLargeError, StorageError, StoredEventE
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import ClaimRefused, Observers
 from dynamodb_outbox.port import Numbers, OutboxOptions
+from dynamodb_outbox.worker_identity import worker_identity
 
 MAX_PAGES: Final = 4
 """The most pages of a shard that a worker among others reads in one pass, in search of its own rows."""
@@ -237,15 +238,27 @@ class Claimer:
         # resets it after its lease, and counts an attempt.
         now = self._options.clock()
         deadline = millis(now + self._options.processing_timeout)
+        worker = {"S": worker_identity.text}
         writes = [
             Write(
                 CLAIM,
                 row["id"]["S"],
-                {"token": {"S": token_hex(16)}, "now": millis(now), "deadline": deadline, "seen": row["gsiSortKey"]},
+                {
+                    "token": {"S": token_hex(16)},
+                    "worker": worker,
+                    "now": millis(now),
+                    "deadline": deadline,
+                    "seen": row["gsiSortKey"],
+                },
             )
             for row in rows
         ]
         results = await self._writer.write(writes, within=within, returning=True, patient=patient)
+        too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
+        smaller = [replace(writes[index], transition=CLAIM_UNNAMED) for index in too_large]
+        again = await self._writer.write(smaller, within=within, returning=True, patient=patient)
+        for index, result in zip(too_large, again, strict=True):
+            results[index] = result
         for row, result in zip(rows, results, strict=True):
             if isinstance(result, Refused) and self._observers:
                 self._observers.notify(ClaimRefused(event_id=row["id"]["S"]))

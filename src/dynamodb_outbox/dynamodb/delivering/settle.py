@@ -21,10 +21,19 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     Transition,
     Write,
     no_longer_unhandled,
+    without_details,
 )
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
-from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, SHORT_ERROR_CHARS, Item, error_text, millis
+from dynamodb_outbox.dynamodb.items.codec import (
+    MAX_ERROR_CHARS,
+    MAX_ERROR_TYPE_BYTES,
+    SHORT_ERROR_CHARS,
+    Item,
+    error_text,
+    millis,
+    short_text,
+)
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
@@ -36,6 +45,7 @@ from dynamodb_outbox.errors import (
     StorageError,
     StoredEventError,
 )
+from dynamodb_outbox.handlers import MAX_NAME_BYTES
 from dynamodb_outbox.observers import logger
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
 from dynamodb_outbox.port import RENEWAL, OutboxOptions
@@ -127,7 +137,9 @@ class Settler:
         def write_of(index: int, error_chars: int) -> Write:
             token, error = unreadable[index]
             text = error_text(str(error), error_chars)
-            return Write(FAIL, error.event_id, {"token": {"S": token}, "now": now, "error": text})
+            values: dict[str, AttributeValue] = {"token": {"S": token}, "now": now, "error": text}
+            failed = Failed(error=str(error), error_type=type(error).__name__)
+            return Write(_with_details(FAIL, failed, values), error.event_id, values)
 
         results = await self._write_all(write_of, len(unreadable), within=self._timing.late_settle)
         pairs = zip(unreadable, results, strict=True)
@@ -176,15 +188,14 @@ class Settler:
                     transition = COMPLETE_WITH_EXPIRY
                     values["expiry"] = {"N": str(int(now + self._retention))}
             case Retry(delay=delay, error=error, handled_by=handled_by):
-                transition = RETRY
                 # After attempt n there have been n - 1 retries, and the next attempt is retry n. An absolute number
                 # makes a repeat harmless.
                 values |= {"retries": {"N": str(claim.attempt)}, "due": millis(now + delay)}
                 values["error"] = error_text(error, error_chars)
-                transition = _with_handled_by(transition, handled_by, values)
+                transition = _with_details(_with_handled_by(RETRY, handled_by, values), outcome, values)
             case Failed(error=error, handled_by=handled_by):
                 values["error"] = error_text(error, error_chars)
-                transition = _with_handled_by(FAIL, handled_by, values)
+                transition = _with_details(_with_handled_by(FAIL, handled_by, values), outcome, values)
             case Released(handled_by=handled_by, delay=delay, unhandled_since=since):
                 values["due"] = millis(now + delay)
                 if since is not None:
@@ -209,6 +220,20 @@ def _with_handled_by(
         return transition
     values["handled"] = {"SS": sorted(handled_by)}
     return WITH_HANDLED_BY[transition]
+
+
+def _with_details(transition: Transition, outcome: Retry | Failed, values: dict[str, AttributeValue]) -> Transition:
+    """Add the class of an error and its handler, and remove the stored ones if the outcome does not name them."""
+    missing: list[str] = []
+    for attribute, name, text, limit in (
+        ("errorType", "error_type", outcome.error_type, MAX_ERROR_TYPE_BYTES),
+        ("errorHandler", "error_handler", outcome.error_handler, MAX_NAME_BYTES),
+    ):
+        if text:
+            values[name] = short_text(text, limit)
+        else:
+            missing.append(attribute)
+    return without_details(transition, tuple(missing)) if missing else transition
 
 
 def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:

@@ -22,6 +22,7 @@ from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
 from dynamodb_outbox.dynamodb.windows.window import Entry
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import OutboxOptions
+from dynamodb_outbox.worker_identity import worker_identity
 
 _IF_NEW: Final[Mapping[str, Any]] = {"ConditionExpression": "attribute_not_exists(id)"}
 _IF_NEW_OR_VOID: Final[Mapping[str, Any]] = {
@@ -70,11 +71,12 @@ class Forms:
 
     def claimed(self, pending: Item, *, token: str, entry: Entry | None) -> Item:
         """Return a PENDING item as a claimed one, whose lease begins now or is that of its window."""
-        now = self._options.clock()
+        now, worker = self._options.clock(), worker_identity.text
         if entry is not None:
-            return encode_unlisted(pending, token=token, window=entry.window.name, now=now)
+            return encode_unlisted(pending, token=token, worker=worker, window=entry.window.name, now=now)
         ends = now + self._options.processing_timeout
-        return self._shards.placed(encode_claimed(pending, token=token, now=now, lease_expires_at=ends))
+        claimed = encode_claimed(pending, token=token, worker=worker, now=now, lease_expires_at=ends)
+        return self._shards.placed(claimed)
 
     def is_over(self, entry: Entry) -> bool:
         """Tell whether the lease of the entry's window has ended, so that a recovery may have passed the event."""

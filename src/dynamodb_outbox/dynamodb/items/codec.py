@@ -23,6 +23,8 @@ Item = dict[str, AttributeValue]
 
 MAX_ITEM_BYTES: Final = 409_600
 """DynamoDB's limit for an item, including its attribute names."""
+MAX_ERROR_TYPE_BYTES: Final = 64
+"""The outbox stores at most this many bytes of the class name of an error."""
 MAX_ERROR_CHARS: Final = 1_024
 """The outbox stores at most this many characters of the last error."""
 SHORT_ERROR_CHARS: Final = 64
@@ -30,10 +32,10 @@ SHORT_ERROR_CHARS: Final = 64
 DELIVERY_BYTES: Final = 8_192
 """Space that an emitted event leaves free for the attributes that delivery adds. A larger event is refused at once.
 
-The largest size of each attribute, including its name: claimToken 42, startedOn 17, a longer status 3, statusShard 25,
-a longer retryCount 1, unhandledSince 22, completedOn 19, expireAt 14, window 6 + 16, a short lastError 9 + 64 x 4. The
-sum is 430. That leaves 7,762 bytes for handledBy: 9 for its name, and 7,650 for the names of 30 handlers with 255 bytes
-each.
+The largest size of each attribute, including its name: claimToken 42, claimedBy 9 + 64, startedOn 17, a longer status
+3, statusShard 25, a longer retryCount 1, unhandledSince 22, completedOn 19, expireAt 14, window 6 + 16, a short
+lastError 9 + 64 x 4, errorType 9 + 64, errorHandler 12 + 255. The sum is 843. That leaves 7,349 bytes for handledBy: 9
+for its name, and 7,140 for the names of 28 handlers with 255 bytes each.
 
 Events with more handlers, and items of other writers, can exceed the limit. `Room` has smaller writes for them.
 """
@@ -42,24 +44,26 @@ WRAPPED: Final = "$value"
 """The key under which `wrap` stores a payload that is not a mapping."""
 
 
-def encode_claimed(item: Item, *, token: str, now: float, lease_expires_at: float) -> Item:
+def encode_claimed(item: Item, *, token: str, worker: str, now: float, lease_expires_at: float) -> Item:
     """Return a PENDING item as a claimed one. The added attributes fit into `DELIVERY_BYTES`."""
     return {
         **item,
         "status": {"S": EventStatus.PROCESSING.value},
         "claimToken": {"S": token},
+        "claimedBy": {"S": worker},
         "startedOn": millis(now),
         "gsiSortKey": millis(lease_expires_at),
     }
 
 
-def encode_unlisted(item: Item, *, token: str, window: str, now: float) -> Item:
+def encode_unlisted(item: Item, *, token: str, worker: str, window: str, now: float) -> Item:
     """Return a PENDING item as a claimed one that is in no index. After a crash, its window finds it by its id."""
     kept = {name: value for name, value in item.items() if name not in _INDEX_KEYS}
     return {
         **kept,
         "status": {"S": EventStatus.PROCESSING.value},
         "claimToken": {"S": token},
+        "claimedBy": {"S": worker},
         "startedOn": millis(now),
         "window": {"S": window},
     }
@@ -181,6 +185,8 @@ def decode_claim(
         handled_by=handled_by(item),
         last_error=last_error(item),
         unhandled_since=unhandled_since(item) if "unhandledSince" in item else None,
+        error_type=attribute(item, "errorType", "S"),
+        error_handler=attribute(item, "errorHandler", "S"),
         due_at=seconds(due) if (due := due or item.get("startedOn")) else None,
         shared_lease=shared_lease,
     )
@@ -203,6 +209,8 @@ def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
         last_error=" ".join(filter(None, (last_error(item), note))),
         failed_at=failed_at,
         handled_by=handled_by(item),
+        error_type=attribute(item, "errorType", "S"),
+        error_handler=attribute(item, "errorHandler", "S"),
     )
 
 
@@ -275,6 +283,11 @@ def millis(seconds: float) -> AttributeValue:
 def seconds(value: AttributeValue) -> float:
     """Read a time in epoch seconds."""
     return float(value["N"]) / 1000
+
+
+def short_text(text: str, limit: int) -> AttributeValue:
+    """Encode a name, cut to a number of bytes."""
+    return {"S": text.encode(errors="replace")[:limit].decode(errors="ignore")}
 
 
 def error_text(text: str, limit: int = MAX_ERROR_CHARS) -> AttributeValue:

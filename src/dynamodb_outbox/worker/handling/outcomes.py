@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, WorkerError
@@ -70,6 +70,13 @@ def decide_outcome(
     return _Deciding(claim, results, policies, default_backoff).decide()
 
 
+class _Blame(TypedDict):
+    """The error of an outcome apart from its text, as `Retry` and `Failed` have it."""
+
+    error_type: str | None
+    error_handler: str | None
+
+
 class _Deciding:
     def __init__(
         self,
@@ -98,7 +105,7 @@ class _Deciding:
             if self._has_retries(name) or self._policies[name].is_final(error):
                 delay = self._delay(name, error)
                 if delay is None:
-                    return self._failed("rejected")  # rule 3
+                    return self._failed("rejected", by=name)  # rule 3
                 delays.append(delay)
         if self._interrupted and (outcome := self._outcome_of_interrupted(delays)):
             return outcome
@@ -136,10 +143,19 @@ class _Deciding:
             return self._default_backoff(attempt, error)
 
     def _retry(self, delay: float) -> Retry:
-        return Retry(delay=delay, error=self._text(), handled_by=self._handled_by)
+        return Retry(delay=delay, error=self._text(), handled_by=self._handled_by, **self._blame())
 
-    def _failed(self, reason: FailureReason) -> Failed:
-        return Failed(error=self._text(), handled_by=self._handled_by, reason=reason)
+    def _failed(self, reason: FailureReason, *, by: str | None = None) -> Failed:
+        return Failed(error=self._text(), handled_by=self._handled_by, reason=reason, **self._blame(by))
+
+    def _blame(self, by: str | None = None) -> _Blame:
+        """Name the error that decided: of the handler `by`, else of the first one that failed, now or before."""
+        name = by or next(iter(self._failures), None)
+        if name is not None:
+            return _Blame(error_type=type(self._failures[name]).__name__, error_handler=name)
+        if self._exhausted:
+            return _Blame(error_type=self._claim.error_type, error_handler=self._claim.error_handler)
+        return _Blame(error_type=None, error_handler=None)
 
     def _text(self) -> str:
         errors = {name: _describe(error) for name, error in self._failures.items()}
@@ -158,16 +174,16 @@ def outcome_without_handler(claim: Claim, options: OutboxOptions) -> Outcome:
     since = now if claim.unhandled_since is None else claim.unhandled_since
     if options.unhandled_timeout is not None and now - since >= options.unhandled_timeout:
         error = NoHandlerError(event_id=claim.event.id, event_type=claim.event.type, seconds=now - since)
-        return Failed(error=str(error), reason="unhandled")
+        return Failed(error=str(error), reason="unhandled", error_type=type(error).__name__)
     return Released(delay=max(options.poll_interval, min(now - since, LONGEST_GIVE_BACK)), unhandled_since=since)
 
 
 def outcome_of_internal_error(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:
     """Decide the outcome where `decide_outcome` raised: as if a handler had failed."""
     if claim.attempt > options.max_retries:
-        return Failed(error=str(error), handled_by=claim.handled_by)
+        return Failed(error=str(error), handled_by=claim.handled_by, error_type=type(error).__name__)
     delay = default_backoff_of(options)(claim.attempt, error)
-    return Retry(delay=delay, error=str(error), handled_by=claim.handled_by)
+    return Retry(delay=delay, error=str(error), handled_by=claim.handled_by, error_type=type(error).__name__)
 
 
 def handled_by(claim: Claim, results: Mapping[str, HandlerResult]) -> frozenset[str]:
