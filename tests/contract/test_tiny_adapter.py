@@ -11,11 +11,17 @@ import pytest
 import dynamodb_outbox
 from dynamodb_outbox import Event, OutboxEventBus
 from dynamodb_outbox import adapter as port
-from tests.contract import test_claiming_and_settling, test_publishing, test_recovery_and_dead_letters, tiny_adapter
+from tests.contract import (
+    test_claiming_and_settling,
+    test_publishing,
+    test_reading,
+    test_recovery_and_dead_letters,
+    tiny_adapter,
+)
 from tests.contract.adapters import Adapter
 from tests.fakes import Clock
 
-CONTRACT = (test_publishing, test_claiming_and_settling, test_recovery_and_dead_letters)
+CONTRACT = (test_publishing, test_claiming_and_settling, test_recovery_and_dead_letters, test_reading)
 NEED_TRANSACTIONS = {
     "test_handlers_get_numbers_by_the_mode_however_an_event_came_to_them",
     "test_refused_duplicate_has_the_stored_event",
