@@ -99,7 +99,7 @@ async def test_error_of_nobody_replaces_the_error_of_a_handler(outbox: Outbox, c
     await outbox.publish([Event("order.placed", id=event_id) for event_id in ("unnamed", "typed", "lost")])
     claims = {claim.event.id: claim for claim in await outbox.claim(3)}
     for claim in claims.values():
-        blamed = Retry(delay=0, error="h: KeyError", error_type="KeyError", error_handler="h")
+        blamed = Retry(delay=1, error="h: KeyError", error_type="KeyError", error_handler="h")
         await settle_one(outbox, claim, blamed)
     clock.now += 1
     claims = {claim.event.id: claim for claim in await outbox.claim(3)}
