@@ -22,7 +22,7 @@ from tests.fakes import Clock
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "iam.md").read_text(encoding="utf-8")
-ROLES = ("emit", "worker", "operator")
+ROLES = ("emit", "worker", "observer", "operator")
 VERIFYING = {"dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive"}
 
 
@@ -142,6 +142,23 @@ async def test_a_service_that_handles_what_it_emits_needs_the_actions_of_both_ro
         await bus.drain(timeout=60)
     assert role.needed >= {"dynamodb:PartiQLInsert", "dynamodb:DeleteItem"}
     assert role.needed <= allowed_by("emit") | allowed_by("worker")
+
+
+async def test_an_observer_needs_what_its_policy_allows(role: Role, local_outbox: Any, local_client: Any) -> None:
+    clock = Clock()
+    clock.now = time.time()
+    dead = DeadWorker(local_client, role.outbox.table_name, clock)
+    await dead.store_window(ended=-60)
+    event_id = await dead.put(dead.unlisted(200))
+    emitting = OutboxEventBus(local_outbox())
+    await emitting.emit_many([Event("order.placed") for _ in range(3)])
+    bus = role.bus
+    assert len((await bus.list_events("due")).events) == 3
+    (held,) = (await bus.list_events("processing")).events
+    assert held == await bus.get_event(event_id)
+    assert (await bus.sample()).due.at_least == 3
+    assert await bus.get_failed_events() == []
+    assert role.needed == allowed_by("observer") - VERIFYING
 
 
 async def test_an_operator_needs_what_its_policy_allows(role: Role, local_outbox: Any) -> None:

@@ -20,6 +20,7 @@ FILES: Final[Mapping[str, Callable[[TableSchema], str]]] = {
     "iam-policy.json": iam_policy,
     "iam-emit.json": partial(iam_policy, role="emit"),
     "iam-worker.json": partial(iam_policy, role="worker"),
+    "iam-observer.json": partial(iam_policy, role="observer"),
     "iam-operator.json": partial(iam_policy, role="operator"),
 }
 

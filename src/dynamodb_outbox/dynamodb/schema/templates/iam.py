@@ -8,11 +8,12 @@ from typing import Any, Final, Literal
 
 from dynamodb_outbox.dynamodb.schema.table import TableSchema
 
-Role = Literal["emit", "worker", "operator"]
+Role = Literal["emit", "worker", "observer", "operator"]
 
 _STATEMENTS: Final[Mapping[Role, Sequence[str]]] = {
     "emit": ("StoreEvents", "VerifyTable"),
     "worker": ("FindEvents", "DeliverEvents", "KeepWindows", "ReadEvents", "VerifyTable"),
+    "observer": ("FindEvents", "ReadEvents", "VerifyTable"),
     "operator": ("FindEvents", "DeliverEvents", "ReadEvents", "VerifyTable"),
 }
 
@@ -31,7 +32,7 @@ def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
         _allow("DeliverEvents", ["UpdateItem", "PartiQLUpdate"], table),
         # Tombstones and the events of a window are INSERT statements. A worker that stops deletes its window item.
         _allow("KeepWindows", ["PartiQLInsert", "DeleteItem"], table),
-        # Dead letters, and what recovery reads of a window whose worker died.
+        # Single events and pages of them, and what recovery reads of a window whose worker died.
         _allow("ReadEvents", ["BatchGetItem"], table),
         _allow("VerifyTable", ["DescribeTable", "DescribeTimeToLive"], table),
     ]
