@@ -5,7 +5,7 @@ A check reads what is noted already. It makes no request, waits for nothing, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -17,6 +17,7 @@ from dynamodb_outbox.incidents import LOSS_SECONDS, Incidents
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.sampling import SAMPLE_SECONDS, Sampler
 from dynamodb_outbox.stored_events import Sample
+from dynamodb_outbox.worker.heartbeat import LoopHeartbeat
 from dynamodb_outbox.worker.vitals import LifeStage, Vitals
 from dynamodb_outbox.worker.worker import Worker
 
@@ -73,14 +74,16 @@ class HealthMonitor:
         if stage in (LifeStage.FORKED, LifeStage.LOOP_CLOSED, LifeStage.ENDED):
             return  # the rest is about a worker that runs
         yield self._event_loop(vitals)
-        for loop in vitals.loops:
-            yield self._loop(vitals, loop)
-        yield self._storage(vitals)
-        yield self._slots_in_use(vitals)
+        is_running = stage is LifeStage.RUNNING  # a stop ends the loops, and nothing is claimed any more
+        if is_running:
+            yield from (self._loop(vitals, loop) for loop in vitals.loops)
+        yield self._storage(vitals.loops if is_running else {})
         yield self._leases()
-        if self._options.sample_interval is not None and stage is LifeStage.RUNNING:
-            self.sampler.want()
-            yield from self._sampled()
+        if is_running:
+            yield self._slots_in_use(vitals)
+            if self._options.sample_interval is not None:
+                self.sampler.want()
+                yield from self._sampled()
 
     # What the worker notes
 
@@ -111,9 +114,9 @@ class HealthMonitor:
         reason = f"the {loop} loop has made no step for {seconds:.0f} s, and will make none: restart the process"
         return Finding(self._check(loop, UNHEALTHY, reason, age=seconds, seconds=seconds), live=False, ready=False)
 
-    def _storage(self, vitals: Vitals) -> Finding:
+    def _storage(self, loops: Mapping[str, LoopHeartbeat]) -> Finding:
         # Each attribute is read once, because the worker may change it meanwhile.
-        failing = {name: noted for name, each in vitals.loops.items() if (noted := each.failing) is not None}
+        failing = {name: noted for name, each in loops.items() if (noted := each.failing) is not None}
         if (settling := self.incidents.settles_failing) is not None:
             failing["settling"] = settling
         if not failing:
@@ -166,7 +169,7 @@ class HealthMonitor:
             ""
             if status is HEALTHY
             else (
-                f"the oldest of {sample.due} due events has waited for {seconds:.0f} s: too few workers run, their "
+                f"the oldest due event (of {sample.due}) has waited for {seconds:.0f} s: too few workers run, their "
                 "handlers are slow, or no worker has a handler for it"
             )
         )
@@ -181,7 +184,8 @@ class HealthMonitor:
 def _dead_letters(sample: Sample) -> Finding:
     if not sample.failed.at_least:
         return _fine("dead_letters")
-    reason = f"{sample.failed} events are FAILED: read why with bus.get_failed_events(), then bus.retry_events(ids)"
+    are = "event is" if str(sample.failed) == "1" else "events are"
+    reason = f"{sample.failed} {are} FAILED: read why with bus.get_failed_events(), then call bus.retry_events(ids)"
     latest = sample.latest_failed
     data = {} if latest is None else {"latest": latest.isoformat(timespec="seconds")}
     return _finding("dead_letters", DEGRADED, reason, failed=str(sample.failed), **data)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 
 from dynamodb_outbox.cancellation import absorb_foreign_cancellation
 from dynamodb_outbox.errors import OutboxError
+from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.stored_events import Sample
 from dynamodb_outbox.wording import describe
 
@@ -23,14 +24,6 @@ WANTED_INTERVALS: Final = 5
 STALE_INTERVALS: Final = 3
 """A sample that is older than so many intervals says nothing of today."""
 JITTER: Final = 0.1
-
-
-class SampledOutbox(Protocol):
-    """The part of an outbox that a sampler uses."""
-
-    async def sample(self, *, count_limit: int = 1_000) -> Sample:
-        """Sample the outbox."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +50,7 @@ class Sampler:
 
     def __init__(
         self,
-        outbox: SampledOutbox,
+        outbox: Outbox,
         *,
         interval: float = SAMPLE_SECONDS,
         count_limit: int = 1_000,
