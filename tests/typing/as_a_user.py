@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, assert_type
+
+from dynamodb_outbox.integrations.fastapi import health_routes
+from starlette.routing import Route
 
 from dynamodb_outbox import (
     CallNext,
@@ -11,6 +15,8 @@ from dynamodb_outbox import (
     Event,
     FailedEvent,
     HandlerError,
+    HealthOptions,
+    HealthStatus,
     InMemoryOutbox,
     OutboxError,
     OutboxEventBus,
@@ -62,10 +68,14 @@ async def with_any_client(client: Any) -> None:
     assert_type(await bus.get_failed_events(type="t", limit=5), list[FailedEvent])
     assert_type(await bus.retry_events(["a"]), Repaired)
     assert_type(await bus.run_once(), int)
+    assert_type(bus.health().status, HealthStatus)
+    assert_type([check.since for check in bus.health().checks], list[datetime | None])
+    assert_type(health_routes(bus), list[Route])
+    assert_type(health_routes(lambda request: request.app.state.bus, details=True), list[Route])
 
 
 async def with_a_client_of_its_own() -> None:
     async with DynamoDBOutbox.connect(table_name="events", region_name="eu-central-1", batch_size=25) as outbox:
         assert_type(outbox, DynamoDBOutbox)
         OutboxEventBus(outbox, on_max_handlers=lambda bus, type, count: print(bus, type, count))
-    OutboxEventBus(InMemoryOutbox(poll_interval=0.01))
+    OutboxEventBus(InMemoryOutbox(poll_interval=0.01), health=HealthOptions(sample_interval=None))
