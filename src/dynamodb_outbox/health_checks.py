@@ -1,6 +1,6 @@
 """The checks of `bus.health()`: from what the parts of a bus have noted to what is the matter.
 
-A check reads what is noted already. It makes no request, waits for nothing, and may be called from any thread.
+A check reads what is noted already. It makes no request and does not wait, and any thread may call it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What went wrong lately in the worker of a bus: leases that were lost, outcomes that could not be written."""
+"""The recent incidents in the worker of a bus: leases that were lost, outcomes that could not be written."""
 
 from __future__ import annotations
 

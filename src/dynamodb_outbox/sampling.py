@@ -20,9 +20,9 @@ from dynamodb_outbox.wording import describe
 SAMPLE_SECONDS: Final = 15.0
 """The time from one sample to the next, unless an option sets another."""
 WANTED_INTERVALS: Final = 5
-"""After a call of `want`, samples are taken for so many intervals: probes come every 10 to 30 seconds."""
+"""The intervals for which samples are taken after a call of `want`. Probes come every 10 to 30 seconds."""
 STALE_INTERVALS: Final = 3
-"""A sample that is older than so many intervals says nothing of today."""
+"""The age in intervals from which a sample is not shown any more."""
 JITTER: Final = 0.1
 
 
@@ -88,7 +88,7 @@ class Sampler:
 
     @property
     def stale_for(self) -> float | None:
-        """For how many seconds there has been no sample although some were wanted; None if that is no fault yet."""
+        """For how many seconds there has been no sample although some were wanted; None if that is normal."""
         since, kept = self.wanted_since, self._kept
         if since is None:
             return None

@@ -1,7 +1,7 @@
 """Heartbeats: what the loops of a worker note while they run, for `bus.health()`.
 
-A loop writes, and any thread may read. Each attribute is replaced as a whole, so nothing needs a lock. All times are
-those of `time.monotonic`, because `loop.time()` of uvloop stands still while the loop is blocked.
+A loop writes, and any thread may read. Each attribute is replaced as a whole, so nothing needs a lock. All times come
+from `time.monotonic`, because `loop.time()` of uvloop stands still while the loop is blocked.
 """
 
 from __future__ import annotations

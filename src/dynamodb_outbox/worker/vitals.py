@@ -35,7 +35,7 @@ class LifeStage(Enum):
 
 
 class Vitals:
-    """What the tasks of one worker note, and what any thread may ask. Nothing here waits or makes a request."""
+    """The notes of the tasks of one worker. Any thread may read them, without a wait and without a request."""
 
     def __init__(self, options: OutboxOptions, phases: Phases, *, on_beat: Callable[[Vitals], None]) -> None:
         self._phases = phases
@@ -73,7 +73,7 @@ class Vitals:
         return self.event_loop.late > self.stuck_after
 
     def still_for(self, loop: str) -> float | None:
-        """Return for how many seconds a loop has not turned, if that is too long. Waiting for a slot is no fault.
+        """Return for how many seconds a loop has not turned, if that is too long. A wait for a slot is normal.
 
         None as well once a stop has ended the loops.
         """
