@@ -77,11 +77,14 @@ def event_loop_of(told: Told) -> Told:
     return dict(check)
 
 
+def is_degraded(told: Told) -> bool:
+    """Whether the event loop stands still, or did lately."""
+    return "event_loop" in told["checks"] and event_loop_of(told)["status"] == "warn"
+
+
 async def test_blocked_event_loop_is_told_by_a_thread_and_is_over_afterwards(tmp_path: Path) -> None:
     async with running("blocks", tmp_path / "alive") as process:
-        *_, blocked = await process.until(
-            lambda told: told["live"] and "event_loop" in told["checks"] and not is_ready(told)
-        )
+        *_, blocked = await process.until(lambda told: is_degraded(told) and not is_ready(told))
         assert blocked["status"] == "warn"
         assert "has run nothing for" in event_loop_of(blocked)["output"]
         told = await process.until(is_ready)
@@ -98,7 +101,7 @@ async def test_suspended_process_fails_the_probe_of_its_file_and_goes_on(tmp_pat
         process.process.send_signal(signal.SIGSTOP)
         await process.until_probe(False, limit=8)
         process.process.send_signal(signal.SIGCONT)
-        *_, resumed = await process.until(lambda told: is_ready(told) and event_loop_of(told)["status"] == "warn")
+        *_, resumed = await process.until(lambda told: is_degraded(told) and is_ready(told))
         assert resumed["live"]
         assert "the process was stopped" in event_loop_of(resumed)["output"]
         await process.until_probe(True, limit=8)

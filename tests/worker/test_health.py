@@ -413,7 +413,7 @@ async def test_heartbeat_file_is_touched_while_the_loops_turn(outbox: ScriptedOu
         assert was_touched()
         await anyio.sleep(3)
         assert not was_touched()  # every five seconds is enough
-        await anyio.sleep(3)
+        await anyio.sleep(4)
         assert was_touched()
         gate = outbox.hold("claim")
         await anyio.sleep(STUCK)
