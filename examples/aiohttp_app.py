@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from dynamodb_outbox import DynamoDBOutbox, Event, InvalidEventError, OutboxEventBus, Reject, StorageError
+from dynamodb_outbox.integrations.aiohttp import health_routes
 
 
 class Mailer:
@@ -110,11 +111,6 @@ async def retry(request: web.Request) -> web.Response:
     raise web.HTTPUnprocessableEntity(text="give ids, a list of texts")
 
 
-async def health(request: web.Request) -> web.Response:
-    running = request.app[BUS].running
-    return web.json_response({"running": running}, status=200 if running else 503)
-
-
 async def body_of(request: web.Request) -> Any:
     try:
         return await request.json()
@@ -130,7 +126,8 @@ def create_app() -> web.Application:
     app.router.add_get("/users/{id}/mails", mails)
     app.router.add_get("/dead-letters", dead_letters)
     app.router.add_post("/dead-letters/retry", retry)
-    app.router.add_get("/health", health)
+    # For the probes of the platform: /livez, /readyz and /health.
+    app.add_routes(health_routes(lambda request: request.app[BUS]))
     return app
 
 

@@ -16,11 +16,12 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import Body, Depends, FastAPI, Request, Response
+from fastapi import Body, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from dynamodb_outbox import DynamoDBOutbox, Event, FailedEvent, OutboxEventBus, Reject, StorageError
+from dynamodb_outbox.integrations.fastapi import health_routes
 
 logger = logging.getLogger("uvicorn.error")  # shown by uvicorn without further configuration
 
@@ -114,7 +115,5 @@ async def retry(ids: Annotated[list[str], Body(embed=True)], bus: Bus) -> dict[s
     return {"retried": len((await bus.retry_events(ids)).done)}
 
 
-@app.get("/health")
-async def health(bus: Bus, response: Response) -> dict[str, Any]:
-    response.status_code = 200 if bus.running else 503
-    return {"running": bus.running}
+# For the probes of the platform: /livez, /readyz and /health.
+app.routes.extend(health_routes(bus_of))

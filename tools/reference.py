@@ -33,21 +33,12 @@ from tools.api_source import (
     signature_of,
     text_of,
 )
+from tools.reference_integrations import integrations_page
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
 NOTE: Final = "<!-- `make reference` writes this page from the docstrings in src. -->"
-BUS_NAMES: Final = (
-    "OutboxEventBus",
-    "HandlerOptions",
-    "Handler",
-    "Middleware",
-    "CallNext",
-    "Health",
-    "HealthStatus",
-    "Check",
-    "HealthOptions",
-    "Sampler",
-)
+HEALTH_NAMES: Final = ("Health", "HealthStatus", "Check", "HealthOptions", "Sampler")
+BUS_NAMES: Final = ("OutboxEventBus", "HandlerOptions", "Handler", "Middleware", "CallNext", *HEALTH_NAMES)
 OUTBOX_NAMES: Final = ("DynamoDBOutbox", "InMemoryOutbox")
 EVENT_NAMES: Final = (
     "Event",
@@ -100,6 +91,7 @@ def render_pages() -> dict[str, str]:
         "adapter.md": _adapter_page,
         "errors.md": _errors_page,
         "observations.md": _observations_page,
+        "integrations.md": lambda: integrations_page(_section),
     }
     return {name: f"{NOTE}\n\n{_with_links(render(), name).strip()}\n" for name, render in rendered.items()}
 
@@ -219,15 +211,16 @@ def _sections(names: Collection[str]) -> Iterator[str]:
     return (_section(name) for name in names if name in public_names())
 
 
-def _section(name: str, *, extra: str = "", without: Collection[str] = ()) -> str:
+def _section(name: str, *, extra: str = "", without: Collection[str] = (), thing: Any = None, title: str = "") -> str:
     """Render one public name: its signature or fields, its docstring, and its methods."""
-    thing = public_names()[name]
+    thing = thing or public_names()[name]
+    title = f"### {title}" if title else f"## {name}"
     if inspect.isfunction(thing):
-        return f"## {name}\n\n{_code(signature_of(thing))}\n\n{docstring_of(thing)}"
+        return f"{title}\n\n{_code(signature_of(thing))}\n\n{docstring_of(thing)}"
     if not inspect.isclass(thing):
         definition, about = alias_of(name)
-        return f"## {name}\n\n{_code(definition)}\n\n{about}"
-    parts = [f"## {name}", _definition(thing), docstring_of(thing), extra]
+        return f"{title}\n\n{_code(definition)}\n\n{about}"
+    parts = [title, _definition(thing), docstring_of(thing), extra]
     for member, function in members_of(thing):
         if member not in without and f"{name}.{member}" not in INTERNAL:
             parts += [f"### {name}.{member}", _code(signature_of(function)), docstring_of(function)]

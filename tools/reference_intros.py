@@ -17,6 +17,7 @@ emits](../how-to/failed-emits.md): an emit repeats its request for ten seconds |
 handlers](../how-to/long-handlers.md), [several handlers](../how-to/several-handlers.md) |
 | run the worker | [`start`](#outboxeventbusstart), [`stop`](#outboxeventbusstop), \
 [`running`](#outboxeventbusrunning), [`run_once`](#outboxeventbusrun_once) | [deploys](../how-to/deploys.md) |
+| know how it is | [`health`](#outboxeventbushealth), `Health`, `HealthOptions` | [health](../how-to/health.md) |
 | wait, in tests | [`drain`](#outboxeventbusdrain), [`wait_for`](#outboxeventbuswait_for) | \
 [testing](../how-to/testing.md) |
 | handle dead letters | [`get_failed_events`](#outboxeventbusget_failed_events), \

@@ -3,8 +3,9 @@
 outbox = DynamoDBOutbox(client, table_name="events-outbox")
 bus = OutboxEventBus(outbox)
 
-The other public modules are `dynamodb_outbox.errors`, `dynamodb_outbox.observers` (the observations), and
-`dynamodb_outbox.adapter` (for authors of storage adapters). Every other module is private.
+The other public modules are `dynamodb_outbox.errors`, `dynamodb_outbox.observers` (the observations),
+`dynamodb_outbox.adapter` (for authors of storage adapters), and the integrations
+`dynamodb_outbox.integrations.fastapi` and `dynamodb_outbox.integrations.aiohttp`. Every other module is private.
 """
 
 from dynamodb_outbox.bus import OutboxEventBus

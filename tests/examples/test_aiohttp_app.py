@@ -76,11 +76,14 @@ async def test_a_dead_letter_is_shown_and_retried(http: TestClient) -> None:
     assert await get(http, "/dead-letters") == []
 
 
-async def test_health_follows_the_bus(http: TestClient) -> None:
-    assert await get(http, "/health") == {"running": True}
+async def test_probes_follow_the_bus(http: TestClient) -> None:
+    for path in ("/livez", "/readyz", "/health"):
+        assert await get(http, path) == {"status": "pass"}
     await http.app[BUS].stop()
-    async with http.get("/health") as response:
-        assert (response.status, await response.json()) == (503, {"running": False})
+    assert await get(http, "/livez") == {"status": "pass"}
+    for path in ("/readyz", "/health"):
+        async with http.get(path) as response:
+            assert (response.status, await response.json()) == (503, {"status": "fail"})
 
 
 async def test_an_outbox_without_its_table_is_unavailable(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:

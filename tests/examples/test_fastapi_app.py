@@ -70,11 +70,14 @@ async def test_a_dead_letter_is_shown_and_retried(http: httpx.AsyncClient, manag
     assert await get(http, "/dead-letters") == []
 
 
-async def test_health_follows_the_bus(http: httpx.AsyncClient, manager: LifespanManager) -> None:
-    assert await get(http, "/health") == {"running": True}
+async def test_probes_follow_the_bus(http: httpx.AsyncClient, manager: LifespanManager) -> None:
+    for path in ("/livez", "/readyz", "/health"):
+        assert await get(http, path) == {"status": "pass"}
     await manager._state["bus"].stop()
-    response = await http.get("/health")
-    assert (response.status_code, response.json()) == (503, {"running": False})
+    assert await get(http, "/livez") == {"status": "pass"}
+    for path in ("/readyz", "/health"):
+        response = await http.get(path)
+        assert (response.status_code, response.json()) == (503, {"status": "fail"})
 
 
 async def test_an_outbox_without_its_table_is_unavailable(

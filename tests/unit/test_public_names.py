@@ -6,6 +6,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,8 @@ PUBLIC = {
     "dynamodb_outbox": ROOT | ERRORS,
     "dynamodb_outbox.adapter": ADAPTER,
     "dynamodb_outbox.errors": ERRORS,
+    "dynamodb_outbox.integrations.aiohttp": {"health_routes"},
+    "dynamodb_outbox.integrations.fastapi": {"health_routes"},
     "dynamodb_outbox.observers": OBSERVERS,
 }
 """The public modules and their names. Every other module is private."""
@@ -67,8 +71,18 @@ def test_public_names_of_a_module(module: str) -> None:
 
 
 def test_public_modules_are_those_that_the_package_names() -> None:
-    named = set(re.findall(r"`(dynamodb_outbox\.\w+)`", dynamodb_outbox.__doc__ or ""))
+    named = set(re.findall(r"`(dynamodb_outbox\.[\w.]+)`", dynamodb_outbox.__doc__ or ""))
     assert named == PUBLIC.keys() - {"dynamodb_outbox"}
+
+
+def test_import_of_the_package_imports_no_integration() -> None:
+    program = (
+        "import sys, dynamodb_outbox; "
+        "print([name for name in sys.modules if name.startswith('dynamodb_outbox.integrations')], "
+        "[name for name in ('fastapi', 'starlette', 'opentelemetry') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[] []"
 
 
 def test_documentation_and_examples_import_public_names_only() -> None:

@@ -1,0 +1,1 @@
+"""Integrations with other libraries. Each module needs its library; none is imported by `import dynamodb_outbox`."""
