@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, assert_type
 
-from dynamodb_outbox.integrations.fastapi import health_routes
 from starlette.routing import Route
 
 from dynamodb_outbox import (
@@ -25,6 +24,7 @@ from dynamodb_outbox import (
     RetryLater,
 )
 from dynamodb_outbox.adapter import Outbox
+from dynamodb_outbox.integrations.fastapi import health_routes
 
 
 async def with_any_client(client: Any) -> None:
