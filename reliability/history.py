@@ -37,9 +37,12 @@ from reliability.records.surroundings import (
     ErrorReported,
     FaultBegan,
     FaultEnded,
+    HoldStored,
+    HoldsUnread,
     ItemDeleted,
     Noted,
     ReplyLost,
+    ResumeAsked,
     Sampled,
     Stored,
     StoringRequest,
@@ -70,6 +73,8 @@ __all__ = [
     "HandlerEnded",
     "HandlerStarted",
     "History",
+    "HoldStored",
+    "HoldsUnread",
     "ItemDeleted",
     "LeaseLost",
     "LeaseRenewed",
@@ -80,6 +85,7 @@ __all__ = [
     "Redriven",
     "ReplyLost",
     "Result",
+    "ResumeAsked",
     "Sampled",
     "SettleFailed",
     "SettleRefused",
@@ -134,6 +140,9 @@ Record = (
     | CallsCounted
     | Written
     | WindowWritten
+    | HoldStored
+    | ResumeAsked
+    | HoldsUnread
 )
 
 History = Sequence[Record]

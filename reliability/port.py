@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
@@ -15,16 +16,19 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox, OutboxOptions
-from dynamodb_outbox.repairs import Repaired
+from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability import history
 from reliability.history import (
     Discarded,
+    HoldStored,
+    HoldsUnread,
     LeaseLost,
     LeaseRenewed,
     Redriven,
+    ResumeAsked,
 )
 from reliability.port_records import PortRecords
 
@@ -220,6 +224,24 @@ class RecordedOutbox:
         if repaired:
             self._records.acknowledged([event])
         return repaired
+
+    async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None) -> None:
+        """Hold a type. The call is recorded when it is answered: from then on, workers have to obey."""
+        await self.outbox.hold(type, reason=reason, by=by, until=until)
+        self._recorder.write(HoldStored(at=self._recorder.now(), type=type or "", until=until and until.timestamp()))
+
+    async def resume(self, type: str | None) -> int:
+        """End a hold. The call is recorded before it is sent, because its response may be lost."""
+        self._recorder.write(ResumeAsked(at=self._recorder.now(), type=type or ""))
+        return await self.outbox.resume(type)
+
+    async def holds(self) -> list[Hold]:
+        """List the holds that are in force. A read that failed is recorded: the worker goes by what it read before."""
+        try:
+            return await self.outbox.holds()
+        except BaseException:
+            self._recorder.write(HoldsUnread(at=self._recorder.now(), worker=self._recorder.worker))
+            raise
 
     def _discarded(self, ids: Sequence[str]) -> None:
         for event_id in ids:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import anyio
 
-from dynamodb_outbox import Event, InMemoryOutbox, OutboxError, PartialPublishError
+from dynamodb_outbox import Event, Hold, InMemoryOutbox, OutboxError, PartialPublishError
 from dynamodb_outbox.adapter import Claim, EmitClaim, Outcome, Recovered
 from dynamodb_outbox.transaction import TransactionWrite
 
-Operation = Literal["publish", "transact", "claim", "settle", "renew", "recover", "retire"]
+Operation = Literal["publish", "transact", "claim", "settle", "renew", "recover", "retire", "holds"]
 
 
 class Clock:
@@ -64,7 +64,7 @@ class ScriptedOutbox(InMemoryOutbox):
         outbox.refuse("renew", DOWN)                     # renewals return the error for each lease
         outbox.answer("recover", Recovered())            # recoveries are not carried out, and return this
         outbox.delay("claim", 0.05)
-        gate = outbox.hold("settle")                     # settles wait
+        gate = outbox.pause("settle")                     # settles wait
         await gate.reached.wait()                        # ... now one of them does
         gate.open()
         assert outbox.count_of("claim") == 3
@@ -119,8 +119,8 @@ class ScriptedOutbox(InMemoryOutbox):
         """Sleep in each call."""
         self.script(operation, lambda: anyio.sleep(seconds), **which)
 
-    def hold(self, operation: Operation, **which: Any) -> Gate:
-        """Hold each call until the gate is opened."""
+    def pause(self, operation: Operation, **which: Any) -> Gate:
+        """Let each call wait until the gate is opened."""
         gate = Gate()
         self.script(operation, gate.wait, **which)
         return gate
@@ -197,6 +197,9 @@ class ScriptedOutbox(InMemoryOutbox):
 
     async def retire(self) -> None:
         await self._call("retire", super().retire)
+
+    async def holds(self) -> list[Hold]:
+        return await self._call("holds", super().holds)
 
     async def _call(self, operation: Operation, carry_out: Any, *arguments: Any, **options: Any) -> Any:
         call = Call(arguments[0] if arguments else None, options, anyio.current_time())

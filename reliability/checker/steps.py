@@ -20,6 +20,9 @@ class Step(Enum):
     REPEAT = "repeat"
     REDRIVE = "redrive"
     DELETE = "delete"
+    HOLD = "hold"
+    RESUME = "resume"
+    DISCARD = "discard"
 
 
 _OF_HOLDER = {
@@ -31,6 +34,17 @@ _OF_HOLDER = {
     ("COMPLETED", "COMPLETED"): Step.REPEAT,
     ("FAILED", "FAILED"): Step.REPEAT,
 }
+
+
+_OF_OPERATORS = {
+    ("PROCESSING", "HELD"): Step.HOLD,
+    ("HELD", "PENDING"): Step.RESUME,
+    ("FAILED", "DISCARDED"): Step.DISCARD,
+    ("PENDING", "DISCARDED"): Step.DISCARD,
+    ("HELD", "DISCARDED"): Step.DISCARD,
+    ("DISCARDED", "DISCARDED"): Step.REPEAT,
+}
+"""The steps that take the token away. A worker makes the hold; what else is there, nobody holds."""
 
 
 def step_of(write: Written) -> Step | None:
@@ -47,6 +61,8 @@ def _between(before: Stored, after: Stored) -> Step | None:
     statuses = (before.status, after.status)
     if statuses == ("FAILED", "PENDING"):
         return Step.REDRIVE
+    if (step := _OF_OPERATORS.get(statuses)) is not None:
+        return step if after.token is None else None
     if after.token is not None and after.token == before.token:
         return _of_holder(before, after)
     return Step.CLAIM if statuses == ("PENDING", "PROCESSING") and after.token is not None else None

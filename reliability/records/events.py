@@ -117,6 +117,7 @@ class Outcome(StrEnum):
     RETRY = "retry"
     FAIL = "fail"
     RELEASE = "release"
+    HOLD = "hold"
     HANDLER_DONE = "handler done"
 
 

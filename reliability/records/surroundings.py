@@ -202,3 +202,31 @@ class Written:
     after: Stored | None
     worker: str = ""
     began_at: float | None = None
+
+
+# Holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldStored:
+    """A hold of a type is stored, and its caller knows; `type` is empty for all types. `until` is in epoch seconds."""
+
+    at: float
+    type: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeAsked:
+    """The end of a hold was requested, with or without a response."""
+
+    at: float
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldsUnread:
+    """A worker could not read the holds."""
+
+    at: float
+    worker: str

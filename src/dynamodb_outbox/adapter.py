@@ -17,7 +17,7 @@ from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, Item, decode_e
 from dynamodb_outbox.event_states import listed_state, sample_of, state_of
 from dynamodb_outbox.fences import Fence, fence_of, fences_of
 from dynamodb_outbox.observers import Observers
-from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Held, Outcome, Released, Retry
 from dynamodb_outbox.port import (
     LEASE_EXPIRED,
     LEASE_EXPIRED_TYPE,
@@ -51,6 +51,7 @@ __all__ = [
     "Failed",
     "Fence",
     "HandlerDone",
+    "Held",
     "Hold",
     "Item",
     "LeaseMember",

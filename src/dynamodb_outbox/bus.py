@@ -235,6 +235,10 @@ class OutboxEventBus(BusOperations):
         if (worker := self._lifecycle.worker) is not None:
             self._loop.run(worker.wake)
 
+    def _forget_holds(self) -> None:
+        if (worker := self._lifecycle.worker) is not None:
+            worker.forget_holds()
+
     def add_observer(self, observer: Observer) -> None:
         """Call an observer from now on for everything that happens to the events of the outbox; see `Observer`."""
         self._outbox.observers.add(observer)

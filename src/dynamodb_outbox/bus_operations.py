@@ -1,17 +1,18 @@
-"""What an operator asks of a bus: what is stored, dead letters and repairs."""
+"""What an operator asks of a bus: what is stored, dead letters, repairs and holds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
-from dynamodb_outbox import repairing
+from dynamodb_outbox import holding, repairing
 from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.errors import RepairRefusedError, StoredEventError
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.repairing import OnProgress
-from dynamodb_outbox.repairs import DISCARDABLE, FailedSelector, Repaired
+from dynamodb_outbox.repairs import DISCARDABLE, FailedSelector, Hold, Repaired
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.validation import check_event_id, check_int
 
@@ -28,6 +29,9 @@ class BusOperations:
     def notify(self) -> None:
         """Wake the worker; see `OutboxEventBus.notify`."""
         raise NotImplementedError
+
+    def _forget_holds(self) -> None:
+        """Have the worker of this bus read the holds again, before it starts another event."""
 
     async def get_failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the events that are FAILED, the latest first, 1 to 1,000,000 of them. Raises `StorageError`."""
@@ -124,3 +128,34 @@ class BusOperations:
             raise RepairRefusedError(event_id=id, status=repaired.refused.get(id))
         self.notify()
         return event
+
+    async def hold(
+        self, type: str | None = None, *, reason: str, until: datetime | None = None, by: str | None = None
+    ) -> None:
+        """Have all workers of the table start no event of a type, or of any type, until `until` or `resume`.
+
+        A worker starts no such event more than five seconds later; handlers that run may finish. An event of a held
+        type that a worker claims becomes HELD, for two write units, and no attempt is counted. If all types are
+        held, events stay PENDING, and workers do not poll. `by` defaults to USER@HOST. A second hold of a type replaces
+        the first. Raises `StorageError`.
+        """
+        self._loop.check("bus.hold")
+        await holding.hold(self._outbox, type, reason=reason, until=until, by=by)
+        self._forget_holds()
+
+    async def resume(self, type: str | None = None) -> int:
+        """End the hold of a type, and make its HELD events PENDING, due as before; return how many there were.
+
+        Without a type, only the hold of all types ends; types that are held, too, stay held. A call that was cancelled
+        or failed can be made again. Workers resume events that one of them holds a moment later. Raises `StorageError`.
+        """
+        self._loop.check("bus.resume")
+        resumed = await holding.resume(self._outbox, type)
+        self._forget_holds()
+        self.notify()
+        return resumed
+
+    async def holds(self) -> list[Hold]:
+        """List the holds that are in force, that of all types first. Raises `StorageError`."""
+        self._loop.check("bus.holds")
+        return await self._outbox.holds()

@@ -72,10 +72,12 @@ class HandlerDone:
 class Recovered:
     """The result of a recovery: the ids of events whose lease had run out.
 
-    `reset` are PENDING again; `failed` are FAILED, because no retry was left. `errors` are the errors of events that
-    could not be written; their recovery is tried again later.
+    `reset` are PENDING again; `failed` are FAILED, because no retry was left. `resumed` were HELD though their type is
+    not held any more, and are PENDING again. `errors` are the errors of events that could not be written; their
+    recovery is tried again later.
     """
 
     reset: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    resumed: tuple[str, ...] = ()
     errors: tuple[RecoveryError, ...] = ()

@@ -129,12 +129,16 @@ class EventFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventReleased:
-    """A claim was released; no attempt is counted. `unhandled`: this process has no handler for the type."""
+    """A claim was released; no attempt is counted.
+
+    `unhandled`: this process has no handler for the type. `held`: the type is held, and the event is HELD now.
+    """
 
     event_id: str
     event_type: str
     attempt: int
     unhandled: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,10 +55,20 @@ class Released:
     unhandled_since: float | None = None
 
 
-Outcome = Completed | Retry | Failed | Released
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The type of the event is held; no attempt is counted. After a resume the event is due at `due_at`, as before.
+
+    `due_at` is in epoch seconds.
+    """
+
+    due_at: float
+
+
+Outcome = Completed | Retry | Failed | Released | Held
 """How an attempt at an event ends."""
 
-OUTCOME_NAMES = {Completed: "complete", Retry: "retry", Failed: "fail", Released: "release"}
+OUTCOME_NAMES = {Completed: "complete", Retry: "retry", Failed: "fail", Released: "release", Held: "hold"}
 """The name of each outcome in a `LeaseLostError` and a `SettleError`."""
 
 

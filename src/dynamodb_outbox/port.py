@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Literal, Protocol, get_args
 
 from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
@@ -20,8 +21,8 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
-from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Outcome, Released, Retry
-from dynamodb_outbox.repairs import Repaired
+from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Held, Outcome, Released, Retry
+from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import TransactionWrite
@@ -43,6 +44,7 @@ SETTLED_FROM: Final[Mapping[type, tuple[EventStatus, ...]]] = {
     Retry: (EventStatus.PENDING, EventStatus.PROCESSING),
     Failed: (EventStatus.PENDING, EventStatus.PROCESSING, EventStatus.FAILED),
     Released: (EventStatus.PROCESSING,),
+    Held: (EventStatus.PROCESSING,),
 }
 """The statuses in which an event accepts each outcome, if the token of the claim is still stored."""
 
@@ -133,6 +135,8 @@ class Outbox(Protocol):
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
         """Make events whose lease ran out PENDING again; after `max_retries` retries, an event becomes FAILED instead.
 
+        Also make events PENDING that are HELD though no hold of their type is in force, such as one that has expired.
+
         The default of `max_retries` is that of the options. Raises `StorageError`.
         """
         ...
@@ -196,6 +200,27 @@ class Outbox(Protocol):
         `InvalidEventError` before anything is sent, `DuplicateEventError` if the id of `event` is stored, and
         `StorageError`.
         """
+        ...
+
+    async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None) -> None:
+        """Order all workers not to start events of a type, or of any type if it is None, until `until` or `resume`.
+
+        Workers ask `holds` every few seconds while they have events. An event of a held type that one has claimed is
+        settled as `Held`. The call may be repeated; a later hold of the same type replaces the earlier one. Raises
+        `StorageError`.
+        """
+        ...
+
+    async def resume(self, type: str | None) -> int:
+        """End the hold of a type, and make its HELD events PENDING with their due times; return how many there were.
+
+        With None, only the hold of all types ends. The call may be repeated, also to move events that a worker held
+        late. Raises `StorageError`.
+        """
+        ...
+
+    async def holds(self) -> list[Hold]:
+        """List the holds that are in force, that of all types first. Raises `StorageError`."""
         ...
 
 

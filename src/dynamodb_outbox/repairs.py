@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -53,3 +53,8 @@ class Hold:
     by: str
     since: datetime
     until: datetime | None = None
+
+
+def in_order(holds: Iterable[Hold]) -> list[Hold]:
+    """Sort holds by their type, that of all types first."""
+    return sorted(holds, key=lambda hold: hold.type or "")

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dynamodb_outbox import DynamoDBOutbox, EventStatus, InMemoryOutbox
+from dynamodb_outbox import DynamoDBOutbox, EventStatus, Hold, InMemoryOutbox
 from dynamodb_outbox.adapter import Claim, Outbox
 from tests.adapter_timing import with_timing
 from tests.fakes import Clock
@@ -51,10 +51,11 @@ def dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock, **al
 
 def memory_adapter(clock: Clock) -> Adapter:
     made: dict[str, Any] = {}
+    holds: dict[str | None, Hold] = {}
 
     def make(**options: Any) -> Outbox:
         outbox = InMemoryOutbox(clock=clock, **options)
-        outbox._events = made  # all outboxes of a test share one table
+        outbox._events, outbox._holds = made, holds  # all outboxes of a test share one table
         return outbox
 
     async def stored(event_id: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dynamodb_outbox import (
     Event,
     EventStatus,
     FailedEvent,
+    Hold,
     LeaseLostError,
     Page,
     Repaired,
@@ -159,6 +160,15 @@ class TinyOutbox:
 
     async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
         raise NotImplementedError  # it needs a transaction
+
+    async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None) -> None:
+        raise NotImplementedError  # without holds, `holds` returns none
+
+    async def resume(self, type: str | None) -> int:
+        return 0
+
+    async def holds(self) -> list[Hold]:
+        return []
 
     def _repair(self, ids: Any, fences: Any, statuses: Any, change: dict[str, Any]) -> Repaired:
         done: list[str] = []

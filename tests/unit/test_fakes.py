@@ -55,7 +55,7 @@ async def test_refused_and_answered_calls_are_not_carried_out() -> None:
 
 async def test_held_call_waits_for_its_gate() -> None:
     outbox = ScriptedOutbox()
-    gate = outbox.hold("claim")
+    gate = outbox.pause("claim")
     claiming = asyncio.create_task(claims_of(outbox, 1))
     with anyio.fail_after(10):
         await outbox.called("claim")

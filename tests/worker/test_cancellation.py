@@ -195,7 +195,7 @@ async def test_cancelling_every_task_leaves_no_event_leased() -> None:
 async def test_stop_that_waits_for_settles_may_be_shortened() -> None:
     errors: list[Any] = []
     outbox = ScriptedOutbox(poll_interval=0.01, on_error=errors.append)
-    outbox.hold("settle")
+    outbox.pause("settle")
     bus = OutboxEventBus(outbox)
 
     @bus.on("order.placed")
@@ -219,7 +219,7 @@ async def test_claim_in_flight_at_the_deadline_of_a_stop_is_released(
     answered: bool,
 ) -> None:
     outbox = ScriptedOutbox(poll_interval=0.01)
-    gate = outbox.hold("claim", after=True, when=found_an_event)
+    gate = outbox.pause("claim", after=True, when=found_an_event)
     bus = OutboxEventBus(outbox)
     set_timing(bus, claim_seconds=5 if answered else 0.01)
     await bus.start()
@@ -237,7 +237,7 @@ async def test_claim_in_flight_at_the_deadline_of_a_stop_is_released(
 @pytest.mark.parametrize("steps", range(8))
 async def test_second_commit_of_a_delivery_is_refused_in_every_moment_of_the_first(steps: int) -> None:
     outbox = ScriptedOutbox(poll_interval=0.01)
-    gate = outbox.hold("transact", after=True)
+    gate = outbox.pause("transact", after=True)
     bus = OutboxEventBus(outbox)
     results: list[Any] = []
 
@@ -285,7 +285,7 @@ async def test_second_commit_is_refused_though_the_handler_goes_on_after_the_fir
 
 async def test_commit_counts_though_a_stop_cancels_the_handler_meanwhile() -> None:
     outbox = ScriptedOutbox(poll_interval=0.01)
-    gate = outbox.hold("transact", after=True)
+    gate = outbox.pause("transact", after=True)
     errors: list[Any] = []
     told: list[Any] = []
     bus = OutboxEventBus(outbox, on_error=errors.append)

@@ -217,7 +217,7 @@ async def test_emit_whose_caller_is_cancelled_is_handled_all_the_same(
 ) -> None:
     bus.on("order.placed", handler := Handler())
     async with bus:
-        gate = outbox.hold("publish")
+        gate = outbox.pause("publish")
         emitting = asyncio.create_task(bus.emit("order.placed"))
         await anyio.sleep(0.01)
         emitting.cancel()
@@ -236,7 +236,7 @@ async def test_write_that_is_acknowledged_during_a_stop_is_released(
 ) -> None:
     bus.on("order.placed", handler := Handler())
     await bus.start()
-    gate = outbox.hold("publish")
+    gate = outbox.pause("publish")
     emitting = asyncio.create_task(bus.emit("order.placed", id="e"))
     await anyio.sleep(0.01)
     stopping = asyncio.create_task(bus.stop(timeout=1))
@@ -252,7 +252,7 @@ async def test_write_that_is_acknowledged_during_a_stop_is_released(
 async def test_write_that_is_acknowledged_after_the_end_is_released(
     outbox: ScriptedOutbox, bus: OutboxEventBus, is_cancelled: bool
 ) -> None:
-    gate = outbox.hold("publish")
+    gate = outbox.pause("publish")
     handled: list[str] = []
 
     async def handler(event: Event) -> None:

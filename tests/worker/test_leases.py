@@ -155,7 +155,7 @@ async def test_renewal_that_comes_after_the_completion_changes_nothing(
 ) -> None:
     answered = anyio.Event()
     ended: list[str] = []
-    gate = outbox.hold("renew")
+    gate = outbox.pause("renew")
 
     async def answer() -> None:
         answered.set()

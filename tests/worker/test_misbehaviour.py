@@ -192,7 +192,7 @@ async def test_delivery_is_refused_in_tasks_that_a_handler_leaves_running(
 async def test_commit_that_a_handler_did_not_await_is_not_a_success(
     bus: OutboxEventBus, outbox: ScriptedOutbox
 ) -> None:
-    gate = outbox.hold("transact")
+    gate = outbox.pause("transact")
     left: list[asyncio.Future[None]] = []
 
     @bus.on("order.placed", name="hasty")
@@ -211,7 +211,7 @@ async def test_commit_that_a_handler_did_not_await_is_not_a_success(
 async def test_second_transaction_while_the_first_is_committed_is_refused(
     bus: OutboxEventBus, outbox: ScriptedOutbox
 ) -> None:
-    gate = outbox.hold("transact")
+    gate = outbox.pause("transact")
     told: list[Any] = []
 
     @bus.on("order.placed", name="twice")

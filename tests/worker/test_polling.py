@@ -14,7 +14,9 @@ from dynamodb_outbox.adapter import Claim, Completed, OutboxOptions, Outcome, Re
 from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventCompleted, EventReleased, Observation
 from dynamodb_outbox.worker.handling.quarantine import Quarantine
+from dynamodb_outbox.worker.hold_gate import HoldGate
 from dynamodb_outbox.worker.poll import Poller, Slots
+from dynamodb_outbox.worker.timing import Timing
 from tests.fakes import Call, ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
@@ -23,7 +25,8 @@ PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
 def poller_of(outbox: InMemoryOutbox) -> Poller:
     registry = HandlerRegistry(max_handlers=10, on_max_handlers=lambda event_type, count: None)
-    return Poller(outbox, registry, Slots(10), on_claim=lambda claim: None, report=lambda error: None)
+    gate = HoldGate(outbox, start=lambda claim: None, settle=lambda claim, outcome: None, timing=Timing())
+    return Poller(outbox, registry, Slots(10), gate, on_claim=lambda claim: None, report=lambda error: None)
 
 
 async def test_idle_worker_polls_less_often_until_an_event_comes() -> None:
@@ -157,7 +160,7 @@ def has(kind: type[Outcome]) -> Callable[[Call], bool]:
 async def test_quarantined_event_does_not_start_after_the_worker_is_cancelled() -> None:
     now = 1_790_000_000.0
     outbox = ScriptedOutbox(clock=lambda: now, poll_interval=0.01, max_retries=9)
-    gate = outbox.hold("settle", when=has(Released))
+    gate = outbox.pause("settle", when=has(Released))
     bus = OutboxEventBus(outbox)
     begun: list[str] = []
 
@@ -201,7 +204,7 @@ async def test_next_quarantined_event_starts_though_the_last_one_finished_before
     here, elsewhere = await outbox.claim(10)
     await outbox.settle([(here, Released())])
     # From here on, a release is answered only once an event was completed.
-    gate = outbox.hold("settle", when=has(Released))
+    gate = outbox.pause("settle", when=has(Released))
 
     async def answer() -> None:
         gate.open()

@@ -34,7 +34,7 @@ async def test_run_once_that_is_cancelled_releases_what_it_claimed(
 ) -> None:
     before = asyncio.all_tasks()
     outbox, began = ScriptedOutbox(), anyio.Event()
-    gate = outbox.hold("claim", after=True, when=found_an_event)
+    gate = outbox.pause("claim", after=True, when=found_an_event)
     bus = OutboxEventBus(outbox)
 
     @bus.on("order.placed")

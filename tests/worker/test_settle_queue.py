@@ -25,7 +25,7 @@ async def claims(outbox: ScriptedOutbox, count: int) -> list[Claim]:
 
 async def test_outcomes_that_come_during_a_write_go_with_the_next() -> None:
     outbox, settled = ScriptedOutbox(), []
-    gate = outbox.hold("settle")
+    gate = outbox.pause("settle")
     commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
@@ -43,7 +43,7 @@ async def test_outcomes_that_come_during_a_write_go_with_the_next() -> None:
 
 async def test_outcomes_are_written_though_everything_is_cancelled() -> None:
     outbox, settled = ScriptedOutbox(), []
-    gate = outbox.hold("settle")
+    gate = outbox.pause("settle")
     commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=lambda error: None)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
@@ -76,7 +76,7 @@ async def test_outcomes_are_written_though_each_task_is_cancelled() -> None:
 
 async def test_outcomes_that_are_given_up_at_the_deadline_are_reported() -> None:
     outbox = ScriptedOutbox()
-    outbox.hold("settle")
+    outbox.pause("settle")
     settled: list[Any] = []
     reported: list[Any] = []
     commit = SettleQueue(outbox, on_settled=lambda *args: settled.append(args), report=reported.append)
@@ -97,7 +97,7 @@ async def test_outcomes_that_are_given_up_at_the_deadline_are_reported() -> None
 
 async def test_writes_are_given_up_at_the_deadline() -> None:
     outbox = ScriptedOutbox()
-    outbox.hold("settle")
+    outbox.pause("settle")
     commit = SettleQueue(outbox, on_settled=lambda *args: None, report=lambda error: None)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:

@@ -200,7 +200,7 @@ async def test_leases_are_kept_from_the_start_until_the_last_outcome_is_written(
     outbox: SharingOutbox, bus: OutboxEventBus
 ) -> None:
     bus.on("video.uploaded", Handler(100), timeout=200)
-    gate = outbox.hold("settle")
+    gate = outbox.pause("settle")
     await bus.start()
     await bus.emit("video.uploaded")
     await anyio.sleep(1)
@@ -220,7 +220,7 @@ async def test_leases_are_kept_while_a_cancelled_worker_writes_its_outcomes(
     outbox: SharingOutbox, bus: OutboxEventBus
 ) -> None:
     bus.on("video.uploaded", Handler(100), timeout=200)
-    gate = outbox.hold("settle")
+    gate = outbox.pause("settle")
 
     await bus.start()
     await bus.emit("video.uploaded")
@@ -261,7 +261,7 @@ async def test_late_acknowledgement_releases_the_event(
     what: str, outbox: SharingOutbox, bus: OutboxEventBus, errors: list[Any], told: list[Any]
 ) -> None:
     bus.on("video.uploaded", handler := Handler(0))
-    gate = outbox.hold("publish", after=True)
+    gate = outbox.pause("publish", after=True)
     async with bus:
         emit = asyncio.create_task(bus.emit("video.uploaded"))
         await gate.reached.wait()
@@ -285,7 +285,7 @@ async def test_late_acknowledgement_of_an_event_that_was_recovered_is_not_report
     outbox: SharingOutbox, bus: OutboxEventBus, errors: list[Any]
 ) -> None:
     bus.on("video.uploaded", handler := Handler(0))
-    gate = outbox.hold("publish", after=True)
+    gate = outbox.pause("publish", after=True)
     event = Event("video.uploaded")
     async with bus:
         emit = asyncio.create_task(bus.emit(event))

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Self, Unpack, get_args
 
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
@@ -26,9 +27,9 @@ from dynamodb_outbox.dynamodb.transport.sdk import warn_of_old_sdk
 from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, OutboxError
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observer, Observers
-from dynamodb_outbox.outcome import Completed, Outcome, Released
+from dynamodb_outbox.outcome import Completed, Held, Outcome, Released
 from dynamodb_outbox.port import Numbers, OutboxOptions, counted_status
-from dynamodb_outbox.repairs import Repaired
+from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import TransactionWrite
@@ -265,6 +266,8 @@ class DynamoDBOutbox:
                 self._parts.rows.leave_to_others(claim.event.id, delay=outcome.delay)
             elif isinstance(outcome, Completed):
                 self._parts.reminder.completed()
+            elif isinstance(outcome, Held):
+                self._parts.held.note(claim.event.type)
         return await self._parts.settler.settle(settlements)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
@@ -336,6 +339,24 @@ class DynamoDBOutbox:
         """Store an event in place of another one, which becomes DISCARDED; see `Outbox.replace`."""
         self._loop.check("outbox.replace")
         return await self._parts.replacer.replace(id, event, reason=reason, by=by)
+
+    async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None = None) -> None:
+        """Order all workers of the table not to start events of a type, or of any type; see `Outbox.hold`."""
+        self._loop.check("outbox.hold")
+        await self._parts.held.hold(type, reason=reason, by=by, until=until)
+
+    async def resume(self, type: str | None) -> int:
+        """End the hold of a type, and make its HELD events PENDING; see `Outbox.resume`.
+
+        It reads every HELD event of the table, for a read unit for each 4 KB.
+        """
+        self._loop.check("outbox.resume")
+        return await self._parts.held.resume(type)
+
+    async def holds(self) -> list[Hold]:
+        """List the holds that are in force, for half a read unit; see `Outbox.holds`. It may be a second old."""
+        self._loop.check("outbox.holds")
+        return await self._parts.held.holds()
 
 
 def _refuse(call: str) -> None:

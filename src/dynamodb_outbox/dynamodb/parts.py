@@ -22,6 +22,8 @@ from dynamodb_outbox.dynamodb.emitting.commit_transaction import Transactor
 from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
+from dynamodb_outbox.dynamodb.operating.held_events import HeldEvents
+from dynamodb_outbox.dynamodb.operating.holds_item import HoldsItem
 from dynamodb_outbox.dynamodb.operating.repairs import Discards, Repairs
 from dynamodb_outbox.dynamodb.operating.replacing import Replacer
 from dynamodb_outbox.dynamodb.reading.reader import Reader
@@ -60,6 +62,7 @@ class Parts:
     dead_letters: DeadLetters
     repairs: Repairs
     replacer: Replacer
+    held: HeldEvents
     reader: Reader
     shard_migration: ShardMigration
 
@@ -85,6 +88,7 @@ class Parts:
         keeper = WindowKeeper(caller, writer, options, opener=opener, fence=fence, timing=timing, enabled=config.window)
         publisher, transactor = _emitting_parts(caller, writer, config, options, keeper=keeper, timing=timing)
         discards = Discards(options, retention=config.retention)
+        held = HeldEvents(HoldsItem(caller, options, timing), caller, index, writer, options=options, timing=timing)
         return cls(
             timing=timing,
             caller=caller,
@@ -99,10 +103,18 @@ class Parts:
             membership=membership,
             rows=rows,
             claimer=claimer,
-            recovery=Recovery(index, writer, options, timing, windows=WindowRecovery(caller, fence, options, timing)),
+            recovery=Recovery(
+                index,
+                writer,
+                options,
+                timing,
+                windows=WindowRecovery(caller, fence, options, timing),
+                held=held,
+            ),
             settler=Settler(writer, options, keeper=keeper, retention=config.retention, timing=timing),
             dead_letters=DeadLetters(caller, index, options, timing),
             repairs=Repairs(caller, writer, options, timing, discards=discards),
+            held=held,
             replacer=Replacer(caller, options, timing, discards=discards, shards=shards),
             reader=Reader(caller, index, options, timing),
             shard_migration=ShardMigration(index, writer, shards, timing),

@@ -44,5 +44,12 @@ class Timing:
     far_leases: float = 3600.0
     """How often recovery reads leases that no worker can have, such as a lease in nanoseconds."""
 
+    holds: float = 1.0
+    """How long a read of the holds is tried. A worker then goes by the holds that it read before."""
+    held_grace: float = 10.0
+    """Within this time after the end of a hold, a worker that does not know of the end may still hold events."""
+    held_sweep: float = 300.0
+    """How often recovery looks for events that are still HELD though no type is held any more."""
+
     operator: float = 10.0
     """How long one call is tried that lists, counts or redrives dead letters, or moves events to shards."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from secrets import token_hex
 
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
@@ -32,7 +33,7 @@ from dynamodb_outbox.port import (
     raise_unless_stored,
     refuse_repeated_ids,
 )
-from dynamodb_outbox.repairs import DISCARDABLE, Repaired
+from dynamodb_outbox.repairs import DISCARDABLE, Hold, Repaired, in_order
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample
 from dynamodb_outbox.stored_events import StoredEvent as PublicEvent
@@ -83,6 +84,7 @@ class InMemoryOutbox:
         self._observers = Observers(observers)
         self._loop = BoundLoop("outbox", instead=OUTBOX_INSTEAD)
         self._events: dict[str, StoredEvent] = {}
+        self._holds: dict[str | None, Hold] = {}
         self.committed: list[TransactionWrite] = []
         """The writes of the committed transactions. They are only recorded, not executed."""
 
@@ -224,7 +226,8 @@ class InMemoryOutbox:
             stored.recover(now, max_retries=max_retries)
         reset = [stored.event_id for stored in expired if stored.status is EventStatus.PENDING]
         failed = [stored.event_id for stored in expired if stored.status is EventStatus.FAILED]
-        return Recovered(reset=tuple(reset), failed=tuple(failed))
+        held = {hold.type for hold in self._in_force()}
+        return Recovered(reset=tuple(reset), failed=tuple(failed), resumed=self._resume(lambda each: each not in held))
 
     async def count(self, status: EventStatus | str) -> int:
         """Count the events of a status; see `Outbox.count`."""
@@ -293,6 +296,34 @@ class InMemoryOutbox:
         old.discard(Discard(reason=reason, by=by, at=now, replaced_by=event.id), None)
         self._store(event, item, now, None)
         return Repaired(done=(id,))
+
+    async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None = None) -> None:
+        """Order workers not to start events of a type, or of any type; see `Outbox.hold`."""
+        self._loop.check("outbox.hold")
+        since = datetime.fromtimestamp(self._options.clock(), UTC)
+        self._holds[type] = Hold(type=type, reason=reason, by=by, since=since, until=until)
+
+    async def resume(self, type: str | None) -> int:
+        """End the hold of a type, and make its HELD events PENDING; see `Outbox.resume`."""
+        self._loop.check("outbox.resume")
+        self._holds.pop(type, None)
+        return len(self._resume(lambda held: held == type))
+
+    async def holds(self) -> list[Hold]:
+        """List the holds that are in force; see `Outbox.holds`."""
+        self._loop.check("outbox.holds")
+        return in_order(self._in_force())
+
+    def _in_force(self) -> list[Hold]:
+        now = self._options.clock()
+        return [hold for hold in self._holds.values() if hold.until is None or hold.until.timestamp() > now]
+
+    def _resume(self, is_meant: Callable[[str], bool]) -> tuple[str, ...]:
+        return tuple(
+            stored.event_id
+            for stored in self._events.values()
+            if stored.status is EventStatus.HELD and is_meant(stored.item["type"]["S"]) and stored.resume()
+        )
 
     def _repair(
         self, ids: Sequence[str], fences: Mapping[str, str] | None, change: Callable[[StoredEvent, Fence | None], bool]

@@ -21,7 +21,7 @@ from dynamodb_outbox.dynamodb.items.codec import (
 )
 from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.fences import Fence, fence_of
-from dynamodb_outbox.outcome import Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.outcome import Completed, Failed, Held, Outcome, Released, Retry
 from dynamodb_outbox.port import LEASE_EXPIRED, LEASE_EXPIRED_TYPE, SETTLED_FROM, Numbers
 from dynamodb_outbox.repairs import DISCARDABLE
 from dynamodb_outbox.worker_identity import worker_identity
@@ -115,6 +115,8 @@ class StoredEvent:
             case Released(handled_by=handled_by, delay=delay):
                 self.status, self.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
                 self.handled_by |= handled_by
+            case Held(due_at=due_at):
+                self.status, self.sort_key, self.token = EventStatus.HELD, round(due_at * 1000), None
         return True
 
     def is_recorded(self, done: HandlerDone) -> bool:
@@ -155,6 +157,13 @@ class StoredEvent:
             return False
         self.status, self.sort_key, self.token, self.unhandled_since = EventStatus.DISCARDED, None, None, None
         self.discarded = discard
+        return True
+
+    def resume(self) -> bool:
+        """Make a HELD event PENDING, due as before; tell whether it was HELD."""
+        if self.status is not EventStatus.HELD:
+            return False
+        self.status = EventStatus.PENDING
         return True
 
     def _is_as_seen(self, fence: Fence | None) -> bool:

@@ -19,6 +19,8 @@ from dynamodb_outbox.worker.setup import WorkerSetup
 class EmitClaims:
     """Takes slots for events before they are written, and hands their claims on afterwards.
 
+    `is_held` tells whether events of a type are held, as far as is known.
+
     `on_claim` gets the claim of an acknowledged event, `on_late` a claim whose lease is nearly used up by a slow write,
     or lost meanwhile.
     `on_orphans` gets the claims of writes that were acknowledged too late in a stop to be settled otherwise.
@@ -29,6 +31,7 @@ class EmitClaims:
         setup: WorkerSetup,
         slots: Slots,
         *,
+        is_held: Callable[[str], bool],
         phases: Phases,
         on_claim: Callable[[Claim], None],
         on_late: Callable[[Claim], None],
@@ -39,6 +42,7 @@ class EmitClaims:
         self._clock = setup.outbox.options.clock
         self._least_lease = setup.timing.emit_lease_part * setup.outbox.options.processing_timeout
         self._slots = slots
+        self._is_held = is_held
         self._phases = phases
         self._on_claim = on_claim
         self._on_late = on_late
@@ -53,7 +57,7 @@ class EmitClaims:
         tokens: dict[str, str] = {}
         for event in events:
             # The write refuses an id that comes twice, so that one slot is enough for it.
-            if event.id not in tokens and self._registry.of(event.type):
+            if event.id not in tokens and self._registry.of(event.type) and not self._is_held(event.type):
                 token = token_hex(16)
                 if not self._slots.try_take(token):
                     break

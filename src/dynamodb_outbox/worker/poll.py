@@ -16,6 +16,7 @@ from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.storage_calls import observed
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
+from dynamodb_outbox.worker.hold_gate import HoldGate
 
 POLLING_SHARE: Final = 4
 """One slot in four is kept for polling, so that a backlog is worked off also while this process emits much."""
@@ -98,6 +99,7 @@ class Poller:
         outbox: Outbox,
         registry: HandlerRegistry,
         slots: Slots,
+        gate: HoldGate,
         *,
         on_claim: Callable[[Claim], None],
         report: Report,
@@ -107,6 +109,7 @@ class Poller:
         self._announced_revision = -1
         self._report = report
         self._slots = slots
+        self._gate = gate
         self._on_claim = on_claim
         self._empty_polls = 0
 
@@ -126,6 +129,10 @@ class Poller:
     async def poll(self) -> float:
         """Poll once; returns the seconds until the next poll: 0 after a full batch, because more may be due."""
         options = self._outbox.options
+        if self._gate.holds_all:
+            await self._gate.refresh()
+            if self._gate.holds_all:
+                return jittered(options.poll_interval, options.random)
         if self._registry.revision != self._announced_revision:
             self._announced_revision = self._registry.revision
             self._outbox.announce_handlers(self._registry.names())

@@ -38,6 +38,8 @@ async def recover(outbox: Outbox, registry: HandlerRegistry, *, report: Report) 
             _first(ids),
             _failed(recovered.failed),
         )
+    if recovered.resumed:
+        logger.info("made %d held events due, because no hold of their type is in force", len(recovered.resumed))
     for error in recovered.errors:
         report(error)
     if observers := outbox.observers:
@@ -78,7 +80,7 @@ class Recoverer:
         """Recover once; returns the seconds until the next time."""
         options = self._outbox.options
         recovered = await recover(self._outbox, self._registry, report=self._report)
-        if recovered.reset:
+        if recovered.reset or recovered.resumed:
             self._poller.wake()
         self._empty_polls = 1 if recovered.reset or recovered.failed else self._empty_polls + 1
         delay = idle_delay(self._empty_polls, interval=options.poll_interval, longest=options.max_poll_interval)

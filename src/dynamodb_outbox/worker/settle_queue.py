@@ -25,7 +25,7 @@ from dynamodb_outbox.observers import (
     RetryScheduled,
     SettleFailed,
 )
-from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Held, Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.storage_calls import observed
@@ -165,6 +165,9 @@ def _observation(claim: Claim, outcome: Outcome, error: OutboxError | None) -> O
             return RetryScheduled(event_id=event_id, event_type=event_type, attempt=attempt, delay=delay, error=text)
         case Failed(error=text, reason=reason):
             return EventFailed(event_id=event_id, event_type=event_type, attempt=attempt, error=text, reason=reason)
-        case Released(unhandled_since=since):
-            unhandled = since is not None
-            return EventReleased(event_id=event_id, event_type=event_type, attempt=attempt, unhandled=unhandled)
+        case Released() | Held():
+            is_held = isinstance(outcome, Held)
+            unhandled = not is_held and outcome.unhandled_since is not None
+            return EventReleased(
+                event_id=event_id, event_type=event_type, attempt=attempt, unhandled=unhandled, held=is_held
+            )

@@ -12,6 +12,12 @@ class Timing:
     Tests give a worker shorter times.
     """
 
+    # Holds
+    holds_seconds: float = 5.0
+    """The holds are read again when claims come later than this after the last read."""
+    holds_read_seconds: float = 2.0
+    """A claim waits this long for the holds, and at most a third of its lease."""
+
     # Stopping
     claim_seconds: float = 2.0
     """A claim or an emit that is under way at the deadline of a stop may still be answered."""

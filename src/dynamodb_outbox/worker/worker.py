@@ -24,6 +24,7 @@ from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import Outcome, Released
 from dynamodb_outbox.worker.claim_on_emit import EmitClaims
 from dynamodb_outbox.worker.handling.quarantine import Quarantine, is_suspected_poison
+from dynamodb_outbox.worker.hold_gate import HoldGate
 from dynamodb_outbox.worker.loop import PollingLoop, Wakeup
 from dynamodb_outbox.worker.phase import Phase, Phases
 from dynamodb_outbox.worker.poll import Poller, Slots, is_polled_for
@@ -53,9 +54,11 @@ class Worker:
             on_settled=self._on_settled, is_cancelled=lambda: self._task is not None and self._task.cancelling() > 0
         )
         self._quarantine = Quarantine(outbox.options, start=self._start_handling, release=self._settles.submit)
+        self._gate = HoldGate(outbox, start=self._begin, settle=self._settles.submit, timing=self._timing)
         self._emit_claims = EmitClaims(
             setup,
             self._slots,
+            is_held=self._gate.holds,
             phases=self._phases,
             on_claim=self._take_from_emit,
             on_late=lambda claim: self._settles.submit(claim, Released()),
@@ -63,7 +66,7 @@ class Worker:
         )
         report = self._reports.report
         self._wakeup = Wakeup(outbox.options.clock)
-        self._poller = Poller(outbox, setup.registry, self._slots, on_claim=self._take, report=report)
+        self._poller = Poller(outbox, setup.registry, self._slots, self._gate, on_claim=self._take, report=report)
         recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=report)
         self.vitals = Vitals(outbox.options, self._phases, on_beat=setup.on_beat)
         loop = partial(PollingLoop, outbox=outbox, report=report, vitals=self.vitals)
@@ -144,8 +147,15 @@ class Worker:
         else:
             self._wakeup.wake_at(due_at)
 
+    def forget_holds(self) -> None:
+        """Read the holds again before the next event is started."""
+        self._gate.forget()
+
     def reserve(self, events: Sequence[Event]) -> EmitClaim | None:
         """Take slots for events that can be handled here and now; None if no event gets one."""
+        if self.running and not self._gate.is_fresh:
+            # In a copy of the worker's context, because the read starts the handlers of claims that wait for it.
+            self._context.copy().run(self._gate.read_soon)
         return self._emit_claims.reserve(events) if self.running else None
 
     async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
@@ -193,6 +203,7 @@ class Worker:
     async def _handle(self, poll: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as handling:
             handling.start_soon(self._dispatcher.keep_leases)
+            self._gate.open(handling)
             try:
                 await poll()
             finally:
@@ -219,12 +230,13 @@ class Worker:
     async def _poll_once(self) -> None:
         outbox, report = self._outbox, self._reports.report
         try:
+            await self._gate.refresh()
             await recover(outbox, self._setup.registry, report=report)
-            limit = min(outbox.options.batch_size, outbox.options.slots)
-            for claim in await self._poller.claim(limit):
+            limit = 0 if self._gate.holds_all else min(outbox.options.batch_size, outbox.options.slots)
+            for claim in await self._poller.claim(limit) if limit else ():
                 self._slots.take(claim.token)
                 # Not through the quarantine: suspected poison events of one batch are handled at the same time.
-                self._start_handling(claim)
+                self._gate.pass_on(claim, self._start_handling)
         except Exception as error:
             self._failure = error  # raised by `run_once`, because a task group would wrap it
         await self._dispatcher.wait_until_idle()
@@ -255,6 +267,7 @@ class Worker:
                     # From now on, `_start_handling` releases what a claim or an emit under way still brings.
                     self._polling.stop()
                     self._recovery.stop()
+                    self._gate.close()
                 case Phase.RELEASING:
                     self._dispatcher.release_all()
                     self._recovery.abandon_at(now)
@@ -275,6 +288,9 @@ class Worker:
 
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)
+        self._gate.take(claim)
+
+    def _begin(self, claim: Claim) -> None:
         if is_suspected_poison(claim) and self._phases.now is Phase.RUNNING:
             self._quarantine.take(claim)
         else:

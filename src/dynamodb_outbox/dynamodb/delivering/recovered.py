@@ -16,6 +16,7 @@ class RecoveredSoFar:
 
     reset: list[str] = field(default_factory=list[str])
     failed: list[str] = field(default_factory=list[str])
+    resumed: list[str] = field(default_factory=list[str])
     errors: list[RecoveryError] = field(default_factory=list[RecoveryError])
     skipped: list[str] = field(default_factory=list[str])
     """The ids of windows that are left for a while, because one of their events could not be written."""
@@ -37,4 +38,9 @@ class RecoveredSoFar:
 
     def result(self) -> Recovered:
         """Return the result of the whole recovery."""
-        return Recovered(reset=tuple(self.reset), failed=tuple(self.failed), errors=tuple(self.errors))
+        return Recovered(
+            reset=tuple(self.reset),
+            failed=tuple(self.failed),
+            resumed=tuple(self.resumed),
+            errors=tuple(self.errors),
+        )

@@ -37,6 +37,10 @@ class _Recover(Protocol):
     async def __call__(self, rows: Sequence[Item], done: RecoveredSoFar, max_retries: int) -> None: ...
 
 
+class _HeldEvents(Protocol):
+    async def sweep(self) -> list[str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """A partition with leases, and what recovers its rows."""
@@ -56,6 +60,7 @@ class Recovery:
         timing: Timing,
         *,
         windows: WindowRecovery,
+        held: _HeldEvents,
     ) -> None:
         self._timing = timing
         self._partitions = index.partitions(EventStatus.PROCESSING)
@@ -64,6 +69,7 @@ class Recovery:
         self._writer = RecoverWriter(writer, options)
         self._options = options
         self._windows = windows
+        self._held = held
         self._unwritable: dict[str, float] = {}
         self._look_far_at: float | None = None
         self._no_windows_at = -math.inf
@@ -91,6 +97,7 @@ class Recovery:
                     ):
                         await rows.recover(page, done, max_retries)
                 self._look_far_at = anyio.current_time() + self._timing.far_leases
+            done.resumed += await self._held.sweep()
         except StorageError as error:
             done.fail(error)
         until = self._options.clock() + UNWRITABLE_SECONDS

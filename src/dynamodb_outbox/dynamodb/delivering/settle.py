@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from dynamodb_outbox.claims import Claim
+from dynamodb_outbox.dynamodb.conditional.repair_transitions import HOLD
 from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
 from dynamodb_outbox.dynamodb.conditional.transitions import (
     COMPLETE,
@@ -47,7 +48,7 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.handlers import MAX_NAME_BYTES
 from dynamodb_outbox.observers import logger
-from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Outcome, Released, Retry
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Held, Outcome, Released, Retry
 from dynamodb_outbox.port import RENEWAL, OutboxOptions
 
 RENEWAL_PART: Final = 1 / 6
@@ -201,6 +202,8 @@ class Settler:
                 if since is not None:
                     values["since"] = millis(since)
                 transition = _with_handled_by(RELEASE if since is None else GIVE_BACK, handled_by, values)
+            case Held(due_at=due_at):
+                return Write(HOLD, claim.event.id, {"token": {"S": claim.token}, "due": millis(due_at)})
         if claim.unhandled_since is not None and "since" not in values:
             transition = no_longer_unhandled(transition)
         return Write(transition, claim.event.id, values)
@@ -240,9 +243,9 @@ def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:
     match result:
         case Applied():
             return None
-        case Refused(repeated=True) if name == OUTCOME_NAMES[Released]:
-            # The other outcomes accept their own repeat, RELEASE does not. Refused after a lost response: released, or
-            # lost. Either way this worker holds nothing more.
+        case Refused(repeated=True) if name in (OUTCOME_NAMES[Released], OUTCOME_NAMES[Held]):
+            # The other outcomes accept their own repeat, RELEASE and HOLD do not. Refused after a lost response:
+            # released, or lost. Either way this worker holds nothing more.
             return None
         case Refused():
             return LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome=name)
