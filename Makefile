@@ -13,7 +13,7 @@ PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n $(WORKERS) --dist wor
 # The tests and the demo start hundreds of processes. Where this variable is set, each would compile every module again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test bench bench-quick simulate soak models mutants check format templates reference dynamodb-local wheel clean help
+.PHONY: demo test bench bench-quick simulate soak models mutants check format templates reference screenshots dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -84,6 +84,9 @@ templates: $(VENV)/.installed ## render the infrastructure templates
 
 reference: $(VENV)/.installed ## write docs/reference/ from the docstrings
 	$(BIN)/python -m tools.reference
+
+screenshots: $(VENV)/.installed ## take the screenshots of the dashboard for the documentation (needs chromium)
+	$(BIN)/python -m tools.screenshots
 
 dynamodb-local: ## fetch DynamoDB Local and start it on port 8000 (PORT=...)
 	$(PYTHON) tools/dynamodb_local.py --port $(or $(PORT),8000)

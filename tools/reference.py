@@ -34,6 +34,7 @@ from tools.api_source import (
     text_of,
 )
 from tools.reference_integrations import integrations_page
+from tools.reference_web import web_page
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
 NOTE: Final = "<!-- `make reference` writes this page from the docstrings in src. -->"
@@ -54,10 +55,18 @@ EVENT_NAMES: Final = (
     "FixedBackoff",
 )
 OBSERVER_NAMES: Final = ("Observer", "LoggingObserver", "Observation")
-NOT_CONSTRUCTED: Final = ("Delivery", "Transaction")
+NOT_CONSTRUCTED: Final = ("Delivery", "Transaction", "Dashboard")
 """Classes whose objects the library makes: users do not call their constructors."""
 INTERNAL: Final = frozenset(
-    {"Event.take_unpublished", "Event.as_already_stored", "Event.id_number", "Transaction.join"}
+    {
+        "Event.take_unpublished",
+        "Event.as_already_stored",
+        "Event.id_number",
+        "Transaction.join",
+        "Request.up",
+        "Request.form",
+        "Response.with_headers",
+    }
 )
 """Methods that only other parts of the library call."""
 
@@ -92,6 +101,7 @@ def render_pages() -> dict[str, str]:
         "errors.md": _errors_page,
         "observations.md": _observations_page,
         "integrations.md": lambda: integrations_page(_section),
+        "web.md": lambda: web_page(_section),
     }
     return {name: f"{NOTE}\n\n{_with_links(render(), name).strip()}\n" for name, render in rendered.items()}
 

@@ -47,6 +47,10 @@ ADAPTER = {
     "counted_status", "decode_event", "encode_event", "listed_state", "raise_unless_stored", "refuse_repeated_ids",
     "sample_of", "state_of",
 }  # fmt: skip
+WEB = {
+    "OPERATOR", "VIEWER", "Access", "Authorize", "Dashboard", "Redact", "Request", "Response", "Role",
+    "anyone_may_view", "outbox_dashboard", "serve",
+}  # fmt: skip
 PUBLIC = {
     "dynamodb_outbox": ROOT | ERRORS,
     "dynamodb_outbox.adapter": ADAPTER,
@@ -54,6 +58,7 @@ PUBLIC = {
     "dynamodb_outbox.integrations.aiohttp": {"health_routes"},
     "dynamodb_outbox.integrations.fastapi": {"health_routes"},
     "dynamodb_outbox.observers": OBSERVERS,
+    "dynamodb_outbox.web": WEB,
 }
 """The public modules and their names. Every other module is private."""
 
@@ -78,8 +83,9 @@ def test_public_modules_are_those_that_the_package_names() -> None:
 def test_import_of_the_package_imports_no_integration() -> None:
     program = (
         "import sys, dynamodb_outbox; "
-        "print([name for name in sys.modules if name.startswith('dynamodb_outbox.integrations')], "
-        "[name for name in ('fastapi', 'starlette', 'opentelemetry') if name in sys.modules])"
+        "apart = ('dynamodb_outbox.integrations', 'dynamodb_outbox.web'); "
+        "print([name for name in sys.modules if name.startswith(apart)], "
+        "[name for name in ('fastapi', 'starlette', 'opentelemetry', 'jinja2', 'uvicorn') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[] []"

@@ -14,7 +14,7 @@ from dynamodb_outbox.wording import shape, shown
 
 
 class Role(StrEnum):
-    """What a person may do on the dashboard. A page or an action needs exactly one role; no role includes another."""
+    """What a person may do on the dashboard. An action needs `view` and its own role. No role includes another."""
 
     VIEW = "view"
     """See every page: ids, types, times, counts and error texts. Payloads and metadata are hidden."""
@@ -56,6 +56,11 @@ class Access:
         except (TypeError, ValueError):
             known = ", ".join(Role)
             raise ConfigurationError(f"roles={shown(self.roles)}: it must be a list of these: {known}") from None
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the person can change nothing."""
+        return not set(self.roles) - {Role.VIEW, Role.PAYLOAD}
 
     def may(self, role: Role | str) -> bool:
         """Tell whether the person has a role."""

@@ -37,13 +37,12 @@ def outbox_dashboard(
 ) -> Dashboard:
     """Make a dashboard, to be mounted in an application. It borrows the outbox, and opens and closes nothing.
 
-    Args:
-        outbox_or_bus: A bus, or an outbox if this process has no bus. A bus also shows its handlers and its health.
-        authorize: Decides for each request who sends it and what they may do; see `Access`. There is no default.
-        redact: Gets each event before anybody sees it, and returns a copy without what nobody may see.
-        environment: A name that every page shows, such as `production`.
-        trace_url: The address of a trace in your tracing system, with `{trace_id}` in it.
-        allowed_hosts: The names that the dashboard answers to. None means that your server or proxy checks them.
+    - `outbox_or_bus` is a bus, or an outbox if this process has no bus. A bus also shows its handlers and its health.
+    - `authorize` decides for each request who sends it and what they may do; see `Access`. There is no default.
+    - `redact` gets each event before anybody sees it, and returns a copy without what nobody may see.
+    - `environment` is a name that every page shows, such as `production`.
+    - `trace_url` is the address of a trace in your tracing system, with `{trace_id}` in it.
+    - `allowed_hosts` are the names that the dashboard answers to. None means that your server or proxy checks them.
 
     Raises `ConfigurationError` for an argument that cannot work.
     """

@@ -73,7 +73,7 @@ class Request:
 
     @property
     def query(self) -> Fields:
-        """The fields of the query. Raises `BadRequestError` if they are not valid UTF-8."""
+        """The fields of the query: `request.query.get("tenant")`. Raises an error if they are not valid UTF-8."""
         return Fields.parse(self.query_string)
 
     @property

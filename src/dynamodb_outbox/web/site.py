@@ -47,7 +47,7 @@ class Site:
         self.renderer = Renderer()
         self.activity = Activity()
         self.history: deque[Sample] = deque(maxlen=HISTORY)
-        self.sampler = Sampler(outbox)
+        self.sampler = Sampler(outbox) if bus is None else bus.sampler
         self._is_changed = False
         self.holds: Cached[list[Hold]] = Cached(self._read_holds, seconds=SAMPLE_SECONDS)
         self.dead_letters: Cached[Survey] = Cached(lambda: survey(outbox), seconds=SAMPLE_SECONDS)

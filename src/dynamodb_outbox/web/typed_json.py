@@ -1,8 +1,8 @@
 """Payloads as JSON that loses nothing: what JSON has no type for is written as an object with one key.
 
-    {"$decimal": "1.10"}   {"$bytes": "aGVsbG8="}   {"$set": [1, 2]}   {"$object": {"$set": "a dict with such a key"}}
+    {"$decimal": "1.10"}   {"$bytes": "aGVsbG8="}   {"$set": [1, 2]}
 
-Whole numbers have all their digits.
+A dict whose only key is such a word gets one more `$`: `{"$$set": ...}`. Whole numbers have all their digits.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, cast
 
-_MARKS: Final = frozenset({"$decimal", "$bytes", "$set", "$object"})
+_MARK: Final = re.compile(r"\$+(decimal|bytes|set)")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -26,7 +27,7 @@ def to_plain(value: Any) -> Any:
     """Replace values that JSON has no type for."""
     if isinstance(value, Mapping):
         plain = {str(key): to_plain(item) for key, item in value.items()}
-        return {"$object": plain} if len(plain) == 1 and not _MARKS.isdisjoint(plain) else plain
+        return {f"${key}" if _is_mark(plain) else key: item for key, item in plain.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     if value is None or isinstance(value, (str, int, float)):
@@ -57,25 +58,19 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
     if len(value) != len(pairs):
         repeated = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
         raise ValueError(f"the key {repeated!r} is there twice in one object")
-    if len(value) != 1 or _MARKS.isdisjoint(value):
+    if not _is_mark(value):
         return value
     ((mark, inner),) = value.items()
-    return _Marked(mark, inner).value
+    if mark.startswith("$$"):
+        return {mark[1:]: inner}
+    try:
+        return _READERS[mark](inner)
+    except (InvalidOperation, binascii.Error, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"the value of {mark!r} cannot be read: {error or type(error).__name__}") from error
 
 
-class _Marked:
-    """An object with one key that names a type."""
-
-    def __init__(self, mark: str, inner: Any) -> None:
-        try:
-            self.value = {
-                "$decimal": _decimal,
-                "$bytes": _bytes,
-                "$set": _set,
-                "$object": _unmarked,
-            }[mark](inner)
-        except (InvalidOperation, binascii.Error, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"the value of {mark!r} cannot be read: {error or type(error).__name__}") from error
+def _is_mark(value: Mapping[str, Any]) -> bool:
+    return len(value) == 1 and _MARK.fullmatch(next(iter(value))) is not None
 
 
 def _decimal(inner: Any) -> Decimal:
@@ -94,8 +89,7 @@ def _bytes(inner: Any) -> bytes:
     return base64.b64decode(inner.encode("ascii"), validate=True)
 
 
-def _unmarked(inner: Any) -> Any:
-    return inner
+_READERS: Final[Mapping[str, Callable[[Any], Any]]] = {"$decimal": _decimal, "$bytes": _bytes, "$set": _set}
 
 
 def _refuse_constant(name: str) -> Any:

@@ -1,0 +1,113 @@
+"""A real Chromium without a window, and a dashboard that it reaches over a socket.
+
+Debian's package is `chromium`. CHROMIUM names another one; REQUIRE_CHROMIUM=1 makes its absence a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from dynamodb_outbox import InMemoryOutbox, OutboxEventBus
+from dynamodb_outbox.web import Access, Role, outbox_dashboard
+
+MOUNT = "/admin/outbox"
+NAMES = ("dash.internal", "evil.internal")
+"""Names of this machine that Chromium does not trust as it trusts localhost: it sends them no Sec-Fetch-Site."""
+RESOLVE = ",".join(f"MAP {name} 127.0.0.1" for name in NAMES)
+ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", f"--host-resolver-rules={RESOLVE}")
+WATCH = """
+document.addEventListener('securitypolicyviolation', (event) =>
+  console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+def chromium() -> str:
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        if os.environ.get("REQUIRE_CHROMIUM") == "1":
+            pytest.fail("REQUIRE_CHROMIUM=1, but chromium is not installed")
+        pytest.skip("chromium is not installed")
+    return path
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def serving(application: Any) -> AsyncIterator[int]:
+    """Serve an ASGI application on a free port of this machine; yields the port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        server = uvicorn.Server(uvicorn.Config(application, lifespan="off", log_level="error"))
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = server.force_exit = True
+            await task
+
+
+@dataclass
+class Visitor:
+    """A person at a browser. Any error of a page, and any violation of its policy, is kept."""
+
+    browser: Browser
+    port: int
+    errors: list[str] = field(default_factory=list)
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    def url(self, path: str = "/", *, host: str = "127.0.0.1") -> str:
+        return f"http://{host}:{self.port}{MOUNT}{path}"
+
+    async def page(self, path: str | None = "/", *, clock: bool = False, **options: Any) -> Page:
+        """Open a page in a fresh profile; `options` are those of `Browser.new_context`."""
+        context = await self.browser.new_context(**options)
+        self.contexts.append(context)
+        await context.add_init_script(WATCH)
+        context.set_default_timeout(60_000)
+        page = await context.new_page()
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: self.errors.append(f"dialog: {dialog.message}"))
+        if clock:
+            await page.clock.install()
+        if path is not None:
+            await page.goto(self.url(path))
+        return page
+
+
+@pytest.fixture
+async def visitor(browser: Browser, bus: OutboxEventBus) -> AsyncIterator[Visitor]:
+    """A person with all roles. The test fails if a page had an error, or broke its policy."""
+    app = FastAPI()
+    app.mount(MOUNT, outbox_dashboard(bus, authorize=lambda request: Access("ada", list(Role)), environment="staging"))
+    async with serving(app) as port:
+        visitor = Visitor(browser, port)
+        yield visitor
+        for context in visitor.contexts:
+            await context.close()
+    assert visitor.errors == []
+
+
+@pytest.fixture
+def outbox() -> InMemoryOutbox:
+    return InMemoryOutbox(max_retries=0, on_error=lambda error: None)

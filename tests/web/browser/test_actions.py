@@ -1,0 +1,173 @@
+"""Every action by clicks, with and without JavaScript, and by the keyboard alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, OutboxEventBus
+from tests.web.browser.conftest import Visitor
+from tests.web.conftest import fail_events, failing
+
+HOSTILE_ID = "a\"'<script>alert(1)</script>/%00\n\u202e#?&"
+both = pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
+
+
+async def press(page: Page, name: str) -> None:
+    await page.get_by_role("button", name=name, exact=True).first.click()
+    await page.wait_for_load_state()
+
+
+@both
+@pytest.mark.parametrize("event_id", ["f1", HOSTILE_ID], ids=["plain", "hostile"])
+async def test_retry(
+    bus: OutboxEventBus, outbox: InMemoryOutbox, visitor: Visitor, script: bool, event_id: str
+) -> None:
+    await fail_events(bus, failing(id=event_id))
+    page = await visitor.page("/dead-letters", java_script_enabled=script)
+    await page.locator("a.id").first.click()
+    await press(page, "Retry …")
+    await press(page, "Retry")
+    await expect(page.get_by_role("status").first).to_contain_text("due again")
+    assert outbox.status_of(event_id) is EventStatus.PENDING
+
+
+@both
+async def test_discard_of_selected_events(
+    bus: OutboxEventBus, outbox: InMemoryOutbox, visitor: Visitor, script: bool
+) -> None:
+    await fail_events(bus, *(failing(id=f"f{n}") for n in range(4)))
+    page = await visitor.page("/events?state=failed", java_script_enabled=script)
+    if script:
+        await page.get_by_label("Select all events of this page").check()
+        await expect(page.get_by_role("status").first).to_have_text("4 selected")
+        await page.get_by_label("Select f3", exact=True).uncheck()
+        await expect(page.get_by_role("status").first).to_have_text("3 selected")
+    else:
+        await expect(page.get_by_label("Select all events of this page")).to_be_hidden()
+        for n in range(3):
+            await page.get_by_label(f"Select f{n}", exact=True).check()
+    await press(page, "Discard selected …")
+    await press(page, "Discard")
+    assert await outbox.count("FAILED") == 4  # the browser asks for the reason, and sends nothing
+    await page.get_by_label("Reason").fill("duplicates")
+    await press(page, "Discard")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("3 discarded")
+    assert [outbox.status_of(f"f{n}") for n in range(4)] == ["DISCARDED"] * 3 + ["FAILED"]
+
+
+@both
+async def test_bulk_retry(bus: OutboxEventBus, outbox: InMemoryOutbox, visitor: Visitor, script: bool) -> None:
+    await fail_events(bus, *(failing(id=f"f{n}") for n in range(25)))
+    page = await visitor.page("/dead-letters", java_script_enabled=script)
+    await press(page, "Retry …")
+    await press(page, "Retry")
+    if not script:
+        await press(page, "Next step")
+        await press(page, "Next step")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("25 retried: finished")
+    assert await outbox.count("FAILED") == 0
+
+
+async def test_bulk_retry_can_be_stopped(bus: OutboxEventBus, outbox: InMemoryOutbox, visitor: Visitor) -> None:
+    await fail_events(bus, *(failing(id=f"f{n}") for n in range(25)))
+    page = await visitor.page("/dead-letters", clock=True)
+    await press(page, "Retry …")
+    await press(page, "Retry")
+    await press(page, "Stop")
+    await page.clock.run_for(60_000)
+    await expect(page.get_by_role("heading", level=1)).to_have_text("10 retried, more to come")
+    assert await outbox.count("FAILED") == 15
+
+
+@both
+async def test_replace(bus: OutboxEventBus, outbox: InMemoryOutbox, visitor: Visitor, script: bool) -> None:
+    await fail_events(bus, Event("user.created", {"fail": "x", "raw": b"\x00\xff", "n": 10**30}, id="f1"))
+    page = await visitor.page("/event?id=f1", java_script_enabled=script)
+    await press(page, "Edit and replace …")
+    box = page.get_by_label("Payload, as JSON")
+    text = await box.input_value()
+    await box.fill(text.replace('"x"', '"y"'))
+    await page.get_by_label("Reason").fill("a typo")
+    await press(page, "Show the changes")
+    assert outbox.status_of("f1") is EventStatus.FAILED
+    await press(page, "Store the new event")
+    await expect(page.get_by_role("status").first).to_contain_text("replaces")
+    old = await outbox.get("f1")
+    assert old is not None
+    assert old.replaced_by is not None
+    new = await outbox.get(old.replaced_by)
+    assert new is not None
+    assert new.payload == {"fail": "y", "raw": b"\x00\xff", "n": 10**30}
+
+
+@both
+async def test_hold_and_resume(outbox: InMemoryOutbox, visitor: Visitor, script: bool) -> None:
+    page = await visitor.page("/", java_script_enabled=script)
+    await press(page, "Hold all workers …")
+    await page.get_by_label("Reason").fill("a restore")
+    await page.get_by_label("For").select_option("1 hour")
+    await press(page, "Hold")
+    assert [(hold.type, hold.reason) for hold in await outbox.holds()] == [(None, "a restore")]
+    await press(page, "Resume everything")
+    assert await outbox.holds() == []
+
+
+async def tab_to(page: Page, **wanted: Any) -> None:
+    """Press Tab until an element has the focus, as a person without a mouse does."""
+    target = page.get_by_role(**wanted).first
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        if await target.evaluate("element => element === document.activeElement"):
+            # A focus that is not shown is of no use.
+            assert await target.evaluate("element => getComputedStyle(element).outlineStyle") != "none"
+            return
+    raise AssertionError(f"Tab never reaches {wanted}")
+
+
+async def test_discard_by_the_keyboard_alone(bus: OutboxEventBus, outbox: InMemoryOutbox, visitor: Visitor) -> None:
+    await fail_events(bus, failing(id="f1"))
+    page = await visitor.page("/")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")  # the link that skips the header is the first
+    assert await page.evaluate("document.activeElement.id") == "main"
+    await tab_to(page, role="link", name="Dead letters")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/dead-letters")
+    await tab_to(page, role="link", name="f1")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/event?id=f1")
+    await tab_to(page, role="button", name="Discard …")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/discard")
+    await expect(page.get_by_label("Reason")).to_be_focused()
+    await page.keyboard.type("a duplicate")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**note=discarded*")
+    assert outbox.status_of("f1") is EventStatus.DISCARDED
+
+
+async def test_page_is_refreshed_but_not_under_the_hands_of_a_reader(bus: OutboxEventBus, visitor: Visitor) -> None:
+    page = await visitor.page("/", clock=True)
+    completed = page.locator("dt:text-is('Completed') + dd")
+    await expect(completed).to_have_text("0")
+    await bus.emit("user.created", {})
+    await bus.run_once()
+    await page.clock.run_for(5_500)
+    await expect(completed).to_have_text("1")
+    await page.locator("h1").select_text()
+    await bus.emit("user.created", {})
+    await bus.run_once()
+    async with page.expect_event("console", lambda message: message.text == "later"):
+        await page.evaluate("setTimeout(() => console.log('later'), 20000)")
+        await page.clock.run_for(20_500)
+    await expect(completed).to_have_text("1")
+    await page.evaluate("getSelection().removeAllRanges()")
+    await page.get_by_label("refresh every 5 s").uncheck()
+    await page.clock.run_for(20_500)
+    await expect(completed).to_have_text("1")
+    await page.get_by_label("refresh every 5 s").check()
+    await page.clock.run_for(5_500)
+    await expect(completed).to_have_text("2")
