@@ -1,0 +1,193 @@
+"""OpenTelemetry for an outbox: traces that follow an event from its emit to its handlers, and metrics.
+
+    from dynamodb_outbox.integrations.opentelemetry import instrument
+
+    instrument(bus)
+
+It needs `opentelemetry-api`, and an SDK that the application has set up before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics as otel_metrics
+from opentelemetry import trace
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.trace import TracerProvider
+
+from dynamodb_outbox.bus import OutboxEventBus
+from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.integrations import metrics
+from dynamodb_outbox.integrations.measuring import Attributes, Measuring
+from dynamodb_outbox.integrations.metrics import METRICS, SCHEMA_URL, SCOPE, Metric
+from dynamodb_outbox.integrations.tracing import Tracing
+from dynamodb_outbox.observers import Observation as Observed
+from dynamodb_outbox.observers import Polled
+from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.stored_events import EventState
+from dynamodb_outbox.validation import check_bool
+
+__all__ = ["instrument", "uninstrument"]
+
+SAMPLED: Final = (metrics.EVENTS, metrics.OLDEST_DUE_AGE, metrics.OLDEST_EXPIRED_AGE, metrics.SAMPLE_TIME)
+"""The metrics that a sample of the table has."""
+COUNTED: Final = tuple(state for state in EventState if state not in {EventState.COMPLETED, EventState.DISCARDED})
+logger: Final = logging.getLogger("dynamodb_outbox")
+
+
+def instrument(
+    bus: OutboxEventBus,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    parent: bool = False,
+    storage_spans: bool = False,
+    propagator: TextMapPropagator | None = None,
+) -> None:
+    """Make spans and metrics of everything that happens in the outbox of a bus.
+
+    Set up the SDK before: without an SDK, nothing is recorded, and nothing is slower.
+
+    Args:
+        bus: The bus. All buses of its outbox in this process are instrumented with it.
+        tracer_provider: Makes the tracer. `None` means the global provider.
+        meter_provider: Makes the meter. `None` means the global provider.
+        parent: Makes the span of a handler a child of the span of the emit. By default it begins a new trace, with a
+            link to the emit: a handler may run hours after it, and a trace should not last for hours.
+        storage_spans: Makes spans of claims, settles, renewals and recoveries too. By default, an instrumentation of
+            the AWS SDK makes no spans of them either, because each poll would be a trace.
+        propagator: Puts the context into the metadata of an event. `None` means the global propagator without its
+            `baggage`, which may be confidential and is stored as long as the event.
+
+    Raises `ConfigurationError` if the outbox is instrumented already.
+    """
+    check_bool("parent", parent)
+    check_bool("storage_spans", storage_spans)
+    outbox = bus.outbox
+    if outbox in _instrumented:
+        raise ConfigurationError("the outbox of this bus is instrumented already; call uninstrument(bus) first")
+    tracers = tracer_provider or trace.get_tracer_provider()
+    meters = meter_provider or otel_metrics.get_meter_provider()
+    done = _Instrumented()
+    if _is_set_up(tracers):
+        outbox.observers.instrumentation = Tracing(
+            tracers.get_tracer(SCOPE, _version(), SCHEMA_URL),
+            table=_table_of(outbox),
+            parent=parent,
+            storage_spans=storage_spans,
+            propagator=propagator,
+        )
+    if _is_set_up(meters):
+        done.observer = _Meters(bus, meters.get_meter(SCOPE, _version(), SCHEMA_URL), table=_table_of(outbox))
+        outbox.observers.add(done.observer)
+    if outbox.observers.instrumentation is None and done.observer is None:
+        logger.info("instrument(bus) records nothing, because OpenTelemetry is not set up; set up its SDK before")
+    _instrumented[outbox] = done
+
+
+def uninstrument(bus: OutboxEventBus) -> bool:
+    """Undo `instrument`; return whether the outbox was instrumented."""
+    done = _instrumented.pop(bus.outbox, None)
+    if done is None:
+        return False
+    bus.outbox.observers.instrumentation = None
+    if done.observer is not None:
+        bus.outbox.observers.remove(done.observer)
+        done.observer.is_active = False
+    return True
+
+
+@dataclass(slots=True)
+class _Instrumented:
+    observer: _Meters | None = None
+
+
+_instrumented: Final[WeakKeyDictionary[Outbox, _Instrumented]] = WeakKeyDictionary()
+
+
+class _Meters:
+    """The observer that records metrics, and the gauges that the SDK asks for."""
+
+    def __init__(self, bus: OutboxEventBus, meter: Meter, *, table: str) -> None:
+        self.is_active = True
+        self._bus = bus
+        self._records: dict[str, Callable[[float, Attributes], None]] = {}
+        for metric in METRICS:
+            self._create(meter, metric)
+        self._measuring = Measuring(self._record, table=table, clock=bus.outbox.options.clock)
+        self._counted: set[str] = set()
+        self._sampled_at: float | None = None
+
+    def __call__(self, observation: Observed, /) -> None:
+        """Record an observation."""
+        if isinstance(observation, Polled):
+            self._start_counting()
+        self._measuring(observation)
+
+    def _record(self, metric: Metric, value: float, attributes: Attributes) -> None:
+        self._records[metric.name](value, attributes)
+
+    def _create(self, meter: Meter, metric: Metric) -> None:
+        described: dict[str, Any] = {"unit": metric.unit, "description": metric.description}
+        if metric in SAMPLED:
+            meter.create_observable_gauge(metric.name, [partial(self._observe, metric)], **described)
+        elif metric.kind == "counter":
+            self._records[metric.name] = meter.create_counter(metric.name, **described).add
+        elif metric.kind == "gauge":
+            self._records[metric.name] = meter.create_gauge(metric.name, **described).set
+        else:
+            histogram = meter.create_histogram(
+                metric.name, **described, explicit_bucket_boundaries_advisory=metric.buckets
+            )
+            self._records[metric.name] = histogram.record
+
+    def _start_counting(self) -> None:
+        if not self._counted:
+            self._measuring.start()
+        for event_type in self._bus.event_types():
+            if event_type not in self._counted:
+                self._counted.add(event_type)
+                self._measuring.start_counting(event_type)
+
+    def _observe(self, metric: Metric, options: CallbackOptions) -> Iterable[Observation]:
+        """Read the last sample of the table, without waiting: the SDK calls this in its own thread.
+
+        Without a new sample there is no value, so that a graph has a gap where nothing is known.
+        """
+        if not self.is_active:
+            return
+        self._bus.sampler.want()
+        sample = self._bus.sampler.latest
+        if sample is not None:
+            self._sampled_at = sample.at.timestamp()
+        common = self._measuring.attributes()
+        if metric is metrics.SAMPLE_TIME:
+            if self._sampled_at is not None:
+                yield Observation(self._sampled_at, common)
+        elif metric is metrics.EVENTS and sample is not None:
+            for state in COUNTED:
+                yield Observation(getattr(sample, state.value).at_least, {**common, metrics.STATUS: state.value})
+        elif sample is not None:
+            is_due = metric is metrics.OLDEST_DUE_AGE
+            yield Observation(sample.oldest_due_age if is_due else sample.oldest_expired_age, common)
+
+
+def _is_set_up(provider: object) -> bool:
+    """Tell whether a provider records: those of the API itself, which an application has not replaced, do not."""
+    return not type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
+
+
+def _table_of(outbox: Outbox) -> str:
+    return str(getattr(outbox, "table_name", "memory"))
+
+
+def _version() -> str:
+    return version("dynamodb-outbox")

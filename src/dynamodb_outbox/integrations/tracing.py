@@ -1,0 +1,257 @@
+"""The spans of an outbox, by the semantic conventions for messaging 1.44."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Token
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter, TextMapPropagator
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, Tracer
+
+from dynamodb_outbox.event import Event
+from dynamodb_outbox.instrumentation import HandlerCall
+from dynamodb_outbox.integrations import metrics
+from dynamodb_outbox.integrations.measuring import OPERATIONS, error_type, outcome_of
+from dynamodb_outbox.outcome import RetryLater
+
+T = TypeVar("T")
+
+MESSAGE_ID: Final = "messaging.message.id"
+CONVERSATION_ID: Final = "messaging.message.conversation_id"
+BATCH_COUNT: Final = "messaging.batch.message_count"
+SPAN_TABLE: Final = "messaging.dynamodb_outbox.table"
+ATTEMPT: Final = "messaging.dynamodb_outbox.attempt"
+MAX_ATTEMPTS: Final = "messaging.dynamodb_outbox.max_attempts"
+SPAN_OUTCOME: Final = "messaging.dynamodb_outbox.outcome"
+BAGGAGE: Final = "baggage"
+SUPPRESSED: Final[str] = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
+"""The key by which instrumentations of OpenTelemetry see that they should make no spans."""
+MAX_DESCRIPTION: Final = 500
+MAX_LINKS: Final = 128
+"""A span has at most this many links, which is the default limit of the SDK."""
+
+
+class Tracing:
+    """Makes spans of emits and handler calls, and hands their context on in the metadata of events.
+
+    The metadata get what the propagator injects, but no `baggage`, unless the propagator is given explicitly.
+    """
+
+    def __init__(
+        self, tracer: Tracer, *, table: str, parent: bool, storage_spans: bool, propagator: TextMapPropagator | None
+    ) -> None:
+        self._tracer = tracer
+        self._table = table
+        self._parent = parent
+        self._storage_spans = storage_spans
+        self._propagator = propagator
+
+    # The brackets
+
+    def emitting(self, events: Sequence[Event], *, stores: bool) -> AbstractContextManager[Sequence[Event]]:
+        """Surround an emit with a span, whose context the events carry. In a transaction each event has its own span.
+
+        An event that carries a context already keeps that one, and the span links to it.
+        """
+        if not stores:
+            return nullcontext([self._created(event) for event in events])
+        carried = [self._carried(event) for event in events]
+        links = [Link(each) for each in carried if each is not None][:MAX_LINKS]
+        kind = SpanKind.PRODUCER if len(links) < len(events) else SpanKind.CLIENT
+        span = self._tracer.start_span(
+            _name("emit", events), kind=kind, attributes=self._described("emit", "send", events), links=links
+        )
+        inside = trace.set_span_in_context(span)
+        prepared = [
+            self._with_context(event, inside) if own is None else event
+            for event, own in zip(events, carried, strict=True)
+        ]
+        return _CurrentSpan(span, inside, prepared)
+
+    def committing(self, events: Sequence[Event]) -> AbstractContextManager[object]:
+        """Surround the commit of a transaction with a span that links to the spans of its events."""
+        carried = [self._carried(event) for event in events[:MAX_LINKS]]
+        span = self._tracer.start_span(
+            _name("commit", events),
+            kind=SpanKind.CLIENT,
+            attributes=self._described("commit", "send", events),
+            links=[Link(each) for each in carried if each is not None],
+        )
+        return _CurrentSpan(span, trace.set_span_in_context(span), None)
+
+    def handling(self, call: HandlerCall) -> AbstractContextManager[object]:
+        """Surround a handler with a span that links to the emit of its event, or is its child with `parent`."""
+        event = call.event
+        remote = self._extracted(event)
+        creation = trace.get_current_span(remote).get_span_context()
+        outside = remote if self._parent else trace.set_span_in_context(INVALID_SPAN, remote)
+        attributes = self._described("process", "process", [event])
+        attributes[metrics.HANDLER] = call.handler
+        attributes[ATTEMPT] = call.attempt
+        attributes[MAX_ATTEMPTS] = call.max_attempts
+        span = self._tracer.start_span(
+            _name("process", [event]),
+            context=outside,
+            kind=SpanKind.CONSUMER,
+            attributes=attributes,
+            links=[Link(creation)] if creation.is_valid else None,
+        )
+        return _ProcessSpan(span, trace.set_span_in_context(span, outside), None)
+
+    def storing(self, operation: str) -> AbstractContextManager[object]:
+        """Surround a call of a worker's loop with a span, or keep the SDK's own spans of it from being made.
+
+        The loops poll all the time and have no parent, so that each poll would be a trace of its own.
+        """
+        name, kind = OPERATIONS.get(operation, (operation, None))
+        if kind == "send":
+            return nullcontext()  # an emit or a commit, which has a span already
+        if not self._storage_spans:
+            return _Attached(context.set_value(SUPPRESSED, value=True))
+        attributes = {metrics.SYSTEM: metrics.SYSTEM_NAME, metrics.OPERATION: name, SPAN_TABLE: self._table}
+        if kind is not None:
+            attributes[metrics.OPERATION_TYPE] = kind
+        outside = Context()
+        span = self._tracer.start_span(name, context=outside, kind=SpanKind.CLIENT, attributes=attributes)
+        return _CurrentSpan(span, trace.set_span_in_context(span, outside), None)
+
+    # The context of an event
+
+    def _created(self, event: Event) -> Event:
+        if self._carried(event) is not None:
+            return event
+        span = self._tracer.start_span(
+            _name("create", [event]),
+            kind=SpanKind.PRODUCER,
+            attributes=self._described("create", "create", [event]),
+        )
+        span.end()
+        return self._with_context(event, trace.set_span_in_context(span))
+
+    def _with_context(self, event: Event, inside: Context) -> Event:
+        carrier: dict[str, str] = {}
+        if self._propagator is None:
+            propagate.inject(carrier, context=inside)
+            carrier.pop(BAGGAGE, None)
+        else:
+            self._propagator.inject(carrier, context=inside)
+        return replace(event, metadata={**carrier, **event.metadata}) if carrier else event
+
+    def _extracted(self, event: Event) -> Context:
+        if self._propagator is None:
+            return propagate.extract(event.metadata, context=Context(), getter=_METADATA)
+        return self._propagator.extract(event.metadata, context=Context(), getter=_METADATA)
+
+    def _carried(self, event: Event) -> trace.SpanContext | None:
+        if not event.metadata:
+            return None
+        carried = trace.get_current_span(self._extracted(event)).get_span_context()
+        return carried if carried.is_valid else None
+
+    def _described(self, operation: str, kind: str, events: Sequence[Event]) -> dict[str, Any]:
+        attributes: dict[str, Any] = {
+            metrics.SYSTEM: metrics.SYSTEM_NAME,
+            metrics.OPERATION: operation,
+            metrics.OPERATION_TYPE: kind,
+            SPAN_TABLE: self._table,
+        }
+        if event_type := _common_type(events):
+            attributes[metrics.TYPE] = event_type
+        if len(events) == 1:
+            attributes[MESSAGE_ID] = events[0].id
+            conversation = events[0].metadata.get("correlationId")
+            if isinstance(conversation, str):
+                attributes[CONVERSATION_ID] = conversation
+        else:
+            attributes[BATCH_COUNT] = len(events)
+        return attributes
+
+
+class _Metadata(Getter[Mapping[str, Any]]):
+    """Reads the texts of metadata, which may have values of any kind."""
+
+    def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        return [value] if isinstance(value, str) else None
+
+    def keys(self, carrier: Mapping[str, Any]) -> list[str]:
+        return list(carrier)
+
+
+_METADATA: Final = _Metadata()
+
+
+class _Attached(AbstractContextManager[None]):
+    """A context that is current in a block."""
+
+    def __init__(self, inside: Context) -> None:
+        self._context = inside
+
+    def __enter__(self) -> None:
+        self._token: Token[Context] = context.attach(self._context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # A coroutine that is closed by the garbage collector is not in its own context any more.
+        if kind is not GeneratorExit:
+            context.detach(self._token)
+
+
+class _CurrentSpan(AbstractContextManager[T]):
+    """A span that is current in a block, and ends with it."""
+
+    def __init__(self, span: Span, inside: Context, value: T) -> None:
+        self._span = span
+        self._attached = _Attached(inside)
+        self._value = value
+
+    def __enter__(self) -> T:
+        self._attached.__enter__()
+        return self._value
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None and self._span.is_recording():
+                self._note(error)
+        finally:
+            self._attached.__exit__(kind, error, traceback)
+            self._span.end()
+
+    def _note(self, error: BaseException) -> None:
+        if not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            _note_error(self._span, error)
+
+
+class _ProcessSpan(_CurrentSpan[None]):
+    """The span of a handler call, with its outcome."""
+
+    def _note(self, error: BaseException) -> None:
+        self._span.set_attribute(SPAN_OUTCOME, outcome_of(error))
+        if not isinstance(error, RetryLater):
+            super()._note(error)
+
+
+def _note_error(span: Span, error: BaseException) -> None:
+    span.set_attribute(metrics.ERROR, error_type(error))
+    span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, str(error)[:MAX_DESCRIPTION]))
+
+
+def _common_type(events: Sequence[Event]) -> str | None:
+    types = {event.type for event in events}
+    return next(iter(types)) if len(types) == 1 else None
+
+
+def _name(operation: str, events: Sequence[Event]) -> str:
+    event_type = _common_type(events)
+    return operation if event_type is None else f"{operation} {event_type}"
