@@ -30,6 +30,8 @@ from dynamodb_outbox.observers import (
     Throttled,
 )
 from dynamodb_outbox.outcome import Reject, RetryLater
+from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.stored_events import EventState
 
 Attributes = Mapping[str, str]
 Record = Callable[[Metric, float, Attributes], None]
@@ -47,6 +49,15 @@ OPERATIONS: Final[Mapping[str, tuple[str, str | None]]] = {
     "recover": ("recover", None),
 }
 """The `messaging.operation.name` and `.type` of each call of the storage."""
+
+
+COUNTED: Final = tuple(state for state in EventState if state not in {EventState.COMPLETED, EventState.DISCARDED})
+"""The states that a sample counts."""
+
+
+def table_of(outbox: Outbox) -> str:
+    """Return the table of an outbox, for `outbox.table`; `memory` if it has none."""
+    return str(getattr(outbox, "table_name", "memory"))
 
 
 class Names:

@@ -26,20 +26,18 @@ from opentelemetry.trace import TracerProvider
 from dynamodb_outbox.bus import OutboxEventBus
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.integrations import metrics
-from dynamodb_outbox.integrations.measuring import Attributes, Measuring
+from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measuring, table_of
 from dynamodb_outbox.integrations.metrics import METRICS, SCHEMA_URL, SCOPE, Metric
 from dynamodb_outbox.integrations.tracing import Tracing
 from dynamodb_outbox.observers import Observation as Observed
 from dynamodb_outbox.observers import Polled
 from dynamodb_outbox.port import Outbox
-from dynamodb_outbox.stored_events import EventState
 from dynamodb_outbox.validation import check_bool
 
 __all__ = ["instrument", "uninstrument"]
 
 SAMPLED: Final = (metrics.EVENTS, metrics.OLDEST_DUE_AGE, metrics.OLDEST_EXPIRED_AGE, metrics.SAMPLE_TIME)
 """The metrics that a sample of the table has."""
-COUNTED: Final = tuple(state for state in EventState if state not in {EventState.COMPLETED, EventState.DISCARDED})
 logger: Final = logging.getLogger("dynamodb_outbox")
 
 
@@ -80,13 +78,13 @@ def instrument(
     if _is_set_up(tracers):
         outbox.observers.instrumentation = Tracing(
             tracers.get_tracer(SCOPE, _version(), SCHEMA_URL),
-            table=_table_of(outbox),
+            table=table_of(outbox),
             parent=parent,
             storage_spans=storage_spans,
             propagator=propagator,
         )
     if _is_set_up(meters):
-        done.observer = _Meters(bus, meters.get_meter(SCOPE, _version(), SCHEMA_URL), table=_table_of(outbox))
+        done.observer = _Meters(bus, meters.get_meter(SCOPE, _version(), SCHEMA_URL), table=table_of(outbox))
         outbox.observers.add(done.observer)
     if outbox.observers.instrumentation is None and done.observer is None:
         logger.info("instrument(bus) records nothing, because OpenTelemetry is not set up; set up its SDK before")
@@ -183,10 +181,6 @@ class _Meters:
 def _is_set_up(provider: object) -> bool:
     """Tell whether a provider records: those of the API itself, which an application has not replaced, do not."""
     return not type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
-
-
-def _table_of(outbox: Outbox) -> str:
-    return str(getattr(outbox, "table_name", "memory"))
 
 
 def _version() -> str:
