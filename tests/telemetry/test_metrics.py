@@ -12,7 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric as Family
 
-from dynamodb_outbox import DuplicateEventError, Event, OutboxEventBus, Reject, RetryLater, UnavailableError
+from dynamodb_outbox import DuplicateEventError, Event, OutboxEventBus, Reject, RetryLater, UnavailableError, sampling
 from dynamodb_outbox.integrations import metrics as table
 from dynamodb_outbox.integrations.measuring import MAX_NAMES, OTHER, Names, error_type
 from dynamodb_outbox.integrations.metrics import METRICS, label_of
@@ -204,7 +204,10 @@ async def test_counters_exist_before_their_first_event(measured: OutboxEventBus,
     assert metrics.value("dynamodb_outbox.event.completed", messaging__destination__name="order.billed") == 0
 
 
-async def test_sample_and_its_absence(metrics: Metrics, virtual_time: VirtualTime) -> None:
+async def test_sample_and_its_absence(
+    metrics: Metrics, virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "monotonic", virtual_time.time)
     outbox = Sampled()
     bus = OutboxEventBus(outbox)
     instrument(bus, meter_provider=metrics.provider)
@@ -217,6 +220,7 @@ async def test_sample_and_its_absence(metrics: Metrics, virtual_time: VirtualTim
     assert metrics.value("dynamodb_outbox.oldest_due.age") == 90
     assert metrics.value("dynamodb_outbox.oldest_expired_lease.age") == 5
     await anyio.sleep(3600)
+    assert metrics.points("dynamodb_outbox.events") == metrics.points("dynamodb_outbox.oldest_due.age") == []
     at = outbox.found.at.timestamp()
     assert metrics.value("dynamodb_outbox.sample.time") == at
 

@@ -32,7 +32,7 @@ MAX_VALUES: Final = 100
 ERRORS: Final = ".errors"
 _UNITS: Final[Mapping[str, str]] = {"s": "Seconds"}
 _IN_NAME: Final = (metrics.STATUS, metrics.OPERATION)
-"""The attributes whose values are a part of the name of a metric: each value would be billed as one more metric anyway."""
+"""The attributes whose values are a part of the name of a metric: as a dimension, each costs as much."""
 
 
 class EmfObserver:
