@@ -7,9 +7,10 @@ import inspect
 from collections.abc import Callable
 from typing import Final
 
-MODULES: Final = ("fastapi", "aiohttp")
+MODULES: Final = ("opentelemetry", "emf", "fastapi", "aiohttp")
 INTRO: Final = """\
-Each module needs the library that it is named after, and is imported by itself. The guide: \
+Each module is imported by itself. All but `emf` need the library that they are named after. The guides: \
+[OpenTelemetry](../how-to/opentelemetry.md), [CloudWatch metrics](../how-to/cloudwatch-metrics.md), \
 [health](../how-to/health.md)."""
 
 

@@ -26,6 +26,7 @@ from dynamodb_outbox.integrations.emf import EmfObserver
 from dynamodb_outbox.integrations.metrics import METRICS, label_of
 from dynamodb_outbox.observers import LeaseLost, PollingFailed
 from tests.telemetry.test_metrics import DOWN, Sampled, sample
+from tools.metrics_page import PAGE, with_table
 
 RUNBOOK_PAGE = Path(__file__).resolve().parents[2] / RUNBOOK
 _SERIES = re.compile(r"\b((?:dynamodb_outbox|messaging)_\w+?)(_bucket|_sum|_count)?(?=[\[{)\s]|$)(?:\{([^}]*)\})?")
@@ -175,3 +176,9 @@ def test_command_writes_a_part(kind: str) -> None:
 )
 def test_yaml_is_read_as_it_was_written(data: Any) -> None:
     assert yaml.safe_load(as_yaml(data)) == data
+
+
+def test_page_lists_the_metrics() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == with_table(page), "python -m tools.metrics_page"
+    assert page.count("\n| `dynamodb_outbox.") + page.count("\n| `messaging.") == len(METRICS)

@@ -56,7 +56,9 @@ PUBLIC = {
     "dynamodb_outbox.adapter": ADAPTER,
     "dynamodb_outbox.errors": ERRORS,
     "dynamodb_outbox.integrations.aiohttp": {"health_routes"},
+    "dynamodb_outbox.integrations.emf": {"EmfObserver"},
     "dynamodb_outbox.integrations.fastapi": {"health_routes"},
+    "dynamodb_outbox.integrations.opentelemetry": {"instrument", "uninstrument"},
     "dynamodb_outbox.observers": OBSERVERS,
     "dynamodb_outbox.web": WEB,
 }

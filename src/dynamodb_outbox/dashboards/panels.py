@@ -123,7 +123,7 @@ _FLOW: Final = Row(
     panels=(
         Panel(
             title="Emitted and completed",
-            description="Events per second. Normal: both lines are the same but for short moments.",
+            description="Events per second. Normal: both lines are the same, except for short moments.",
             queries=(
                 _per_second(of.SENT, _TYPES, 'error_type=""', legend="emitted"),
                 _per_second(of.COMPLETED, _TYPES, legend="completed"),
@@ -230,7 +230,7 @@ _WORKERS: Final = Row(
         ),
         Panel(
             title="Lost and recovered",
-            description="Per second. Normal: none but for deploys. Each means that a handler may run twice.",
+            description="Per second. Normal: none, except during deploys. Each means that a handler may run twice.",
             queries=(
                 _per_second(of.LEASE_LOST, legend="leases lost"),
                 _per_second(of.RECOVERED, legend="recovered"),

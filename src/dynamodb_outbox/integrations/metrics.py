@@ -156,7 +156,7 @@ OLDEST_EXPIRED_AGE: Final = Metric(
     name="dynamodb_outbox.oldest_expired_lease.age",
     kind="gauge",
     unit="s",
-    description="For how long the oldest expired lease has waited for a recovery; 0 if there is none.",
+    description="For how long the oldest expired lease has waited for a recovery; 0 without one.",
 )
 SAMPLE_TIME: Final = Metric(
     name="dynamodb_outbox.sample.time",

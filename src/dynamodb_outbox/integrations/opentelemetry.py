@@ -74,21 +74,13 @@ def instrument(
         raise ConfigurationError("the outbox of this bus is instrumented already; call uninstrument(bus) first")
     tracers = tracer_provider or trace.get_tracer_provider()
     meters = meter_provider or otel_metrics.get_meter_provider()
-    done = _Instrumented()
     if _is_set_up(tracers):
-        outbox.observers.instrumentation = Tracing(
-            tracers.get_tracer(SCOPE, _version(), SCHEMA_URL),
-            table=table_of(outbox),
-            parent=parent,
-            storage_spans=storage_spans,
-            propagator=propagator,
-        )
-    if _is_set_up(meters):
-        done.observer = _Meters(bus, meters.get_meter(SCOPE, _version(), SCHEMA_URL), table=table_of(outbox))
-        outbox.observers.add(done.observer)
-    if outbox.observers.instrumentation is None and done.observer is None:
+        tracer = tracers.get_tracer(SCOPE, _version(), SCHEMA_URL)
+        options: dict[str, Any] = {"parent": parent, "storage_spans": storage_spans, "propagator": propagator}
+        outbox.observers.instrumentation = Tracing(tracer, table=table_of(outbox), **options)
+    _instrumented[outbox] = _measured(bus, meters) if _is_set_up(meters) else _Instrumented()
+    if not outbox.observers and outbox.observers.instrumentation is None:
         logger.info("instrument(bus) records nothing, because OpenTelemetry is not set up; set up its SDK before")
-    _instrumented[outbox] = done
 
 
 def uninstrument(bus: OutboxEventBus) -> bool:
@@ -103,7 +95,14 @@ def uninstrument(bus: OutboxEventBus) -> bool:
     return True
 
 
-@dataclass(slots=True)
+def _measured(bus: OutboxEventBus, provider: MeterProvider) -> _Instrumented:
+    meter = provider.get_meter(SCOPE, _version(), SCHEMA_URL)
+    observer = _Meters(bus, meter, table=table_of(bus.outbox))
+    bus.outbox.observers.add(observer)
+    return _Instrumented(observer)
+
+
+@dataclass(frozen=True, slots=True)
 class _Instrumented:
     observer: _Meters | None = None
 
@@ -179,7 +178,7 @@ class _Meters:
 
 
 def _is_set_up(provider: object) -> bool:
-    """Tell whether a provider records: those of the API itself, which an application has not replaced, do not."""
+    """Tell whether a provider records: the providers of the API itself do not."""
     return not type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
 
 

@@ -108,7 +108,7 @@ class Tracing:
     def storing(self, operation: str) -> AbstractContextManager[object]:
         """Surround a call of a worker's loop with a span, or keep the SDK's own spans of it from being made.
 
-        The loops poll all the time and have no parent, so that each poll would be a trace of its own.
+        The loops poll all the time and have no parent, so that each poll would be a separate trace.
         """
         name, kind = OPERATIONS.get(operation, (operation, None))
         if kind == "send":
