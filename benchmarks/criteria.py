@@ -64,6 +64,7 @@ def judge(results: Results) -> list[Criterion]:
         *_of_windows(results.comparisons),
         *_of_recoveries(results.recoveries),
         *_of_in_process(results.in_process),
+        *_of_telemetry(results.comparisons),
     ]
 
 
@@ -136,6 +137,12 @@ def _of_windows(found: dict[str, Comparison]) -> Iterator[Criterion]:
             pairs = zip(inside.runs, listed.runs, strict=True)
             ratio = median(ours.cpu_each / other.cpu_each for ours, other in pairs)
             yield Criterion(number=8, promise=f"{name}: CPU in a window by the index", figure=ratio, limit=1.1)
+
+
+def _of_telemetry(found: dict[str, Comparison]) -> Iterator[Criterion]:
+    for name, limit in (("OpenTelemetry records", 1.3), ("OpenTelemetry is not set up", 1.02)):
+        if comparison := found.get(name):
+            yield Criterion(number=11, promise=f"{name}: CPU by none", figure=comparison.ratio, limit=limit)
 
 
 def _of_recoveries(runs: list[RecoveryRun]) -> Iterator[Criterion]:

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from benchmarks import accounting, delivering, emitting, latency, partitions, processes, recoveries, sizes, windows
+from benchmarks import (
+    accounting,
+    delivering,
+    emitting,
+    latency,
+    partitions,
+    processes,
+    recoveries,
+    sizes,
+    telemetry,
+    windows,
+)
 from benchmarks.accounting import Units
 from benchmarks.backend import Clients
 from benchmarks.comparison import Comparison, Run
@@ -56,6 +67,7 @@ FULL: Final = Scale(
         "emit",
         "deliver",
         "windows",
+        "telemetry",
         "more",
         "units",
         "latency",
@@ -238,6 +250,7 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             lambda: delivering.backlog(clients, count=many, batch_size=10),
         ),
         *_of_windows(clients, few=few, many=many),
+        *_of_telemetry(clients, count=few),
         _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.on_emit(clients, count=many)),
         _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
         _Measurement(
@@ -252,6 +265,15 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             "the same requests",
             lambda: delivering.backlog(supplied, count=many),
         ),
+    ]
+
+
+def _of_telemetry(clients: Clients, *, count: int) -> list[_Measurement]:
+    cost, without = partial(telemetry.cost, clients, count=count), "without `instrument`"
+    return [
+        _Measurement("telemetry", "OpenTelemetry records", without, partial(cost, sdk="recording")),
+        _Measurement("telemetry", "OpenTelemetry is not set up", without, partial(cost, sdk="not set up")),
+        _Measurement("more", "OpenTelemetry, 100 emitters", without, partial(cost, sdk="recording", emitters=100)),
     ]
 
 

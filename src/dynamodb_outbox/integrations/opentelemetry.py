@@ -111,12 +111,16 @@ _instrumented: Final[WeakKeyDictionary[Outbox, _Instrumented]] = WeakKeyDictiona
 
 
 class _Meters:
-    """The observer that records metrics, and the gauges that the SDK asks for."""
+    """The observer that records metrics, and the values that the SDK asks for when it collects.
+
+    Counters are counted here, because that takes a tenth of the time that `Counter.add` of the SDK takes.
+    """
 
     def __init__(self, bus: OutboxEventBus, meter: Meter, *, table: str) -> None:
         self.is_active = True
         self._bus = bus
         self._records: dict[str, Callable[[float, Attributes], None]] = {}
+        self._counts: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
         for metric in METRICS:
             self._create(meter, metric)
         self._measuring = Measuring(self._record, table=table, clock=bus.outbox.options.clock)
@@ -130,14 +134,19 @@ class _Meters:
         self._measuring(observation)
 
     def _record(self, metric: Metric, value: float, attributes: Attributes) -> None:
-        self._records[metric.name](value, attributes)
+        if metric.kind == "counter":
+            counts, key = self._counts[metric.name], tuple(attributes.items())
+            counts[key] = counts.get(key, 0) + value
+        else:
+            self._records[metric.name](value, attributes)
 
     def _create(self, meter: Meter, metric: Metric) -> None:
         described: dict[str, Any] = {"unit": metric.unit, "description": metric.description}
         if metric in SAMPLED:
             meter.create_observable_gauge(metric.name, [partial(self._observe, metric)], **described)
         elif metric.kind == "counter":
-            self._records[metric.name] = meter.create_counter(metric.name, **described).add
+            counts = self._counts[metric.name] = {}
+            meter.create_observable_counter(metric.name, [partial(self._counted_until_now, counts)], **described)
         elif metric.kind == "gauge":
             self._records[metric.name] = meter.create_gauge(metric.name, **described).set
         else:
@@ -153,6 +162,12 @@ class _Meters:
             if event_type not in self._counted:
                 self._counted.add(event_type)
                 self._measuring.start_counting(event_type)
+
+    def _counted_until_now(
+        self, counts: dict[tuple[tuple[str, str], ...], float], options: CallbackOptions
+    ) -> Iterable[Observation]:
+        # A copy, because the event loop counts on while the SDK collects in its own thread.
+        return [Observation(value, dict(key)) for key, value in list(counts.items())] if self.is_active else []
 
     def _observe(self, metric: Metric, options: CallbackOptions) -> Iterable[Observation]:
         """Read the last sample of the table, without waiting: the SDK calls this in its own thread.

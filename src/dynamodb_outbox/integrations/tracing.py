@@ -248,6 +248,8 @@ def _note_error(span: Span, error: BaseException) -> None:
 
 
 def _common_type(events: Sequence[Event]) -> str | None:
+    if len(events) == 1:
+        return events[0].type
     types = {event.type for event in events}
     return next(iter(types)) if len(types) == 1 else None
 
