@@ -14,6 +14,9 @@ FORM = "application/x-www-form-urlencoded"
 SAME_ORIGIN = {"sec-fetch-site": "same-origin", "origin": "http://dash.test"}
 
 
+BLOCKS = {"dd", "dt", "h1", "h2", "h3", "li", "p", "pre", "td", "th", "tr", "button", "select", "span"}
+
+
 class Document(HTMLParser):
     """The elements of a page, in their order, each with its attributes; and its text."""
 
@@ -25,6 +28,8 @@ class Document(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        if tag in BLOCKS:
+            self.parts.append(" ")
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
 
     def handle_data(self, data: str) -> None:

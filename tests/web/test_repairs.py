@@ -115,7 +115,7 @@ async def test_nothing_selected_is_said(client: Client) -> None:
 
 async def test_event_that_is_gone_is_said(client: Client) -> None:
     await client.get("/")
-    reply = await client.post("/retry", [("pick", packed("gone", "")), ("confirmed", "1")])
+    reply = await client.post("/retry", [("pick", packed("gone", "FAILED@1")), ("confirmed", "1")])
     assert reply.status == 409
     assert "gone is not there any more" in reply.text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -32,21 +33,21 @@ def quoted(value: str) -> str:
     return quote(value, safe="")
 
 
-class Renderer:
-    """The templates of one dashboard."""
+def render(template: str, **values: Any) -> str:
+    """Render a template."""
+    return _environment().get_template(template).render(values)
 
-    def __init__(self) -> None:
-        self._environment = Environment(
-            loader=PackageLoader("dynamodb_outbox.web"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
-        self._environment.filters |= FILTERS | {"pretty": pretty, "quoted": quoted}
-        self._environment.globals |= {"packed": text.packed, "version": VERSION}
 
-    def render(self, template: str, **values: Any) -> str:
-        """Render a template."""
-        return self._environment.get_template(template).render(values)
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dynamodb_outbox.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= FILTERS | {"pretty": pretty, "quoted": quoted}
+    environment.globals |= {"packed": text.packed, "version": VERSION}
+    return environment

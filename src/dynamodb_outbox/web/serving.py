@@ -43,7 +43,7 @@ async def serve(
     of this process. `on_started` is called with the address. Raises `ConfigurationError` for a host that others can
     reach without a token, and for a token of less than 16 characters; `OSError` if the port is taken.
     """
-    import uvicorn  # noqa: PLC0415 - mounting the dashboard does not need a server
+    from dynamodb_outbox.web.uvicorn_server import run  # noqa: PLC0415 - a mounted dashboard needs no server
 
     check_exposure(host, token)
     names = None if token is not None and host not in LOCAL_NAMES else LOCAL_NAMES
@@ -57,12 +57,11 @@ async def serve(
         allowed_hosts=names,
     )
     listener = _listener(host, port)
-    config = uvicorn.Config(dashboard, lifespan="off", log_level="warning", access_log=False, proxy_headers=False)
     with listener:
         if on_started is not None:
             shown = f"[{host}]" if ":" in host else host
             on_started(f"http://{shown}:{listener.getsockname()[1]}/")
-        await uvicorn.Server(config).serve(sockets=[listener])
+        await run(dashboard, listener)
 
 
 def check_exposure(host: str, token: str | None) -> None:

@@ -21,7 +21,7 @@ from dynamodb_outbox.web.cached import Cached
 from dynamodb_outbox.web.dead_letters import Survey, survey
 from dynamodb_outbox.web.http import HTML, Fields, Request, Response
 from dynamodb_outbox.web.redaction import Redact, VisibleEvent, visible
-from dynamodb_outbox.web.rendering import Renderer
+from dynamodb_outbox.web.rendering import render
 
 audit: Final = logging.getLogger("dynamodb_outbox.web.audit")
 HISTORY: Final = 240
@@ -44,11 +44,11 @@ class Site:
         self.outbox = outbox
         self.bus = bus
         self.options = options
-        self.renderer = Renderer()
         self.activity = Activity()
         self.history: deque[Sample] = deque(maxlen=HISTORY)
         self.sampler = Sampler(outbox) if bus is None else bus.sampler
         self._is_changed = False
+        self._had_worker = False
         self.holds: Cached[list[Hold]] = Cached(self._read_holds, seconds=SAMPLE_SECONDS)
         self.dead_letters: Cached[Survey] = Cached(lambda: survey(outbox), seconds=SAMPLE_SECONDS)
         outbox.observers.add(self.activity)
@@ -61,6 +61,13 @@ class Site:
     def health(self) -> Health | None:
         """Return the health of the bus; None without a bus."""
         return None if self.bus is None else self.bus.health()
+
+    def worker_health(self) -> Health | None:
+        """Return the health of the bus if its worker runs, or ran: a process may only emit, and needs no worker."""
+        if self.bus is None:
+            return None
+        self._had_worker = self._had_worker or self.bus.running
+        return self.bus.health() if self._had_worker else None
 
     def changed(self) -> None:
         """Read everything again for the next page, and wake the worker of this process."""
@@ -99,8 +106,8 @@ class Visit:
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """Render a page."""
-        health = self.site.health()
-        html = self.site.renderer.render(
+        health = self.site.worker_health()
+        html = render(
             template,
             access=self.access,
             active=self.request.path.strip("/"),

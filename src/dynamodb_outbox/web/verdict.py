@@ -16,6 +16,8 @@ from dynamodb_outbox.web.text import away, duration
 LAGGING_SECONDS: Final = 60.0
 STUCK_SECONDS: Final = 300.0
 OLD_SAMPLE_SECONDS: Final = 60.0
+_SAMPLED: Final = frozenset({"sample", "oldest_due", "dead_letters"})
+"""Checks of a sample, which has findings of its own here."""
 
 
 class Level(StrEnum):
@@ -180,11 +182,12 @@ def _no_recovery(sample: Sample, level: Level, due: str = "") -> Finding:
 
 
 def _of_health(now: datetime, health: Health) -> Iterator[Finding]:
+    """List what is the matter with this process. Other processes may be well, so the outbox is not stuck by it."""
     for check in health.checks:
-        if check.status is not HealthStatus.HEALTHY:
+        if check.status is not HealthStatus.HEALTHY and check.name not in _SAMPLED:
             since = f", since {duration((now - check.since).total_seconds())}" if check.since else ""
             yield Finding(
-                level=Level.DEGRADED if check.status is HealthStatus.DEGRADED else Level.STUCK,
+                level=Level.DEGRADED,
                 title=f"This process: {check.name.replace('_', ' ')}{since}",
                 why=check.reason,
                 next="See all checks of this process.",

@@ -57,7 +57,6 @@ async def serving(application: Any) -> AsyncIterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(50)
         server = uvicorn.Server(uvicorn.Config(application, lifespan="off", log_level="error"))
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield listener.getsockname()[1]

@@ -92,7 +92,7 @@ async def overview_json(visit: Visit) -> Response:
 
 
 def _findings(visit: Visit, reading: Reading) -> list[Finding]:
-    health = visit.site.health()
+    health = visit.site.worker_health()
     return findings(visit.now, reading.sample, error=reading.error, health=health, holds=reading.holds)
 
 
