@@ -130,5 +130,5 @@ class Dashboard:
 
 def _error(visit: Visit, message: str, status: int) -> Response:
     if visit.request.path.startswith("/api/"):
-        return json_response({"error": message}, status=status)
+        return json_response("error", {"error": message}, status=status)
     return visit.page("error.html", message=message, status=status, code=status)

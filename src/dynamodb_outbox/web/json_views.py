@@ -20,9 +20,9 @@ _TYPED: Final = frozenset({"payload", "metadata"})
 _LEFT_OUT: Final = frozenset({"fence"})
 
 
-def json_response(values: Mapping[str, Any], *, status: int = 200) -> Response:
-    """Answer with an object, to which the version of its form is added."""
-    return Response.of(typed_json.to_json({"schema": SCHEMA, **values}) + "\n", JSON, status=status)
+def json_response(kind: str, values: Mapping[str, Any], *, status: int = 200) -> Response:
+    """Answer with an object, as the command line does: with its kind, and the version of its schema."""
+    return Response.of(typed_json.to_json({"schema": SCHEMA, "kind": kind, **values}) + "\n", JSON, status=status)
 
 
 def event_json(seen: VisibleEvent) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def group_json(group: Group) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Write times, counts and collections as JSON has them."""
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, (set, frozenset)):
         return sorted(map(str, cast("set[Any]", value)))
     if isinstance(value, Mapping):

@@ -30,7 +30,7 @@ async def dead_letters_json(visit: Visit) -> Response:
     """Give a program the groups."""
     survey = await visit.site.dead_letters.get()
     groups = [group_json(group) for group in survey.groups]
-    return json_response({"groups": groups, "examined": survey.examined, "is_complete": survey.is_complete})
+    return json_response("groups", {"groups": groups, "examined": survey.examined, "is_complete": survey.is_complete})
 
 
 async def export(visit: Visit) -> Response:

@@ -50,7 +50,7 @@ async def events_json(visit: Visit) -> Response:
     state, wanted, after = _asked(visit)
     page = await visit.site.outbox.list_events(state, type=wanted, after=after, limit=PAGE_SIZE)
     shown = [event_json(visit.see(event)) for event in page.events]
-    return json_response({"events": shown, "after": page.after, "examined": page.examined})
+    return json_response("events", {"events": shown, "after": page.after, "examined": page.examined})
 
 
 async def event(visit: Visit) -> Response:
@@ -76,7 +76,7 @@ async def event(visit: Visit) -> Response:
 async def event_json_page(visit: Visit) -> Response:
     """Give a program everything about one event."""
     stored = await find_event(visit, visit.request.query.get("id"))
-    return json_response(event_json(visit.see(stored)))
+    return json_response("event", event_json(visit.see(stored)))
 
 
 async def find_event(visit: Visit, event_id: str) -> StoredEvent:

@@ -80,6 +80,7 @@ async def overview_json(visit: Visit) -> Response:
     found = _findings(visit, reading)
     health = visit.site.health()
     return json_response(
+        "overview",
         {
             "table": visit.site.table,
             "level": found[0].level,
@@ -87,7 +88,7 @@ async def overview_json(visit: Visit) -> Response:
             "sample": None if reading.sample is None else sample_json(reading.sample),
             "holds": plain(reading.holds),
             "health": None if health is None else health_json(health),
-        }
+        },
     )
 
 

@@ -72,4 +72,4 @@ async def health_json_page(visit: Visit) -> Response:
     health = visit.site.health()
     if health is None:
         raise BadRequestError("this dashboard has an outbox, and no bus whose health it could show", status=404)
-    return json_response(health_json(health))
+    return json_response("health", health_json(health))
