@@ -13,7 +13,9 @@ from benchmarks.latency import LatencyRun
 from benchmarks.partitions import OFFERED, ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
 from benchmarks.recoveries import RecoveryRun
+from benchmarks.samples import SampleRun
 from benchmarks.suite import Results
+from benchmarks.units import Projection
 
 TOLERANCE: Final = 1.5
 """A quick run shares its machine with other work, so it fails only if a promise is missed by more than half."""
@@ -21,6 +23,8 @@ TOLERANCE: Final = 1.5
 SHARDS_COMPARED: Final = 8
 UNITS: Final = {"polled": 7, "claimed on emit": 4, "in a window": 2}
 """Write units of an event of at most 1 KB."""
+SAMPLE_UNITS: Final[dict[Projection, float]] = {"ALL": 70.0, "KEYS_ONLY": 15.0}
+"""Read units of a sample of half-kilobyte events, however many there are: 1,000 rows, and half a unit a query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,7 @@ def judge(results: Results) -> list[Criterion]:
         *_of_recoveries(results.recoveries),
         *_of_in_process(results.in_process),
         *_of_telemetry(results.comparisons),
+        *_of_samples(results.samples),
     ]
 
 
@@ -163,3 +168,10 @@ def _of_in_process(runs: list[ShardsRun]) -> Iterator[Criterion]:
             what = f"in a window, {run.shards} shards: events/s by those emitted"
             share = run.per_second / OFFERED
             yield Criterion(number=10, promise=what, figure=share, limit=0.95, at_least=True)
+
+
+def _of_samples(runs: list[SampleRun]) -> Iterator[Criterion]:
+    for run in runs:
+        if run.shards == 1:
+            what = f"a sample of {run.rows:,} due events, {run.projection}: read units"
+            yield Criterion(number=11, promise=what, figure=run.read_units, limit=SAMPLE_UNITS[run.projection])

@@ -31,6 +31,7 @@ def show(results: Results, criteria: list[Criterion], console: Console) -> None:
         _shards(results.shards),
         _in_process(results.in_process),
         _recoveries(results),
+        _samples(results),
         _criteria(criteria),
     ):
         if table.row_count:
@@ -208,6 +209,23 @@ def _recoveries(results: Results) -> Table:
     )
 
 
+def _samples(results: Results) -> Table:
+    return _table(
+        "a sample of due events | index | shards | shown | read units | requests",
+        (
+            (
+                f"{run.rows:,}",
+                run.projection,
+                str(run.shards),
+                run.due,
+                f"{run.read_units:g}",
+                str(run.requests),
+            )
+            for run in results.samples
+        ),
+    )
+
+
 def _criteria(criteria: list[Criterion]) -> Table:
     return _table(
         "criterion | measured | limit | ",
@@ -235,6 +253,7 @@ def write(results: Results, criteria: list[Criterion], path: Path) -> None:
         "shards": [asdict(run) for run in results.shards],
         "in_process": [asdict(run) for run in results.in_process],
         "recoveries": [asdict(run) for run in results.recoveries],
+        "samples": [asdict(run) for run in results.samples],
         "criteria": {f"{each.number} {each.promise}": {**asdict(each), "kept": each.kept} for each in criteria},
     }
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

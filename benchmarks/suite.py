@@ -16,6 +16,7 @@ from benchmarks import (
     partitions,
     processes,
     recoveries,
+    samples,
     sizes,
     telemetry,
     windows,
@@ -28,6 +29,7 @@ from benchmarks.measure import calibrate
 from benchmarks.partitions import ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
 from benchmarks.recoveries import RecoveryRun
+from benchmarks.samples import SampleRun
 from benchmarks.sizes import SizeRun
 
 Say = Callable[[str], None]
@@ -77,9 +79,10 @@ FULL: Final = Scale(
         "backlog",
         "shards",
         "in-process",
+        "samples",
     ),
 )
-QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "units"))
+QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "units", "samples"))
 
 
 @dataclass(slots=True)
@@ -95,6 +98,7 @@ class Results:
     shards: list[ShardsRun] = field(default_factory=list[ShardsRun])
     in_process: list[ShardsRun] = field(default_factory=list[ShardsRun])
     recoveries: list[RecoveryRun] = field(default_factory=list[RecoveryRun])
+    samples: list[SampleRun] = field(default_factory=list[SampleRun])
     calibrations: list[float] = field(default_factory=list[float])
     """The calibration of the machine before each run and each group, in milliseconds."""
 
@@ -201,6 +205,12 @@ async def _in_process(clients: Clients, endpoint: str, scale: Scale, results: Re
             results.in_process.append(run)
 
 
+async def _samples(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
+    for rows in samples.ROWS:
+        for projection, shards in samples.TABLES:
+            results.samples.append(await samples.of_backlog(rows=rows, projection=projection, shards=shards))
+
+
 _GROUPS: Final = {
     "units": _units,
     "latency": _latency,
@@ -210,6 +220,7 @@ _GROUPS: Final = {
     "backlog": _backlog,
     "shards": _shards,
     "in-process": _in_process,
+    "samples": _samples,
 }
 
 

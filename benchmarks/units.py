@@ -98,7 +98,7 @@ class MeteringClient:
 
     def _metered(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(**arguments: Any) -> Any:
-            reply = await method(**arguments, ReturnConsumedCapacity="INDEXES")
+            reply = await method(**{**arguments, "ReturnConsumedCapacity": "INDEXES"})
             consumed = reply.get("ConsumedCapacity", {})
             units = sum(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
             if name == "query":
