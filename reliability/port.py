@@ -11,6 +11,7 @@ from dynamodb_outbox.errors import (
     LeaseLostError,
     OutboxError,
     PartialPublishError,
+    RepairRefusedError,
 )
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
@@ -223,12 +224,17 @@ class RecordedOutbox:
             raise
         if repaired:
             self._records.acknowledged([event])
+        else:
+            refused = RepairRefusedError(event_id=id, status=repaired.refused.get(id))
+            self._records.not_acknowledged([event], refused)
         return repaired
 
     async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None) -> None:
         """Hold a type. The call is recorded when it is answered: from then on, workers have to obey."""
+        began_at = self._recorder.now()
         await self.outbox.hold(type, reason=reason, by=by, until=until)
-        self._recorder.write(HoldStored(at=self._recorder.now(), type=type or "", until=until and until.timestamp()))
+        end = None if until is None else until.timestamp()
+        self._recorder.write(HoldStored(at=self._recorder.now(), type=type or "", until=end, began_at=began_at))
 
     async def resume(self, type: str | None) -> int:
         """End a hold. The call is recorded before it is sent, because its response may be lost."""

@@ -12,6 +12,7 @@ from dynamodb_outbox.errors import (
     DuplicateEventError,
     InvalidEventError,
     LeaseLostError,
+    RepairRefusedError,
     StorageError,
     TransactionCancelledError,
     TransactionTooLargeError,
@@ -38,6 +39,7 @@ _REFUSED = (
     DuplicateEventError,
     InvalidEventError,
     LeaseLostError,
+    RepairRefusedError,
     TransactionTooLargeError,
     UsageError,
 )
@@ -53,7 +55,10 @@ class PortRecords:
         """Record that the storing of events, with their due times, was requested; return the time."""
         at = self._recorder.now()
         for event, due_at in events:
-            self._recorder.write(EmitAsked(at=at, event_id=event.id, worker=self._recorder.worker, due_at=due_at))
+            asked = EmitAsked(
+                at=at, event_id=event.id, worker=self._recorder.worker, due_at=due_at, event_type=event.type
+            )
+            self._recorder.write(asked)
         return at
 
     def acknowledged(self, events: Iterable[Event]) -> None:

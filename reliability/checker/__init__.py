@@ -10,6 +10,7 @@ from reliability.checker.duplicates import check_duplicates
 from reliability.checker.emits import check_emits
 from reliability.checker.fencing import check_fencing
 from reliability.checker.finality import check_finality
+from reliability.checker.holds import check_holds
 from reliability.checker.loss import check_loss
 from reliability.checker.progress import check_progress
 from reliability.checker.retries import check_retries
@@ -34,6 +35,7 @@ def check(history: History, final: FinalState, *, limits: Limits = _NO_LIMITS) -
         *check_windows(timeline, limits),
         *check_finality(timeline),
         *check_fencing(timeline, limits),
+        *check_holds(timeline, limits),
         *check_retries(timeline, limits),
         *check_waits(timeline, limits),
         *check_unhandled(timeline, limits),

@@ -23,6 +23,11 @@ from reliability.history import (
     Written,
 )
 
+_BY_ANYBODY = (Step.CLAIM, Step.REDRIVE, Step.RESUME, Step.DISCARD)
+"""The steps from a state in which no worker holds the event."""
+_REPEATS_REFUSED = (Outcome.RELEASE, Outcome.HOLD)
+"""A repeat of these that was refused counts as written, because an earlier try may have been applied."""
+
 
 def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Check the changes of claimed events.
@@ -73,7 +78,7 @@ def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> I
         elif before is not None and after is not None:
             if not set(before.handled_by) <= set(after.handled_by):
                 yield _violation(life, "it was forgotten which handlers are done", write)
-            if step not in (Step.CLAIM, Step.REDRIVE) and "" not in (holder, write.worker) and write.worker != holder:
+            if step not in _BY_ANYBODY and "" not in (holder, write.worker) and write.worker != holder:
                 yield from _written_by_another(life, write, before, timeline, limits)
         if step in (Step.PUBLISH, Step.CLAIM):
             holder = write.worker
@@ -109,8 +114,7 @@ def _text(stored: Stored | None) -> str:
 def _accepted_late(life: EventLife) -> Iterator[Violation]:
     claims = life.claims()
     written: list[Settled | LeaseRenewed] = list(life.of(LeaseRenewed))
-    # A repeated release that was refused counts as written, because an earlier try may have been applied.
-    written += [settled for settled in life.of(Settled) if settled.outcome is not Outcome.RELEASE]
+    written += [settled for settled in life.of(Settled) if settled.outcome not in _REPEATS_REFUSED]
     for record in written:
         own = claims.get(record.token)
         for claim in claims.values():

@@ -1,4 +1,4 @@
-"""A: a terminal state is final, except for a redrive."""
+"""A: a terminal state is final, except for a redrive or a discard of a FAILED event."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from reliability.checker.timeline import EventLife, Timeline, began
 from reliability.checker.verdict import Violation
 from reliability.history import (
     Claimed,
+    Discarded,
     ItemDeleted,
     Outcome,
     Record,
@@ -23,15 +24,17 @@ from reliability.history import (
 def check_finality(timeline: Timeline) -> Iterator[Violation]:
     """Check the changes of an event after its end.
 
-    - By the backend's log: a COMPLETED item changes only by a repeat of the same write, or by a deletion on purpose. A
-      FAILED item changes only by a requested redrive, which makes it PENDING without retries or a token, and keeps the
-      handlers that are done.
+    - By the backend's log: a COMPLETED or DISCARDED item changes only by a repeat of the same write, or by a deletion
+      on purpose. A FAILED item changes only by a requested redrive, which makes it PENDING without retries or a token,
+      and keeps the handlers that are done, or by a requested discard.
+    - An event becomes DISCARDED only after a request, and leaves the index. No later claim gets it.
     - By the records of the workers: after the response that an event is COMPLETED, no later claim gets it. After the
       response that it is FAILED, no claim gets it without a redrive in between. The final state is the settled one.
     - An item that was deleted on purpose starts again with an emit that is repeated, or was still in flight.
     """
     for life in timeline:
         yield from _changed_after_its_end(life)
+        yield from _discarded(life)
         for end, is_failure in _ends(life):
             yield from _claimed_after(life, end, is_failure=is_failure)
             yield from _ended_otherwise(life, end, is_failure=is_failure)
@@ -44,7 +47,7 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
 def _changed_after_its_end(life: EventLife) -> Iterator[Violation]:
     for write in life.of(Written):
         before, after = write.before, write.after
-        if before is None or before.status not in ("COMPLETED", "FAILED"):
+        if before is None or before.status not in ("COMPLETED", "FAILED", "DISCARDED"):
             continue
         step = step_of(write)
         if step is Step.REPEAT:
@@ -53,9 +56,24 @@ def _changed_after_its_end(life: EventLife) -> Iterator[Violation]:
             continue
         if step is Step.REDRIVE and after is not None:
             yield from _redriven(life, write)
+        elif step is Step.DISCARD:
+            continue  # `_discarded` looks at it
         else:
             became = "deleted" if after is None else after.status
             yield _violation(life, f"it was {before.status}, and became {became}", write)
+
+
+def _discarded(life: EventLife) -> Iterator[Violation]:
+    for write in life.of(Written):
+        if step_of(write) is not Step.DISCARD or write.after is None:
+            continue
+        if not any(discard.at <= write.at for discard in life.of(Discarded)):
+            yield _violation(life, "it became DISCARDED, and nobody had asked for that", write)
+        if write.after.indexed or write.after.sort_key is not None:
+            yield _violation(life, "it is DISCARDED, and the index still holds it", write)
+        for claim in life.of(Claimed):
+            if began(claim) > write.at and not life.begins_anew(write.at, claim.at):
+                yield _violation(life, "it was claimed after it was DISCARDED", write, claim)
 
 
 def _redriven(life: EventLife, write: Written) -> Iterator[Violation]:
@@ -107,5 +125,6 @@ def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: b
         return  # invariant L says what is wrong with that
     expected = "FAILED" if is_failure else "COMPLETED"
     redriven = is_failure and any(at >= _since(life, end) for at in _redrives(life))
-    if life.stored.status != expected and not redriven and not life.begins_anew(began(end), math.inf):
+    discarded = is_failure and life.stored.status == "DISCARDED" and bool(life.of(Discarded))
+    if life.stored.status != expected and not (redriven or discarded) and not life.begins_anew(began(end), math.inf):
         yield _violation(life, f"it was settled as {expected}, and is {life.stored.status} at the end", end)

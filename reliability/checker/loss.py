@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from reliability.checker.holds import is_held
 from reliability.checker.timeline import EventLife, Execution, Timeline, began
 from reliability.checker.verdict import Violation
 from reliability.history import (
@@ -27,7 +28,7 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
     """Check the final state of every emitted event.
 
     - An acknowledged event is stored at the end, unless it was deleted on purpose. It is COMPLETED or FAILED, or it is
-      in the index, or it is PROCESSING and its window is open.
+      DISCARDED, or it is in the index, or it is PROCESSING and its window is open. It is HELD only while its type is.
     - A COMPLETED event is not in the index, and was handled: a handler succeeded, or was running or done when its
       worker was killed, or committed a transaction, even if the response was lost, missing or late. All handlers that
       were called under the completing claim succeeded.
@@ -56,11 +57,13 @@ def _not_found(life: EventLife, timeline: Timeline) -> Iterator[Violation]:
     stored = life.stored
     if stored is None:
         yield _violation(life, "it was acknowledged, and is not stored", acknowledged)
-    elif stored.status not in ("COMPLETED", "FAILED", "PENDING", "PROCESSING"):
+    elif stored.status not in ("COMPLETED", "FAILED", "PENDING", "PROCESSING", "HELD", "DISCARDED"):
         yield _violation(life, f"its status is {stored.status!r}", acknowledged)
     elif stored.is_unlisted and stored.window in timeline.final.windows:
         return
-    elif stored.status != "COMPLETED" and not stored.indexed:
+    elif stored.status == "HELD" and not is_held(timeline, life.event_type, timeline.final.at):
+        yield _violation(life, "it is HELD, and its type is not held any more", acknowledged)
+    elif stored.status not in ("COMPLETED", "DISCARDED") and not stored.indexed:
         yield _violation(life, f"it is {stored.status}, and the index does not hold it", acknowledged)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from reliability.checker.holds import WORKERS_KNOW_AFTER
 from reliability.checker.stops import spans_of_faults
 from reliability.checker.timeline import EventLife, Timeline, began
 from reliability.checker.verdict import Limits, Violation
@@ -14,11 +15,13 @@ from reliability.history import (
     EmitAsked,
     HandlerEnded,
     HandlerStarted,
+    HoldStored,
     LeaseRenewed,
     Outcome,
     Recovered,
     Redriven,
     ReplyLost,
+    ResumeAsked,
     Settled,
     SettleFailed,
     WorkerKilled,
@@ -69,6 +72,8 @@ def _last_fault(timeline: Timeline) -> float:
             suspended.discard(record.worker)
         if isinstance(record, (ReplyLost, WorkerKilled, WorkerResumed, WorkerStarted)):
             ends.append(record.at)
+        elif isinstance(record, (HoldStored, ResumeAsked)):
+            ends.append(record.at + WORKERS_KNOW_AFTER)
     return math.inf if suspended else max(ends, default=-math.inf)
 
 

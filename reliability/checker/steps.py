@@ -42,9 +42,9 @@ _OF_OPERATORS = {
     ("FAILED", "DISCARDED"): Step.DISCARD,
     ("PENDING", "DISCARDED"): Step.DISCARD,
     ("HELD", "DISCARDED"): Step.DISCARD,
-    ("DISCARDED", "DISCARDED"): Step.REPEAT,
+    ("DISCARDED", "DISCARDED"): Step.DISCARD,
 }
-"""The steps that take the token away. A worker makes the hold; what else is there, nobody holds."""
+"""The steps that take the token away: the hold of a worker, and what operators do to events that no worker holds."""
 
 
 def step_of(write: Written) -> Step | None:

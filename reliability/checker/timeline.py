@@ -69,6 +69,11 @@ class EventLife:
         """List the records of a kind."""
         return cast("list[R]", self._by_kind.get(kind, []))
 
+    @property
+    def event_type(self) -> str:
+        """The type of the event; empty if its emit is not recorded."""
+        return next((emit.event_type for emit in self.of(EmitAsked)), "")
+
     def claims(self) -> dict[str, Claimed]:
         """Map tokens to their claims."""
         return {claim.token: claim for claim in self.of(Claimed)}

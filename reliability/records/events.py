@@ -16,6 +16,7 @@ class EmitAsked:
     event_id: str
     worker: str = ""
     due_at: float | None = None
+    event_type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -214,6 +214,7 @@ class HoldStored:
     at: float
     type: str
     until: float | None = None
+    began_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

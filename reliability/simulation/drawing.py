@@ -11,7 +11,7 @@ from typing import Any
 
 from reliability.simulation.busy import busy
 from reliability.simulation.client import Retries
-from reliability.simulation.faults import OF_CALLS, OF_WRITES, STORMS, Kind, Storm, Weather
+from reliability.simulation.faults import OF_CALLS, OF_OPERATORS, OF_WRITES, STORMS, Kind, Storm, Weather
 from reliability.simulation.scenario import (
     ACTIONS,
     COUNTS,
@@ -29,7 +29,8 @@ def scenario_of(seed: int) -> Scenario:
     """Draw a scenario."""
     random = Random(seed)
     seconds = random.choice([5.0, 15.0, 30.0])
-    has = {kind for kind in Kind if random.random() < random.choice([0.1, 0.3, 0.5])}
+    drawn = [kind for kind in Kind if kind not in OF_OPERATORS]
+    has = {kind for kind in drawn if random.random() < random.choice([0.1, 0.3, 0.5])}
     places = _deployed(Random(f"{seed} deploy"), _places(random, has))
     names = [place.name for place in places]
     options = places[0].options
@@ -48,7 +49,25 @@ def scenario_of(seed: int) -> Scenario:
         # Drawn separately, so that other scenarios stay unchanged.
         is_large=Random(f"{seed} large").random() < 0.08,
     )
-    return busy(scenario, Random(f"{seed} busy"))
+    return _operated(busy(scenario, Random(f"{seed} busy")), Random(f"{seed} operator"))
+
+
+def _operated(scenario: Scenario, random: Random) -> Scenario:
+    """Have an operator repair, hold and resume events in every fourth scenario."""
+    if random.random() >= 0.25:
+        return scenario
+    kinds = [kind for kind in OF_OPERATORS if random.random() < 0.5] or [Kind.HOLD]
+    actions = [
+        Action(
+            at=random.uniform(0, scenario.seconds),
+            kind=kind,
+            place=random.choice(scenario.places).name,
+            amount=random.random(),
+        )
+        for kind in kinds
+        for _ in range(random.choice([1, 2, 5]))
+    ]
+    return replace(scenario, actions=tuple(sorted([*scenario.actions, *actions], key=lambda action: action.at)))
 
 
 def _places(random: Random, has: set[Kind]) -> tuple[Place, ...]:

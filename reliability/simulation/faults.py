@@ -57,6 +57,11 @@ class Kind(StrEnum):
     HANDLER_SLOW = "handler outlived its lease"
     HANDLER_STUBBORN = "handler swallowed its cancellation"
     HANDLER_DEADLY = "handler killed its process"
+    # What an operator does
+    DISCARD = "events discarded"
+    REPLACE = "event replaced"
+    HOLD = "type held"
+    RESUME = "type resumed"
 
 
 OF_CALLS: Final = (
@@ -79,6 +84,7 @@ STORMS: Final = (
     Kind.TABLE_MISSING,
     Kind.INDEX_LAG,
 )
+OF_OPERATORS: Final = (Kind.DISCARD, Kind.REPLACE, Kind.HOLD, Kind.RESUME)
 ENDPOINT: Final = "https://dynamodb.simulated"
 _PARTIAL: Final = frozenset({"batch_write_item", "batch_get_item"})
 """The operations whose answers may leave out items."""

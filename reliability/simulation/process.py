@@ -12,8 +12,9 @@ from dynamodb_outbox.errors import HandlerStuckError, OutboxError
 from reliability.history import WorkerKilled, WorkerResumed, WorkerStopped, WorkerSuspended
 from reliability.recording import Recorder
 from reliability.simulation.emitter import Emitter
-from reliability.simulation.handlers import Handlers, in_spite_of_faults
+from reliability.simulation.handlers import Handlers
 from reliability.simulation.log import TABLE
+from reliability.simulation.operator import Operator
 from reliability.simulation.scenario import LARGE_HANDLERS, Emission, Place, Way
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Process:
         self._lacks = None if world.is_deployed else place.lacks
         self._handlers.register(self.bus, without=self._lacks)
         self._emitter = Emitter(self.bus, self.random, begin=self._begin)
+        self.operator = Operator(self.bus, begin=self._begin)
 
     @property
     def is_dead(self) -> bool:
@@ -162,14 +164,6 @@ class Process:
         with self.loop.identity:
             events = [make() for make in makers]
         self._begin(self._emitter.emit(emission, events))
-
-    def redrive(self) -> None:
-        """Redrive all dead letters."""
-        self._begin(in_spite_of_faults(self._redrive()))
-
-    async def _redrive(self) -> None:
-        failed = await self.bus.get_failed_events()
-        await self.bus.retry_events([event.id for event in failed])
 
 
 def forget_windows(outbox: DynamoDBOutbox) -> None:

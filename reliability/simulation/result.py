@@ -5,13 +5,20 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from reliability.checker import HandlerRule, Limits, Violation
 from reliability.history import Record, text_of
 from reliability.simulation.faults import Kind
 from reliability.simulation.handlers import name_of
 from reliability.simulation.scenario import Scenario
+
+LONGEST_PAUSE: Final = 90.0
+"""The extra time at the end for pauses after errors, delays and the backlog, beyond lease, backoff and clocks."""
+LONGEST_GIVE_BACK: Final = 60.0
+"""The longest wait of an event that was released without a handler."""
+LATEST_SWEEP: Final = 600.0
+"""How long an event may stay HELD that a worker has held after the end of the hold, and then died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +64,15 @@ def failed_looks(scenario: Scenario) -> int:
     """
     lease = min(float(place.options["processing_timeout"]) for place in scenario.places)
     return 1 if scenario.weather.latency <= lease / 50 else 6
+
+
+def longest_end(scenario: Scenario) -> float:
+    """Return how long it may take after the last fault until every event has ended, in seconds."""
+    options = scenario.places[0].options
+    backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
+    pauses = failed_looks(scenario) * LONGEST_PAUSE + LONGEST_GIVE_BACK * scenario.is_deploying
+    pauses += LATEST_SWEEP * scenario.is_operated
+    return 6 * scenario.lease + 2 * backoffs + 2 * scenario.greatest_offset + pauses
 
 
 def limits_of(scenario: Scenario) -> Limits:

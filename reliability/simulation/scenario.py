@@ -11,7 +11,7 @@ from typing import Any, Final
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.schema.table import Projection
 from reliability.simulation.client import Retries
-from reliability.simulation.faults import Kind, Weather
+from reliability.simulation.faults import OF_OPERATORS, Kind, Weather
 
 ACTIONS: Final = (
     Kind.KILL,
@@ -140,6 +140,11 @@ class Scenario:
         """How far off a clock is at most."""
         jumps = sum(action.kind is Kind.CLOCK_JUMP for action in self.actions)
         return max(abs(place.clock_offset) for place in self.places) + jumps * JUMP_SECONDS
+
+    @property
+    def is_operated(self) -> bool:
+        """Whether an operator repairs or holds events."""
+        return any(action.kind in OF_OPERATORS for action in self.actions)
 
     @property
     def is_deploying(self) -> bool:

@@ -28,8 +28,9 @@ from reliability.simulation.handlers import BUSINESS_TABLE
 from reliability.simulation.log import TABLE, Log, index_key_of
 from reliability.simulation.loop import Timeline
 from reliability.simulation.network import Network
+from reliability.simulation.operator import RESUMES
 from reliability.simulation.process import Process
-from reliability.simulation.result import Result, failed_looks, limits_of, starved, unforeseen, unseen
+from reliability.simulation.result import Result, limits_of, longest_end, starved, unforeseen, unseen
 from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario, Way
 
 EPOCH: Final = 1_790_000_000.0
@@ -40,10 +41,6 @@ POLL_SECONDS: Final = 0.5
 """Seconds between checks whether all events have ended."""
 STOP_SECONDS: Final = 120.0
 """How long the stops at the end may take."""
-LONGEST_PAUSE: Final = 90.0
-"""The extra time at the end for pauses after errors, delays and the backlog, beyond lease, backoff and clocks."""
-LONGEST_GIVE_BACK: Final = 60.0
-"""The longest wait of an event that was released without a handler."""
 WEATHER: Final = "all faults"
 
 
@@ -190,7 +187,7 @@ class World:
             case Kind.DELETE:
                 self._delete()
             case _:
-                process.redrive()
+                process.operator.act(action, self._keys(), self.random, now=self.now())
 
     def _start_again(self, process: Process) -> None:
         """Start the next process at a place after its predecessor has ended."""
@@ -199,9 +196,11 @@ class World:
         else:
             self.timeline.call_later(POLL_SECONDS, partial(self._start_again, process))
 
+    def _keys(self) -> list[str]:
+        return [key for key, item in self.backend.tables[TABLE].items.items() if is_event(item)]
+
     def _delete(self) -> None:
-        table = self.backend.tables[TABLE]
-        keys = [key for key, item in table.items.items() if is_event(item)]
+        table, keys = self.backend.tables[TABLE], self._keys()
         if keys:
             key = self.random.choice(keys)
             self.write(ItemDeleted(at=self.now(), event_id=key))
@@ -238,11 +237,19 @@ class World:
             process.clock_offset = 0.0
             process.loop.doom(0, lambda: None)
         self.write(FaultEnded(at=self.now(), name=WEATHER, kind="weather"))
+        for seconds in RESUMES if self.scenario.is_operated else ():
+            self.timeline.call_later(seconds, self._resume_all)
+
+    def _resume_all(self) -> None:
+        """End all holds, if a process runs."""
+        alive = [each for each in self._processes.values() if not (each.is_dead or each.has_ended or each.is_leaving)]
+        if alive:
+            alive[0].operator.resume_all()
 
     def _unfinished(self) -> list[str]:
         """List the events that have not ended, and the windows that a recovery has to close."""
         items = self.backend.tables[TABLE].items.values()
-        statuses = ("PENDING", "PROCESSING")
+        statuses = ("PENDING", "PROCESSING", "HELD")
         events = [item["id"]["S"] for item in items if is_event(item) and item["status"]["S"] in statuses]
         alive = {process.name for process in self._processes.values() if not (process.is_dead or process.has_ended)}
         if self.scenario.waits_for_windows:
@@ -252,11 +259,7 @@ class World:
 
     def _wait_for_the_ends(self) -> bool:
         """Wait until all events have ended; return whether they ended in time."""
-        options = self.scenario.places[0].options
-        backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
-        offsets = 2 * self.scenario.greatest_offset
-        pauses = failed_looks(self.scenario) * LONGEST_PAUSE + LONGEST_GIVE_BACK * self.scenario.is_deploying
-        limit = self.timeline.now + 6 * self.scenario.lease + 2 * backoffs + offsets + pauses
+        limit = self.timeline.now + longest_end(self.scenario)
         while self._unfinished():
             if self.timeline.now > limit:
                 return False

@@ -8,9 +8,10 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,7 @@ from tests.fakes import Clock
 Item = dict[str, dict[str, Any]]
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "item-format.md").read_text(encoding="utf-8")
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
-STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED")
+STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "HELD", "DISCARDED")
 WORKERS_ID = "dynamodb-outbox-workers"
 
 
@@ -49,7 +50,7 @@ def rows(columns: int) -> list[list[str]]:
 
 TYPES = {row[0].strip("`"): row[1] for row in rows(5) if row[1] in {"S", "N", "M", "SS"}}
 PRESENCE = {
-    row[0].strip("`"): dict(zip(STATUSES, row[1:], strict=True)) for row in rows(5) if row[1] in {"yes", "some", "no"}
+    row[0].strip("`"): dict(zip(STATUSES, row[1:], strict=True)) for row in rows(7) if row[1] in {"yes", "some", "no"}
 }
 VALUES = [(row[0].strip("`"), json.loads(row[1].strip("`"))) for row in rows(2) if row[1].startswith('`{"')]
 
@@ -128,10 +129,10 @@ async def items_of_every_status(table: Table) -> list[Item]:
 
 async def test_items_have_the_attributes_and_types_of_the_tables(open_table: OpenTable) -> None:
     assert TYPES.keys() == PRESENCE.keys()
-    assert len(TYPES) == 20
+    assert len(TYPES) == 24
     seen: dict[str, set[str]] = {}
     table = await open_table(shards=4)
-    items = await items_of_every_status(table) + await items_of_a_window(table)
+    items = await items_of_every_status(table) + await items_of_a_window(table) + await items_of_an_operator(table)
     for item in items:
         status = item["status"]["S"]
         assert {name: next(iter(value)) for name, value in item.items()}.items() <= TYPES.items()
@@ -143,6 +144,20 @@ async def test_items_have_the_attributes_and_types_of_the_tables(open_table: Ope
     assert set().union(*seen.values()) == TYPES.keys()
     # What is always there in every status but COMPLETED, and what only a COMPLETED item has.
     assert {"completedOn", "expireAt"} <= seen["COMPLETED"]
+
+
+async def items_of_an_operator(table: Table) -> list[Item]:
+    """Items as they are after a hold, a discard and a replacement."""
+    bus = table.bus()
+    await bus.hold("refund", reason="the bank is down")
+    for event_id in ("held", "discarded", "replaced"):
+        await bus.emit("refund", id=event_id)
+    assert await bus.run_once() >= 3
+    await bus.discard_events(["discarded"], reason="sent twice")
+    await bus.replace_event("replaced", {"n": 2}, reason="a wrong amount")
+    items = [await table.item(event_id) for event_id in ("held", "discarded", "replaced")]
+    assert [item["status"]["S"] for item in items] == ["HELD", "DISCARDED", "DISCARDED"]
+    return items
 
 
 async def items_of_a_window(table: Table) -> list[Item]:
@@ -202,6 +217,23 @@ async def test_windows_and_tombstones_have_the_attributes_of_the_tables(open_tab
     closed = described.items() - {("gsiSortKey", "N"), ("statusShard", "S")}
     assert types_of(await dead.stored(dead.window_id)).items() == closed
     assert types_of(await dead.stored(dead.id_of(200))) == tombstone
+
+
+async def test_the_item_of_the_holds_is_as_the_page_says(open_table: OpenTable) -> None:
+    table = await open_table()
+    bus = table.bus()
+    await bus.hold(reason="deploy", by="ada", until=NOW + timedelta(minutes=5))
+    await bus.hold("refund", reason="the bank is down", by="ada")
+    await bus.resume("refund")
+    item = await table.item("dynamodb-outbox-holds")
+    names = sorted(item.keys() - {"id"}, reverse=True)
+    assert names[0] == "hold-all"
+    assert names[1] == f"hold-{sha256(b'refund').hexdigest()[:32]}"
+    section = PAGE.partition("### The item of the holds")[2]
+    described = dict(re.findall(r"^\| (`[^|]*`) \| ([A-Z]) \|", section.partition("### Windows")[0], re.MULTILINE))
+    types = {name: kind for names, kind in described.items() for name in re.findall(r"`(\w+)`", names)}
+    stored = item["hold-all"]["M"] | item[names[1]]["M"]
+    assert {name: next(iter(value)) for name, value in stored.items()} == types
 
 
 async def test_an_index_without_shards_needs_no_shard(open_table: OpenTable) -> None:

@@ -6,7 +6,7 @@ hour, so that every worker that reads the item learns of its end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,13 +16,16 @@ from dynamodb_outbox.dynamodb.items.codec import error_text, millis, seconds
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.batch_get import get_items
-from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused
+from dynamodb_outbox.errors import UnavailableError
 from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.repairs import Hold
 
 HOLDS_ID: Final = "dynamodb-outbox-holds"
 KEPT_SECONDS: Final = 3_600.0
 """A hold that has been over for longer is removed by the next hold or resume."""
+TRIES: Final = 5
+"""How often a change of a hold begins again, because another process has changed the same hold."""
 _PREFIX: Final = "hold-"
 
 
@@ -67,17 +70,31 @@ class HoldsItem:
 
     async def put(self, hold: Hold) -> Holds:
         """Store a hold, in place of an earlier one of the same type; return all. Raises `StorageError`."""
-        before = await self.read(consistent=True, within=self._timing.operator)
-        return await self._write(StoredHold(hold), before)
+        return await self._change(hold.type, lambda before: StoredHold(hold))
 
     async def end(self, type: str | None) -> Holds:
         """Note the end of a hold, if it is in force; return all. Raises `StorageError`."""
         now = self._options.clock()
-        before = await self.read(consistent=True, within=self._timing.operator)
-        stored = before.get(type)
-        if stored is None or stored.is_over(now):
-            return before
-        return await self._write(replace(stored, resumed_at=now), before)
+
+        def end(before: StoredHold | None) -> StoredHold | None:
+            return before if before is None or before.is_over(now) else replace(before, resumed_at=now)
+
+        return await self._change(type, end)
+
+    async def _change(self, held: str | None, change: Callable[[StoredHold | None], StoredHold | None]) -> Holds:
+        """Change the hold of a type, only as it was read: no late repeat of a write brings an earlier hold back."""
+        for _ in range(TRIES):
+            before = await self.read(consistent=True, within=self._timing.operator)
+            stored = change(before.get(held))
+            if stored is None or _attributes_of(stored) == _attributes_of(before.get(held)):
+                return before
+            try:
+                return await self._write(stored, before)
+            except ConditionRefused:
+                continue
+        raise UnavailableError(
+            operation="hold", attempts=TRIES, reason="others change the same hold", maybe_applied=False
+        )
 
     async def _write(self, stored: StoredHold, before: Holds) -> Holds:
         oldest = self._options.clock() - KEPT_SECONDS
@@ -85,14 +102,18 @@ class HoldsItem:
         old = [each for each, kept in before.items() if each != held and kept.is_over(oldest)]
         names = {"#hold": _name_of(held)} | {f"#old{number}": _name_of(each) for number, each in enumerate(old)}
         removed = ", ".join(name for name in names if name != "#hold")
+        values: dict[str, AttributeValue] = {":hold": {"M": _attributes_of(stored)}}
+        if held in before:
+            values[":before"] = {"M": _attributes_of(before[held])}
         await self._caller.call(
             "update_item",
             within=self._timing.operator,
             TableName=self._caller.table_name,
             Key={"id": {"S": HOLDS_ID}},
             UpdateExpression="SET #hold = :hold" + (f" REMOVE {removed}" if removed else ""),
+            ConditionExpression="#hold = :before" if held in before else "attribute_not_exists(#hold)",
             ExpressionAttributeNames=names,
-            ExpressionAttributeValues={":hold": {"M": _attributes_of(stored)}},
+            ExpressionAttributeValues=values,
         )
         return {each: kept for each, kept in before.items() if each not in old} | {held: stored}
 
@@ -102,7 +123,9 @@ def _name_of(type: str | None) -> str:
     return f"{_PREFIX}all" if type is None else f"{_PREFIX}{sha256(type.encode()).hexdigest()[:32]}"
 
 
-def _attributes_of(stored: StoredHold) -> dict[str, AttributeValue]:
+def _attributes_of(stored: StoredHold | None) -> dict[str, AttributeValue]:
+    if stored is None:
+        return {}
     hold = stored.hold
     attributes: dict[str, AttributeValue] = {
         "reason": error_text(hold.reason),

@@ -14,8 +14,10 @@ _STATEMENTS: Final[Mapping[Role, Sequence[str]]] = {
     "emit": ("StoreEvents", "VerifyTable"),
     "worker": ("FindEvents", "DeliverEvents", "KeepWindows", "ReadEvents", "VerifyTable"),
     "observer": ("FindEvents", "ReadEvents", "VerifyTable"),
-    "operator": ("FindEvents", "DeliverEvents", "ReadEvents", "VerifyTable"),
+    "operator": ("FindEvents", "DeliverEvents", "ReplaceEvents", "ReadEvents", "VerifyTable"),
 }
+_CONTAINED: Final = {"ReplaceEvents"}
+"""The statements that another statement of the policy with all roles contains."""
 
 
 def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
@@ -32,11 +34,15 @@ def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
         _allow("DeliverEvents", ["UpdateItem", "PartiQLUpdate"], table),
         # Tombstones and the events of a window are INSERT statements. A worker that stops deletes its window item.
         _allow("KeepWindows", ["PartiQLInsert", "DeleteItem"], table),
-        # Single events and pages of them, and what recovery reads of a window whose worker died.
+        # The new event; `StoreEvents` allows it, too.
+        _allow("ReplaceEvents", ["PutItem"], table),
+        # Single events and pages of them, the holds, and what recovery reads of a window whose worker died.
         _allow("ReadEvents", ["BatchGetItem"], table),
         _allow("VerifyTable", ["DescribeTable", "DescribeTimeToLive"], table),
     ]
-    chosen = [each for each in statements if role is None or each["Sid"] in _STATEMENTS[role]]
+    all_sids = {sid for each in _STATEMENTS.values() for sid in each} - _CONTAINED
+    sids = all_sids if role is None else _STATEMENTS[role]
+    chosen = [each for each in statements if each["Sid"] in sids]
     return json.dumps({"Version": "2012-10-17", "Statement": chosen}, indent=2) + "\n"
 
 
