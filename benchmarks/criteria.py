@@ -174,4 +174,4 @@ def _of_samples(runs: list[SampleRun]) -> Iterator[Criterion]:
     for run in runs:
         if run.shards == 1:
             what = f"a sample of {run.rows:,} due events, {run.projection}: read units"
-            yield Criterion(number=11, promise=what, figure=run.read_units, limit=SAMPLE_UNITS[run.projection])
+            yield Criterion(number=12, promise=what, figure=run.read_units, limit=SAMPLE_UNITS[run.projection])

@@ -14,6 +14,9 @@ from dynamodb_outbox import Event, Hold, InMemoryOutbox, OutboxError, PartialPub
 from dynamodb_outbox.adapter import Claim, EmitClaim, Outcome, Recovered
 from dynamodb_outbox.transaction import TransactionWrite
 
+BLAMED: Any = {"error_type": "ValueError", "error_handler": "bill"}
+"""The class and the handler of an error, as almost every outcome of a worker has them: it goes in a batch."""
+
 Operation = Literal["publish", "transact", "claim", "settle", "renew", "recover", "retire", "holds"]
 
 

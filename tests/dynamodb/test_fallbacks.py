@@ -12,9 +12,10 @@ import pytest
 from dynamodb_outbox import DynamoDBOutbox, Event
 from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from reliability.proxy import Proxy, Recorded, Reply, refused
+from tests.fakes import BLAMED
 
 SOME = frozenset({"h"})
-DONE_BY_SOME = Retry(delay=0, error="x", handled_by=SOME)
+DONE_BY_SOME = Retry(delay=0, error="x", handled_by=SOME, **BLAMED)
 
 
 def statements(proxy: Proxy) -> list[list[str]]:
@@ -105,8 +106,13 @@ async def test_probe_is_one_request_with_every_statement_that_is_sent_in_batches
     proxy.requests.clear()
     claims = await outbox.claim(17)
     probe, *_ = statements(proxy)
-    outcomes: list[Any] = [Completed(), Retry(delay=9, error="x"), Failed(error="x"), Released(delay=9)]
-    outcomes += [Retry(delay=9, error="x", handled_by=SOME), Failed(error="x", handled_by=SOME)]
+    outcomes: list[Any] = [
+        Completed(),
+        Retry(delay=9, error="x", **BLAMED),
+        Failed(error="x", **BLAMED),
+        Released(delay=9),
+    ]
+    outcomes += [Retry(delay=9, error="x", handled_by=SOME, **BLAMED), Failed(error="x", handled_by=SOME, **BLAMED)]
     outcomes += [Released(delay=9, handled_by=SOME)]
     renewed, *settled = claims
     settled[7:14] = [replace(claim, unhandled_since=1.0) for claim in settled[7:14]]

@@ -23,6 +23,7 @@ from dynamodb_outbox.observers import ClaimRefused, Observation
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, nth, refused
 from tests.backends import open_client
 from tests.dynamodb.impatience import giving_up_after
+from tests.fakes import BLAMED
 
 PENDING = EventStatus.PENDING
 
@@ -53,7 +54,7 @@ async def test_claim_whose_response_was_lost_is_held(
 
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
-@pytest.mark.parametrize("outcome", [Completed(), Retry(delay=5, error="x"), Released()])
+@pytest.mark.parametrize("outcome", [Completed(), Retry(delay=5, error="x", **BLAMED), Released()])
 async def test_settle_whose_response_was_lost_succeeds(
     outbox: DynamoDBOutbox, client: Any, proxy: Proxy, mode: str, outcome: Any
 ) -> None:
@@ -156,7 +157,7 @@ async def test_stale_row_of_a_retried_event_is_not_claimed_before_its_time(
 
         proxy.rule = rule
         (claim,) = await outbox.claim(1)
-        assert await outbox.settle([(claim, Retry(delay=60, error="x"))]) == [None]
+        assert await outbox.settle([(claim, Retry(delay=60, error="x", **BLAMED))]) == [None]
         other = DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode)
         assert await other.claim(1) == []
         proxy.rule = lambda request: None
@@ -165,7 +166,7 @@ async def test_stale_row_of_a_retried_event_is_not_claimed_before_its_time(
 async def test_invalid_statement_does_not_take_the_others_with_it(outbox: DynamoDBOutbox, proxy: Proxy) -> None:
     await outbox.publish([Event("order.placed") for _ in range(4)])
     claims = await outbox.claim(4)
-    outcomes: list[Any] = [Completed(), Retry(delay=1e37, error="x"), Completed(), Completed()]
+    outcomes: list[Any] = [Completed(), Retry(delay=1e37, error="x", **BLAMED), Completed(), Completed()]
     errors = await outbox.settle(list(zip(claims, outcomes, strict=True)))
     assert [error is None for error in errors] == [True, False, True, True]
     assert "refused" in str(errors[1])

@@ -16,6 +16,7 @@ from reliability.proxy import CUT_BEFORE, Proxy, Reply, refused
 from tests.adapter_timing import with_timing
 from tests.dynamodb.conftest import PeersTime
 from tests.dynamodb.impatience import giving_up_after
+from tests.fakes import BLAMED
 
 PENDING = EventStatus.PENDING
 
@@ -57,7 +58,7 @@ async def test_every_claim_and_settle_is_conditional(
         outbox = single(client, outbox.table_name)
     await outbox.publish([Event("order.placed") for _ in range(8)])
     claims = await outbox.claim(8)
-    outcomes = [Completed(), Retry(delay=1, error="x"), Released()]
+    outcomes = [Completed(), Retry(delay=1, error="x", **BLAMED), Released()]
     assert await outbox.settle([(claim, outcomes[n % 3]) for n, claim in enumerate(claims)]) == [None] * 8
     proxy.requests = [request for request in proxy.requests if request.operation not in ("BatchWriteItem", "Query")]
     if mode == "single":

@@ -20,7 +20,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from reliability.proxy import Proxy, Recorded, refused
 from tests.backends import until_indexes_are_made
-from tests.fakes import Clock
+from tests.fakes import BLAMED, Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 FORMER = "status-gsiSortKey-index"
@@ -58,7 +58,7 @@ async def test_every_transition_moves_the_event_to_its_shard(client: Any, table_
     assert len(claims) == 32
     await assert_in_their_shards(client, table_name)
     clock.now += 1
-    outcomes = [Completed(), Retry(delay=5, error="x"), Failed(error="x"), Released()]
+    outcomes = [Completed(), Retry(delay=5, error="x", **BLAMED), Failed(error="x", **BLAMED), Released()]
     assert await outbox.settle([(claim, outcomes[n % 4]) for n, claim in enumerate(claims[:24])]) == [None] * 24
     await assert_in_their_shards(client, table_name)
     assert [await outbox.count(status) for status in (PENDING, PROCESSING, FAILED)] == [12, 8, 6]
@@ -107,7 +107,7 @@ async def test_dead_letters_of_all_shards_come_latest_first(client: Any, table_n
     claims = sorted(await outbox.claim(200), key=lambda claim: claim.event.payload["n"])
     for first in range(0, 130, 10):
         clock.now += 0.01
-        await outbox.settle([(claim, Failed(error="x")) for claim in claims[first : first + 10]])
+        await outbox.settle([(claim, Failed(error="x", **BLAMED)) for claim in claims[first : first + 10]])
     tens = [event.payload["n"] // 10 for event in await outbox.failed_events(limit=200)]
     assert tens == sorted(tens, reverse=True)
     assert len(tens) == 130

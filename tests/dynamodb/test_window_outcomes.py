@@ -18,6 +18,7 @@ from dynamodb_outbox.outcome import Completed, Failed, Released, Retry
 from reliability.proxy import CUT_BEFORE, Proxy, Recorded
 from tests.dynamodb.impatience import giving_up_after
 from tests.dynamodb.windows import Desk, keeping_leases, order, until
+from tests.fakes import BLAMED
 
 PENDING, PROCESSING, COMPLETED, FAILED, *_ = (str(status) for status in EventStatus)
 NEW = "attribute_not_exists(id)"
@@ -26,8 +27,8 @@ NEW_OR_VOID = "attribute_not_exists(id) OR #status = :void"
 
 OUTCOMES = {
     COMPLETED: Completed(),
-    "retry": Retry(delay=0.0, error="no"),
-    FAILED: Failed(error="no"),
+    "retry": Retry(delay=0.0, error="no", **BLAMED),
+    FAILED: Failed(error="no", **BLAMED),
     "release": Released(),
 }
 

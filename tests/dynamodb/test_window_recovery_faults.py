@@ -14,7 +14,7 @@ from dynamodb_outbox.observers import WindowRecovered
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, Reply, nth, refused
 from tests.adapter_timing import with_timing
 from tests.dynamodb.dead_worker import LEASE, DeadWorker
-from tests.fakes import Clock
+from tests.fakes import BLAMED, Clock
 from tests.full_items import put_full
 
 
@@ -352,8 +352,8 @@ async def test_full_event_of_a_window_ends_in_the_index(
 
 
 OUTCOMES = {
-    "retry": Retry(delay=5, error="no"),
-    "fail": Failed(error="no"),
+    "retry": Retry(delay=5, error="no", **BLAMED),
+    "fail": Failed(error="no", **BLAMED),
     "release": Released(),
     "complete": Completed(),
 }

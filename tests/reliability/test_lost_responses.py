@@ -25,6 +25,7 @@ from dynamodb_outbox.transaction import TransactionWrite
 from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth, refused
 from tests.backends import CLIENTS
 from tests.conftest import MakeOutbox
+from tests.fakes import BLAMED
 from tests.reliability.conftest import Items
 from tests.reliability.proxy_rules import Runs, first_of_each, ids_and_tokens, kind_of
 
@@ -97,7 +98,7 @@ async def test_release_and_redrive_whose_responses_are_lost_are_known_to_be_appl
     outbox = make_outbox(conditional_writes=mode)
     await outbox.publish([Event("order.placed", id="released"), Event("order.placed", id="failed")])
     by_id = {claim.event.id: claim for claim in await outbox.claim(2)}
-    assert await outbox.settle([(by_id["failed"], Failed(error="no"))]) == [None]
+    assert await outbox.settle([(by_id["failed"], Failed(error="no", **BLAMED))]) == [None]
     proxy.rule = first_of_each("release", CUT_AFTER)
     assert await outbox.settle([(by_id["released"], Released())]) == [None]
     proxy.rule = first_of_each("retry", CUT_AFTER)

@@ -13,6 +13,7 @@ from dynamodb_outbox.dynamodb.schema.table import TableSchema
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 from reliability.simulation.partitions import PartitionLimits
+from tests.fakes import BLAMED
 
 INDEX = "status-gsiSortKey-index"
 
@@ -55,9 +56,9 @@ async def claimed(outbox: DynamoDBOutbox, event: Event) -> Claim:
     ("outcome", "index"),
     [
         (Completed(), {"PROCESSING": 1}),
-        (Retry(delay=1, error="x"), {"PROCESSING": 1, "PENDING": 1}),
+        (Retry(delay=1, error="x", **BLAMED), {"PROCESSING": 1, "PENDING": 1}),
         (Released(), {"PROCESSING": 1, "PENDING": 1}),
-        (Failed(error="x"), {"PROCESSING": 1, "FAILED": 1}),
+        (Failed(error="x", **BLAMED), {"PROCESSING": 1, "FAILED": 1}),
     ],
 )
 async def test_units_are_those_of_the_rows_that_leave_and_come(time: Time, outcome: Any, index: Any) -> None:

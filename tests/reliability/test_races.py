@@ -12,6 +12,7 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, LeaseLostError, OutboxEventBus
 from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
+from tests.fakes import BLAMED
 from tests.reliability.conftest import Items
 from tests.reliability.proxy_rules import Runs, eventually
 
@@ -74,7 +75,12 @@ def is_whole(item: dict[str, Any], token: str, outcome: Any) -> bool:
             return (status, item["retryCount"]["N"], due) == ("PENDING", "0", str(int(NOW * 1000)))
 
 
-OUTCOMES = [Completed(), Retry(delay=5, error="x", handled_by=frozenset({"h"})), Failed(error="x"), Released()]
+OUTCOMES = [
+    Completed(),
+    Retry(delay=5, error="x", handled_by=frozenset({"h"}), **BLAMED),
+    Failed(error="x", **BLAMED),
+    Released(),
+]
 
 
 @pytest.mark.parametrize("mode", ["batch", "single"])
@@ -199,7 +205,7 @@ async def test_two_redrives_and_a_claim_at_once_make_one_event(
     await outbox.publish([Event("order.placed", id=f"e{n}") for n in range(10)])
     claims = await outbox.claim(10)
     ids = [claim.event.id for claim in claims]
-    assert await outbox.settle([(claim, Failed(error="x")) for claim in claims]) == [None] * 10
+    assert await outbox.settle([(claim, Failed(error="x", **BLAMED)) for claim in claims]) == [None] * 10
     first, second = await asyncio.gather(outbox.redrive(ids), outbox.redrive(ids))
     assert len(first.done) + len(second.done) == 10
     again = await outbox.claim(20)

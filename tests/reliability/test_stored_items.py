@@ -11,6 +11,7 @@ from dynamodb_outbox import Delivery, Event, LeaseLostError, OutboxEventBus, Sto
 from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
 from dynamodb_outbox.observers import LeaseLost
 from tests.conftest import MakeOutbox
+from tests.fakes import BLAMED
 from tests.reliability.conftest import Items
 from tests.reliability.proxy_rules import Runs, eventually
 
@@ -22,7 +23,12 @@ async def test_no_write_about_a_claim_brings_back_an_item_that_was_deleted(
     make_outbox: MakeOutbox, local_client: Any, table: str, items: Items, mode: str
 ) -> None:
     outbox = make_outbox(conditional_writes=mode, retention=60)
-    outcomes = [Completed(), Retry(delay=1, error="x", handled_by=frozenset({"h"})), Failed(error="x"), Released()]
+    outcomes = [
+        Completed(),
+        Retry(delay=1, error="x", handled_by=frozenset({"h"}), **BLAMED),
+        Failed(error="x", **BLAMED),
+        Released(),
+    ]
     await outbox.publish([Event("order.placed") for _ in range(5)])
     *claims, renewed = await outbox.claim(5)
     for claim in [*claims, renewed]:

@@ -23,6 +23,7 @@ from reliability.proxy import CUT_BEFORE, Proxy, Recorded, Reply, nth, refused
 from reliability.rules import partly_refused
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after
+from tests.fakes import BLAMED
 from tests.reliability.conftest import Items
 from tests.reliability.proxy_rules import Runs, eventually, every, first_of_each, kind_of
 
@@ -234,6 +235,6 @@ async def test_settle_is_repeated_while_its_lease_holds_and_not_for_ever(make_ou
     (claim,) = await outbox.claim(1)
     proxy.rule = every("retry", THROTTLED)
     with anyio.fail_after(20):
-        (error,) = await outbox.settle([(claim, Retry(delay=1, error="x"))])
+        (error,) = await outbox.settle([(claim, Retry(delay=1, error="x", **BLAMED))])
     assert isinstance(error, (ThrottledError, UnavailableError))
     assert 1 < sum(kind_of(request) == "retry" for request in proxy.requests) < 40
