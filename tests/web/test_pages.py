@@ -137,6 +137,7 @@ async def test_event_page_shows_everything_that_is_stored(bus: OutboxEventBus, c
         "the mail server is down",
         "welcome has not succeeded",
         '"tenant": "t1"',
+        "Event('user.created', {'fail': 'the mail server is down'}, id='f1', metadata={'tenant': 't1'})",
         "dynamodb-outbox --table InMemoryOutbox events show f1",
     ):
         assert part in text, part

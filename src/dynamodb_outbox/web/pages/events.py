@@ -66,6 +66,7 @@ async def event(visit: Visit) -> Response:
         handlers=_handlers(visit, seen.event),
         note=NOTES.get(visit.request.query.get("note"), ""),
         command=f"dynamodb-outbox --table {table} events show {shlex.quote(stored.id)}",
+        code=_code(seen.event),
         trace=_trace(visit, seen.event),
         can_retry=stored.status is EventStatus.FAILED and visit.access.may(Role.RETRY),
         can_discard=stored.status in DISCARDABLE and visit.access.may(Role.DISCARD),
@@ -144,6 +145,12 @@ def _explanation(event: StoredEvent) -> str:
         EventState.DISCARDED: f"{event.discarded_by or 'Somebody'} has decided that it is never delivered.",
     }
     return sentences[event.state]
+
+
+def _code(event: StoredEvent) -> str:
+    """Write the event as Python, to try a handler with it."""
+    metadata = f", metadata={dict(event.metadata)!r}" if event.metadata else ""
+    return f"Event({event.type!r}, {event.payload!r}, id={event.id!r}{metadata})"
 
 
 def _trace(visit: Visit, event: StoredEvent) -> str | None:
