@@ -22,7 +22,6 @@ HEADERS: Final = {
     "x-frame-options": "DENY",
     # Not `no-referrer`: with it, browsers send `Origin: null` with the forms of the dashboard itself.
     "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from playwright.async_api import Page, expect
 
@@ -115,16 +113,15 @@ async def test_hold_and_resume(outbox: InMemoryOutbox, visitor: Visitor, script:
     assert await outbox.holds() == []
 
 
-async def tab_to(page: Page, **wanted: Any) -> None:
-    """Press Tab until an element has the focus, as a person without a mouse does."""
-    target = page.get_by_role(**wanted).first
+async def tab_to(page: Page, text: str) -> None:
+    """Press Tab until the element with a text has the focus, as a person without a mouse does."""
     for _ in range(60):
         await page.keyboard.press("Tab")
-        if await target.evaluate("element => element === document.activeElement"):
+        if await page.evaluate("document.activeElement.textContent.trim()") == text:
             # A focus that is not shown is of no use.
-            assert await target.evaluate("element => getComputedStyle(element).outlineStyle") != "none"
+            assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
             return
-    raise AssertionError(f"Tab never reaches {wanted}")
+    raise AssertionError(f"Tab never reaches {text!r}")
 
 
 async def test_discard_by_the_keyboard_alone(bus: OutboxEventBus, outbox: InMemoryOutbox, visitor: Visitor) -> None:
@@ -133,19 +130,19 @@ async def test_discard_by_the_keyboard_alone(bus: OutboxEventBus, outbox: InMemo
     await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")  # the link that skips the header is the first
     assert await page.evaluate("document.activeElement.id") == "main"
-    await tab_to(page, role="link", name="Dead letters")
+    await tab_to(page, "Dead letters")
     await page.keyboard.press("Enter")
-    await page.wait_for_url("**/dead-letters")
-    await tab_to(page, role="link", name="f1")
+    await page.wait_for_url(lambda url: url.endswith("/dead-letters"))
+    await tab_to(page, "f1")
     await page.keyboard.press("Enter")
-    await page.wait_for_url("**/event?id=f1")
-    await tab_to(page, role="button", name="Discard …")
+    await page.wait_for_url(lambda url: url.endswith("/event?id=f1"))
+    await tab_to(page, "Discard …")
     await page.keyboard.press("Enter")
-    await page.wait_for_url("**/discard")
+    await page.wait_for_url(lambda url: url.endswith("/discard"))
     await expect(page.get_by_label("Reason")).to_be_focused()
     await page.keyboard.type("a duplicate")
     await page.keyboard.press("Enter")
-    await page.wait_for_url("**note=discarded*")
+    await page.wait_for_url(lambda url: "note=discarded" in url)
     assert outbox.status_of("f1") is EventStatus.DISCARDED
 
 
@@ -160,9 +157,7 @@ async def test_page_is_refreshed_but_not_under_the_hands_of_a_reader(bus: Outbox
     await page.locator("h1").select_text()
     await bus.emit("user.created", {})
     await bus.run_once()
-    async with page.expect_event("console", lambda message: message.text == "later"):
-        await page.evaluate("setTimeout(() => console.log('later'), 20000)")
-        await page.clock.run_for(20_500)
+    await page.clock.run_for(20_500)
     await expect(completed).to_have_text("1")
     await page.evaluate("getSelection().removeAllRanges()")
     await page.get_by_label("refresh every 5 s").uncheck()
