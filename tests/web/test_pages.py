@@ -43,6 +43,12 @@ async def test_overview_counts_every_state_and_links_to_its_list(bus: OutboxEven
     assert linked == {f"./events?state={state}" for state in EventState if state not in {"completed", "discarded"}}
 
 
+async def test_overview_links_to_the_runbook(bus: OutboxEventBus, client_with: Make) -> None:
+    await fail_events(bus, failing())
+    client = client_with(*Role, runbook_url="https://wiki.test/outbox")
+    assert "https://wiki.test/outbox#outboxdeadletters" in (await client.get("/")).page.links()
+
+
 async def test_overview_says_what_this_process_did(bus: OutboxEventBus, client: Client) -> None:
     await fail_events(bus, failing(), Event("user.created", {}), Event("user.created", {}))
     page = (await client.get("/")).page

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,13 @@ from dynamodb_outbox.repairs import Hold
 from dynamodb_outbox.stored_events import Count, Sample
 from dynamodb_outbox.web.verdict import Finding, Level, findings
 
+RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "runbook.md"
 NOW = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
 COUNTS = ("due", "scheduled", "processing", "expired", "failed", "held")
+
+
+def anchors_of(page: Path) -> set[str]:
+    return {heading.lower() for heading in re.findall(r"^## (\w+)$", page.read_text(), re.MULTILINE)}
 
 
 def sample(*, due_for: float | None = None, expired_for: float | None = None, **counts: Any) -> Sample:
@@ -60,6 +67,7 @@ def test_first_finding(taken: Sample, level: Level, title: str) -> None:
     assert (first.level, first.title) == (level, title)
     assert first.why
     assert first.next
+    assert first.level is Level.HEALTHY or first.runbook in anchors_of(RUNBOOK)
 
 
 def test_all_findings_are_listed_the_worst_first() -> None:
@@ -71,6 +79,14 @@ def test_outbox_that_cannot_be_read_is_not_healthy() -> None:
     (first,) = found(None, error="CredentialsError: expired")
     assert first.level is Level.UNKNOWN
     assert "CredentialsError" in first.why
+    assert first.runbook in anchors_of(RUNBOOK)
+
+
+@pytest.mark.parametrize("name", ["slots", "leases", "storage"])
+def test_checks_of_the_process_lead_to_the_runbook(name: str) -> None:
+    check = Check(name=name, status=HealthStatus.DEGRADED, reason="why")
+    (only,) = found(sample(), health=Health(status=check.status, live=True, ready=True, checks=(check,)))
+    assert only.runbook in anchors_of(RUNBOOK)
 
 
 def test_old_numbers_are_not_trusted() -> None:

@@ -23,6 +23,7 @@ from dynamodb_outbox.wording import describe, shown
 if TYPE_CHECKING:
     from aiohttp import web
 
+_WEB: Final = ("https://", "http://")
 logger: Final = logging.getLogger("dynamodb_outbox.web")
 
 
@@ -33,6 +34,7 @@ def outbox_dashboard(
     redact: Redact | None = None,
     environment: str | None = None,
     trace_url: str | None = None,
+    runbook_url: str | None = None,
     allowed_hosts: Collection[str] | None = None,
 ) -> Dashboard:
     """Make a dashboard, to be mounted in an application. It borrows the outbox, and opens and closes nothing.
@@ -42,6 +44,7 @@ def outbox_dashboard(
     - `redact` gets each event before anybody sees it, and returns a copy without what nobody may see.
     - `environment` is a name that every page shows, such as `production`.
     - `trace_url` is the address of a trace in your tracing system, with `{trace_id}` in it.
+    - `runbook_url` is the address of your copy of docs/how-to/runbook.md, to which the overview links.
     - `allowed_hosts` are the names that the dashboard answers to. None means that your server or proxy checks them.
 
     Raises `ConfigurationError` for an argument that cannot work.
@@ -49,14 +52,16 @@ def outbox_dashboard(
     check_callable("authorize", authorize)
     if redact is not None:
         check_callable("redact", redact)
-    if trace_url is not None and ("{trace_id}" not in trace_url or not trace_url.startswith(("https://", "http://"))):
+    if trace_url is not None and ("{trace_id}" not in trace_url or not trace_url.startswith(_WEB)):
         raise ConfigurationError(f"trace_url={shown(trace_url)}: it must be an https address with {{trace_id}} in it")
+    if runbook_url is not None and not runbook_url.startswith(_WEB):
+        raise ConfigurationError(f"runbook_url={shown(runbook_url)}: it must be an https address")
     if isinstance(allowed_hosts, str):
         raise ConfigurationError(f"allowed_hosts={shown(allowed_hosts)}: it must be a list of names")
     bus = outbox_or_bus if isinstance(outbox_or_bus, OutboxEventBus) else None
     outbox = outbox_or_bus.outbox if isinstance(outbox_or_bus, OutboxEventBus) else outbox_or_bus
     check_outbox(outbox)
-    options = Options(redact=redact, environment=environment, trace_url=trace_url)
+    options = Options(redact=redact, environment=environment, trace_url=trace_url, runbook_url=runbook_url)
     hosts = None if allowed_hosts is None else frozenset(host.lower() for host in allowed_hosts)
     return Dashboard(Site(outbox, bus, options), authorize=authorize, allowed_hosts=hosts)
 

@@ -34,6 +34,7 @@ async def serve(
     redact: Redact | None = None,
     environment: str | None = None,
     trace_url: str | None = None,
+    runbook_url: str | None = None,
     on_started: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the dashboard until SIGINT or SIGTERM. The caller opens and closes the outbox.
@@ -54,6 +55,7 @@ async def serve(
         redact=redact,
         environment=environment,
         trace_url=trace_url,
+        runbook_url=runbook_url,
         allowed_hosts=names,
     )
     listener = _listener(host, port)

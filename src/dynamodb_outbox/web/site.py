@@ -35,6 +35,7 @@ class Options:
     redact: Redact | None = None
     environment: str | None = None
     trace_url: str | None = None
+    runbook_url: str | None = None
 
 
 class Site:

@@ -20,6 +20,9 @@ _SAMPLED: Final = frozenset({"sample", "oldest_due", "dead_letters"})
 """Checks of a sample, which has findings of its own here."""
 
 
+_OF_CHECKS: Final = {"slots": "outboxsaturated", "leases": "outboxleaselost", "storage": "outboxstorageerrors"}
+
+
 class Level(StrEnum):
     """How bad a finding is; also the class of its colour."""
 
@@ -32,7 +35,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing to know. `page` is the page of the dashboard for the next step, and `command` the same in a shell."""
+    """One thing to know. `page` is the page of the dashboard for the next step, and `command` the same in a shell.
+
+    `runbook` is the heading of docs/how-to/runbook.md, as the anchor of a link.
+    """
 
     level: Level
     title: str
@@ -41,6 +47,7 @@ class Finding:
     page: str = ""
     page_name: str = ""
     command: str = "dynamodb-outbox doctor"
+    runbook: str = ""
 
 
 def findings(
@@ -73,6 +80,7 @@ def _of_reading(now: datetime, sample: Sample | None, error: str) -> Iterator[Fi
             title="The outbox cannot be read",
             why=error,
             next="Events are safe in the table, and wait. Check the credentials, the region and the table.",
+            runbook="outboxstorageerrors",
         )
     elif sample is not None and (now - sample.at).total_seconds() > OLD_SAMPLE_SECONDS:
         yield Finding(
@@ -82,6 +90,7 @@ def _of_reading(now: datetime, sample: Sample | None, error: str) -> Iterator[Fi
             next="Reload the page. If the sample stays old, this process is blocked: see Health.",
             page="health",
             page_name="Health",
+            runbook="outboxsamplestale",
         )
 
 
@@ -97,6 +106,7 @@ def _of_holds(now: datetime, holds: Sequence[Hold]) -> Iterator[Finding]:
             page="types",
             page_name="Types and holds",
             command="dynamodb-outbox resume --all" if everything else "",
+            runbook="outboxheldlong",
         )
 
 
@@ -116,6 +126,7 @@ def _of_sample(now: datetime, sample: Sample, holds: Sequence[Hold]) -> Iterator
             page="dead-letters",
             page_name="Dead letters",
             command="dynamodb-outbox failed groups",
+            runbook="outboxdeadletters",
         )
     if sample.held.at_least and not holds:
         yield Finding(
@@ -126,6 +137,7 @@ def _of_sample(now: datetime, sample: Sample, holds: Sequence[Hold]) -> Iterator
             page="types",
             page_name="Types and holds",
             command="dynamodb-outbox resume --all",
+            runbook="outboxheldlong",
         )
 
 
@@ -144,6 +156,7 @@ def _of_due(sample: Sample) -> Iterator[Finding]:
             next="See whether the number falls. If it grows, start more workers, or raise `concurrency`.",
             page="events?state=due",
             page_name="Due events",
+            runbook="outboxlagging",
         )
     elif sample.oldest_expired_age > LAGGING_SECONDS:
         yield _no_recovery(sample, Level.STUCK, f"{waited}. ")
@@ -156,6 +169,7 @@ def _of_due(sample: Sample) -> Iterator[Finding]:
             "the types of the due events.",
             page="events?state=due",
             page_name="Due events",
+            runbook="outboxnoworker",
         )
     else:
         yield Finding(
@@ -165,6 +179,7 @@ def _of_due(sample: Sample) -> Iterator[Finding]:
             next="See what the handlers wait for. If they are only slow, start more workers or raise `concurrency`.",
             page="events?state=processing",
             page_name="Events being handled",
+            runbook="outboxstuck",
         )
 
 
@@ -178,6 +193,7 @@ def _no_recovery(sample: Sample, level: Level, due: str = "") -> Finding:
         next="See whether the processes of the workers run, and why they ended: out of memory, a crash loop, a deploy.",
         page="events?state=expired",
         page_name="Expired leases",
+        runbook="outboxleasesnotrecovered",
     )
 
 
@@ -194,4 +210,5 @@ def _of_health(now: datetime, health: Health) -> Iterator[Finding]:
                 page="health",
                 page_name="Health",
                 command="",
+                runbook=_OF_CHECKS.get(check.name, ""),
             )

@@ -70,6 +70,7 @@ async def overview(visit: Visit) -> Response:
         since=activity.seconds,
         throughput=throughput,
         due=due,
+        runbook=visit.site.options.runbook_url,
         held_all=any(hold.type is None for hold in reading.holds),
     )
 
