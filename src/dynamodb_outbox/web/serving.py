@@ -47,16 +47,14 @@ async def serve(
     from dynamodb_outbox.web.uvicorn_server import run  # noqa: PLC0415 - a mounted dashboard needs no server
 
     check_exposure(host, token)
-    names = None if token is not None and host not in LOCAL_NAMES else LOCAL_NAMES
-    roles = VIEWER | {Role.PAYLOAD} if read_only else OPERATOR | ({Role.EDIT} if allow_edit else frozenset())
     dashboard = outbox_dashboard(
         outbox_or_bus,
-        authorize=authorize_with(token, roles),
+        authorize=authorize_with(token, _roles(read_only=read_only, allow_edit=allow_edit)),
         redact=redact,
         environment=environment,
         trace_url=trace_url,
         runbook_url=runbook_url,
-        allowed_hosts=names,
+        allowed_hosts=LOCAL_NAMES if token is None or host in LOCAL_NAMES else None,
     )
     listener = _listener(host, port)
     with listener:
@@ -64,6 +62,12 @@ async def serve(
             shown = f"[{host}]" if ":" in host else host
             on_started(f"http://{shown}:{listener.getsockname()[1]}/")
         await run(dashboard, listener)
+
+
+def _roles(*, read_only: bool, allow_edit: bool) -> frozenset[Role]:
+    if read_only:
+        return VIEWER | {Role.PAYLOAD}
+    return OPERATOR | {Role.EDIT} if allow_edit else OPERATOR
 
 
 def check_exposure(host: str, token: str | None) -> None:
