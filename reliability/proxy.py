@@ -49,6 +49,8 @@ class Proxy:
     endpoint: str = ""
     requests: list[Recorded] = field(default_factory=list)
     rule: Rule = lambda request: None
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    """Headers of all responses, such as another `Date`."""
 
     def operations(self) -> list[str]:
         """List the operations, in the order of the requests."""
@@ -78,7 +80,8 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
                 action = await action
             if isinstance(action, Reply):
                 body = action.body
-                return _reply(action.status, body if isinstance(body, bytes) else json.dumps(body).encode())
+                text = body if isinstance(body, bytes) else json.dumps(body).encode()
+                return _reply(action.status, text, proxy.headers)
             if action == CUT_BEFORE:
                 # The client does not get this response, but the server needs one.
                 _cut(request)
@@ -94,7 +97,7 @@ async def running_proxy(target: str) -> AsyncIterator[Proxy]:
                 _cut(request, reset=action == RESET_AFTER)
             if callable(action):
                 body = json.dumps(action(json.loads(body))).encode()
-            return _reply(status, body)
+            return _reply(status, body, proxy.headers)
 
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/", handle)
@@ -120,8 +123,9 @@ def _cut(request: web.Request, *, reset: bool = False) -> None:
     request.transport.close()
 
 
-def _reply(status: int, body: bytes) -> web.Response:
-    return web.Response(status=status, body=body, headers={"Content-Type": "application/x-amz-json-1.0"})
+def _reply(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
+    content_type = {"Content-Type": "application/x-amz-json-1.0"}
+    return web.Response(status=status, body=body, headers=content_type | headers)
 
 
 def refused(code: str, message: str = "", status: int = 400) -> Reply:

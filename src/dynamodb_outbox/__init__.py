@@ -9,9 +9,12 @@ The other public modules are `dynamodb_outbox.errors`, `dynamodb_outbox.observer
 `dynamodb_outbox.integrations.fastapi` and `dynamodb_outbox.integrations.aiohttp`. Every other module is private.
 """
 
-from dynamodb_outbox.bus import OutboxEventBus
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from dynamodb_outbox.delivery import Delivery
-from dynamodb_outbox.dynamodb.outbox import DynamoDBOutbox
 from dynamodb_outbox.errors import (
     CancellationReason,
     ClientClosedError,
@@ -56,15 +59,19 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.handlers import Handler, HandlerOptions
 from dynamodb_outbox.health import Check, Health, HealthOptions, HealthStatus
-from dynamodb_outbox.memory.outbox import InMemoryOutbox
 from dynamodb_outbox.middleware import CallNext, Middleware
 from dynamodb_outbox.observers import LoggingObserver, Observer
 from dynamodb_outbox.outcome import Reject, RetryLater
 from dynamodb_outbox.repairs import FailedSelector, Hold, Repaired
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
-from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.stored_events import Count, EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import Transaction
+
+if TYPE_CHECKING:
+    from dynamodb_outbox.bus import OutboxEventBus
+    from dynamodb_outbox.dynamodb.outbox import DynamoDBOutbox
+    from dynamodb_outbox.memory.outbox import InMemoryOutbox
+    from dynamodb_outbox.sampling import Sampler
 
 __all__ = [
     "Backoff",
@@ -139,3 +146,20 @@ __all__ = [
     "WindowLostError",
     "WorkerError",
 ]
+
+_ON_DEMAND = {
+    "DynamoDBOutbox": "dynamodb_outbox.dynamodb.outbox",
+    "InMemoryOutbox": "dynamodb_outbox.memory.outbox",
+    "OutboxEventBus": "dynamodb_outbox.bus",
+    "Sampler": "dynamodb_outbox.sampling",
+}
+"""The names whose modules import the AWS SDK or asyncio, which takes half a second. They are imported at first use, so
+that a program that needs neither starts at once, such as the help of the command line."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_ON_DEMAND[name]), name)
+    globals()[name] = value
+    return value

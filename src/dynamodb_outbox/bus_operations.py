@@ -33,6 +33,11 @@ class BusOperations:
     def _forget_holds(self) -> None:
         """Have the worker of this bus read the holds again, before it starts another event."""
 
+    @property
+    def outbox(self) -> Outbox:
+        """The outbox that the bus was made with."""
+        return self._outbox
+
     async def get_failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the events that are FAILED, the latest first, 1 to 1,000,000 of them. Raises `StorageError`."""
         self._loop.check("bus.get_failed_events")

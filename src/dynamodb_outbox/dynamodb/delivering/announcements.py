@@ -173,6 +173,12 @@ class Announcements:
         self._handlers_known = _HANDLERS + self.handlers.name in item
 
 
+def announced_workers(item: Mapping[str, Any]) -> dict[str, float]:
+    """Read the workers in the item, each with the time of its latest announcement in epoch seconds."""
+    found = {name: _announcement(value) for name, value in item.items() if name.startswith(_PREFIX)}
+    return {name: announcement.at for name, announcement in found.items() if announcement is not None}
+
+
 def _announcement(value: Any) -> Announcement | None:
     try:
         text: str = value["S"] if "S" in value else value["N"]

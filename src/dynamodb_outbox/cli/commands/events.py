@@ -1,0 +1,166 @@
+"""`events`: list the events of a state, and show one event."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from dynamodb_outbox.cli.exits import FINDINGS, Refusal
+from dynamodb_outbox.cli.output import Printer
+from dynamodb_outbox.cli.reading import Filter, read_events
+from dynamodb_outbox.cli.records import document, event_record, value_of
+from dynamodb_outbox.cli.running import run_async
+from dynamodb_outbox.cli.settings import Settings
+from dynamodb_outbox.cli.values import ago
+from dynamodb_outbox.event_states import LISTED
+from dynamodb_outbox.stored_events import EventState, StoredEvent
+
+STATES: Final = [str(state) for state in LISTED]
+
+
+@click.group()
+def events() -> None:
+    """List and show events."""
+
+
+@events.command("list")
+@click.option(
+    "--state",
+    "--status",
+    type=click.Choice(STATES),
+    required=True,
+    help="The state of the events.",
+)
+@click.option("--type", help="Only events of this type.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
+@click.option("--after", help="Continue after this cursor, which the last list has printed.")
+@click.option("--payload", is_flag=True, help="With json and jsonl: write payload and metadata, too.")
+@click.pass_obj
+def list_events(
+    settings: Settings, state: str, type: str | None, limit: int, after: str | None, *, payload: bool
+) -> None:
+    """List the events of a state, the longest due first, dead letters the latest first."""
+
+    async def read() -> Any:
+        async with settings.connect() as outbox:
+            return await read_events(outbox, state, Filter(type=type), limit=limit, after=after)
+
+    found = run_async(settings, read)
+    show_events(settings, found.events, after=found.after, examined=found.examined, payload=payload)
+
+
+def show_events(
+    settings: Settings, found: tuple[StoredEvent, ...], *, after: str | None, examined: int, payload: bool
+) -> None:
+    """Write a list of events, and how to see the next ones."""
+    printer = Printer.of(settings)
+    records = [event_record(event, payload=payload) for event in found]
+    made = document("events", events=records, after=after, examined=examined)
+    printer.show_many(made, "events", "event", lambda out: _show_list(out, found))
+    if after is not None:
+        printer.note(f"{len(found)} shown, {examined} read; there are more: add --after {after}")
+
+
+def _show_list(out: Printer, found: tuple[StoredEvent, ...]) -> None:
+    now = datetime.now(UTC)
+    rows = [
+        (
+            event.id,
+            event.type,
+            event.state,
+            event.retry_count,
+            ago(now, moment_of(event)),
+            event.claimed_by,
+            last_error(event),
+        )
+        for event in found
+    ]
+    out.table(("id", "type", "state", "retries", "since", "claimed by", "last error"), rows)
+
+
+def moment_of(event: StoredEvent) -> datetime | None:
+    """Return the time that the state of an event is about."""
+    return event.failed_at or event.lease_expires_at or event.due_at or event.completed_at or event.discarded_at
+
+
+def last_error(event: StoredEvent) -> str:
+    """Write the last error in one line, or why the event cannot be read."""
+    return f"unreadable: {event.unreadable}" if event.unreadable else event.last_error
+
+
+@events.command()
+@click.argument("id")
+@click.option("--payload/--no-payload", default=True, show_default=True, help="Show payload and metadata.")
+@click.pass_obj
+def show(settings: Settings, id: str, *, payload: bool) -> None:
+    """Show one event: all that is stored of it."""
+    show_event(settings, id, payload=payload)
+
+
+def show_event(settings: Settings, id: str, *, payload: bool) -> None:
+    """Read one event with a consistent read, and write it."""
+
+    async def read() -> StoredEvent | None:
+        async with settings.connect() as outbox:
+            return await outbox.get(id)
+
+    event = run_async(settings, read)
+    if event is None:
+        raise Refusal(f"there is no event {id!r} in the table {settings.table_name!r}", FINDINGS)
+    record = event_record(event, payload=payload)
+    printer = Printer.of(settings)
+    printer.show(document("event", **record), lambda out: _show_event(out, settings, event, payload=payload))
+
+
+def _show_event(out: Printer, settings: Settings, event: StoredEvent, *, payload: bool) -> None:
+    now = datetime.now(UTC)
+    times = ("occurred", "due", "started", "lease_expires", "failed", "completed", "discarded", "expires")
+    moments = [(name, getattr(event, f"{name}_at")) for name in times]
+    out.pairs(
+        [
+            ("id", event.id),
+            ("type", event.type),
+            ("state", f"{event.state} ({event.status})"),
+            ("retries", event.retry_count),
+            *(
+                (name.replace("_", " "), moment and f"{moment.isoformat()} ({ago(now, moment)})")
+                for name, moment in moments
+            ),
+            ("claimed by", event.claimed_by),
+            ("window", event.window),
+            ("handlers done", ", ".join(sorted(event.handled_by))),
+            ("no handler since", event.unhandled_since),
+            ("error type", event.error_type),
+            ("error handler", event.error_handler),
+            ("last error", event.last_error),
+            ("discarded by", event.discarded_by),
+            ("discard reason", event.discard_reason),
+            ("replaced by", event.replaced_by),
+            ("unreadable", event.unreadable),
+        ]
+    )
+    if payload:
+        for name, value in (("metadata", dict(event.metadata) or None), ("payload", event.payload)):
+            if value is not None:
+                out.text(f"{name}\n{json.dumps(value_of(value), indent=2, ensure_ascii=False)}")
+    for advice in next_steps(settings, event):
+        out.note(advice)
+
+
+def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
+    """Return what an operator can do about the event in its state."""
+    match event.state:
+        case EventState.FAILED:
+            return [
+                f"\nto deliver it again:  {settings.command('failed', 'retry', event.id)}",
+                f"to give it up:        {settings.command('failed', 'discard', event.id, '--reason', 'WHY')}",
+            ]
+        case EventState.EXPIRED:
+            return [f"\nto make it due again now:  {settings.command('recover')}"]
+        case EventState.HELD:
+            return [f"\nto deliver events of its type again:  {settings.command('resume', '--type', event.type)}"]
+        case _:
+            return []

@@ -1,0 +1,99 @@
+"""Credentials, the endpoint, the clock and the latency."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dynamodb_outbox.cli.doctor.evidence import Evidence
+from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
+from dynamodb_outbox.errors import CredentialsError, UnavailableError
+
+NOT_ALLOWED: Final = ("AccessDenied", "NotAuthorized")
+SKEW_WARN: Final = 1.0
+IAM_PAGE: Final = "docs/how-to/iam.md"
+
+
+def check_credentials(evidence: Evidence) -> Finding:
+    """Whether AWS accepts the credentials at all."""
+    settings = evidence.settings
+    refused = [error for error in evidence.errors_of(CredentialsError) if not error.reason.startswith(NOT_ALLOWED)]
+    if not refused:
+        if evidence.connection is None:
+            return skip("credentials", "not known: DynamoDB did not answer")
+        return ok("credentials", f"accepted: {evidence.identity or evidence.connection.region}")
+    error = refused[0]
+    is_expired = "expired" in error.reason.lower()
+    cause = "there are none" if error.missing else "they have expired" if is_expired else "AWS does not know them"
+    return Finding(
+        check="credentials",
+        mark=Mark.FAIL,
+        title="AWS does not accept the credentials of this shell" if not error.missing else "there are no credentials",
+        evidence=(error.reason,),
+        cause=f"the credentials are not usable: {cause}",
+        repair=(
+            settings.aws("sso", "login") if settings.profile else "export AWS_PROFILE=...   # or: aws sso login",
+            settings.aws("sts", "get-caller-identity"),
+        ),
+        docs=IAM_PAGE,
+    )
+
+
+def check_endpoint(evidence: Evidence) -> Finding:
+    """Whether DynamoDB answers."""
+    settings = evidence.settings
+    if evidence.connection is not None:
+        found = evidence.connection
+        return ok("endpoint", f"{found.endpoint} in {found.region} answers")
+    error = next(evidence.errors_of(UnavailableError), None) or next(evidence.errors_of(TimeoutError), None)
+    if error is None:
+        return skip("endpoint", "not known: no call was answered with data")
+    url = settings.endpoint_url or f"https://dynamodb.{settings.region or 'REGION'}.amazonaws.com"
+    return Finding(
+        check="endpoint",
+        mark=Mark.FAIL,
+        title="DynamoDB does not answer",
+        evidence=(str(error) or "no answer in time", f"the endpoint is {url}"),
+        cause="the endpoint or the region is wrong, or the network does not lead there: a security group, a missing "
+        "VPC endpoint, a proxy, DNS",
+        repair=(f"curl -sS -m 5 {url}", "env | grep -E 'AWS_(ENDPOINT_URL|REGION|DEFAULT_REGION)|PROXY'"),
+        docs="docs/how-to/clients.md",
+    )
+
+
+def check_clock(evidence: Evidence) -> Finding:
+    """Whether the clock of this machine is right: leases and due times are times of the workers' clocks."""
+    skew = None if evidence.connection is None else evidence.connection.skew
+    if skew is None:
+        return skip("clock", "not known: the responses have no date")
+    if abs(skew) <= SKEW_WARN:
+        return ok("clock", "the clock of this machine agrees with DynamoDB to about a second")
+    is_bad = abs(skew) > evidence.assumed.lease / 10
+    direction = "ahead of" if skew > 0 else "behind"
+    return Finding(
+        check="clock",
+        mark=Mark.FAIL if is_bad else Mark.WARN,
+        title=f"the clock of this machine is at least {abs(skew):.1f} s {direction} the clock of DynamoDB",
+        evidence=(f"compared with the Date of the responses; a lease has {evidence.assumed.lease:g} s",),
+        cause="clocks are not synchronised. A worker with a clock ahead takes events from others before their leases "
+        "end; one with a clock behind finds events late. Look at the machines of the workers, too",
+        repair=("timedatectl status", "chronyc tracking", "sudo systemctl restart chronyd"),
+        docs="docs/troubleshooting.md#an-event-is-handled-twice",
+    )
+
+
+def check_latency(evidence: Evidence) -> Finding:
+    """Whether calls are quick."""
+    if evidence.connection is None:
+        return skip("latency", "not known: DynamoDB did not answer")
+    latency = evidence.connection.latency
+    if latency <= evidence.assumed.slow:
+        return ok("latency", f"a small read takes {latency * 1000:.0f} ms")
+    return Finding(
+        check="latency",
+        mark=Mark.WARN,
+        title=f"a small read takes {latency * 1000:.0f} ms",
+        evidence=("the median of 5 calls; 5 to 20 ms are usual within a region",),
+        cause="DynamoDB is far away, or the network or this machine is busy",
+        repair=(evidence.settings.command("doctor"),),
+        docs="docs/performance.md",
+    )

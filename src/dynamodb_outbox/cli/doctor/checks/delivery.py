@@ -1,0 +1,231 @@
+"""Why events wait: holds, no handler, no worker, workers that hang or are full, handlers that fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from dynamodb_outbox.cli.doctor.evidence import Evidence
+from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
+from dynamodb_outbox.cli.values import span
+from dynamodb_outbox.cli.verdict import LATE_SECONDS, STUCK_SECONDS
+from dynamodb_outbox.stored_events import EventState, StoredEvent
+
+NO_SAMPLE: Final = "not known: the index could not be read"
+PENDING_PAGE: Final = "docs/troubleshooting.md#an-event-stays-pending"
+MANY_RETRIES: Final = 3
+"""So many events that wait for a retry of one error are a pattern."""
+
+
+def check_holds(evidence: Evidence) -> Finding:
+    """Whether an operator has stopped the delivery."""
+    if evidence.holds is None:
+        return skip("holds", "not known: the holds could not be read")
+    if not evidence.holds:
+        return ok("holds", "nothing is on hold")
+    hold = next((each for each in evidence.holds if each.type is None), evidence.holds[0])
+    what = "all events are" if hold.type is None else f"events of the type {hold.type!r} are"
+    undo = ("--all",) if hold.type is None else ("--type", hold.type)
+    until = f"until {hold.until.isoformat()}" if hold.until else "without an end"
+    held = 0 if evidence.sample is None else evidence.sample.held.at_least
+    waits = held > 0 or (evidence.sample is not None and evidence.sample.oldest_due_age > LATE_SECONDS)
+    return Finding(
+        check="holds",
+        mark=Mark.FAIL if waits else Mark.WARN,
+        title=f"{what} on hold for {span(evidence.age(hold.since))}",
+        evidence=(f"by {hold.by}, {until}: {hold.reason}", f"{held} events are HELD"),
+        cause="somebody has put them on hold, and workers do not start them",
+        repair=(evidence.settings.command("resume", *undo),),
+        docs="docs/how-to/command-line.md#hold-and-resume",
+    )
+
+
+def check_lost(evidence: Evidence) -> Finding:
+    """Whether the scan has found events that no worker can find."""
+    found = evidence.scanned
+    if found is None:
+        return skip("lost events", "not looked for: add --deep")
+    part = f"{found.examined:,} items{'' if found.is_complete else ', a part of the table,'} were scanned"
+    if found.without_window:
+        return Finding(
+            check="lost events",
+            mark=Mark.FAIL,
+            title=f"{len(found.without_window)} events are in a window whose item is gone",
+            evidence=(part, f"for example {found.without_window[0]}"),
+            cause="somebody has deleted a window item. No worker finds its events again",
+            repair=(evidence.settings.command("events", "show", found.without_window[0]),),
+            docs="docs/troubleshooting.md#a-window-item-was-deleted",
+        )
+    if found.not_in_index:
+        return Finding(
+            check="lost events",
+            mark=Mark.FAIL,
+            title=f"{len(found.not_in_index)} PENDING events are not in the index",
+            evidence=(part, f"for example {found.not_in_index[0]}"),
+            cause="another program has stored them without gsiSortKey, or with another number of shards",
+            repair=(evidence.settings.command("events", "show", found.not_in_index[0]),),
+            docs="docs/reference/item-format.md#write-an-event-from-another-program",
+        )
+    return ok("lost events", f"none; {part}")
+
+
+def check_unhandled(evidence: Evidence) -> Finding:
+    """Whether due events have a type that no worker has a handler for."""
+    waiting = [*evidence.of(EventState.DUE), *evidence.of(EventState.SCHEDULED)]
+    unhandled = [event for event in waiting if event.unhandled_since is not None]
+    if not unhandled:
+        return ok("handlers", "no event waits for a worker that has a handler for its type")
+    oldest = max(unhandled, key=lambda event: evidence.age(event.unhandled_since))
+    types = _most_common(unhandled)
+    return Finding(
+        check="handlers",
+        mark=Mark.FAIL,
+        title=f"no worker has a handler for {types}",
+        evidence=(
+            f"{len(unhandled)} of {len(waiting)} waiting events; since {span(evidence.age(oldest.unhandled_since))}",
+            f"for example {oldest.id}",
+        ),
+        cause="the release with the handler is not deployed, its worker does not run, or the type was misspelled",
+        repair=(
+            "start the service that has the handler, or deploy it",
+            evidence.settings.command("events", "show", oldest.id),
+        ),
+        docs="docs/how-to/deploys.md#roll-out-a-new-event-type",
+    )
+
+
+def check_workers(evidence: Evidence) -> Finding:
+    """Whether a worker runs: due events are taken, and expired leases are recovered."""
+    sample = evidence.sample
+    if sample is None:
+        return skip("workers", NO_SAMPLE)
+    signs = evidence.signs_of_life
+    due, expired = sample.oldest_due_age, sample.oldest_expired_age
+    windows = max((evidence.age(window.lease_expires_at) for window in evidence.windows or ()), default=0.0)
+    due = 0.0 if evidence.is_held else due
+    if max(due, expired, windows) <= LATE_SECONDS:
+        return ok("workers", "; ".join(signs) or "nothing waits for a worker")
+    if signs and max(expired, windows) <= LATE_SECONDS:
+        return ok("workers", "; ".join(signs))
+    facts = [
+        f"the oldest due event has waited for {span(due)}" if due else "",
+        f"a lease ran out {span(expired)} ago, and nobody has recovered the event" if expired else "",
+        f"a window ran out {span(windows)} ago, and nobody has recovered it" if windows else "",
+        _last_worker(evidence),
+    ]
+    if signs:
+        title, cause = "workers run, but they do not recover events", "the recovery of the workers fails"
+    else:
+        title = "no worker runs" if expired or windows or due > STUCK_SECONDS else "no worker takes the events"
+        cause = "no process has started the bus on this table, or its polls fail: a permission, the network, or a "
+        cause += "handler that blocks the event loop"
+    return Finding(
+        check="workers",
+        mark=Mark.FAIL,
+        title=title,
+        evidence=tuple(fact for fact in facts if fact),
+        cause=cause,
+        repair=(
+            "start the service, and search its log for PollingError",
+            evidence.settings.command("status", "--watch", "5"),
+        ),
+        docs=PENDING_PAGE,
+    )
+
+
+def _last_worker(evidence: Evidence) -> str:
+    if evidence.workers is None:
+        return ""
+    if not evidence.workers:
+        return "no worker has announced itself, or all have stopped"
+    latest = evidence.workers[0]
+    return f"the last announcement of a worker is {span(evidence.age(latest.announced_at))} old"
+
+
+def check_hanging(evidence: Evidence) -> Finding:
+    """Whether handlers run for so long that events wait for their slots."""
+    running = [event for event in evidence.running if evidence.age(event.started_at) > LATE_SECONDS]
+    is_late = evidence.sample is not None and evidence.sample.oldest_due_age > LATE_SECONDS
+    if not running or not is_late or len(running) * 2 < len(evidence.running):
+        return ok("slow handlers", f"{len(running)} of {len(evidence.running)} events have run for over a minute")
+    oldest = max(running, key=lambda event: evidence.age(event.started_at))
+    types = _most_common(running)
+    return Finding(
+        check="slow handlers",
+        mark=Mark.FAIL,
+        title=f"handlers of {types} have run for up to {span(evidence.age(oldest.started_at))}, and other events wait",
+        evidence=(
+            f"{len(running)} of {len(evidence.running)} events that workers hold",
+            f"the oldest is held by {oldest.claimed_by or 'an unknown process'}: {oldest.id}",
+            *_trend(evidence),
+        ),
+        cause="the handlers wait for something that does not answer, and occupy the slots of the workers",
+        repair=(
+            evidence.settings.command("hold", "--type", oldest.type, "--reason", "its handler hangs", "--for", "30m"),
+            evidence.settings.command("events", "list", "--state", "processing"),
+        ),
+        docs="docs/how-to/long-handlers.md",
+    )
+
+
+def check_busy(evidence: Evidence) -> Finding:
+    """Whether workers run but cannot keep up."""
+    sample = evidence.sample
+    if sample is None:
+        return skip("load", NO_SAMPLE)
+    is_late = sample.oldest_due_age > LATE_SECONDS and not evidence.is_held
+    if not is_late or not evidence.signs_of_life:
+        return ok("load", f"the oldest due event has waited for {span(sample.oldest_due_age)}")
+    return Finding(
+        check="load",
+        mark=Mark.FAIL if sample.oldest_due_age > STUCK_SECONDS else Mark.WARN,
+        title=f"{sample.due} events are due, the oldest for {span(sample.oldest_due_age)}, although workers run",
+        evidence=(*evidence.signs_of_life, *_trend(evidence), *_types(evidence.of(EventState.DUE))),
+        cause="more events come than the workers handle",
+        repair=(
+            "start more workers, or raise the option concurrency",
+            evidence.settings.command("status", "--watch", "5"),
+        ),
+        docs="docs/troubleshooting.md#an-event-is-handled-late",
+    )
+
+
+def _trend(evidence: Evidence) -> list[str]:
+    """Say whether a second sample has more or fewer due events."""
+    first, later = evidence.sample, evidence.later
+    if first is None or later is None:
+        return []
+    seconds = (later.at - first.at).total_seconds()
+    return [f"due now {first.due}, {seconds:.0f} s later {later.due}"]
+
+
+def _types(events: tuple[StoredEvent, ...]) -> list[str]:
+    return [f"the oldest are {_most_common(events)}"] if events else []
+
+
+def _most_common(events: Sequence[StoredEvent]) -> str:
+    return ", ".join(repr(event_type) for event_type, _ in Counter(event.type for event in events).most_common(3))
+
+
+def check_retries(evidence: Evidence) -> Finding:
+    """Whether many events wait for a retry of the same error: something that handlers need is down."""
+    waiting = [event for event in evidence.of(EventState.SCHEDULED) if event.retry_count and event.last_error]
+    groups = Counter((event.type, event.error_handler, event.error_type) for event in waiting)
+    if not groups or groups.most_common(1)[0][1] < MANY_RETRIES:
+        return ok("retries", f"{len(waiting)} events wait for a retry")
+    (event_type, handler, error), count = groups.most_common(1)[0]
+    example = next(event for event in waiting if event.type == event_type and event.error_type == error)
+    return Finding(
+        check="retries",
+        mark=Mark.WARN,
+        title=f"{count} events of {event_type!r} wait for a retry after {error or 'the same error'}",
+        evidence=(example.last_error, f"for example {example.id}, after {example.retry_count} retries"),
+        cause=f"{f'the handler {handler}' if handler else 'a handler'} fails: a service that it calls is down, or the "
+        "release has a defect",
+        repair=(
+            evidence.settings.command("hold", "--type", event_type, "--reason", "its handler fails", "--for", "30m"),
+            evidence.settings.command("events", "list", "--state", "scheduled", "--type", event_type),
+        ),
+        docs="docs/how-to/retries.md",
+    )

@@ -1,0 +1,51 @@
+"""How a command ends: its exit code, and the sentence on stderr."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, OutboxError, StorageError
+
+OK: Final = 0
+FINDINGS: Final = 1
+"""The doctor found a fault, or a repair did not change every event that was named."""
+USAGE: Final = 2
+"""An option or an argument is wrong, or a confirmation is missing."""
+UNREACHABLE: Final = 3
+"""DynamoDB was not reached, refused the call, or does not have the table."""
+INTERRUPTED: Final = 130
+"""Ctrl-C. The events that were changed until then stay changed."""
+BROKEN_PIPE: Final = 141
+"""The reader of the output has ended, such as `head`."""
+
+
+class Refusal(click.ClickException):
+    """A sentence for stderr, with an exit code."""
+
+    def __init__(self, message: str, exit_code: int = USAGE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: object = None) -> None:
+        """Write the sentence to stderr."""
+        click.echo(f"error: {self.format_message()}", err=True)
+
+
+def refusal_of(error: Exception, *, seconds: float) -> Refusal | None:
+    """Translate an error of the library into an exit code; None for an error that nobody expects."""
+    match error:
+        case TimeoutError():
+            return Refusal(
+                f"DynamoDB did not answer within {seconds:g} s. Check the network and the endpoint, or raise --timeout",
+                UNREACHABLE,
+            )
+        case StorageError():
+            return Refusal(f"{error}\nTo find out why: dynamodb-outbox doctor", UNREACHABLE)
+        case ConfigurationError() | InvalidEventError():
+            return Refusal(str(error), USAGE)
+        case OutboxError():
+            return Refusal(str(error), FINDINGS)
+        case _:
+            return None

@@ -1,0 +1,117 @@
+"""Reads events page by page, filtered, and groups dead letters by their error."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from dynamodb_outbox.repairs import FailedSelector
+from dynamodb_outbox.stored_events import EventState, Page, StoredEvent
+
+if TYPE_CHECKING:
+    from dynamodb_outbox.port import Outbox
+
+PAGE: Final = 100
+"""How many events are read at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which of the events that are read are meant. None means that the field does not matter."""
+
+    type: str | None = None
+    error_type: str | None = None
+    error_handler: str | None = None
+    before: datetime | None = None
+    group: str | None = None
+
+    def takes(self, event: StoredEvent) -> bool:
+        """Tell whether an event is meant."""
+        return (
+            self.type in (None, event.type)
+            and self.error_type in (None, event.error_type)
+            and self.error_handler in (None, event.error_handler)
+            and (self.before is None or event.failed_at is None or event.failed_at <= self.before)
+            and self.group in (None, group_id(event))
+        )
+
+    def selector(self) -> FailedSelector:
+        """Return the selector of a repair. It has no group: see `read_ids`."""
+        return FailedSelector(
+            type=self.type, error_type=self.error_type, error_handler=self.error_handler, before=self.before
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Dead letters of one type that failed with one kind of error in one handler."""
+
+    id: str
+    type: str
+    error_type: str | None
+    error_handler: str | None
+    count: int
+    first: datetime | None
+    last: datetime | None
+    example: StoredEvent
+
+
+async def pages(
+    outbox: Outbox, state: EventState | str, *, type: str | None = None, after: str | None = None, page: int = PAGE
+) -> AsyncGenerator[Page]:
+    """Read page after page."""
+    while True:
+        found = await outbox.list_events(state, type=type, after=after, limit=page)
+        yield found
+        if found.after is None or found.after == after:
+            return
+        after = found.after
+
+
+async def read_events(
+    outbox: Outbox, state: EventState | str, wanted: Filter, *, limit: int, after: str | None = None
+) -> Page:
+    """Read about `limit` events that pass the filter. Whole pages are read, so a filter may let a few more through."""
+    events: list[StoredEvent] = []
+    examined = 0
+    size = min(limit, PAGE) if wanted == Filter() else PAGE
+    async for page in pages(outbox, state, type=wanted.type, after=after, page=size):
+        examined += page.examined
+        events += filter(wanted.takes, page.events)
+        if len(events) >= limit or page.after is None:
+            return Page(events=tuple(events), after=page.after, examined=examined)
+    return Page(events=tuple(events), after=None, examined=examined)
+
+
+def group_id(event: StoredEvent) -> str:
+    """Name the group of a dead letter: eight hexadecimal digits, the same in every call."""
+    parts = (event.type, event.error_type or "", event.error_handler or "")
+    return blake2b("\0".join(parts).encode(), digest_size=4).hexdigest()
+
+
+def grouped(events: Iterable[StoredEvent]) -> list[Group]:
+    """Group dead letters by type, class of the error and handler; the largest group first."""
+    groups: dict[str, Group] = {}
+    for event in events:
+        name = group_id(event)
+        known = groups.get(name)
+        if known is None:
+            groups[name] = Group(
+                id=name,
+                type=event.type,
+                error_type=event.error_type,
+                error_handler=event.error_handler,
+                count=1,
+                first=event.failed_at,
+                last=event.failed_at,
+                example=event,
+            )
+        else:
+            moments = [each for each in (known.first, known.last, event.failed_at) if each is not None]
+            groups[name] = replace(
+                known, count=known.count + 1, first=min(moments, default=None), last=max(moments, default=None)
+            )
+    return sorted(groups.values(), key=lambda group: -group.count)

@@ -1,0 +1,42 @@
+"""The options that select dead letters, the same for all commands of `failed`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import click
+
+from dynamodb_outbox.cli.reading import Filter
+from dynamodb_outbox.cli.values import MOMENT
+
+_OPTIONS = (
+    click.option("--type", help="Only events of this type."),
+    click.option("--error", help="Only events whose last error is of this class, such as KeyError."),
+    click.option("--handler", help="Only events whose last error is of this handler."),
+    click.option("--group", help="Only events of this group: see `failed groups`."),
+    click.option("--before", type=MOMENT, help="Only events that failed before this time, or this long ago (30m)."),
+)
+
+
+def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options, and pass them to it as the `wanted` filter."""
+
+    @functools.wraps(command)
+    def with_filter(
+        *arguments: Any,
+        type: str | None,
+        error: str | None,
+        handler: str | None,
+        group: str | None,
+        before: datetime | None,
+        **others: Any,
+    ) -> Any:
+        wanted = Filter(type=type, error_type=error, error_handler=handler, group=group, before=before)
+        return command(*arguments, wanted=wanted, **others)
+
+    for option in reversed(_OPTIONS):
+        with_filter = option(with_filter)
+    return with_filter

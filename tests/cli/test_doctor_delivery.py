@@ -1,0 +1,271 @@
+"""Why events wait: the doctor names each cause first, on DynamoDB Local and on moto."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.cli.app import facts_of
+from dynamodb_outbox.cli.doctor.diagnosis import diagnose
+from dynamodb_outbox.cli.doctor.finding import Mark
+from dynamodb_outbox.cli.exits import Refusal
+from dynamodb_outbox.cli.settings import Settings
+from reliability.proxy import running_proxy
+from tests.cli.doctoring import MINUTE, Patient, millis
+
+
+@pytest.fixture(params=["local", "moto"])
+async def patient(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Patient]:
+    """A table in which nothing is wrong yet."""
+    endpoint = request.getfixturevalue(f"{request.param}_endpoint")
+    client = request.getfixturevalue(f"{request.param}_client")
+    async with running_proxy(endpoint) as proxy:
+        settings = Settings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
+        yield Patient(client, proxy, table_name, settings)
+
+
+async def test_no_worker_runs(patient: Patient) -> None:
+    await patient.create()
+    await patient.store(since=10 * MINUTE)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("workers", Mark.FAIL)
+    assert first.title == "no worker runs"
+    assert "10 min" in first.evidence[0]
+
+
+async def test_the_last_worker_has_died(patient: Patient) -> None:
+    await patient.create()
+    await patient.store_running(since=20 * MINUTE, lease=-19 * MINUTE)
+    first = await patient.first()
+    assert first.check == "workers"
+    assert any("nobody has recovered" in line for line in first.evidence)
+
+
+async def test_the_last_worker_has_died_with_a_window(patient: Patient) -> None:
+    await patient.create()
+    await patient.dead_window(ended=10 * MINUTE)
+    first = await patient.first()
+    assert first.check == "workers"
+    assert any("window" in line for line in first.evidence)
+
+
+async def test_a_window_of_another_region(patient: Patient) -> None:
+    await patient.create()
+    await patient.dead_window(ended=10 * MINUTE, region="eu-west-1")
+    first = await patient.first()
+    assert (first.check, first.mark) == ("windows", Mark.FAIL)
+    assert "eu-west-1" in first.repair[0]
+
+
+async def test_a_worker_that_runs_is_no_fault(patient: Patient) -> None:
+    outbox = await patient.create()
+    bus = OutboxEventBus(outbox)
+
+    @bus.on("order.placed")
+    async def ship(event: Event) -> None:
+        await anyio.sleep(0)
+
+    async with bus:
+        await bus.emit("order.placed")
+        await bus.drain(timeout=30)
+        diagnosis = await patient.diagnose()
+    workers = {finding.check: finding for finding in diagnosis.findings}["workers"]
+    assert workers.mark is Mark.OK
+    assert not diagnosis.has_failed
+
+
+async def test_all_events_are_on_hold(patient: Patient) -> None:
+    outbox = await patient.create()
+    await patient.store(since=10 * MINUTE)
+    await outbox.hold(None, reason="the bank is down", by="ada@bastion", until=None)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("holds", Mark.FAIL)
+    assert "ada@bastion" in first.evidence[0]
+    assert "the bank is down" in first.evidence[0]
+    assert first.repair[0].endswith("resume --all")
+
+
+async def test_a_type_is_on_hold(patient: Patient) -> None:
+    outbox = await patient.create()
+    await patient.store("HELD", since=10 * MINUTE)
+    await outbox.hold("order.placed", reason="a defect", by="ada@bastion", until=None)
+    first = await patient.first()
+    assert first.check == "holds"
+    assert first.repair[0].endswith("resume --type order.placed")
+
+
+async def test_no_worker_has_a_handler_for_the_type(patient: Patient) -> None:
+    await patient.create()
+    event_id = await patient.store(since=-5, unhandledSince=millis(30 * MINUTE), type={"S": "order.shiped"})
+    first = await patient.first()
+    assert (first.check, first.mark) == ("handlers", Mark.FAIL)
+    assert "'order.shiped'" in first.title
+    assert event_id in first.repair[-1]
+
+
+async def test_handlers_hang(patient: Patient) -> None:
+    await patient.create()
+    await patient.store(since=10 * MINUTE)
+    for _ in range(5):
+        await patient.store_running(since=20 * MINUTE, type={"S": "report.made"})
+    first = await patient.first()
+    assert (first.check, first.mark) == ("slow handlers", Mark.FAIL)
+    assert "'report.made'" in first.title
+    assert any("web-1/7/1" in line for line in first.evidence)
+    assert "hold --type report.made" in first.repair[0]
+
+
+async def test_workers_cannot_keep_up(patient: Patient) -> None:
+    await patient.create()
+    await patient.store(since=10 * MINUTE)
+    for _ in range(5):
+        await patient.store_running(since=1)
+    patient.timing = replace(patient.timing, interval=0.1)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("load", Mark.FAIL)
+    assert any("later" in line for line in first.evidence)
+
+
+async def test_many_events_wait_for_a_retry_of_one_error(patient: Patient) -> None:
+    await patient.create()
+    for _ in range(5):
+        failed = {"lastError": {"S": "bill: BankError: down"}, "errorType": {"S": "BankError"}}
+        await patient.store(since=-MINUTE, retryCount={"N": "2"}, errorHandler={"S": "bill"}, **failed)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("retries", Mark.WARN)
+    assert "BankError" in first.title
+    assert "bill" in first.cause
+
+
+async def test_emitters_with_more_shards_than_the_workers(patient: Patient) -> None:
+    await patient.create(shards=2)
+    patient.settings = replace(patient.settings, shards=2)
+    await patient.store(since=10 * MINUTE, statusShard={"S": "PENDING#5"})
+    first = await patient.first()
+    assert (first.check, first.mark) == ("shards", Mark.FAIL)
+    assert "shard 5" in first.title
+
+
+async def test_workers_with_fewer_shards_than_the_emitters(patient: Patient) -> None:
+    await patient.create(shards=8)
+    patient.settings = replace(patient.settings, shards=8)
+    for shard in range(4, 8):
+        await patient.store(since=10 * MINUTE, statusShard={"S": f"PENDING#{shard}"})
+    await patient.store_running(since=1, statusShard={"S": "PROCESSING#1"})
+    first = await patient.first()
+    assert (first.check, first.mark) == ("shards", Mark.FAIL)
+    assert "workers have shards=4" in first.cause
+
+
+async def test_a_scan_finds_events_that_are_not_in_the_index(patient: Patient) -> None:
+    await patient.create()
+    event_id = await patient.store(gsiSortKey=None)
+    first = await patient.first(deep=True)
+    assert (first.check, first.mark) == ("lost events", Mark.FAIL)
+    assert event_id in first.evidence[1]
+
+
+async def test_a_scan_finds_the_events_of_a_window_that_was_deleted(patient: Patient) -> None:
+    await patient.create()
+    worker = await patient.dead_window(ended=-20)
+    lost = await worker.put(worker.unlisted(200))
+    assert {each.check: each for each in (await patient.diagnose(deep=True)).findings}["lost events"].mark is Mark.OK
+    await patient.client.delete_item(TableName=patient.table, Key={"id": {"S": worker.window_id}})
+    first = await patient.first(deep=True)
+    assert (first.check, first.mark) == ("lost events", Mark.FAIL)
+    assert lost in first.evidence[1]
+
+
+async def test_a_probe_that_nobody_takes(patient: Patient) -> None:
+    await patient.create()
+    patient.timing = replace(patient.timing, probe=0.5)
+    evidence = await patient.examine(emit_probe=True)
+    first = diagnose(evidence).first
+    assert first is not None
+    assert (first.check, first.mark) == ("probe", Mark.FAIL)
+    assert evidence.probe is not None
+    stored = await patient.client.get_item(TableName=patient.table, Key={"id": {"S": evidence.probe.event_id}})
+    assert stored["Item"]["status"] == {"S": "DISCARDED"}
+
+
+@pytest.mark.parametrize("has_handler", [True, False])
+async def test_a_probe_that_a_worker_takes(patient: Patient, *, has_handler: bool) -> None:
+    patient.timing = replace(patient.timing, probe=60)
+    outbox = await patient.create(poll_interval=0.1)
+    bus = OutboxEventBus(outbox, on_error=lambda error: None)
+
+    async def handle(event: Event) -> None:
+        await anyio.sleep(0)
+
+    bus.on("outbox.doctor" if has_handler else "order.placed", handle)
+    async with bus:
+        diagnosis = await patient.diagnose(emit_probe=True)
+    probe = {finding.check: finding for finding in diagnosis.findings}["probe"]
+    assert probe.mark is Mark.OK
+    assert ("delivered" if has_handler else "no handler") in probe.title
+
+
+APP = """
+from contextlib import asynccontextmanager
+from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
+
+@asynccontextmanager
+async def make_bus():
+    options = dict(table_name={table!r}, endpoint_url={endpoint!r}, region_name="us-east-1")
+    async with DynamoDBOutbox.connect(**options) as outbox:
+        bus = OutboxEventBus(outbox)
+
+        @bus.on("order.placed")
+        async def ship(event):
+            pass
+
+        yield bus
+"""
+
+
+@pytest.mark.parametrize(
+    ("event_type", "table", "expected"),
+    [
+        ("order.placed", None, None),
+        ("order.paid", None, "'order.paid'"),
+        ("order.placed", "other-table", "other-table"),
+    ],
+)
+async def test_the_bus_of_the_app(
+    patient: Patient, app_folder: Path, *, event_type: str, table: str | None, expected: str | None
+) -> None:
+    await patient.create()
+    await DynamoDBOutbox(patient.client, table_name="other-table").create_table()
+    await patient.store(since=5, type={"S": event_type})
+    name = f"shop_{time.monotonic_ns()}"
+    app = APP.format(table=table or patient.table, endpoint=patient.proxy.endpoint)
+    (app_folder / f"{name}.py").write_text(app)
+    patient.settings = replace(patient.settings, app=f"{name}:make_bus")
+    evidence = await patient.examine()
+    evidence.app = await facts_of(f"{name}:make_bus")
+    found = {finding.check: finding for finding in diagnose(evidence).findings}["app"]
+    if expected is None:
+        assert found.mark is Mark.OK, found
+    else:
+        assert diagnose(evidence).first is found
+        assert found.mark is Mark.FAIL
+        assert expected in found.title
+
+
+@pytest.fixture
+def app_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of which modules are imported."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("spec", ["shop", "no_such_module:bus", "json:no_such_name", "json:__name__"])
+async def test_an_app_that_cannot_be_loaded(spec: str) -> None:
+    with pytest.raises(Refusal, match="--app"):
+        await facts_of(spec)

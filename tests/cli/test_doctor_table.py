@@ -1,0 +1,165 @@
+"""Faults of the table: the doctor names each of them first, on DynamoDB Local and on moto."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox.cli.doctor.finding import Mark
+from dynamodb_outbox.cli.settings import Settings
+from dynamodb_outbox.dynamodb.inspecting.identity import caller_identity
+from reliability.proxy import running_proxy
+from tests.cli.doctoring import Patient
+from tests.dynamodb.raw_tables import raw_table
+
+INDEX = "status-gsiSortKey-index"
+
+
+@pytest.fixture(params=["local", "moto"])
+async def patient(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Patient]:
+    endpoint = request.getfixturevalue(f"{request.param}_endpoint")
+    client = request.getfixturevalue(f"{request.param}_client")
+    async with running_proxy(endpoint) as proxy:
+        settings = Settings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
+        made = Patient(client, proxy, table_name, settings)
+        yield made
+
+
+async def protect(patient: Patient) -> None:
+    """Turn on what moto describes, and DynamoDB Local does not have."""
+    await patient.client.update_continuous_backups(
+        TableName=patient.table, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True}
+    )
+    await patient.client.update_table(TableName=patient.table, DeletionProtectionEnabled=True)
+
+
+def described_with(**changes: Any) -> Any:
+    """Let DescribeTable say something else of the table."""
+
+    def change(response: Any) -> Any:
+        response["Table"] |= changes
+        return response
+
+    return lambda request: change if request.operation == "DescribeTable" else None
+
+
+async def test_a_table_that_does_not_exist(patient: Patient) -> None:
+    first = await patient.first()
+    assert (first.check, first.mark) == ("table", Mark.FAIL)
+    assert "list-tables" in first.repair[0]
+
+
+@pytest.mark.parametrize("status", ["CREATING", "DELETING", "INACCESSIBLE_ENCRYPTION_CREDENTIALS"])
+async def test_a_table_that_cannot_be_used(patient: Patient, status: str) -> None:
+    await patient.create()
+    patient.proxy.rule = described_with(TableStatus=status)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("table", Mark.FAIL)
+    assert status in first.title
+
+
+async def test_a_table_with_other_keys(patient: Patient) -> None:
+    keys = [{"AttributeName": "pk", "KeyType": "HASH"}]
+    attributes = [{"AttributeName": "pk", "AttributeType": "S"}]
+    made = raw_table(patient.table, KeySchema=keys, AttributeDefinitions=attributes, GlobalSecondaryIndexes=None)
+    await patient.client.create_table(**made)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("schema", Mark.FAIL)
+    assert any("pk" in line for line in first.evidence)
+
+
+async def test_a_table_without_the_index(patient: Patient) -> None:
+    attributes = [{"AttributeName": "id", "AttributeType": "S"}]
+    made = raw_table(patient.table, AttributeDefinitions=attributes, GlobalSecondaryIndexes=None)
+    await patient.client.create_table(**made)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("schema", Mark.FAIL)
+    assert any(INDEX in line for line in first.evidence)
+
+
+async def test_an_index_that_projects_a_part(patient: Patient) -> None:
+    made = raw_table(patient.table)
+    made["GlobalSecondaryIndexes"][0]["Projection"] = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["type"]}
+    await patient.client.create_table(**made)
+    assert (await patient.first()).check == "schema"
+
+
+async def test_a_command_that_was_not_told_of_shards(patient: Patient) -> None:
+    await patient.create(shards=4)
+    first = await patient.first()
+    assert first.check == "schema"
+    assert "--shards N" in first.repair[0]
+
+
+@pytest.mark.parametrize("change", [{"IndexStatus": "CREATING"}, {"IndexStatus": "UPDATING", "Backfilling": True}])
+async def test_an_index_that_is_being_built(patient: Patient, change: dict[str, Any]) -> None:
+    await patient.create()
+    described = (await patient.client.describe_table(TableName=patient.table))["Table"]
+    # The response of the client has datetimes, which JSON lacks.
+    (index,) = json.loads(json.dumps(described["GlobalSecondaryIndexes"], default=str))
+    patient.proxy.rule = described_with(GlobalSecondaryIndexes=[index | change])
+    first = await patient.first()
+    assert (first.check, first.mark) == ("index", Mark.FAIL)
+
+
+async def test_time_to_live_that_is_off(patient: Patient) -> None:
+    await DynamoDBOutbox(patient.client, table_name=patient.table).create_table()
+    patient.assumed = replace(patient.assumed, retention=86_400)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("time to live", Mark.WARN)
+    assert "table ttl --enable" in first.repair[0]
+    assert "the table grows" in first.evidence[0]
+
+
+async def test_time_to_live_of_another_attribute(patient: Patient) -> None:
+    await DynamoDBOutbox(patient.client, table_name=patient.table).create_table()
+    wrong = {"Enabled": True, "AttributeName": "ttl"}
+    await patient.client.update_time_to_live(TableName=patient.table, TimeToLiveSpecification=wrong)
+    first = await patient.first()
+    assert first.check == "time to live"
+    assert "'ttl'" in first.title
+
+
+async def test_an_index_with_less_capacity_than_the_table(patient: Patient) -> None:
+    made = raw_table(patient.table, BillingMode="PROVISIONED")
+    made["ProvisionedThroughput"] = {"ReadCapacityUnits": 10, "WriteCapacityUnits": 100}
+    made["GlobalSecondaryIndexes"][0]["ProvisionedThroughput"] = {"ReadCapacityUnits": 10, "WriteCapacityUnits": 5}
+    await patient.client.create_table(**made)
+    live = {"Enabled": True, "AttributeName": "expireAt"}
+    await patient.client.update_time_to_live(TableName=patient.table, TimeToLiveSpecification=live)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("capacity", Mark.WARN)
+    assert first.evidence == ("5 for the index, 100 for the table",)
+
+
+async def test_an_index_that_is_left_over(patient: Patient) -> None:
+    await patient.create(shards=2, former_index_name=INDEX)
+    patient.settings = replace(patient.settings, shards=2)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("former index", Mark.WARN)
+    assert INDEX in first.title
+    assert "Delete" in first.repair[0]
+
+
+async def test_a_table_without_protection(patient: Patient, request: pytest.FixtureRequest) -> None:
+    await patient.create()
+    diagnosis = await patient.diagnose()
+    protection = {finding.check: finding for finding in diagnosis.findings}["protection"]
+    if "local" in request.node.name:
+        assert protection.mark is Mark.SKIP
+        return
+    assert diagnosis.first is protection
+    await protect(patient)
+    assert (await patient.diagnose()).first is None
+
+
+async def test_the_identity_of_the_credentials(moto_endpoint: str) -> None:
+    found = await caller_identity(None, "us-east-1", endpoint_url=moto_endpoint)
+    assert found is not None
+    assert found.startswith("account 123456789012, arn:aws:")
+    assert await caller_identity(None, "us-east-1", endpoint_url="http://127.0.0.1:9") is None

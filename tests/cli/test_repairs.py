@@ -1,0 +1,228 @@
+"""`failed`, `recover`, `hold` and `resume`, on an outbox in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, Repaired
+from tests.cli.conftest import TABLE, Cli
+from tests.cli.stored import dead_letters, emit, fail
+
+
+def statuses(outbox: InMemoryOutbox, ids: list[str]) -> set[EventStatus | None]:
+    return {outbox.status_of(event_id) for event_id in ids}
+
+
+def test_groups_have_the_largest_first(cli: Cli, outbox: InMemoryOutbox) -> None:
+    fail(outbox, *[Event("order.placed") for _ in range(3)])
+    fail(outbox, Event("order.paid"), error="bill: ValueError: no", error_type="ValueError", error_handler="bill")
+    found = cli("failed", "groups", "-o", "json").json
+    names = ("type", "error_type", "error_handler", "count")
+    assert [tuple(group[name] for name in names) for group in found["groups"]] == [
+        ("order.placed", "KeyError", "ship", 3),
+        ("order.paid", "ValueError", "bill", 1),
+    ]
+    assert found["is_complete"] is True
+    ran = cli("failed", "groups")
+    assert f"failed retry --group {found['groups'][0]['group']}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--type", "order.placed"], 2),
+        (["--error", "ValueError"], 1),
+        (["--handler", "bill"], 1),
+        (["--type", "order.placed", "--handler", "bill"], 0),
+        (["--before", "1h"], 0),
+        (["--before", "2999-01-01"], 3),
+    ],
+)
+def test_selections(cli: Cli, outbox: InMemoryOutbox, options: list[str], count: int) -> None:
+    dead_letters(outbox, 2)
+    fail(outbox, Event("order.paid"), error="bill: ValueError: no", error_type="ValueError", error_handler="bill")
+    assert len(cli("failed", "list", *options, "-o", "json").json["events"]) == count
+    assert len(cli("failed", "retry", *options, "--dry-run", "-o", "json").json["ids"]) == count
+    assert len(cli("failed", "retry", *options, "--yes", "-o", "json").json["done"]) == count
+    assert len(cli("failed", "list", "-o", "json").json["events"]) == 3 - count
+
+
+def test_a_group_is_retried(cli: Cli, outbox: InMemoryOutbox) -> None:
+    ids = dead_letters(outbox, 2)
+    fail(outbox, Event("order.placed", id="other"), error="unknown", error_type=None, error_handler=None)
+    for group in cli("failed", "groups", "-o", "json").json["groups"]:
+        ran = cli("failed", "retry", "--group", group["group"], "--yes", "-o", "json")
+        assert sorted(ran.json["done"]) == (ids if group["count"] == 2 else ["other"])
+
+
+def test_ids_are_retried_without_a_question(cli: Cli, outbox: InMemoryOutbox) -> None:
+    ids = dead_letters(outbox, 2)
+    ran = cli("failed", "retry", *ids)
+    assert ran.code == 0
+    assert ran.out == "2 events due again\n"
+    assert statuses(outbox, ids) == {EventStatus.PENDING}
+
+
+def test_ids_that_are_not_dead_letters_are_reported_with_exit_code_1(cli: Cli, outbox: InMemoryOutbox) -> None:
+    (dead,) = dead_letters(outbox, 1)
+    emit(outbox, Event("order.placed", id="alive"))
+    ran = cli("failed", "retry", dead, "alive", "gone", "-o", "json")
+    assert ran.code == 1
+    assert ran.json["done"] == [dead]
+    assert ran.json["refused"] == [{"id": "alive", "status": "PENDING"}, {"id": "gone", "status": None}]
+
+
+def test_discarded_events_keep_reason_and_actor(cli: Cli, outbox: InMemoryOutbox) -> None:
+    (dead,) = dead_letters(outbox, 1)
+    assert cli("failed", "discard", dead, "--reason", "a test order", "--by", "ada@bastion", "--yes").code == 0
+    shown = cli("events", "show", dead, "-o", "json").json
+    assert shown["state"] == "discarded"
+    assert (shown["discard_reason"], shown["discarded_by"]) == ("a test order", "ada@bastion")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["failed", "retry", "--all"],
+        ["failed", "discard", "dead-0", "--reason", "x"],
+        ["hold", "--all", "--reason", "x"],
+        ["table", "create"],
+        ["table", "ttl", "--enable"],
+    ],
+)
+def test_without_a_terminal_a_change_needs_yes(cli: Cli, outbox: InMemoryOutbox, arguments: list[str]) -> None:
+    ids = dead_letters(outbox, 1)
+    ran = cli(*arguments)
+    assert ran.code == 2
+    assert "Add --yes" in ran.err
+    assert statuses(outbox, ids) == {EventStatus.FAILED}
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 130)])
+def test_on_a_terminal_it_asks(
+    cli: Cli, outbox: InMemoryOutbox, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    ids = dead_letters(outbox, 2)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda prompt: answer.strip())
+    ran = cli("failed", "retry", "--all")
+    assert ran.code == code
+    assert "2 dead letters" in ran.err
+    assert statuses(outbox, ids) == {EventStatus.PENDING if code == 0 else EventStatus.FAILED}
+
+
+@pytest.mark.parametrize("arguments", [[], ["dead-0", "--all"], ["dead-0", "--type", "x"]])
+def test_a_repair_needs_one_selection(cli: Cli, outbox: InMemoryOutbox, arguments: list[str]) -> None:
+    assert cli("failed", "retry", *arguments, "--yes").code == 2
+
+
+def test_a_dry_run_changes_nothing(cli: Cli, outbox: InMemoryOutbox) -> None:
+    ids = dead_letters(outbox, 3)
+    ran = cli("failed", "discard", "--all", "--reason", "x", "--dry-run")
+    assert set(ran.out.split()) == set(ids)
+    assert "nothing was changed" in ran.err
+    assert statuses(outbox, ids) == {EventStatus.FAILED}
+
+
+def test_export_writes_payloads_as_jsonl(cli: Cli, outbox: InMemoryOutbox, tmp_path: Path) -> None:
+    dead_letters(outbox, 3)
+    file = tmp_path / "dead.jsonl"
+    ran = cli("failed", "export", str(file))
+    assert ran.code == 0
+    assert ran.out == ""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {line["payload"]["n"] for line in lines} == {0, 1, 2}
+    assert len(cli("failed", "export", "-", "--type", "order.placed").lines) == 3
+
+
+class Interrupting(InMemoryOutbox):
+    """Its user presses Ctrl-C while a batch is written."""
+
+    async def redrive(self, ids: Any, **options: Any) -> Repaired:
+        os.kill(os.getpid(), signal.SIGINT)
+        # The event loop sees the signal before it goes on here.
+        await asyncio.sleep(0.05)
+        return await super().redrive(ids, **options)
+
+
+def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
+    cli: Cli, outbox: InMemoryOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = dead_letters(outbox, 250)
+    outbox.__class__ = Interrupting
+    ran = cli("failed", "retry", "--all", "--yes")
+    assert ran.code == 130
+    assert "stopped: 100 events are done" in ran.err
+    outbox.__class__ = InMemoryOutbox
+    assert sum(outbox.status_of(event_id) is EventStatus.PENDING for event_id in ids) == 100
+    (line,) = re.findall(r"^to go on: dynamodb-outbox (.*)$", ran.err, re.MULTILINE)
+    assert len(cli(*shlex.split(line), "--yes", "-o", "json").json["done"]) == 150
+
+
+def test_recover_makes_expired_leases_due_again(cli: Cli, outbox: InMemoryOutbox) -> None:
+    emit(outbox, Event("order.placed", id="order-1"))
+    asyncio.run(outbox.claim(1))
+    outbox._options = replace(outbox.options, clock=lambda: time.time() + 100)
+    assert cli("recover", "--dry-run", "-o", "json").json["ids"] == ["order-1"]
+    assert outbox.status_of("order-1") is EventStatus.PROCESSING
+    ran = cli("recover", "-o", "json")
+    assert ran.json["reset"] == ["order-1"]
+    assert outbox.status_of("order-1") is EventStatus.PENDING
+
+
+def test_hold_and_resume(cli: Cli, outbox: InMemoryOutbox) -> None:
+    ran = cli(
+        "hold",
+        "--type",
+        "order.placed",
+        "--reason",
+        "bank is down",
+        "--for",
+        "30m",
+        "--by",
+        "ada",
+        "--yes",
+        "-o",
+        "json",
+    )
+    assert ran.code == 0, ran.err
+    assert shlex.split(ran.json["undo"])[-3:] == ["resume", "--type", "order.placed"]
+    (hold,) = cli("holds", "-o", "json").json["holds"]
+    assert (hold["type"], hold["reason"], hold["by"]) == ("order.placed", "bank is down", "ada")
+    assert hold["until"] > hold["since"]
+    assert "bank is down" in cli("status").out
+    assert cli("resume", "--type", "order.placed", "--dry-run", "-o", "json").json["was_held"] is True
+    assert cli("resume", "--type", "order.placed", "-o", "json").json["was_held"] is True
+    assert cli("holds", "-o", "json").json["holds"] == []
+    assert "no hold is in force" in cli("resume", "--type", "order.placed").out
+
+
+def test_hold_with_a_dry_run_holds_nothing(cli: Cli, outbox: InMemoryOutbox) -> None:
+    assert "would be on hold" in cli("hold", "--all", "--reason", "x", "--dry-run").out
+    assert cli("holds", "-o", "json").json["holds"] == []
+
+
+@pytest.mark.parametrize("command", [["hold", "--reason", "x"], ["resume"]])
+@pytest.mark.parametrize("arguments", [[], ["--all", "--type", "x"]])
+def test_a_hold_is_of_all_or_of_one_type(
+    cli: Cli, outbox: InMemoryOutbox, command: list[str], arguments: list[str]
+) -> None:
+    assert cli(*command, *arguments).code == 2
+
+
+def test_templates_name_the_table(cli: Cli, outbox: InMemoryOutbox) -> None:
+    assert f"Default: {TABLE}" in cli("template", "cloudformation").out
+    assert f'"{TABLE}"' in cli("template", "terraform").out
+    policy = json.loads(cli("template", "iam", "--role", "worker").out)
+    assert all(TABLE in json.dumps(statement["Resource"]) for statement in policy["Statement"])
