@@ -140,6 +140,10 @@ PAYLOADS: list[Any] = [
     {1, 2},
     {b"\x00"},
     {"$decimal": "of the user", "other": 1},
+    {"$decimal": "of the user"},
+    {"$set": [1], "$bytes": "x"},
+    {"$$bytes": {"$set": [{"$set": {1}}]}},
+    {Decimal("0.5"), Decimal("0.1234567890123456789")},
 ]
 
 

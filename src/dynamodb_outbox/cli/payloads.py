@@ -7,6 +7,8 @@ import json
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from dynamodb_outbox.cli.records import is_mark
+
 
 def payload_of(text: str) -> Any:
     """Read a payload. Numbers keep all digits. Raises `ValueError` for a text that is not such JSON."""
@@ -24,5 +26,7 @@ def _value(members: dict[str, Any]) -> Any:
             return base64.b64decode(text, validate=True)
         case {"$set": list(members_of_set), **others} if not others:
             return set(members_of_set)
+        case _ if is_mark(members):
+            return {key.removeprefix("$"): value for key, value in members.items()}
         case _:
             return members

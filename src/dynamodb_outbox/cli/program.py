@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import click
 
 from dynamodb_outbox.cli.commands.completion import completion
+from dynamodb_outbox.cli.commands.dashboards import dashboards
 from dynamodb_outbox.cli.commands.doctor import doctor
 from dynamodb_outbox.cli.commands.emit import emit
 from dynamodb_outbox.cli.commands.events import events
@@ -21,6 +22,7 @@ from dynamodb_outbox.cli.commands.status import status
 from dynamodb_outbox.cli.commands.table import table
 from dynamodb_outbox.cli.commands.template import template
 from dynamodb_outbox.cli.commands.version import version
+from dynamodb_outbox.cli.commands.web import web
 from dynamodb_outbox.cli.exits import BROKEN_PIPE, INTERRUPTED, OK
 from dynamodb_outbox.cli.running import Interrupted
 from dynamodb_outbox.cli.settings import PROGRAM, TABLE_VARIABLE, Output, Settings
@@ -91,6 +93,8 @@ for _command in (
     emit,
     table,
     template,
+    web,
+    dashboards,
     completion,
     version,
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -11,6 +12,7 @@ from typing import Any, Final
 from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.stored_events import Count, Sample, StoredEvent
 
+MARK: Final = re.compile(r"\$+(decimal|bytes|set)")
 SCHEMA: Final = 1
 """The version of the records. It changes if a member is removed or gets another meaning."""
 
@@ -35,11 +37,17 @@ def value_of(value: Any) -> Any:
         case set() | frozenset():
             return {"$set": sorted((value_of(each) for each in value), key=str)}
         case Mapping():
-            return {str(key): value_of(each) for key, each in value.items()}
+            members = {str(key): value_of(each) for key, each in value.items()}
+            return {f"${key}": each for key, each in members.items()} if is_mark(members) else members
         case list() | tuple():
             return [value_of(each) for each in value]
         case _:
             return value
+
+
+def is_mark(members: Mapping[str, Any]) -> bool:
+    """Tell whether JSON readers would take a mapping of a payload for a mark. It is written with one more `$`."""
+    return len(members) == 1 and MARK.fullmatch(next(iter(members))) is not None
 
 
 def _number(value: Decimal) -> Any:
