@@ -163,7 +163,7 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
     outbox.__class__ = Interrupting
     ran = cli("failed", "retry", "--all", "--yes")
     assert ran.code == 130
-    assert "stopped: 100 events are done" in ran.err
+    assert "stopped: 100 events done" in ran.err
     outbox.__class__ = InMemoryOutbox
     assert sum(outbox.status_of(event_id) is EventStatus.PENDING for event_id in ids) == 100
     (line,) = re.findall(r"^to go on: dynamodb-outbox (.*)$", ran.err, re.MULTILINE)

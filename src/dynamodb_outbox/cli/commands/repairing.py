@@ -19,6 +19,7 @@ from dynamodb_outbox.cli.running import Interrupt, Interrupted, install, run_asy
 from dynamodb_outbox.cli.selecting import selecting
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.cli.values import RATE, many
+from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.repairs import FailedSelector, Repaired
 from dynamodb_outbox.stored_events import EventState
 
@@ -54,7 +55,7 @@ class Selection:
             return self
         return replace(self, wanted=replace(self.wanted, before=datetime.now(UTC)))
 
-    def command(self, settings: Settings, action: str) -> str:
+    def command(self, settings: Settings, action: str, *extra: str) -> str:
         """Write the command that continues a repair of this selection."""
         wanted = self.wanted
         options = {
@@ -65,7 +66,7 @@ class Selection:
             "--before": time_of(wanted.before),
         }
         words = [word for name, value in options.items() if value is not None for word in (name, value)]
-        return settings.command("failed", action, *self.ids, *words)
+        return settings.command("failed", action, *self.ids, *words, *extra)
 
     async def which(self, outbox: Outbox) -> Which:
         """Return ids or a selector. A group becomes ids, because its error may have no class."""
@@ -154,7 +155,7 @@ def discard(
     async def repair(bus: OutboxEventBus, which: Which, on_progress: Callable[[int], None]) -> Repaired:
         return await bus.discard_events(which, reason=reason, by=by, rate=rate, on_progress=on_progress)
 
-    _run(settings, selection, "discard", repair)
+    _run(settings, selection, "discard", repair, "--reason", reason)
 
 
 def _dry_run(settings: Settings, selection: Selection, action: str, *, is_wanted: bool) -> bool:
@@ -183,7 +184,8 @@ def _about(settings: Settings, selection: Selection) -> str:
     return f"{count:,}{' or more' if count >= DRY_RUN_LIMIT else ''} dead letters of {settings.table_name!r}."
 
 
-def _run(settings: Settings, selection: Selection, action: str, repair: Repair) -> None:
+def _run(settings: Settings, selection: Selection, action: str, repair: Repair, *extra: str) -> None:
+    """Make the repair. `extra` are the options that a command to go on needs, too."""
     printer = Printer.of(settings)
     interrupt = Interrupt()
 
@@ -200,10 +202,9 @@ def _run(settings: Settings, selection: Selection, action: str, repair: Repair) 
 
                 try:
                     return await repair(OutboxEventBus(outbox), await selection.which(outbox), on_progress)
-                except Interrupted:
-                    printer.note(
-                        f"stopped: {shown.done:,} events are done. To go on: {selection.command(settings, action)}"
-                    )
+                except (Interrupted, StorageError):
+                    printer.note(f"stopped: {many(shown.done, 'event')} done")
+                    printer.note(f"to go on: {selection.command(settings, action, *extra)}")
                     raise
 
     repaired = run_async(settings, work, limited=False)
