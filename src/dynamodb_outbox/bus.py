@@ -289,7 +289,7 @@ class OutboxEventBus(BusOperations):
         """Tell how well this bus is, from what its worker has noted. May be called from any thread.
 
         It makes no request and does not wait, so a probe may call it at any time. While it is called, the worker
-        samples the outbox every 15 s for the checks `oldest_due` and `dead_letters`; see `HealthOptions`.
+        samples the outbox every 15 s for the checks `holds`, `oldest_due` and `dead_letters`; see `HealthOptions`.
         """
         return self._health.health(self._lifecycle.worker, was_stopped=self._lifecycle.was_stopped)
 

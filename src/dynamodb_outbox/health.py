@@ -84,7 +84,7 @@ class HealthOptions:
     - `storage_unhealthy`: how long calls of DynamoDB may fail. They make the bus DEGRADED at once.
     - `readiness_needs_storage`: whether `ready` is false while calls of DynamoDB fail. All processes then leave the
       load balancer together when DynamoDB is down.
-    - `sample_interval`: how often the outbox is sampled while somebody calls `bus.health()`, for the checks
+    - `sample_interval`: how often the outbox is sampled while somebody calls `bus.health()`, for the checks `holds`,
       `oldest_due` and `dead_letters`. None takes no samples, and leaves these checks out.
     - `heartbeat_file`: a file whose time of modification is set every 5 s while the loops of the worker turn, for
       probes of processes without HTTP. Put it on a local disk, because the event loop writes it.

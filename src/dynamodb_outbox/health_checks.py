@@ -5,7 +5,8 @@ A check reads what is noted already. It makes no request and does not wait, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -15,14 +16,18 @@ from dynamodb_outbox.health import Check, Health, HealthOptions, HealthStatus, c
 from dynamodb_outbox.heartbeat_file import HeartbeatFile
 from dynamodb_outbox.incidents import LOSS_SECONDS, Incidents
 from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.repairs import Hold
 from dynamodb_outbox.sampling import SAMPLE_SECONDS, Sampler
 from dynamodb_outbox.stored_events import Sample
+from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.heartbeat import LoopHeartbeat
 from dynamodb_outbox.worker.vitals import LifeStage, Vitals
 from dynamodb_outbox.worker.worker import Worker
 
 SLOTS_FULL_SECONDS: Final = 10.0
 """Slots are often full for a moment. If none becomes free for this long, every handler is slow."""
+HELD_SECONDS: Final = 3600.0
+"""A hold is intended. One that lasts for longer may have been forgotten."""
 STANDSTILL_SECONDS: Final = 600.0
 """A bus stays DEGRADED for this long after its event loop stood still."""
 
@@ -89,8 +94,7 @@ class HealthMonitor:
 
     def _event_loop(self, vitals: Vitals) -> Finding:
         name, heartbeat = "event_loop", vitals.event_loop
-        if heartbeat.is_late:
-            seconds = heartbeat.late
+        if (seconds := heartbeat.late) > heartbeat.tolerance:
             reason = (
                 f"the event loop has run nothing for {seconds:.0f} s: code blocks it, or the process gets no CPU; "
                 "run blocking code in a thread, with anyio.to_thread.run_sync"
@@ -158,22 +162,35 @@ class HealthMonitor:
         elif (sample := sampler.latest) is None:
             yield _finding("sample", HEALTHY, "the outbox is being sampled for the first time")
         else:
+            now = self._clock()
+            holds = [hold for hold in sampler.holds if hold.until is None or hold.until.timestamp() > now]
             yield _fine("sample")
-            yield self._oldest_due(sample)
+            yield self._held(holds)
+            yield self._oldest_due(sample, holds_all=any(hold.type is None for hold in holds))
             yield _dead_letters(sample)
 
-    def _oldest_due(self, sample: Sample) -> Finding:
-        seconds = sample.oldest_due_age
-        status = _worse(seconds, self._options.oldest_due_degraded, self._options.oldest_due_unhealthy)
-        reason = (
-            ""
-            if status is HEALTHY
-            else (
-                f"the oldest due event (of {sample.due}) has waited for {seconds:.0f} s: too few workers run, their "
-                "handlers are slow, or no worker has a handler for it"
-            )
+    def _held(self, holds: Sequence[Hold]) -> Finding:
+        if not holds:
+            return _fine("holds")
+        first = min(holds, key=lambda hold: hold.since)
+        what, argument = (
+            ("all types", "") if first.type is None else (f"the type {shown(first.type)}", shown(first.type))
         )
-        since = None if status is HEALTHY else sample.oldest_due
+        reason = f"{first.by} holds {what}: {first.reason}; bus.resume({argument}) ends it"
+        status = _worse(self._clock() - first.since.timestamp(), HELD_SECONDS, math.inf)
+        data = {"types": ["*" if hold.type is None else hold.type for hold in holds]}
+        return Finding(Check(name="holds", status=status, reason=reason, since=first.since, data=data))
+
+    def _oldest_due(self, sample: Sample, *, holds_all: bool) -> Finding:
+        seconds, since = sample.oldest_due_age, sample.oldest_due
+        status = _worse(seconds, self._options.oldest_due_degraded, self._options.oldest_due_unhealthy)
+        if status is HEALTHY:
+            return _finding("oldest_due", HEALTHY, seconds=seconds)
+        reason = f"the oldest due event (of {sample.due}) has waited for {seconds:.0f} s: "
+        if holds_all:
+            status, reason = HEALTHY, f"{reason}all types are held"
+        else:
+            reason += "too few workers run, their handlers are slow, or no worker has a handler for it"
         return Finding(Check(name="oldest_due", status=status, reason=reason, since=since, data={"seconds": seconds}))
 
     def _check(self, name: str, status: HealthStatus, reason: str, *, age: float, **data: Any) -> Check:

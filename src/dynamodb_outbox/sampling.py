@@ -14,6 +14,7 @@ import anyio
 from dynamodb_outbox.cancellation import absorb_foreign_cancellation
 from dynamodb_outbox.errors import OutboxError
 from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.repairs import Hold
 from dynamodb_outbox.stored_events import Sample
 from dynamodb_outbox.wording import describe
 
@@ -65,6 +66,8 @@ class Sampler:
         self._wanted_at = float("-inf")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wakeup: asyncio.Event | None = None
+        self.holds: tuple[Hold, ...] = ()
+        """The holds that `run` read with the last sample. Some may be over by now."""
         self.error: str | None = None
         """Why the last attempt failed; None after a success."""
         self.wanted_since: float | None = None
@@ -138,6 +141,7 @@ class Sampler:
     async def _try_to_take(self) -> None:
         try:
             await self.get(max_age=self.interval / 2)
+            self.holds = tuple(await self._outbox.holds())
         except (Exception, asyncio.CancelledError) as error:
             if not absorb_foreign_cancellation(error):
                 raise

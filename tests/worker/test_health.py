@@ -65,8 +65,8 @@ async def test_bus_that_runs_is_well(bus: OutboxEventBus) -> None:
         assert state(bus.health()) == (HEALTHY, True, True)
         await anyio.sleep(1)
         assert [check.name for check in bus.health().checks] == [
-            "worker", "event_loop", "polling", "recovery", "storage", "leases", "slots", "sample", "oldest_due",
-            "dead_letters",
+            "worker", "event_loop", "polling", "recovery", "storage", "leases", "slots", "sample", "holds",
+            "oldest_due", "dead_letters",
         ]  # fmt: skip
 
 
@@ -334,6 +334,60 @@ async def test_samples_can_be_left_out(outbox: ScriptedOutbox) -> None:
         await anyio.sleep(MINUTE)
         assert "sample" not in {check.name for check in bus.health().checks}
         assert bus.sampler.latest is None
+
+
+# Holds
+
+
+async def settled_health(bus: OutboxEventBus) -> Health:
+    """The health that a probe sees that comes every ten seconds."""
+    for _ in range(3):
+        bus.health()
+        await anyio.sleep(10)
+    return bus.health()
+
+
+async def test_hold_is_told_and_degrades_after_an_hour(bus: OutboxEventBus) -> None:
+    bus.on("order.placed", nothing)
+    async with bus:
+        await bus.hold("order.placed", reason="the bank is down", by="ada@laptop")
+        health = await settled_health(bus)
+        assert state(health) == (HEALTHY, True, True)
+        check = check_of(health, "holds")
+        assert "ada@laptop holds the type 'order.placed': the bank is down" in check.reason
+        assert "bus.resume('order.placed')" in check.reason
+        assert check.since is not None
+        await anyio.sleep(3600)
+        health = await settled_health(bus)
+        assert state(health) == (DEGRADED, True, True)
+        assert faults(health) == {"holds": DEGRADED}
+        await bus.resume("order.placed")
+        health = await settled_health(bus)
+        assert state(health) == (HEALTHY, True, True)
+        assert check_of(health, "holds").reason == ""
+
+
+async def test_backlog_of_an_outbox_that_is_held_is_not_a_fault(bus: OutboxEventBus) -> None:
+    bus.on("order.placed", nothing)
+    async with bus:
+        await bus.hold(reason="the bank is down", by="ada@laptop")
+        await bus.emit("order.placed")
+        await anyio.sleep(10 * MINUTE)
+        health = await settled_health(bus)
+        assert state(health) == (HEALTHY, True, True)
+        assert "all types are held" in check_of(health, "oldest_due").reason
+        await bus.resume()
+        assert check_of(await settled_health(bus), "oldest_due").reason == ""
+
+
+async def test_hold_that_is_over_is_not_told(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
+    async with bus:
+        until = datetime.fromtimestamp(outbox.options.clock() + 35, UTC)
+        await bus.hold("order.placed", reason="the bank is down", by="ada@laptop", until=until)
+        health = await settled_health(bus)
+        assert check_of(health, "holds").reason != ""
+        await anyio.sleep(6)  # before the next sample
+        assert check_of(bus.health(), "holds").reason == ""
 
 
 # The call
