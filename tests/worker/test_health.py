@@ -148,7 +148,7 @@ async def test_worker_whose_event_loop_was_closed_is_not_live(
 async def test_loop_whose_step_never_ends_is_not_live_after_the_limit(
     bus: OutboxEventBus, outbox: ScriptedOutbox, operation: Any, loop: str
 ) -> None:
-    gate = outbox.hold(operation)
+    gate = outbox.pause(operation)
     async with bus:
         await anyio.sleep(STUCK - 1)
         assert (bus.health().live, bus.health().ready) == (True, True)
@@ -394,8 +394,8 @@ async def test_hold_that_is_over_is_not_told(bus: OutboxEventBus, outbox: Script
 
 
 async def test_health_makes_no_request_and_takes_milliseconds(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
-    outbox.hold("claim")
-    outbox.hold("recover")
+    outbox.pause("claim")
+    outbox.pause("recover")
     async with bus:
         await anyio.sleep(5)
         before = {operation: len(calls) for operation, calls in outbox.calls.items()}
@@ -469,7 +469,7 @@ async def test_heartbeat_file_is_touched_while_the_loops_turn(outbox: ScriptedOu
         assert not was_touched()  # every five seconds is enough
         await anyio.sleep(4)
         assert was_touched()
-        gate = outbox.hold("claim")
+        gate = outbox.pause("claim")
         await anyio.sleep(STUCK)
         assert was_touched()
         await anyio.sleep(10)
