@@ -19,6 +19,9 @@ def kind_of(request: Recorded) -> str:
     text = " ".join(texts)
     if "if_not_exists(retryCount" in text:
         return "recover"
+    for status, kind in ((":HELD", "hold"), (":DISCARDED", "discard")):
+        if status in text:
+            return kind
     for attribute, kind in (("startedOn", "claim"), ("completedOn", "complete"), ("retryCount", "retry")):
         if attribute in text:
             return kind

@@ -19,7 +19,7 @@ from dynamodb_outbox import (
     StorageError,
     StoredEventError,
 )
-from dynamodb_outbox.adapter import HandlerDone
+from dynamodb_outbox.adapter import HandlerDone, Held
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.items.sizes import size_of
 from reliability.proxy import Proxy, Recorded, refused
@@ -130,6 +130,56 @@ async def test_event_whose_worker_dies_after_its_handlers_filled_the_item_ends(
     (claim, *_) = await outbox.claim(2)
     assert claim.handled_by == recorded
     assert (await items())["large"]["status"] == {"S": "PROCESSING"}
+
+
+# Repairs
+
+
+@pytest.mark.parametrize("status", ["FAILED", "PENDING", "HELD"])
+@pytest.mark.parametrize("free", [0, 10, 30, 60, 100, 200, 500, 1_000, 3_000])
+async def test_event_of_any_size_can_be_discarded(
+    make: Callable[..., Any], local_client: Any, table: str, items: Items, *, status: str, free: int
+) -> None:
+    outbox = make(retention=60)
+    item = stored("full", status) | {"gsiSortKey": {"N": str(round(NOW * 1000))}}
+    await put_full(local_client, table, item, free=free)
+    who = {"reason": "r" * 500, "by": "b" * 128}
+    assert (await outbox.discard(["full"], **who)).done == ("full",)
+    left = (await items())["full"]
+    assert left["status"] == {"S": "DISCARDED"}
+    assert "gsiSortKey" not in left
+    assert "expireAt" in left
+    assert ("discardReason" in left, "discardedOn" in left) == (free >= 500, free >= 30)
+    assert len(left.get("discardReason", {}).get("S", "")) == {500: 64, 1_000: 500, 3_000: 500}.get(free, 0)
+
+
+@pytest.mark.parametrize("free", [0, 30, 100, 500, 3_000])
+async def test_event_of_any_size_can_be_replaced(
+    make: Callable[..., Any], local_client: Any, table: str, items: Items, free: int
+) -> None:
+    outbox = make()
+    item = stored("full", "FAILED") | {"gsiSortKey": {"N": str(round(NOW * 1000))}}
+    await put_full(local_client, table, item, free=free)
+    new = Event("t", {"n": 2}, id="new")
+    assert (await outbox.replace("full", new, reason="r" * 500, by="b" * 128)).done == ("full",)
+    assert {name: each["status"]["S"] for name, each in (await items()).items()} == {
+        "full": "DISCARDED",
+        "new": "PENDING",
+    }
+
+
+async def test_event_with_a_full_item_can_be_held_and_resumed(
+    make: Callable[..., Any], items: Items, time: Time
+) -> None:
+    outbox = make()
+    await outbox.publish([largest_event()])
+    (claim,) = await outbox.claim(1)
+    for name in [*long_names(60, 255), *long_names(9, 30), *long_names(99, 3)]:
+        with suppress(OutboxError):
+            await outbox.transact([], [], done=HandlerDone(claim=claim, handler=name, completes=False))
+    assert await outbox.settle([(claim, Held(due_at=time.now))]) == [None]
+    assert await outbox.resume("t") == 1
+    assert (await items())["large"]["status"] == {"S": "PENDING"}
 
 
 # What others stored

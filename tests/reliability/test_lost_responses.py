@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from botocore.exceptions import ClientError
 from microburst.app import make_app
 from microburst.core.pipeline import Microburst
 
@@ -20,7 +21,7 @@ from dynamodb_outbox import (
     PartialPublishError,
     TransactionCancelledError,
 )
-from dynamodb_outbox.outcome import Failed, Released
+from dynamodb_outbox.outcome import Failed, Held, Released
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth, refused
 from tests.backends import CLIENTS
@@ -104,6 +105,50 @@ async def test_release_and_redrive_whose_responses_are_lost_are_known_to_be_appl
     proxy.rule = first_of_each("retry", CUT_AFTER)
     assert len((await outbox.redrive(["failed"])).done) == 1
     assert {item["status"]["S"] for item in (await items()).values()} == {"PENDING"}
+
+
+async def test_repairs_and_holds_whose_responses_are_lost_are_known_to_be_applied(
+    make_outbox: MakeOutbox, proxy: Proxy, items: Items
+) -> None:
+    outbox = make_outbox()
+    await outbox.publish([Event("refund", id=name) for name in ("held", "discarded", "replaced", "seen")])
+    claims = {claim.event.id: claim for claim in await outbox.claim(4)}
+    failed = [(claims[name], Failed(error="no")) for name in ("discarded", "replaced", "seen")]
+    assert await outbox.settle(failed) == [None] * 3
+    proxy.rule = first_of_each("hold", CUT_AFTER)
+    assert await outbox.settle([(claims["held"], Held(due_at=5.0))]) == [None]
+    seen = await outbox.get("seen")
+    assert seen is not None
+    proxy.rule = first_of_each("discard", CUT_AFTER)
+    assert (await outbox.discard(["discarded", "held"], reason="r", by="b")).done == ("discarded", "held")
+    proxy.rule = first_of_each("retry", CUT_AFTER)
+    assert (await outbox.redrive(["seen"], fences={"seen": seen.fence})).done == ("seen",)
+    proxy.rule = nth(1, "TransactWriteItems", CUT_AFTER)
+    assert (await outbox.replace("replaced", Event("refund", id="new"), reason="r", by="b")).done == ("replaced",)
+    assert {name: item["status"]["S"] for name, item in (await items()).items()} == {
+        "held": "DISCARDED",
+        "discarded": "DISCARDED",
+        "replaced": "DISCARDED",
+        "seen": "PENDING",
+        "new": "PENDING",
+    }
+
+
+async def test_late_repeat_of_a_hold_does_not_undo_its_end(make_outbox: MakeOutbox, proxy: Proxy) -> None:
+    outbox, other = make_outbox(), make_outbox()
+    sent: list[Any] = []
+
+    def keep(request: Any) -> Any:
+        if "#hold" in request.body.get("UpdateExpression", "") and not sent:
+            sent.append(request)
+        return None
+
+    proxy.rule = keep
+    await outbox.hold("refund", reason="r", by="b", until=None)
+    await other.resume("refund")
+    with pytest.raises(ClientError, match="ConditionalCheckFailed"):
+        await outbox._client.update_item(**sent[0].body)
+    assert await other.holds() == []
 
 
 async def test_refusal_after_a_request_that_was_not_answered_says_that_it_may_have_been_applied(
