@@ -20,8 +20,12 @@ handlers](../how-to/long-handlers.md), [several handlers](../how-to/several-hand
 | know how it is | [`health`](#outboxeventbushealth), `Health`, `HealthOptions` | [health](../how-to/health.md) |
 | wait, in tests | [`drain`](#outboxeventbusdrain), [`wait_for`](#outboxeventbuswait_for) | \
 [testing](../how-to/testing.md) |
-| handle dead letters | [`get_failed_events`](#outboxeventbusget_failed_events), \
-[`retry_events`](#outboxeventbusretry_events) | [dead letters](../how-to/retries.md#dead-letters) |
+| repair events | [`get_failed_events`](#outboxeventbusget_failed_events), \
+[`retry_events`](#outboxeventbusretry_events), [`discard_events`](#outboxeventbusdiscard_events), \
+[`replace_event`](#outboxeventbusreplace_event) | [dead letters](../how-to/retries.md#dead-letters), \
+[repairing](../how-to/repairing.md) |
+| hold events | [`hold`](#outboxeventbushold), [`resume`](#outboxeventbusresume), [`holds`](#outboxeventbusholds) | \
+[holds](../how-to/repairing.md#hold-a-type-or-everything) |
 | wrap emits and handlers | [`add_emit_middleware`](#outboxeventbusadd_emit_middleware), \
 [`add_handler_middleware`](#outboxeventbusadd_handler_middleware) | [middleware](../how-to/middleware.md) |
 | observe | [`add_observer`](#outboxeventbusadd_observer), [`remove_observer`](#outboxeventbusremove_observer) | \

@@ -20,7 +20,7 @@ ROOT = {
     "Backoff", "CallNext", "Check", "Count", "Delivery", "DynamoDBOutbox", "Event", "EventState", "EventStatus",
     "ExponentialBackoff", "FailedEvent", "FixedBackoff", "Handler", "HandlerOptions", "Health", "HealthOptions",
     "HealthStatus", "InMemoryOutbox", "LoggingObserver", "Middleware", "Observer", "OutboxEventBus", "Page", "Reject",
-    "RetryLater", "Sample", "Sampler", "StoredEvent", "Transaction",
+    "RetryLater", "Sample", "Sampler", "StoredEvent", "Transaction", "FailedSelector", "Hold", "Repaired",
 }  # fmt: skip
 ERRORS = {
     "CancellationReason", "ClientClosedError", "ConfigurationError", "CredentialsError", "DeliveryError",
@@ -28,7 +28,7 @@ ERRORS = {
     "HandlerTimeoutError", "IndexNotFoundError", "InvalidEventError", "InvalidRequestError",
     "ItemTooLargeError", "LeaseLostError", "LoopBlockedError",
     "MiddlewareError", "NoHandlerError", "OutboxError", "PartialPublishError", "PollingError", "PublishError",
-    "RecoveryError", "SettleError", "StorageError", "StoredEventError", "TableMismatchError", "TableNotFoundError",
+    "RecoveryError", "RepairRefusedError", "SettleError", "StorageError", "StoredEventError", "TableMismatchError", "TableNotFoundError",
     "ThrottledError", "TransactionCancelledError", "TransactionTooLargeError", "UnavailableError",
     "UnstorableValueError", "UsageError", "WaitTimeoutError", "WindowLostError",
     "WorkerError",
@@ -43,7 +43,7 @@ ADAPTER = {
     "LEASE_EXPIRED", "LEASE_EXPIRED_TYPE", "MAX_ERROR_CHARS", "OUTCOME_NAMES", "RENEWAL", "SETTLED_FROM", "TRANSACTION",
     "Claim", "Completed", "EmitClaim", "Failed", "HandlerDone", "Item", "LeaseMember", "Numbers", "Observers",
     "OnError", "Outbox", "OutboxOptions", "Outcome", "Recovered", "Released", "Report", "Retry", "SharedLease",
-    "TransactionWrite",
+    "TransactionWrite", "DISCARDABLE", "Fence", "Held", "Hold", "Repaired", "fence_of", "fences_of",
     "counted_status", "decode_event", "encode_event", "listed_state", "raise_unless_stored", "refuse_repeated_ids",
     "sample_of", "state_of",
 }  # fmt: skip
