@@ -13,14 +13,9 @@ from typing import Any, Final
 from dynamodb_outbox import DynamoDBOutbox, Event
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES
 from reliability.checker import check
-from reliability.history import (
-    CallsCounted,
-    FaultBegan,
-    FaultEnded,
-    ItemDeleted,
-    Record,
-)
+from reliability.history import CallsCounted, FaultBegan, FaultEnded, ItemDeleted, Record
 from reliability.items import final_state, is_event, is_window, window_of
+from reliability.simulation.audit import audited
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 from reliability.simulation.faults import Faults, Kind
@@ -229,6 +224,7 @@ class World:
         self._faults_ended_at = self.timeline.now
         for index in self.backend.tables[TABLE].indexes.values():
             index.catch_up()
+        self.unforeseen += audited(self.backend, self.timeline, self.scenario, now=self.now)
         self.is_deployed = True
         for place in self.scenario.places:
             self._start(place)
