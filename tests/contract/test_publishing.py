@@ -243,7 +243,7 @@ async def test_count_of_completed_events_is_refused(outbox: Outbox) -> None:
 async def test_count_of_an_unknown_status_is_refused(outbox: Outbox) -> None:
     unknown: list[Any] = ["failed", "DONE", "", None, 1, ["FAILED"]]
     for status in unknown:
-        with pytest.raises(ConfigurationError, match="must be PENDING, PROCESSING or FAILED"):
+        with pytest.raises(ConfigurationError, match="must be PENDING, PROCESSING, FAILED or HELD"):
             await outbox.count(status)
 
 
