@@ -37,7 +37,7 @@ async def test_event_is_stored_in_the_window_and_in_no_index(inserting: Desk, wa
         claim, item = inserting.claims[event.id], await inserting.item(event)
         assert set(item) == {
             *("id", "type", "payload", "occurredAt", "status", "retryCount"),
-            *("claimToken", "startedOn", "window"),
+            *("claimToken", "claimedBy", "startedOn", "window"),
         }
         assert item["status"] == {"S": PROCESSING}
         assert item["claimToken"] == {"S": claim.token}

@@ -19,9 +19,10 @@ from dynamodb_outbox import (
     StorageError,
     StoredEventError,
 )
-from dynamodb_outbox.adapter import HandlerDone, Held
+from dynamodb_outbox.adapter import Failed, HandlerDone, Held
 from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES, encode_event
 from dynamodb_outbox.dynamodb.items.sizes import size_of
+from dynamodb_outbox.worker_identity import worker_identity
 from reliability.proxy import Proxy, Recorded, refused
 from tests.adapter_timing import with_timing
 from tests.conftest import MakeOutbox
@@ -337,6 +338,40 @@ async def test_item_without_room_for_a_claim_is_reported_with_its_reason(
     assert await outbox.claim(10) == []
 
 
+async def put_nearly_full(client: Any, table: str, item: dict[str, Any], *, bytes_left: int) -> None:
+    size = sum(len(name) + size_of(value) for name, value in item.items()) + len("filler")
+    filler = {"S": "f" * (MAX_ITEM_BYTES - bytes_left - size)}
+    await client.put_item(TableName=table, Item=item | {"filler": filler})
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+async def test_item_without_room_for_the_name_of_the_worker_is_claimed_without_it(
+    make: Callable[..., Any], local_client: Any, table: str, items: Items, mode: str
+) -> None:
+    outbox = make(conditional_writes=mode)
+    before = stored("full", "PENDING", claimedBy={"S": "h/1/0"})
+    await put_nearly_full(local_client, table, before, bytes_left=66)
+    await put_nearly_full(local_client, table, stored("roomy", "PENDING"), bytes_left=200)
+    assert {claim.event.id for claim in await outbox.claim(10)} == {"full", "roomy"}
+    after = await items()
+    assert "claimedBy" not in after["full"]
+    assert after["roomy"]["claimedBy"] == {"S": worker_identity.text}
+
+
+@pytest.mark.parametrize("mode", ["batch", "single"])
+async def test_class_and_handler_of_an_error_go_before_its_text(
+    make: Callable[..., Any], local_client: Any, table: str, items: Items, mode: str
+) -> None:
+    outbox = make(conditional_writes=mode)
+    await put_nearly_full(local_client, table, stored("full", "PENDING"), bytes_left=160)
+    (claim,) = await outbox.claim(1)
+    failed = Failed(error="the bank is closed", error_type="BankError", error_handler="h" * 200)
+    assert await outbox.settle([(claim, failed)]) == [None]
+    after = (await items())["full"]
+    assert (after["status"], after["lastError"]) == ({"S": "FAILED"}, {"S": "the bank is closed"})
+    assert {"errorType", "errorHandler", "claimedBy"}.isdisjoint(after)
+
+
 @pytest.mark.parametrize(("bytes_left", "is_given_back"), [(63, True), (62, False), (61, False)])
 async def test_item_without_a_handler_ends_although_it_has_no_room_for_the_time(  # noqa: PLR0917 - fixtures
     make: Callable[..., Any],
@@ -350,10 +385,7 @@ async def test_item_without_a_handler_ends_although_it_has_no_room_for_the_time(
 ) -> None:
     errors: list[OutboxError] = []
     outbox = make(max_retries=2, base_backoff=1.0, unhandled_timeout=100.0, on_error=errors.append)
-    item = stored("large", "PENDING")
-    size = sum(len(name) + size_of(value) for name, value in item.items()) + len("filler")
-    filler = {"S": "f" * (MAX_ITEM_BYTES - bytes_left - size)}
-    await local_client.put_item(TableName=table, Item=item | {"filler": filler})
+    await put_nearly_full(local_client, table, stored("large", "PENDING"), bytes_left=bytes_left)
     bus = OutboxEventBus(outbox, on_error=errors.append)
     assert await bus.run_once() == is_given_back
     assert ("unhandledSince" in (await items())["large"]) == is_given_back
