@@ -253,7 +253,7 @@ async def test_the_bus_of_the_app(
     if expected is None:
         assert found.mark is Mark.OK, found
     else:
-        assert diagnose(evidence).first is found
+        assert diagnose(evidence).first == found
         assert found.mark is Mark.FAIL
         assert expected in found.title
 

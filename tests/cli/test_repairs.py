@@ -109,16 +109,22 @@ def test_without_a_terminal_a_change_needs_yes(cli: Cli, outbox: InMemoryOutbox,
     assert statuses(outbox, ids) == {EventStatus.FAILED}
 
 
-@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 130)])
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 130)])
 def test_on_a_terminal_it_asks(
     cli: Cli, outbox: InMemoryOutbox, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
     ids = dead_letters(outbox, 2)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("click.termui.visible_prompt_func", lambda prompt: answer.strip())
+    asked: list[str] = []
+
+    def reply(question: str) -> str:
+        asked.append(question)
+        return answer
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", reply)
     ran = cli("failed", "retry", "--all")
     assert ran.code == code
-    assert "2 dead letters" in ran.err
+    assert "2 dead letters" in "".join(asked) + ran.err
     assert statuses(outbox, ids) == {EventStatus.PENDING if code == 0 else EventStatus.FAILED}
 
 
