@@ -56,8 +56,8 @@ def doctor(
 ) -> None:
     """Find out what is wrong: every check, the most likely cause first, and the command that repairs it.
 
-    It changes nothing, except with --emit-probe. It takes some seconds, and at most about 1,000 read units for events of
-    1 KB. Exit code 1 if a check fails.
+    It changes nothing, except with --emit-probe. It takes some seconds, and at most about 1,000 read units for events
+    of 1 KB. Exit code 1 if a check fails.
     """
     from dynamodb_outbox.cli.doctor.diagnosis import diagnose  # noqa: PLC0415 - it imports the AWS SDK
     from dynamodb_outbox.cli.doctor.evidence import Assumed  # noqa: PLC0415
