@@ -21,6 +21,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from dynamodb_outbox import InMemoryOutbox, OutboxEventBus
 from dynamodb_outbox.web import Access, Role, outbox_dashboard
+from tests.backends import ENGINES
 
 MOUNT = "/admin/outbox"
 NAMES = ("dash.internal", "evil.internal")
@@ -33,19 +34,23 @@ document.addEventListener('securitypolicyviolation', (event) =>
 """
 
 
-def chromium() -> str:
+def chromium(engines: dict[str, str]) -> str:
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if path is None:
         if os.environ.get("REQUIRE_CHROMIUM") == "1":
             pytest.fail("REQUIRE_CHROMIUM=1, but chromium is not installed")
+        engines["Chromium"] = "DID NOT RUN: chromium is not installed"
         pytest.skip("chromium is not installed")
     return path
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+async def browser(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
+    engines = request.config.stash[ENGINES]
+    path = chromium(engines)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
+        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        engines["Chromium"] = f"ran ({browser.version})"
         yield browser
         await browser.close()
 
