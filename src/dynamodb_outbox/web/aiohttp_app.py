@@ -26,7 +26,8 @@ def aiohttp_application(handle: Handle) -> web.Application:
 
 def _request(native: web.Request, body: bytes) -> Request:
     tail = native.match_info.get("tail")
-    path = "" if tail is None else f"/{tail}"
+    # Without a tail, the path is the mount itself, or the `/` of an application that is not mounted.
+    path = f"/{tail}" if tail is not None else "/" if native.path.endswith("/") else ""
     return Request(
         method=native.method,
         path=path,
