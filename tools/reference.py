@@ -1,6 +1,6 @@
 """Write the reference pages in docs/reference/ from the docstrings: `make reference`.
 
-Each public name is on one page. The names below say what is on which page, and in which order. Errors and observations
+Each public name is on one page; `reference_names.py` says which. Errors and observations
 are found by their types; every other name belongs to the port, on adapter.md.
 """
 
@@ -34,42 +34,11 @@ from tools.api_source import (
     text_of,
 )
 from tools.reference_integrations import integrations_page
+from tools.reference_names import BUS_NAMES, EVENT_NAMES, INTERNAL, NOT_CONSTRUCTED, OBSERVER_NAMES, OUTBOX_NAMES
 from tools.reference_web import web_page
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
 NOTE: Final = "<!-- `make reference` writes this page from the docstrings in src. -->"
-HEALTH_NAMES: Final = ("Health", "HealthStatus", "Check", "HealthOptions", "Sampler")
-BUS_NAMES: Final = ("OutboxEventBus", "HandlerOptions", "Handler", "Middleware", "CallNext", *HEALTH_NAMES)
-OUTBOX_NAMES: Final = ("DynamoDBOutbox", "InMemoryOutbox")
-EVENT_NAMES: Final = (
-    "Event",
-    "FailedEvent",
-    "EventStatus",
-    "EventState",
-    "StoredEvent",
-    "Page",
-    "Sample",
-    "Count",
-    "FailedSelector",
-    "Repaired",
-    "Hold",
-    "Delivery",
-    "Transaction",
-    "TransactionWrite",
-    "RetryLater",
-    "Reject",
-    "Backoff",
-    "ExponentialBackoff",
-    "FixedBackoff",
-)
-OBSERVER_NAMES: Final = ("Observer", "LoggingObserver", "Observation")
-NOT_CONSTRUCTED: Final = ("Delivery", "Transaction", "Dashboard")
-"""Classes whose objects the library makes: users do not call their constructors."""
-INTERNAL: Final = frozenset({
-    "Event.take_unpublished", "Event.as_already_stored", "Event.id_number", "Transaction.join", "Request.up",
-    "Request.form", "Response.with_headers",
-})  # fmt: skip
-"""Methods that only other parts of the library call."""
 
 
 def public_names() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dynamodb_outbox.wording import shape, shown
 
 
 class Role(StrEnum):
-    """What a person may do on the dashboard. An action needs `view` and its own role. No role includes another."""
+    """A permission on the dashboard. An action needs `view` and its own role. No role includes another."""
 
     VIEW = "view"
     """See every page: ids, types, times, counts and error texts. Payloads and metadata are hidden."""
@@ -31,14 +31,14 @@ class Role(StrEnum):
 
 
 VIEWER: Final = frozenset({Role.VIEW})
-"""The roles of a person who looks, and changes nothing."""
+"""The roles of a person who sees everything but payloads, and changes nothing."""
 OPERATOR: Final = frozenset({Role.VIEW, Role.PAYLOAD, Role.RETRY, Role.DISCARD, Role.PAUSE})
 """All roles but `edit`, which can change what an event says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What `authorize` returns: who sends a request, and their roles.
+    """The result of `authorize`: who sends a request, and their roles.
 
     `user` is stored with every repair and written to the log. Raises `ConfigurationError` for an unknown role.
     """
@@ -55,7 +55,7 @@ class Access:
             object.__setattr__(self, "roles", frozenset(map(Role, self.roles)))
         except (TypeError, ValueError):
             known = ", ".join(Role)
-            raise ConfigurationError(f"roles={shown(self.roles)}: it must be a list of these: {known}") from None
+            raise ConfigurationError(f"roles={shown(self.roles)}: it must be a list of roles ({known})") from None
 
     @property
     def is_read_only(self) -> bool:

@@ -1,4 +1,4 @@
-"""What this process has done since it started: an observer that counts, in a bounded memory."""
+"""An observer that counts the events of this process since its start, in a bounded memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TypeActivity:
 
 @dataclass(slots=True)
 class Point:
-    """What happened in one interval."""
+    """The counts of one interval."""
 
     index: int
     completed: int = 0
@@ -119,7 +119,7 @@ class Activity:
 
 
 def percentile(values: Sequence[float] | deque[float], part: float) -> float | None:
-    """Return the value that `part` of the values do not exceed; None if there are none."""
+    """Return the value that `part` of the values do not exceed; None without values."""
     if not values:
         return None
     ordered = sorted(values)

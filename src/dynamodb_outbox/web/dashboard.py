@@ -85,7 +85,7 @@ class Dashboard:
         return aiohttp_application(self.handle)
 
     async def handle(self, request: Request) -> Response:
-        """Answer a request, for a framework that has no adapter here. Raises no errors."""
+        """Answer a request. Adapters call it, also your own for another framework. Raises no errors."""
         try:
             response = await self._answer(request)
         except Exception:

@@ -24,7 +24,7 @@ _ALL, _TYPE, _GROUP = "all", "type", "group"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The dead letters that a repair is for: all, those of a type, or those of one group.
+    """The dead letters that a repair changes: all, or the dead letters of a type or a group.
 
     `FailedSelector` reads None as "any"; here `is_group` tells the group without an error class from that.
     """
@@ -96,7 +96,7 @@ class Survey:
 
 
 async def survey(outbox: Outbox, selection: Selection | None = None, *, before: datetime | None = None) -> Survey:
-    """Read dead letters, up to a limit, and group those of a selection."""
+    """Read dead letters, up to a limit, and group the selected ones."""
     groups: dict[tuple[str, str | None, str | None], Group] = {}
     examined, is_complete = 0, False
     async for page in _pages(outbox, after=None, type=selection.type if selection else None):
@@ -113,7 +113,7 @@ async def survey(outbox: Outbox, selection: Selection | None = None, *, before: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """What is done to each dead letter of a selection. Without a `reason` they are retried, with one discarded."""
+    """The change of each dead letter of a selection. Without a `reason` they are retried, with one discarded."""
 
     by: str
     reason: str | None = None
@@ -134,7 +134,7 @@ class Repair:
 
 @dataclass(slots=True, kw_only=True)
 class Step:
-    """What one step of a repair has done, and the cursor of the next step: None at the end."""
+    """The result of one step of a repair, and the cursor of the next step: None at the end."""
 
     done: list[str] = field(default_factory=list[str])
     refused: dict[str, EventStatus | None] = field(default_factory=dict[str, EventStatus | None])

@@ -56,7 +56,7 @@ class Request:
 
     - `path` is below the place where the dashboard is mounted, such as `/events`. `mount` is that place.
     - `headers` has names in lower case.
-    - `client` is the address of the peer, which is a proxy if there is one.
+    - `client` is the address of the peer, or of the proxy in between.
     - `native` is what the framework has: the ASGI scope (`request.native["user"]`, `request.native["session"]`), or
       the `aiohttp.web.Request`.
     """

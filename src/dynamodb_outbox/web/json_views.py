@@ -1,4 +1,4 @@
-"""What pages show, as JSON for programs."""
+"""Events, samples, groups and findings as JSON, for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a stored event. Every page, list and export passes through here, and nowhere else."""
+"""Removes from a stored event what a person may not see. Every page, list and export passes through here."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def authorize_with(token: str | None, roles: frozenset[Role]) -> Authorize:
 
 
 def _credentials(header: str) -> tuple[str, str]:
-    """Read a user name and a token from an Authorization header. Both are empty if there is none."""
+    """Read a user name and a token from an Authorization header. Both are empty without such a header."""
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer":
         return "", value.strip()

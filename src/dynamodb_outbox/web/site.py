@@ -1,4 +1,4 @@
-"""What every page has at hand: the outbox, what was read of it lately, and the person who asks."""
+"""The values that every page uses: the outbox, its latest sample, and the person who asks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HISTORY: Final = 240
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the application has chosen."""
+    """The options of `outbox_dashboard`."""
 
     redact: Redact | None = None
     environment: str | None = None
@@ -56,7 +56,7 @@ class Site:
 
     @property
     def table(self) -> str:
-        """The name of the table, or the class of an outbox that has none."""
+        """The name of the table, or the class of an outbox without a table."""
         return str(getattr(self.outbox, "table_name", type(self.outbox).__name__))
 
     def health(self) -> Health | None:

@@ -67,7 +67,7 @@ def findings(
             level=Level.HEALTHY,
             title="Healthy",
             why="No event has waited for longer than a minute, no lease has run out, and there are no dead letters.",
-            next="There is nothing to do.",
+            next="Do nothing.",
             command="",
         )
     ]

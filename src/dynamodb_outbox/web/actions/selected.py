@@ -63,5 +63,5 @@ async def _repair(visit: Visit, done: str, fences: dict[str, str], repair: Repai
 
 
 def result(visit: Visit, done: str, repaired: Repaired) -> Response:
-    """Show what became of each event. Status 409 if nothing was changed."""
+    """Show the result for each event. Status 409 if nothing was changed."""
     return visit.page("result.html", status=200 if repaired.done else 409, done=done, repaired=repaired)

@@ -81,7 +81,7 @@ async def event_json_page(visit: Visit) -> Response:
 
 
 async def find_event(visit: Visit, event_id: str) -> StoredEvent:
-    """Read an event. Raises `BadRequestError` (404) if there is none."""
+    """Read an event. Raises `BadRequestError` (404) if the event is not stored."""
     stored = await visit.site.outbox.get(event_id) if event_id else None
     if stored is None:
         raise BadRequestError(
@@ -116,7 +116,7 @@ def _selectable(visit: Visit, state: EventState) -> list[str]:
 
 
 def _handlers(visit: Visit, event: StoredEvent) -> list[tuple[str, bool]]:
-    """List the handlers of the type in this process, and those that succeeded, each with whether it succeeded."""
+    """List the handlers of the type in this process and the successful ones, each with whether it succeeded."""
     names = set(event.handled_by) | set(handler_names(visit, event.type))
     return [(name, name in event.handled_by) for name in sorted(names)]
 

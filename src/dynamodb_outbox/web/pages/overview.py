@@ -30,7 +30,7 @@ STATES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What is known of the outbox now; `error` says why it is not more."""
+    """The latest sample and the holds; `error` says why they could not be read."""
 
     sample: Sample | None = None
     holds: Sequence[Hold] = ()

@@ -1,4 +1,4 @@
-"""What this process knows: its types and their holds, its worker, its health."""
+"""This process: its types and their holds, its worker, its health."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dynamodb_outbox.wording import shown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeRow:
-    """One type: its handlers here, what became of its events here, and its hold."""
+    """One type: its handlers and counts in this process, and its hold."""
 
     name: str
     handlers: list[str]
