@@ -96,6 +96,7 @@ def test_discarded_events_keep_reason_and_actor(cli: Cli, outbox: InMemoryOutbox
     [
         ["failed", "retry", "--all"],
         ["failed", "discard", "dead-0", "--reason", "x"],
+        ["failed", "replace", "dead-0", "{}", "--reason", "x"],
         ["hold", "--all", "--reason", "x"],
         ["table", "create"],
         ["table", "ttl", "--enable"],
@@ -150,6 +151,38 @@ def test_export_writes_payloads_as_jsonl(cli: Cli, outbox: InMemoryOutbox, tmp_p
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert {line["payload"]["n"] for line in lines} == {0, 1, 2}
     assert len(cli("failed", "export", "-", "--type", "order.placed").lines) == 3
+
+
+def test_a_dead_letter_is_replaced_by_a_corrected_event(cli: Cli, outbox: InMemoryOutbox) -> None:
+    (dead,) = dead_letters(outbox, 1)
+    ran = cli("failed", "replace", dead, '{"n": 7}', "--reason", "a wrong number", "--yes", "-o", "json")
+    assert ran.code == 0, ran.err
+    assert '-  "n": 0' in ran.err
+    assert '+  "n": 7' in ran.err
+    new = cli("events", "show", ran.json["id"], "-o", "json").json
+    assert (new["payload"], new["metadata"], new["state"]) == ({"n": 7}, {"replaces": dead}, "due")
+    assert cli("events", "show", dead, "-o", "json").json["replaced_by"] == ran.json["id"]
+    again = cli("failed", "replace", dead, "{}", "--reason", "x", "--yes")
+    assert again.code == 1
+    assert "DISCARDED" in again.err
+
+
+def test_a_payload_is_edited(cli: Cli, outbox: InMemoryOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    (dead,) = dead_letters(outbox, 1)
+    monkeypatch.setattr("click.edit", lambda text, extension: text.replace("0", "7"))
+    ran = cli("failed", "replace", dead, "--edit", "--reason", "x", "--dry-run", "-o", "json")
+    assert ran.json == {"schema": 1, "kind": "replace", "replaced": dead, "id": None, "dry_run": True}
+    assert outbox.status_of(dead) is EventStatus.FAILED
+    assert cli("failed", "replace", dead, "--edit", "--reason", "x", "--yes").code == 0
+    monkeypatch.setattr("click.edit", lambda text, extension: text)
+    assert "not changed" in cli("failed", "replace", dead, "--edit", "--reason", "x", "--yes").err
+
+
+@pytest.mark.parametrize("arguments", [[], ["{}", "--edit"], ["{"]])
+def test_a_replacement_needs_one_payload(cli: Cli, outbox: InMemoryOutbox, arguments: list[str]) -> None:
+    (dead,) = dead_letters(outbox, 1)
+    assert cli("failed", "replace", dead, *arguments, "--reason", "x", "--yes").code == 2
+    assert outbox.status_of(dead) is EventStatus.FAILED
 
 
 class Interrupting(InMemoryOutbox):

@@ -26,6 +26,7 @@ ON_MEMORY = [
     ["failed", "retry", "--all", "--dry-run"],
     ["failed", "retry", "dead-0", "gone"],
     ["failed", "discard", "dead-1", "--reason", "x", "--yes"],
+    ["failed", "replace", "dead-2", "{}", "--reason", "x", "--dry-run"],
     ["recover"],
     ["recover", "--dry-run"],
     ["hold", "--all", "--reason", "x", "--yes"],

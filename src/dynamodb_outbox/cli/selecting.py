@@ -12,7 +12,9 @@ import click
 from dynamodb_outbox.cli.reading import Filter
 from dynamodb_outbox.cli.values import MOMENT
 
-_OPTIONS = (
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Gives a command an option."""
+_OPTIONS: tuple[Decorator, ...] = (
     click.option("--type", help="Only events of this type."),
     click.option("--error", help="Only events whose last error is of this class, such as KeyError."),
     click.option("--handler", help="Only events whose last error is of this handler."),
@@ -37,6 +39,7 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
         wanted = Filter(type=type, error_type=error, error_handler=handler, group=group, before=before)
         return command(*arguments, wanted=wanted, **others)
 
+    decorated: Callable[..., Any] = with_filter
     for option in reversed(_OPTIONS):
-        with_filter = option(with_filter)
-    return with_filter
+        decorated = option(decorated)
+    return decorated

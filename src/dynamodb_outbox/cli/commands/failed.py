@@ -11,6 +11,7 @@ import click
 
 from dynamodb_outbox.cli.commands.events import show_event, show_events
 from dynamodb_outbox.cli.commands.repairing import discard, retry
+from dynamodb_outbox.cli.commands.replacing import replace
 from dynamodb_outbox.cli.output import Printer
 from dynamodb_outbox.cli.reading import Filter, Group, grouped, pages, read_events
 from dynamodb_outbox.cli.records import SCHEMA, document, event_record, time_of
@@ -26,7 +27,7 @@ GROUPED: Final = 10_000
 
 @click.group()
 def failed() -> None:
-    """See, retry and discard dead letters."""
+    """See, retry, discard and replace dead letters."""
 
 
 @failed.command("list")
@@ -139,3 +140,4 @@ def _write(write: Callable[[str], object], found: list[StoredEvent]) -> int:
 
 failed.add_command(retry)
 failed.add_command(discard)
+failed.add_command(replace)

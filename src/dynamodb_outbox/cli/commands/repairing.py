@@ -16,7 +16,7 @@ from dynamodb_outbox.cli.progress import progress
 from dynamodb_outbox.cli.reading import Filter, pages
 from dynamodb_outbox.cli.records import document, repaired_record, time_of
 from dynamodb_outbox.cli.running import Interrupt, Interrupted, install, run_async
-from dynamodb_outbox.cli.selecting import selecting
+from dynamodb_outbox.cli.selecting import Decorator, selecting
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.cli.values import RATE, many
 from dynamodb_outbox.errors import StorageError
@@ -88,17 +88,16 @@ async def read_ids(outbox: Outbox, wanted: Filter, *, limit: int | None = None) 
 
 
 def _bulk(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        (
-            click.argument("ids", nargs=-1),
-            selecting,
-            click.option("--all", "is_all", is_flag=True, help="All dead letters."),
-            click.option("--rate", type=RATE, metavar="N/s", help="At most this many events a second."),
-            click.option("--dry-run", is_flag=True, help="Say which events it would be, and change nothing."),
-            click.option("--yes", "-y", is_flag=True, help="Do not ask."),
-        )
-    ):
-        command = option(command)
+    decorators: tuple[Decorator, ...] = (
+        click.argument("ids", nargs=-1),
+        selecting,
+        click.option("--all", "is_all", is_flag=True, help="All dead letters."),
+        click.option("--rate", type=RATE, metavar="N/s", help="At most this many events a second."),
+        click.option("--dry-run", is_flag=True, help="Say which events it would be, and change nothing."),
+        click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+    )
+    for decorator in reversed(decorators):
+        command = decorator(command)
     return command
 
 

@@ -137,7 +137,8 @@ class Gatherer:
         """Ask AWS whose credentials these are."""
         connection, settings = self._evidence.connection, self._evidence.settings
         if connection is not None:
-            await self._note("identity", lambda: identity(settings.profile, settings.region, connection.endpoint))
+            endpoint = connection.endpoint
+            await self._note("identity", lambda: identity(settings.profile, settings.region, endpoint))
 
     async def probe(self) -> None:
         """Emit an event, and see whether a worker takes it."""

@@ -51,8 +51,8 @@ class Inspector:
         self, outbox: DynamoDBOutbox, *, clock: Callable[[], float] = time.time, call_seconds: float = CALL_SECONDS
     ) -> None:
         # The inspector is a part of the adapter, and uses its parts.
-        self._config = outbox._config  # noqa: SLF001
-        self._caller = outbox._parts.caller  # noqa: SLF001
+        self._config = outbox._config  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        self._caller = outbox._parts.caller  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         self._clock = clock
         self._within = call_seconds
         self._index = StatusIndex(
