@@ -73,7 +73,7 @@ def sample_of(events: Iterable[StoredEvent], *, now: float, count_limit: int) ->
         if event.state in of_state:
             of_state[event.state].append(event)
     counts = {
-        state.value: Count(at_least=min(len(found), count_limit), is_exact=len(found) <= count_limit)
+        state: Count(at_least=min(len(found), count_limit), is_exact=len(found) <= count_limit)
         for state, found in of_state.items()
     }
     due = [event.due_at for event in of_state[EventState.DUE] if event.due_at is not None]
@@ -81,7 +81,12 @@ def sample_of(events: Iterable[StoredEvent], *, now: float, count_limit: int) ->
     failed = [event.failed_at for event in of_state[EventState.FAILED] if event.failed_at is not None]
     return Sample(
         at=datetime.fromtimestamp(now, UTC),
-        **counts,
+        due=counts[EventState.DUE],
+        scheduled=counts[EventState.SCHEDULED],
+        processing=counts[EventState.PROCESSING],
+        expired=counts[EventState.EXPIRED],
+        failed=counts[EventState.FAILED],
+        held=counts[EventState.HELD],
         oldest_due=min(due, default=None),
         oldest_expired=min(expired, default=None),
         latest_failed=max(failed, default=None),

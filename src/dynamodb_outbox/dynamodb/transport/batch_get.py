@@ -36,7 +36,7 @@ async def get_items(
     keys = [{"id": {"S": event_id}} for event_id in ids]
     retries = Retries(within, random=caller.random)
     read_items = items_of(caller.table_name)
-    capacity = {} if units is None else {"ReturnConsumedCapacity": "TOTAL"}
+    capacity: dict[str, Any] = {} if units is None else {"ReturnConsumedCapacity": "TOTAL"}
 
     def read(response: Mapping[str, Any]) -> Any:
         if units is not None:

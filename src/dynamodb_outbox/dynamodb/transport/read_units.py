@@ -16,6 +16,6 @@ class ReadUnits:
         """Add the units of a response to a request with `ReturnConsumedCapacity`."""
         capacity = response.get("ConsumedCapacity")
         for each in capacity if isinstance(capacity, list) and capacity else [capacity]:
-            units = each.get("CapacityUnits") if isinstance(each, Mapping) else None
-            known = isinstance(units, (int, float)) and self.total is not None
-            self.total = self.total + units if known else None
+            units: Any = each.get("CapacityUnits") if isinstance(each, Mapping) else None
+            if self.total is not None:
+                self.total = self.total + units if isinstance(units, (int, float)) else None
