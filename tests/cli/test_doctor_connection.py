@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,32 @@ async def test_unknown_credentials(patient: Patient) -> None:
     first = await patient.first()
     assert first.check == "credentials"
     assert "does not know" in first.cause
+
+
+async def test_a_login_that_is_over(patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config"
+    config.write_text(SSO_PROFILE)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    patient.settings = replace(patient.settings, profile="on-call")
+    first = await patient.first()
+    assert (first.check, first.mark) == ("credentials", Mark.FAIL)
+    assert "they have expired" in first.cause
+    assert first.repair[0].startswith("aws sso login")
+    assert "--profile on-call" in first.repair[0]
+
+
+SSO_PROFILE = """
+[profile on-call]
+region = us-east-1
+sso_session = company
+sso_account_id = 123456789012
+sso_role_name = on-call
+
+[sso-session company]
+sso_region = us-east-1
+sso_start_url = https://company.example.org/start
+"""
 
 
 async def test_nothing_listens_at_the_endpoint(patient: Patient) -> None:
@@ -166,6 +193,14 @@ async def test_throttled_reads(patient: Patient) -> None:
     patient.proxy.rule = denies("Query", code="ProvisionedThroughputExceededException")
     first = await patient.first()
     assert (first.check, first.mark) == ("throttling", Mark.FAIL)
+
+
+async def test_reads_that_fail(patient: Patient) -> None:
+    patient.timing = replace(patient.timing, call=1.0, part=3.0)
+    patient.proxy.rule = denies("Query", code="InternalServerError")
+    first = await patient.first()
+    assert (first.check, first.mark) == ("reads", Mark.FAIL)
+    assert "sample" in first.title
 
 
 async def test_throttling_that_passes_is_a_warning(patient: Patient) -> None:

@@ -33,7 +33,7 @@ from dynamodb_outbox.cli.doctor.checks.table import (
     check_table,
     check_time_to_live,
 )
-from dynamodb_outbox.cli.doctor.checks.throttling import check_throttling
+from dynamodb_outbox.cli.doctor.checks.throttling import check_reads, check_throttling
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding
 
@@ -46,6 +46,7 @@ CHECKS: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     check_index,
     check_permissions,
     check_throttling,
+    check_reads,
     check_clock,
     # Why events wait.
     check_holds,

@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
-from dynamodb_outbox.errors import CredentialsError, UnavailableError
+from dynamodb_outbox.errors import CredentialsError, StorageError, TableNotFoundError, ThrottledError
 
 NOT_ALLOWED: Final = ("AccessDenied", "NotAuthorized")
 SKEW_WARN: Final = 1.0
+_LOGIN: Final = re.compile(r"\b(?:\w*SSO\w*|[Tt]oken has expired|TokenRetrievalError|CredentialRetrievalError)\b")
+_ANSWERS: Final = (TableNotFoundError, ThrottledError)
+"""Errors that DynamoDB has sent."""
 IAM_PAGE: Final = "docs/how-to/iam.md"
 
 
 def check_credentials(evidence: Evidence) -> Finding:
     """Whether AWS accepts the credentials at all."""
     settings = evidence.settings
-    refused = [error for error in evidence.errors_of(CredentialsError) if not error.reason.startswith(NOT_ALLOWED)]
-    if not refused:
+    reason = _refusal(evidence)
+    if reason is None:
         if evidence.connection is None:
             return skip("credentials", "not known: DynamoDB did not answer")
         return ok("credentials", f"accepted: {evidence.identity or evidence.connection.region}")
-    error = refused[0]
-    is_expired = "expired" in error.reason.lower()
-    cause = "there are none" if error.missing else "they have expired" if is_expired else "AWS does not know them"
+    is_missing = any(error.missing for error in evidence.errors_of(CredentialsError))
+    is_old = any(word in reason.lower() for word in ("expired", "sso"))
+    cause = "there are none" if is_missing else "they have expired" if is_old else "AWS does not know them"
+    login = settings.aws("sso", "login")
     return Finding(
         check="credentials",
         mark=Mark.FAIL,
-        title="AWS does not accept the credentials of this shell" if not error.missing else "there are no credentials",
-        evidence=(error.reason,),
+        title="there are no credentials" if is_missing else "AWS does not accept the credentials of this shell",
+        evidence=(reason,),
         cause=f"the credentials are not usable: {cause}",
         repair=(
-            settings.aws("sso", "login") if settings.profile else "export AWS_PROFILE=...   # or: aws sso login",
+            login if settings.profile else f"export AWS_PROFILE=...   # or: {login}",
             settings.aws("sts", "get-caller-identity"),
         ),
         docs=IAM_PAGE,
     )
+
+
+def _refusal(evidence: Evidence) -> str | None:
+    """Return why the credentials are not accepted; None if they are, or if that is not known."""
+    for error in evidence.errors_of(CredentialsError):
+        if not error.reason.startswith(NOT_ALLOWED):
+            return error.reason
+    # A login that has expired is an error of the SDK, before anything is sent.
+    others = (error for error in evidence.errors_of(StorageError) if not isinstance(error, CredentialsError))
+    texts = [str(error) for error in others]
+    return next((text for text in texts if _LOGIN.search(text)), None)
 
 
 def check_endpoint(evidence: Evidence) -> Finding:
@@ -44,15 +60,17 @@ def check_endpoint(evidence: Evidence) -> Finding:
     if evidence.connection is not None:
         found = evidence.connection
         return ok("endpoint", f"{found.endpoint} in {found.region} answers")
-    error = next(evidence.errors_of(UnavailableError), None) or next(evidence.errors_of(TimeoutError), None)
-    if error is None:
-        return skip("endpoint", "not known: no call was answered with data")
+    if evidence.table is not None or not evidence.errors:
+        return skip("endpoint", "not known: only some calls were answered")
+    failed = [error for error in evidence.errors.values() if not isinstance(error, (CredentialsError, *_ANSWERS))]
+    if not failed:
+        return skip("endpoint", "DynamoDB answers, and refuses the calls")
     url = settings.endpoint_url or f"https://dynamodb.{settings.region or 'REGION'}.amazonaws.com"
     return Finding(
         check="endpoint",
         mark=Mark.FAIL,
         title="DynamoDB does not answer",
-        evidence=(str(error) or "no answer in time", f"the endpoint is {url}"),
+        evidence=(str(failed[0]) or "no answer in time", f"the endpoint is {url}"),
         cause="the endpoint or the region is wrong, or the network does not lead there: a security group, a missing "
         "VPC endpoint, a proxy, DNS",
         repair=(f"curl -sS -m 5 {url}", "env | grep -E 'AWS_(ENDPOINT_URL|REGION|DEFAULT_REGION)|PROXY'"),

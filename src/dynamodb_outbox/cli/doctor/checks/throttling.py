@@ -1,10 +1,16 @@
-"""Whether DynamoDB throttles."""
+"""Whether DynamoDB throttles, and whether everything could be read."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok
-from dynamodb_outbox.errors import ThrottledError
+from dynamodb_outbox.errors import CredentialsError, ThrottledError
+from dynamodb_outbox.event_states import LISTED
+
+CONTENTS: Final = ("sample", "holds", "workers", "windows", "lags", *map(str, LISTED))
+"""The parts of the evidence that say whether events wait."""
 
 
 def check_throttling(evidence: Evidence) -> Finding:
@@ -28,4 +34,25 @@ def check_throttling(evidence: Evidence) -> Finding:
         cause=cause,
         repair=tuple(repair),
         docs="docs/troubleshooting.md#dynamodb-throttles",
+    )
+
+
+def check_reads(evidence: Evidence) -> Finding:
+    """Whether the events could be read, so that a diagnosis without findings means something."""
+    # Missing permissions and throttles have their own checks.
+    explained = (CredentialsError, ThrottledError)
+    failed = {
+        part: error for part, error in evidence.errors.items() if part in CONTENTS and not isinstance(error, explained)
+    }
+    if not failed:
+        return ok("reads", "nothing that was asked for failed")
+    part, error = next(iter(failed.items()))
+    return Finding(
+        check="reads",
+        mark=Mark.FAIL,
+        title=f"{len(failed)} parts of the outbox cannot be read: {', '.join(failed)}",
+        evidence=(f"{part}: {error or 'no answer in time'}",),
+        cause="DynamoDB answers other calls, but fails these: it has an incident, or an emulator lacks them",
+        repair=(evidence.settings.command("doctor"), "open https://health.aws.amazon.com/health/status"),
+        docs="docs/troubleshooting.md#a-call-takes-ten-seconds",
     )
