@@ -65,21 +65,23 @@ FULL: Final = Scale(
     runs=5,
     pieces=2,
     events=500,
-    groups=(
-        "emit",
-        "deliver",
-        "windows",
-        "telemetry",
-        "more",
-        "units",
-        "latency",
-        "recovery",
-        "sizes",
-        "workers",
-        "backlog",
-        "shards",
-        "in-process",
-        "samples",
+    groups=tuple(
+        [
+            "emit",
+            "deliver",
+            "windows",
+            "telemetry",
+            "more",
+            "units",
+            "latency",
+            "recovery",
+            "sizes",
+            "workers",
+            "backlog",
+            "shards",
+            "in-process",
+            "samples",
+        ]
     ),
 )
 QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "units", "samples"))

@@ -36,6 +36,7 @@ ALLOWANCES: Final = (
     Allowance("worker/worker.py", 320, "composes a worker, and ends it from the inside out"),
     Allowance("dynamodb/outbox.py:DynamoDBOutbox.__init__", 65, "composes the whole adapter, without branches"),
     Allowance("worker/worker.py:Worker.__init__", 45, "composes the stages of a worker, without branches"),
+    Allowance("dynamodb/parts.py:Parts.compose", 60, "makes each part once, without branches"),
     Allowance("caller.py:Caller.call", 45, "one loop of attempts, whose exits share its state"),
     Allowance("writes.py:ConditionalWriter.write", 50, "half of it is the signature and the docstring"),
     Allowance("cloudformation.py:cloudformation", 45, "one literal: the template"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from dynamodb_outbox.dynamodb.items.codec import (
     Item,
@@ -16,7 +17,7 @@ from dynamodb_outbox.dynamodb.items.codec import (
     unhandled_since,
 )
 from dynamodb_outbox.errors import StoredEventError
-from dynamodb_outbox.event import RESERVED_IDS, Event, EventStatus
+from dynamodb_outbox.event import RESERVED_IDS, EventStatus
 from dynamodb_outbox.event_states import state_of
 from dynamodb_outbox.fences import fence_of
 from dynamodb_outbox.port import Numbers
@@ -48,15 +49,10 @@ def decode_stored(item: Item, *, numbers: Numbers, now: float, window_ends: floa
     at = seconds_of(sort_key)
     is_in_window = status is EventStatus.PROCESSING and sort_key is None
     ends = window_ends if is_in_window else at
-    event, unreadable = _event_of(item, numbers)
     return StoredEvent(
-        id=item["id"]["S"],
-        type=event.type if event else str(attribute(item, "type", "S") or "?"),
+        **_event_of(item, numbers),
         status=status,
         state=state_of(status, ends, now=now),
-        occurred_at=event.occurred_at if event else _EPOCH,
-        payload=event.payload if event else None,
-        metadata=event.metadata if event else {},
         retry_count=retry_count(item),
         due_at=time_of(at) if status in _DUE else None,
         lease_expires_at=time_of(ends) if status is EventStatus.PROCESSING else None,
@@ -75,16 +71,40 @@ def decode_stored(item: Item, *, numbers: Numbers, now: float, window_ends: floa
         discard_reason=_text(item, "discardReason"),
         replaced_by=_text(item, "replacedBy"),
         expires_at=time_of(seconds_of(attribute(item, "expireAt", "N"), unit=1)),
-        unreadable=unreadable,
         fence=fence_of(status, sort_key),
     )
 
 
-def _event_of(item: Item, numbers: Numbers) -> tuple[Event | None, str | None]:
+class _EventFields(TypedDict):
+    id: str
+    type: str
+    payload: Any
+    occurred_at: datetime
+    metadata: Mapping[str, Any]
+    unreadable: str | None
+
+
+def _event_of(item: Item, numbers: Numbers) -> _EventFields:
+    """Read what was emitted; without payload and metadata if they cannot be read."""
     try:
-        return decode_event(item, numbers=numbers), None
+        event = decode_event(item, numbers=numbers)
     except StoredEventError as error:
-        return None, error.reason
+        return _EventFields(
+            id=item["id"]["S"],
+            type=str(attribute(item, "type", "S") or "?"),
+            payload=None,
+            occurred_at=_EPOCH,
+            metadata={},
+            unreadable=error.reason,
+        )
+    return _EventFields(
+        id=event.id,
+        type=event.type,
+        payload=event.payload,
+        occurred_at=event.occurred_at,
+        metadata=event.metadata,
+        unreadable=None,
+    )
 
 
 def seconds_of(number: Any, *, unit: int = 1000) -> float | None:

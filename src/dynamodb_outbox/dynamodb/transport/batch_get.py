@@ -28,10 +28,7 @@ async def get_items(
 
     Without `consistent`, the items may be stale, and cost half. The cost is added to `units`. Raises `StorageError`.
     """
-    names = {f"#{number}": name for number, name in enumerate(attributes)}
-    projection: Mapping[str, Any] = (
-        {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names} if names else {}
-    )
+    how = {"ConsistentRead": consistent, **_projection(attributes)}
     items: dict[str, Any] = {}
     keys = [{"id": {"S": event_id}} for event_id in ids]
     retries = Retries(within, random=caller.random)
@@ -48,7 +45,7 @@ async def get_items(
             "batch_get_item",
             within=within,
             read=read,
-            RequestItems={caller.table_name: {"Keys": keys, "ConsistentRead": consistent, **projection}},
+            RequestItems={caller.table_name: {"Keys": keys, **how}},
             **capacity,
         )
         items |= found
@@ -60,3 +57,8 @@ async def get_items(
                 reason="keys came back unprocessed",
             )
     return items
+
+
+def _projection(attributes: Sequence[str]) -> dict[str, Any]:
+    names = {f"#{number}": name for number, name in enumerate(attributes)}
+    return {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names} if names else {}
