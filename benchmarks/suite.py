@@ -61,28 +61,12 @@ class Scale:
     groups: tuple[str, ...]
 
 
+_FIRST: Final = ("emit", "deliver", "windows", "telemetry", "more", "units", "latency")
 FULL: Final = Scale(
     runs=5,
     pieces=2,
     events=500,
-    groups=tuple(
-        [
-            "emit",
-            "deliver",
-            "windows",
-            "telemetry",
-            "more",
-            "units",
-            "latency",
-            "recovery",
-            "sizes",
-            "workers",
-            "backlog",
-            "shards",
-            "in-process",
-            "samples",
-        ]
-    ),
+    groups=(*_FIRST, "recovery", "sizes", "workers", "backlog", "shards", "in-process", "samples"),
 )
 QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "units", "samples"))
 

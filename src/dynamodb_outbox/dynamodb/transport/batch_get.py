@@ -50,12 +50,8 @@ async def get_items(
         )
         items |= found
         if keys and not await retries.wait():
-            raise deadline_error(
-                "batch_get_item",
-                ErrorKind.THROTTLED,
-                attempts=retries.attempts,
-                reason="keys came back unprocessed",
-            )
+            reason = "keys came back unprocessed"
+            raise deadline_error("batch_get_item", ErrorKind.THROTTLED, attempts=retries.attempts, reason=reason)
     return items
 
 
