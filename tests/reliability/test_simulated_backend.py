@@ -18,6 +18,7 @@ from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.conditional import transitions
 from dynamodb_outbox.dynamodb.conditional.insert import insert_statement
 from dynamodb_outbox.dynamodb.conditional.rendering import statement, update_item, update_transact_item
+from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
 from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.windows import item as window
@@ -32,9 +33,13 @@ HANDLED_BY = (transitions.RETRY, transitions.FAIL, transitions.RELEASE)
 TRANSITIONS: tuple[Transition, ...] = (
     transitions.CLAIM,
     transitions.CLAIM,
+    transitions.CLAIM_UNNAMED,
     transitions.COMPLETE,
     transitions.RETRY,
     transitions.FAIL,
+    transitions.without_details(transitions.FAIL, ("errorHandler",)),
+    fitted(transitions.RETRY, Room.FOR_SHORT_ERROR),
+    fitted(transitions.RECOVER, Room.FOR_SHORT_ERROR),
     transitions.RELEASE,
     transitions.RENEW,
     transitions.HANDLER_DONE,
@@ -74,6 +79,9 @@ def values(dice: random.Random, event_id: str) -> dict[str, Any]:
         "window": {"S": dice.choice(["w", "x"])},
         "token": {"S": dice.choice(TOKENS)},
         "error": {"S": dice.choice(["", "boom"])},
+        "error_type": {"S": dice.choice(["", "ValueError"])},
+        "error_handler": {"S": handlers[0]},
+        "worker": {"S": "host/1/3f9a2c"},
         "handled": {"SS": handlers},
         "handler": {"S": handlers[0]},
         "one": {"N": "1"},
@@ -233,6 +241,13 @@ def query_request(dice: random.Random, key_name: str) -> Request:
         "ExpressionAttributeValues": {":key": {"S": status if key_name == "status" else f"{status}#0"}},
         "ScanIndexForward": dice.random() < 0.7,
     }
+    if not sign and dice.random() < 0.4:
+        # The row that a page ended with need not be there any more.
+        event_id = dice.choice(IDS)
+        after = {"id": {"S": event_id}, "gsiSortKey": sort_key(dice, event_id)}
+        parameters["ExclusiveStartKey"] = {**after, key_name: parameters["ExpressionAttributeValues"][":key"]}
+    if dice.random() < 0.3:
+        parameters["ReturnConsumedCapacity"] = "TOTAL"
     if sign:
         parameters["ExpressionAttributeValues"][":until"] = sort_key(dice, dice.choice(IDS))
     if dice.random() < 0.5:
@@ -306,8 +321,11 @@ async def reply_of(client: Any, request: Request) -> Any:
             for reason in error.response.get("CancellationReasons", [])
         ]
         return error.response["Error"]["Code"], in_order(error.response.get("Item")), in_order(reasons)
-    for name in ("ResponseMetadata", "ConsumedCapacity"):
-        reply.pop(name, None)
+    reply.pop("ResponseMetadata", None)
+    capacity = reply.pop("ConsumedCapacity", None)
+    if operation == "query" and capacity is not None and reply["Count"]:
+        # DynamoDB bills half a unit for no rows. DynamoDB Local reports none.
+        reply["units"] = capacity["CapacityUnits"]
     for response in reply.get("Responses", []) if isinstance(reply.get("Responses"), list) else []:
         if "Error" in response:
             response["Error"] = response["Error"]["Code"]

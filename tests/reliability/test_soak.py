@@ -27,6 +27,9 @@ VALUES: dict[str, Any] = {
     "seen": {"N": "1"},
     "due": {"N": "3"},
     "error": {"S": "?"},
+    "error_type": {"S": "ValueError"},
+    "error_handler": {"S": "bill"},
+    "worker": {"S": "host/1/3f9a2c"},
     "retries": {"N": "1"},
 }
 
