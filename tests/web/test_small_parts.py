@@ -113,7 +113,7 @@ async def test_load_that_fails_is_tried_again() -> None:
 def test_activity_counts_by_type_and_over_time() -> None:
     now = 100.0
     activity = Activity(clock=lambda: now)
-    activity(EventCompleted(event_id="1", event_type="a", attempt=1))
+    activity(EventCompleted(event_id="1", event_type="a", attempt=1, occurred_at=NOW))
     activity(HandlerSucceeded(event_id="1", event_type="a", handler="h", attempt=1, seconds=0.25))
     now += 2 * INTERVAL
     activity(RetryScheduled(event_id="2", event_type="a", attempt=1, delay=1, error="no"))
