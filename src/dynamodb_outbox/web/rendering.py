@@ -48,6 +48,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters |= FILTERS | {"pretty": pretty, "quoted": quoted}
-    environment.globals |= {"packed": text.packed, "version": VERSION}
+    filters: dict[str, Any] = environment.filters
+    filters.update(FILTERS, pretty=pretty, quoted=quoted)
+    names: dict[str, Any] = environment.globals
+    names.update(packed=text.packed, version=VERSION)
     return environment

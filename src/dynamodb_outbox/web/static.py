@@ -11,7 +11,7 @@ _TYPES: Final = {
     "app.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-FILES: Final = {name: (files(__package__) / "static" / name).read_bytes() for name in _TYPES}
+FILES: Final = {name: (files("dynamodb_outbox.web") / "static" / name).read_bytes() for name in _TYPES}
 VERSION: Final = hashlib.sha256(b"".join(FILES.values())).hexdigest()[:12]
 """Stands in the links to the files, so that a browser may keep them until they change."""
 

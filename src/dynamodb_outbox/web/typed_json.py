@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, cast
+from typing import Any, Final
 
 _MARK: Final = re.compile(r"\$+(decimal|bytes|set)")
 
@@ -82,7 +82,7 @@ def _decimal(inner: Any) -> Decimal:
 def _set(inner: Any) -> set[Any]:
     if not isinstance(inner, list):
         raise TypeError("it must be a list")
-    return set(cast("list[Any]", inner))
+    return set(inner)
 
 
 def _bytes(inner: Any) -> bytes:
