@@ -143,7 +143,8 @@ async def test_event_of_any_size_can_be_discarded(
 ) -> None:
     outbox = make(retention=60)
     item = stored("full", status) | {"gsiSortKey": {"N": str(round(NOW * 1000))}}
-    await put_full(local_client, table, item, free=free)
+    # An event that became HELD has lost its token, so it always has some room.
+    await put_full(local_client, table, item, free=max(free, 1) if status == "HELD" else free)
     who = {"reason": "r" * 500, "by": "b" * 128}
     assert (await outbox.discard(["full"], **who)).done == ("full",)
     left = (await items())["full"]

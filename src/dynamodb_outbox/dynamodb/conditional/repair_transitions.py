@@ -46,7 +46,8 @@ def discard(*, fenced: bool, expires: bool, replaced: bool, room: Room) -> Trans
     condition lets a repeat succeed if the first attempt was applied but its response was lost. With `replaced`, the
     discard is in a transaction, whose token does that.
 
-    Every item has room for the last form: the sort key takes 18 bytes, and `expireAt` with the longer status 17.
+    Every item has room for the last form: the sort key takes 18 bytes, and `expireAt` with the longer status 17. (For a
+    HELD event it is 19. It has more room, because it had a token before.)
     """
     kept = ["status = :DISCARDED"]
     conditions = [IS_SEEN] if fenced else ["status = :FAILED", "status = :PENDING", "status = :HELD"]
