@@ -30,7 +30,7 @@ def scenario_of(seed: int) -> Scenario:
     random = Random(seed)
     seconds = random.choice([5.0, 15.0, 30.0])
     drawn = [kind for kind in Kind if kind not in OF_OPERATORS]
-    has = {kind for kind in drawn if random.random() < random.choice([0.1, 0.3, 0.5])}
+    has: set[Kind] = {kind for kind in drawn if random.random() < random.choice([0.1, 0.3, 0.5])}
     places = _deployed(Random(f"{seed} deploy"), _places(random, has))
     names = [place.name for place in places]
     options = places[0].options

@@ -166,8 +166,8 @@ def _observation(claim: Claim, outcome: Outcome, error: OutboxError | None) -> O
         case Failed(error=text, reason=reason):
             return EventFailed(event_id=event_id, event_type=event_type, attempt=attempt, error=text, reason=reason)
         case Released() | Held():
-            is_held = isinstance(outcome, Held)
-            unhandled = not is_held and outcome.unhandled_since is not None
+            held = isinstance(outcome, Held)
+            unhandled = isinstance(outcome, Released) and outcome.unhandled_since is not None
             return EventReleased(
-                event_id=event_id, event_type=event_type, attempt=attempt, unhandled=unhandled, held=is_held
+                event_id=event_id, event_type=event_type, attempt=attempt, unhandled=unhandled, held=held
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.conditional.repair_transitions import REDRIVE_SEEN, discard
 from dynamodb_outbox.dynamodb.conditional.room import Room
@@ -118,8 +118,8 @@ class Repairs:
         unchanged = [each for each in chunk if not isinstance(results.get(each), Applied)]
         statuses = await self.statuses(unchanged)
         for event_id in chunk:
-            result, status = results.get(event_id), statuses.get(event_id)
-            if isinstance(result, Applied) or (result == Refused(repeated=True) and is_done(status)):
+            answer, status = results.get(event_id), statuses.get(event_id)
+            if isinstance(answer, Applied) or (answer == Refused(repeated=True) and is_done(status)):
                 so_far.done.append(event_id)
             else:
                 so_far.refused[event_id] = status
@@ -134,7 +134,7 @@ class Repairs:
 
 def status_of(item: Mapping[str, AttributeValue]) -> EventStatus | None:
     """Read the status of an item; None if it is not an event, such as a tombstone."""
-    stored = item.get("status", {}).get("S")
+    stored: Any = item.get("status", {}).get("S")
     return EventStatus(stored) if stored in EventStatus.__members__ else None
 
 
