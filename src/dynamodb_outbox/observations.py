@@ -168,7 +168,10 @@ class EventRecovered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Polled:
-    """A poll succeeded and claimed `claims` events. Now `slots_taken` of the `slots` of this worker are taken."""
+    """A poll succeeded and claimed `claims` events. Now `slots_taken` of the `slots` of this worker are taken.
+
+    While all events are held, a poll reads the holds only.
+    """
 
     claims: int
     slots: int

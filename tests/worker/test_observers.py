@@ -11,15 +11,18 @@ import pytest
 
 from dynamodb_outbox import (
     ConfigurationError,
+    DuplicateEventError,
     Event,
     InMemoryOutbox,
+    InvalidEventError,
     LoggingObserver,
     OutboxEventBus,
+    PartialPublishError,
     Reject,
     UnavailableError,
 )
 from dynamodb_outbox import observers as seen
-from tests.fakes import Clock, ScriptedOutbox
+from tests.fakes import Clock, Recorder, ScriptedOutbox
 
 
 @pytest.fixture
@@ -147,6 +150,90 @@ async def test_failed_polls_and_settles_are_observed(
             while not any(isinstance(fact, seen.PollingFailed) for fact in told):
                 await anyio.sleep(0.01)
     assert seen.PollingFailed(loop="polling", errors=1, retry_in=2 * outbox.options.poll_interval, error=down) in told
+
+
+async def test_each_poll_is_observed_with_the_slots_and_so_is_one_that_finds_everything_held(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, told: list[Any]
+) -> None:
+    started = anyio.Event()
+
+    @bus.on("order.placed")
+    async def confirm(event: Event) -> None:
+        started.set()
+        await anyio.sleep(5)
+
+    def polls() -> list[seen.Polled]:
+        return [fact for fact in told if isinstance(fact, seen.Polled)]
+
+    slots = outbox.options.slots
+    await bus.emit("order.placed")
+    async with bus:
+        await started.wait()
+        await anyio.sleep(0.01)
+        assert polls()[0] == seen.Polled(claims=1, slots=slots, slots_taken=1)
+        await bus.hold(reason="a test")
+        await anyio.sleep(6)
+        told.clear()
+        calls = outbox.count_of("claim")
+        await anyio.sleep(20)
+        assert outbox.count_of("claim") == calls
+        assert len(polls()) > 3
+        assert set(polls()) == {seen.Polled(claims=0, slots=slots, slots_taken=0)}
+
+
+async def test_storage_calls_are_observed_with_their_length_and_error(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, told: list[Any]
+) -> None:
+    down = UnavailableError(operation="query", attempts=1, reason="down", maybe_applied=False)
+    bus.on("order.placed", Recorder())
+    outbox.delay("publish", 2)
+    outbox.refuse("settle", down)
+    await bus.emit_many([Event("order.placed"), Event("order.placed")])
+    await bus.run_once()
+    outbox.fail("claim", down)
+    with pytest.raises(UnavailableError):
+        await bus.run_once()
+    calls = [fact for fact in told if isinstance(fact, seen.StorageCalled) and fact.operation != "recover"]
+    assert [(call.operation, call.events, call.error) for call in calls] == [
+        ("publish", 2, None),
+        ("claim", 2, None),
+        ("settle", 2, down),
+        ("claim", 0, down),
+    ]
+    assert calls[0].seconds == pytest.approx(2, abs=0.1)
+
+
+async def test_failed_emits_are_observed(bus: OutboxEventBus, outbox: ScriptedOutbox, told: list[Any]) -> None:
+    down = UnavailableError(operation="put_item", attempts=1, reason="down", maybe_applied=False)
+    await bus.emit("order.placed", id="a")
+    await bus.emit("order.placed", id="a", if_exists="ignore")
+    with pytest.raises(PartialPublishError):
+        await bus.emit_many([Event("order.placed", id="a"), Event("order.placed", id="b")])
+    with pytest.raises(InvalidEventError):
+        await bus.emit("order.placed", object(), id="c")
+    outbox.fail("publish", down, nth=1)
+    with pytest.raises(UnavailableError):
+        await bus.emit("order.placed", id="d")
+    outbox.fail("transact", down)
+    with pytest.raises(UnavailableError):
+        async with bus.transaction() as tx:
+            tx.emit("order.placed", id="e")
+    failed = [fact for fact in told if isinstance(fact, seen.PublishFailed)]
+    assert [(fact.event_id, type(fact.error)) for fact in failed] == [
+        ("a", DuplicateEventError),
+        ("d", UnavailableError),
+        ("e", UnavailableError),
+    ]
+    assert [fact.event_id for fact in told if isinstance(fact, seen.Published)] == ["a", "b"]
+
+
+async def test_claim_says_since_when_the_event_was_due(bus: OutboxEventBus, told: list[Any], clock: Clock) -> None:
+    bus.on("order.placed", Recorder())
+    await bus.emit("order.placed", delay=5)
+    clock.now += 12
+    await bus.run_once()
+    (claimed,) = [fact for fact in told if isinstance(fact, seen.Claimed)]
+    assert claimed.due_at == pytest.approx(clock.now - 7)
 
 
 async def test_observer_that_raises_is_logged_and_changes_nothing(

@@ -204,7 +204,7 @@ class Measuring:
 
     def _released(self, seen: EventReleased) -> None:
         own = (metrics.TYPE, self._types.limited(seen.event_type))
-        reason = "unhandled" if seen.unhandled else "stop"
+        reason = "unhandled" if seen.unhandled else "held" if seen.held else "stop"
         self._record(metrics.RELEASED, 1, self.attributes(*own, metrics.REASON, reason))
 
     def _recovered(self, seen: EventRecovered) -> None:

@@ -130,7 +130,7 @@ RELEASED: Final = Metric(
     name="dynamodb_outbox.event.released",
     kind="counter",
     unit="{event}",
-    description="Claims that were given back without an attempt: stop or unhandled.",
+    description="Claims that were given back without an attempt: stop, held or unhandled.",
     attributes=(TYPE, REASON),
 )
 RECOVERED: Final = Metric(

@@ -119,12 +119,15 @@ class Poller:
 
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events. Raises `StorageError`."""
-        outbox, slots = self._outbox, self._slots
+        outbox = self._outbox
         claims = await observed(outbox.observers, "claim", 0, outbox.claim, limit, report=self._report)
-        if observers := outbox.observers:
-            taken = slots.taken + len(claims)
-            observers.notify(Polled(claims=len(claims), slots=slots.total, slots_taken=taken))
+        self._note_success(len(claims))
         return claims
+
+    def _note_success(self, claims: int) -> None:
+        if observers := self._outbox.observers:
+            slots = self._slots
+            observers.notify(Polled(claims=claims, slots=slots.total, slots_taken=slots.taken + claims))
 
     async def poll(self) -> float:
         """Poll once; returns the seconds until the next poll: 0 after a full batch, because more may be due."""
@@ -132,6 +135,8 @@ class Poller:
         if self._gate.holds_all:
             await self._gate.refresh()
             if self._gate.holds_all:
+                if self._gate.is_fresh:
+                    self._note_success(0)
                 return jittered(options.poll_interval, options.random)
         if self._registry.revision != self._announced_revision:
             self._announced_revision = self._registry.revision
