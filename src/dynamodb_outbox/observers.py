@@ -85,7 +85,7 @@ class Observer(Protocol):
 class Observers:
     """The registered observers. False when empty, so that callers can skip building observations."""
 
-    __slots__ = ("_observers", "instrumentation")
+    __slots__ = ("__weakref__", "_observers", "instrumentation")
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._observers: tuple[Observer, ...] = ()

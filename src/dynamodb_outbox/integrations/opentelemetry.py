@@ -30,8 +30,7 @@ from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measurin
 from dynamodb_outbox.integrations.metrics import METRICS, SCHEMA_URL, SCOPE, Metric
 from dynamodb_outbox.integrations.tracing import Tracing
 from dynamodb_outbox.observers import Observation as Observed
-from dynamodb_outbox.observers import Polled
-from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.observers import Observers, Polled
 from dynamodb_outbox.validation import check_bool
 
 __all__ = ["instrument", "uninstrument"]
@@ -70,7 +69,7 @@ def instrument(
     check_bool("parent", parent)
     check_bool("storage_spans", storage_spans)
     outbox = bus.outbox
-    if outbox in _instrumented:
+    if outbox.observers in _instrumented:
         raise ConfigurationError("the outbox of this bus is instrumented already; call uninstrument(bus) first")
     tracers = tracer_provider or trace.get_tracer_provider()
     meters = meter_provider or otel_metrics.get_meter_provider()
@@ -78,14 +77,14 @@ def instrument(
         tracer = tracers.get_tracer(SCOPE, _version(), SCHEMA_URL)
         options: dict[str, Any] = {"parent": parent, "storage_spans": storage_spans, "propagator": propagator}
         outbox.observers.instrumentation = Tracing(tracer, table=table_of(outbox), **options)
-    _instrumented[outbox] = _measured(bus, meters) if _is_set_up(meters) else _Instrumented()
+    _instrumented[outbox.observers] = _measured(bus, meters) if _is_set_up(meters) else _Instrumented()
     if not outbox.observers and outbox.observers.instrumentation is None:
         logger.info("instrument(bus) records nothing, because OpenTelemetry is not set up; set up its SDK before")
 
 
 def uninstrument(bus: OutboxEventBus) -> bool:
     """Undo `instrument`; return whether the outbox was instrumented."""
-    done = _instrumented.pop(bus.outbox, None)
+    done = _instrumented.pop(bus.outbox.observers, None)
     if done is None:
         return False
     bus.outbox.observers.instrumentation = None
@@ -107,7 +106,7 @@ class _Instrumented:
     observer: _Meters | None = None
 
 
-_instrumented: Final[WeakKeyDictionary[Outbox, _Instrumented]] = WeakKeyDictionary()
+_instrumented: Final[WeakKeyDictionary[Observers, _Instrumented]] = WeakKeyDictionary()
 
 
 class _Meters:
