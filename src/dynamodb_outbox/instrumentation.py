@@ -32,6 +32,10 @@ class HandlerCall:
 class Instrumentation(Protocol):
     """The brackets of one tracer. What they raise is logged, and changes nothing."""
 
+    def enter_worker(self) -> None:
+        """Prepare the context of a worker's task, at its start. All tasks of the worker have copies of this context."""
+        ...
+
     def emitting(self, events: Sequence[Event], *, stores: bool) -> AbstractContextManager[Sequence[Event]]:
         """Surround an emit, in the task of its caller. The emit goes on with the events that the bracket yields.
 
@@ -52,8 +56,18 @@ class Instrumentation(Protocol):
         ...
 
     def storing(self, operation: str) -> AbstractContextManager[object]:
-        """Surround a call of the outbox in a loop of the worker: `claim`, `settle`, `renew` or `recover`."""
+        """Surround a call of the outbox: `publish`, `transact`, `claim`, `settle`, `renew` or `recover`."""
         ...
+
+
+def enter_worker(instrumentation: Instrumentation | None) -> None:
+    """Prepare the context of the running task, which is that of a worker."""
+    if instrumentation is None:
+        return
+    try:
+        instrumentation.enter_worker()
+    except Exception:
+        logger.exception("the instrumentation of the outbox raised an exception; the worker goes on without it")
 
 
 class Guarded(Generic[T]):

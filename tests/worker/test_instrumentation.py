@@ -31,6 +31,9 @@ class Tracer:
         finally:
             self.notes.append(f"/{name}")
 
+    def enter_worker(self) -> None:
+        self.notes.append("worker")
+
     def emitting(self, events: Sequence[Event], *, stores: bool) -> AbstractContextManager[Sequence[Event]]:
         marked = [Event(event.type, event.payload, id=event.id, metadata={"mark": 1}) for event in events]
         return self._noted("emit" if stores else "create", marked)
@@ -70,6 +73,9 @@ class Broken:
 
     emitting = committing = handling = storing = _broken
 
+    def enter_worker(self) -> None:
+        raise ZeroDivisionError
+
 
 @pytest.fixture
 def tracer(outbox: ScriptedOutbox) -> Tracer:
@@ -85,7 +91,8 @@ async def test_brackets_of_an_event(bus: OutboxEventBus, tracer: Tracer) -> None
     assert event.metadata == {"mark": 1}
     await bus.run_once()
     assert tracer.notes == [
-        "emit", "publish", "/publish", "/emit", "recover", "/recover", "claim", "/claim", "settle", "/settle",
+        "emit", "publish", "/publish", "/emit",
+        "worker", "recover", "/recover", "claim", "/claim", "settle", "/settle",
     ]  # fmt: skip
     assert tracer.calls == [HandlerCall(event=event, handler="bill", attempt=1, max_attempts=3)]
     assert recorder.events == [event]

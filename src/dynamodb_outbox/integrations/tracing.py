@@ -55,6 +55,16 @@ class Tracing:
 
     # The brackets
 
+    def enter_worker(self) -> None:
+        """Leave the span in which the worker was started, and suppress the spans of the SDK in its loops.
+
+        The loops poll all the time and have no parent, so that each request would be a separate trace. Handlers have a
+        new context.
+        """
+        context.attach(
+            Context() if self._storage_spans else context.set_value(SUPPRESSED, value=True, context=Context())
+        )
+
     def emitting(self, events: Sequence[Event], *, stores: bool) -> AbstractContextManager[Sequence[Event]]:
         """Surround an emit with a span, whose context the events carry. In a transaction each event has its own span.
 
@@ -106,15 +116,12 @@ class Tracing:
         return _ProcessSpan(span, trace.set_span_in_context(span, outside), None)
 
     def storing(self, operation: str) -> AbstractContextManager[object]:
-        """Surround a call of a worker's loop with a span, or keep the SDK's own spans of it from being made.
-
-        The loops poll all the time and have no parent, so that each poll would be a separate trace.
-        """
+        """Surround a call of a worker's loop with a span, if that was asked for; see `enter_worker`."""
         name, kind = OPERATIONS.get(operation, (operation, None))
         if kind == "send":
             return nullcontext()  # an emit or a commit, which has a span already
         if not self._storage_spans:
-            return _Attached(context.set_value(SUPPRESSED, value=True))
+            return nullcontext()
         attributes = {metrics.SYSTEM: metrics.SYSTEM_NAME, metrics.OPERATION: name, SPAN_TABLE: self._table}
         if kind is not None:
             attributes[metrics.OPERATION_TYPE] = kind

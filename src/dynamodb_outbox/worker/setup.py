@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.handlers import HandlerRegistry
+from dynamodb_outbox.instrumentation import enter_worker
 from dynamodb_outbox.middleware import Middleware
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import ErrorReporter
@@ -43,6 +44,7 @@ class WorkerSetup:
     def enter(self) -> None:
         """Mark the running task, and every task that it starts, as a part of a worker of this bus."""
         _delivering.set(self)
+        enter_worker(self.outbox.observers.instrumentation)
 
     @property
     def is_inside(self) -> bool:
