@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sized
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 from dynamodb_outbox.errors import StorageError
@@ -32,8 +32,10 @@ def observed(
 async def _observed(observers: Observers, operation: str, events: int, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
     now = asyncio.get_running_loop().time
     instrumentation = observers.instrumentation
+    bracket: AbstractContextManager[object]
     bracket = nullcontext() if instrumentation is None else Guarded(lambda: instrumentation.storing(operation))
-    started, error = now(), None
+    started = now()
+    error: BaseException | None = None
     try:
         with bracket:
             result = await call()

@@ -179,7 +179,8 @@ class Measuring:
             self._record(metrics.WAIT_DURATION, max(self._clock() - seen.due_at, 0.0), self.attributes(*own))
 
     def _handled(self, seen: HandlerSucceeded | HandlerFailed | HandlerCancelled) -> None:
-        error, outcome = None, "succeeded"
+        error: BaseException | None = None
+        outcome = "succeeded"
         if isinstance(seen, HandlerFailed):
             outcome = outcome_of(seen.error) if isinstance(seen.error, Exception) else "failed"
             error = None if outcome == "retry_later" else seen.error
