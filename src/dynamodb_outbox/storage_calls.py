@@ -49,6 +49,8 @@ async def _observed(observers: Observers, operation: str, events: int, call: Cal
     finally:
         if observers:
             observers.notify(StorageCalled(operation=operation, events=events, seconds=now() - started, error=error))
+        # The traceback of the error has this frame: a reference from here would be a cycle for the garbage collector.
+        del error
 
 
 def _answer_in(result: Any) -> tuple[int, BaseException | None]:
