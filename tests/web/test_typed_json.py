@@ -71,3 +71,11 @@ def test_text_that_is_not_a_value_is_refused(text: str, message: str) -> None:
 
 def test_numbers_are_written_with_all_digits() -> None:
     assert to_json([10**37 + 1, Decimal("1.10")]) == '[10000000000000000000000000000000000001, {"$decimal": "1.10"}]'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"$set": [1, 2]}, {"$bytes": "aGk="}, {"$decimal": "1"}, {"$$set": 1}, {"$set": {"$set": [1]}}, {"$set": {1, 2}}],
+)
+def test_dict_that_looks_like_a_typed_value_stays_a_dict(value: Any) -> None:
+    assert from_json(to_json(value)) == value
