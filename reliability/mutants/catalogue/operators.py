@@ -41,7 +41,7 @@ OPERATORS: Final = (
         file="dynamodb/delivering/settle.py",
         text="if name in (OUTCOME_NAMES[Released], OUTCOME_NAMES[Held]):",
         replacement="if name == OUTCOME_NAMES[Released]:",
-        test=f"{_LOST}::test_repairs_and_holds_whose_responses_are_lost_are_known_to_be_applied",
+        test=f"{_LOST}::test_repairs_and_holds_whose_responses_are_lost_are_known_to_be_applied[plain]",
     ),
     Mutant(
         row=97,
@@ -65,6 +65,6 @@ OPERATORS: Final = (
         file="dynamodb/operating/holds_item.py",
         text='ConditionExpression="#hold = :before" if held in before else "attribute_not_exists(#hold)",',
         replacement='ConditionExpression="attribute_not_exists(#hold) OR attribute_exists(#hold)",',
-        test=f"{_LOST}::test_late_repeat_of_a_hold_does_not_undo_its_end",
+        test=f"{_LOST}::test_late_repeat_of_a_hold_does_not_undo_its_end[plain]",
     ),
 )
