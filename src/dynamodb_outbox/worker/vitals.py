@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from anyio.abc import TaskGroup
 
@@ -48,7 +48,7 @@ class Vitals:
         self.stuck_after = max(SHORTEST_STUCK, 3 * (STEP_SECONDS + LONGEST_POLLING_BACKOFF + longest_sleep))
         """The seconds after which a loop that does not turn never will."""
 
-    def open(self, group: TaskGroup, *, also: Callable[[], Awaitable[None]]) -> None:
+    def open(self, group: TaskGroup, *, also: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start the heartbeat of the event loop in a task group, and another task for the health of the bus."""
         group.start_soon(self.event_loop.run)
         group.start_soon(also)
