@@ -17,6 +17,7 @@ from dynamodb_outbox.cli.doctor.finding import Mark
 from dynamodb_outbox.cli.exits import Refusal
 from dynamodb_outbox.cli.settings import Settings
 from reliability.proxy import running_proxy
+from tests.backends import open_client
 from tests.cli.doctoring import MINUTE, Patient, millis
 
 
@@ -24,8 +25,7 @@ from tests.cli.doctoring import MINUTE, Patient, millis
 async def patient(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Patient]:
     """A table in which nothing is wrong yet."""
     endpoint = request.getfixturevalue(f"{request.param}_endpoint")
-    client = request.getfixturevalue(f"{request.param}_client")
-    async with running_proxy(endpoint) as proxy:
+    async with running_proxy(endpoint) as proxy, open_client(endpoint) as client:
         settings = Settings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
         yield Patient(client, proxy, table_name, settings)
 

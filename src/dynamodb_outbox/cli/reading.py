@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from dynamodb_outbox.repairs import FailedSelector
+from dynamodb_outbox.errors import UnavailableError
+from dynamodb_outbox.repairs import FailedSelector, Hold
 from dynamodb_outbox.stored_events import EventState, Page, StoredEvent
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 100
 """How many events are read at once."""
+HOLDS_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,14 @@ async def read_events(
         if len(events) >= limit or page.after is None:
             return Page(events=tuple(events), after=page.after, examined=examined)
     return Page(events=tuple(events), after=None, examined=examined)
+
+
+async def read_holds(outbox: Outbox) -> tuple[Hold, ...]:
+    """Read the holds in force. The outbox gives up after a second, as a worker has no time; a person has more."""
+    for _ in range(HOLDS_ATTEMPTS - 1):
+        with suppress(UnavailableError):
+            return tuple(await outbox.holds())
+    return tuple(await outbox.holds())
 
 
 def group_id(event: StoredEvent) -> str:

@@ -9,6 +9,7 @@ import click
 from dynamodb_outbox.cli.confirming import actor, confirm
 from dynamodb_outbox.cli.exits import Refusal
 from dynamodb_outbox.cli.output import Printer
+from dynamodb_outbox.cli.reading import read_holds
 from dynamodb_outbox.cli.records import document, hold_record, time_of
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
@@ -75,7 +76,7 @@ def resume(settings: Settings, type: str | None, *, is_all: bool, dry_run: bool)
 
     async def work() -> int | None:
         async with settings.connect() as outbox:
-            is_held = any(each.type == type for each in await outbox.holds())
+            is_held = any(each.type == type for each in await read_holds(outbox))
             if dry_run or not is_held:
                 return 0 if is_held else None
             return await outbox.resume(type)
@@ -99,7 +100,7 @@ def holds(settings: Settings) -> None:
 
     async def read() -> list[Hold]:
         async with settings.connect() as outbox:
-            return list(await outbox.holds())
+            return list(await read_holds(outbox))
 
     found = run_async(settings, read)
     now = datetime.now(UTC)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from dynamodb_outbox.cli.output import Printer
+from dynamodb_outbox.cli.reading import read_holds
 from dynamodb_outbox.cli.records import document, hold_record, sample_record
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
@@ -74,7 +75,7 @@ def _once(settings: Settings, printer: Printer, count_limit: int, *, is_watched:
 
 async def _read(settings: Settings, count_limit: int) -> tuple[Sample, list[Hold]]:
     async with settings.connect() as outbox:
-        return await outbox.sample(count_limit=count_limit), list(await outbox.holds())
+        return await outbox.sample(count_limit=count_limit), list(await read_holds(outbox))
 
 
 def _document(settings: Settings, sample: Sample, holds: Sequence[Hold], judgement: Judgement) -> dict[str, Any]:

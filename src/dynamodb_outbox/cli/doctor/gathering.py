@@ -13,6 +13,7 @@ import anyio
 
 from dynamodb_outbox.cli.doctor.evidence import Assumed, Evidence
 from dynamodb_outbox.cli.doctor.probing import probe
+from dynamodb_outbox.cli.reading import read_holds
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.dynamodb.inspecting.identity import identity
 from dynamodb_outbox.dynamodb.inspecting.inspector import Inspector
@@ -105,7 +106,7 @@ class Gatherer:
         await self._note("permissions", self._permissions)
 
     async def _holds(self) -> Any:
-        return tuple(await self._outbox.holds())
+        return await read_holds(self._outbox)
 
     async def _sample(self) -> Any:
         return await self._outbox.sample(count_limit=COUNT_LIMIT)

@@ -60,17 +60,15 @@ def check_endpoint(evidence: Evidence) -> Finding:
     if evidence.connection is not None:
         found = evidence.connection
         return ok("endpoint", f"{found.endpoint} in {found.region} answers")
-    if evidence.table is not None or not evidence.errors:
-        return skip("endpoint", "not known: only some calls were answered")
-    failed = [error for error in evidence.errors.values() if not isinstance(error, (CredentialsError, *_ANSWERS))]
-    if not failed:
-        return skip("endpoint", "DynamoDB answers, and refuses the calls")
+    error = evidence.errors.get("connection")
+    if error is None or isinstance(error, (CredentialsError, *_ANSWERS)):
+        return skip("endpoint", "DynamoDB answers, and refuses the calls" if error else "not known: nothing was asked")
     url = settings.endpoint_url or f"https://dynamodb.{settings.region or 'REGION'}.amazonaws.com"
     return Finding(
         check="endpoint",
         mark=Mark.FAIL,
         title="DynamoDB does not answer",
-        evidence=(str(failed[0]) or "no answer in time", f"the endpoint is {url}"),
+        evidence=(str(error) or "no answer in time", f"the endpoint is {url}"),
         cause="the endpoint or the region is wrong, or the network does not lead there: a security group, a missing "
         "VPC endpoint, a proxy, DNS",
         repair=(f"curl -sS -m 5 {url}", "env | grep -E 'AWS_(ENDPOINT_URL|REGION|DEFAULT_REGION)|PROXY'"),
