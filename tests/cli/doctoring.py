@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -13,11 +15,22 @@ from dynamodb_outbox.cli.doctor.evidence import Assumed, Evidence
 from dynamodb_outbox.cli.doctor.gathering import Timing, gather
 from dynamodb_outbox.cli.settings import Settings
 from reliability.proxy import Proxy
+from tests.adapter_timing import with_timing
 from tests.dynamodb.dead_worker import DeadWorker
 from tests.fakes import Clock
 
 MINUTE = 60.0
 VERSIONS = {"dynamodb-outbox": "0.1.0", "aiobotocore": "2.25.1", "python": "3.12.1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientSettings(Settings):
+    """Settings that open an outbox with much time for each call: the machine may pause at any moment."""
+
+    @asynccontextmanager
+    async def connect(self, **options: Any) -> AsyncGenerator[DynamoDBOutbox]:
+        async with Settings.connect(self, **options) as outbox:
+            yield with_timing(outbox, holds=120, operator=60)
 
 
 @dataclass

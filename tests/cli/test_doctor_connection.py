@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox.cli.doctor.finding import Mark
-from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
 from reliability.proxy import Proxy, Reply, refused
-from tests.cli.doctoring import Patient
+from tests.cli.doctoring import Patient, PatientSettings
 
 
 @pytest.fixture
 async def patient(proxy: Proxy, local_client: Any, table_name: str) -> Patient:
-    settings = Settings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
+    settings = PatientSettings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
     made = Patient(local_client, proxy, table_name, settings)
     await made.create()
     return made

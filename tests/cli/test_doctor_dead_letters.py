@@ -19,12 +19,12 @@ from dynamodb_outbox.cli.doctor.finding import Mark
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.dynamodb.inspecting.clock import Exchange, skew_of
 from reliability.proxy import Proxy
-from tests.cli.doctoring import VERSIONS, Patient
+from tests.cli.doctoring import VERSIONS, Patient, PatientSettings
 
 
 @pytest.fixture
 async def patient(proxy: Proxy, local_client: Any, table_name: str) -> Patient:
-    settings = Settings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
+    settings = PatientSettings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
     made = Patient(local_client, proxy, table_name, settings)
     await made.create()
     return made

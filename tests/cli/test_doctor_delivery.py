@@ -15,10 +15,9 @@ from dynamodb_outbox.cli.app import facts_of
 from dynamodb_outbox.cli.doctor.diagnosis import diagnose
 from dynamodb_outbox.cli.doctor.finding import Mark
 from dynamodb_outbox.cli.exits import Refusal
-from dynamodb_outbox.cli.settings import Settings
 from reliability.proxy import running_proxy
 from tests.backends import open_client
-from tests.cli.doctoring import MINUTE, Patient, millis
+from tests.cli.doctoring import MINUTE, Patient, PatientSettings, millis
 
 
 @pytest.fixture(params=["local", "moto"])
@@ -26,7 +25,7 @@ async def patient(request: pytest.FixtureRequest, table_name: str) -> AsyncItera
     """A table in which nothing is wrong yet."""
     endpoint = request.getfixturevalue(f"{request.param}_endpoint")
     async with running_proxy(endpoint) as proxy, open_client(endpoint) as client:
-        settings = Settings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
+        settings = PatientSettings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
         yield Patient(client, proxy, table_name, settings)
 
 
@@ -148,7 +147,7 @@ async def test_emitters_with_more_shards_than_the_workers(patient: Patient) -> N
     patient.settings = replace(patient.settings, shards=2)
     await patient.store(since=10 * MINUTE, statusShard={"S": "PENDING#5"})
     first = await patient.first()
-    assert (first.check, first.mark) == ("shards", Mark.FAIL)
+    assert (first.check, first.mark) == ("shards", Mark.FAIL), first
     assert "shard 5" in first.title
 
 
@@ -159,7 +158,7 @@ async def test_workers_with_fewer_shards_than_the_emitters(patient: Patient) -> 
         await patient.store(since=10 * MINUTE, statusShard={"S": f"PENDING#{shard}"})
     await patient.store_running(since=1, statusShard={"S": "PROCESSING#1"})
     first = await patient.first()
-    assert (first.check, first.mark) == ("shards", Mark.FAIL)
+    assert (first.check, first.mark) == ("shards", Mark.FAIL), first
     assert "workers have shards=4" in first.cause
 
 

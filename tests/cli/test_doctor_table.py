@@ -11,11 +11,10 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.cli.doctor.finding import Mark
-from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.dynamodb.inspecting.identity import caller_identity
 from reliability.proxy import running_proxy
 from tests.backends import open_client
-from tests.cli.doctoring import Patient
+from tests.cli.doctoring import Patient, PatientSettings
 from tests.dynamodb.raw_tables import raw_table
 
 INDEX = "status-gsiSortKey-index"
@@ -25,7 +24,7 @@ INDEX = "status-gsiSortKey-index"
 async def patient(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Patient]:
     endpoint = request.getfixturevalue(f"{request.param}_endpoint")
     async with running_proxy(endpoint) as proxy, open_client(endpoint) as client:
-        settings = Settings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
+        settings = PatientSettings(table=table_name, region="us-east-1", endpoint_url=proxy.endpoint)
         made = Patient(client, proxy, table_name, settings)
         yield made
 

@@ -93,20 +93,31 @@ class Gatherer:
         return evidence.connection is not None or not is_lost
 
     async def contents(self) -> None:
-        """Read the events, the workers and the permissions, side by side."""
-        inspector = self._inspector
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._note, "sample", self._sample)
-            group.start_soon(self._note, "holds", self._holds)
-            group.start_soon(self._note, "workers", inspector.workers)
-            group.start_soon(self._note, "windows", inspector.windows)
-            group.start_soon(self._note, "lags", inspector.shard_lags)
-            for state in LISTED:
-                group.start_soon(self._events, state)
+        """Read the holds, the events, the workers and the permissions."""
+        # The holds alone, as their read has little time; then few reads at once, as the network may be slow.
+        await self._note("holds", self._holds)
+        for first, second in ((self._read_events, self._read_sample), (self._read_workers, self._read_shards)):
+            async with anyio.create_task_group() as group:
+                group.start_soon(first)
+                group.start_soon(second)
         await self._note("permissions", self._permissions)
 
     async def _holds(self) -> Any:
         return await read_holds(self._outbox)
+
+    async def _read_sample(self) -> None:
+        await self._note("sample", self._sample)
+
+    async def _read_events(self) -> None:
+        for state in LISTED:
+            await self._events(state)
+
+    async def _read_workers(self) -> None:
+        await self._note("workers", self._inspector.workers)
+        await self._note("windows", self._inspector.windows)
+
+    async def _read_shards(self) -> None:
+        await self._note("lags", self._inspector.shard_lags)
 
     async def _sample(self) -> Any:
         return await self._outbox.sample(count_limit=COUNT_LIMIT)

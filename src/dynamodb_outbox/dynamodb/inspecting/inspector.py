@@ -40,7 +40,9 @@ CALL_SECONDS: Final = 8.0
 CALLS: Final = 5
 """How many calls measure the latency and the clock."""
 MAX_WINDOWS: Final = 100
-MAX_QUERIES: Final = 16
+FEWEST_SHARDS: Final = 16
+"""At least this many shards are read, also if the options name fewer."""
+MAX_QUERIES: Final = 4
 """How many shards are read at once."""
 
 
@@ -155,7 +157,7 @@ class Inspector:
                     found.append(ShardLag(shard=shard, due_at=due_at))
 
         async with anyio.create_task_group() as group:
-            for shard in range(min(max(2 * count, MAX_QUERIES), MAX_SHARDS)):
+            for shard in range(min(max(2 * count, FEWEST_SHARDS), MAX_SHARDS)):
                 group.start_soon(read, shard)
         if errors:
             raise errors[0]
