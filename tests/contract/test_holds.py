@@ -180,6 +180,15 @@ async def test_recovery_resumes_an_event_that_was_held_after_the_resume(outbox: 
     assert await outbox.count(HELD) == 1
 
 
+async def test_worker_that_does_not_know_of_a_resume_finds_what_it_held_late(adapter: Adapter, clock: Clock) -> None:
+    outbox, operator = adapter.make(), adapter.make()
+    await operator.hold("refund", **WHO, until=None)
+    await operator.resume("refund")
+    await hold_one(outbox, "late")
+    clock.now += 11
+    assert (await outbox.recover()).resumed == ("late",)
+
+
 async def test_recovery_of_any_worker_finds_events_that_were_left_behind(adapter: Adapter, clock: Clock) -> None:
     await hold_one(adapter.make(), "e")
     outbox, resumed = adapter.make(), []

@@ -57,7 +57,7 @@ OPERATORS: Final = (
         file="dynamodb/operating/held_events.py",
         text="        self._noted[type] = self._options.clock()\n",
         replacement="        pass\n",
-        test=f"{_HOLDS}::test_recovery_resumes_an_event_that_was_held_after_the_resume[simulated-single]",
+        test=f"{_HOLDS}::test_worker_that_does_not_know_of_a_resume_finds_what_it_held_late[simulated-single]",
     ),
     Mutant(
         row=99,
