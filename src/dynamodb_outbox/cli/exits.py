@@ -22,11 +22,11 @@ BROKEN_PIPE: Final = 141
 
 
 class Refusal(click.ClickException):
-    """A sentence for stderr, with an exit code."""
+    """A sentence for stderr, with the exit code of the program."""
 
-    def __init__(self, message: str, exit_code: int = USAGE) -> None:
+    def __init__(self, message: str, code: int = USAGE) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.code = code
 
     def show(self, file: object = None) -> None:
         """Write the sentence to stderr."""

@@ -23,7 +23,7 @@ from dynamodb_outbox.cli.commands.table import table
 from dynamodb_outbox.cli.commands.template import template
 from dynamodb_outbox.cli.commands.version import version
 from dynamodb_outbox.cli.commands.web import web
-from dynamodb_outbox.cli.exits import BROKEN_PIPE, INTERRUPTED, OK
+from dynamodb_outbox.cli.exits import BROKEN_PIPE, INTERRUPTED, OK, Refusal
 from dynamodb_outbox.cli.running import Interrupted
 from dynamodb_outbox.cli.settings import PROGRAM, TABLE_VARIABLE, Output, Settings
 from dynamodb_outbox.cli.values import DURATION
@@ -116,7 +116,7 @@ def run(arguments: Sequence[str]) -> int:
 
             traceback.print_exc()
         refused.show()
-        return refused.exit_code
+        return refused.code if isinstance(refused, Refusal) else refused.exit_code
     except (click.Abort, KeyboardInterrupt, Interrupted):
         return INTERRUPTED
     except OSError as error:
