@@ -24,6 +24,7 @@ from dynamodb_outbox import (
 from dynamodb_outbox.outcome import Failed, Held, Released
 from dynamodb_outbox.transaction import TransactionWrite
 from reliability.proxy import CUT_AFTER, RESET_AFTER, Proxy, Reply, nth, refused
+from tests.adapter_timing import with_timing
 from tests.backends import CLIENTS
 from tests.conftest import MakeOutbox
 from tests.fakes import BLAMED
@@ -110,7 +111,7 @@ async def test_release_and_redrive_whose_responses_are_lost_are_known_to_be_appl
 async def test_repairs_and_holds_whose_responses_are_lost_are_known_to_be_applied(
     make_outbox: MakeOutbox, proxy: Proxy, items: Items
 ) -> None:
-    outbox = make_outbox()
+    outbox = with_timing(make_outbox(), operator=60.0, transact=60.0)
     await outbox.publish([Event("refund", id=name) for name in ("held", "discarded", "replaced", "seen")])
     claims = {claim.event.id: claim for claim in await outbox.claim(4)}
     failed = [(claims[name], Failed(error="no")) for name in ("discarded", "replaced", "seen")]
@@ -135,7 +136,7 @@ async def test_repairs_and_holds_whose_responses_are_lost_are_known_to_be_applie
 
 
 async def test_late_repeat_of_a_hold_does_not_undo_its_end(make_outbox: MakeOutbox, proxy: Proxy) -> None:
-    outbox, other = make_outbox(), make_outbox()
+    outbox, other = (with_timing(make_outbox(), operator=60.0, holds=60.0) for _ in range(2))
     sent: list[Any] = []
 
     def keep(request: Any) -> Any:
