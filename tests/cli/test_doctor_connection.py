@@ -190,14 +190,14 @@ async def test_trying_permissions_changes_nothing(patient: Patient) -> None:
 
 
 async def test_throttled_reads(patient: Patient) -> None:
-    patient.timing = replace(patient.timing, call=1.0, part=3.0)
+    patient.timing = replace(patient.timing, call=4.0, part=10.0)
     patient.proxy.rule = denies("Query", code="ProvisionedThroughputExceededException")
     first = await patient.first()
     assert (first.check, first.mark) == ("throttling", Mark.FAIL)
 
 
 async def test_reads_that_fail(patient: Patient) -> None:
-    patient.timing = replace(patient.timing, call=1.0, part=3.0)
+    patient.timing = replace(patient.timing, call=4.0, part=10.0)
     patient.proxy.rule = denies("Query", code="InternalServerError")
     first = await patient.first()
     assert (first.check, first.mark) == ("reads", Mark.FAIL)

@@ -135,7 +135,7 @@ async def test_many_events_wait_for_a_retry_of_one_error(patient: Patient) -> No
     await patient.create()
     for _ in range(5):
         failed = {"lastError": {"S": "bill: BankError: down"}, "errorType": {"S": "BankError"}}
-        await patient.store(since=-MINUTE, retryCount={"N": "2"}, errorHandler={"S": "bill"}, **failed)
+        await patient.store(since=-60 * MINUTE, retryCount={"N": "2"}, errorHandler={"S": "bill"}, **failed)
     first = await patient.first()
     assert (first.check, first.mark) == ("retries", Mark.WARN)
     assert "BankError" in first.title
@@ -172,7 +172,7 @@ async def test_a_scan_finds_events_that_are_not_in_the_index(patient: Patient) -
 
 async def test_a_scan_finds_the_events_of_a_window_that_was_deleted(patient: Patient) -> None:
     await patient.create()
-    worker = await patient.dead_window(ended=-20)
+    worker = await patient.dead_window(ended=-10 * MINUTE)
     lost = await worker.put(worker.unlisted(200))
     assert {each.check: each for each in (await patient.diagnose(deep=True)).findings}["lost events"].mark is Mark.OK
     await patient.client.delete_item(TableName=patient.table, Key={"id": {"S": worker.window_id}})

@@ -111,6 +111,9 @@ class Gatherer:
     async def _read_events(self) -> None:
         for state in LISTED:
             await self._events(state)
+            if state not in self._evidence.events:
+                # The other states fail in the same way, and each would take the whole time again.
+                return
 
     async def _read_workers(self) -> None:
         await self._note("workers", self._inspector.workers)
