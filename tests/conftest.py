@@ -16,6 +16,7 @@ from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.event_ids import event_ids
 from reliability.proxy import Proxy, running_proxy
 from tests.backends import CLIENTS, ENGINES, open_client, open_tuned_client
+from tests.programs import PACKAGES
 
 # The SDK must find credentials, and must not look for others on this machine.
 os.environ |= {
@@ -52,7 +53,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     terminalreporter.section("engines")
-    for engine in ("InMemoryOutbox", "moto server", "DynamoDB Local", "Chromium"):
+    for engine in ("InMemoryOutbox", "moto server", "DynamoDB Local", *PACKAGES):
         terminalreporter.write_line(f"{engine}: {config.stash[ENGINES].get(engine, 'not asked for by these tests')}")
     terminalreporter.write_line(f"clients: aiobotocore {version('aiobotocore')}, aioboto3 {_aioboto3()}")
 

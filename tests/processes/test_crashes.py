@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,8 +12,8 @@ from dynamodb_outbox import Event, OutboxEventBus
 from reliability.history import Claimed, HandlerStarted, Recovered, SettleRefused
 from tests.processes.conftest import Judge
 from tests.processes.workers import Process, Workers, items, statuses
+from tests.programs import path_of
 
-LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 FIVE_MINUTES = 300.0
 
 
@@ -90,12 +89,19 @@ async def test_what_a_suspended_worker_does_after_its_lease_changes_nothing(
 @pytest.mark.parametrize("means", ["the option", "libfaketime"])
 @pytest.mark.parametrize("ahead", [FIVE_MINUTES, -FIVE_MINUTES], ids=["ahead", "behind"])
 async def test_workers_whose_clocks_are_five_minutes_apart_share_the_work(
-    workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge, *, means: str, ahead: float
+    workers: Workers,
+    bus: OutboxEventBus,
+    local_client: Any,
+    judge_by_account: Judge,
+    request: pytest.FixtureRequest,
+    *,
+    means: str,
+    ahead: float,
 ) -> None:
     options: dict[str, Any] = {"poll_interval": 0.2, "processing_timeout": 60.0, "concurrency": 5, "batch_size": 5}
     # One worker alone would take 8 polls for the events, so that the other cannot come too late for all of them.
     options |= {"handler": "sleeping", "handler_options": {"seconds": 0.2}}
-    wrong = workers.start(**options, **off_by(ahead, means))
+    wrong = workers.start(**options, **off_by(ahead, means, request.config))
     right = workers.start(**options)
     await workers.until_ready(wrong, right)
     events = await bus.emit_many([Event("order.placed", {"n": n}) for n in range(40)])
@@ -110,19 +116,21 @@ async def test_workers_whose_clocks_are_five_minutes_apart_share_the_work(
     await judge_by_account()
 
 
-def off_by(seconds: float, means: str) -> dict[str, Any]:
+def off_by(seconds: float, means: str, config: pytest.Config) -> dict[str, Any]:
     """The options that have a worker process err about the time."""
     if means == "the option":
         return {"clock_ahead": seconds}
-    if LIBFAKETIME is None:
-        pytest.skip("libfaketime is not installed (Debian's package is faketime)")
+    library = path_of("libfaketime", config)
     # The loop's own clock only tells how long something takes, and is right on any machine.
-    environment = {"LD_PRELOAD": str(LIBFAKETIME), "FAKETIME": f"{seconds:+.0f}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    environment = {"LD_PRELOAD": library, "FAKETIME": f"{seconds:+.0f}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     return {"known_offset": seconds, "environment": environment | {"DONT_FAKE_MONOTONIC": "1"}}
 
 
-async def test_clock_of_libfaketime_is_really_wrong(workers: Workers, bus: OutboxEventBus) -> None:
-    process = workers.start(poll_interval=0.2, processing_timeout=60.0, **off_by(FIVE_MINUTES, "libfaketime"))
+async def test_clock_of_libfaketime_is_really_wrong(
+    workers: Workers, bus: OutboxEventBus, request: pytest.FixtureRequest
+) -> None:
+    wrong = off_by(FIVE_MINUTES, "libfaketime", request.config)
+    process = workers.start(poll_interval=0.2, processing_timeout=60.0, **wrong)
     await workers.until_ready(process)
     await bus.emit("order.placed")
     with anyio.fail_after(60):

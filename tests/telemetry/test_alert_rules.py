@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import pytest
 
 from dynamodb_outbox.dashboards import render
 from dynamodb_outbox.dashboards.alerts import ALERTS
+from tests.programs import path_of
 
-PROMTOOL = shutil.which("promtool")
 LAST_POLL = "dynamodb_outbox_worker_last_poll_time_seconds"
 SLOTS = "dynamodb_outbox_worker_slots"
 DUE_AGE = "dynamodb_outbox_oldest_due_age_seconds"
@@ -176,24 +176,27 @@ def as_promtool_test(case: Case) -> dict[str, object]:
     }
 
 
-def promtool(*arguments: str, folder: Path) -> str:
-    """Run promtool; return what it printed."""
-    assert PROMTOOL is not None
-    (folder / "rules.yaml").write_text(render("prometheus-rules"))
-    done = subprocess.run([PROMTOOL, *arguments], cwd=folder, check=False, capture_output=True, text=True, timeout=120)
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
-    return output
+@pytest.fixture
+def promtool(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., str]:
+    """A function that runs promtool in a folder with the rules, and returns what it printed."""
+    path = path_of("promtool", request.config)
+    (tmp_path / "rules.yaml").write_text(render("prometheus-rules"))
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([path, *arguments], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, output
+        return output
+
+    return run
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's package is prometheus)")
-def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
-    assert f"{len(ALERTS) + 1} rules found" in promtool("check", "rules", "rules.yaml", folder=tmp_path)
+def test_promtool_accepts_the_rules(promtool: Callable[..., str]) -> None:
+    assert f"{len(ALERTS) + 1} rules found" in promtool("check", "rules", "rules.yaml")
 
 
-@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's package is prometheus)")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.alert} {case.label}".strip())
-def test_alert_fires_when_it_should(case: Case, tmp_path: Path) -> None:
+def test_alert_fires_when_it_should(case: Case, tmp_path: Path, promtool: Callable[..., str]) -> None:
     test = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [as_promtool_test(case)]}
     (tmp_path / "test.yaml").write_text(json.dumps(test))  # JSON is YAML
-    promtool("test", "rules", "test.yaml", folder=tmp_path)
+    promtool("test", "rules", "test.yaml")

@@ -1,13 +1,8 @@
-"""A real Chromium without a window, and a dashboard that it reaches over a socket.
-
-Debian's package is `chromium`. CHROMIUM names another one; REQUIRE_CHROMIUM=1 makes its absence a failure.
-"""
+"""A real Chromium without a window, and a dashboard that it reaches over a socket."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +17,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from dynamodb_outbox import InMemoryOutbox, OutboxEventBus
 from dynamodb_outbox.web import Access, Role, outbox_dashboard
 from tests.backends import ENGINES
+from tests.programs import path_of
 
 MOUNT = "/admin/outbox"
 NAMES = ("dash.internal", "evil.internal")
@@ -34,23 +30,12 @@ document.addEventListener('securitypolicyviolation', (event) =>
 """
 
 
-def chromium(engines: dict[str, str]) -> str:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path is None:
-        if os.environ.get("REQUIRE_CHROMIUM") == "1":
-            pytest.fail("REQUIRE_CHROMIUM=1, but chromium is not installed")
-        engines["Chromium"] = "DID NOT RUN: chromium is not installed"
-        pytest.skip("chromium is not installed")
-    return path
-
-
 @pytest.fixture
 async def browser(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
-    engines = request.config.stash[ENGINES]
-    path = chromium(engines)
+    path = path_of("Chromium", request.config)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        engines["Chromium"] = f"ran ({browser.version})"
+        request.config.stash[ENGINES]["Chromium"] = f"ran ({browser.version})"
         yield browser
         await browser.close()
 
