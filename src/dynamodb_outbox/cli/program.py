@@ -17,9 +17,11 @@ from dynamodb_outbox.cli.commands.emit import emit
 from dynamodb_outbox.cli.commands.events import events
 from dynamodb_outbox.cli.commands.failed import failed
 from dynamodb_outbox.cli.commands.holding import hold, holds, resume
+from dynamodb_outbox.cli.commands.metrics import metrics
 from dynamodb_outbox.cli.commands.recover import recover
 from dynamodb_outbox.cli.commands.status import status
 from dynamodb_outbox.cli.commands.table import table
+from dynamodb_outbox.cli.commands.tail import tail
 from dynamodb_outbox.cli.commands.template import template
 from dynamodb_outbox.cli.commands.version import version
 from dynamodb_outbox.cli.commands.web import web
@@ -93,12 +95,14 @@ for _command in (
     emit,
     table,
     template,
+    metrics,
     web,
     dashboards,
     completion,
     version,
 ):
     program.add_command(_command)
+events.add_command(tail)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""`events`: list the events of a state, and show one event."""
+"""`events`: list the events of a state, show one event, and follow what changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATES: Final = [str(state) for state in LISTED]
 
 @click.group()
 def events() -> None:
-    """List and show events."""
+    """List, show and follow events."""
 
 
 @events.command("list")
