@@ -183,7 +183,8 @@ def promtool(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., st
     (tmp_path / "rules.yaml").write_text(render("prometheus-rules"))
 
     def run(*arguments: str) -> str:
-        done = subprocess.run([path, *arguments], cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
+        command = [path, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=120)
         output = done.stdout + done.stderr
         assert done.returncode == 0, output
         return output

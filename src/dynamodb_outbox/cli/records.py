@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.stored_events import Count, Sample, StoredEvent
+from dynamodb_outbox.typed_json import to_plain
 
-MARK: Final = re.compile(r"\$+(decimal|bytes|set)")
 SCHEMA: Final = 1
 """The version of the records. It changes if a member is removed or gets another meaning."""
 
@@ -25,35 +21,6 @@ def document(kind: str, **members: Any) -> dict[str, Any]:
 def time_of(moment: datetime | None) -> str | None:
     """Write a time in ISO 8601, in UTC, to the millisecond."""
     return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def value_of(value: Any) -> Any:
-    """Write a payload so that it can be read back exactly, with `$decimal`, `$bytes` and `$set` for what JSON lacks."""
-    match value:
-        case Decimal():
-            return _number(value)
-        case bytes() | bytearray():
-            return {"$bytes": base64.b64encode(value).decode()}
-        case set() | frozenset():
-            return {"$set": sorted((value_of(each) for each in value), key=str)}
-        case Mapping():
-            members = {str(key): value_of(each) for key, each in value.items()}
-            return {f"${key}": each for key, each in members.items()} if is_mark(members) else members
-        case list() | tuple():
-            return [value_of(each) for each in value]
-        case _:
-            return value
-
-
-def is_mark(members: Mapping[str, Any]) -> bool:
-    """Tell whether JSON readers would take a mapping of a payload for a mark. It is written with one more `$`."""
-    return len(members) == 1 and MARK.fullmatch(next(iter(members))) is not None
-
-
-def _number(value: Decimal) -> Any:
-    """Write a number as JSON if a float has exactly its digits; else JSON readers would change it."""
-    near = float(value)
-    return near if Decimal(repr(near)) == value else {"$decimal": str(value)}
 
 
 def event_record(event: StoredEvent, *, payload: bool) -> dict[str, Any]:
@@ -85,7 +52,8 @@ def event_record(event: StoredEvent, *, payload: bool) -> dict[str, Any]:
         "unreadable": event.unreadable,
     }
     if payload:
-        record |= {"payload": value_of(event.payload), "metadata": value_of(event.metadata)}
+        shown = {"payload": event.payload, "metadata": dict(event.metadata)}
+        record |= {name: to_plain(value, decimals=True) for name, value in shown.items()}
     return record
 
 

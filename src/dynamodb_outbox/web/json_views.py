@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
+from dynamodb_outbox import typed_json
 from dynamodb_outbox.health import Health
 from dynamodb_outbox.stored_events import Sample
-from dynamodb_outbox.web import typed_json
 from dynamodb_outbox.web.dead_letters import Group
 from dynamodb_outbox.web.http import JSON, Response
 from dynamodb_outbox.web.redaction import VisibleEvent

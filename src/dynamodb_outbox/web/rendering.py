@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dynamodb_outbox.web import text, typed_json
+from dynamodb_outbox import typed_json
+from dynamodb_outbox.web import text
 from dynamodb_outbox.web.static import VERSION
 
 FILTERS: Final = {

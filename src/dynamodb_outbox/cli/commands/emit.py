@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -10,12 +9,12 @@ import click
 
 from dynamodb_outbox.cli.exits import Refusal
 from dynamodb_outbox.cli.output import Printer
-from dynamodb_outbox.cli.payloads import payload_of
 from dynamodb_outbox.cli.records import document, time_of
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.cli.values import DURATION
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.typed_json import from_json
 
 
 @click.command()
@@ -60,6 +59,6 @@ async def _emit(settings: Settings, type: str, payload: Any, options: dict[str, 
 
 def _parsed(text: str, what: str) -> Any:
     try:
-        return payload_of(text)
-    except (json.JSONDecodeError, ValueError) as error:
+        return from_json(text, decimals=True)
+    except ValueError as error:
         raise Refusal(f"{what} is not JSON: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,12 +10,13 @@ import click
 from dynamodb_outbox.cli.exits import FINDINGS, Refusal
 from dynamodb_outbox.cli.output import Printer
 from dynamodb_outbox.cli.reading import Filter, read_events
-from dynamodb_outbox.cli.records import document, event_record, value_of
+from dynamodb_outbox.cli.records import document, event_record
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.cli.values import ago
 from dynamodb_outbox.event_states import LISTED
 from dynamodb_outbox.stored_events import EventState, StoredEvent
+from dynamodb_outbox.typed_json import to_json
 
 STATES: Final = [str(state) for state in LISTED]
 
@@ -145,7 +145,7 @@ def _show_event(out: Printer, settings: Settings, event: StoredEvent, *, payload
     if payload:
         for name, value in (("metadata", dict(event.metadata) or None), ("payload", event.payload)):
             if value is not None:
-                out.text(f"{name}\n{json.dumps(value_of(value), indent=2, ensure_ascii=False)}")
+                out.text(f"{name}\n{to_json(value, indent=2, decimals=True)}")
     for advice in next_steps(settings, event):
         out.note(advice)
 

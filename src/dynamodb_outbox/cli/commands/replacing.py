@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import sys
 from typing import Any
 
@@ -12,12 +11,12 @@ import click
 from dynamodb_outbox.cli.confirming import actor, confirm
 from dynamodb_outbox.cli.exits import FINDINGS, Refusal
 from dynamodb_outbox.cli.output import Printer, plain
-from dynamodb_outbox.cli.payloads import payload_of
-from dynamodb_outbox.cli.records import document, value_of
+from dynamodb_outbox.cli.records import document
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.stored_events import StoredEvent
+from dynamodb_outbox.typed_json import from_json, to_json
 
 
 @click.command()
@@ -48,7 +47,7 @@ def replace(
     if (payload is None) is not edit:
         raise Refusal("give either a PAYLOAD or --edit")
     old = run_async(settings, lambda: _read(settings, id))
-    before = json.dumps(value_of(old.payload), indent=2, ensure_ascii=False)
+    before = to_json(old.payload, indent=2, decimals=True)
     after = _edited(before) if payload is None else _parsed(sys.stdin.read() if payload == "-" else payload)
     printer = Printer.of(settings)
     printer.note(_difference(before, after))
@@ -87,12 +86,12 @@ def _edited(before: str) -> Any:
 
 def _parsed(text: str) -> Any:
     try:
-        return payload_of(text)
+        return from_json(text, decimals=True)
     except ValueError as error:
         raise Refusal(f"the payload is not JSON: {error}") from None
 
 
 def _difference(before: str, after: Any) -> str:
-    new = json.dumps(value_of(after), indent=2, ensure_ascii=False)
+    new = to_json(after, indent=2, decimals=True)
     lines = difflib.unified_diff(before.splitlines(), new.splitlines(), "before", "after", lineterm="")
     return "\n".join(plain(line) for line in lines) or "the payload stays as it is"

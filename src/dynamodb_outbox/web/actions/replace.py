@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlencode
 
+from dynamodb_outbox import typed_json
 from dynamodb_outbox.bus_operations import REPLACES
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.event_errors import OutboxError
 from dynamodb_outbox.repairing import check_reason
 from dynamodb_outbox.stored_events import StoredEvent
-from dynamodb_outbox.web import typed_json
 from dynamodb_outbox.web.http import BadRequestError, Response
 from dynamodb_outbox.web.pages.events import find_event, may_replace
 from dynamodb_outbox.web.site import Visit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from dynamodb_outbox.web import typed_json
+from dynamodb_outbox import typed_json
 from dynamodb_outbox.web.access import Role
 from dynamodb_outbox.web.dead_letters import Selection, exported
 from dynamodb_outbox.web.http import BadRequestError, Response

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamodb_outbox.web.typed_json import from_json, to_json
+from dynamodb_outbox.typed_json import from_json, to_json
 
 scalars = (
     st.none()
@@ -22,9 +22,13 @@ scalars = (
 )
 keys = st.text(max_size=5) | st.sampled_from(["$set", "$bytes", "$decimal", "$$set"])
 sets = st.sets(st.integers(), min_size=1) | st.sets(st.text(), min_size=1) | st.sets(st.binary(max_size=4), min_size=1)
-payloads = st.recursive(
-    scalars | sets, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=20
-)
+
+
+def lists_and_dicts(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4)
+
+
+payloads = st.recursive(scalars | sets, lists_and_dicts, max_leaves=20)
 
 
 @given(payloads)
@@ -35,6 +39,16 @@ def test_value_comes_back_equal(value: Any) -> None:
 @given(payloads)
 def test_value_comes_back_after_a_browser_changed_its_line_breaks(value: Any) -> None:
     assert from_json(to_json(value, indent=2).replace("\n", "\r\n")) == value
+
+
+@given(st.recursive(scalars.filter(lambda value: not isinstance(value, float)) | sets, lists_and_dicts, max_leaves=20))
+def test_value_without_floats_comes_back_as_decimals(value: Any) -> None:
+    assert from_json(to_json(value, decimals=True), decimals=True) == value
+
+
+def test_decimals_are_json_numbers_where_a_float_has_their_digits() -> None:
+    shown = '[1.5, {"$decimal": "0.1234567890123456789"}]'
+    assert to_json([Decimal("1.5"), Decimal("0.1234567890123456789")], decimals=True) == shown
 
 
 @given(payloads)

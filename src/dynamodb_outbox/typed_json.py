@@ -3,6 +3,9 @@
     {"$decimal": "1.10"}   {"$bytes": "aGVsbG8="}   {"$set": [1, 2]}
 
 A dict whose only key is such a word gets one more `$`: `{"$$set": ...}`. Whole numbers have all their digits.
+
+An outbox with `numbers="decimal"` has no floats: then `decimals=True` writes a decimal as a JSON number where a float
+has exactly its digits, and reads each JSON number as a decimal.
 """
 
 from __future__ import annotations
@@ -18,37 +21,43 @@ from typing import Any, Final
 _MARK: Final = re.compile(r"\$+(decimal|bytes|set)")
 
 
-def to_json(value: Any, *, indent: int | None = None) -> str:
+def to_json(value: Any, *, indent: int | None = None, decimals: bool = False) -> str:
     """Write a value as JSON. Values of other types, which no stored event has, are written as their `repr`."""
-    return json.dumps(to_plain(value), indent=indent, ensure_ascii=False, allow_nan=True)
+    return json.dumps(to_plain(value, decimals=decimals), indent=indent, ensure_ascii=False, allow_nan=True)
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: Any, *, decimals: bool = False) -> Any:
     """Replace values that JSON has no type for."""
     if isinstance(value, Mapping):
-        plain = {str(key): to_plain(item) for key, item in value.items()}
+        plain = {str(key): to_plain(item, decimals=decimals) for key, item in value.items()}
         return {f"${key}" if _is_mark(plain) else key: item for key, item in plain.items()}
     if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
+        return [to_plain(item, decimals=decimals) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return {"$set": [to_plain(item, decimals=decimals) for item in sorted(value)]}
     if value is None or isinstance(value, (str, int, float)):
         return value
-    return _marked(value)
+    return _marked(value, decimals=decimals)
 
 
-def _marked(value: Any) -> Any:
-    if isinstance(value, (set, frozenset)):
-        return {"$set": [to_plain(item) for item in sorted(value)]}
+def _marked(value: Any, *, decimals: bool) -> Any:
     if isinstance(value, Decimal):
-        return {"$decimal": str(value)}
+        near = float(value)
+        return near if decimals and Decimal(repr(near)) == value else {"$decimal": str(value)}
     if isinstance(value, (bytes, bytearray)):
         return {"$bytes": base64.b64encode(value).decode()}
     return repr(value)
 
 
-def from_json(text: str) -> Any:
+def from_json(text: str, *, decimals: bool = False) -> Any:
     """Read a value that `to_json` wrote. Raises `ValueError`, whose text says what is wrong and where."""
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=Decimal if decimals else float,
+        )
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 
