@@ -43,8 +43,8 @@ $(VENV)/.installed-demo: pyproject.toml $(CREATED)
 	@$(PIP) --group demo
 	@touch $@
 
-demo: $(firstword $(wildcard $(VENV)/.installed) $(VENV)/.installed-demo) ## deliver 1,000 events with three worker processes, one of which is killed
-	@PYTHONPATH=$(CURDIR)/src $(BIN)/python -m examples.demo $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(if $(EVENTS),--events $(EVENTS))
+demo: $(firstword $(wildcard $(VENV)/.installed) $(VENV)/.installed-demo) ## deliver 1,000 events with three worker processes, one of which is killed (DASHBOARD=1 to watch them)
+	@PYTHONPATH=$(CURDIR)/src $(BIN)/python -m examples.demo $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(if $(EVENTS),--events $(EVENTS)) $(if $(DASHBOARD),--dashboard)
 
 test: $(VENV)/.installed ## run every test that this machine can, on all cores (PYTEST_ARGS="tests/worker -k stop" for a part)
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)

@@ -1,6 +1,6 @@
 """Emit 1,000 events, deliver them with three worker processes, kill one of these, and see that nothing is lost.
 
-python -m examples.demo [--endpoint URL] [--events PATH.jsonl]
+python -m examples.demo [--endpoint URL] [--events PATH.jsonl] [--dashboard]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aiobotocore.session import get_session
 
 from dynamodb_outbox import Event, OutboxError
 from examples.demo.conduct import Conductor
+from examples.demo.dashboard import PORT, start_dashboard, wait_for_enter
 from examples.demo.display import display_for_stdout
 from examples.demo.engine import start_engine, use_fake_credentials
 from examples.demo.events import make_events, read_events, write_events
@@ -38,6 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--endpoint", help="an engine that runs already (default: a moto server of our own)")
     parser.add_argument("--events", type=Path, help='a JSON Lines file of {"type": ..., "payload": ...}')
+    parser.add_argument("--dashboard", action="store_true", help=f"show the events at http://127.0.0.1:{PORT}/, too")
     given = parser.parse_args()
     try:
         events = read_events(given.events) if given.events else make_events(EVENTS)
@@ -49,7 +51,7 @@ def main() -> int:
     try:
         write_events(folder / "events.jsonl", events)
         use_fake_credentials(endpoint=given.endpoint)
-        code = asyncio.run(run(events, folder=folder, endpoint=given.endpoint))
+        code = asyncio.run(run(events, folder=folder, endpoint=given.endpoint, dashboard=given.dashboard))
     except (DemoError, OutboxError) as error:
         print(f"demo: {error}", file=sys.stderr)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -63,7 +65,7 @@ def main() -> int:
     return code
 
 
-async def run(events: list[Event], *, folder: Path, endpoint: str | None) -> int:
+async def run(events: list[Event], *, folder: Path, endpoint: str | None, dashboard: bool = False) -> int:
     """Start the processes and follow them to the end; the exit code."""
     started = time.monotonic()
     if task := asyncio.current_task():
@@ -78,6 +80,11 @@ async def run(events: list[Event], *, folder: Path, endpoint: str | None) -> int
         display.say(f"{len(events):,} events, table {table} at {endpoint}")
         async with plan.connect() as outbox:
             await outbox.create_table()
+            if dashboard:
+                address = await start_dashboard(engines, plan)
+                display.say(f"The dashboard is at {address}")
+                await wait_for_enter("Open it, and press Enter: the story takes half a minute ...")
+                started = time.monotonic()
             with Children() as children:
                 conductor = Conductor(
                     outbox=outbox,
@@ -92,11 +99,13 @@ async def run(events: list[Event], *, folder: Path, endpoint: str | None) -> int
                     await conductor.run()
                     await conductor.stop_workers()
         statuses = await scan(plan)
-    verdict = judge(expected=len(events), ledger=conductor.ledger, statuses=statuses, kill=conductor.kill)
-    seconds = time.monotonic() - started
-    for line in summarise(verdict, ledger=conductor.ledger, kill=conductor.kill, seconds=seconds):
-        print(line)
-    print(verdict.line)
+        seconds = time.monotonic() - started
+        verdict = judge(expected=len(events), ledger=conductor.ledger, statuses=statuses, kill=conductor.kill)
+        for line in summarise(verdict, ledger=conductor.ledger, kill=conductor.kill, seconds=seconds):
+            print(line)
+        print(verdict.line)
+        if dashboard:
+            await wait_for_enter("The dashboard stays open until you press Enter ...")
     return verdict.exit_code
 
 

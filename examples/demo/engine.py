@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-from examples.demo.plan import DemoError
-from examples.demo.processes import Children, end_with_parent
+from examples.demo.processes import Children, end_with_parent, first_line
 from examples.demo.quick_moto import take_shortcuts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-START_SECONDS: Final = 30.0
-
 
 async def start_engine(children: Children, *, log: Path) -> str:
     """Start a moto server; its endpoint, once it listens. Raises `DemoError`."""
-    engine = children.start("the moto server", "examples.demo.engine", [], log=log)
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            endpoint = await asyncio.to_thread(engine.read_line)
-    except TimeoutError:
-        raise DemoError(f"the moto server did not start within {START_SECONDS:g} s") from None
-    if not endpoint:
-        engine.wait(1.0)
-        engine.check()
-        raise DemoError("the moto server ended before it listened")
-    return endpoint
+    return await first_line(children.start("the moto server", "examples.demo.engine", [], log=log))
 
 
 def use_fake_credentials(*, endpoint: str | None) -> None:

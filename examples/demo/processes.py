@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -17,6 +18,7 @@ from examples.demo.plan import DemoError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 GRACE_SECONDS: Final = 5.0
+START_SECONDS: Final = 30.0
 
 
 class Child:
@@ -105,6 +107,20 @@ class Children:
         for child in self._children:
             child.wait(deadline - time.monotonic())
             child.close()
+
+
+async def first_line(server: Child) -> str:
+    """Wait for the first line of a server, which is its address. Raises `DemoError`."""
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            line = await asyncio.to_thread(server.read_line)
+    except TimeoutError:
+        raise DemoError(f"{server.name} did not start within {START_SECONDS:g} s") from None
+    if not line:
+        server.wait(1.0)
+        server.check()
+        raise DemoError(f"{server.name} ended before it listened")
+    return line
 
 
 def end_with_parent() -> None:

@@ -22,6 +22,7 @@ IMPORTED = """
 import importlib.metadata, json, sys
 from moto.moto_server.werkzeug_app import create_backend_app
 import examples.demo.__main__, examples.demo.emitter, examples.demo.engine, examples.demo.worker
+import dynamodb_outbox.web.uvicorn_server
 create_backend_app("dynamodb")
 top = {name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__file__", None)}
 distributions = importlib.metadata.packages_distributions()

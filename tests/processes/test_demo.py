@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from examples.demo.events import make_events, write_events
@@ -42,6 +43,23 @@ def test_every_event_of_the_demo_is_completed_although_a_worker_is_killed(tmp_pa
     assert numbers.groups()[:4] == ("250", "250", "0", "0")
     assert not any(LINE.fullmatch(line) for line in text)
     assert "SIGKILL" in demo.stdout
+
+
+def test_dashboard_of_the_demo_shows_its_events(tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    write_events(events, make_events(100))
+    command = [sys.executable, "-m", "examples.demo", "--events", str(events), "--dashboard"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert demo.stdout is not None
+        address = next(match[1] for line in demo.stdout if (match := re.search(r"dashboard is at (\S+)", line)))
+        overview = httpx.get(address, follow_redirects=True)
+        written, errors = demo.communicate(timeout=280)
+    assert demo.returncode == 0, written + errors
+    assert overview.status_code == 200
+    assert "outbox-demo" in overview.text
+    assert LINE.fullmatch(written.splitlines()[-1])
 
 
 def test_a_file_without_events_is_refused(tmp_path: Path) -> None:
