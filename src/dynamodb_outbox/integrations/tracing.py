@@ -144,11 +144,10 @@ class Tracing:
 
     def _with_context(self, event: Event, inside: Context) -> Event:
         carrier: dict[str, str] = {}
+        propagator = self._propagator or propagate.get_global_textmap()
+        propagator.inject(carrier, context=inside)  # pyright: ignore[reportArgumentType] - of its own default setter
         if self._propagator is None:
-            propagate.inject(carrier, context=inside)
             carrier.pop(BAGGAGE, None)
-        else:
-            self._propagator.inject(carrier, context=inside)
         return replace(event, metadata={**carrier, **event.metadata}) if carrier else event
 
     def _extracted(self, event: Event) -> Context:

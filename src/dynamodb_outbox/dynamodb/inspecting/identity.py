@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
@@ -22,7 +22,7 @@ async def identity(profile_name: str | None, region_name: str | None, endpoint_u
 async def caller_identity(profile_name: str | None, region_name: str | None, **options: str) -> str | None:
     """Ask AWS STS. The call needs no permission."""
     config = AioConfig(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1})
-    session = AioSession(profile=profile_name)
+    session: Any = AioSession(profile=profile_name)
     try:
         async with session.create_client("sts", region_name=region_name, config=config, **options) as client:
             found = await client.get_caller_identity()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
-from dynamodb_outbox.dynamodb.items.codec import attribute, is_unlisted
+from dynamodb_outbox.dynamodb.items.codec import Item, attribute, is_unlisted
 from dynamodb_outbox.dynamodb.items.stored import decode_stored, seconds_of
 from dynamodb_outbox.dynamodb.reading.listing import Listing
 from dynamodb_outbox.dynamodb.reading.sampling import Sampling
@@ -33,20 +33,27 @@ class Reader:
         """Read an event as it is in the table now; None if there is none."""
         if not may_be_id(event_id):
             return None
-        ends: float | None = None
-        # Twice: if its window is gone, the event has probably been completed or moved into the index meanwhile.
-        for _ in range(2):
-            item = (await get_items(self._caller, [event_id], within=self._within)).get(event_id)
-            if item is None:
-                return None
-            name = attribute(item, "window", "S") if is_unlisted(item) else None
-            ends = await self._window_ends(name) if name else None
-            if ends is not None or not name:
-                break
+        item = await self._item_of(event_id)
+        ends = await self._window_ends(item)
+        if item is not None and ends is None and is_unlisted(item):
+            # The event has probably been completed, or moved into the index, before its window was closed.
+            item = await self._item_of(event_id)
+            ends = await self._window_ends(item)
+        if item is None:
+            return None
         return decode_stored(item, numbers=self._options.numbers, now=self._options.clock(), window_ends=ends)
 
-    async def _window_ends(self, name: str) -> float | None:
-        """Read when the lease of a window ends; None if the window is closed. Windows of other Regions are not read."""
+    async def _item_of(self, event_id: str) -> Item | None:
+        return (await get_items(self._caller, [event_id], within=self._within)).get(event_id)
+
+    async def _window_ends(self, event: Item | None) -> float | None:
+        """Read when the lease of the window of an event ends; None if it has none, or if the window is closed.
+
+        Windows of other Regions are not read.
+        """
+        name = attribute(event, "window", "S") if event is not None and is_unlisted(event) else None
+        if not name:
+            return None
         item_id = window_id(name, region=region_of(self._caller))
         attributes = ("id", "status", "gsiSortKey")
         item = (await get_items(self._caller, [item_id], within=self._within, attributes=attributes)).get(item_id, {})
