@@ -64,7 +64,8 @@ OPERATORS: Final = (
         name="a hold is stored whatever is stored",
         file="dynamodb/operating/holds_item.py",
         text='ConditionExpression="#hold = :before" if held in before else "attribute_not_exists(#hold)",',
-        replacement='ConditionExpression="attribute_not_exists(#hold) OR attribute_exists(#hold)",',
+        replacement='ConditionExpression="#hold = :before OR attribute_exists(#hold)" if held in before else '
+        '"attribute_not_exists(#hold) OR attribute_exists(#hold)",',
         test=f"{_LOST}::test_late_repeat_of_a_hold_does_not_undo_its_end[plain]",
     ),
 )
