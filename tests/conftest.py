@@ -53,7 +53,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     terminalreporter.section("engines")
-    for engine in ("InMemoryOutbox", "moto server", "DynamoDB Local", *PACKAGES):
+    for engine in ("InMemoryOutbox", "moto server", "DynamoDB Local", *PACKAGES, "axe-core"):
         terminalreporter.write_line(f"{engine}: {config.stash[ENGINES].get(engine, 'not asked for by these tests')}")
     terminalreporter.write_line(f"clients: aiobotocore {version('aiobotocore')}, aioboto3 {_aioboto3()}")
 

@@ -9,6 +9,8 @@ from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, OutboxEventBus
 from tests.web.browser.conftest import Visitor
 from tests.web.conftest import fail_events, failing
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 HOSTILE_ID = "a\"'<script>alert(1)</script>/%00\n\u202e#?&"
 both = pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without JavaScript"])
 

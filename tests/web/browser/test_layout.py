@@ -11,8 +11,12 @@ import axe
 from dynamodb_outbox import OutboxEventBus
 from dynamodb_outbox.web.dead_letters import Selection
 from dynamodb_outbox.web.text import packed
+from tests.backends import ENGINES
+from tests.programs import missing
 from tests.web.browser.conftest import Visitor
 from tests.web.conftest import fail_events, failing
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LONG = "x" * 300
 PATHS = (
@@ -40,10 +44,9 @@ async def fill(bus: OutboxEventBus) -> None:
     await bus.emit_many([failing(id=f"{n}{LONG}") for n in range(3)], delay=600)
 
 
-async def allow_errors_of_404(page: Page, visitor: Visitor, path: str) -> None:
+async def visit(page: Page, visitor: Visitor, path: str) -> None:
+    visitor.forgive(f"404 (Not Found) ({visitor.url('/nothing')})")
     await page.goto(visitor.url(path))
-    if path == "/nothing":
-        visitor.errors[:] = [error for error in visitor.errors if "404" not in error]
 
 
 @pytest.mark.parametrize("width", [320, 768, 1920])
@@ -51,7 +54,7 @@ async def test_no_page_is_wider_than_the_window(bus: OutboxEventBus, visitor: Vi
     await fill(bus)
     page = await visitor.page(None, viewport={"width": width, "height": 800})
     for path in PATHS:
-        await allow_errors_of_404(page, visitor, path)
+        await visit(page, visitor, path)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
@@ -73,19 +76,27 @@ async def test_no_control_that_does_nothing(bus: OutboxEventBus, visitor: Visito
     assert await page.locator("[data-live-switch]").is_visible() is script
 
 
+@pytest.fixture(scope="session")
+def axe_core(request: pytest.FixtureRequest) -> str:
+    try:
+        script = axe.fetch().read_text()
+    except axe.UnavailableError as error:
+        missing("axe-core", str(error), request.config)
+    request.config.stash[ENGINES]["axe-core"] = f"ran ({axe.PACKAGE})"
+    return script
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
-async def test_axe_finds_no_fault(bus: OutboxEventBus, visitor: Visitor, scheme: Any, width: int) -> None:
-    try:
-        source = axe.fetch().read_text()
-    except axe.UnavailableError as error:
-        pytest.skip(str(error))
+async def test_axe_finds_no_fault(
+    bus: OutboxEventBus, visitor: Visitor, axe_core: str, scheme: Any, width: int
+) -> None:
     await fill(bus)
     # The policy of the pages refuses the script of the test, too.
     page = await visitor.page(None, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True)
     for path in PATHS:
-        await allow_errors_of_404(page, visitor, path)
-        await page.add_script_tag(content=source)
+        await visit(page, visitor, path)
+        await page.add_script_tag(content=axe_core)
         result = await page.evaluate("rules => axe.run({runOnly: rules})", list(RULES))
         assert result["passes"], path
         found = [(one["id"], [node["html"] for node in one["nodes"]]) for one in result["violations"]]
