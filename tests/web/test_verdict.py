@@ -97,7 +97,7 @@ def test_old_numbers_are_not_trusted() -> None:
 def test_events_of_a_held_outbox_are_not_late() -> None:
     (only,) = found(sample(due=5, due_for=4_000), holds=[hold()])
     assert only.level is Level.HELD
-    assert "ada holds it since 5 min" in only.why
+    assert "ada has held it for 5 min" in only.why
     assert "a deploy" in only.why
 
 
@@ -112,5 +112,5 @@ def test_health_of_the_process_is_a_finding_but_the_outbox_is_not_stuck_by_it(st
     good = Check(name="poll", status=HealthStatus.HEALTHY)
     said = Check(name="dead_letters", status=status, reason="said already")
     (only,) = found(sample(), health=Health(status=status, live=True, ready=True, checks=(bad, good, said)))
-    assert (only.level, only.title) == (Level.DEGRADED, "This process: event loop, since 1 min 30 s")
+    assert (only.level, only.title) == (Level.DEGRADED, "This process: event loop, for 1 min 30 s")
     assert only.why == "a handler blocks"

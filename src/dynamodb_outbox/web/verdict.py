@@ -101,7 +101,7 @@ def _of_holds(now: datetime, holds: Sequence[Hold]) -> Iterator[Finding]:
         yield Finding(
             level=Level.HELD,
             title="The whole outbox is held" if everything else f"The type {hold.type!r} is held",
-            why=f"{hold.by} holds it since {duration((now - hold.since).total_seconds())}{until}: {hold.reason}",
+            why=f"{hold.by} has held it for {duration((now - hold.since).total_seconds())}{until}: {hold.reason}",
             next="Resume it when the reason is gone. Events wait meanwhile, and none is lost.",
             page="types",
             page_name="Types and holds",
@@ -201,7 +201,7 @@ def _of_health(now: datetime, health: Health) -> Iterator[Finding]:
     """List what is the matter with this process. Other processes may be well, so the outbox is not stuck by it."""
     for check in health.checks:
         if check.status is not HealthStatus.HEALTHY and check.name not in _SAMPLED:
-            since = f", since {duration((now - check.since).total_seconds())}" if check.since else ""
+            since = f", for {duration((now - check.since).total_seconds())}" if check.since else ""
             yield Finding(
                 level=Level.DEGRADED,
                 title=f"This process: {check.name.replace('_', ' ')}{since}",
