@@ -12,6 +12,7 @@ import pytest
 
 from dynamodb_outbox import Event, EventStatus, OutboxEventBus, UnavailableError
 from dynamodb_outbox.observers import EventReleased
+from dynamodb_outbox.port import LEASE_EXPIRED
 from dynamodb_outbox.worker.timing import Timing
 from tests.fakes import ScriptedOutbox
 from tests.virtual_time import VirtualTime
@@ -343,3 +344,82 @@ async def test_run_once_holds_events(bus: OutboxEventBus, outbox: ScriptedOutbox
     await bus.resume("refund")
     assert await bus.run_once() == 2
     assert sorted(handled) == ["o", "o2", "r"]
+
+
+# Events that wait behind the gate
+
+
+async def test_event_that_waits_for_a_permit_is_not_started_once_its_type_is_held(
+    bus: OutboxEventBus, outbox: ScriptedOutbox
+) -> None:
+    started: list[str] = []
+
+    @bus.on("refund", concurrency=1)
+    async def refund(event: Event) -> None:
+        started.append(event.id)
+        await anyio.sleep(6)
+
+    async with bus:
+        for number in range(3):
+            await emit(bus, f"r{number}")
+        await anyio.sleep(0.1)
+        # By another process: this worker reads the holds when the first handler gives its permit back.
+        await outbox.hold("refund", reason="the bank is down", by="ada")
+        await anyio.sleep(60)
+        assert started == ["r0"]
+        assert (await outbox.count(HELD), outbox.stored("r1").retry_count) == (2, 0)
+        await outbox.resume("refund")
+        await anyio.sleep(60)
+    assert sorted(started) == ["r0", "r1", "r2"]
+
+
+async def test_handler_that_waits_for_a_permit_is_cancelled_by_a_stop_during_a_read(
+    bus: OutboxEventBus, outbox: ScriptedOutbox
+) -> None:
+    started: list[str] = []
+
+    @bus.on("refund", concurrency=1)
+    async def refund(event: Event) -> None:
+        started.append(event.id)
+        await anyio.sleep(6)
+
+    async with bus:
+        for number in range(2):
+            await emit(bus, f"r{number}")
+        await anyio.sleep(1)
+        outbox.pause("holds")
+        await anyio.sleep(5.5)
+        assert started == ["r0"]
+        await bus.stop(timeout=0)
+    assert (started, outbox.status_of("r1"), outbox.stored("r1").retry_count) == (["r0"], PENDING, 0)
+
+
+async def test_event_that_waits_in_the_quarantine_is_not_started_once_its_type_is_held(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, handled: list[str]
+) -> None:
+    for event_id in ("r0", "r1"):
+        await emit(bus, event_id)
+        stored = outbox.stored(event_id)
+        stored.retry_count, stored.last_error = 2, LEASE_EXPIRED
+    gate = outbox.pause("settle")
+    async with bus:
+        await gate.reached.wait()  # the release of the second one, for which the first one waits
+        await outbox.hold("refund", reason="the bank is down", by="ada")
+        await anyio.sleep(READ_EVERY + 1)
+        gate.open()
+        await anyio.sleep(10)
+        assert (handled, await outbox.count(HELD)) == ([], 2)
+
+
+async def test_hold_during_a_slow_read_is_obeyed_within_five_seconds(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, handled: list[str]
+) -> None:
+    outbox.script("holds", lambda: anyio.sleep(1.5), after=True, nth=1)
+    async with bus:
+        await emit(bus, "first")
+        await anyio.sleep(0.1)
+        await outbox.hold("refund", reason="the bank is down", by="ada")  # not in the answer, which is under way
+        await anyio.sleep(READ_EVERY + 0.1)
+        await emit(bus, "second")
+        await anyio.sleep(1)
+    assert (handled, outbox.status_of("second")) == (["first"], HELD)

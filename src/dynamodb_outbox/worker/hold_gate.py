@@ -2,8 +2,10 @@
 
 The gate reads the holds at most every five seconds, and only while claims come: an idle worker reads nothing. A claim
 that comes later than five seconds after the last read waits for the next one, usually for some milliseconds; the read
-for an event that is emitted here runs while the event is being stored. So a worker starts no event of a type that has
-been held for more than five seconds. While the holds cannot be read, the worker goes by the holds that it read last.
+for an event that is emitted here runs while the event is being stored. A handler that waits for a permit of its
+concurrency asks again when it has one, and an event that waits in the quarantine passes the gate again. So a worker
+starts no event of a type that has been held for more than five seconds. While the holds cannot be read, the worker goes
+by the holds that it read last.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from dynamodb_outbox.repairs import Hold
 from dynamodb_outbox.wording import describe
 from dynamodb_outbox.worker.timing import Timing
 
+_Start = Callable[[Claim], None]
+
 
 class HoldGate:
     """Passes claims on: to `start`, or to `settle` with the outcome of an event that is held."""
@@ -32,7 +36,7 @@ class HoldGate:
         self,
         outbox: Outbox,
         *,
-        start: Callable[[Claim], None],
+        start: _Start,
         settle: Callable[[Claim, Outcome], None],
         timing: Timing,
     ) -> None:
@@ -43,9 +47,10 @@ class HoldGate:
         self._read_within = min(timing.holds_read_seconds, outbox.options.processing_timeout / 3)
         self._clock = outbox.options.clock
         self._group: TaskGroup | None = None
-        self._waiting: deque[Claim] = deque()
+        self._waiting: deque[tuple[Claim, _Start]] = deque()
         self._fresh_until = float("-inf")
         self._is_reading = False
+        self._read_ended = anyio.Event()
         self._failed = False
         self.known: tuple[Hold, ...] = ()
         """The holds that were read last. Some may be over by now."""
@@ -87,15 +92,16 @@ class HoldGate:
 
     # Claims
 
-    def take(self, claim: Claim) -> None:
-        """Pass a claim on, now or once the holds are read."""
+    def take(self, claim: Claim, start: _Start | None = None) -> None:
+        """Pass a claim on, now or once the holds are read; to another `start` if it has waited behind the gate."""
+        start = start or self._start
         if self._group is None or self.is_fresh:
-            self.pass_on(claim, self._start)
+            self.pass_on(claim, start)
         else:
-            self._waiting.append(claim)
+            self._waiting.append((claim, start))
             self.read_soon()
 
-    def pass_on(self, claim: Claim, start: Callable[[Claim], None]) -> None:
+    def pass_on(self, claim: Claim, start: _Start) -> None:
         """Start a claim, unless it is held."""
         if not self.known or not self.holds(claim.event.type):
             start(claim)
@@ -107,7 +113,7 @@ class HoldGate:
 
     def _pass_waiting(self) -> None:
         while self._waiting:
-            self.pass_on(self._waiting.popleft(), self._start)
+            self.pass_on(*self._waiting.popleft())
 
     # Reads
 
@@ -116,6 +122,13 @@ class HoldGate:
         if self._group is not None and not self._is_reading and not self.is_fresh:
             self._is_reading = True
             self._group.start_soon(self._read_for_waiting)
+
+    async def is_held_now(self, event_type: str) -> bool:
+        """Tell whether events of a type are held, after a read of the holds if the last one is too old."""
+        if self._group is not None and not self.is_fresh:
+            self.read_soon()
+            await self._read_ended.wait()
+        return self.holds(event_type)
 
     async def refresh(self) -> None:
         """Read the holds, unless they were read lately."""
@@ -127,11 +140,15 @@ class HoldGate:
             await self._read()
         finally:
             self._is_reading = False
+            self._read_ended.set()
+            self._read_ended = anyio.Event()
             self._pass_waiting()
 
     async def _read(self) -> None:
         """Read the holds. After an error, go by what is known, and read again after the usual time."""
         error: BaseException | None = None
+        # The answer may be from the moment of the request: a hold that is stored a moment later is not in it.
+        asked_at = asyncio.get_running_loop().time()
         try:
             with anyio.fail_after(self._read_within):
                 self.known = tuple(await self._outbox.holds())
@@ -139,7 +156,7 @@ class HoldGate:
             if not absorb_foreign_cancellation(raised):
                 raise
             error = raised
-        self._fresh_until = asyncio.get_running_loop().time() + self._read_every
+        self._fresh_until = asked_at + self._read_every
         if error is not None and not self._failed:
             logger.warning(
                 "the holds could not be read, so the worker goes by the %d that it read before: %s. It tries again",

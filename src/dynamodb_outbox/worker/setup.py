@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -52,7 +52,7 @@ class WorkerSetup:
         return _delivering.get() is self
 
     def stages(
-        self, *, on_settled: OnSettled, is_cancelled: Callable[[], bool]
+        self, *, on_settled: OnSettled, is_cancelled: Callable[[], bool], is_held: Callable[[str], Awaitable[bool]]
     ) -> tuple[Reports, SettleQueue, Dispatcher]:
         """Build the stages that every claim passes. The worker's `on_settled` has to call that of the setup."""
         outbox = self.outbox
@@ -68,5 +68,6 @@ class WorkerSetup:
             keeper=LeaseKeeper(outbox, timing=self.timing, report=reports.report),
             report=reports.report,
             is_cancelled=is_cancelled,
+            is_held=is_held,
         )
         return reports, settles, Dispatcher(context, settles=settles, unhandled=self.unhandled)

@@ -51,10 +51,13 @@ class Worker:
         self._phases = Phases()
         self._slots = Slots(outbox.options.slots)
         self._reports, self._settles, self._dispatcher = setup.stages(
-            on_settled=self._on_settled, is_cancelled=lambda: self._task is not None and self._task.cancelling() > 0
+            on_settled=self._on_settled,
+            is_cancelled=lambda: self._task is not None and self._task.cancelling() > 0,
+            is_held=lambda event_type: self._gate.is_held_now(event_type),  # noqa: PLW0108 - the gate is made below
         )
-        self._quarantine = Quarantine(outbox.options, start=self._start_handling, release=self._settles.submit)
         self._gate = HoldGate(outbox, start=self._begin, settle=self._settles.submit, timing=self._timing)
+        start = partial(self._gate.take, start=self._start_handling)
+        self._quarantine = Quarantine(outbox.options, start=start, release=self._settles.submit)
         self._emit_claims = EmitClaims(
             setup,
             self._slots,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from dynamodb_outbox.emitter import Emitter
@@ -48,7 +48,10 @@ class AbandonedTasks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlingContext:
-    """The neighbours of an attempt. `is_cancelled` tells whether the worker is being cancelled from outside."""
+    """The neighbours of an attempt.
+
+    `is_cancelled` tells whether the worker is being cancelled from outside, `is_held` whether a type is held by now.
+    """
 
     options: OutboxOptions
     timing: Timing
@@ -59,5 +62,6 @@ class HandlingContext:
     keeper: LeaseKeeper
     report: Report
     is_cancelled: Callable[[], bool]
+    is_held: Callable[[str], Awaitable[bool]]
     permits: Permits = field(default_factory=Permits)
     abandoned: AbandonedTasks = field(default_factory=AbandonedTasks)

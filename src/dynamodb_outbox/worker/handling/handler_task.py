@@ -134,6 +134,9 @@ class HandlerTask:
         if permits is not None:
             await permits.acquire()
             self._permits = permits
+            if await self._context.is_held(self._lease.claim.event.type):
+                self._cancel_reason = CancelReason.HELD
+                raise asyncio.CancelledError
             self._set_limit()
             self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_at(self._deadline, self._check_deadline)
@@ -292,9 +295,5 @@ class HandlerTask:
     @property
     def _facts(self) -> dict[str, Any]:
         claim = self._lease.claim
-        return {
-            "event_id": claim.event.id,
-            "event_type": claim.event.type,
-            "handler": self.registration.name,
-            "attempt": claim.attempt,
-        }
+        about = {"event_id": claim.event.id, "event_type": claim.event.type, "attempt": claim.attempt}
+        return {**about, "handler": self.registration.name}

@@ -16,6 +16,7 @@ class CancelReason(Enum):
     TIMEOUT = "the handler exceeded its time limit"
     STOP = "the worker stops"
     NO_PERMIT = "no permit of the handler's concurrency became free"
+    HELD = "its type was held while it waited for a permit"
     NOT_RENEWED = "the lease that the event shares was not renewed"
     LEASE_LOST = "another worker may hold the event"
 
