@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import StoredEventError
-from dynamodb_outbox.dynamodb.items.codec import decode_event
+from dynamodb_outbox.dynamodb.items.codec import decode_claim, decode_event
 
 SECRET = "4711-secret"
 LONG = SECRET * 30_000
@@ -61,3 +61,18 @@ def test_error_of_an_item_is_short_whatever_the_id() -> None:
 
 
 TIME = {"S": "2024-01-02T03:04:05Z"}
+
+
+@pytest.mark.parametrize("odd", [None, {"NULL": True}, {"S": "soon"}, {"N": "soon"}, {"N": "-1"}, {"N": "1e120"}])
+def test_claim_has_no_due_time_where_the_stored_time_is_odd(odd: dict[str, Any] | None) -> None:
+    item = {
+        "id": {"S": "e"},
+        "type": {"S": "order.placed"},
+        "payload": {"M": {}},
+        "occurredAt": {"S": "2024-01-02T03:04:05Z"},
+        "claimToken": {"S": "token"},
+        "gsiSortKey": {"N": "1790000000000"},
+    }
+    started = {} if odd is None else {"startedOn": odd}
+    assert decode_claim(item | started, numbers="native").due_at is None
+    assert decode_claim(item | {"startedOn": {"N": "1790000000000"}}, numbers="native").due_at == 1_790_000_000.0

@@ -187,7 +187,7 @@ def decode_claim(
         unhandled_since=unhandled_since(item) if "unhandledSince" in item else None,
         error_type=attribute(item, "errorType", "S"),
         error_handler=attribute(item, "errorHandler", "S"),
-        due_at=seconds(due) if (due := due or item.get("startedOn")) else None,
+        due_at=_time_in(due or item.get("startedOn")),
         shared_lease=shared_lease,
     )
 
@@ -248,11 +248,15 @@ def last_error(item: Item) -> str:
 
 def unhandled_since(item: Item) -> float | None:
     """Read the time since which no worker has had a handler; None if another writer stored an invalid time."""
+    return _time_in(item.get("unhandledSince"))
+
+
+def _time_in(value: Any) -> float | None:
     try:
-        since = seconds(item["unhandledSince"])
+        time = seconds(value)
     except (KeyError, TypeError, ValueError):
         return None
-    return since if 0 <= since <= _LATEST else None
+    return time if 0 <= time <= _LATEST else None
 
 
 _LATEST: Final = 100_000_000_000.0
