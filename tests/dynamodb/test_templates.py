@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from dynamodb_outbox.dynamodb.transport.client import DynamoDBClient
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 ADAPTER = Path(dynamodb_outbox.dynamodb.__file__).parent
+INSPECTING = ADAPTER / "inspecting"
+"""What the doctor reads. The doctor is a program for operators, with their permissions."""
 DEVELOPMENT = {"create_table", "update_time_to_live"}
 VERIFY = {"DescribeTable", "DescribeTimeToLive"}
 
@@ -197,6 +199,11 @@ def test_terraform_variables_and_outputs() -> None:
     }
 
 
+def operations_in(files: Iterable[Path]) -> set[str]:
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
+    return set(re.findall(r'\._?call\(\s*"(\w+)"', source))
+
+
 def operations_of_the_client() -> set[str]:
     return {name for name, member in vars(DynamoDBClient).items() if isinstance(member, property)} - {"meta"}
 
@@ -218,8 +225,13 @@ def statements() -> list[dict[str, Any]]:
 
 
 def test_client_protocol_is_what_the_adapter_calls() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in sorted(ADAPTER.rglob("*.py")))
-    assert set(re.findall(r'\.call\(\s*"(\w+)"', source)) == operations_of_the_client()
+    delivering = [path for path in ADAPTER.rglob("*.py") if path.parent != INSPECTING]
+    assert operations_in(delivering) == operations_of_the_client()
+
+
+def test_inspector_calls_two_operations_more_than_workers_and_both_only_read() -> None:
+    more = operations_in(INSPECTING.glob("*.py")) - operations_of_the_client()
+    assert more == {"scan", "describe_continuous_backups"}
 
 
 def test_policy_allows_what_the_adapter_calls_and_no_more() -> None:

@@ -33,7 +33,6 @@ class DryRun:
             "dynamodb:PartiQLUpdate": self._partiql_update,
             "dynamodb:PartiQLInsert": self._partiql_insert,
             "dynamodb:Query": self._query,
-            "dynamodb:GetItem": self._get,
             "dynamodb:BatchGetItem": self._batch_get,
             "dynamodb:DescribeTable": self._describe_table,
             "dynamodb:DescribeTimeToLive": self._describe_time_to_live,
@@ -110,9 +109,6 @@ class DryRun:
             ProjectionExpression="id",
             Limit=1,
         )
-
-    async def _get(self) -> None:
-        await self._call("get_item", TableName=self._caller.table_name, Key=self._key)
 
     async def _batch_get(self) -> None:
         await self._call("batch_get_item", RequestItems={self._caller.table_name: {"Keys": [self._key]}})
