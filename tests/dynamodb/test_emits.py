@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +23,8 @@ from dynamodb_outbox import (
     UnstorableValueError,
 )
 from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
+from dynamodb_outbox.dynamodb.operating.holds_item import HOLDS_ID
+from dynamodb_outbox.worker.timing import Timing
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, nth, refused
 from tests.adapter_timing import with_timing
 from tests.dynamodb.impatience import giving_up_after
@@ -180,6 +183,7 @@ async def test_two_writes_from_emit_to_completion(
     await bus.start()
     await until_idle(proxy)
     proxy.requests.clear()
+    started = time.monotonic()
     if how == "emit":
         await bus.emit("order.placed", {"n": 1})
     elif how == "together":
@@ -194,6 +198,12 @@ async def test_two_writes_from_emit_to_completion(
     sent = Counter(proxy.operations())
     # The stop withdraws the worker's announcement.
     assert {body["Key"]["id"]["S"] for body in proxy.of("UpdateItem")} == {WORKERS_ID}
+    # No event of a held type is started: the worker reads the holds before the first event, not for each event.
+    holds = sent.pop("BatchGetItem")
+    assert 1 <= holds <= 1 + (time.monotonic() - started) // Timing().holds_seconds
+    keys = [body["RequestItems"][outbox.table_name]["Keys"] for body in proxy.of("BatchGetItem")]
+    assert keys == [[{"id": {"S": HOLDS_ID}}]] * holds
+    assert not any(body["RequestItems"][outbox.table_name].get("ConsistentRead") for body in proxy.of("BatchGetItem"))
     assert sent.keys() <= {"PutItem", "BatchWriteItem", "TransactWriteItems", "BatchExecuteStatement", "UpdateItem"}, (
         sent
     )
