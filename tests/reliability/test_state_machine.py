@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from dynamodb_outbox.dynamodb.delivering import claim
 from reliability.checker import report
 from reliability.simulation.entropy import undisturbed
-from reliability.simulation.faults import OF_CALLS, OF_WRITES, STORMS, Kind, Storm, Weather
+from reliability.simulation.faults import OF_CALLS, OF_OPERATORS, OF_WRITES, STORMS, Kind, Storm, Weather
 from reliability.simulation.runs import world_of
 from reliability.simulation.scenario import ACTIONS, TYPES, Action, Emission, Place, Scenario, Way, WindowSizes
 from tests.thorough import often
@@ -59,8 +59,11 @@ class Service(RuleBasedStateMachine):
         skew=st.sampled_from([0.0, 2.0, -300.0]),
         shards=st.sampled_from([1, 3]),
         lag=st.sampled_from([0.0, 1.0]),
+        operated=st.booleans(),
     )
-    def begin(self, *, seed: int, mode: str, births: bool, skew: float, shards: int, lag: float) -> None:
+    def begin(
+        self, *, seed: int, mode: str, births: bool, skew: float, shards: int, lag: float, operated: bool
+    ) -> None:
         options: dict[str, Any] = {
             "processing_timeout": 5.0,
             "max_retries": 1,
@@ -80,7 +83,8 @@ class Service(RuleBasedStateMachine):
                 for name, offset in zip(PLACES, (0.0, skew), strict=True)
             ),
             emissions=(),
-            actions=(),
+            # If there is an operator, the world resumes all types at the end.
+            actions=(Action(at=0.0, kind=Kind.RESUME, place="a", amount=0.0),) if operated else (),
             weather=Weather(lag=lag),
             declared_timeout=None,
             own_retries=None,
@@ -126,6 +130,11 @@ class Service(RuleBasedStateMachine):
     # How far a clock may jump has to be known before.
     @rule(kind=st.sampled_from([kind for kind in ACTIONS if kind is not Kind.CLOCK_JUMP]), place=places, amount=amounts)
     def act(self, kind: Kind, place: str, amount: float) -> None:
+        self.world.act(Action(at=0.0, kind=kind, place=place, amount=amount))
+
+    @precondition(lambda self: self.world.scenario.is_operated)
+    @rule(kind=st.sampled_from(OF_OPERATORS), place=places, amount=amounts)
+    def operate(self, kind: Kind, place: str, amount: float) -> None:
         self.world.act(Action(at=0.0, kind=kind, place=place, amount=amount))
 
     def teardown(self) -> None:
