@@ -84,16 +84,18 @@ def parameters_of(function: FunctionNode) -> Iterator[Field]:
 
 
 def annotation_of(node: ast.AST | None) -> str:
-    """Write an annotation; a name of the library that stands for literals is shown as these."""
+    """Write an annotation; a name that stands for literals, and for nothing else in the library, is shown as these."""
     return "" if node is None else re.sub(r"\b[A-Z]\w+\b", _literals_of, text_of(node))
 
 
 def _literals_of(name: re.Match[str]) -> str:
-    for module_name, module in sys.modules.items():
-        value = vars(module).get(name[0]) if module_name.startswith("dynamodb_outbox.") else None
-        if get_origin(value) is Literal:
-            return f"Literal[{', '.join(map(repr, get_args(value)))}]".replace("'", '"')
-    return name[0]
+    library = [
+        vars(module) for module_name, module in sys.modules.items() if module_name.startswith("dynamodb_outbox.")
+    ]
+    meanings = [names[name[0]] for names in library if name[0] in names]
+    if not meanings or any(get_origin(each) is not Literal or each != meanings[0] for each in meanings):
+        return name[0]
+    return f"Literal[{', '.join(map(repr, get_args(meanings[0])))}]".replace("'", '"')
 
 
 def _field(name: str, annotation: ast.expr | None, default: ast.expr | None) -> Field:
