@@ -123,9 +123,7 @@ class TinyOutbox:
         return [event for event in failed if type in (None, event.type)][:limit]
 
     def _failed_event(self, row: Row) -> FailedEvent:
-        event, failed_at = self._event(row), datetime.fromtimestamp(row.sort_key, UTC)
-        known: Any = {name: getattr(event, name) for name in ("id", "type", "payload", "occurred_at", "metadata")}
-        return FailedEvent(failed_at=failed_at, **known, **delivered(row))
+        return FailedEvent(failed_at=datetime.fromtimestamp(row.sort_key, UTC), **self._known(row))
 
     async def get(self, id: str) -> StoredEvent | None:
         return self._stored(self.rows[id]) if id in self.rows else None
@@ -144,12 +142,15 @@ class TinyOutbox:
         return port.sample_of(map(self._stored, self.rows.values()), now=self.options.clock(), count_limit=count_limit)
 
     def _stored(self, row: Row) -> StoredEvent:
-        event, now = self._event(row), self.options.clock()
-        known: Any = {name: getattr(event, name) for name in ("id", "type", "payload", "occurred_at", "metadata")}
-        known |= {TIMES[row.status]: datetime.fromtimestamp(row.sort_key, UTC), "fence": self._fence(row)}
-        return StoredEvent(
-            status=row.status, state=port.state_of(row.status, row.sort_key, now=now), **known, **delivered(row)
-        )
+        known = self._known(row) | {TIMES[row.status]: datetime.fromtimestamp(row.sort_key, UTC)}
+        state = port.state_of(row.status, row.sort_key, now=self.options.clock())
+        return StoredEvent(status=row.status, state=state, fence=self._fence(row), **known)
+
+    def _known(self, row: Row) -> dict[str, Any]:
+        event = self._event(row)
+        known = {name: getattr(event, name) for name in ("id", "type", "payload", "occurred_at", "metadata")}
+        known |= {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
+        return known | {"error_type": row.error_type, "error_handler": row.error_handler}
 
     async def redrive(self, ids: Any, *, fences: Any = None) -> Repaired:
         now = self.options.clock()
@@ -193,11 +194,6 @@ class TinyOutbox:
 
     def _due(self, status: EventStatus) -> list[Row]:
         return [row for row in self._all(status) if row.sort_key <= self.options.clock()]
-
-
-def delivered(row: Row) -> dict[str, Any]:
-    known = {"retry_count": row.retries, "last_error": row.error, "handled_by": row.handled_by}
-    return known | {"error_type": row.error_type, "error_handler": row.error_handler}
 
 
 def lease_lost(claim: Claim, outcome: str) -> LeaseLostError:
