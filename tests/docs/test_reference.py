@@ -11,7 +11,7 @@ from dynamodb_outbox.dynamodb.config import OutboxKwargs
 from tools import api_samples, api_source, reference
 
 GENERATED = reference.render_pages()
-HAND_WRITTEN = {"item-format.md"}
+HAND_WRITTEN = {"item-format.md", "command-line.schema.json"}
 
 
 def headings(page: str) -> list[str]:
