@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 import dynamodb_local
@@ -16,7 +17,7 @@ from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.event_ids import event_ids
 from reliability.proxy import Proxy, running_proxy
 from tests.backends import CLIENTS, ENGINES, open_client, open_tuned_client
-from tests.programs import PACKAGES
+from tests.programs import PACKAGES, path_of
 
 # The SDK must find credentials, and must not look for others on this machine.
 os.environ |= {
@@ -153,6 +154,17 @@ async def each_client(request: pytest.FixtureRequest, proxy: Proxy) -> AsyncIter
     """The same, once with each client that an outbox is used with; the plain one repeats requests by itself."""
     async with request.param(proxy.endpoint) as opened:
         yield opened
+
+
+# One for all tests of a process: its start takes longer than most tests. It lives in the event loop of the session.
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    path = path_of("Chromium", request.config)
+    from tests.browsing import running_chromium
+
+    async with running_chromium(path) as browser:
+        request.config.stash[ENGINES]["Chromium"] = f"ran ({browser.version})"
+        yield browser
 
 
 MakeOutbox = Callable[..., DynamoDBOutbox]

@@ -13,35 +13,18 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from dynamodb_outbox import InMemoryOutbox, OutboxEventBus
 from dynamodb_outbox.web import Access, Role, outbox_dashboard
-from tests.backends import ENGINES
-from tests.programs import path_of
 
 MOUNT = "/admin/outbox"
-NAMES = ("dash.internal", "evil.internal")
-"""Names of this machine that Chromium does not trust as it trusts localhost: it sends them no Sec-Fetch-Site."""
-RESOLVE = ",".join(f"MAP {name} 127.0.0.1" for name in NAMES)
-ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", f"--host-resolver-rules={RESOLVE}")
 WATCH = """
 document.addEventListener('securitypolicyviolation', (event) =>
   console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
 """
 TIMEOUT = 60_000
 expect.set_options(timeout=TIMEOUT)
-
-
-# One browser for all tests of a process: its start takes longer than most tests. It lives in the loop of the session.
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
-    path = path_of("Chromium", request.config)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        request.config.stash[ENGINES]["Chromium"] = f"ran ({browser.version})"
-        yield browser
-        await browser.close()
 
 
 @asynccontextmanager

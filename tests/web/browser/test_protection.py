@@ -11,7 +11,8 @@ from playwright.async_api import Page, expect
 
 from dynamodb_outbox import EventStatus, InMemoryOutbox, OutboxEventBus
 from dynamodb_outbox.web.text import packed
-from tests.web.browser.conftest import NAMES, Visitor, serving
+from tests.browsing import NAMES
+from tests.web.browser.conftest import Visitor, serving
 from tests.web.client import Document
 from tests.web.conftest import fail_events, failing
 
