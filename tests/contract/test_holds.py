@@ -198,6 +198,22 @@ async def test_recovery_of_any_worker_finds_events_that_were_left_behind(adapter
     assert resumed == ["e"]
 
 
+async def test_new_worker_finds_events_of_a_hold_that_was_forgotten_while_another_type_is_held(
+    adapter: Adapter, clock: Clock
+) -> None:
+    outbox = adapter.make()
+    await outbox.hold("refund", **WHO, until=at(clock.now + 60))
+    await hold_one(outbox, "e")
+    # No worker runs meanwhile, and the record of a hold that is over is removed after an hour.
+    clock.now += 7200
+    await outbox.hold("order", **WHO, until=None)
+    another, resumed = adapter.make(), []
+    for _ in range(3):
+        resumed += (await another.recover()).resumed
+        clock.now += 300
+    assert resumed == ["e"]
+
+
 # Repairs of HELD events
 
 

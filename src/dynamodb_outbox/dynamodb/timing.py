@@ -50,6 +50,8 @@ class Timing:
     """Within this time after the end of a hold, a worker that does not know of the end may still hold events."""
     held_sweep: float = 300.0
     """How often recovery looks for events that are still HELD though no type is held any more."""
+    held_longest: float = 3600.0
+    """How often it looks for them while another type is held, which costs a read of every HELD event."""
 
     operator: float = 10.0
     """How long one call is tried that lists, counts or redrives dead letters, or moves events to shards."""

@@ -6,7 +6,9 @@ process that resumes events may die. So recovery looks for events that are HELD 
 - when a hold that this process knows of has expired,
 - ten seconds after the end of a hold,
 - ten seconds after this process held an event, if its type is not held any more,
-- every five minutes, if nothing is held at all.
+- every five minutes, if nothing is held at all,
+- five minutes after the start of this process at the latest, and every hour: the end of a hold may be forgotten by now,
+  and the process that held an event may have died before it looked for it.
 """
 
 from __future__ import annotations
@@ -95,7 +97,8 @@ class HeldEvents:
         held = {each for each, stored in self._known.items() if each is not None and not stored.is_over(now)}
         resumed: list[str] = []
         # Events of a type that is held would be read in vain each time, and there may be many.
-        if self._has_ended(now) or not held.issuperset(noted) or not held:
+        is_overdue = now >= self._swept_at + self._timing.held_longest
+        if self._has_ended(now) or not held.issuperset(noted) or not held or is_overdue:
             resumed = await self._resume(lambda event_type: event_type not in held)
             self._swept_at = now
         self._sweep_at = now + self._timing.held_sweep
