@@ -10,6 +10,7 @@ repairs each event only as it was listed. So a bulk retry ends, even if every ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from dynamodb_outbox.wording import shown
 
 OnProgress = Callable[[int], object]
 """Is called with the number of events that were changed until now."""
+Only = Callable[[StoredEvent], bool]
+"""Tells whether a dead letter is meant."""
 MOST_AT_ONCE: Final = 100
 """How many events are changed before the progress is told."""
 STEPS_PER_SECOND: Final = 5
@@ -40,14 +43,17 @@ async def redrive(
     outbox: Outbox,
     selected: Iterable[str] | FailedSelector,
     *,
+    only: Only | None = None,
     rate: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> Repaired:
     """Make dead letters PENDING again, with all their retries; at most `rate` events a second.
 
-    To continue a call that was interrupted, make it again with the same `before`. Raises `StorageError`.
+    With a selector, `only` may leave out more of the dead letters. To continue a call that was interrupted, make it
+    again with the same `before`. Raises `StorageError`.
     """
-    return await _repair(outbox, selected, outbox.redrive, rate=rate, on_progress=on_progress)
+    groups = _groups(outbox, selected, only, _size(rate))
+    return await _repair(groups, outbox.redrive, rate=rate, on_progress=on_progress)
 
 
 async def discard(
@@ -56,12 +62,14 @@ async def discard(
     *,
     reason: str,
     by: str | None = None,
+    only: Only | None = None,
     rate: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> Repaired:
-    """Make events DISCARDED, at most `rate` events a second; see `redrive` for a call that was interrupted."""
+    """Make events DISCARDED, at most `rate` events a second; see `redrive` for the other arguments."""
     repair = partial(outbox.discard, reason=check_reason(reason), by=check_by(by))
-    return await _repair(outbox, selected, repair, rate=rate, on_progress=on_progress)
+    groups = _groups(outbox, selected, only, _size(rate))
+    return await _repair(groups, repair, rate=rate, on_progress=on_progress)
 
 
 def fixed(selector: FailedSelector, outbox: Outbox) -> FailedSelector:
@@ -123,41 +131,46 @@ def _text(name: str, value: object, most: int, advice: str) -> str:
 
 _T = TypeVar("_T")
 _Repair = Callable[..., Awaitable[Repaired]]
+_Group = tuple[list[str], Mapping[str, str] | None]
+"""The ids of some events, and what was seen of them."""
+
+
+def _size(rate: float | None) -> int:
+    """Return how many events are changed at once. Raises `ConfigurationError`."""
+    if rate is None:
+        return MOST_AT_ONCE
+    check_seconds("rate", rate, 0.001, 1_000_000)
+    return max(min(int(rate / STEPS_PER_SECOND), MOST_AT_ONCE), 1)
 
 
 async def _repair(
-    outbox: Outbox,
-    selected: Iterable[str] | FailedSelector,
-    repair: _Repair,
-    *,
-    rate: float | None,
-    on_progress: OnProgress | None,
+    groups: AsyncIterator[_Group], repair: _Repair, *, rate: float | None, on_progress: OnProgress | None
 ) -> Repaired:
-    if rate is not None:
-        check_seconds("rate", rate, 0.001, 1_000_000)
-    size = MOST_AT_ONCE if rate is None else max(min(int(rate / STEPS_PER_SECOND), MOST_AT_ONCE), 1)
-    began_at, tried = anyio.current_time(), 0
+    next_at = -math.inf
     done: list[str] = []
     refused: dict[str, EventStatus | None] = {}
-    async for ids, fences in _groups(outbox, selected, size):
-        if rate is not None:
-            await anyio.sleep_until(began_at + tried / rate)
-        repaired = await repair(ids, fences=fences)
-        tried += len(ids)
-        done += repaired.done
-        refused |= repaired.refused
+    async for ids, fences in groups:
+        if ids:
+            if rate is not None:
+                await anyio.sleep_until(next_at)
+                # From now on, and not from when it was due: a call that stood still does not catch up in one burst.
+                next_at = anyio.current_time() + len(ids) / rate
+            repaired = await repair(ids, fences=fences)
+            done += repaired.done
+            refused |= repaired.refused
         if on_progress is not None:
             on_progress(len(done))
     return Repaired(done=tuple(done), refused=refused)
 
 
 async def _groups(
-    outbox: Outbox, selected: Iterable[str] | FailedSelector, size: int
-) -> AsyncIterator[tuple[list[str], Mapping[str, str] | None]]:
-    """Divide the selected events into small groups: their ids, and what was seen of them."""
+    outbox: Outbox, selected: Iterable[str] | FailedSelector, only: Only | None, size: int
+) -> AsyncIterator[_Group]:
+    """Divide the selected events into small groups. A page of dead letters without any of them is an empty group."""
     if isinstance(selected, FailedSelector):
         async for page in _pages(outbox, fixed(selected, outbox)):
-            for group in _parts(page, size):
+            events = page if only is None else list(filter(only, page))
+            for group in _parts(events, size) if events else [[]]:
                 yield [event.id for event in group], {event.id: event.fence for event in group}
     else:
         for ids in _parts(list(dict.fromkeys(check_event_ids(selected))), size):

@@ -13,7 +13,7 @@ import pytest
 from dynamodb_outbox import Event, InMemoryOutbox
 from dynamodb_outbox.typed_json import from_json, to_json
 from tests.cli.conftest import TABLE, Cli
-from tests.cli.stored import dead_letters, emit
+from tests.cli.stored import dead_letters, emit, fail
 
 
 def test_status_of_an_empty_outbox_is_healthy(cli: Cli, outbox: InMemoryOutbox) -> None:
@@ -127,6 +127,23 @@ def test_stored_texts_do_not_drive_the_terminal(cli: Cli, outbox: InMemoryOutbox
         assert "\x1b" not in ran.out
         assert "\x07" not in ran.out
         assert "[bold]" in ran.out
+
+
+def test_stored_texts_do_not_drive_the_terminal_as_json_or_on_stderr(cli: Cli, outbox: InMemoryOutbox) -> None:
+    hidden = "\x1b]0;title\x07 \x9b2J \u202e \u2066 \x7f"
+    fail(outbox, Event(hidden, {"text": hidden}, id=hidden))
+    for arguments in (
+        ["events", "show", hidden],
+        ["events", "show", hidden, "-o", "json"],
+        ["failed", "list", "--payload", "-o", "jsonl"],
+        ["failed", "export", "-"],
+        ["events", "show", f"another {hidden}"],
+        ["events", "list", "--state", "failed", "--after", hidden],
+    ):
+        ran = cli(*arguments)
+        written = ran.out + ran.err
+        assert not any(each in written for each in "\x1b\x07\x9b\u202e\u2066\x7f"), arguments
+    assert cli("events", "show", hidden, "-o", "json").json["payload"] == {"text": hidden}
 
 
 PAYLOADS: list[Any] = [

@@ -10,12 +10,14 @@ import shlex
 import signal
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, Repaired
+from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, Page, Repaired, UnavailableError
+from dynamodb_outbox.adapter import Held
 from tests.cli.conftest import TABLE, Cli
 from tests.cli.stored import dead_letters, emit, fail
 
@@ -207,6 +209,79 @@ def test_ctrl_c_ends_after_the_batch_and_says_how_to_go_on(
     assert sum(outbox.status_of(event_id) is EventStatus.PENDING for event_id in ids) == 100
     (line,) = re.findall(r"^to go on: dynamodb-outbox (.*)$", ran.err, re.MULTILINE)
     assert len(cli(*shlex.split(line), "--yes", "-o", "json").json["done"]) == 150
+
+
+class Busy(InMemoryOutbox):
+    """Another operator retries all dead letters that a command has just read."""
+
+    async def list_events(self, *args: Any, **options: Any) -> Page:
+        page = await super().list_events(*args, **options)
+        await self.redrive([event.id for event in page.events])
+        return page
+
+
+def test_a_group_is_changed_only_as_it_was_read(
+    cli: Cli, outbox: InMemoryOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = dead_letters(outbox, 3)
+    (group,) = cli("failed", "groups", "-o", "json").json["groups"]
+    # The question comes before, and has to see them.
+    monkeypatch.setattr("dynamodb_outbox.cli.commands.repairing._about", lambda settings, selection: "")
+    outbox.__class__ = Busy
+    ran = cli("failed", "discard", "--group", group["group"], "--reason", "x", "--yes", "-o", "json")
+    assert (ran.code, ran.json["done"]) == (1, [])
+    assert statuses(outbox, ids) == {EventStatus.PENDING}
+
+
+def test_the_command_to_go_on_has_the_same_options(
+    cli: Cli, outbox: InMemoryOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead_letters(outbox, 1)
+
+    async def down(*args: Any, **options: Any) -> Any:
+        raise UnavailableError(operation="update_item", attempts=1, reason="down", maybe_applied=False)
+
+    monkeypatch.setattr(outbox, "discard", down)
+    options = ["--rate", "3/m", "--by", "ada", "--reason", "no need"]
+    ran = cli("--retention", "7d", "failed", "discard", "--all", "--yes", *options)
+    assert ran.code == 3
+    (line,) = re.findall(r"^to go on: dynamodb-outbox (.*)$", ran.err, re.MULTILINE)
+    words = shlex.split(line)
+    pairs = dict(pairwise(words))
+    assert [pairs[name] for name in ("--retention", "--by", "--reason", "--rate")] == [
+        "604800.0",
+        "ada",
+        "no need",
+        "0.05",
+    ]
+
+
+def test_an_id_that_looks_like_an_option_is_not_read_as_one(cli: Cli, outbox: InMemoryOutbox) -> None:
+    fail(outbox, Event("order.placed", id="--all"), Event("order.placed", id="other"))
+    ran = cli("events", "show", "--", "--all")
+    lines = re.findall(r"(?:again|up): +dynamodb-outbox (.*)$", ran.err, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        words = shlex.split(line)
+        at = words.index("failed") + 2
+        assert cli(*words[:at], "--yes", *words[at:]).code == 0
+    assert outbox.status_of("--all") is EventStatus.DISCARDED
+    assert outbox.status_of("other") is EventStatus.FAILED
+
+
+def test_resume_goes_on_where_one_was_interrupted(cli: Cli, outbox: InMemoryOutbox) -> None:
+    emit(outbox, Event("order.placed", id="e"))
+    (claim,) = asyncio.run(outbox.claim(1))
+    asyncio.run(outbox.settle([(claim, Held(due_at=0))]))
+    # The hold has ended already, or the read of the holds does not show it yet.
+    ran = cli("resume", "--type", "order.placed", "-o", "json")
+    assert (ran.json["moved"], outbox.status_of("e")) == (1, EventStatus.PENDING)
+
+
+@pytest.mark.parametrize("options", [["--reason", " "], ["--reason", "x" * 501], ["--reason", "x", "--by", " "]])
+def test_a_hold_needs_a_reason_that_workers_can_read(cli: Cli, outbox: InMemoryOutbox, options: list[str]) -> None:
+    assert cli("hold", "--all", "--yes", *options).code == 2
+    assert cli("holds", "-o", "json").json["holds"] == []
 
 
 def test_recover_makes_expired_leases_due_again(cli: Cli, outbox: InMemoryOutbox) -> None:

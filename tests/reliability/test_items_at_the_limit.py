@@ -246,9 +246,13 @@ async def test_stored_items_of_all_kinds_end_and_delay_no_other_event(  # noqa: 
     if status == "FAILED" and not full:
         assert len((await outbox.redrive(list(ODD))).done) == len(ODD)
     elif status == "FAILED":
-        # There is no room for another attempt, and the call says so.
-        with pytest.raises(StorageError):
-            await outbox.redrive(list(ODD))
+        # There is no room for another attempt, and the call says so. It does not end the repair of other events.
+        await local_client.put_item(TableName=table, Item=stored("small", "FAILED"))
+        repaired = await outbox.redrive([*ODD, "small"])
+        assert "small" in repaired.done
+        assert set(repaired.done).isdisjoint(repaired.refused)
+        assert {*repaired.done, *repaired.refused} == {*ODD, "small"}
+        assert repaired.refused["no retries"] is EventStatus.FAILED
     await run_until_nothing_is_left(bus, outbox, time)
     after = await items()
     told = {getattr(error, "event_id", None) for error in errors}

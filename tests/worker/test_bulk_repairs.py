@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -134,6 +135,24 @@ async def test_rate_is_kept(
     assert progress[-1][1] == 120
     for at, done in progress:
         assert rate is None or done <= rate * at + max(rate / 5, 1) + 0.001
+
+
+async def test_call_that_stood_still_does_not_catch_up_in_a_burst(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, bank: Bank, virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await fail(bus, 60)
+    redrive, calls = outbox.redrive, list[float]()
+
+    async def slow(ids: Any, **options: Any) -> Any:
+        if len(calls) == 1:
+            await anyio.sleep(100)
+        calls.append(virtual_time.time())
+        return await redrive(ids, **options)
+
+    monkeypatch.setattr(outbox, "redrive", slow)
+    await bus.retry_events(ids, rate=1)
+    # The one after the slow call was due meanwhile.
+    assert min(later - earlier for earlier, later in pairwise(calls[2:])) >= 0.99
 
 
 async def test_call_that_was_cancelled_is_continued_by_the_same_call(

@@ -29,8 +29,10 @@ class Refusal(click.ClickException):
         self.code = code
 
     def show(self, file: object = None) -> None:
-        """Write the sentence to stderr."""
-        click.echo(f"error: {self.format_message()}", err=True)
+        """Write the sentence to stderr. It may have stored text in it."""
+        from dynamodb_outbox.cli.output import plain  # noqa: PLC0415 - it imports this module
+
+        click.echo(f"error: {plain(self.format_message())}", err=True)
 
 
 def refusal_of(error: Exception, *, seconds: float) -> Refusal | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 WIDE: Final = 500
 """The width of a table that is not written to a terminal. Its columns are as wide as their cells."""
 LONGEST_CELL: Final = 120
+_HIDDEN: Final = re.compile(r"[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+"""What JSON leaves as it is: codes that some terminals obey, and characters that turn or hide the text next to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,16 @@ class Printer:
 
     def line(self, kind: str, record: dict[str, Any]) -> None:
         """Write one record as a line of JSON."""
-        click.echo(json.dumps({"schema": SCHEMA, "kind": kind, **record}, ensure_ascii=False, separators=(",", ":")))
+        click.echo(as_json({"schema": SCHEMA, "kind": kind, **record}))
 
     def _json(self, document: dict[str, Any]) -> None:
         indent = 2 if self.output == "json" else None
-        click.echo(json.dumps(document, ensure_ascii=False, indent=indent))
+        click.echo(as_json(document, indent=indent))
 
     def note(self, text: str) -> None:
         """Write words to stderr, unless the user wants none."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(plain(text), err=True)
 
     def text(self, text: str, *, style: str = "") -> None:
         """Write a line for people, with a style of rich such as `bold red`."""
@@ -92,6 +95,13 @@ class Printer:
         return Console(
             file=sys.stdout, width=None if is_terminal else WIDE, no_color=not self.color, force_terminal=is_terminal
         )
+
+
+def as_json(record: dict[str, Any], *, indent: int | None = None) -> str:
+    """Write JSON. Characters that drive a terminal, or hide, are escaped in it; a reader gets the same text."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(record, ensure_ascii=False, indent=indent, separators=separators)
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def plain(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dynamodb_outbox.cli.exits import Refusal
+from dynamodb_outbox.cli.values import decimal
 
 if TYPE_CHECKING:
     from dynamodb_outbox.dynamodb.outbox import DynamoDBOutbox
@@ -18,6 +19,12 @@ PROGRAM: Final = "dynamodb-outbox"
 TABLE_VARIABLE: Final = "DYNAMODB_OUTBOX_TABLE"
 SMALL_POOL: Final = 8
 """The slots of the outbox of a command: the size of its connection pool depends on them."""
+
+
+def last(ids: Iterable[str]) -> list[str]:
+    """Return ids as the last words of a command. One that begins with a dash must not be read as an option."""
+    words = list(ids)
+    return ["--", *words] if any(each.startswith("-") for each in words) else words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,7 @@ class Settings:
             "--shards": None if self.shards == 1 else str(self.shards),
             "--index": self.index,
             "--former-index": self.former_index,
+            "--retention": None if self.retention is None else decimal(self.retention),
         }
         named = [word for name, value in options.items() if value is not None for word in (name, value)]
         return shlex.join([PROGRAM, *named, *words])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 import click
@@ -65,6 +66,11 @@ class Rate(click.ParamType[float]):
 DURATION: Final = Duration()
 MOMENT: Final = Moment()
 RATE: Final = Rate()
+
+
+def decimal(number: float) -> str:
+    """Write a number as these types read it, without an exponent."""
+    return format(Decimal(repr(float(number))), "f")
 
 
 def span(seconds: float) -> str:

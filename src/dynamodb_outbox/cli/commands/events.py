@@ -12,7 +12,7 @@ from dynamodb_outbox.cli.output import Printer
 from dynamodb_outbox.cli.reading import Filter, read_events
 from dynamodb_outbox.cli.records import document, event_record
 from dynamodb_outbox.cli.running import run_async
-from dynamodb_outbox.cli.settings import Settings
+from dynamodb_outbox.cli.settings import Settings, last
 from dynamodb_outbox.cli.values import ago
 from dynamodb_outbox.event_states import LISTED
 from dynamodb_outbox.stored_events import EventState, StoredEvent
@@ -155,8 +155,8 @@ def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
     match event.state:
         case EventState.FAILED:
             return [
-                f"\nto deliver it again:  {settings.command('failed', 'retry', event.id)}",
-                f"to give it up:        {settings.command('failed', 'discard', event.id, '--reason', 'WHY')}",
+                f"\nto deliver it again:  {settings.command('failed', 'retry', *last([event.id]))}",
+                f"to give it up:        {settings.command('failed', 'discard', '--reason', 'WHY', *last([event.id]))}",
             ]
         case EventState.EXPIRED:
             return [f"\nto make it due again now:  {settings.command('recover')}"]

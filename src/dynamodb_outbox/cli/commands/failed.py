@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,7 +11,7 @@ import click
 from dynamodb_outbox.cli.commands.events import show_event, show_events
 from dynamodb_outbox.cli.commands.repairing import discard, retry
 from dynamodb_outbox.cli.commands.replacing import replace
-from dynamodb_outbox.cli.output import Printer
+from dynamodb_outbox.cli.output import Printer, as_json
 from dynamodb_outbox.cli.reading import Filter, Group, grouped, pages, read_events
 from dynamodb_outbox.cli.records import SCHEMA, document, event_record, time_of
 from dynamodb_outbox.cli.running import run_async
@@ -134,7 +133,7 @@ def export(settings: Settings, file: Any, wanted: Filter) -> None:
 def _write(write: Callable[[str], object], found: list[StoredEvent]) -> int:
     for event in found:
         record = {"schema": SCHEMA, "kind": "event", **event_record(event, payload=True)}
-        write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+        write(as_json(record) + "\n")
     return len(found)
 
 

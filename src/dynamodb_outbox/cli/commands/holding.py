@@ -55,8 +55,10 @@ def hold(
         confirm(f"Hold {what} of {settings.table_name!r}?", yes=yes)
 
         async def work() -> None:
+            from dynamodb_outbox import holding  # noqa: PLC0415 - it imports the event loop
+
             async with settings.connect() as outbox:
-                await outbox.hold(type, reason=reason, by=by, until=until)
+                await holding.hold(outbox, type, reason=reason, by=by, until=until)
 
         run_async(settings, work)
     would = "would be" if dry_run else "are"
@@ -77,9 +79,9 @@ def resume(settings: Settings, type: str | None, *, is_all: bool, dry_run: bool)
     async def work() -> int | None:
         async with settings.connect() as outbox:
             is_held = any(each.type == type for each in await read_holds(outbox))
-            if dry_run or not is_held:
-                return 0 if is_held else None
-            return await outbox.resume(type)
+            # Also if no hold is seen: the read may be a moment old, and an earlier resume may have been interrupted.
+            moved = 0 if dry_run else await outbox.resume(type)
+            return moved if is_held or moved else None
 
     moved = run_async(settings, work, limited=False)
     what = "all events" if type is None else f"the type {type!r}"

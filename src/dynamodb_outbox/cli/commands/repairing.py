@@ -17,20 +17,18 @@ from dynamodb_outbox.cli.reading import Filter, pages
 from dynamodb_outbox.cli.records import document, repaired_record, time_of
 from dynamodb_outbox.cli.running import Interrupt, Interrupted, install, run_async
 from dynamodb_outbox.cli.selecting import Decorator, selecting
-from dynamodb_outbox.cli.settings import Settings
-from dynamodb_outbox.cli.values import RATE, many
+from dynamodb_outbox.cli.settings import Settings, last
+from dynamodb_outbox.cli.values import RATE, decimal, many
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.repairs import FailedSelector, Repaired
-from dynamodb_outbox.stored_events import EventState
+from dynamodb_outbox.stored_events import EventState, StoredEvent
 
 if TYPE_CHECKING:
-    from dynamodb_outbox.bus import OutboxEventBus
     from dynamodb_outbox.port import Outbox
 
 DRY_RUN_LIMIT: Final = 10_000
 """How many dead letters are counted before a repair."""
-Which = list[str] | FailedSelector
-Repair = Callable[["OutboxEventBus", Which, Callable[[int], None]], Awaitable[Repaired]]
+Repair = Callable[["Outbox", Callable[[int], None]], Awaitable[Repaired]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +64,17 @@ class Selection:
             "--before": time_of(wanted.before),
         }
         words = [word for name, value in options.items() if value is not None for word in (name, value)]
-        return settings.command("failed", action, *self.ids, *words, *extra)
+        return settings.command("failed", action, *words, *extra, *last(self.ids))
 
-    async def which(self, outbox: Outbox) -> Which:
-        """Return ids or a selector. A group becomes ids, because its error may have no class."""
-        if self.ids:
-            return list(self.ids)
-        if self.wanted.group is None:
-            return self.wanted.selector()
-        return await read_ids(outbox, self.wanted)
+    @property
+    def selected(self) -> list[str] | FailedSelector:
+        """The ids, or the selector."""
+        return list(self.ids) or self.wanted.selector()
+
+    @property
+    def only(self) -> Callable[[StoredEvent], bool] | None:
+        """Which of the dead letters of the selector are meant: those of the group."""
+        return None if self.wanted.group is None else self.wanted.takes
 
 
 async def read_ids(outbox: Outbox, wanted: Filter, *, limit: int | None = None) -> list[str]:
@@ -121,10 +121,12 @@ def retry(
     if not ids:
         confirm(f"{_about(settings, selection)} Deliver them again?", yes=yes)
 
-    async def repair(bus: OutboxEventBus, which: Which, on_progress: Callable[[int], None]) -> Repaired:
-        return await bus.retry_events(which, rate=rate, on_progress=on_progress)
+    async def repair(outbox: Outbox, on_progress: Callable[[int], None]) -> Repaired:
+        from dynamodb_outbox.repairing import redrive  # noqa: PLC0415 - it imports the event loop
 
-    _run(settings, selection, "retry", repair)
+        return await redrive(outbox, selection.selected, only=selection.only, rate=rate, on_progress=on_progress)
+
+    _run(settings, selection, "retry", repair, *_at(rate))
 
 
 @click.command()
@@ -151,10 +153,17 @@ def discard(
     about = f"{len(ids)} events." if ids else _about(settings, selection)
     confirm(f"{about} Discard them for ever?", yes=yes)
 
-    async def repair(bus: OutboxEventBus, which: Which, on_progress: Callable[[int], None]) -> Repaired:
-        return await bus.discard_events(which, reason=reason, by=by, rate=rate, on_progress=on_progress)
+    async def repair(outbox: Outbox, on_progress: Callable[[int], None]) -> Repaired:
+        from dynamodb_outbox.repairing import discard  # noqa: PLC0415 - it imports the event loop
 
-    _run(settings, selection, "discard", repair, "--reason", reason)
+        selected, only = selection.selected, selection.only
+        return await discard(outbox, selected, reason=reason, by=by, only=only, rate=rate, on_progress=on_progress)
+
+    _run(settings, selection, "discard", repair, "--reason", reason, "--by", by, *_at(rate))
+
+
+def _at(rate: float | None) -> tuple[str, ...]:
+    return () if rate is None else ("--rate", decimal(rate))
 
 
 def _dry_run(settings: Settings, selection: Selection, action: str, *, is_wanted: bool) -> bool:
@@ -189,8 +198,6 @@ def _run(settings: Settings, selection: Selection, action: str, repair: Repair, 
     interrupt = Interrupt()
 
     async def work() -> Repaired:
-        from dynamodb_outbox import OutboxEventBus  # noqa: PLC0415 - it imports the AWS SDK
-
         install(interrupt)
         async with settings.connect() as outbox:
             with progress(action, is_shown=not settings.quiet) as shown:
@@ -200,7 +207,7 @@ def _run(settings: Settings, selection: Selection, action: str, repair: Repair, 
                     interrupt.check()
 
                 try:
-                    return await repair(OutboxEventBus(outbox), await selection.which(outbox), on_progress)
+                    return await repair(outbox, on_progress)
                 except (Interrupted, StorageError):
                     printer.note(f"stopped: {many(shown.done, 'event')} done")
                     printer.note(f"to go on: {selection.command(settings, action, *extra)}")

@@ -20,6 +20,7 @@ from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.errors import ItemTooLargeError, StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.fences import Fence, fences_of
+from dynamodb_outbox.observers import logger
 from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.repairs import DISCARDABLE, Repaired
 
@@ -111,9 +112,14 @@ class Repairs:
     async def _record(
         self, chunk: Sequence[str], results: Mapping[str, WriteResult], so_far: _SoFar, *, is_done: _IsDone
     ) -> None:
-        """Record the results of a chunk, and the status of each event that was not changed. Raises the first error."""
-        for result in results.values():
-            if isinstance(result, StorageError):
+        """Record the results of a chunk, and the status of each event that was not changed. Raises the first error.
+
+        An event whose item has no room for the write is refused, so that it does not end the repair of many others.
+        """
+        for event_id, result in results.items():
+            if isinstance(result, ItemTooLargeError):
+                logger.warning("event %r could not be changed, because its item is full: %s", event_id, result)
+            elif isinstance(result, StorageError):
                 raise result
         unchanged = [each for each in chunk if not isinstance(results.get(each), Applied)]
         statuses = await self.statuses(unchanged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from dynamodb_outbox import holding
 from dynamodb_outbox.web.http import BadRequestError, Response
 from dynamodb_outbox.web.site import Visit
 from dynamodb_outbox.web.text import unpacked
@@ -23,7 +24,7 @@ async def hold(visit: Visit) -> Response:
         return visit.page("confirm_hold.html", type=held, durations=DURATIONS)
     until = visit.now + timedelta(minutes=int(minutes)) if minutes else None
     reason = visit.reason()
-    await visit.site.outbox.hold(held, reason=reason, by=visit.by, until=until)
+    await holding.hold(visit.site.outbox, held, reason=reason, by=visit.by, until=until)
     visit.site.changed()
     visit.log("hold", type=held, until=until, reason=reason)
     return Response.to("types")
