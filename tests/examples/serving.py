@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from asgi_lifespan import LifespanManager
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
@@ -29,6 +30,11 @@ async def eventually(look: Callable[[], Awaitable[Any]], *, within: float = 120.
         while not (answer := await look()):
             await asyncio.sleep(0.02)
     return answer
+
+
+def lifespan(app: Any) -> LifespanManager:
+    """Start an application in this process, and stop it at the end of the block, on a busy machine also slowly."""
+    return LifespanManager(app, startup_timeout=120, shutdown_timeout=120)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import pytest
 from asgi_lifespan import LifespanManager
 
 from examples.fastapi_app import Mailer, app
-from tests.examples.serving import eventually
+from tests.examples.serving import eventually, lifespan
 
 ADA = {"name": "Ada", "email": "ada@example.org"}
 BLOCKED = {"name": "Mallory", "email": "mallory@blocked.example"}
@@ -19,7 +19,7 @@ BLOCKED = {"name": "Mallory", "email": "mallory@blocked.example"}
 
 @pytest.fixture
 async def manager(settings: None) -> AsyncIterator[LifespanManager]:
-    async with LifespanManager(app) as manager:
+    async with lifespan(app) as manager:
         yield manager
 
 
@@ -84,7 +84,7 @@ async def test_an_outbox_without_its_table_is_unavailable(
     settings: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("OUTBOX_CREATE_TABLE")
-    async with LifespanManager(app) as manager:
+    async with lifespan(app) as manager:
         transport = httpx.ASGITransport(manager.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://example") as http:
             response = await http.post("/users", json=ADA)
@@ -95,7 +95,7 @@ async def test_an_outbox_without_its_table_is_unavailable(
 async def test_the_lifespan_stops_the_bus_and_can_be_entered_again(settings: None) -> None:
     tasks = asyncio.all_tasks()
     for _ in range(2):
-        async with LifespanManager(app) as manager:
+        async with lifespan(app) as manager:
             bus = manager._state["bus"]
             assert bus.running
         assert not bus.running
