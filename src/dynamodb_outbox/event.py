@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -154,6 +154,22 @@ def may_be_id(text: str) -> bool:
 
 def _restore(type: str, payload: Any, id: str, occurred_at: datetime, metadata: Mapping[str, Any]) -> Event:
     return Event(type, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+
+
+def with_metadata(event: Event, metadata: Mapping[str, Any]) -> Event:
+    """Copy an event, with other metadata. Nothing of the event is checked again, so that a copy costs little."""
+    if type(event) is not Event:
+        return replace(event, metadata=metadata)
+    copy = object.__new__(Event)
+    write = object.__setattr__
+    write(copy, "type", event.type)
+    write(copy, "payload", event.payload)
+    write(copy, "id", event.id)
+    write(copy, "occurred_at", event.occurred_at)
+    write(copy, "metadata", metadata)
+    write(copy, "_mark", event._mark)  # noqa: SLF001 - copies share the mark of their id
+    write(copy, "_already_stored", False)  # noqa: FBT003 - a value, not an option
+    return copy
 
 
 def _shown(value: object) -> str:

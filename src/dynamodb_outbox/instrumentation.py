@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from dynamodb_outbox.event import Event
 
@@ -101,10 +101,10 @@ class Guarded(Generic[T]):
                 logger.exception("the instrumentation of the outbox raised an exception at the end of a call")
 
 
-class GuardedCall:
+class GuardedCall(Guarded[object]):
     """The bracket of a handler call. It ends with the error that the worker finds, by `judge`, in what was raised."""
 
-    __slots__ = ("_guarded", "_judge")
+    __slots__ = ("_judge",)
 
     def __init__(
         self,
@@ -113,16 +113,13 @@ class GuardedCall:
         *,
         judge: Callable[[BaseException], BaseException | None],
     ) -> None:
-        self._guarded: Guarded[Any] = Guarded(lambda: instrumentation.handling(call))
+        super().__init__(lambda: instrumentation.handling(call))
         self._judge = judge
-
-    def __enter__(self) -> Self:
-        self._guarded.__enter__()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
             error = self._judge(error)
-        self._guarded.__exit__(None if error is None else type(error), error, traceback)
+            kind = None if error is None else type(error)
+        super().__exit__(kind, error, traceback)

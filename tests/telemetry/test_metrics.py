@@ -299,6 +299,15 @@ def test_made_up_names_share_one_time_series() -> None:
     assert names.limited("type-0") == "type-0"
 
 
+async def test_events_of_too_many_types_are_counted_together(measured: OutboxEventBus, metrics: Metrics) -> None:
+    await measured.emit_many([Event(f"type-{number}") for number in range(MAX_NAMES + 2)])
+    await measured.emit("type-0")
+    points = metrics.points("messaging.client.sent.messages")
+    sent = {found["messaging.destination.name"]: point.value for found, point in points}
+    assert len(points) == len(sent) == MAX_NAMES + 1
+    assert (sent["type-0"], sent["type-1"], sent[OTHER]) == (2, 1, 2)
+
+
 class _BrokenError(Exception):
     pass
 

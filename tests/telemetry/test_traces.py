@@ -248,6 +248,22 @@ async def test_context_that_the_user_gave_is_kept(traced: OutboxEventBus, spans:
     assert [links(span) for span in spans.named("process order.placed")] == [links(emit)] * 2
 
 
+async def test_handlers_link_to_what_the_metadata_say_when_they_begin(traced: OutboxEventBus, spans: Spans) -> None:
+    @traced.on("order.placed", max_retries=1)
+    async def bill(event: Event) -> None:
+        if "-b7ad" in event.metadata["traceparent"]:
+            raise ValueError
+
+    for middle in ("b7ad6b7169203331", "00f067aa0ba902b7", "b7ad6b7169203331"):
+        metadata = {"traceparent": TRACEPARENT.replace("b7ad6b7169203331", middle)}
+        await traced.emit("order.placed", metadata=metadata)
+    await traced.emit("order.placed")
+    await deliver(traced, 2)
+    emits = [id_of(span) for span in spans.named("emit order.placed")]
+    found = sorted(links(span)[0] for span in spans.named("process order.placed"))
+    assert found == sorted([0xB7AD6B7169203331] * 4 + [0x00F067AA0BA902B7] + emits[3:])
+
+
 @pytest.mark.parametrize("hostile", [5, None, "", "garbage", ["a"], {"traceparent": TRACEPARENT}, b"\xff"])
 async def test_metadata_that_are_no_context_change_nothing(
     traced: OutboxEventBus, spans: Spans, errors: list[Any], hostile: Any

@@ -66,6 +66,27 @@ def test_event_that_may_leave_the_process_counts_as_published(copied: Callable[[
     assert not event.take_unpublished()
 
 
+class _Numbered(Event):
+    number = 5
+
+
+@pytest.mark.parametrize("kind", [Event, _Numbered])
+def test_copy_with_other_metadata_is_the_same_in_everything_else(kind: type[Event]) -> None:
+    event = kind("order.placed", {"order": "A-1"}, metadata={"tenant": 5})
+    copied = event_module.with_metadata(event, {"tenant": 6})
+    replaced = dataclasses.replace(event, metadata={"tenant": 6})
+    assert type(copied) is kind
+    for each in dataclasses.fields(Event):
+        assert getattr(copied, each.name) == getattr(replaced, each.name), each.name
+    assert event.metadata == {"tenant": 5}
+    assert [copied.take_unpublished(), event.take_unpublished()] == [True, False]
+
+
+def test_copy_of_a_stored_event_is_a_new_one() -> None:
+    stored = Event("order.placed").as_already_stored()
+    assert not event_module.with_metadata(stored, {}).already_stored
+
+
 def test_marks_of_events_that_are_gone_are_not_kept() -> None:
     gc.collect()  # of the events of other tests
     gc.collect()  # of the events of other tests

@@ -14,12 +14,13 @@ import random
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from dynamodb_outbox.bus import OutboxEventBus
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.integrations import metrics
-from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measuring, table_of
+from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measuring, Record, table_of
 from dynamodb_outbox.integrations.metrics import Metric
 from dynamodb_outbox.observers import Observation
 from dynamodb_outbox.validation import check_bool, check_callable, check_seconds
@@ -75,7 +76,7 @@ class EmfObserver:
         self._write = write or _write_to_stdout
         self._clock = bus.outbox.options.clock
         self._table = table_of(bus.outbox)
-        self._measuring = Measuring(self._record, table=self._table, clock=self._clock)
+        self._measuring = Measuring(self._series, table=self._table, clock=self._clock)
         self._random = random.Random()
         self._collected: defaultdict[str, dict[str, _Collected]] = defaultdict(dict)
         self._begun_at = self._clock()
@@ -95,7 +96,10 @@ class EmfObserver:
         for event_type, found in collected.items():
             self._write(json.dumps(self._line(event_type, found)))
 
-    def _record(self, metric: Metric, value: float, attributes: Attributes) -> None:
+    def _series(self, metric: Metric, attributes: Attributes) -> Record:
+        return partial(self._record, metric, attributes)
+
+    def _record(self, metric: Metric, attributes: Attributes, value: float) -> None:
         if metric.name.endswith(".time"):
             return  # CloudWatch cannot compare a time with now; a missing metric says the same
         event_type = attributes.get(metrics.TYPE, "") if self._by_type else ""
@@ -119,9 +123,9 @@ class EmfObserver:
             return
         for state in COUNTED:
             value = getattr(sample, state.value).at_least
-            self._record(metrics.EVENTS, value, {metrics.STATUS: state.value})
-        self._record(metrics.OLDEST_DUE_AGE, sample.oldest_due_age, {})
-        self._record(metrics.OLDEST_EXPIRED_AGE, sample.oldest_expired_age, {})
+            self._record(metrics.EVENTS, {metrics.STATUS: state.value}, value)
+        self._record(metrics.OLDEST_DUE_AGE, {}, sample.oldest_due_age)
+        self._record(metrics.OLDEST_EXPIRED_AGE, {}, sample.oldest_expired_age)
 
     def _line(self, event_type: str, found: Mapping[str, _Collected]) -> dict[str, Any]:
         dimensions = {"table": self._table} | ({"type": event_type} if event_type else {})

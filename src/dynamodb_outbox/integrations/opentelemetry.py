@@ -26,7 +26,7 @@ from opentelemetry.trace import TracerProvider
 from dynamodb_outbox.bus import OutboxEventBus
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.integrations import metrics
-from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measuring, table_of
+from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measuring, Record, table_of
 from dynamodb_outbox.integrations.metrics import METRICS, SCHEMA_URL, SCOPE, Metric
 from dynamodb_outbox.integrations.tracing import Tracing
 from dynamodb_outbox.observers import Observation as Observed
@@ -118,33 +118,33 @@ class _Meters:
     def __init__(self, bus: OutboxEventBus, meter: Meter, *, table: str) -> None:
         self.is_active = True
         self._bus = bus
-        self._records: dict[str, Callable[[float, Attributes], None]] = {}
-        self._counts: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+        self._records: dict[str, Callable[..., None]] = {}
+        self._counts: dict[str, list[_Count]] = {}
         for metric in METRICS:
             self._create(meter, metric)
-        self._measuring = Measuring(self._record, table=table, clock=bus.outbox.options.clock)
+        self._measuring = Measuring(self._series, table=table, clock=bus.outbox.options.clock)
         self._counted: set[str] = set()
         self._sampled_at: float | None = None
 
     def __call__(self, observation: Observed, /) -> None:
         """Record an observation."""
-        if isinstance(observation, Polled):
+        if type(observation) is Polled:
             self._start_counting()
         self._measuring(observation)
 
-    def _record(self, metric: Metric, value: float, attributes: Attributes) -> None:
-        if metric.kind == "counter":
-            counts, key = self._counts[metric.name], tuple(attributes.items())
-            counts[key] = counts.get(key, 0) + value
-        else:
-            self._records[metric.name](value, attributes)
+    def _series(self, metric: Metric, attributes: Attributes) -> Record:
+        if metric.kind != "counter":
+            return partial(self._records[metric.name], attributes=attributes)
+        count = _Count(attributes)
+        self._counts[metric.name].append(count)
+        return count.add
 
     def _create(self, meter: Meter, metric: Metric) -> None:
         described: dict[str, Any] = {"unit": metric.unit, "description": metric.description}
         if metric in SAMPLED:
             meter.create_observable_gauge(metric.name, [partial(self._observe, metric)], **described)
         elif metric.kind == "counter":
-            counts = self._counts[metric.name] = {}
+            counts = self._counts[metric.name] = []
             meter.create_observable_counter(metric.name, [partial(self._counted_until_now, counts)], **described)
         elif metric.kind == "gauge":
             self._records[metric.name] = meter.create_gauge(metric.name, **described).set
@@ -162,11 +162,10 @@ class _Meters:
                 self._counted.add(event_type)
                 self._measuring.start_counting(event_type)
 
-    def _counted_until_now(
-        self, counts: dict[tuple[tuple[str, str], ...], float], options: CallbackOptions
-    ) -> Iterable[Observation]:
+    def _counted_until_now(self, counts: list[_Count], options: CallbackOptions) -> Iterable[Observation]:
         # A copy, because the event loop counts on while the SDK collects in its own thread.
-        return [Observation(value, dict(key)) for key, value in list(counts.items())] if self.is_active else []
+        known = [(count.value, count.attributes) for count in list(counts)] if self.is_active else []
+        return [Observation(value, attributes) for value, attributes in known if value is not None]
 
     def _observe(self, metric: Metric, options: CallbackOptions) -> Iterable[Observation]:
         """Read the last sample of the table, without waiting: the SDK calls this in its own thread.
@@ -179,7 +178,7 @@ class _Meters:
         sample = self._bus.sampler.latest
         if sample is not None:
             self._sampled_at = sample.at.timestamp()
-        common = self._measuring.attributes()
+        common = self._measuring.common
         if metric is metrics.SAMPLE_TIME:
             if self._sampled_at is not None:
                 yield Observation(self._sampled_at, common)
@@ -189,6 +188,20 @@ class _Meters:
         elif sample is not None:
             is_due = metric is metrics.OLDEST_DUE_AGE
             yield Observation(sample.oldest_due_age if is_due else sample.oldest_expired_age, common)
+
+
+class _Count:
+    """One time series of a counter. It has no value before something is counted."""
+
+    __slots__ = ("attributes", "value")
+
+    def __init__(self, attributes: Attributes) -> None:
+        self.attributes = attributes
+        self.value: float | None = None
+
+    def add(self, value: float) -> None:
+        """Count on."""
+        self.value = value if self.value is None else self.value + value
 
 
 def _is_set_up(provider: object) -> bool:

@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
-from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, Tracer
 
-from dynamodb_outbox.event import Event
+from dynamodb_outbox.event import Event, with_metadata
 from dynamodb_outbox.instrumentation import HandlerCall
 from dynamodb_outbox.integrations import metrics
 from dynamodb_outbox.integrations.measuring import OPERATIONS, error_type, outcome_of
@@ -36,6 +35,10 @@ SUPPRESSED: Final[str] = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "supp
 MAX_DESCRIPTION: Final = 500
 MAX_LINKS: Final = 128
 """A span has at most this many links, which is the default limit of the SDK."""
+MAX_PREPARED: Final = 1000
+"""The attributes of so many kinds of spans are kept, however many event types there are."""
+_NO_CONTEXT: Final = Context()
+_NOTHING: Final = nullcontext()
 
 
 class Tracing:
@@ -52,6 +55,8 @@ class Tracing:
         self._parent = parent
         self._storage_spans = storage_spans
         self._propagator = propagator
+        self._prepared: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._last: tuple[dict[str, Any], TextMapPropagator | None, Context] = ({}, None, _NO_CONTEXT)
 
     # The brackets
 
@@ -79,9 +84,9 @@ class Tracing:
             _name("emit", events), kind=kind, attributes=self._described("emit", "send", events), links=links
         )
         inside = trace.set_span_in_context(span)
+        carrier = self._carrier(inside)
         prepared = [
-            self._with_context(event, inside) if own is None else event
-            for event, own in zip(events, carried, strict=True)
+            _with_context(event, carrier) if own is None else event for event, own in zip(events, carried, strict=True)
         ]
         return _CurrentSpan(span, inside, prepared)
 
@@ -99,33 +104,31 @@ class Tracing:
     def handling(self, call: HandlerCall) -> AbstractContextManager[object]:
         """Surround a handler with a span that links to the emit of its event, or is its child with `parent`."""
         event = call.event
-        remote = self._extracted(event)
-        creation = trace.get_current_span(remote).get_span_context()
-        outside = remote if self._parent else trace.set_span_in_context(INVALID_SPAN, remote)
-        attributes = self._described("process", "process", [event])
+        outside, creation = self._outside(event)
+        attributes = self._described("process", "process", (event,))
         attributes[metrics.HANDLER] = call.handler
         attributes[ATTEMPT] = call.attempt
         attributes[MAX_ATTEMPTS] = call.max_attempts
         span = self._tracer.start_span(
-            _name("process", [event]),
+            f"process {event.type}",
             context=outside,
             kind=SpanKind.CONSUMER,
             attributes=attributes,
-            links=[Link(creation)] if creation.is_valid else None,
+            links=(Link(creation),) if creation is not None else None,
         )
         return _ProcessSpan(span, trace.set_span_in_context(span, outside), None)
 
     def storing(self, operation: str) -> AbstractContextManager[object]:
         """Surround a call of a worker's loop with a span, if that was asked for; see `enter_worker`."""
+        if not self._storage_spans:
+            return _NOTHING
         name, kind = OPERATIONS.get(operation, (operation, None))
         if kind == "send":
-            return nullcontext()  # an emit or a commit, which has a span already
-        if not self._storage_spans:
-            return nullcontext()
+            return _NOTHING  # an emit or a commit, which has a span already
         attributes = {metrics.SYSTEM: metrics.SYSTEM_NAME, metrics.OPERATION: name, SPAN_TABLE: self._table}
         if kind is not None:
             attributes[metrics.OPERATION_TYPE] = kind
-        outside = Context()
+        outside = _NO_CONTEXT
         span = self._tracer.start_span(name, context=outside, kind=SpanKind.CLIENT, attributes=attributes)
         return _CurrentSpan(span, trace.set_span_in_context(span, outside), None)
 
@@ -140,20 +143,37 @@ class Tracing:
             attributes=self._described("create", "create", [event]),
         )
         span.end()
-        return self._with_context(event, trace.set_span_in_context(span))
+        return _with_context(event, self._carrier(trace.set_span_in_context(span)))
 
-    def _with_context(self, event: Event, inside: Context) -> Event:
+    def _carrier(self, inside: Context) -> dict[str, str]:
         carrier: dict[str, str] = {}
         propagator = self._propagator or propagate.get_global_textmap()
         propagator.inject(carrier, context=inside)  # pyright: ignore[reportArgumentType] - of its own default setter
         if self._propagator is None:
             carrier.pop(BAGGAGE, None)
-        return replace(event, metadata={**carrier, **event.metadata}) if carrier else event
+        return carrier
+
+    def _outside(self, event: Event) -> tuple[Context, trace.SpanContext | None]:
+        """Find the context for a handler to begin in, and the span context of the emit."""
+        if not event.metadata:
+            return _NO_CONTEXT, None
+        remote = self._extracted(event)
+        creation = trace.get_current_span(remote).get_span_context()
+        if not creation.is_valid:
+            return remote, None
+        if self._parent:
+            return remote, creation
+        # Usually, the span of the emit is all that was extracted.
+        return _NO_CONTEXT if len(remote) == 1 else trace.set_span_in_context(INVALID_SPAN, remote), creation
 
     def _extracted(self, event: Event) -> Context:
-        if self._propagator is None:
-            return propagate.extract(event.metadata, context=Context(), getter=_METADATA)
-        return self._propagator.extract(event.metadata, context=Context(), getter=_METADATA)
+        """Read the context that an event carries. All handlers of all events of one emit need the same, in turn."""
+        propagator = self._propagator or propagate.get_global_textmap()
+        metadata, used, extracted = self._last
+        if metadata != event.metadata or used is not propagator:
+            extracted = propagator.extract(event.metadata, context=_NO_CONTEXT, getter=_METADATA)
+            self._last = (dict(event.metadata), propagator, extracted)
+        return extracted
 
     def _carried(self, event: Event) -> trace.SpanContext | None:
         if not event.metadata:
@@ -162,22 +182,32 @@ class Tracing:
         return carried if carried.is_valid else None
 
     def _described(self, operation: str, kind: str, events: Sequence[Event]) -> dict[str, Any]:
-        attributes: dict[str, Any] = {
-            metrics.SYSTEM: metrics.SYSTEM_NAME,
-            metrics.OPERATION: operation,
-            metrics.OPERATION_TYPE: kind,
-            SPAN_TABLE: self._table,
-        }
-        if event_type := _common_type(events):
-            attributes[metrics.TYPE] = event_type
+        event_type = _common_type(events)
+        attributes = self._common(operation, kind, event_type).copy()
         if len(events) == 1:
-            attributes[MESSAGE_ID] = events[0].id
-            conversation = events[0].metadata.get("correlationId")
-            if isinstance(conversation, str):
+            event = events[0]
+            attributes[MESSAGE_ID] = event.id
+            if event.metadata and isinstance(conversation := event.metadata.get("correlationId"), str):
                 attributes[CONVERSATION_ID] = conversation
         else:
             attributes[BATCH_COUNT] = len(events)
         return attributes
+
+    def _common(self, operation: str, kind: str, event_type: str | None) -> dict[str, Any]:
+        key = (operation, event_type or "")
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            prepared = {
+                metrics.SYSTEM: metrics.SYSTEM_NAME,
+                metrics.OPERATION: operation,
+                metrics.OPERATION_TYPE: kind,
+                SPAN_TABLE: self._table,
+            }
+            if event_type is not None:
+                prepared[metrics.TYPE] = event_type
+            if len(self._prepared) < MAX_PREPARED:
+                self._prepared[key] = prepared
+        return prepared
 
 
 class _Metadata(Getter[Mapping[str, Any]]):
@@ -194,33 +224,18 @@ class _Metadata(Getter[Mapping[str, Any]]):
 _METADATA: Final = _Metadata()
 
 
-class _Attached(AbstractContextManager[None]):
-    """A context that is current in a block."""
-
-    def __init__(self, inside: Context) -> None:
-        self._context = inside
-
-    def __enter__(self) -> None:
-        self._token: Token[Context] = context.attach(self._context)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # A coroutine that is closed by the garbage collector is not in its own context any more.
-        if kind is not GeneratorExit:
-            context.detach(self._token)
-
-
-class _CurrentSpan(AbstractContextManager[T]):
+class _CurrentSpan(Generic[T]):
     """A span that is current in a block, and ends with it."""
+
+    __slots__ = ("_inside", "_span", "_token", "_value")
 
     def __init__(self, span: Span, inside: Context, value: T) -> None:
         self._span = span
-        self._attached = _Attached(inside)
+        self._inside = inside
         self._value = value
 
     def __enter__(self) -> T:
-        self._attached.__enter__()
+        self._token: Token[Context] = context.attach(self._inside)
         return self._value
 
     def __exit__(
@@ -230,7 +245,9 @@ class _CurrentSpan(AbstractContextManager[T]):
             if error is not None and self._span.is_recording():
                 self._note(error)
         finally:
-            self._attached.__exit__(kind, error, traceback)
+            # A coroutine that is closed by the garbage collector is not in its own context any more.
+            if kind is not GeneratorExit:
+                context.detach(self._token)
             self._span.end()
 
     def _note(self, error: BaseException) -> None:
@@ -240,6 +257,8 @@ class _CurrentSpan(AbstractContextManager[T]):
 
 class _ProcessSpan(_CurrentSpan[None]):
     """The span of a handler call, with its outcome."""
+
+    __slots__ = ()
 
     def _note(self, error: BaseException) -> None:
         self._span.set_attribute(SPAN_OUTCOME, outcome_of(error))
@@ -251,6 +270,10 @@ def _note_error(span: Span, error: BaseException) -> None:
     span.set_attribute(metrics.ERROR, error_type(error))
     span.record_exception(error)
     span.set_status(Status(StatusCode.ERROR, str(error)[:MAX_DESCRIPTION]))
+
+
+def _with_context(event: Event, carrier: Mapping[str, str]) -> Event:
+    return with_metadata(event, {**carrier, **event.metadata}) if carrier else event
 
 
 def _common_type(events: Sequence[Event]) -> str | None:

@@ -143,8 +143,9 @@ class HandlerTask:
         if (instrumentation := self._context.observers.instrumentation) is None:
             await self._call()
         else:
-            retries = self._context.options.retries_of(self.registration.max_retries)
-            call = HandlerCall(**self._subject, attempt=self._lease.claim.attempt, max_attempts=retries + 1)
+            registration, claim = self.registration, self._lease.claim
+            most = self._context.options.retries_of(registration.max_retries) + 1
+            call = HandlerCall(event=claim.event, handler=registration.name, attempt=claim.attempt, max_attempts=most)
             with GuardedCall(instrumentation, call, judge=lambda error: blamed_error(self._result_of(error))):
                 await self._call()
 
