@@ -68,7 +68,9 @@ FULL: Final = Scale(
     events=500,
     groups=(*_FIRST, "recovery", "sizes", "workers", "backlog", "shards", "in-process", "samples"),
 )
-QUICK: Final = Scale(runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "units", "samples"))
+QUICK: Final = Scale(
+    runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "telemetry", "units", "samples")
+)
 
 
 @dataclass(slots=True)
@@ -247,7 +249,7 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             lambda: delivering.backlog(clients, count=many, batch_size=10),
         ),
         *_of_windows(clients, few=few, many=many),
-        *_of_telemetry(clients, count=few),
+        *_of_telemetry(clients, few=few, many=many),
         _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.on_emit(clients, count=many)),
         _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
         _Measurement(
@@ -265,12 +267,16 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
     ]
 
 
-def _of_telemetry(clients: Clients, *, count: int) -> list[_Measurement]:
-    cost, without = partial(telemetry.cost, clients, count=count), "without `instrument`"
+def _of_telemetry(clients: Clients, *, few: int, many: int) -> list[_Measurement]:
     return [
-        _Measurement("telemetry", "OpenTelemetry records", without, partial(cost, sdk="recording")),
-        _Measurement("telemetry", "OpenTelemetry is not set up", without, partial(cost, sdk="not set up")),
-        _Measurement("more", "OpenTelemetry, 100 emitters", without, partial(cost, sdk="recording", emitters=100)),
+        _Measurement(
+            "telemetry" if sdk in telemetry.PROMISED else "more",
+            f"OpenTelemetry {sdk}: {name}",
+            "without `instrument`",
+            partial(flow, clients, count=few if flow is telemetry.one_by_one else many, sdk=sdk),
+        )
+        for sdk in telemetry.SDKS
+        for name, flow in telemetry.FLOWS.items()
     ]
 
 

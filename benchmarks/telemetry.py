@@ -1,27 +1,50 @@
-"""Measures what OpenTelemetry costs: events are emitted and handled, with and without `instrument`."""
+"""Measures what OpenTelemetry costs: the same events are delivered with `instrument`, and without it, in turns."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from functools import partial
+from secrets import token_hex
+from typing import Final, Literal, Protocol
 
+from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
+from benchmarks import windows
 from benchmarks.backend import Clients, drop_table, new_table
 from benchmarks.comparison import Run
 from benchmarks.delivering import BATCH_SIZE, CONCURRENCY, Counting
+from benchmarks.emitting import stored
 from benchmarks.measure import Measure, Usage
-from benchmarks.payloads import TYPE, events
+from benchmarks.payloads import TYPE, events, order, prepared_items
 from benchmarks.recording import RecordingClient
-from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.integrations import metrics
 from dynamodb_outbox.integrations.opentelemetry import instrument, uninstrument
 
-Sdk = Literal["recording", "not set up"]
+Sdk = Literal["recording", "not set up", "bare calls"]
+"""An SDK records; or there is none; or the handler itself calls the SDK, as little as it takes."""
+PROMISED: Final[tuple[Sdk, ...]] = ("recording", "not set up")
+SDKS: Final[tuple[Sdk, ...]] = (*PROMISED, "bare calls")
+
+ROUNDS: Final = 2
+"""In each round, both sides deliver their events, and the sides take turns in who begins."""
+
+SPAN_ATTRIBUTES: Final = 9
+"""The attributes of the span of a handler call."""
+
+
+class Deliver(Protocol):
+    """Delivers events with or without an SDK, and measures it."""
+
+    def __call__(self, client: RecordingClient, table: str, many: int, given: Sdk | None, /) -> Awaitable[Usage]:
+        """Deliver `many` events."""
+        ...
 
 
 class _Dropping(SpanExporter):
@@ -32,69 +55,131 @@ class _Dropping(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-async def cost(clients: Clients, *, count: int, sdk: Sdk, emitters: int = 1) -> Run:
-    """Emit events and handle them in the same process; the baseline does so without `instrument`.
+class _Providers:
+    """An SDK that records. Its metrics are not collected, because that happens once a minute, not for each event."""
 
-    Several emitters share requests, so that each event costs less and OpenTelemetry more in comparison.
+    def __init__(self) -> None:
+        self.tracers = TracerProvider(shutdown_on_exit=False)
+        self.tracers.add_span_processor(BatchSpanProcessor(_Dropping()))
+        self.meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
 
-    The first half of the baseline runs before, and the second half after, so that a slower machine slows both.
-    """
-    before, _ = await _handled(clients, count=count // 2, sdk=None, emitters=emitters)
-    ours, requests = await _handled(clients, count=count, sdk=sdk, emitters=emitters)
-    after, _ = await _handled(clients, count=count - count // 2, sdk=None, emitters=emitters)
-    return Run(events=count, ours=ours, baseline=Usage.of([before, after]), requests=requests)
+    def shut_down(self) -> None:
+        """End the threads of the SDK."""
+        self.tracers.shutdown()
+        self.meters.shutdown()
 
 
-async def _handled(clients: Clients, *, count: int, sdk: Sdk | None, emitters: int) -> tuple[Usage, int]:
-    table = await new_table(clients.ours)
-    client = RecordingClient(clients.ours)
-    outbox = DynamoDBOutbox(
-        client,
-        table_name=table,
-        conditional_writes="batch",
-        batch_size=BATCH_SIZE,
-        concurrency=2 * CONCURRENCY,
-        window=False,
-    )
-    bus = OutboxEventBus(outbox)
-    handler = Counting(count)
-    bus.on(TYPE, handler, name="count")
-    with _instrumented(bus, sdk):
-        async with bus:
-            await asyncio.sleep(0.1)
-            client.start_over()
-            with Measure() as measured:
-                await _emit(bus, count, emitters=emitters)
+class _Bare(Counting):
+    """A handler that makes one span and records two durations, with the attributes that an event has."""
+
+    def __init__(self, expected: int, providers: _Providers) -> None:
+        super().__init__(expected)
+        self._tracer = providers.tracers.get_tracer("bare")
+        meter = providers.meters.get_meter("bare")
+        self._durations = [
+            (
+                meter.create_histogram(metric.name, explicit_bucket_boundaries_advisory=metric.buckets),
+                dict.fromkeys({*metric.attributes, metrics.SYSTEM, metrics.TABLE} - {metrics.ERROR}, "name"),
+            )
+            for metric in (metrics.PROCESS_DURATION, metrics.WAIT_DURATION)
+        ]
+        self._emit = SpanContext(1 << 100, 1 << 50, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+        self._attributes = {f"attribute-{number}": "name" for number in range(SPAN_ATTRIBUTES)}
+
+    async def __call__(self, event: Event) -> None:
+        """Make the bare calls, and count the event."""
+        with self._tracer.start_as_current_span(
+            "process",
+            context=Context(),
+            kind=SpanKind.CONSUMER,
+            attributes=self._attributes,
+            links=[Link(self._emit)],
+        ):
+            await super().__call__(event)
+        for histogram, attributes in self._durations:
+            histogram.record(0.02, attributes)
+
+
+async def polled(clients: Clients, *, count: int, sdk: Sdk) -> Run:
+    """Deliver a backlog. If OpenTelemetry records, the events have a `traceparent`, as an emit stores it."""
+
+    async def deliver(client: RecordingClient, table: str, many: int, given: Sdk | None) -> Usage:
+        waiting = _traced(many) if given == "recording" else events(many)
+        await stored(clients.ours, prepared_items(waiting), table=table)
+        bus = OutboxEventBus(
+            DynamoDBOutbox(
+                client, table_name=table, conditional_writes="batch", batch_size=BATCH_SIZE, concurrency=CONCURRENCY
+            )
+        )
+        with _observed(bus, many, given) as (handler, flush), Measure() as measured:
+            async with bus:
                 await handler.done.wait()
-                await bus.stop()
+            flush()
+        return measured.usage
+
+    return await _in_turns(clients, deliver, count=count, sdk=sdk)
+
+
+async def one_by_one(clients: Clients, *, count: int, sdk: Sdk) -> Run:
+    """Emit one event after the other where its handler is, in a window."""
+    return await _in_turns(clients, partial(_on_emit, windows.emit_each), count=count, sdk=sdk)
+
+
+async def many_at_once(clients: Clients, *, count: int, sdk: Sdk) -> Run:
+    """Emit 25 events per call where their handler is, in a window, with four emitters."""
+    return await _in_turns(clients, partial(_on_emit, windows.emit_chunks), count=count, sdk=sdk)
+
+
+FLOWS: Final = {
+    "polled in batches": polled,
+    "on emit, one by one": one_by_one,
+    "on emit, 25 at once": many_at_once,
+}
+
+
+async def _on_emit(emit: windows.Emit, client: RecordingClient, table: str, many: int, given: Sdk | None) -> Usage:
+    async with windows.warm(client, table, window=True) as bus:
+        with _observed(bus, many, given) as (handler, flush), Measure() as measured:
+            await emit(bus, many)
+            await handler.done.wait()
+            await bus.stop()
+            flush()
+    return measured.usage
+
+
+async def _in_turns(clients: Clients, deliver: Deliver, *, count: int, sdk: Sdk) -> Run:
+    """Deliver events with and without `instrument` in turns, so that a slower machine slows both."""
+    table, client = await new_table(clients.ours), RecordingClient(clients.ours, kept=len)
+    usages: dict[Sdk | None, list[Usage]] = {sdk: [], None: []}
+    sides: list[Sdk | None] = [None, sdk]
+    requests, each = 0, count // ROUNDS
+    for _ in range(ROUNDS):
+        for side in sides:
+            client.start_over()
+            usages[side].append(await deliver(client, table, each, side))
+            requests += 0 if side is None else len(client.recording.requests)
+        sides.reverse()
     await drop_table(clients.ours, table)
-    return measured.usage, len(client.recording.requests)
+    ours, baseline = Usage.of(usages[sdk]), Usage.of(usages[None])
+    return Run(events=ROUNDS * each, ours=ours, baseline=baseline, requests=requests)
 
 
-async def _emit(bus: OutboxEventBus, count: int, *, emitters: int) -> None:
-    waiting = iter(events(count))
-
-    async def emitter() -> None:
-        for event in waiting:
-            await bus.emit(event)
-
-    await asyncio.gather(*(emitter() for _ in range(emitters)))
+def _traced(many: int) -> list[Event]:
+    return [
+        Event(TYPE, order(), metadata={"traceparent": f"00-{token_hex(16)}-{token_hex(8)}-01"}) for _ in range(many)
+    ]
 
 
 @contextmanager
-def _instrumented(bus: OutboxEventBus, sdk: Sdk | None) -> Iterator[None]:
-    if sdk is None:
-        yield
-        return
-    if sdk == "not set up":
+def _observed(bus: OutboxEventBus, many: int, sdk: Sdk | None) -> Iterator[tuple[Counting, Callable[[], object]]]:
+    """Register a handler, and observe it. Yields it with a function that exports the spans so far."""
+    providers = _Providers()
+    handler = _Bare(many, providers) if sdk == "bare calls" else Counting(many)
+    bus.on(TYPE, handler, name="count")
+    if sdk == "recording":
+        instrument(bus, tracer_provider=providers.tracers, meter_provider=providers.meters)
+    elif sdk == "not set up":
         instrument(bus)
-        yield
-        uninstrument(bus)
-        return
-    tracers, meters = TracerProvider(), MeterProvider([InMemoryMetricReader()])
-    tracers.add_span_processor(BatchSpanProcessor(_Dropping()))
-    instrument(bus, tracer_provider=tracers, meter_provider=meters)
-    yield
+    yield handler, providers.tracers.force_flush
     uninstrument(bus)
-    tracers.shutdown()
-    meters.shutdown()
+    providers.shut_down()

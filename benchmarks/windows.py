@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from benchmarks.payloads import TYPE, events
 from benchmarks.recording import RecordingClient
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.observers import Observation, WindowOpened
+
+Emit = Callable[[OutboxEventBus, int], Awaitable[None]]
 
 WARM_UP: Final = "warmed.up"
 WARM_UPS: Final = 20
@@ -42,39 +44,44 @@ async def open_window(bus: OutboxEventBus) -> None:
 
 async def emit_one_by_one(clients: Clients, *, count: int, window: bool) -> Run:
     """Emit one event after the other where its handler is; the baseline makes the same requests."""
-
-    async def emit(bus: OutboxEventBus) -> None:
-        for _ in range(count):
-            await bus.emit(*events(1))
-
-    return await _compared(clients, emit, count=count, window=window)
+    return await _compared(clients, emit_each, count=count, window=window)
 
 
 async def emit_many(clients: Clients, *, count: int, window: bool) -> Run:
     """Emit 25 events per call where their handler is, with four emitters; the baseline makes the same requests."""
-
-    async def emit(bus: OutboxEventBus) -> None:
-        # Each event is made just before its emit, as a service does it. The window has moved past older ids.
-        chunks = iter(range(0, count, BATCH_SIZE))
-
-        async def emitter() -> None:
-            for first in chunks:
-                await bus.emit_many(events(min(BATCH_SIZE, count - first)))
-
-        await asyncio.gather(*(emitter() for _ in range(EMITS_AT_ONCE)))
-
-    return await _compared(clients, emit, count=count, window=window)
+    return await _compared(clients, emit_chunks, count=count, window=window)
 
 
-async def _compared(clients: Clients, emit: Any, *, count: int, window: bool) -> Run:
+# Each event is made just before its emit, as a service does it. The window has moved past older ids.
+
+
+async def emit_each(bus: OutboxEventBus, count: int) -> None:
+    """Emit one event after the other."""
+    for _ in range(count):
+        await bus.emit(*events(1))
+
+
+async def emit_chunks(bus: OutboxEventBus, count: int) -> None:
+    """Emit 25 events per call, with four emitters."""
+    chunks = iter(range(0, count, BATCH_SIZE))
+
+    async def emitter() -> None:
+        for first in chunks:
+            await bus.emit_many(events(min(BATCH_SIZE, count - first)))
+
+    await asyncio.gather(*(emitter() for _ in range(EMITS_AT_ONCE)))
+
+
+async def _compared(clients: Clients, emit: Emit, *, count: int, window: bool) -> Run:
     ours, target = await new_table(clients.ours), await new_table(clients.ours)
     recorder = RecordingClient(clients.ours)
     handler = Counting(count)
-    async with _warm(recorder, ours, handler, window=window) as bus:
+    async with warm(recorder, ours, window=window) as bus:
+        bus.on(TYPE, handler, name="count")
         await _copy(clients.ours, ours, target)
         recorder.start_over()
         with Measure() as measured:
-            await emit(bus)
+            await emit(bus, count)
             await handler.done.wait()
             await bus.stop()
     recording = recorder.recording
@@ -85,7 +92,8 @@ async def _compared(clients: Clients, emit: Any, *, count: int, window: bool) ->
 
 
 @asynccontextmanager
-async def _warm(client: Any, table: str, handler: Counting, *, window: bool) -> AsyncGenerator[OutboxEventBus]:
+async def warm(client: Any, table: str, *, window: bool) -> AsyncGenerator[OutboxEventBus]:
+    """Start a worker, and give it work until it has its window."""
     outbox = DynamoDBOutbox(
         client,
         table_name=table,
@@ -95,7 +103,6 @@ async def _warm(client: Any, table: str, handler: Counting, *, window: bool) -> 
         window=window,
     )
     bus = OutboxEventBus(outbox)
-    bus.on(TYPE, handler, name="count")
     async with bus:
         if window:
             await open_window(bus)
