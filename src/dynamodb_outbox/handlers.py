@@ -11,6 +11,7 @@ from typing import Any, TypedDict, Unpack
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.repairs import MOST_RETRIES
 from dynamodb_outbox.retry import Backoff
 from dynamodb_outbox.validation import check_int, check_seconds, fits, is_async
 from dynamodb_outbox.wording import shown
@@ -74,7 +75,7 @@ class Registration:
 
     def __post_init__(self) -> None:
         if self.max_retries is not None:
-            check_int("max_retries", self.max_retries, 0, 100)
+            check_int("max_retries", self.max_retries, 0, MOST_RETRIES)
         if self.backoff is not None and not callable(self.backoff):
             raise ConfigurationError(
                 f"backoff={shown(self.backoff)}: it must be a function of the attempt and the exception, such as "

@@ -30,7 +30,7 @@ class HeartbeatFile:
         try:
             self._path.touch()
             self._has_failed = False
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL
             if not self._has_failed:
                 logger.error("the heartbeat file cannot be written, so that a probe of it will fail: %s", error)
             self._has_failed = True

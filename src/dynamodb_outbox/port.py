@@ -22,7 +22,7 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import LONGEST_DELAY, Completed, Failed, Held, Outcome, Released, Retry
-from dynamodb_outbox.repairs import Hold, Repaired
+from dynamodb_outbox.repairs import MOST_RETRIES, Hold, Repaired
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import TransactionWrite
@@ -251,7 +251,7 @@ class OutboxOptions:
         if self.max_poll_interval is not None:
             check_seconds("max_poll_interval", self.max_poll_interval, self.poll_interval, 3600, low_is="poll_interval")
         check_seconds("processing_timeout", self.processing_timeout, 0.1, 43_200)
-        check_int("max_retries", self.max_retries, 0, 100)
+        check_int("max_retries", self.max_retries, 0, MOST_RETRIES)
         check_seconds("base_backoff", self.base_backoff, 0, 86_400)
         if self.concurrency is not None:
             check_int("concurrency", self.concurrency, 1, 10_000)

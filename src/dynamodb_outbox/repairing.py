@@ -111,14 +111,19 @@ def check_by(by: object) -> str:
 
 def operator() -> str:
     """Return the user and the host of this process, such as `ada@bastion-1`."""
+    import socket  # noqa: PLC0415 - rarely needed
+
+    return f"{user_name()}@{socket.gethostname()}"
+
+
+def user_name() -> str:
+    """Return the user of this process; `unknown` if it has no name, as in many containers."""
     import getpass  # noqa: PLC0415 - rarely needed
-    import socket  # noqa: PLC0415
 
     try:
-        user = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user, as in many containers
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"
 
 
 def _text(name: str, value: object, most: int, advice: str) -> str:

@@ -12,6 +12,10 @@ from dynamodb_outbox.event import EventStatus
 DISCARDABLE: Final = (EventStatus.FAILED, EventStatus.PENDING, EventStatus.HELD)
 """The statuses in which an event can be discarded or replaced: no worker holds it."""
 
+MOST_RETRIES: Final = 100
+"""The most that a `max_retries` can be. Who recovers events and does not know their handlers counts up to it: the next
+worker that claims an event without a retry left makes it FAILED."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedSelector:

@@ -295,6 +295,15 @@ def test_recover_makes_expired_leases_due_again(cli: Cli, outbox: InMemoryOutbox
     assert outbox.status_of("order-1") is EventStatus.PENDING
 
 
+def test_recover_leaves_it_to_a_worker_whether_a_retry_is_left(cli: Cli, outbox: InMemoryOutbox) -> None:
+    emit(outbox, Event("order.placed", id="order-1"))
+    outbox._events["order-1"].retry_count = 20  # by a handler with max_retries=30
+    asyncio.run(outbox.claim(1))
+    outbox._options = replace(outbox.options, clock=lambda: time.time() + 100)
+    assert cli("recover", "-o", "json").json["failed"] == []
+    assert outbox.status_of("order-1") is EventStatus.PENDING
+
+
 def test_hold_and_resume(cli: Cli, outbox: InMemoryOutbox) -> None:
     ran = cli(
         "hold",

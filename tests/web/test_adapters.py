@@ -191,3 +191,17 @@ async def test_aiohttp_application_at_the_root(dashboard: Dashboard) -> None:
     async with serve_aiohttp(dashboard.aiohttp_app()) as client:
         assert "<h1" in (await client.get("/")).text
         assert (await client.get(f"/event?id={quote('nothing/here', safe='')}")).status_code == 404
+
+
+@pytest.mark.parametrize("mount", [in_fastapi, in_aiohttp])
+async def test_headers_that_come_twice_are_joined(bus: OutboxEventBus, mount: Open) -> None:
+    seen: list[Request] = []
+
+    def authorize(request: Request) -> None:
+        seen.append(request)
+
+    headers = [("Cookie", "a=1"), ("Cookie", "b=2"), ("X-User", "ada"), ("x-user", "root")]
+    async with mount(outbox_dashboard(bus, authorize=authorize)) as client:
+        assert (await client.get("/admin/outbox/", headers=headers)).status_code == 403
+    assert seen[0].cookies == {"a": "1", "b": "2"}
+    assert seen[0].headers["x-user"] == "ada, root"

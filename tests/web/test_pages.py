@@ -6,11 +6,13 @@ import json
 from typing import Any
 from urllib.parse import urljoin
 
+import anyio
 import pytest
 
 from dynamodb_outbox import Event, InMemoryOutbox, OutboxEventBus, UnavailableError
 from dynamodb_outbox.stored_events import EventState
 from dynamodb_outbox.web import Access, Role, anyone_may_view, outbox_dashboard
+from dynamodb_outbox.web.dashboard import MOST_WAITING, PAGES_AT_ONCE
 from dynamodb_outbox.web.routes import ROUTES
 from tests.web.client import Client
 from tests.web.conftest import Make, fail_events, failing
@@ -194,3 +196,33 @@ async def test_links_are_relative_so_that_every_prefix_works(bus: OutboxEventBus
                 if not target.startswith("#"):
                     below = urljoin(f"http://h/outbox{path}", target)
                     assert below.startswith("http://h/outbox/"), (path, target)
+
+
+async def test_few_requests_are_answered_at_once_and_the_rest_wait(
+    bus: OutboxEventBus, outbox: InMemoryOutbox, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing, release, at_once, most = outbox.list_events, anyio.Event(), 0, 0
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await release.wait()
+        at_once -= 1
+        return await listing(*args, **options)
+
+    monkeypatch.setattr(outbox, "list_events", slow)
+    statuses: list[int] = []
+
+    async def visit() -> None:
+        statuses.append((await client.get("/events")).status)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(PAGES_AT_ONCE + MOST_WAITING + 5):
+            group.start_soon(visit)
+        await anyio.wait_all_tasks_blocked()
+        assert statuses == [429] * 5
+        assert (await client.get("/static/app.css")).status == 200
+        release.set()
+    assert most == PAGES_AT_ONCE
+    assert statuses.count(200) == PAGES_AT_ONCE + MOST_WAITING

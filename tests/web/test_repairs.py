@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, OutboxEventBus
+from dynamodb_outbox.stored_events import StoredEvent
 from dynamodb_outbox.web import Role
 from dynamodb_outbox.web.dead_letters import Selection
 from dynamodb_outbox.web.text import packed
@@ -281,6 +282,21 @@ async def test_redacted_payload_is_not_edited_because_the_rest_would_be_lost(
     assert (await client.get(f"/replace?event={quote(packed('f1'))}")).status == 409
 
 
+async def test_redact_that_changes_the_payload_in_place_loses_nothing(
+    bus: OutboxEventBus, outbox: InMemoryOutbox, client_with: Make
+) -> None:
+    await fail_events(bus, failing(id="f1", text="secret"))
+
+    def redact(event: StoredEvent) -> StoredEvent:
+        event.payload["fail"] = "***"
+        return event
+
+    client = client_with(*Role, redact=redact)
+    assert not (await client.get("/event", id="f1")).page.forms("replace")
+    assert (await client.get(f"/replace?event={quote(packed('f1'))}")).status == 409
+    assert "***" in (await client.get("/event", id="f1")).text
+
+
 # Recover
 
 
@@ -290,6 +306,7 @@ async def test_recover_makes_events_of_a_dead_worker_due(client_with: Make, bus:
     now = 1_700_000_000.0
     outbox = InMemoryOutbox(clock=lambda: now)
     await outbox.publish([Event("user.created", {}, id="e1")])
+    outbox._events["e1"].retry_count = 20  # by a handler with max_retries=30
     await outbox.claim(1)
     now += 31
     client = Client(outbox_dashboard(outbox, authorize=lambda request: Access("ada", list(Role))))

@@ -104,3 +104,11 @@ def test_name_of_a_user_comes_from_the_password_dialog(roles: frozenset[Any]) ->
     nameless = authorize(Request(method="GET", path="/", headers={"authorization": basic("", TOKEN)}))
     assert nameless == Access("token", roles)
     assert isinstance(authorize(Request(method="GET", path="/")), Response)
+
+
+def test_process_without_a_user_name_can_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("getpass.getuser", missing)
+    assert authorize_with(None, VIEWER)(Request(method="GET", path="/")) == Access("unknown", VIEWER)

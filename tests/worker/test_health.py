@@ -491,6 +491,12 @@ async def test_heartbeat_file_is_touched_while_the_loops_turn(outbox: ScriptedOu
     assert file.exists()
 
 
+async def test_heartbeat_file_with_an_impossible_name_harms_nothing(outbox: ScriptedOutbox) -> None:
+    async with OutboxEventBus(outbox, health=HealthOptions(heartbeat_file="a\0b")) as bus:
+        await anyio.sleep(MINUTE)
+        assert state(bus.health()) == (HEALTHY, True, True)
+
+
 async def test_heartbeat_file_that_cannot_be_written_is_logged_once_and_harms_nothing(
     outbox: ScriptedOutbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from dynamodb_outbox.web.asgi import Handle
-from dynamodb_outbox.web.http import MAX_BODY, TEXT, Request, Response
+from dynamodb_outbox.web.http import MAX_BODY, TEXT, Request, Response, headers_of
 
 
 def aiohttp_application(handle: Handle) -> web.Application:
@@ -32,7 +32,7 @@ def _request(native: web.Request, body: bytes) -> Request:
         method=native.method,
         path=path,
         query_string=native.rel_url.raw_query_string,
-        headers={name.lower(): value for name, value in native.headers.items()},
+        headers=headers_of(native.headers.items()),
         body=body,
         scheme=native.scheme,
         mount=native.path.removesuffix(path).rstrip("/"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from dynamodb_outbox.web.http import MAX_BODY, TEXT, Request, Response
+from dynamodb_outbox.web.http import MAX_BODY, TEXT, Request, Response, headers_of
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -36,7 +36,7 @@ def _request(scope: Scope, body: bytes) -> Request:
         method=scope["method"],
         path=path,
         query_string=scope.get("query_string", b"").decode("latin-1"),
-        headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
+        headers=headers_of((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
         body=body,
         scheme=scope.get("scheme", "http"),
         mount=mount,

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
 from dynamodb_outbox.bus import OutboxEventBus
 from dynamodb_outbox.errors import ConfigurationError, OutboxError, StorageError
 from dynamodb_outbox.port import Outbox
@@ -15,7 +17,7 @@ from dynamodb_outbox.web.access import Access, Authorize, decide
 from dynamodb_outbox.web.http import TEXT, BadRequestError, Request, Response
 from dynamodb_outbox.web.json_views import json_response
 from dynamodb_outbox.web.redaction import Redact
-from dynamodb_outbox.web.router import find
+from dynamodb_outbox.web.router import Page, find
 from dynamodb_outbox.web.routes import ROUTES
 from dynamodb_outbox.web.site import Options, Site, Visit
 from dynamodb_outbox.wording import describe, shown
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 _WEB: Final = ("https://", "http://")
+PAGES_AT_ONCE: Final = 4
+MOST_WAITING: Final = 100
+"""How many requests may wait for their turn. Each of them keeps its form in memory."""
 logger: Final = logging.getLogger("dynamodb_outbox.web")
 
 
@@ -73,6 +78,7 @@ class Dashboard:
         self._site = site
         self._authorize = authorize
         self._allowed_hosts = allowed_hosts
+        self._turns: anyio.CapacityLimiter | None = None
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer as an ASGI application: `app.mount("/outbox", dashboard)`."""
@@ -123,7 +129,7 @@ class Dashboard:
                 form = request.form()
                 protection.check_not_forged(request, form)
                 visit = Visit(site=self._site, request=request, access=access, csrf=token, form=form)
-            return await page(visit)
+            return await self._in_turn(page, visit)
         except BadRequestError as error:
             return _error(visit, str(error), error.status)
         except StorageError as error:
@@ -131,6 +137,17 @@ class Dashboard:
             return _error(visit, f"DynamoDB did not do what the dashboard asked for. {describe(error)}", 503)
         except OutboxError as error:  # a cursor or another argument that the outbox does not take
             return _error(visit, describe(error), 400)
+
+    async def _in_turn(self, page: Page, visit: Visit) -> Response:
+        """Answer a few requests at once: they share the connections of the outbox with the worker, which has leases."""
+        if visit.request.path.startswith("/static/"):
+            return await page(visit)
+        # Made here, because a constructor may run before there is an event loop.
+        self._turns = self._turns or anyio.CapacityLimiter(PAGES_AT_ONCE)
+        if self._turns.statistics().tasks_waiting >= MOST_WAITING:
+            raise BadRequestError("too many requests wait for an answer; try again in a moment", status=429)
+        async with self._turns:
+            return await page(visit)
 
 
 def _error(visit: Visit, message: str, status: int) -> Response:

@@ -50,6 +50,15 @@ class Fields:
         return [value for key, value in self.pairs if key == name]
 
 
+def headers_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Join headers that come more than once: HTTP/2 may split cookies, and a second name of a user must not win."""
+    headers: dict[str, str] = {}
+    for name, value in ((name.lower(), value) for name, value in pairs):
+        between = "; " if name == "cookie" else ", "
+        headers[name] = f"{headers[name]}{between}{value}" if name in headers else value
+    return headers
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A request to the dashboard, as `authorize` gets it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,7 +35,8 @@ def visible(event: StoredEvent, access: Access, redact: Redact | None) -> Visibl
     redacted, failed = event, None
     if redact is not None:
         try:
-            redacted = redact(event)
+            # A copy, because a redact that changes the payload in place would pass unseen, and be edited and stored.
+            redacted = redact(replace(event, payload=deepcopy(event.payload), metadata=deepcopy(dict(event.metadata))))
             if not isinstance(redacted, StoredEvent):
                 raise ConfigurationError(f"redact returned {shape(redacted)}; it must return a StoredEvent")
         except Exception:
@@ -43,6 +45,6 @@ def visible(event: StoredEvent, access: Access, redact: Redact | None) -> Visibl
     # An id that `redact` changes would make every link and action miss the event.
     redacted = replace(redacted, id=event.id, status=event.status, state=event.state, fence=event.fence)
     if failed is None and access.may(Role.PAYLOAD):
-        return VisibleEvent(event=redacted, is_redacted=redacted.payload is not event.payload)
+        return VisibleEvent(event=redacted, is_redacted=redacted.payload != event.payload)
     reason = failed or f"{shape(event.payload)}; to see it, you need the role `payload`"
     return VisibleEvent(event=replace(redacted, payload=None, metadata={}), hidden=reason)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import getpass
 import ipaddress
 import secrets
 import socket
@@ -14,6 +13,7 @@ from typing import Final
 from dynamodb_outbox.bus import OutboxEventBus
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.repairing import user_name
 from dynamodb_outbox.web.access import OPERATOR, VIEWER, Access, Authorize, Role
 from dynamodb_outbox.web.dashboard import outbox_dashboard
 from dynamodb_outbox.web.http import TEXT, Request, Response
@@ -83,7 +83,7 @@ def check_exposure(host: str, token: str | None) -> None:
 
 def authorize_with(token: str | None, roles: frozenset[Role]) -> Authorize:
     """Make the `authorize` of a stand-alone dashboard."""
-    user = getpass.getuser()
+    user = user_name()
 
     def authorize(request: Request) -> Access | Response:
         if token is None:

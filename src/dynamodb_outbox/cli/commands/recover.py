@@ -13,19 +13,25 @@ from dynamodb_outbox.cli.records import document
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.cli.values import many
+from dynamodb_outbox.repairs import MOST_RETRIES
 from dynamodb_outbox.stored_events import EventState
 
 DRY_RUN_LIMIT = 1_000
 
 
 @click.command()
-@click.option("--max-retries", type=click.IntRange(0), help="The option `max_retries` of your service; 5 if not given.")
+@click.option(
+    "--max-retries",
+    type=click.IntRange(0),
+    help="Make events with this many retries dead letters, as your service does.",
+)
 @click.option("--dry-run", is_flag=True, help="List the events, and change nothing.")
 @click.pass_obj
 def recover(settings: Settings, max_retries: int | None, *, dry_run: bool) -> None:
-    """Make events whose lease ran out due again; without a retry left, they become dead letters.
+    """Make events whose lease ran out due again.
 
-    Each worker does the same every few seconds. It delivers nothing: a worker has to run.
+    Each worker does the same every few seconds. It delivers nothing: a worker has to run. The worker that claims an
+    event without a retry left makes it a dead letter, because only workers know the retries of their handlers.
     """
     printer = Printer.of(settings)
     if dry_run:
@@ -55,7 +61,7 @@ async def _expired(settings: Settings) -> list[str]:
 
 async def _recover(settings: Settings, max_retries: int | None) -> Any:
     async with settings.connect() as outbox:
-        return await outbox.recover(max_retries=max_retries)
+        return await outbox.recover(max_retries=MOST_RETRIES if max_retries is None else max_retries)
 
 
 def _list(out: Printer, found: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from dynamodb_outbox.repairs import Repaired
+from dynamodb_outbox.repairs import MOST_RETRIES, Repaired
 from dynamodb_outbox.web.dead_letters import Repair
 from dynamodb_outbox.web.http import BadRequestError, Response
 from dynamodb_outbox.web.site import Visit
@@ -28,8 +28,8 @@ async def discard(visit: Visit) -> Response:
 
 
 async def recover(visit: Visit) -> Response:
-    """Recover every event whose lease ran out, as a worker does."""
-    recovered = await visit.site.outbox.recover()
+    """Recover every event whose lease ran out. The worker that claims it decides whether it has a retry left."""
+    recovered = await visit.site.outbox.recover(max_retries=MOST_RETRIES)
     visit.site.changed()
     visit.log("recover", reset=recovered.reset, failed=recovered.failed)
     return visit.page("recovered.html", reset=recovered.reset, failed=recovered.failed)
