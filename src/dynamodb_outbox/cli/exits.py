@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from dynamodb_outbox.cli.terminal import plain
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError, OutboxError, StorageError
 
 OK: Final = 0
@@ -30,8 +31,6 @@ class Refusal(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Write the sentence to stderr. It may have stored text in it."""
-        from dynamodb_outbox.cli.output import plain  # noqa: PLC0415 - it imports this module
-
         click.echo(f"error: {plain(self.format_message())}", err=True)
 
 

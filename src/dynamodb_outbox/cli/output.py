@@ -13,6 +13,7 @@ import click
 
 from dynamodb_outbox.cli.records import SCHEMA
 from dynamodb_outbox.cli.settings import Output, Settings
+from dynamodb_outbox.cli.terminal import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,11 +103,6 @@ def as_json(record: dict[str, Any], *, indent: int | None = None) -> str:
     separators = (",", ":") if indent is None else None
     text = json.dumps(record, ensure_ascii=False, indent=indent, separators=separators)
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def plain(text: str) -> str:
-    """Show control characters as escapes, because a stored text must not drive the terminal; keep line breaks."""
-    return "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
 
 
 def cell(value: object) -> str:

@@ -10,10 +10,11 @@ import click
 
 from dynamodb_outbox.cli.confirming import actor, confirm
 from dynamodb_outbox.cli.exits import FINDINGS, Refusal
-from dynamodb_outbox.cli.output import Printer, plain
+from dynamodb_outbox.cli.output import Printer
 from dynamodb_outbox.cli.records import document
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
+from dynamodb_outbox.cli.terminal import plain
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.stored_events import StoredEvent
 from dynamodb_outbox.typed_json import from_json, to_json
