@@ -85,10 +85,12 @@ class Observer(Protocol):
 class Observers:
     """The registered observers. False when empty, so that callers can skip building observations."""
 
-    __slots__ = ("__weakref__", "_observers", "instrumentation")
+    __slots__ = ("__weakref__", "_observers", "ignored", "instrumentation")
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._observers: tuple[Observer, ...] = ()
+        self.ignored: frozenset[type] = frozenset()
+        """The kinds of observations that all observers ignore, by their attribute `ignored`: they need not be built."""
         self.instrumentation: Instrumentation | None = None
         """The brackets of a tracer, if there is one."""
         if not isinstance(observers, Iterable):
@@ -105,13 +107,19 @@ class Observers:
             raise ConfigurationError(f"observer={shown(observer)}: it must be a function of one observation")
         if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(type(observer).__call__):
             raise ConfigurationError(f"observer={shown(observer)}: it is called in the event loop, and cannot be async")
-        self._observers = (*self._observers, observer)
+        self._set((*self._observers, observer))
 
     def remove(self, observer: Observer) -> bool:
         """Remove an observer; return whether it was there."""
         before = self._observers
-        self._observers = tuple(other for other in before if other != observer)
+        self._set(tuple(other for other in before if other != observer))
         return len(self._observers) < len(before)
+
+    def _set(self, observers: tuple[Observer, ...]) -> None:
+        self._observers = observers
+        ignored = [getattr(observer, "ignored", None) for observer in observers]
+        known = [each if isinstance(each, frozenset) else frozenset[type]() for each in ignored]
+        self.ignored = known[0].intersection(*known[1:]) if known else frozenset()
 
     def notify(self, observation: Observation) -> None:
         """Call all observers. An exception of an observer is logged, and changes nothing."""

@@ -289,6 +289,38 @@ async def test_no_observation_is_made_without_observers(monkeypatch: pytest.Monk
     assert await bus.run_once() == 1
 
 
+class Ignoring:
+    """An observer that ignores the start of handlers."""
+
+    ignored = frozenset({seen.HandlerStarted, seen.LeaseRenewed})
+
+    def __init__(self) -> None:
+        self.kinds: list[type] = []
+
+    def __call__(self, observation: seen.Observation, /) -> None:
+        self.kinds.append(type(observation))
+
+
+async def test_observation_is_made_unless_all_observers_ignore_it() -> None:
+    bus = OutboxEventBus(InMemoryOutbox())
+    bus.on("order.placed", Recorder())
+    ignoring, told = Ignoring(), list[seen.Observation]()
+    watch_all = told.append
+    bus.add_observer(ignoring)
+    await bus.emit("order.placed")
+    await bus.run_once()
+    assert seen.HandlerSucceeded in ignoring.kinds
+    assert seen.HandlerStarted not in ignoring.kinds
+    bus.add_observer(watch_all)
+    await bus.emit("order.placed")
+    await bus.run_once()
+    assert seen.HandlerStarted in map(type, told)
+    bus.remove_observer(watch_all)
+    assert bus.outbox.observers.ignored == Ignoring.ignored
+    bus.remove_observer(ignoring)
+    assert not bus.outbox.observers.ignored
+
+
 async def test_what_cannot_be_called_is_refused(bus: OutboxEventBus) -> None:
     with pytest.raises(ConfigurationError, match="observer=5: it must be a function of one observation"):
         bus.add_observer(5)  # type: ignore[arg-type]  # what is refused

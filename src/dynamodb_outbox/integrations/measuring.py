@@ -132,7 +132,7 @@ class Measuring:
         self._errors = Names()
         self._made: dict[tuple[str | None, ...], Record] = {}
         self._of_types: dict[str, _OfType] = {}
-        self._measures: Mapping[type, Callable[[Any], None]] = {
+        self.measures: Mapping[type, Callable[[Any], None]] = {
             Published: self._published,
             PublishFailed: self._publish_failed,
             Claimed: self._claimed,
@@ -152,10 +152,11 @@ class Measuring:
             SettleFailed: self._settle_failed,
             Throttled: self._throttled,
         }
+        """What each kind of observation adds to the metrics."""
 
     def __call__(self, observation: Observation, /) -> None:
         """Measure an observation."""
-        measure = self._measures.get(type(observation))
+        measure = self.measures.get(type(observation))
         if measure is not None:
             measure(observation)
 
@@ -195,20 +196,20 @@ class Measuring:
     # One method for each kind of observation
 
     def _published(self, seen: Published) -> None:
-        self._of(seen.event_type).emitted(1)
+        (self._of_types.get(seen.event_type) or self._of(seen.event_type)).emitted(1)
 
     def _publish_failed(self, seen: PublishFailed) -> None:
         own = (metrics.OPERATION, "emit", metrics.TYPE, self._of(seen.event_type).name)
         self._series(metrics.SENT, *own, metrics.ERROR, self._error(seen.error))(1)
 
     def _claimed(self, seen: Claimed) -> None:
-        of_type = self._of(seen.event_type)
+        of_type = self._of_types.get(seen.event_type) or self._of(seen.event_type)
         of_type.claimed(1)
         if seen.attempt == 1 and seen.due_at is not None:
             of_type.wait(max(self._clock() - seen.due_at, 0.0))
 
     def _succeeded(self, seen: HandlerSucceeded) -> None:
-        of_type = self._of(seen.event_type)
+        of_type = self._of_types.get(seen.event_type) or self._of(seen.event_type)
         duration = of_type.succeeded.get(seen.handler)
         if duration is None:
             duration = of_type.succeeded[seen.handler] = self._handled(of_type.name, seen.handler, "succeeded", None)
@@ -228,7 +229,7 @@ class Measuring:
         return self._series(metrics.PROCESS_DURATION, *own, *handled)
 
     def _completed(self, seen: EventCompleted) -> None:
-        of_type = self._of(seen.event_type)
+        of_type = self._of_types.get(seen.event_type) or self._of(seen.event_type)
         of_type.completed(1)
         of_type.critical(max(self._clock() - seen.occurred_at.timestamp(), 0.0))
 

@@ -29,8 +29,8 @@ from dynamodb_outbox.integrations import metrics
 from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measuring, Record, table_of
 from dynamodb_outbox.integrations.metrics import METRICS, SCHEMA_URL, SCOPE, Metric
 from dynamodb_outbox.integrations.tracing import Tracing
+from dynamodb_outbox.observers import HandlerStarted, LeaseRenewed, Observers, Polled
 from dynamodb_outbox.observers import Observation as Observed
-from dynamodb_outbox.observers import Observers, Polled
 from dynamodb_outbox.validation import check_bool
 
 __all__ = ["instrument", "uninstrument"]
@@ -115,6 +115,8 @@ class _Meters:
     Counters are counted here, because that takes a tenth of the time that `Counter.add` of the SDK takes.
     """
 
+    ignored = frozenset({HandlerStarted, LeaseRenewed})
+
     def __init__(self, bus: OutboxEventBus, meter: Meter, *, table: str) -> None:
         self.is_active = True
         self._bus = bus
@@ -123,13 +125,18 @@ class _Meters:
         for metric in METRICS:
             self._create(meter, metric)
         self._measuring = Measuring(self._series, table=table, clock=bus.outbox.options.clock)
+        self._measures: dict[type, Callable[[Any], None]] = {**self._measuring.measures, Polled: self._polled}
         self._counted: set[str] = set()
         self._sampled_at: float | None = None
 
     def __call__(self, observation: Observed, /) -> None:
         """Record an observation."""
-        if type(observation) is Polled:
-            self._start_counting()
+        measure = self._measures.get(type(observation))
+        if measure is not None:
+            measure(observation)
+
+    def _polled(self, observation: Polled) -> None:
+        self._start_counting()
         self._measuring(observation)
 
     def _series(self, metric: Metric, attributes: Attributes) -> Record:

@@ -151,7 +151,7 @@ class HandlerTask:
 
     async def _call(self) -> None:
         context, event = self._context, self._lease.claim.event
-        if observers := context.observers:
+        if (observers := context.observers) and HandlerStarted not in observers.ignored:
             observers.notify(HandlerStarted(**self._facts))
         middleware, call = context.middleware, self._call_handler
         steps = run_chain(middleware, event, call, keeps_identity=True) if middleware else call(event)

@@ -273,7 +273,7 @@ class LeaseKeeper:
             self.hold(lease)
 
     def _observe(self, lease: Lease) -> None:
-        if observers := self._outbox.observers:
+        if (observers := self._outbox.observers) and LeaseRenewed not in observers.ignored:
             claim = lease.claim
             observers.notify(
                 LeaseRenewed(
