@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import Event, OutboxEventBus, StorageError
-from dynamodb_outbox.adapter import Claim, Completed, Released
+from dynamodb_outbox.adapter import Claim, Completed, Held, Released
 from dynamodb_outbox.dynamodb.delivering.membership import ALONE_SECONDS, MAX_SEEN
 from reliability.simulation.responses import client_error
+from tests.adapter_timing import with_timing
 from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime, install
 
@@ -176,3 +178,43 @@ async def test_emits_continue_after_the_task_that_writes_them_was_cancelled(
     assert [isinstance(result, StorageError) and result.maybe_applied for result in results] == [False, True, True]
     assert service.calls["batch_write_item"] == 0
     await asyncio.wait_for(asyncio.gather(*(bus.emit("order.placed") for _ in range(5))), timeout=60)
+
+
+# Held events
+
+
+async def test_recovery_resumes_many_held_events_in_parts(service: SimulatedService) -> None:
+    outbox = with_timing(service.outbox(), held_part=0.0)
+    until = datetime.fromtimestamp(outbox.options.clock() + 5, UTC)
+    await outbox.hold("order.placed", reason="the bank is down", by="ada", until=until)
+    for _ in range(3):
+        claims = await claimed(outbox, 80)
+        await outbox.settle([(claim, Held(due_at=claim.due_at or 0)) for claim in claims])
+    await asyncio.sleep(20)
+    parts: list[int] = []
+    while not parts or parts[-1]:
+        await outbox.publish([Event("order.placed")], due_at=outbox.options.clock() - 1000)
+        # Leases that run out are recovered meanwhile.
+        await outbox.claim(1)
+        await asyncio.sleep(31)
+        recovered = await outbox.recover()
+        assert len(recovered.reset) == 1
+        parts.append(len(recovered.resumed))
+    assert parts == [100, 100, 40, 0]
+    assert await outbox.count("HELD") == 0
+
+
+async def test_types_that_are_held_again_meanwhile_are_not_resumed(service: SimulatedService) -> None:
+    outbox = with_timing(service.outbox(), held_part=0.0)
+    until = datetime.fromtimestamp(outbox.options.clock() + 5, UTC)
+    await outbox.hold("order.placed", reason="the bank is down", by="ada", until=until)
+    for _ in range(3):
+        claims = await claimed(outbox, 80)
+        await outbox.settle([(claim, Held(due_at=claim.due_at or 0)) for claim in claims])
+    await asyncio.sleep(20)
+    assert len((await outbox.recover()).resumed) == 100
+    await outbox.hold("order.placed", reason="down again", by="ada", until=None)
+    await asyncio.sleep(1)
+    assert [len((await outbox.recover()).resumed) for _ in range(3)] == [0, 0, 0]
+    await outbox.resume("order.placed")
+    assert await outbox.count("HELD") == 0

@@ -52,6 +52,8 @@ class Timing:
     """How often recovery looks for events that are still HELD though no type is held any more."""
     held_longest: float = 3600.0
     """How often it looks for them while another type is held, which costs a read of every HELD event."""
+    held_part: float = 10.0
+    """How long one recovery resumes HELD events. The next one goes on."""
 
     operator: float = 10.0
     """How long one call is tried that lists, counts or redrives dead letters, or moves events to shards."""

@@ -82,6 +82,7 @@ class Recoverer:
         recovered = await recover(self._outbox, self._registry, report=self._report)
         if recovered.reset or recovered.resumed:
             self._poller.wake()
-        self._empty_polls = 1 if recovered.reset or recovered.failed else self._empty_polls + 1
+        found = recovered.reset or recovered.failed or recovered.resumed
+        self._empty_polls = 1 if found else self._empty_polls + 1
         delay = idle_delay(self._empty_polls, interval=options.poll_interval, longest=options.max_poll_interval)
         return jittered(delay * RECOVERY_INTERVALS, options.random)

@@ -14,9 +14,11 @@ process that resumes events may die. So recovery looks for events that are HELD 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Final
+
+import anyio
 
 from dynamodb_outbox.dynamodb.conditional.repair_transitions import RESUME
 from dynamodb_outbox.dynamodb.conditional.transitions import Write
@@ -62,6 +64,9 @@ class HeldEvents:
         self._noted: dict[str, float] = {}
         self._swept_at = -math.inf
         self._sweep_at: float | None = None
+        self._began_at = -math.inf
+        self._under_way: AsyncIterator[list[str]] | None = None
+        self._still_held: set[str] = set()
         self._spread = options.random() * SPREAD_SECONDS
 
     async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None) -> None:
@@ -72,7 +77,7 @@ class HeldEvents:
     async def resume(self, type: str | None) -> int:
         """End a hold, and make the HELD events of its type PENDING. Raises `StorageError`; may be repeated."""
         self._known = await self._item.end(type)
-        return 0 if type is None else len(await self._resume(lambda held: held == type))
+        return 0 if type is None else sum([len(ids) async for ids in self._resuming(lambda held: held == type)])
 
     async def holds(self) -> list[Hold]:
         """Read the holds that are in force. Raises `StorageError`."""
@@ -85,25 +90,50 @@ class HeldEvents:
         self._noted[type] = self._options.clock()
 
     async def sweep(self) -> list[str]:
-        """Resume events whose type is not held any more, if it is time to look for some. Raises `StorageError`."""
+        """Resume events whose type is not held any more, if it is time to look for some. Raises `StorageError`.
+
+        A call takes a bounded time, because recovery has to go on meanwhile. The next one goes on where it ended.
+        """
         now = self._options.clock()
         if self._sweep_at is None:
             self._sweep_at = now + self._timing.held_sweep * (1 + self._options.random()) / 2
-        is_timed = now >= self._sweep_at
-        noted = [each for each, at in self._noted.items() if now >= at + self._timing.held_grace]
-        if not (is_timed or noted or self._has_ended(now)):
+        if self._under_way is None and not (now >= self._sweep_at or self._noted_until(now) or self._has_ended(now)):
             return []
         self._known = await self._item.read(consistent=True, within=self._timing.operator)
         held = {each for each, stored in self._known.items() if each is not None and not stored.is_over(now)}
-        resumed: list[str] = []
-        # Events of a type that is held would be read in vain each time, and there may be many.
-        is_overdue = now >= self._swept_at + self._timing.held_longest
-        if self._has_ended(now) or not held.issuperset(noted) or not held or is_overdue:
-            resumed = await self._resume(lambda event_type: event_type not in held)
-            self._swept_at = now
-        self._sweep_at = now + self._timing.held_sweep
-        self._noted = {each: at for each, at in self._noted.items() if each not in noted}
+        self._still_held = held
+        if self._under_way is None:
+            self._began_at = now
+            # Events of a type that is held would be read in vain each time, and there may be many.
+            is_overdue = now >= self._swept_at + self._timing.held_longest
+            if held and held.issuperset(self._noted_until(now)) and not (self._has_ended(now) or is_overdue):
+                self._end_sweep()
+                return []
+            self._under_way = self._resuming(lambda event_type: event_type not in self._still_held)
+        resumed = await self._go_on(self._under_way)
+        if self._under_way is None:
+            self._swept_at = self._began_at
+            self._end_sweep()
         return resumed
+
+    async def _go_on(self, under_way: AsyncIterator[list[str]]) -> list[str]:
+        resumed: list[str] = []
+        self._under_way, ends_at = None, anyio.current_time() + self._timing.held_part
+        async for ids in under_way:
+            resumed += ids
+            if anyio.current_time() >= ends_at:
+                self._under_way = under_way
+                break
+        return resumed
+
+    def _end_sweep(self) -> None:
+        noted = self._noted_until(self._began_at)
+        self._noted = {each: at for each, at in self._noted.items() if each not in noted}
+        self._sweep_at = self._began_at + self._timing.held_sweep
+
+    def _noted_until(self, now: float) -> list[str]:
+        """List the types whose events this process held so long ago that it has to look for them."""
+        return [each for each, at in self._noted.items() if now >= at + self._timing.held_grace]
 
     def _has_ended(self, now: float) -> bool:
         """Tell whether a hold has ended since the last sweep, or ended so long ago that every worker knows of it."""
@@ -111,9 +141,8 @@ class HeldEvents:
         moments = [end + wait for end in ends if end is not None for wait in (self._spread, self._timing.held_grace)]
         return any(self._swept_at < moment <= now for moment in moments)
 
-    async def _resume(self, is_meant: Callable[[str | None], bool]) -> list[str]:
-        """Make HELD events PENDING; return their ids. Their due times stay."""
-        resumed: list[str] = []
+    async def _resuming(self, is_meant: Callable[[str | None], bool]) -> AsyncIterator[list[str]]:
+        """Make HELD events PENDING, a page at a time; yield their ids. Their due times stay."""
         within = self._timing.operator
         for partition in self._index.complete(EventStatus.HELD):
             async for rows in self._index.keys(partition, within=within, page=BATCH_GET):
@@ -125,12 +154,13 @@ class HeldEvents:
                     if _is_held(item) and is_meant(item.get("type", {}).get("S"))
                 ]
                 results = await self._writer.write(writes, within=within)
+                resumed: list[str] = []
                 for write, result in zip(writes, results, strict=True):
                     if isinstance(result, StorageError):
                         raise result
                     if isinstance(result, Applied) or result == Refused(repeated=True):
                         resumed.append(write.event_id)
-        return resumed
+                yield resumed
 
 
 def _is_held(item: Item) -> bool:
