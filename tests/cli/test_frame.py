@@ -14,7 +14,7 @@ from dynamodb_outbox.cli.settings import Settings
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("aiobotocore", "botocore", "aiohttp", "anyio", "rich", "jinja2")
+HEAVY = ("aiobotocore", "botocore", "aiohttp", "anyio", "rich", "jinja2", "importlib.metadata")
 EXTRAS = ("click", "rich", "dynamodb_outbox.cli", "dynamodb_outbox.web", "dynamodb_outbox.integrations")
 
 
