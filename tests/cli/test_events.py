@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import re
 import time
 from decimal import Decimal
 from typing import Any
@@ -85,6 +87,12 @@ def test_a_list_for_people_says_how_to_see_more(cli: Cli, outbox: InMemoryOutbox
     ]
     assert len(ran.out.splitlines()) == 3
     assert "add --after " in ran.err
+
+
+def test_a_running_event_is_listed_since_its_start(cli: Cli, outbox: InMemoryOutbox) -> None:
+    emit(outbox, Event("order.placed"))
+    asyncio.run(outbox.claim(1))
+    assert re.search(r" [\d.]+ s ago ", cli("events", "list", "--state", "processing").out)
 
 
 def test_jsonl_has_a_line_for_each_event(cli: Cli, outbox: InMemoryOutbox) -> None:

@@ -82,7 +82,9 @@ def _show_list(out: Printer, found: tuple[StoredEvent, ...]) -> None:
 
 
 def moment_of(event: StoredEvent) -> datetime | None:
-    """Return the time that the state of an event is about."""
+    """Return the time that the state of an event is about; of a running event, when it was started."""
+    if event.state is EventState.PROCESSING and event.started_at is not None:
+        return event.started_at
     return event.failed_at or event.lease_expires_at or event.due_at or event.completed_at or event.discarded_at
 
 
