@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,16 @@ async def test_a_date_of_dynamodb_that_is_behind(patient: Patient) -> None:
     first = await patient.first()
     assert (first.check, first.mark) == ("clock", Mark.FAIL)
     assert "ahead of" in first.title
+
+
+async def test_a_clock_of_an_emitter_that_is_ahead(patient: Patient) -> None:
+    occurs = datetime.now(UTC) + timedelta(minutes=150)
+    await patient.store(since=-7_200, occurredAt={"S": occurs.isoformat()})
+    late = await patient.store(since=-7_200, retryCount={"N": "1"})
+    first = await patient.first()
+    assert (first.check, first.mark) == ("clock", Mark.WARN)
+    assert "up to 2 h 29 min ahead" in first.title or "up to 2 h 30 min ahead" in first.title
+    assert late not in str(first)
 
 
 async def test_reads_that_are_slow(patient: Patient) -> None:

@@ -49,10 +49,12 @@ async def test_poison_events(patient: Patient) -> None:
 
 
 async def test_items_of_another_program(patient: Patient) -> None:
-    event_id = await patient.store_dead_letter("the attribute 'payload' is not of the type M", payload={"S": "text"})
+    error = "the attribute 'payload' is not of the type M"
+    ids = [await patient.store_dead_letter(error, payload={"S": "text"}) for _ in range(2)]
     first = await patient.first()
     assert (first.check, first.mark) == ("unreadable items", Mark.WARN)
-    assert event_id in first.evidence[0]
+    assert any(event_id in first.evidence[0] for event_id in ids)
+    assert all(event_id in first.repair[1] for event_id in ids)
 
 
 async def test_dead_letters_without_a_handler(patient: Patient) -> None:

@@ -14,6 +14,7 @@ from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.cli.app import facts_of
 from dynamodb_outbox.cli.doctor.diagnosis import diagnose
 from dynamodb_outbox.cli.doctor.finding import Mark
+from dynamodb_outbox.cli.doctor.gathering import EXAMPLES
 from dynamodb_outbox.cli.exits import Refusal
 from reliability.proxy import running_proxy
 from tests.backends import open_client
@@ -44,6 +45,7 @@ async def test_the_last_worker_has_died(patient: Patient) -> None:
     first = await patient.first()
     assert first.check == "workers"
     assert any("nobody has recovered" in line for line in first.evidence)
+    assert "1 event of dead workers: web-1/7/1" in first.evidence
 
 
 async def test_the_last_worker_has_died_with_a_window(patient: Patient) -> None:
@@ -87,6 +89,7 @@ async def test_all_events_are_on_hold(patient: Patient) -> None:
     assert (first.check, first.mark) == ("holds", Mark.FAIL)
     assert "ada@bastion" in first.evidence[0]
     assert "the bank is down" in first.evidence[0]
+    assert first.evidence[1] == "0 events HELD, and 1 event due"
     assert first.repair[0].endswith("resume --all")
 
 
@@ -120,11 +123,22 @@ async def test_handlers_hang(patient: Patient) -> None:
     assert "hold --type report.made" in first.repair[0]
 
 
+async def test_handlers_run_for_nearly_the_whole_lease(patient: Patient) -> None:
+    await patient.create()
+    await patient.store(since=10 * MINUTE)
+    for _ in range(5):
+        await patient.store_running(since=20, lease=10, type={"S": "report.made"})
+    first = await patient.first()
+    assert (first.check, first.mark) == ("slow handlers", Mark.FAIL)
+
+
 async def test_workers_cannot_keep_up(patient: Patient) -> None:
     await patient.create()
     await patient.store(since=10 * MINUTE)
     for _ in range(5):
         await patient.store_running(since=1)
+    # The machine may pause before the doctor reads.
+    patient.assumed = replace(patient.assumed, lease=300)
     patient.timing = replace(patient.timing, interval=0.1)
     first = await patient.first()
     assert (first.check, first.mark) == ("load", Mark.FAIL)
@@ -139,7 +153,11 @@ async def test_many_events_wait_for_a_retry_of_one_error(patient: Patient) -> No
     first = await patient.first()
     assert (first.check, first.mark) == ("retries", Mark.WARN)
     assert "BankError" in first.title
+    assert first.title.startswith("5 events")
     assert "bill" in first.cause
+    for _ in range(EXAMPLES):
+        await patient.store(since=-60 * MINUTE, retryCount={"N": "2"}, errorHandler={"S": "bill"}, **failed)
+    assert (await patient.first()).title.startswith(f"{EXAMPLES} or more events")
 
 
 async def test_emitters_with_more_shards_than_the_workers(patient: Patient) -> None:
@@ -149,6 +167,10 @@ async def test_emitters_with_more_shards_than_the_workers(patient: Patient) -> N
     first = await patient.first()
     assert (first.check, first.mark) == ("shards", Mark.FAIL), first
     assert "shard 5" in first.title
+    await patient.store(since=10 * MINUTE, statusShard={"S": "PENDING#3"})
+    first = await patient.first()
+    assert "the shards 3, 5;" in first.title
+    assert "--shards 6 doctor" in first.repair[-1]
 
 
 async def test_workers_with_fewer_shards_than_the_emitters(patient: Patient) -> None:

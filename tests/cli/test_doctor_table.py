@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shlex
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -47,6 +49,39 @@ def described_with(**changes: Any) -> Any:
     return lambda request: change if request.operation == "DescribeTable" else None
 
 
+async def run_update_table(patient: Patient, command: str) -> None:
+    """Do what a command `aws dynamodb update-table` of the doctor does."""
+    words = iter(shlex.split(command))
+    assert [next(words) for _ in range(3)] == ["aws", "dynamodb", "update-table"]
+    options: dict[str, list[str]] = {}
+    for word in words:
+        if word.startswith("--"):
+            options[word] = values = []
+        else:
+            values.append(word)
+    pairs = [dict(part.split("=") for part in text.split(",")) for text in options.get("--attribute-definitions", [])]
+    arguments: dict[str, Any] = {"AttributeDefinitions": pairs} if pairs else {}
+    (updates,) = options["--global-secondary-index-updates"]
+    assert options["--table-name"] == [patient.table]
+    await patient.client.update_table(
+        TableName=patient.table, GlobalSecondaryIndexUpdates=json.loads(updates), **arguments
+    )
+
+
+async def until_index_is_gone(patient: Patient) -> None:
+    while (await patient.client.describe_table(TableName=patient.table))["Table"].get("GlobalSecondaryIndexes"):
+        await asyncio.sleep(0.1)
+
+
+async def schema_of(patient: Patient) -> Mark:
+    """Return what the doctor says of the schema, once no index is being built."""
+    while True:
+        findings = {finding.check: finding.mark for finding in (await patient.diagnose()).findings}
+        if findings["index"] is not Mark.FAIL:
+            return findings["schema"]
+        await asyncio.sleep(0.1)
+
+
 async def test_a_table_that_does_not_exist(patient: Patient) -> None:
     first = await patient.first()
     assert (first.check, first.mark) == ("table", Mark.FAIL)
@@ -79,19 +114,73 @@ async def test_a_table_without_the_index(patient: Patient) -> None:
     first = await patient.first()
     assert (first.check, first.mark) == ("schema", Mark.FAIL)
     assert any(INDEX in line for line in first.evidence)
+    assert "is missing" in first.title
 
 
-async def test_an_index_that_projects_a_part(patient: Patient) -> None:
+async def test_the_command_that_adds_the_index_repairs_the_table(patient: Patient) -> None:
+    attributes = [{"AttributeName": "id", "AttributeType": "S"}]
+    await patient.client.create_table(
+        **raw_table(patient.table, AttributeDefinitions=attributes, GlobalSecondaryIndexes=None)
+    )
+    (command,) = (await patient.first()).repair
+    await run_update_table(patient, command)
+    assert await schema_of(patient) == Mark.OK
+
+
+async def test_the_effects_of_a_missing_index_are_no_second_fault(patient: Patient) -> None:
+    attributes = [{"AttributeName": "id", "AttributeType": "S"}]
+    await patient.client.create_table(
+        **raw_table(patient.table, AttributeDefinitions=attributes, GlobalSecondaryIndexes=None)
+    )
+    diagnosis = await patient.diagnose()
+    assert [finding.check for finding in diagnosis.findings if finding.mark is Mark.FAIL] == ["schema"]
+
+
+async def test_the_commands_that_replace_an_index_repair_the_table(patient: Patient) -> None:
+    made = raw_table(patient.table)
+    made["AttributeDefinitions"][2]["AttributeType"] = "S"
+    await patient.client.create_table(**made)
+    first = await patient.first()
+    assert (first.check, first.mark) == ("schema", Mark.FAIL)
+    delete, wait, add = first.repair
+    assert "describe-table" in wait
+    await run_update_table(patient, delete)
+    await until_index_is_gone(patient)
+    await run_update_table(patient, add)
+    assert await schema_of(patient) == Mark.OK
+
+
+async def test_an_index_that_is_being_deleted(patient: Patient) -> None:
+    await patient.create()
+    described = (await patient.client.describe_table(TableName=patient.table))["Table"]
+    (index,) = json.loads(json.dumps(described["GlobalSecondaryIndexes"], default=str))
+    # DynamoDB Local no longer knows the types of its keys.
+    patient.proxy.rule = described_with(
+        GlobalSecondaryIndexes=[index | {"IndexStatus": "DELETING"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
+    diagnosis = await patient.diagnose()
+    assert diagnosis.first is not None
+    assert (diagnosis.first.check, diagnosis.first.mark) == ("index", Mark.FAIL)
+    assert "Create" in diagnosis.first.repair[-1]
+    assert not any(finding.check == "schema" and finding.mark is Mark.FAIL for finding in diagnosis.findings)
+
+
+async def test_an_index_that_projects_a_part_stops_nothing(patient: Patient) -> None:
     made = raw_table(patient.table)
     made["GlobalSecondaryIndexes"][0]["Projection"] = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["type"]}
     await patient.client.create_table(**made)
-    assert (await patient.first()).check == "schema"
+    first = await patient.first()
+    assert (first.check, first.mark) == ("schema", Mark.WARN)
+    await patient.store(since=600)
+    assert (await patient.first()).check == "workers"
 
 
 async def test_a_command_that_was_not_told_of_shards(patient: Patient) -> None:
     await patient.create(shards=4)
     first = await patient.first()
     assert first.check == "schema"
+    assert "needs the option --shards" in first.title
     assert "--shards N" in first.repair[0]
 
 
@@ -104,6 +193,14 @@ async def test_an_index_that_is_being_built(patient: Patient, change: dict[str, 
     patient.proxy.rule = described_with(GlobalSecondaryIndexes=[index | change])
     first = await patient.first()
     assert (first.check, first.mark) == ("index", Mark.FAIL)
+
+
+async def test_the_command_that_creates_a_table_turns_time_to_live_on(patient: Patient, run_in_thread: Any) -> None:
+    options = ("--table", patient.table, "--region", "us-east-1", "--endpoint-url", patient.proxy.endpoint)
+    ran = await run_in_thread("table", "create", "--yes", *options)
+    assert ran.code == 0, ran
+    diagnosis = await patient.diagnose()
+    assert not any(finding.check == "time to live" and finding.mark is Mark.WARN for finding in diagnosis.findings)
 
 
 async def test_time_to_live_that_is_off(patient: Patient) -> None:

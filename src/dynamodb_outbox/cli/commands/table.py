@@ -37,7 +37,7 @@ def table() -> None:
 def create(settings: Settings, projection: Any, *, dry_run: bool, yes: bool) -> None:
     """Create the table and its index, for development. In production, use `template`.
 
-    A table that exists and fits stays as it is. With --retention, time to live is enabled.
+    Time to live is enabled, too. A table that exists and fits stays as it is.
     """
     printer = Printer.of(settings)
     name = settings.table_name
@@ -45,7 +45,8 @@ def create(settings: Settings, projection: Any, *, dry_run: bool, yes: bool) -> 
         confirm(f"Create the table {name!r}?", yes=yes)
 
         async def work() -> None:
-            async with settings.connect() as outbox:
+            # With a retention, the outbox enables time to live, which the tombstones of windows need in any case.
+            async with settings.connect(retention=settings.retention or 0.0) as outbox:
                 await outbox.create_table(projection=projection)
 
         run_async(settings, work, limited=False)

@@ -12,7 +12,7 @@ from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ordered
 
 NOT_PROVEN: Final = (
     "A doctor without findings does not prove that handlers do the right thing, nor that other processes have the same "
-    "options and permissions as this shell."
+    "options and permissions as this shell. If single events never arrive, look for them with --deep."
 )
 
 

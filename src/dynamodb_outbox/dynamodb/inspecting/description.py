@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
-from dynamodb_outbox.dynamodb.inspecting.facts import IndexFacts, TableFacts
-from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, TableSchema
+from dynamodb_outbox.dynamodb.inspecting.facts import IndexFacts, NeededIndex, TableFacts
+from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, Projection, TableSchema
 
 
 def read_table(table: Mapping[str, Any], schema: TableSchema) -> TableFacts:
@@ -19,6 +19,8 @@ def read_table(table: Mapping[str, Any], schema: TableSchema) -> TableFacts:
         arn=table.get("TableArn", ""),
         status=table["TableStatus"],
         differences=tuple(schema.differences(table)),
+        has_keys=schema.has_keys(table),
+        needed_indexes=tuple(_needed(table, schema)),
         indexes=indexes,
         former_indexes=tuple(index.name for index in indexes if index.name in known),
         billing=table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED" if write_units else "?"),
@@ -29,6 +31,19 @@ def read_table(table: Mapping[str, Any], schema: TableSchema) -> TableFacts:
         bytes=table.get("TableSizeBytes"),
         regions=tuple(replica["RegionName"] for replica in table.get("Replicas", []) if "RegionName" in replica),
     )
+
+
+def _needed(table: Mapping[str, Any], schema: TableSchema) -> Iterator[NeededIndex]:
+    described = {index["IndexName"]: index for index in table.get("GlobalSecondaryIndexes", [])}
+    for name, partition_key in schema.indexes.items():
+        index = described.get(name)
+        yield NeededIndex(
+            name=name,
+            partition_key=partition_key,
+            exists=index is not None,
+            has_keys=index is not None and schema.has_keys(table, name),
+            has_projection=index is not None and index["Projection"]["ProjectionType"] in get_args(Projection),
+        )
 
 
 def _index(index: Mapping[str, Any]) -> IndexFacts:

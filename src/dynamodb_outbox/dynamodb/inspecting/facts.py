@@ -19,17 +19,31 @@ class IndexFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeededIndex:
+    """An index that the outbox needs, and whether the table has it with the right keys and a usable projection."""
+
+    name: str
+    partition_key: str
+    exists: bool
+    has_keys: bool
+    has_projection: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableFacts:
     """A table, as DynamoDB describes it.
 
-    `differences` are those to the schema that the outbox needs. `former_indexes` are indexes of the library that the
-    options of this outbox do not use. A fact that DynamoDB did not report is None.
+    `differences` are those to the schema that the outbox needs, `needed_indexes` says the same of each index, and
+    `has_keys` of the table's own key. `former_indexes` are indexes of the library that the options of this outbox do
+    not use. A fact that DynamoDB did not report is None.
     """
 
     name: str
     arn: str
     status: str
     differences: tuple[str, ...]
+    has_keys: bool
+    needed_indexes: tuple[NeededIndex, ...]
     indexes: tuple[IndexFacts, ...]
     former_indexes: tuple[str, ...]
     billing: str

@@ -70,11 +70,27 @@ class TableSchema:
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
         """List the differences to the response of `DescribeTable`; an index may project ALL or KEYS_ONLY."""
-        types = {entry["AttributeName"]: entry["AttributeType"] for entry in description["AttributeDefinitions"]}
+        types = _types(description)
         found = _differences_of_keys("the table's key", self.definition()["KeySchema"], description["KeySchema"], types)
         for wanted in self.definition()["GlobalSecondaryIndexes"]:
             found += _differences_of_index(wanted, description.get("GlobalSecondaryIndexes", []), types)
         return found
+
+    def has_keys(self, description: Mapping[str, Any], index: str | None = None) -> bool:
+        """Tell whether the table, or an index that it has, has the keys that the outbox needs."""
+        wanted, actual = _part(self.definition(), index), _part(description, index)
+        return not _differences_of_keys("", wanted["KeySchema"], actual["KeySchema"], _types(description))
+
+
+def _types(description: Mapping[str, Any]) -> dict[str, str]:
+    return {entry["AttributeName"]: entry["AttributeType"] for entry in description["AttributeDefinitions"]}
+
+
+def _part(described: Mapping[str, Any], index: str | None) -> Mapping[str, Any]:
+    if index is None:
+        return described
+    parts: list[Mapping[str, Any]] = described["GlobalSecondaryIndexes"]
+    return next(part for part in parts if part["IndexName"] == index)
 
 
 def _differences_of_index(

@@ -23,13 +23,12 @@ from dynamodb_outbox.cli.doctor.checks.delivery import (
 )
 from dynamodb_outbox.cli.doctor.checks.permissions import check_permissions
 from dynamodb_outbox.cli.doctor.checks.placement import check_regions, check_shards
+from dynamodb_outbox.cli.doctor.checks.schema import check_index, check_schema
 from dynamodb_outbox.cli.doctor.checks.service import check_app, check_probe, check_versions
 from dynamodb_outbox.cli.doctor.checks.table import (
     check_capacity,
     check_former_index,
-    check_index,
     check_protection,
-    check_schema,
     check_table,
     check_time_to_live,
 )
@@ -42,8 +41,8 @@ CHECKS: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     check_credentials,
     check_endpoint,
     check_table,
-    check_schema,
     check_index,
+    check_schema,
     check_permissions,
     check_throttling,
     check_reads,

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Final
 
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
-from dynamodb_outbox.errors import CredentialsError, StorageError, TableNotFoundError, ThrottledError
+from dynamodb_outbox.cli.values import span
+from dynamodb_outbox.errors import (
+    CredentialsError,
+    InvalidRequestError,
+    StorageError,
+    TableMismatchError,
+    TableNotFoundError,
+    ThrottledError,
+)
 
 NOT_ALLOWED: Final = ("AccessDenied", "NotAuthorized")
 SKEW_WARN: Final = 1.0
+FUTURE: Final = timedelta(seconds=5)
+"""An event that occurs later than this was emitted by a process whose clock is ahead."""
 _LOGIN: Final = re.compile(r"\b(?:\w*SSO\w*|[Tt]oken has expired|TokenRetrievalError|CredentialRetrievalError)\b")
-_ANSWERS: Final = (TableNotFoundError, ThrottledError)
+_ANSWERS: Final = (InvalidRequestError, TableMismatchError, TableNotFoundError, ThrottledError)
 """Errors that DynamoDB has sent."""
 IAM_PAGE: Final = "docs/how-to/iam.md"
 
@@ -82,7 +93,8 @@ def check_clock(evidence: Evidence) -> Finding:
     if skew is None:
         return skip("clock", "not known: the responses have no date")
     if abs(skew) <= SKEW_WARN:
-        return ok("clock", "the clock of this machine agrees with DynamoDB to about a second")
+        agrees = ok("clock", "the clock of this machine agrees with DynamoDB to about a second")
+        return _check_emitters(evidence) or agrees
     is_bad = abs(skew) > evidence.assumed.lease / 10
     direction = "ahead of" if skew > 0 else "behind"
     return Finding(
@@ -94,6 +106,26 @@ def check_clock(evidence: Evidence) -> Finding:
         "end; one with a clock behind finds events late. Look at the machines of the workers, too",
         repair=("timedatectl status", "chronyc tracking", "sudo systemctl restart chronyd"),
         docs="docs/troubleshooting.md#an-event-is-handled-twice",
+    )
+
+
+def _check_emitters(evidence: Evidence) -> Finding | None:
+    """Judge the clocks of the processes that emit: no event can occur in the future."""
+    events = [event for state in evidence.events for event in evidence.of(state)]
+    ahead = [(event.occurred_at, event) for event in events if event.occurred_at > evidence.now + FUTURE]
+    if not ahead:
+        return None
+    latest, _ = max(ahead, key=lambda pair: pair[0])
+    _, example = min(ahead, key=lambda pair: pair[0])
+    return Finding(
+        check="clock",
+        mark=Mark.WARN,
+        title=f"events say that they occur in the future, up to {span((latest - evidence.now).total_seconds())} ahead",
+        evidence=(f"{len(ahead)} of {len(events)} events that were read; for example {example.id}",),
+        cause="the clock of a process that emits is ahead, so its events are due too late. They are delivered once "
+        "this time has come",
+        repair=(evidence.settings.command("events", "show", example.id), "timedatectl status   # where it runs"),
+        docs="docs/troubleshooting.md#an-event-is-handled-late",
     )
 
 

@@ -14,6 +14,8 @@ from dynamodb_outbox.stored_events import EventState, StoredEvent
 PAGE: Final = "docs/troubleshooting.md#an-event-is-failed-and-my-handler-did-not-run"
 NO_HANDLER: Final = ("no handler", "NoHandlerError")
 NOT_KNOWN: Final = "not known: the dead letters could not be read"
+MANY: Final = 10
+"""At most this many events are named in a command."""
 
 
 def _is_poison(event: StoredEvent) -> bool:
@@ -62,6 +64,7 @@ def check_unreadable(evidence: Evidence) -> Finding:
     if not found:
         return ok("unreadable items", "every event that was read can be read")
     example = found[0]
+    ids = [event.id for event in found if event.state is EventState.FAILED][:MANY] or [example.id]
     return Finding(
         check="unreadable items",
         mark=Mark.WARN,
@@ -70,7 +73,7 @@ def check_unreadable(evidence: Evidence) -> Finding:
         cause="another program has written these items in another format",
         repair=(
             evidence.settings.command("events", "show", example.id),
-            evidence.settings.command("failed", "discard", example.id, "--reason", "it is not an event"),
+            evidence.settings.command("failed", "discard", *ids, "--reason", "it is not an event"),
         ),
         docs="docs/reference/item-format.md#write-an-event-from-another-program",
     )

@@ -8,9 +8,9 @@ from typing import Final
 
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
-from dynamodb_outbox.cli.values import span
+from dynamodb_outbox.cli.values import many, span
 from dynamodb_outbox.cli.verdict import LATE_SECONDS, STUCK_SECONDS
-from dynamodb_outbox.stored_events import EventState, StoredEvent
+from dynamodb_outbox.stored_events import EventState, Sample, StoredEvent
 
 NO_SAMPLE: Final = "not known: the index could not be read"
 PENDING_PAGE: Final = "docs/troubleshooting.md#an-event-stays-pending"
@@ -28,13 +28,16 @@ def check_holds(evidence: Evidence) -> Finding:
     what = "all events are" if hold.type is None else f"events of the type {hold.type!r} are"
     undo = ("--all",) if hold.type is None else ("--type", hold.type)
     until = f"until {hold.until.isoformat()}" if hold.until else "without an end"
-    held = 0 if evidence.sample is None else evidence.sample.held.at_least
+    sample = evidence.sample
+    held = 0 if sample is None else sample.held.at_least
+    # While all events are on hold, workers do not even take them: they stay due.
+    waiting = f", and {many(sample.due, 'event')} due" if sample is not None and hold.type is None else ""
     waits = held > 0 or (evidence.sample is not None and evidence.sample.oldest_due_age > LATE_SECONDS)
     return Finding(
         check="holds",
         mark=Mark.FAIL if waits else Mark.WARN,
         title=f"{what} on hold for {span(evidence.age(hold.since))}",
-        evidence=(f"by {hold.by}, {until}: {hold.reason}", f"{held} events are HELD"),
+        evidence=(f"by {hold.by}, {until}: {hold.reason}", f"{many(held, 'event')} HELD{waiting}"),
         cause="somebody has put them on hold, and workers do not start them",
         repair=(evidence.settings.command("resume", *undo),),
         docs="docs/how-to/command-line.md#hold-and-resume",
@@ -64,7 +67,10 @@ def check_lost(evidence: Evidence) -> Finding:
             title=f"{len(found.not_in_index)} PENDING events are not in the index",
             evidence=(part, f"for example {found.not_in_index[0]}"),
             cause="another program has stored them without gsiSortKey, or with another number of shards",
-            repair=(evidence.settings.command("events", "show", found.not_in_index[0]),),
+            repair=(
+                evidence.settings.command("events", "show", found.not_in_index[0]),
+                f"{evidence.settings.command('emit', 'TYPE', 'PAYLOAD')}   # to deliver it, as a new event",
+            ),
             docs="docs/reference/item-format.md#write-an-event-from-another-program",
         )
     return ok("lost events", f"none; {part}")
@@ -109,8 +115,9 @@ def check_workers(evidence: Evidence) -> Finding:
     if signs and max(expired, windows) <= LATE_SECONDS:
         return ok("workers", "; ".join(signs))
     facts = [
-        f"the oldest due event has waited for {span(due)}" if due else "",
+        f"{many(sample.due, 'event')} due, the oldest for {span(due)}" if due else "",
         f"a lease ran out {span(expired)} ago, and nobody has recovered the event" if expired else "",
+        *_expired(evidence, sample),
         f"a window ran out {span(windows)} ago, and nobody has recovered it" if windows else "",
         _last_worker(evidence),
     ]
@@ -134,6 +141,14 @@ def check_workers(evidence: Evidence) -> Finding:
     )
 
 
+def _expired(evidence: Evidence, sample: Sample) -> list[str]:
+    """Say how many events wait for recovery, and which processes had claimed them."""
+    if not sample.expired.at_least:
+        return []
+    names = sorted({event.claimed_by for event in evidence.of(EventState.EXPIRED) if event.claimed_by})
+    return [f"{many(sample.expired, 'event')} of dead workers{': ' if names else ''}{', '.join(names[:3])}"]
+
+
 def _last_worker(evidence: Evidence) -> str:
     if evidence.workers is None:
         return ""
@@ -145,10 +160,12 @@ def _last_worker(evidence: Evidence) -> str:
 
 def check_hanging(evidence: Evidence) -> Finding:
     """Whether handlers run for so long that events wait for their slots."""
-    running = [event for event in evidence.running if evidence.age(event.started_at) > LATE_SECONDS]
+    # A handler without a time limit of its own is cancelled at the end of the lease: it never runs for a minute.
+    limit = min(evidence.assumed.lease / 3, LATE_SECONDS)
+    running = [event for event in evidence.running if evidence.age(event.started_at) > limit]
     is_late = evidence.sample is not None and evidence.sample.oldest_due_age > LATE_SECONDS
     if not running or not is_late or len(running) * 2 < len(evidence.running):
-        return ok("slow handlers", f"{len(running)} of {len(evidence.running)} events have run for over a minute")
+        return ok("slow handlers", f"{len(running)} of {len(evidence.running)} events have run for over {span(limit)}")
     oldest = max(running, key=lambda event: evidence.age(event.started_at))
     types = _most_common(running)
     return Finding(
@@ -181,8 +198,13 @@ def check_busy(evidence: Evidence) -> Finding:
         check="load",
         mark=Mark.FAIL if sample.oldest_due_age > STUCK_SECONDS else Mark.WARN,
         title=f"{sample.due} events are due, the oldest for {span(sample.oldest_due_age)}, although workers run",
-        evidence=(*evidence.signs_of_life, *_trend(evidence), *_types(evidence.of(EventState.DUE))),
-        cause="more events come than the workers handle",
+        evidence=(
+            *evidence.signs_of_life,
+            *_trend(evidence),
+            *_types("the oldest due events are", evidence.of(EventState.DUE)),
+            *_types("workers are busy with", evidence.running),
+        ),
+        cause="more events come than the workers handle, or a handler has become slow",
         repair=(
             "start more workers, or raise the option concurrency",
             evidence.settings.command("status", "--watch", "5"),
@@ -200,8 +222,8 @@ def _trend(evidence: Evidence) -> list[str]:
     return [f"due now {first.due}, {seconds:.0f} s later {later.due}"]
 
 
-def _types(events: tuple[StoredEvent, ...]) -> list[str]:
-    return [f"the oldest are {_most_common(events)}"] if events else []
+def _types(what: str, events: tuple[StoredEvent, ...]) -> list[str]:
+    return [f"{what} {_most_common(events)}"] if events else []
 
 
 def _most_common(events: Sequence[StoredEvent]) -> str:
@@ -216,10 +238,13 @@ def check_retries(evidence: Evidence) -> Finding:
         return ok("retries", f"{len(waiting)} events wait for a retry")
     (event_type, handler, error), count = groups.most_common(1)[0]
     example = next(event for event in waiting if event.type == event_type and event.error_type == error)
+    read = len(evidence.of(EventState.SCHEDULED))
+    is_all = evidence.sample is not None and evidence.sample.scheduled.at_least <= read
+    number = count if is_all else f"{count} or more"
     return Finding(
         check="retries",
         mark=Mark.WARN,
-        title=f"{count} events of {event_type!r} wait for a retry after {error or 'the same error'}",
+        title=f"{number} events of {event_type!r} wait for a retry after {error or 'the same error'}",
         evidence=(example.last_error, f"for example {example.id}, after {example.retry_count} retries"),
         cause=f"{f'the handler {handler}' if handler else 'a handler'} fails: a service that it calls is down, or the "
         "release has a defect",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
 from dynamodb_outbox.cli.values import span
@@ -21,8 +23,9 @@ def check_shards(evidence: Evidence) -> Finding:
     # A worker with fewer shards serves the first ones only, so exactly the last ones are late.
     served = within[0] if within and within == list(range(within[0], settings.shards)) else 0
     if beyond:
-        title = f"events wait in shard {min(beyond)}, and workers with shards={settings.shards} do not read it"
-        cause = f"a process that emits has more shards than {settings.shards}"
+        places = f"shard {min(beyond)}" if len(beyond) == 1 else f"the shards {', '.join(map(str, sorted(beyond)))}"
+        title = f"events wait in {places}; workers with shards={settings.shards} read only 0 to {settings.shards - 1}"
+        cause = f"a process that emits has more shards than {settings.shards}, and at least {max(beyond) + 1}"
         oldest = max(beyond.values())
     elif 0 < served < settings.shards and len(within) > 1 and evidence.signs_of_life:
         title = f"events wait only in the shards {served} to {settings.shards - 1}"
@@ -30,13 +33,17 @@ def check_shards(evidence: Evidence) -> Finding:
         oldest = max(late[shard] for shard in within)
     else:
         return ok("shards", f"no shard of {settings.shards} is left behind")
+    again = replace(settings, shards=max(settings.shards, max(late) + 1)).command("doctor")
     return Finding(
         check="shards",
         mark=Mark.FAIL,
         title=title,
         evidence=(f"the oldest has waited for {span(oldest)}",),
         cause=f"{cause}. All processes of a table need the same option `shards`",
-        repair=("grep -rn 'shards=' .   # in the code of every process; set the same number, and deploy",),
+        repair=(
+            "find the option `shards` in the configuration of each service, and deploy the largest one everywhere",
+            f"{again}   # with this number; it should find nothing",
+        ),
         docs="docs/how-to/shards.md",
     )
 

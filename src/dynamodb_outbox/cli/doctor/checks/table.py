@@ -1,36 +1,27 @@
-"""The table: that it exists and fits, its index, capacity, time to live and protection."""
+"""The table: that it exists, its capacity, time to live and protection."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from dynamodb_outbox.cli.doctor.checks.schema import NO_TABLE, PAGE, USABLE, delete_index, describe
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
-from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.errors import TableNotFoundError
 
-PAGE: Final = "docs/how-to/tables.md"
-USABLE: Final = ("ACTIVE", "UPDATING")
-NO_TABLE: Final = "not known: the table could not be described"
-SHARDED: Final = "statusShard-gsiSortKey-index"
 TTL_ATTRIBUTE: Final = "expireAt"
-
-
-def _describe(settings: Settings) -> str:
-    return settings.aws("dynamodb", "describe-table", "--table-name", settings.table_name)
 
 
 def check_table(evidence: Evidence) -> Finding:
     """Whether the table exists and can be used."""
     settings = evidence.settings
-    missing = next(evidence.errors_of(TableNotFoundError), None)
-    if missing is not None:
+    if any(evidence.errors_of(TableNotFoundError)):
         return Finding(
             check="table",
             mark=Mark.FAIL,
             title=f"the table {settings.table_name!r} does not exist here",
-            evidence=(str(missing), f"region {settings.region or '(default)'}, {_endpoint(evidence)}"),
-            cause="the name, the region, the account or the endpoint is wrong, or nobody has created the table yet",
+            evidence=(f"region {settings.region or '(default)'}, {_endpoint(evidence)}",),
+            cause="the name, the region, the account or the endpoint is wrong, or somebody has deleted the table",
             repair=(settings.aws("dynamodb", "list-tables"), settings.command("table", "create")),
             docs=PAGE,
         )
@@ -54,7 +45,7 @@ def check_table(evidence: Evidence) -> Finding:
         cause=causes.get(status, "the table cannot be used in this status"),
         repair=(
             settings.aws("dynamodb", "wait", "table-exists", "--table-name", settings.table_name),
-            _describe(settings),
+            describe(settings),
         ),
         docs=PAGE,
     )
@@ -64,53 +55,6 @@ def _endpoint(evidence: Evidence) -> str:
     if evidence.connection is not None:
         return evidence.connection.endpoint
     return evidence.settings.endpoint_url or "the endpoint of AWS"
-
-
-def check_schema(evidence: Evidence) -> Finding:
-    """Whether the table has the keys and the index that the outbox needs."""
-    table, settings = evidence.table, evidence.settings
-    if table is None:
-        return skip("schema", NO_TABLE)
-    if not table.differences:
-        return ok("schema", "keys, index and projection fit")
-    names = [index.name for index in table.indexes]
-    if settings.shards == 1 and SHARDED in names:
-        cause = "the table has the index for shards, but this command was not told how many shards your service has"
-        repair: tuple[str, ...] = (f"{settings.command('doctor')} --shards N   # the option shards of your service",)
-    else:
-        cause = "the table was made for something else, or by hand; workers find no events without the index"
-        repair = (
-            settings.command("template", "cloudformation"),
-            _describe(settings),
-        )
-    return Finding(
-        check="schema",
-        mark=Mark.FAIL,
-        title="the table does not have the keys or the index that the outbox needs",
-        evidence=table.differences,
-        cause=cause,
-        repair=repair,
-        docs=PAGE,
-    )
-
-
-def check_index(evidence: Evidence) -> Finding:
-    """Whether the index is complete."""
-    if evidence.table is None:
-        return skip("index", NO_TABLE)
-    unfinished = [index for index in evidence.table.indexes if index.status not in USABLE or index.is_backfilling]
-    if not unfinished:
-        return ok("index", ", ".join(index.name for index in evidence.table.indexes) or "there is no index")
-    index = unfinished[0]
-    return Finding(
-        check="index",
-        mark=Mark.FAIL,
-        title=f"the index {index.name} is {index.status}{' and BACKFILLING' if index.is_backfilling else ''}",
-        evidence=("workers find an event only once the index has it",),
-        cause="the index was just added or is being deleted. DynamoDB fills it in minutes to hours",
-        repair=(_describe(evidence.settings),),
-        docs=PAGE,
-    )
 
 
 def check_time_to_live(evidence: Evidence) -> Finding:
@@ -179,16 +123,7 @@ def check_former_index(evidence: Evidence) -> Finding:
         evidence=("each write of an event pays for it",),
         cause="a move to shards was finished, and its former index was not deleted; or --shards is not the option of "
         "your service",
-        repair=(
-            settings.aws(
-                "dynamodb",
-                "update-table",
-                "--table-name",
-                table.name,
-                "--global-secondary-index-updates",
-                f'[{{"Delete":{{"IndexName":"{left[0]}"}}}}]',
-            ),
-        ),
+        repair=(delete_index(settings, left[0]),),
         docs="docs/how-to/shards.md",
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from dynamodb_outbox.cli.doctor.checks.schema import check_index, check_schema
 from dynamodb_outbox.cli.doctor.evidence import Evidence
-from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok
+from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
 from dynamodb_outbox.errors import CredentialsError, ThrottledError
 from dynamodb_outbox.event_states import LISTED
 
@@ -46,6 +47,8 @@ def check_reads(evidence: Evidence) -> Finding:
     }
     if not failed:
         return ok("reads", "nothing that was asked for failed")
+    if check_schema(evidence).mark is Mark.FAIL or check_index(evidence).mark is Mark.FAIL:
+        return skip("reads", f"not known: {', '.join(failed)} need the index; see schema and index")
     part, error = next(iter(failed.items()))
     return Finding(
         check="reads",
