@@ -99,6 +99,7 @@ async def test_bad_event_is_refused_alone(bus: OutboxEventBus, outbox: DynamoDBO
 async def test_shared_write_whose_response_is_lost_stores_each_event_once(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, cut: str
 ) -> None:
+    with_timing(outbox, emit_group=60.0)
     proxy.rule = nth(1, "BatchWriteItem", cut)
     events = await asyncio.gather(*(bus.emit("order.placed") for _ in range(20)))
     assert {claim.event.id for claim in await outbox.claim(30)} == {event.id for event in events}
@@ -180,6 +181,8 @@ async def drained(bus: OutboxEventBus, handled: Handled, count: int) -> None:
 async def test_two_writes_from_emit_to_completion(
     bus: OutboxEventBus, outbox: DynamoDBOutbox, proxy: Proxy, client: Any, how: str
 ) -> None:
+    # However slow the machine is, no read of the holds is repeated before its answer comes.
+    with_timing(outbox, holds=60.0)
     bus.on("order.placed", handled := Handled())
     await bus.start()
     await until_idle(proxy)
