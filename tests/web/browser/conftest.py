@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -126,6 +127,21 @@ async def visitor(browser: Browser, bus: OutboxEventBus) -> AsyncIterator[Visito
         await visitor.leave()
 
 
+@dataclass
+class Clock:
+    """The time of the outbox."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
 @pytest.fixture
-def outbox() -> InMemoryOutbox:
-    return InMemoryOutbox(max_retries=0, on_error=lambda error: None)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def outbox(clock: Clock) -> InMemoryOutbox:
+    return InMemoryOutbox(max_retries=0, on_error=lambda error: None, clock=clock)
