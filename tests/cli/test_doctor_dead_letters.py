@@ -13,7 +13,7 @@ import pytest
 from dynamodb_outbox.adapter import LEASE_EXPIRED
 from dynamodb_outbox.cli.doctor.checks import CHECKS
 from dynamodb_outbox.cli.doctor.checks.service import check_versions
-from dynamodb_outbox.cli.doctor.diagnosis import diagnose
+from dynamodb_outbox.cli.doctor.diagnosis import NOT_PROVEN, diagnose
 from dynamodb_outbox.cli.doctor.evidence import Assumed, Evidence
 from dynamodb_outbox.cli.doctor.finding import Mark
 from dynamodb_outbox.cli.settings import Settings
@@ -130,6 +130,14 @@ async def test_the_command_exits_with_1_for_warnings_only_if_it_is_strict(patien
     options = ["--table", patient.table, "--region", "us-east-1", "--endpoint-url", patient.proxy.endpoint]
     assert (await run_in_thread("doctor", *options)).code == 0
     assert (await run_in_thread("doctor", *options, "--strict")).code == 1
+
+
+async def test_the_command_without_findings_says_what_it_has_not_seen(patient: Patient, run_in_thread: Any) -> None:
+    options = ["--table", patient.table, "--region", "us-east-1", "--endpoint-url", patient.proxy.endpoint]
+    ran = await run_in_thread("doctor", *options)
+    # The machine may be slow, and the doctor may say so.
+    assert "Nothing is wrong" not in ran.out or "look for them with --deep" in ran.out
+    assert "--deep" in NOT_PROVEN
 
 
 def test_the_command_without_a_table_that_answers(cli: Any) -> None:

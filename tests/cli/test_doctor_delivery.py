@@ -143,6 +143,7 @@ async def test_workers_cannot_keep_up(patient: Patient) -> None:
     first = await patient.first()
     assert (first.check, first.mark) == ("load", Mark.FAIL)
     assert any("later" in line for line in first.evidence)
+    assert "workers are busy with 'order.placed'" in first.evidence
 
 
 async def test_many_events_wait_for_a_retry_of_one_error(patient: Patient) -> None:
