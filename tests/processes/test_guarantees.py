@@ -147,9 +147,9 @@ async def test_a_handler_that_succeeded_is_not_run_again_with_another_that_faile
 async def test_a_handler_that_takes_three_leases_runs_once_on_one_worker(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge
 ) -> None:
-    # Two seconds are left of a lease when it is renewed: machines pause.
-    handler = {"seconds": 9.2, "timeout": 60.0}
-    started = [workers.start(handler_options=handler, processing_timeout=3.0, poll_interval=0.2) for _ in range(3)]
+    # Six seconds are left of a lease when it is renewed: machines pause.
+    handler = {"seconds": 30.2, "timeout": 120.0}
+    started = [workers.start(handler_options=handler, processing_timeout=10.0, poll_interval=0.2) for _ in range(3)]
     await workers.until_ready(*started)
     events = [Event("order.placed", {"n": n}) for n in range(6)]
     await bus.emit_many(events)
