@@ -167,7 +167,7 @@ def with_metadata(event: Event, metadata: Mapping[str, Any]) -> Event:
     write(copy, "id", event.id)
     write(copy, "occurred_at", event.occurred_at)
     write(copy, "metadata", metadata)
-    write(copy, "_mark", event._mark)  # noqa: SLF001 - copies share the mark of their id
+    write(copy, "_mark", event._mark)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of the same id
     write(copy, "_already_stored", False)  # noqa: FBT003 - a value, not an option
     return copy
 
