@@ -61,7 +61,7 @@ class Scale:
     groups: tuple[str, ...]
 
 
-_FIRST: Final = ("emit", "deliver", "windows", "telemetry", "more", "units", "latency")
+_FIRST: Final = ("emit", "deliver", "windows", "telemetry", "bare-telemetry", "more", "units", "latency")
 FULL: Final = Scale(
     runs=5,
     pieces=2,
@@ -118,7 +118,8 @@ async def _compare(group: str, clients: Clients, scale: Scale, say: Say, results
         say(f"{group}, {run + 1} of {runs}")
         results.calibrations.append(calibrate())
         measured: dict[str, list[Run]] = {measurement.name: [] for measurement in measurements}
-        for _ in range(scale.pieces):
+        # A delivery with OpenTelemetry takes turns with its baseline within a piece.
+        for _ in range(1 if "telemetry" in group else scale.pieces):
             for measurement in measurements:
                 measured[measurement.name].append(await measurement.run())
         for name, pieces in measured.items():
@@ -270,7 +271,7 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
 def _of_telemetry(clients: Clients, *, few: int, many: int) -> list[_Measurement]:
     return [
         _Measurement(
-            "telemetry" if sdk in telemetry.PROMISED else "more",
+            "telemetry" if sdk in telemetry.PROMISED else "bare-telemetry",
             f"OpenTelemetry {sdk}: {name}",
             "without `instrument`",
             partial(flow, clients, count=few if flow is telemetry.one_by_one else many, sdk=sdk),
