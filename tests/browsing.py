@@ -10,7 +10,7 @@ from playwright.async_api import Browser, async_playwright
 NAMES = ("dash.internal", "evil.internal")
 """Names of this machine that Chromium does not trust as it trusts localhost: it sends them no Sec-Fetch-Site."""
 RESOLVE = ",".join(f"MAP {name} 127.0.0.1" for name in NAMES)
-ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", f"--host-resolver-rules={RESOLVE}")
+ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", f"--host-resolver-rules={RESOLVE}")
 
 
 @asynccontextmanager
