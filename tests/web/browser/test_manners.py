@@ -1,4 +1,7 @@
-"""Every action: by clicks, by the keyboard alone, without JavaScript, and on a narrow screen in the dark."""
+"""Every action: by clicks, by the keyboard alone, without JavaScript, and on a narrow screen in the dark.
+
+Every day by clicks; with THOROUGH=1, as the checks before a release do, in each manner.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, OutboxEventBus
+from tests.thorough import often
 from tests.web.browser.conftest import Clock, Visitor
 from tests.web.browser.person import MANNERS, Person
 from tests.web.conftest import fail_events, failing
@@ -17,10 +21,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 Open = Callable[[str], Awaitable[Person]]
 
 
-@pytest.fixture(params=MANNERS.values(), ids=MANNERS)
+TRIED = list(MANNERS)[: often(1, thorough=len(MANNERS))]
+
+
+@pytest.fixture(params=TRIED)
 def person_at(visitor: Visitor, request: pytest.FixtureRequest) -> Open:
     async def open_page(path: str) -> Person:
-        return Person(await visitor.page(path, **request.param.options), request.param)
+        manner = MANNERS[request.param]
+        return Person(await visitor.page(path, **manner.options), manner)
 
     return open_page
 
