@@ -125,7 +125,7 @@ WINDOWS: Final = (
         file=_PUTS,
         text="        if refused is not None and put.entry is not None and is_tombstone(refused.item):\n",
         replacement="        if False:\n",
-        test=f"{_BUSY}[0]",
+        test=f"{_TOMBSTONES}::test_event_is_stored_in_the_index_over_a_tombstone",
     ),
     Mutant(
         row=89,
@@ -141,7 +141,7 @@ WINDOWS: Final = (
         file=_FORMS,
         text='"ConditionExpression": "attribute_not_exists(id) OR #status = :void",\n',
         replacement='"ConditionExpression": "attribute_not_exists(id) OR (#status = :void AND #status <> :void)",\n',
-        test=f"{_BUSY}[0]",
+        test=f"{_TOMBSTONES}::test_event_is_stored_in_the_index_over_a_tombstone",
     ),
     Mutant(
         row=89,
@@ -149,7 +149,7 @@ WINDOWS: Final = (
         file=_INSERTS,
         text="            alone.append(put)\n",
         replacement="            if kind is not ErrorKind.REFUSED:\n                alone.append(put)\n",
-        test=f"{_BUSY}[1]",
+        test=f"{_TOMBSTONES}::test_event_is_stored_in_the_index_over_a_tombstone",
     ),
     Mutant(
         row=89,
