@@ -15,7 +15,7 @@ from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.cli.doctor.finding import Mark
 from dynamodb_outbox.dynamodb.inspecting.identity import caller_identity
 from reliability.proxy import running_proxy
-from tests.backends import open_client
+from tests.backends import open_client, until_indexes_are_made
 from tests.cli.doctoring import Patient, PatientSettings
 from tests.dynamodb.raw_tables import raw_table
 
@@ -124,6 +124,7 @@ async def test_the_command_that_adds_the_index_repairs_the_table(patient: Patien
     )
     (command,) = (await patient.first()).repair
     await run_update_table(patient, command)
+    await until_indexes_are_made(patient.client, patient.table)
     assert await schema_of(patient) == Mark.OK
 
 
@@ -147,6 +148,7 @@ async def test_the_commands_that_replace_an_index_repair_the_table(patient: Pati
     await run_update_table(patient, delete)
     await until_index_is_gone(patient)
     await run_update_table(patient, add)
+    await until_indexes_are_made(patient.client, patient.table)
     assert await schema_of(patient) == Mark.OK
 
 
