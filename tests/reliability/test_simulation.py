@@ -82,8 +82,8 @@ def letters_found(expected: str, *, first: int = 0) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "name", "condition", "expected", "first"),
     [
-        (settle, "COMPLETE", "status <> :FAILED", "F", 74),
-        (claim, "CLAIM", "status = :PENDING OR (status = :PROCESSING AND claimToken = :token)", "RFA", 3157),
+        (settle, "COMPLETE", "status <> :FAILED", "F", 104),
+        (claim, "CLAIM", "status = :PENDING OR (status = :PROCESSING AND claimToken = :token)", "RFA", 3163),
         (claim, "CLAIM", "status = :PENDING OR status = :PROCESSING", "F", 0),
     ],
 )
@@ -100,7 +100,7 @@ def test_condition_that_is_taken_away_is_missed(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("forms", "first"),
-    [("reset", 462), ("failed", 312)],
+    [("reset", 578), ("failed", 315)],
 )
 def test_condition_that_is_taken_away_from_a_recovery_is_missed(
     forms: str, first: int, monkeypatch: pytest.MonkeyPatch
