@@ -37,6 +37,7 @@ from reliability.records.surroundings import (
     ErrorReported,
     FaultBegan,
     FaultEnded,
+    HoldAsked,
     HoldStored,
     HoldsUnread,
     ItemDeleted,
@@ -73,6 +74,7 @@ __all__ = [
     "HandlerEnded",
     "HandlerStarted",
     "History",
+    "HoldAsked",
     "HoldStored",
     "HoldsUnread",
     "ItemDeleted",
@@ -140,6 +142,7 @@ Record = (
     | CallsCounted
     | Written
     | WindowWritten
+    | HoldAsked
     | HoldStored
     | ResumeAsked
     | HoldsUnread

@@ -24,6 +24,7 @@ from dynamodb_outbox.transaction import TransactionWrite
 from reliability import history
 from reliability.history import (
     Discarded,
+    HoldAsked,
     HoldStored,
     HoldsUnread,
     LeaseLost,
@@ -230,8 +231,9 @@ class RecordedOutbox:
         return repaired
 
     async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None) -> None:
-        """Hold a type. The call is recorded when it is answered: from then on, workers have to obey."""
+        """Hold a type. The call is recorded before it is sent, and when it is answered: then workers have to obey."""
         began_at = self._recorder.now()
+        self._recorder.write(HoldAsked(at=began_at, type=type or ""))
         await self.outbox.hold(type, reason=reason, by=by, until=until)
         end = None if until is None else until.timestamp()
         self._recorder.write(HoldStored(at=self._recorder.now(), type=type or "", until=end, began_at=began_at))

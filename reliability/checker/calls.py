@@ -11,11 +11,14 @@ from reliability.history import (
     CallsCounted,
     Claimed,
     ClaimRefused,
+    Discarded,
     EmitAsked,
+    HoldAsked,
     LeaseRenewed,
     Record,
     Recovered,
     Redriven,
+    ResumeAsked,
     SettleRefused,
     WindowWritten,
 )
@@ -23,7 +26,7 @@ from reliability.history import (
 SHORTEST_LIFE: Final = 1.0
 """The minimum lifetime of a worker in seconds, because every worker starts with polls and an announcement."""
 NUMBERS_PER_STEP: Final = 10
-_STEPS = (EmitAsked, Claimed, LeaseRenewed, Recovered, Redriven)
+_STEPS = (EmitAsked, Claimed, LeaseRenewed, Recovered, Redriven, Discarded, HoldAsked, ResumeAsked)
 
 
 def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
@@ -31,7 +34,7 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 
     - An event with n claims has at most (n + 1) * `refused_claims` refused claims, and at most n + 1 refused outcomes,
       without the transactions of handlers.
-    - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and redrive, for every
+    - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and repair, for every
       change of a window and every 10 numbers of a window that is taken, and `calls_per_second` for every second that
       a worker lives. This includes repeats after faults.
     """

@@ -10,7 +10,7 @@ from typing import Final
 from reliability.checker.steps import Step, step_of
 from reliability.checker.timeline import EventLife, Timeline, began
 from reliability.checker.verdict import Limits, Violation
-from reliability.history import HandlerStarted, HoldStored, HoldsUnread, ResumeAsked, Written
+from reliability.history import HandlerStarted, HoldAsked, HoldStored, HoldsUnread, ResumeAsked, Written
 
 WORKERS_KNOW_AFTER: Final = 8.0
 """A worker reads the holds every five seconds, and waits two seconds for the answer; one is for the rest."""
@@ -28,9 +28,9 @@ class _Span:
 def check_holds(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Check the starts of handlers while a type, or every type, is held.
 
-    - No handler of a held type starts later than a worker can know of the hold, and not after its end: a resume that
-      was requested, a later hold, or its `until`. A handler may wait for its permit for half the lease. A worker that
-      could not read the holds is excepted.
+    - No handler of a held type starts later than a worker can know of the hold, and not after its end: a resume or
+      another hold that was requested, or its `until`. A handler may wait for its permit for half the lease. A worker
+      that could not read the holds is excepted.
     - By the backend's log: a hold keeps the retries and the handlers that are done, and so does a resume.
     """
     spans = [_span_of(hold, timeline) for hold in timeline.of(HoldStored)]
@@ -52,6 +52,10 @@ def _span_of(hold: HoldStored, timeline: Timeline) -> _Span:
     ends = [max(at, hold.at) for at in resumes if at > began(hold) - LONGEST_CALL]
     others = [other for other in timeline.of(HoldStored) if other.type == hold.type and other is not hold]
     ends += [began(other) for other in others if other.at > hold.at]
+    # A hold without an answer may be stored, too, at any time after its request, and end earlier.
+    answered = {began(stored) for stored in timeline.of(HoldStored) if stored.type == hold.type}
+    asked = [ask.at for ask in timeline.of(HoldAsked) if ask.type == hold.type and ask.at not in answered]
+    ends += [max(at, hold.at) for at in asked if at > began(hold) - LONGEST_CALL]
     until = math.inf if hold.until is None else hold.until - timeline.greatest_offset
     return _Span(hold, hold.at, min(until, *ends, math.inf))
 

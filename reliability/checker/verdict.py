@@ -24,7 +24,7 @@ class Limits:
     milliseconds. `emit_wait` limits the time of an emit before its request, and after the response to its request.
     `slack` is the extra time for a busy machine and a backlog before progress must resume. `longest_backoff` is the
     longest pause after errors that may still run when the last fault ends. `calls_per_step` counts for each emit,
-    claim, renewal and recovery, `calls_per_second` for each second that a worker lives.
+    claim, renewal, recovery and repair, `calls_per_second` for each second that a worker lives.
     """
 
     tolerance: float = 0.01

@@ -208,6 +208,14 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldAsked:
+    """A hold of a type was requested, with or without a response; see `HoldStored`, whose `began_at` is this time."""
+
+    at: float
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HoldStored:
     """A hold of a type is stored, and its caller knows; `type` is empty for all types. `until` is in epoch seconds."""
 

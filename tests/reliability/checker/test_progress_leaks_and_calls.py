@@ -14,6 +14,7 @@ from reliability.history import (
     FaultBegan,
     FaultEnded,
     Outcome,
+    ResumeAsked,
     SettleRefused,
     WorkerKilled,
     WorkerResumed,
@@ -113,6 +114,13 @@ def test_calls_are_bounded() -> None:
     few = [CallsCounted(at=99.0, operation="Query", calls=3900), CallsCounted(at=99.0, operation="PutItem", calls=8)]
     assert delivered().add(*few).broken() == ""
     assert delivered().add(*few, CallsCounted(at=99.0, operation="UpdateItem", calls=150)).broken() == "C"
+
+
+def test_calls_of_an_operator_count() -> None:
+    calls = CallsCounted(at=99.0, operation="Query", calls=int(LIMITS.calls_per_second * 200) + 60)
+    assert delivered().add(calls).broken() == "C"
+    resumes = [ResumeAsked(at=50.0 + n, type="order.placed") for n in range(20)]
+    assert delivered().add(calls, *resumes).broken() == ""
 
 
 def test_soak_worker_that_ends_at_once_has_made_calls() -> None:
