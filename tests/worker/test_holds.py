@@ -411,6 +411,20 @@ async def test_event_that_waits_in_the_quarantine_is_not_started_once_its_type_i
         assert (handled, await outbox.count(HELD)) == ([], 2)
 
 
+async def test_answer_over_which_the_process_stood_still_is_too_old(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, handled: list[str], virtual_time: VirtualTime
+) -> None:
+    await outbox.publish([Event("refund", id="e")])
+    gate = outbox.pause("holds", after=True, nth=1)
+    async with bus:
+        await gate.reached.wait()
+        await outbox.hold("refund", reason="the bank is down", by="ada")  # not in the answer
+        virtual_time.pass_by(READ_EVERY + 1)
+        gate.open()
+        await anyio.sleep(1)
+    assert (handled, outbox.status_of("e"), outbox.count_of("holds")) == ([], HELD, 2)
+
+
 async def test_hold_during_a_slow_read_is_obeyed_within_five_seconds(
     bus: OutboxEventBus, outbox: ScriptedOutbox, handled: list[str]
 ) -> None:

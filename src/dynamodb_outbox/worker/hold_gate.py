@@ -138,6 +138,9 @@ class HoldGate:
     async def _read_for_waiting(self) -> None:
         try:
             await self._read()
+            if not self.is_fresh:
+                # The process stood still meanwhile: a hold that was stored since the request is not in the answer.
+                await self._read()
         finally:
             self._is_reading = False
             self._read_ended.set()
