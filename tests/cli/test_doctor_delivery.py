@@ -12,10 +12,12 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.cli.app import facts_of
+from dynamodb_outbox.cli.doctor.checks.delivery import check_busy
 from dynamodb_outbox.cli.doctor.diagnosis import diagnose
 from dynamodb_outbox.cli.doctor.finding import Mark
 from dynamodb_outbox.cli.doctor.gathering import EXAMPLES
 from dynamodb_outbox.cli.exits import Refusal
+from dynamodb_outbox.stored_events import Count
 from reliability.proxy import running_proxy
 from tests.backends import open_client
 from tests.cli.doctoring import MINUTE, Patient, PatientSettings, millis
@@ -144,6 +146,22 @@ async def test_workers_cannot_keep_up(patient: Patient) -> None:
     assert (first.check, first.mark) == ("load", Mark.FAIL)
     assert any("later" in line for line in first.evidence)
     assert "workers are busy with 'order.placed'" in first.evidence
+
+
+async def test_workers_that_catch_up_need_nothing(patient: Patient) -> None:
+    await patient.create()
+    for _ in range(4):
+        await patient.store(since=10 * MINUTE)
+    for _ in range(5):
+        await patient.store_running(since=1)
+    patient.assumed = replace(patient.assumed, lease=300)
+    evidence = await patient.examine()
+    assert evidence.sample is not None
+    marks: list[Mark] = []
+    for left in (3, 2, 0):
+        evidence.later = replace(evidence.sample, due=Count(at_least=left, is_exact=True))
+        marks.append(check_busy(evidence).mark)
+    assert marks == [Mark.FAIL, Mark.OK, Mark.OK]
 
 
 async def test_many_events_wait_for_a_retry_of_one_error(patient: Patient) -> None:

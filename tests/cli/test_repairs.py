@@ -326,7 +326,7 @@ def test_hold_and_resume(cli: Cli, outbox: InMemoryOutbox) -> None:
     assert hold["until"] > hold["since"]
     assert "bank is down" in cli("status").out
     assert cli("resume", "--type", "order.placed", "--dry-run", "-o", "json").json["was_held"] is True
-    assert cli("resume", "--type", "order.placed", "-o", "json").json["was_held"] is True
+    assert cli("resume", "--type", "order.placed", "--yes", "-o", "json").json["was_held"] is True
     assert cli("holds", "-o", "json").json["holds"] == []
     assert "no hold is in force" in cli("resume", "--type", "order.placed").out
 

@@ -71,6 +71,7 @@ def hold(
 @click.option("--type", help="The type that is on hold.")
 @click.option("--all", "is_all", is_flag=True, help="End the hold of all events. Holds of single types stay.")
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
+@click.option("--yes", "-y", is_flag=True, expose_value=False, help="For scripts. A resume does not ask.")
 @click.pass_obj
 def resume(settings: Settings, type: str | None, *, is_all: bool, dry_run: bool) -> None:
     """Let workers deliver events again that are on hold."""
