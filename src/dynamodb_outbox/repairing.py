@@ -73,10 +73,14 @@ async def discard(
 
 
 def fixed(selector: FailedSelector, outbox: Outbox) -> FailedSelector:
-    """Return the selector with its `before`: now by the clock of the outbox, if it has none."""
+    """Return the selector with its `before`: now by the clock of the outbox, if it has none.
+
+    In full milliseconds, as times are stored, so that an event is meant that has failed a moment ago.
+    """
     if selector.before is not None:
         return selector
-    return replace(selector, before=datetime.fromtimestamp(outbox.options.clock(), UTC))
+    now = round(outbox.options.clock() * 1000) / 1000
+    return replace(selector, before=datetime.fromtimestamp(now, UTC))
 
 
 async def matching(outbox: Outbox, selector: FailedSelector) -> AsyncIterator[StoredEvent]:

@@ -14,6 +14,7 @@ from dynamodb_outbox import (
     Event,
     EventStatus,
     FailedSelector,
+    InMemoryOutbox,
     OutboxEventBus,
     Reject,
     RepairRefusedError,
@@ -116,6 +117,15 @@ async def test_event_that_changed_after_it_was_listed_is_refused(
     outbox.list_events = list_events  # type: ignore[method-assign]
     repaired = await bus.retry_events(FailedSelector())
     assert (set(repaired.done), repaired.refused) == ({ids[0], ids[2]}, {ids[1]: FAILED})
+
+
+async def test_event_that_failed_in_the_same_millisecond_is_meant() -> None:
+    # The failure is stored as the next full millisecond.
+    bus = OutboxEventBus(InMemoryOutbox(clock=lambda: 1_790_000_000.0007, on_error=lambda error: None))
+    bus.subscribe(["refund"], Bank(), name="bank")
+    await bus.emit("refund", id="e")
+    await bus.run_once()
+    assert (await bus.retry_events(FailedSelector())).done == ("e",)
 
 
 # Rate, progress, interruption
