@@ -10,6 +10,7 @@ from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
+    ItemDeleted,
     LeaseLost,
     Record,
     Recovered,
@@ -26,7 +27,8 @@ _TOLD = (SettleRefused, LeaseLost, SettleFailed)
 def check_duplicates(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Check the calls of one handler for one event.
 
-    - Under one token a handler is called at most once; a second call has no valid explanation.
+    - Under one token a handler is called at most once; a second call has no valid explanation, unless the item was
+      deleted.
     - If the first call had succeeded, or had not ended, a second call needs an explanation between the earlier of their
       two claims and the second call: the worker of the first call was killed; the event was recovered; a response about
       the event, or an unknown response, was lost (except the response to the request that stored the event, because its
@@ -49,7 +51,8 @@ def _judged(
     life: EventLife, first: Execution, second: Execution, timeline: Timeline, limits: Limits
 ) -> Iterator[Violation]:
     one, other = first.started, second.started
-    if one.token == other.token and one.token:
+    # If the item was deleted and stored again, two claims may have the same attempt, which is all that handlers tell.
+    if one.token == other.token and one.token and not life.of(ItemDeleted):
         yield _violation(life, f"handler {one.handler!r} was called twice under one claim", one, other)
         return
     has_ended = first.end_place < second.place and not first.keep_abandoned

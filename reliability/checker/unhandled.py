@@ -25,7 +25,7 @@ def check_unhandled(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
         begins_at = float("-inf")
         for write in life.of(Written):
             step = step_of(write)
-            if step in (Step.REDRIVE, Step.RESUME):
+            if step is Step.REDRIVE:
                 begins_at = write.at
             elif step is Step.FAIL:
                 yield from _failed(life, write, timeline, limits, begins_at=begins_at)

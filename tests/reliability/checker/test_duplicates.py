@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from reliability.history import LeaseLost, Outcome, Redriven, ReplyLost, SettleFailed, SettleRefused, WorkerKilled
+from reliability.history import (
+    ItemDeleted,
+    LeaseLost,
+    Outcome,
+    Redriven,
+    ReplyLost,
+    SettleFailed,
+    SettleRefused,
+    WorkerKilled,
+)
 from tests.reliability.checker.histories import HELD_BY_W1, PENDING, delivered, retried
 from tests.reliability.history_builder import HistoryBuilder, stored
 
 
 def test_handler_must_not_be_called_twice_under_one_claim() -> None:
     assert delivered().start(2.15).end(2.16).broken() == "D"
+
+
+def test_deleted_event_that_is_emitted_again_has_two_claims_of_one_attempt() -> None:
+    story = HistoryBuilder().emit().attempt(2.0, "succeeded", "complete").start(2.15).end(2.25).ends()
+    assert story.broken() == "D"
+    assert story.emit(2.12).broken() == "D"
+    assert story.add(ItemDeleted(at=2.11, event_id="e")).broken() == ""
 
 
 def test_second_call_after_a_success_must_be_explained() -> None:

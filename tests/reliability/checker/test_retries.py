@@ -190,3 +190,23 @@ def test_written_items_show_whether_the_count_is_what_happened() -> None:
     assert written_history("release", 0).broken() == ""
     assert written_history("release", 1).broken() == "R"
     assert written_history("retry", 1, "succeeded").broken() == "R"
+
+
+def test_event_that_was_held_after_its_last_attempt_may_fail_without_a_call() -> None:
+    claimed = stored("PROCESSING", sort_key=50.0, token="w1-1")
+    reset, again = stored("PENDING", retries=3, sort_key=3.0, token="w1-1"), stored("HELD", retries=3, sort_key=3.0)
+    due, last = stored("PENDING", retries=3, sort_key=3.0), stored("PROCESSING", retries=3, sort_key=60.0, token="w2-4")
+    failed = stored("FAILED", retries=3, sort_key=31.0, token="w2-4")
+
+    def story(*, called: bool) -> HistoryBuilder:
+        begun = HistoryBuilder().emit().write(1.0, None, stored("PENDING", sort_key=0.5)).claim(2.0)
+        begun.write(1.95, stored("PENDING", sort_key=0.5), claimed, "w1")
+        if called:
+            begun.start(2.1).end(2.2, "failed")
+        held = stored("PROCESSING", retries=3, sort_key=50.0, token="w2-2")
+        begun.write(5.0, reset, held, "w2").write(5.1, held, again, "w2").write(20.0, again, due)
+        return begun.write(30.0, due, last, "w2").write(31.0, last, failed, "w2")
+
+    told = "no handler was called"
+    assert any(told in violation.sentence for violation in story(called=False).violations())
+    assert not any(told in violation.sentence for violation in story(called=True).violations())
