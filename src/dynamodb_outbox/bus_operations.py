@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -20,16 +21,17 @@ REPLACES = "replaces"
 """The key of the metadata that has the id of the event that an event replaces."""
 
 
-class BusOperations:
+class BusOperations(ABC):
     """The methods of a bus for operators. They only use the port, and run with or without a worker."""
 
     _outbox: Outbox
     _loop: BoundLoop
 
+    @abstractmethod
     def notify(self) -> None:
         """Wake the worker; see `OutboxEventBus.notify`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _forget_holds(self) -> None:
         """Have the worker of this bus read the holds again, before it starts another event."""
 

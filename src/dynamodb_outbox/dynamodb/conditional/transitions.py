@@ -1,6 +1,6 @@
 """The transitions of an event as conditional writes, one constant for each; guarantees.md has the state diagram.
 
-`repair_transitions.py` has those that an operator causes, except REDRIVE, which goes in batches.
+`repair_transitions.py` has the transitions that an operator causes. REDRIVE is here, because it goes in batches.
 
 Each transition is defined once, in the expressions that DynamoDB and PartiQL share. `rendering.py` makes requests of
 them.
