@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
@@ -101,6 +102,22 @@ def local_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
     engines["DynamoDB Local"] = "ran (1.25.1)"
     yield endpoint
     engine.__exit__(None, None, None)
+
+
+@contextmanager
+def fresh_dynamodb_local(*, instead_of: str) -> Iterator[str]:
+    """Run a new DynamoDB Local, to make or delete an index: in one that has run most tests that takes minutes."""
+    if "DYNAMODB_LOCAL_ENDPOINT" in os.environ:
+        yield instead_of
+        return
+    with dynamodb_local.running(quick=True) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def fresh_local_endpoint(local_endpoint: str) -> Iterator[str]:
+    with fresh_dynamodb_local(instead_of=local_endpoint) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(autouse=True)

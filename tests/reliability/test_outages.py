@@ -13,15 +13,13 @@ from dynamodb_outbox import (
     CredentialsError,
     DynamoDBOutbox,
     Event,
-    IndexNotFoundError,
     OutboxEventBus,
     PollingError,
-    TableNotFoundError,
 )
 from dynamodb_outbox.dynamodb.transport import retrying
-from dynamodb_outbox.observers import LeaseLost, LeaseRenewed, PollingFailed
+from dynamodb_outbox.observers import LeaseLost, LeaseRenewed
 from reliability.proxy import Proxy, Recorded, refused
-from tests.backends import open_client, until_indexes_are_made
+from tests.backends import open_client
 from tests.conftest import MakeOutbox
 from tests.reliability.proxy_rules import Runs, eventually
 
@@ -53,51 +51,6 @@ async def test_worker_pauses_while_credentials_are_expired_and_resumes(
     assert runs.ids == ["before", "meanwhile"]
     assert {type(error) for error in errors} == {PollingError}
     assert {type(error.__cause__) for error in errors} == {CredentialsError}
-
-
-@pytest.mark.parametrize("what", ["table", "index"])
-async def test_worker_resumes_when_what_was_deleted_is_made_again(
-    make_outbox: MakeOutbox, local_client: Any, table: str, what: str
-) -> None:
-    errors: list[Any] = []
-    told: list[Any] = []
-    outbox = make_outbox(on_error=errors.append, observers=[told.append])
-    bus = OutboxEventBus(outbox)
-    bus.on("order.placed", runs := Runs())
-    kept = await local_client.describe_table(TableName=table)
-    async with bus:
-        await bus.emit("order.placed", id="before")
-        await bus.drain(20)
-        if what == "table":
-            await local_client.delete_table(TableName=table)
-        else:
-            deletion = {"Delete": {"IndexName": "status-gsiSortKey-index"}}
-            await local_client.update_table(TableName=table, GlobalSecondaryIndexUpdates=[deletion])
-        missing = TableNotFoundError if what == "table" else IndexNotFoundError
-        # The emulator takes its time to delete an index, and answers queries with an internal error meanwhile.
-        await eventually(lambda: sum(isinstance(error.__cause__, missing) for error in errors) >= 2, within=180)
-        assert bus.running
-        with pytest.raises(missing):
-            await outbox.claim(1)
-        if what == "table":
-            await outbox.create_table()
-        else:
-            (index,) = kept["Table"]["GlobalSecondaryIndexes"]
-            creation = {name: index[name] for name in ("IndexName", "KeySchema", "Projection")}
-            await local_client.update_table(
-                TableName=table,
-                AttributeDefinitions=kept["Table"]["AttributeDefinitions"],
-                GlobalSecondaryIndexUpdates=[{"Create": creation}],
-            )
-            await until_indexes_are_made(local_client, table)
-        # Not by the bus, which would handle it without a look at the index.
-        await DynamoDBOutbox(local_client, table_name=table).publish([Event("order.placed", id="after")])
-        await eventually(lambda: "after" in runs.ids)
-        await bus.drain(20)
-    assert runs.ids == ["before", "after"]
-    failed = [fact for fact in told if isinstance(fact, PollingFailed)]
-    assert {type(fact.error) for fact in failed} >= {missing}
-    assert len(failed) == sum(isinstance(error, PollingError) for error in errors)
 
 
 async def test_pool_that_handlers_use_up_is_warned_of_and_renewals_take_their_turn(
