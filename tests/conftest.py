@@ -6,6 +6,8 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from io import BytesIO
+from threading import Lock, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -69,15 +71,28 @@ def _aioboto3() -> str:
 
 @pytest.fixture(scope="session")
 def moto_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A moto server for the session."""
-    from moto.server import ThreadedMotoServer
+    """A moto server for the session.
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    It answers one request at a time. By itself it lets another thread write between a condition and its write.
+    """
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
+
+    moto, turn = DomainDispatcherApplication(create_backend_app), Lock()
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        # A caller that sends half of a request keeps no other waiting.
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        with turn:
+            return moto(environ | {"wsgi.input": BytesIO(body)}, start_response)
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=MotoRequestHandler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     request.config.stash[ENGINES]["moto server"] = f"ran ({version('moto')})"
-    yield f"http://{host}:{port}"
-    server.stop()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
 
 
 @pytest.fixture(scope="session")
