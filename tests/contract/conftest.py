@@ -17,8 +17,11 @@ from reliability.simulation.client import direct_client
 from tests.backends import ENGINES, open_client
 from tests.contract.adapters import Adapter, dynamodb_adapter, memory_adapter
 from tests.fakes import Clock
+from tests.thorough import often
 
 SIMULATED = "simulated"
+LESS_OFTEN = ("local-batch-keys-only", "local-batch-sharded", "local-batch-documented")
+"""Only with THOROUGH=1. Every day, the simulated backend has keys-only and shards."""
 DOCUMENTED = "documented"
 """DynamoDB Local, but for statements that AWS does not document: these are refused."""
 
@@ -38,9 +41,7 @@ def clock() -> Clock:
         "moto-single",
         "local-single",
         "local-batch",
-        "local-batch-keys-only",
-        "local-batch-sharded",
-        "local-batch-documented",
+        *LESS_OFTEN[: often(0, thorough=len(LESS_OFTEN))],
     ]
 )
 def engine(request: pytest.FixtureRequest) -> tuple[str, str, str | None]:

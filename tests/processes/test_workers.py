@@ -12,20 +12,23 @@ from reliability.history import ClaimRefused, HandlerStarted
 from tests.processes.conftest import Judge
 from tests.processes.program import name_of
 from tests.processes.workers import Workers, statuses
+from tests.thorough import often
+
+EVENTS = often(400, thorough=1000)
 
 
 async def test_three_workers_handle_every_event_exactly_once(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:
     await workers.until_ready(*[workers.start(poll_interval=0.2) for _ in range(3)])
-    events = [Event("order.placed", {"n": n}) for n in range(1000)]
-    for start in range(0, 1000, 200):
+    events = [Event("order.placed", {"n": n}) for n in range(EVENTS)]
+    for start in range(0, EVENTS, 200):
         await bus.emit_many(events[start : start + 200])
     await bus.drain(120)
     assert workers.stop() == [0, 0, 0]
     handled = Counter(end.event_id for end in workers.succeeded())
     assert handled == Counter(event.id for event in events)
-    assert await statuses(local_client, workers.table_name) == {"COMPLETED": 1000}
+    assert await statuses(local_client, workers.table_name) == {"COMPLETED": EVENTS}
     assert workers.errors() == []
     # They divide the events: few claims are refused, and billed for nothing. Hardly any are where the workers hear of
     # each other in time; without that there would be two for each event.
