@@ -34,20 +34,20 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_event_of_the_demo_is_completed_although_a_worker_is_killed(tmp_path: Path) -> None:
     # As `make demo` runs it, but for the number of events: moto takes most of the time, and more with each of them.
     events = tmp_path / "events.jsonl"
-    write_events(events, make_events(250))
+    write_events(events, make_events(EVENTS))
     demo = run_demo("--events", str(events))
     assert demo.returncode == 0, demo.stdout + demo.stderr
     *text, last = demo.stdout.splitlines()
     numbers = LINE.fullmatch(last)
     assert numbers is not None, last
-    assert numbers.groups()[:4] == ("250", "250", "0", "0")
+    assert numbers.groups()[:4] == (str(EVENTS), str(EVENTS), "0", "0")
     assert not any(LINE.fullmatch(line) for line in text)
     assert "SIGKILL" in demo.stdout
 
 
 def test_dashboard_of_the_demo_shows_its_events(tmp_path: Path) -> None:
     events = tmp_path / "events.jsonl"
-    write_events(events, make_events(100))
+    write_events(events, make_events(50))
     command = [sys.executable, "-m", "examples.demo", "--events", str(events), "--dashboard"]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,12 +109,16 @@ class Workers:
         for event_id, item in (await items(client, self.table_name)).items():
             if item["status"]["S"] == status:
                 self._journal(TimeMoved(at=self.now(), event_id=event_id))
-                await client.update_item(
-                    TableName=self.table_name,
-                    Key={"id": {"S": event_id}},
-                    UpdateExpression="SET gsiSortKey = :past",
-                    ExpressionAttributeValues={":past": {"N": "1000"}},
-                )
+                # The last write of a worker that was killed may come between the read and this one.
+                with suppress(client.exceptions.ConditionalCheckFailedException):
+                    await client.update_item(
+                        TableName=self.table_name,
+                        Key={"id": {"S": event_id}},
+                        UpdateExpression="SET gsiSortKey = :past",
+                        ConditionExpression="#status = :status",
+                        ExpressionAttributeNames={"#status": "status"},
+                        ExpressionAttributeValues={":past": {"N": "1000"}, ":status": {"S": status}},
+                    )
 
     # What they did
 
