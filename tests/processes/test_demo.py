@@ -13,8 +13,10 @@ from examples.demo.history import Record, What
 from examples.demo.ledger import Ledger
 from examples.demo.summary import summarise
 from examples.demo.verdict import Kill, Verdict, judge
+from tests.thorough import often
 
 ROOT = Path(__file__).resolve().parents[2]
+EVENTS = often(100, thorough=250)
 LINE = re.compile(r"demo: emitted=(\d+) completed=(\d+) failed=(\d+) lost=(\d+) duplicates=(\d+)")
 KILLED, OTHER = 10, 11
 KILL = Kill(pid=KILLED, at=100.0, running=1)
