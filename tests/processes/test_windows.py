@@ -13,7 +13,7 @@ from tests.processes.conftest import Judge
 from tests.processes.workers import Process, Workers, items
 from tests.thorough import often
 
-EMITS = often(200, thorough=250)
+EMITS = 200
 DEATHS = often(4, thorough=20)
 LEASE = 2.0
 ANY_TIMES = 100
