@@ -34,7 +34,7 @@ BLOCK = re.compile(
 )
 BUSINESS_TABLES = ("orders", "accounts")
 SLOW = "the holds could not be read"
-"""How the log line begins that tells of an emulator which takes seconds for an answer, on a busy machine."""
+"""How a log line begins that may come on a busy machine: the emulator has not answered for seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
