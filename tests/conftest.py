@@ -21,6 +21,7 @@ from dynamodb_outbox.event_ids import event_ids
 from reliability.proxy import Proxy, running_proxy
 from tests.backends import CLIENTS, ENGINES, open_client, open_tuned_client
 from tests.programs import PACKAGES, path_of
+from tests.thorough import LEFT_OUT, leave_out, what_was_left_out
 
 # The SDK must find credentials, and must not look for others on this machine.
 os.environ |= {
@@ -44,21 +45,32 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[ENGINES] = {}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    leave_out(config, items)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     # One of several processes of pytest-xdist has the first tell what it ran.
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["engines"] = session.config.stash[ENGINES]
+        session.config.workeroutput["left out"] = list(session.config.stash[LEFT_OUT])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    node.config.stash[ENGINES] |= getattr(node, "workeroutput", {}).get("engines", {})
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[ENGINES] |= output.get("engines", {})
+    # Each process collects all tests, and leaves out the same.
+    tests, variants = output.get("left out", (0, 0))
+    node.config.stash[LEFT_OUT] = (tests, variants)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     terminalreporter.section("engines")
     for engine in ("InMemoryOutbox", "moto server", "DynamoDB Local", *PACKAGES, "axe-core"):
         terminalreporter.write_line(f"{engine}: {config.stash[ENGINES].get(engine, 'not asked for by these tests')}")
+    if left_out := what_was_left_out(config):
+        terminalreporter.write_line(f"NOT RUN: {left_out}")
     terminalreporter.write_line(f"clients: aiobotocore {version('aiobotocore')}, aioboto3 {_aioboto3()}")
 
 

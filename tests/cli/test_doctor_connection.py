@@ -200,6 +200,7 @@ async def test_trying_permissions_changes_nothing(patient: Patient) -> None:
     assert {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"} <= set(patient.proxy.operations())
 
 
+@pytest.mark.thorough
 async def test_throttled_reads(patient: Patient) -> None:
     patient.timing = replace(patient.timing, call=4.0, part=10.0)
     patient.proxy.rule = denies("Query", code="ProvisionedThroughputExceededException")
@@ -207,6 +208,7 @@ async def test_throttled_reads(patient: Patient) -> None:
     assert (first.check, first.mark) == ("throttling", Mark.FAIL)
 
 
+@pytest.mark.thorough
 async def test_reads_that_fail(patient: Patient) -> None:
     patient.timing = replace(patient.timing, call=4.0, part=10.0)
     patient.proxy.rule = denies("Query", code="InternalServerError")

@@ -33,6 +33,7 @@ def test_page_keeps_what_it_says_with_moto(reader: Reader) -> None:
     follow(reader, PAGE.replace("8001", str(free_port())))
 
 
+@pytest.mark.thorough
 def test_page_keeps_what_it_says_with_dynamodb_local(reader: Reader, local_endpoint: str) -> None:
     reader.skipped = frozenset({"emulator"})
     unique = uuid4().hex[:12]  # other tests have tables there, too

@@ -116,6 +116,7 @@ async def test_event_left_in_processing_is_recovered_and_delivered_within_one_po
     assert (item["status"], item["retryCount"]) == ({"S": "COMPLETED"}, {"N": "1"})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("opened", [CLIENTS["connect"], CLIENTS["plain"]], ids=["connect", "plain"])
 async def test_delivery_resumes_after_the_backend_was_down_for_some_seconds(
     local_endpoint: str, table_name: str, opened: Any

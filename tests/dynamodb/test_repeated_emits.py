@@ -65,6 +65,7 @@ def puts_of(proxy: Proxy) -> list[dict[str, Any]]:
     return [put for body in proxy.of("BatchWriteItem") for puts in body["RequestItems"].values() for put in puts]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("claim_on_emit", [False, True])
 async def test_list_that_is_given_up_and_repeated_is_handled_once(
     proxy: Proxy, client: Any, table_name: str, *, claim_on_emit: bool

@@ -293,6 +293,7 @@ async def test_table_is_moved_to_shards_while_it_is_in_use(client: Any, table_na
     assert set(handled) == emitted
 
 
+@pytest.mark.thorough
 async def test_events_of_an_old_worker_are_recovered_during_the_migration(client: Any, table_name: str) -> None:
     clock = Clock()
     old = DynamoDBOutbox(client, table_name=table_name, clock=clock)

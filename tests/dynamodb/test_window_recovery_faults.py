@@ -241,6 +241,7 @@ async def test_request_without_a_response_is_repeated(  # noqa: PLR0917 - fixtur
             break
 
 
+@pytest.mark.thorough
 async def test_throttled_recovery_is_raised_and_goes_on_when_its_hold_has_run_out(
     outbox: DynamoDBOutbox, proxy: Proxy, worker: DeadWorker, clock: Clock
 ) -> None:

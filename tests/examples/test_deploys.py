@@ -43,6 +43,7 @@ async def post_user(http: httpx.AsyncClient, name: str) -> str:
     return event_id
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.parametrize("runner", COMMANDS)
 async def test_a_signal_lets_a_running_handler_finish(

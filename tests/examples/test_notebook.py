@@ -32,6 +32,7 @@ def test_the_file_is_valid_and_holds_no_outputs(notebook: Any) -> None:
             assert (cell.outputs, cell.execution_count) == ([], None)
 
 
+@pytest.mark.thorough
 async def test_every_cell_runs(
     notebook: Any, moto_endpoint: str, table_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ async def test_what_a_suspended_worker_does_after_its_lease_changes_nothing(
     await judge_by_account()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("means", ["the option", "libfaketime"])
 @pytest.mark.parametrize("ahead", [FIVE_MINUTES, -FIVE_MINUTES], ids=["ahead", "behind"])
 async def test_workers_whose_clocks_are_five_minutes_apart_share_the_work(

@@ -47,6 +47,7 @@ def test_every_event_of_the_demo_is_completed_although_a_worker_is_killed(tmp_pa
     assert "SIGKILL" in demo.stdout
 
 
+@pytest.mark.thorough
 def test_dashboard_of_the_demo_shows_its_events(tmp_path: Path) -> None:
     events = tmp_path / "events.jsonl"
     write_events(events, make_events(50))

@@ -27,6 +27,7 @@ BALANCE = 1000
 COUNTED = 150
 
 
+@pytest.mark.thorough
 async def test_every_transfer_has_its_event_although_every_process_that_makes_them_is_killed(
     workers: Workers, outbox: DynamoDBOutbox, local_client: Any, data_table: str
 ) -> None:
@@ -85,6 +86,7 @@ async def kill_busy_ones(workers: Workers, lane: int, **options: Any) -> None:
     workers.kill(process)
 
 
+@pytest.mark.thorough
 async def test_an_effect_happens_exactly_once_only_in_the_transaction_of_its_delivery(
     workers: Workers, bus: OutboxEventBus, local_client: Any, data_table: str, judge: Judge
 ) -> None:
@@ -119,6 +121,7 @@ async def kill_while_every_event_waits(workers: Workers, process: Process, clien
     await workers.make_due(client, "PENDING")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("is_killed", [False, True], ids=["one worker", "killed between the attempts"])
 async def test_a_handler_that_succeeded_is_not_run_again_with_another_that_failed(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge, *, is_killed: bool
@@ -144,6 +147,7 @@ async def test_a_handler_that_succeeded_is_not_run_again_with_another_that_faile
     await judge_by_account(limits=replace(PATIENT, handlers={"flaky": HandlerRule(judges=True)}))
 
 
+@pytest.mark.thorough
 async def test_a_handler_that_takes_three_leases_runs_once_on_one_worker(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge_by_account: Judge
 ) -> None:
@@ -190,6 +194,7 @@ async def test_what_a_stopped_worker_held_is_completed_by_another_long_before_th
     await judge_by_account()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("in_transaction", [True, False], ids=["then commits", "then returns"])
 async def test_a_handler_that_blocks_past_its_lease_is_named_and_its_late_result_refused(
     workers: Workers, bus: OutboxEventBus, local_client: Any, data_table: str, judge: Judge, *, in_transaction: bool
@@ -228,6 +233,7 @@ async def test_a_handler_that_blocks_past_its_lease_is_named_and_its_late_result
     await judge()
 
 
+@pytest.mark.thorough
 async def test_an_event_that_kills_its_worker_is_failed_and_the_others_are_handled(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:

@@ -82,6 +82,7 @@ def is_degraded(told: Told) -> bool:
     return "event_loop" in told["checks"] and event_loop_of(told)["status"] == "warn"
 
 
+@pytest.mark.thorough
 async def test_blocked_event_loop_is_told_by_a_thread_and_is_over_afterwards(tmp_path: Path) -> None:
     async with running("blocks", tmp_path / "alive") as process:
         *_, blocked = await process.until(lambda told: is_degraded(told) and not is_ready(told))

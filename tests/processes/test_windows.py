@@ -58,6 +58,7 @@ async def test_no_acknowledged_event_is_lost_however_often_its_process_is_killed
     await judge()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("is_killed", [False, True], ids=["goes on", "is killed when it goes on"])
 async def test_no_acknowledged_event_is_lost_when_its_process_stands_still_beyond_its_lease(

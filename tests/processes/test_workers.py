@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import anyio
+import pytest
 
 from dynamodb_outbox import Event, OutboxEventBus
 from reliability.history import ClaimRefused, HandlerStarted
@@ -17,6 +18,7 @@ from tests.thorough import often
 EVENTS = often(400, thorough=1000)
 
 
+@pytest.mark.thorough
 async def test_three_workers_handle_every_event_exactly_once(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
 ) -> None:

@@ -20,6 +20,7 @@ def local_endpoint(local_endpoint: str) -> Iterator[str]:
         yield endpoint
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", ["table", "index"])
 async def test_worker_resumes_when_what_was_deleted_is_made_again(
     make_outbox: MakeOutbox, local_client: Any, table: str, what: str

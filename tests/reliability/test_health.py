@@ -17,6 +17,7 @@ def storage_of(bus: OutboxEventBus) -> Check:
     return check
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("fault", "error"),
     [

@@ -219,6 +219,7 @@ ODD: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("full", [True, False], ids=["full", "small"])
 @pytest.mark.parametrize("status", ["PENDING", "PROCESSING", "FAILED"])
 async def test_stored_items_of_all_kinds_end_and_delay_no_other_event(  # noqa: PLR0917 - fixtures

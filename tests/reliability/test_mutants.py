@@ -40,6 +40,7 @@ def test_text_that_is_gone_is_an_error(tmp_path: Path) -> None:
         replace(BACKOFF, text="interval * 4").make(tmp_path)
 
 
+@pytest.mark.thorough
 def test_only_an_assertion_of_the_test_counts_as_noticed() -> None:
     assert try_unbroken([BACKOFF.test]).is_good
     assert try_mutant(BACKOFF).is_good

@@ -344,6 +344,7 @@ async def both(request: pytest.FixtureRequest, local_client: Any) -> AsyncIterat
     await local_client.delete_table(TableName=TABLE)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("both", [("status", "ALL"), ("status", "KEYS_ONLY"), ("statusShard", "ALL")], indirect=True)
 @pytest.mark.parametrize("seed", range(2))
 async def test_responses_and_items_are_those_of_dynamodb_local(both: tuple[Any, Any, str], seed: int) -> None:

@@ -194,6 +194,7 @@ class Pauses:
             self.longest, before = max(self.longest, now - before - 0.01), now
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["batch", "single"])
 @pytest.mark.parametrize("action", [EXCEEDED, CUT_BEFORE], ids=["throttled", "lost"])
 async def test_handler_whose_renewals_do_not_get_through_is_cancelled_before_its_lease_ends(
