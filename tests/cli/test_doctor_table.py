@@ -138,6 +138,7 @@ async def test_the_effects_of_a_missing_index_are_no_second_fault(patient: Patie
     assert [finding.check for finding in diagnosis.findings if finding.mark is Mark.FAIL] == ["schema"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("patient", ["moto", "fresh_local"], indirect=True)
 async def test_the_commands_that_replace_an_index_repair_the_table(patient: Patient) -> None:
     made = raw_table(patient.table)

@@ -237,6 +237,7 @@ async def add_index(client: Any, table_name: str) -> None:
     await until_indexes_are_made(client, table_name)
 
 
+@pytest.mark.thorough
 async def test_table_is_moved_to_shards_while_it_is_in_use(client: Any, table_name: str) -> None:
     """Emitters and workers of the old and of the new kind at once, then the move, then the new kind alone."""
     handled: Counter[str] = Counter()

@@ -85,6 +85,7 @@ async def create_stack(stacks: Any, **parameters: str) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("parameters", "options"),
     [

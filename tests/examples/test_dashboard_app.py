@@ -44,6 +44,7 @@ async def press(page: Page, name: str) -> None:
     await page.get_by_role("button", name=name, exact=True).click()
 
 
+@pytest.mark.thorough
 async def test_dashboard_health_and_metrics_tell_of_the_same_events(
     address: str, outbox: DynamoDBOutbox, browser: Browser
 ) -> None:

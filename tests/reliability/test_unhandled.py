@@ -54,6 +54,7 @@ def test_release_keeps_the_time_since_when_the_event_is_unhandled(later: int | N
     assert bool(rules_broken(story.ends("PENDING", sort_key=6.0, token="t1"))) is broken
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(120)
 def test_deploy_counts_no_attempt_and_fails_no_event() -> None:
     assert len(SEEDS) > 5

@@ -30,6 +30,7 @@ def test_every_property_holds_in_every_state(configuration: Configuration) -> No
     assert result.states > 100
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("configuration", PARTLY, ids=lambda configuration: configuration.name)
 def test_every_property_but_liveness_holds_in_the_first_states(configuration: Configuration) -> None:
     result = explored(configuration, most_states=15_000)

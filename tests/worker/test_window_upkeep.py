@@ -121,6 +121,7 @@ async def test_a_burst_that_outruns_the_window_is_stored_in_the_index_and_loses_
     assert windows(service) == []
 
 
+@pytest.mark.thorough
 async def test_an_event_that_runs_for_long_is_moved_out_of_the_way(
     bus: OutboxEventBus, service: SimulatedService, seen: list[Any]
 ) -> None:
