@@ -3,7 +3,8 @@
 Every day, three things are less. Tests that try something many times try it less often. Tests that are marked as
 `thorough` do not run: they take ten seconds and more, of processes that die and of engines that fail. And a test that
 runs on several engines, in several write modes or with several clients runs in one of these variants; a test next to it
-runs in another one. With VARIANTS=all, it runs in all of them. A test that is named on the command line runs in any case.
+runs in another one. With VARIANTS=all, it runs in all of them. A test that is named on the command line runs in any
+case.
 """
 
 from __future__ import annotations
