@@ -175,6 +175,7 @@ class OutboxEventBus(BusOperations):
         id: str | None = None,
         occurred_at: datetime | None = None,
         metadata: dict[str, Any] | None = None,
+        ordering_key: str | None = None,
         delay: float | None = None,
         deliver_at: datetime | None = None,
         if_exists: IfExists = "raise",
@@ -184,13 +185,17 @@ class OutboxEventBus(BusOperations):
 
         `delay` (seconds) or `deliver_at` (a datetime with a time zone) postpones the delivery, by ten years at most. A
         second emit of an `id`, or of the same `Event`, raises `DuplicateEventError`; with `if_exists="ignore"` it
-        changes nothing, and returns the stored event, whose `already_stored` is true. With a `transaction` the event is
+        changes nothing, and returns the stored event, whose `already_stored` is true. Events with the same
+        `ordering_key` are handled one at a time, in the order in which their emits returned; such an event cannot be
+        postponed. With a `transaction` the event is
         stored when the transaction commits. Returns None if an emit middleware dropped the event. Raises
         `InvalidEventError` before anything is sent, and `StorageError` if the event could not be stored. After a
         cancellation or a timeout the event may be stored: emit the same `Event` again.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
-        event = event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+        event = event_of(
+            type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata, ordering_key=ordering_key
+        )
         stored = await self._emitter.emit([event], options, transaction=transaction)
         return stored[0] if stored else None
 
@@ -205,7 +210,7 @@ class OutboxEventBus(BusOperations):
     ) -> list[Event]:
         """Store many events, 25 to a request; return them in their order. See `emit` for the options.
 
-        If one event is invalid, nothing is sent, and `InvalidEventError` is raised. If this call did not store all
+        Events with the same ordering key keep their order in the list. If one event is invalid, nothing is sent, and `InvalidEventError` is raised. If this call did not store all
         events, it raises `PartialPublishError`, which has the published and the failed events.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)

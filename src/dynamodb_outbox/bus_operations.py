@@ -83,10 +83,23 @@ class BusOperations(ABC):
         `ids` names the events, or selects them. A selector never meets an event that failed after its `before`, which
         defaults to now: the call ends, even if the handlers fail again. `rate` is the most events a second.
         `on_progress` is called with the number of events that were changed until now. Events with another status do
-        not change. A call that was cancelled or failed can be made again. Raises `StorageError`.
+        not change. An event that blocks its ordering key is retried in its place; one that was set aside goes to the
+        end of its line. A call that was cancelled or failed can be made again. Raises `StorageError`.
         """
         self._loop.check("bus.retry_events")
         repaired = await repairing.redrive(self._outbox, ids, rate=rate, on_progress=on_progress)
+        if repaired:
+            self.notify()
+        return repaired
+
+    async def skip_events(self, ids: Iterable[str]) -> Repaired:
+        """Set events aside that block their ordering keys, so that the next event of each key is due.
+
+        The events stay FAILED: `retry_events` puts them at the end of their line. An event that does not block its key
+        is refused. A call that was cancelled or failed can be made again. Raises `StorageError`.
+        """
+        self._loop.check("bus.skip_events")
+        repaired = await repairing.skip(self._outbox, ids)
         if repaired:
             self.notify()
         return repaired
@@ -129,7 +142,13 @@ class BusOperations(ABC):
             )
         if old.unreadable is not None:
             raise StoredEventError(event_id=id, reason=old.unreadable)
-        event = Event(old.type, payload, occurred_at=old.occurred_at, metadata={**old.metadata, REPLACES: id})
+        event = Event(
+            old.type,
+            payload,
+            occurred_at=old.occurred_at,
+            metadata={**old.metadata, REPLACES: id},
+            ordering_key=old.ordering_key,
+        )
         repaired = await self._outbox.replace(id, event, reason=reason, by=by)
         if not repaired:
             raise RepairRefusedError(event_id=id, status=repaired.refused.get(id))

@@ -22,6 +22,8 @@ class Claim:
     - `error_type` and `error_handler` are the class name of that error and the handler that raised it, if known.
     - `unhandled_since` (epoch seconds) is when a worker first had no handler for the event, if no worker had one since.
     - `shared_lease` is the lease that the adapter renews for this claim and others, if there is one.
+    - `queue` is what the adapter knows of the queue of the event's ordering key; None for an event without a key. The
+      lease is that of the queue then, and ends with a settle.
     """
 
     event: Event
@@ -35,6 +37,7 @@ class Claim:
     unhandled_since: float | None = None
     due_at: float | None = None
     shared_lease: SharedLease | None = field(default=None, repr=False, compare=False)
+    queue: object | None = field(default=None, repr=False, compare=False)
 
     @property
     def current_end(self) -> float:

@@ -105,6 +105,7 @@ class Delivery:
         *,
         key: str | None = None,
         metadata: dict[str, Any] | None = None,
+        ordering_key: str | None = None,
         delay: float | None = None,
         deliver_at: datetime | None = None,
     ) -> Event | None:
@@ -113,7 +114,7 @@ class Delivery:
         The id of the new event is derived from the id of this event, the name of the handler, and the position among
         the handler's emits. Give a `key` instead of the position where the order may change from attempt to attempt, or
         where the handler goes on after a failed emit. Without a `key`, an emit that equals a failed emit of the same
-        attempt in type, payload, metadata, delay and deliver_at repeats that emit, and has its id.
+        attempt in all other arguments repeats that emit, and has its id.
 
         The metadata get `causationId`, the id of this event, and `correlationId`, the id of the first event of the
         chain. `delay` (seconds) or `deliver_at` postpones the delivery, by ten years at most. Returns None if an emit
@@ -127,9 +128,10 @@ class Delivery:
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
         described = self._metadata(metadata)
         # The fingerprint is taken before the emit, because the caller may change the payload during the emit.
-        content = fingerprint_of((type, payload, described, delay, deliver_at)) if key is None else None
+        content = fingerprint_of((type, payload, described, ordering_key, delay, deliver_at)) if key is None else None
         failed_id = self._take_failed(content)
-        child = event_of(type, payload, id=failed_id or self._id_of_emit(key), metadata=described)
+        child_id = failed_id or self._id_of_emit(key)
+        child = event_of(type, payload, id=child_id, metadata=described, ordering_key=ordering_key)
         try:
             stored = await self._emit([child], options)
         except BaseException as error:  # also when cancelled, because the child may be stored
@@ -159,11 +161,13 @@ class Delivery:
         id: str | None = None,
         occurred_at: datetime | None = None,
         metadata: dict[str, Any] | None = None,
+        ordering_key: str | None = None,
     ) -> Event:
+        make = partial(event_of, type_or_event, payload, occurred_at=occurred_at, ordering_key=ordering_key)
         if isinstance(type_or_event, Event):
-            return event_of(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+            return make(id=id, metadata=metadata)
         child_id = id if id is not None else self._child_id("transaction", str(next(positions)))
-        return event_of(type_or_event, payload, id=child_id, occurred_at=occurred_at, metadata=self._metadata(metadata))
+        return make(id=child_id, metadata=self._metadata(metadata))
 
     def _id_of_emit(self, key: str | None) -> str:
         if key is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
@@ -42,6 +43,17 @@ class EmitOptions:
         if self.if_exists not in _IF_EXISTS:
             raise ConfigurationError(f"if_exists={shown(self.if_exists)}: it must be 'raise' or 'ignore'")
 
+    def refuse_for(self, events: Iterable[Event]) -> None:
+        """Raise `ConfigurationError` for events that cannot have these options: the ones with an ordering key."""
+        if self.delay is None and self.deliver_at is None:
+            return
+        for event in events:
+            if event.ordering_key is not None:
+                raise ConfigurationError(
+                    f"event {event.id!r} has the ordering key {shown(event.ordering_key)} and a delay: later events of "
+                    "the key would wait for it; leave out delay and deliver_at, or the ordering key"
+                )
+
     def refuse_in_transaction(self) -> None:
         """Raise `ConfigurationError` for options that an event of a transaction cannot have."""
         if self.if_exists != "raise":
@@ -67,6 +79,7 @@ def event_of(
     id: str | None = None,
     occurred_at: datetime | None = None,
     metadata: dict[str, Any] | None = None,
+    ordering_key: str | None = None,
 ) -> Event:
     """Make the event of an emit. Raises `InvalidEventError` for an `Event` together with a payload or other fields."""
     given: dict[str, Any] = {}
@@ -76,8 +89,12 @@ def event_of(
         given["occurred_at"] = occurred_at
     if metadata is not None:
         given["metadata"] = metadata
+    if ordering_key is not None:
+        given["ordering_key"] = ordering_key
     if not isinstance(type_or_event, Event):
         return Event(type_or_event, payload, **given)
     if payload is not None or given:
-        raise InvalidEventError("emit takes an Event, or a type with payload, id, occurred_at and metadata, not both")
+        raise InvalidEventError(
+            "emit takes an Event, or a type with payload, id, occurred_at, metadata and ordering_key, not both"
+        )
     return type_or_event

@@ -76,6 +76,7 @@ class Emitter:
         """
         self._loop.check(call)
         listed = _listed(events)
+        options.refuse_for(listed)
         if transaction is not None:
             options.refuse_in_transaction()
         instrumentation = self._outbox.observers.instrumentation
@@ -112,6 +113,9 @@ class Emitter:
         unaccepted = [emit.event for emit in transaction.emits if not emit.accepted]
         passed = iter(await pass_middleware(unaccepted, self.middleware, in_transaction=True))
         accepted = [(emit.event if emit.accepted else next(passed), emit) for emit in transaction.emits]
+        for event, emit in accepted:
+            if event is not None:
+                emit.options.refuse_for([event])
         events = [(event, emit.options.due_at(now)) for event, emit in accepted if event is not None]
         if not events and not transaction.writes and done is None:
             return
@@ -143,6 +147,7 @@ class Emitter:
 
     async def _publish(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store events. Returns the stored events, also the events that were stored before this call."""
+        options.refuse_for(events)
         due_at = options.due_at(self._outbox.options.clock())
         duplicates: dict[str, DuplicateEventError] = {}
         emit_claim = self._reserve(events) if due_at is None else None

@@ -15,7 +15,11 @@ from dynamodb_outbox.wording import shape
 
 
 class EventStatus(StrEnum):
-    """The status of a stored event. A HELD event waits for a resume; a DISCARDED one is never delivered."""
+    """The status of a stored event. A HELD event waits for a resume; a DISCARDED one is never delivered.
+
+    An event with an ordering key is QUEUED until it is COMPLETED, FAILED or DISCARDED. What becomes of it meanwhile is
+    stored with the queue of its key.
+    """
 
     PENDING = "PENDING"
     PROCESSING = "PROCESSING"
@@ -23,6 +27,7 @@ class EventStatus(StrEnum):
     FAILED = "FAILED"
     HELD = "HELD"
     DISCARDED = "DISCARDED"
+    QUEUED = "QUEUED"
 
 
 class _Mark:
@@ -56,12 +61,14 @@ class Event:
       can be repeated safely.
     - `occurred_at` is a datetime with a time zone; it is kept in UTC, to the microsecond. The default is now.
     - `metadata` is a mapping that is stored and delivered with the payload. The default is empty.
+    - `ordering_key`, 1 to 1,024 bytes, puts the event into the line of its key: the events of one key are handled one
+      at a time, in the order of their emits. The default is None: in any order.
 
     The repr shows neither payload nor metadata. The handlers of one event get the same object: copy the payload before
     you change it.
 
-    Raises `UnstorableValueError` for an empty type or id, an id that is too long or begins with `dynamodb-outbox`, and
-    a datetime without a time zone.
+    Raises `UnstorableValueError` for an empty type, id or ordering key, an id that is too long or begins with
+    `dynamodb-outbox`, an ordering key that is too long, and a datetime without a time zone.
     """
 
     type: str
@@ -69,6 +76,7 @@ class Event:
     id: str = field(default_factory=event_ids.new, kw_only=True)
     occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, repr=False)
+    ordering_key: str | None = field(default=None, kw_only=True)
     _mark: _Mark | None = field(default=None, init=False, repr=False, compare=False)
     _already_stored: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -100,18 +108,21 @@ class Event:
                 raise UnstorableValueError(path="occurred_at", reason=reason, event_id=self.id) from None
         if not isinstance(self.metadata, Mapping):
             raise UnstorableValueError(path="metadata", reason="it must be a mapping", event_id=self.id)
+        if self.ordering_key is not None:
+            _check_ordering_key(self.ordering_key, self.id)
 
     def __repr__(self) -> str:
+        key = "" if self.ordering_key is None else f", ordering_key={self.ordering_key!r}"
         already_stored = ", already_stored=True" if self._already_stored else ""
         return (
             f"{type(self).__qualname__}(type={self.type!r}, id={self.id!r}, occurred_at={self.occurred_at!r}"
-            f"{already_stored})"
+            f"{key}{already_stored})"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The copy may be emitted by another process: from now on, every write of the id is conditional.
         self.take_unpublished()
-        return _restore, (self.type, self.payload, self.id, self.occurred_at, self.metadata)
+        return _restore, (self.type, self.payload, self.id, self.occurred_at, self.metadata, self.ordering_key)
 
     @property
     def already_stored(self) -> bool:
@@ -120,7 +131,7 @@ class Event:
 
     def as_already_stored(self) -> Event:
         """Copy the event, and mark the copy as `already_stored`."""
-        copy = _restore(self.type, self.payload, self.id, self.occurred_at, self.metadata)
+        copy = _restore(self.type, self.payload, self.id, self.occurred_at, self.metadata, self.ordering_key)
         object.__setattr__(copy, "_already_stored", True)
         return copy
 
@@ -143,6 +154,8 @@ class Event:
 
 MAX_ID_BYTES = 2048
 """DynamoDB's limit for a partition key value."""
+MAX_ORDERING_KEY_BYTES = 1024
+"""The id of a queue is its key with a prefix, and has to be short, since every write of the queue pays for it."""
 RESERVED_IDS = "dynamodb-outbox"
 """The prefix of the ids of items that are not events, such as the item in which workers announce themselves."""
 
@@ -152,8 +165,10 @@ def may_be_id(text: str) -> bool:
     return bool(text) and not text.startswith(RESERVED_IDS) and len(text.encode(errors="replace")) <= MAX_ID_BYTES
 
 
-def _restore(type: str, payload: Any, id: str, occurred_at: datetime, metadata: Mapping[str, Any]) -> Event:
-    return Event(type, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+def _restore(
+    type: str, payload: Any, id: str, occurred_at: datetime, metadata: Mapping[str, Any], ordering_key: str | None
+) -> Event:
+    return Event(type, payload, id=id, occurred_at=occurred_at, metadata=metadata, ordering_key=ordering_key)
 
 
 def with_metadata(event: Event, metadata: Mapping[str, Any]) -> Event:
@@ -167,6 +182,7 @@ def with_metadata(event: Event, metadata: Mapping[str, Any]) -> Event:
     write(copy, "id", event.id)
     write(copy, "occurred_at", event.occurred_at)
     write(copy, "metadata", metadata)
+    write(copy, "ordering_key", event.ordering_key)
     write(copy, "_mark", event._mark)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of the same id
     write(copy, "_already_stored", False)  # noqa: FBT003 - a value, not an option
     return copy
@@ -186,6 +202,17 @@ def _check_text(name: str, value: object) -> None:
         raise UnstorableValueError(path=name, reason=f"it is not valid Unicode text: {error}") from error
 
 
+def _check_ordering_key(key: object, event_id: str) -> None:
+    path = "ordering_key"
+    if not isinstance(key, str) or not key:
+        reason = f"{_shown(key)} must be a string that is not empty; leave it out for an event in any order"
+        raise UnstorableValueError(path=path, reason=reason, event_id=event_id)
+    _check_text(path, key)
+    if len(key.encode()) > MAX_ORDERING_KEY_BYTES:
+        reason = f"a key may have {MAX_ORDERING_KEY_BYTES:,} bytes at most; use a hash of a long one"
+        raise UnstorableValueError(path=path, reason=reason, event_id=event_id)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedEvent:
     """A dead letter: an event that is FAILED, and the reason.
@@ -193,7 +220,8 @@ class FailedEvent:
     `retry_count` counts the retries before the event failed. `last_error` is the text of the last error, `error_type`
     the name of its class, and `error_handler` the handler that raised it, if they are known. `failed_at` is the time of
     the failure in UTC. `handled_by` has the names of the handlers that succeeded. If another program stored a time that
-    a datetime cannot hold, `failed_at` is the nearest possible time, and `last_error` says so.
+    a datetime cannot hold, `failed_at` is the nearest possible time, and `last_error` says so. `blocks_key` tells
+    whether later events of its `ordering_key` wait for it.
     """
 
     id: str
@@ -207,3 +235,5 @@ class FailedEvent:
     handled_by: frozenset[str]
     error_type: str | None = None
     error_handler: str | None = None
+    ordering_key: str | None = None
+    blocks_key: bool = False

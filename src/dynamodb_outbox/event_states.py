@@ -20,6 +20,7 @@ STATUS_OF: Final[Mapping[EventState, EventStatus]] = {
     EventState.FAILED: EventStatus.FAILED,
     EventState.COMPLETED: EventStatus.COMPLETED,
     EventState.DISCARDED: EventStatus.DISCARDED,
+    EventState.WAITING: EventStatus.QUEUED,
 }
 """The status of the events in each state."""
 UP_TO_NOW: Final = frozenset({EventState.DUE, EventState.EXPIRED})
@@ -48,6 +49,8 @@ def state_of(status: EventStatus, at: float | None, *, now: float) -> EventState
             return EventState.DUE if has_come else EventState.SCHEDULED
         case EventStatus.PROCESSING:
             return EventState.EXPIRED if has_come else EventState.PROCESSING
+        case EventStatus.QUEUED:
+            return EventState.WAITING
         case _:
             return EventState[status.name]
 

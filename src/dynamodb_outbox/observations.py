@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from dynamodb_outbox.outcome import FailureReason
 
@@ -142,6 +143,27 @@ class EventReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyBlocked:
+    """A dead letter blocks its ordering key: the later events of the key wait until it is retried or skipped."""
+
+    ordering_key: str
+    event_id: str
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUnblocked:
+    """An ordering key goes on, by a `repair` of the dead letter that blocked it: `retry`, `skip` or `discard`.
+
+    A replacement counts as a discard.
+    """
+
+    ordering_key: str
+    event_id: str
+    repair: Literal["retry", "skip", "discard"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRenewed:
     """A lease was extended, to `lease_expires_at` (epoch seconds)."""
 
@@ -276,6 +298,8 @@ Observation = (
     | RetryScheduled
     | EventFailed
     | EventReleased
+    | KeyBlocked
+    | KeyUnblocked
     | LeaseRenewed
     | LeaseLost
     | EventRecovered

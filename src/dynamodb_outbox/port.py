@@ -29,6 +29,10 @@ from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.validation import check_bool, check_callable, check_int, check_seconds
 from dynamodb_outbox.wording import shown
 
+FailedKey = Literal["block", "skip"]
+"""What a dead letter means for its ordering key: later events of the key wait (`"block"`), or go on (`"skip"`)."""
+Settled = Claim | OutboxError | None
+"""The answer to a settle: it is written (None), written and the next event of the key is claimed, or an error."""
 Numbers = Literal["native", "decimal"]
 """How numbers come back: whole ones as int, all others as float (`"native"`) or as `Decimal` (`"decimal"`)."""
 LEASE_EXPIRED: Final = "the lease ran out before the handlers were done: the worker died or hung"
@@ -121,10 +125,16 @@ class Outbox(Protocol):
         """
         ...
 
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
-        """Write outcomes, each if the claim's token is still stored; return None or an error for each settlement.
+    async def settle(
+        self, settlements: Sequence[tuple[Claim, Outcome]], *, keep_keys: bool = False
+    ) -> Sequence[Settled]:
+        """Write outcomes, each if the claim's token is still stored; return the answer to each settlement.
 
         A `LeaseLostError` says that this worker does not hold the event any more; another error, that the write failed.
+
+        With `keep_keys`, an event with an ordering key that leaves its queue may hand the lease on: then the answer is
+        the claim of the next event of the key, which this worker has to settle, too. Without it, or once a worker has
+        kept a key for long, the next event is due for every worker.
         """
         ...
 
@@ -177,8 +187,18 @@ class Outbox(Protocol):
     async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
         """Make FAILED events PENDING again, with all their retries; the handlers in `handled_by` do not run again.
 
+        An event that blocks its ordering key goes on in its place. One that was set aside goes to the end of the line.
+
         `fences` has the fences of `StoredEvent`s, by event id: an event that has one changes only if it is as it was
         then. The call may be repeated. Raises `StorageError`.
+        """
+        ...
+
+    async def skip(self, ids: Sequence[str]) -> Repaired:
+        """Set events aside that block their ordering keys: they stay FAILED, and the next event of the key is due.
+
+        Refused unless the event is FAILED and at the front of its queue. The call may be repeated. Raises
+        `StorageError`.
         """
         ...
 
@@ -240,6 +260,7 @@ class OutboxOptions:
     concurrency: int | None = None
     claim_on_emit: bool = True
     numbers: Numbers = "native"
+    failed_key: FailedKey = "block"
     unhandled_timeout: float | None = 3600.0
     on_error: OnError | None = None
     clock: Callable[[], float] = time.time
@@ -258,6 +279,8 @@ class OutboxOptions:
         check_bool("claim_on_emit", self.claim_on_emit)
         if self.numbers not in get_args(Numbers):
             raise ConfigurationError(f"numbers={shown(self.numbers)}: it must be 'native' or 'decimal'")
+        if self.failed_key not in get_args(FailedKey):
+            raise ConfigurationError(f"failed_key={shown(self.failed_key)}: it must be 'block' or 'skip'")
         if self.unhandled_timeout is not None:
             check_seconds("unhandled_timeout", self.unhandled_timeout, 0, LONGEST_DELAY)
         check_callable("clock", self.clock)
@@ -290,6 +313,11 @@ def counted_status(status: EventStatus | str) -> EventStatus:
         raise ConfigurationError(
             f"status={shown(status)}: completed events are not in the index; to count them, count the EventCompleted "
             "observations as they come, or Scan the table with a filter on its attribute status"
+        )
+    if status == EventStatus.QUEUED:
+        raise ConfigurationError(
+            f"status={shown(status)}: queued events are not in the index, only the queues of their ordering keys; "
+            "count PENDING, PROCESSING, FAILED or HELD, where a queue counts as one event, the one at its front"
         )
     if status == EventStatus.DISCARDED:
         raise ConfigurationError(

@@ -56,6 +56,15 @@ async def redrive(
     return await _repair(groups, outbox.redrive, rate=rate, on_progress=on_progress)
 
 
+async def skip(outbox: Outbox, ids: Iterable[str]) -> Repaired:
+    """Set events aside that block their ordering keys. Raises `StorageError`."""
+
+    async def skip(ids: Sequence[str], *, fences: Mapping[str, str] | None) -> Repaired:
+        return await outbox.skip(ids)
+
+    return await _repair(_groups(outbox, ids, None, MOST_AT_ONCE), skip, rate=None, on_progress=None)
+
+
 async def discard(
     outbox: Outbox,
     selected: Iterable[str] | FailedSelector,

@@ -22,6 +22,8 @@ class EventState(StrEnum):
     """A worker holds it."""
     EXPIRED = "expired"
     """PROCESSING, but its lease ran out: recovery makes it due again."""
+    WAITING = "waiting"
+    """Behind an earlier event of its ordering key."""
     HELD = "held"
     """Not delivered until its type is resumed."""
     FAILED = "failed"
@@ -30,6 +32,17 @@ class EventState(StrEnum):
     """Every handler succeeded."""
     DISCARDED = "discarded"
     """An operator has decided that it is never delivered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """A number of events: exact, or at least that many."""
+
+    at_least: int
+    is_exact: bool
+
+    def __str__(self) -> str:
+        return f"{self.at_least:,}" if self.is_exact else f"{self.at_least:,}+"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +59,9 @@ class StoredEvent:
       handler that raised it.
     - `handled_by` has the names of the handlers that succeeded.
     - `discarded_by`, `discard_reason` and `replaced_by` (an event id) are set for DISCARDED events.
+    - `ordering_key` is the key of an event that is delivered in order. The event at the front of the queue has the
+      state of the queue, and all later ones are `waiting`. `waiting_behind` counts the events that wait behind the one
+      at the front, exactly if there are few; None for other events.
     - `fence` says what was read. A repair with it is refused if the event has changed since.
     """
 
@@ -75,6 +91,8 @@ class StoredEvent:
     replaced_by: str | None = None
     expires_at: datetime | None = None
     unreadable: str | None = None
+    ordering_key: str | None = None
+    waiting_behind: Count | None = None
     fence: str = field(default="", repr=False)
 
 
@@ -89,17 +107,6 @@ class Page:
     events: tuple[StoredEvent, ...]
     after: str | None
     examined: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Count:
-    """A number of events: exact, or at least that many."""
-
-    at_least: int
-    is_exact: bool
-
-    def __str__(self) -> str:
-        return f"{self.at_least:,}" if self.is_exact else f"{self.at_least:,}+"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

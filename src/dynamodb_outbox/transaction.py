@@ -125,6 +125,7 @@ class Transaction:
         id: str | None = None,
         occurred_at: datetime | None = None,
         metadata: dict[str, Any] | None = None,
+        ordering_key: str | None = None,
         delay: float | None = None,
         deliver_at: datetime | None = None,
         if_exists: Literal["raise"] = "raise",
@@ -138,7 +139,10 @@ class Transaction:
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         options.refuse_in_transaction()
         self._check_open()
-        event = self._make_event(type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata)
+        event = self._make_event(
+            type_or_event, payload, id=id, occurred_at=occurred_at, metadata=metadata, ordering_key=ordering_key
+        )
+        options.refuse_for([event])
         event = self._prepare(event)
         self.join(TransactionEmit(event=event, options=options))
         return event

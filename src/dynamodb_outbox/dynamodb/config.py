@@ -12,7 +12,7 @@ from dynamodb_outbox.dynamodb.schema.shards import MAX_SHARDS, SHARD_ATTRIBUTE, 
 from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX, STATUS_INDEX, STATUS_KEY, TableSchema
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.observers import Observer
-from dynamodb_outbox.port import Numbers
+from dynamodb_outbox.port import FailedKey, Numbers
 from dynamodb_outbox.reporting import OnError
 from dynamodb_outbox.validation import check_bool, check_int, check_seconds
 from dynamodb_outbox.wording import shown
@@ -45,6 +45,8 @@ class OutboxKwargs(TypedDict, total=False):
             index. Without `claim_on_emit`, the option changes nothing.
         numbers: How numbers come back: whole numbers as int, all others as float (`"native"`) or as `Decimal`
             (`"decimal"`). A `Decimal` that no float equals needs `"decimal"`.
+        failed_key: What a dead letter with an ordering key does to its key: `"block"` lets the later events of the key
+            wait until it is retried, skipped or discarded; `"skip"` sets it aside and goes on with the next event.
         unhandled_timeout: How long an event waits for a worker that has a handler for its type. Then it becomes
             FAILED. `None` means that it waits without limit.
         group_emits: Lets concurrent emits of a process share requests.
@@ -74,6 +76,7 @@ class OutboxKwargs(TypedDict, total=False):
     claim_on_emit: bool
     window: bool
     numbers: Numbers
+    failed_key: FailedKey
     unhandled_timeout: float | None
     group_emits: bool
     conditional_writes: WriteMode

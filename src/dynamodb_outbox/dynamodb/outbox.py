@@ -28,7 +28,7 @@ from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, Outbox
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observer, Observers
 from dynamodb_outbox.outcome import Completed, Held, Outcome, Released
-from dynamodb_outbox.port import Numbers, OutboxOptions, counted_status
+from dynamodb_outbox.port import FailedKey, Numbers, OutboxOptions, counted_status
 from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
@@ -65,6 +65,7 @@ class DynamoDBOutbox:
         claim_on_emit: bool = True,
         window: bool = True,
         numbers: Numbers = "native",
+        failed_key: FailedKey = "block",
         unhandled_timeout: float | None = 3600.0,
         group_emits: bool = True,
         conditional_writes: WriteMode = "auto",
@@ -96,6 +97,7 @@ class DynamoDBOutbox:
             concurrency=concurrency,
             claim_on_emit=claim_on_emit,
             numbers=numbers,
+            failed_key=failed_key,
             unhandled_timeout=unhandled_timeout,
             on_error=on_error,
             clock=clock,

@@ -27,6 +27,7 @@ from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
 from dynamodb_outbox.port import (
     RENEWAL,
     TRANSACTION,
+    FailedKey,
     Numbers,
     OutboxOptions,
     counted_status,
@@ -60,6 +61,7 @@ class InMemoryOutbox:
         concurrency: int | None = None,
         claim_on_emit: bool = True,
         numbers: Numbers = "native",
+        failed_key: FailedKey = "block",
         unhandled_timeout: float | None = 3600.0,
         on_error: OnError | None = None,
         observers: Iterable[Observer] = (),
@@ -76,6 +78,7 @@ class InMemoryOutbox:
             concurrency=concurrency,
             claim_on_emit=claim_on_emit,
             numbers=numbers,
+            failed_key=failed_key,
             unhandled_timeout=unhandled_timeout,
             on_error=on_error,
             clock=clock,

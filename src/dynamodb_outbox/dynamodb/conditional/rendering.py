@@ -40,20 +40,24 @@ def _update_shape(transition: Transition) -> tuple[dict[str, Any], tuple[str, ..
 
 
 def update_item(write: Write, *, table_name: str, returning: bool) -> dict[str, Any]:
-    """Render the arguments of an `UpdateItem`."""
+    """Render the arguments of an `UpdateItem`, or of a `DeleteItem` if the transition deletes."""
     shape, parameters = _update_shape(write.transition)
     values = {**_STATUS_VALUES, **write.values}
-    return {
+    arguments = {
         "TableName": table_name,
         "Key": {"id": {"S": write.event_id}},
         "ExpressionAttributeValues": {f":{name}": values[name] for name in parameters},
         "ReturnValues": "ALL_NEW" if returning else "NONE",
         **shape,
     }
+    if write.transition.deletes:
+        del arguments["UpdateExpression"]
+        arguments["ReturnValues"] = "NONE"
+    return arguments
 
 
 def update_transact_item(write: Write, *, table_name: str) -> dict[str, Any]:
-    """Render the arguments of an `Update` in a TransactWriteItems."""
+    """Render the arguments of an `Update` or `Delete` in a TransactWriteItems."""
     arguments = update_item(write, table_name=table_name, returning=False)
     del arguments["ReturnValues"]
     return {**arguments, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
@@ -66,7 +70,11 @@ def _statement_shape(transition: Transition, table_name: str, *, returning: bool
     removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
     condition = _NOT_EXISTS.sub(r"\1 IS MISSING", transition.condition)
     text = f"{sets}{removes} WHERE id = :id AND ({condition})"
+    if transition.deletes:
+        text = f"WHERE id = :id AND ({condition})"
     statement = _PARAMETER.sub("?", _RESERVED.sub(r'"\1"', text))
+    if transition.deletes:
+        return f'DELETE FROM "{table_name}" {statement}', tuple(_PARAMETER.findall(text))
     suffix = " RETURNING ALL NEW *" if returning else ""
     return f'UPDATE "{table_name}" {statement}{suffix}', tuple(_PARAMETER.findall(text))
 

@@ -24,6 +24,7 @@ class Transition:
 
     A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it. A
     transition that `creates` an item is a PartiQL INSERT, since a PartiQL UPDATE refuses an item that does not exist.
+    One that `deletes` an item is a DeleteItem, or a PartiQL DELETE.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Transition:
     condition: str
     batched: bool = True
     creates: bool = False
+    deletes: bool = False
 
     def also_set(self, *assignments: str) -> Transition:
         """Return the transition with more assignments."""

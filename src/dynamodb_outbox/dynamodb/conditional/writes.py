@@ -116,9 +116,8 @@ class ConditionalWriter:
         params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
         try:
             read = claimed_item(writes[0].event_id, token_of(writes[0])) if returning else None
-            item: Item | None = await self._caller.call(
-                "update_item", within=within, patient=patient, read=read, **params
-            )
+            operation = "delete_item" if writes[0].transition.deletes else "update_item"
+            item: Item | None = await self._caller.call(operation, within=within, patient=patient, read=read, **params)
         except ConditionRefused as refused:
             return [Refused(repeated=refused.repeated)]
         except StorageError as error:

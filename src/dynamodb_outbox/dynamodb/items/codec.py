@@ -80,6 +80,8 @@ _INDEX_KEYS: Final = ("gsiSortKey", "statusShard")
 def encode_event(event: Event, *, due_at: float, numbers: Numbers) -> tuple[Item, int]:
     """Encode an event as a PENDING item; return the item and its size in bytes.
 
+    An event with an ordering key becomes a QUEUED item, which is in no index: the queue of its key is.
+
     Raises `UnstorableValueError` with the path of the offending value, or `EventTooLargeError`.
     """
     payload, size = _encode_at("payload", wrap(event.payload), event.id, numbers)
@@ -92,6 +94,10 @@ def encode_event(event: Event, *, due_at: float, numbers: Numbers) -> tuple[Item
         "retryCount": {"N": "0"},
         "gsiSortKey": millis(due_at),
     }
+    if event.ordering_key is not None:
+        item |= {"status": {"S": EventStatus.QUEUED.value}, "orderingKey": {"S": event.ordering_key}}
+        del item["gsiSortKey"]
+        size += len("orderingKey") + text_size(event.ordering_key)
     size += _FIXED_BYTES + text_size(event.id) + text_size(event.type)
     if event.metadata:
         item["metadata"], metadata_size = _encode_at("metadata", event.metadata, event.id, numbers)
@@ -136,6 +142,7 @@ def decode_event(item: Item, *, numbers: Numbers) -> Event:
             id=item["id"]["S"],
             occurred_at=_decode_time(item["occurredAt"]["S"]),
             metadata=decode({"M": item["metadata"]["M"]}, numbers=numbers) if "metadata" in item else {},
+            ordering_key=item["orderingKey"]["S"] if "orderingKey" in item else None,
         )
     except Exception as error:  # any exception: other writers may have stored anything
         # No cause: its text may show stored values, which may be confidential.
@@ -166,7 +173,7 @@ def _unreadable(item: Item, error: Exception) -> str:
 
 
 _REQUIRED: Final = ("type", "payload", "occurredAt")
-_KINDS: Final = {"type": "S", "payload": "M", "occurredAt": "S", "metadata": "M"}
+_KINDS: Final = {"type": "S", "payload": "M", "occurredAt": "S", "metadata": "M", "orderingKey": "S"}
 
 
 def decode_claim(
@@ -211,6 +218,7 @@ def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
         handled_by=handled_by(item),
         error_type=attribute(item, "errorType", "S"),
         error_handler=attribute(item, "errorHandler", "S"),
+        ordering_key=event.ordering_key if event else attribute(item, "orderingKey", "S"),
     )
 
 

@@ -1,0 +1,136 @@
+"""The transitions of a queue, and of the events that leave it: MARK and the forms of POP.
+
+An event is marked first: COMPLETED or FAILED. Then a POP takes its id from the front of the queue. Only a POP moves the
+front, and only after the mark is answered. A worker that meets an event at the front that is marked already, because
+another one died in between, pops it without its handlers.
+
+A POP compares the front with the id of the event, so that no id leaves unseen. Its form depends on where the front is:
+
+- LAST deletes the queue, whose only id is that of the event.
+- IDS takes the first of several `ids`; there is no head.
+- HEAD takes the first of several ids of the `head`.
+- UNHEAD removes the `head`, whose only id is that of the event; there are no pages.
+- REFILL makes the first page the `head`, and deletes the page, in one transaction.
+
+CLAIM, RENEW, RETRY, RELEASE and FAIL are those of an event, written to the queue. Recovery differs: see RECOVER_QUEUE.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+
+from dynamodb_outbox.dynamodb.conditional.transitions import RECOVER, REDRIVE, Transition
+from dynamodb_outbox.dynamodb.ordering.queue import Queue
+
+
+class Pop(Enum):
+    """Where the front of a queue is, as far as is known."""
+
+    LAST = "last"
+    IDS = "ids"
+    HEAD = "head"
+    UNHEAD = "unhead"
+    REFILL = "refill"
+
+
+_FRONT_IS: Final = {
+    Pop.LAST: "ids = :only AND attribute_not_exists(head)",
+    Pop.IDS: "ids[0] = :front AND size(ids) > :one AND attribute_not_exists(head)",
+    Pop.HEAD: "head[0] = :front AND size(head) > :one",
+    Pop.UNHEAD: "head = :only AND (attribute_not_exists(lastPage) OR firstPage > lastPage)",
+    Pop.REFILL: "head = :only",
+}
+_GONE: Final = {Pop.IDS: ("ids[0]",), Pop.HEAD: ("head[0]",), Pop.UNHEAD: ("head",), Pop.REFILL: ()}
+_OF_THE_FRONT: Final = ("handledBy", "lastError", "errorType", "errorHandler", "unhandledSince", "type")
+"""What a queue stores of the event at its front, besides its place in the index. A HELD queue has the `type`."""
+_IS_MINE: Final = "claimToken = :token AND status <> :FAILED"
+_IS_BLOCKED: Final = "status = :FAILED"
+_CLAIMED: Final = (
+    "status = :PROCESSING",
+    "claimToken = :next",
+    "claimedBy = :worker",
+    "startedOn = :now",
+    "gsiSortKey = :deadline",
+)
+_PENDING: Final = ("status = :PENDING", "claimToken = :nobody", "gsiSortKey = :now")
+
+
+def form_of(queue: Queue) -> Pop:
+    """Return the form of the POP that takes the front of a queue."""
+    if len(queue.head) > 1:
+        return Pop.HEAD
+    if queue.head:
+        return Pop.REFILL if queue.pages else Pop.UNHEAD
+    return Pop.IDS if len(queue.ids) > 1 else Pop.LAST
+
+
+@lru_cache(maxsize=64)
+def pop(form: Pop, *, keeps: bool, by_operator: bool = False) -> Transition:
+    """Return the transition that takes the front, and makes the next event claimed by this worker, or due for all.
+
+    With `keeps` it is the claim of the next event, under the token `next`. A repeat after a lost response is refused,
+    and the queue shows what has happened. An operator takes the front of a queue that is FAILED.
+    """
+    holder = _IS_BLOCKED if by_operator else _IS_MINE
+    condition = f"{holder} AND {_FRONT_IS[form]}"
+    if form is Pop.LAST:
+        return Transition(name="pop the last", condition=condition, deletes=True)
+    refill = ("head = :page", "firstPage = :number") if form is Pop.REFILL else ()
+    return Transition(
+        name=f"pop by {form.value}",
+        set=(*(_CLAIMED if keeps else _PENDING), "retryCount = :zero", *refill),
+        remove=(*_GONE[form], *_OF_THE_FRONT),
+        condition=condition,
+        batched=form is not Pop.REFILL and not by_operator,
+    )
+
+
+# A refusal means that the event is marked already: the answer to an earlier attempt was lost, or a worker that lost its
+# lease has marked it.
+MARK_COMPLETED: Final = Transition(
+    name="mark as completed",
+    set=("status = :COMPLETED", "completedOn = :now"),
+    remove=("gsiSortKey",),
+    condition="status = :QUEUED",
+)
+MARK_COMPLETED_WITH_EXPIRY: Final = MARK_COMPLETED.also_set("expireAt = :expiry")
+MARK_FAILED: Final = Transition(
+    name="mark as failed",
+    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error", "retryCount = :retries"),
+    condition="status = :QUEUED",
+    batched=False,
+)
+# Recovery does not count retries against a limit: the worker that claims the queue sees how many attempts there were,
+# and settles the event as Failed, so that `failed_key` applies. The token stays, so that the former worker may still pop
+# the event that it has completed, until another worker claims the queue.
+RECOVER_QUEUE: Final = replace(
+    RECOVER,
+    name="recover a queue",
+    condition="status = :PROCESSING AND gsiSortKey = :seen",
+)
+# A queue always has a token; see `Birth`.
+REDRIVE_QUEUE: Final = replace(
+    REDRIVE,
+    name="retry the front",
+    set=(*REDRIVE.set, "claimToken = :nobody"),
+    remove=("unhandledSince",),
+    batched=False,
+)
+HOLD_QUEUE: Final = Transition(
+    name="hold a queue",
+    set=("status = :HELD", "gsiSortKey = :due", "claimToken = :nobody", "type = :type"),
+    remove=("startedOn", "unhandledSince"),
+    condition="claimToken = :token AND status = :PROCESSING",
+    batched=False,
+)
+
+BATCHED: Final = (
+    MARK_COMPLETED,
+    MARK_COMPLETED_WITH_EXPIRY,
+    pop(Pop.LAST, keeps=False),
+    *(pop(form, keeps=keeps) for form in (Pop.IDS, Pop.HEAD, Pop.UNHEAD) for keeps in (True, False)),
+)
+"""The transitions that go in batches. They are probed when the first event with an ordering key is settled."""
