@@ -12,7 +12,7 @@ from dynamodb_outbox.adapter import Completed, Failed, Held, Outbox, Outcome, Re
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.fakes import Clock
 
-PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED, *_ = EventStatus
 WHO: dict[str, Any] = {"reason": "the bank is down", "by": "ada@bastion"}
 
 

@@ -25,7 +25,7 @@ from dynamodb_outbox.repairing import matching
 from tests.fakes import ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
-PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED, *_ = EventStatus
 DOWN = UnavailableError(operation="update_item", attempts=1, reason="down", maybe_applied=False)
 
 

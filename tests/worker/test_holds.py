@@ -17,7 +17,7 @@ from dynamodb_outbox.worker.timing import Timing
 from tests.fakes import ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
-PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED = EventStatus
+PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED, *_ = EventStatus
 DOWN = UnavailableError(operation="batch_get_item", attempts=1, reason="down", maybe_applied=False)
 READ_EVERY = Timing().holds_seconds
 
