@@ -14,6 +14,7 @@ from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig, OutboxKwargs
 from dynamodb_outbox.dynamodb.delivering.unusable import report_unusable
+from dynamodb_outbox.dynamodb.ordering.queue import holder_of
 from dynamodb_outbox.dynamodb.parts import Parts
 from dynamodb_outbox.dynamodb.schema.table import Projection
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -28,7 +29,7 @@ from dynamodb_outbox.errors import ClientClosedError, ConfigurationError, Outbox
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observer, Observers
 from dynamodb_outbox.outcome import Completed, Held, Outcome, Released
-from dynamodb_outbox.port import FailedKey, Numbers, OutboxOptions, counted_status
+from dynamodb_outbox.port import FailedKey, Numbers, OutboxOptions, Settled, counted_status
 from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
@@ -260,17 +261,17 @@ class DynamoDBOutbox:
         await report_unusable(failed, report=report, default=self._report, observers=self._observers)
         return poll.claims
 
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]], *, keep_keys: bool = False) -> list[Settled]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
         self._loop.check("outbox.settle")
         for claim, outcome in settlements:
             if isinstance(outcome, Released) and outcome.unhandled_since is not None:
-                self._parts.rows.leave_to_others(claim.event.id, delay=outcome.delay)
+                self._parts.rows.leave_to_others(holder_of(claim), delay=outcome.delay)
             elif isinstance(outcome, Completed):
                 self._parts.reminder.completed()
             elif isinstance(outcome, Held):
                 self._parts.held.note(claim.event.type)
-        return await self._parts.settler.settle(settlements)
+        return await self._parts.settler.settle(settlements, keep_keys=keep_keys)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines; see `Outbox.renew`."""

@@ -14,6 +14,7 @@ from dynamodb_outbox.dynamodb.delivering.claim import Claimer
 from dynamodb_outbox.dynamodb.delivering.dead_letters import DeadLetters
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
+from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
 from dynamodb_outbox.dynamodb.delivering.recovery import Recovery
 from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.delivering.settle import Settler
@@ -26,6 +27,8 @@ from dynamodb_outbox.dynamodb.operating.held_events import HeldEvents
 from dynamodb_outbox.dynamodb.operating.holds_item import HoldsItem
 from dynamodb_outbox.dynamodb.operating.repairs import Discards, Repairs
 from dynamodb_outbox.dynamodb.operating.replacing import Replacer
+from dynamodb_outbox.dynamodb.ordering.fronts import Fronts
+from dynamodb_outbox.dynamodb.ordering.popping import Popper
 from dynamodb_outbox.dynamodb.reading.reader import Reader
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
 from dynamodb_outbox.dynamodb.schema.table import Table
@@ -83,7 +86,11 @@ class Parts:
         index = StatusIndex(caller, shards, former_index_name=config.former_index_name)
         table = Table(caller, config.schema)
         fence = Fence(writer, options)
-        membership, rows, claimer = _claiming_parts(caller, index, writer, options, observers, timing=timing)
+        popper = Popper(caller, writer, options, shards)
+        fronts = Fronts(caller, writer, popper, options, timing)
+        membership, rows, claimer = _claiming_parts(
+            caller, index, writer, options, observers, fronts=fronts, timing=timing
+        )
         opener = Opener(caller, writer, options, shards=shards)
         keeper = WindowKeeper(caller, writer, options, opener=opener, fence=fence, timing=timing, enabled=config.window)
         publisher, transactor = _emitting_parts(caller, writer, config, options, keeper=keeper, timing=timing)
@@ -111,7 +118,14 @@ class Parts:
                 windows=WindowRecovery(caller, fence, options, timing),
                 held=held,
             ),
-            settler=Settler(writer, options, keeper=keeper, retention=config.retention, timing=timing),
+            settler=Settler(
+                writer,
+                options,
+                keeper=keeper,
+                exits=QueueExits(popper, fronts, options, timing),
+                retention=config.retention,
+                timing=timing,
+            ),
             dead_letters=DeadLetters(caller, index, options, timing),
             repairs=Repairs(caller, writer, options, timing, discards=discards),
             held=held,
@@ -149,11 +163,14 @@ def _claiming_parts(
     options: OutboxOptions,
     observers: Observers,
     *,
+    fronts: Fronts,
     timing: Timing,
 ) -> tuple[WorkerMembership, RowSelector, Claimer]:
     membership = WorkerMembership(Announcements(caller, options, timing), options, timing)
     rows = RowSelector(options, membership=membership, timing=timing)
-    claimer = Claimer(index, writer, options, membership=membership, rows=rows, observers=observers, timing=timing)
+    claimer = Claimer(
+        index, writer, options, membership=membership, rows=rows, fronts=fronts, observers=observers, timing=timing
+    )
     return membership, rows, claimer
 
 

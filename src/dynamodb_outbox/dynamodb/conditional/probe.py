@@ -10,7 +10,7 @@ import anyio
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.conditional.rendering import parameters_of, statement
-from dynamodb_outbox.dynamodb.conditional.transitions import BATCHED, CLAIM, MOVE, Transition, Write, placed
+from dynamodb_outbox.dynamodb.conditional.transitions import BATCHED, MOVE, Transition, Write, placed
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import NOT_ALLOWED, ErrorKind, kind_of_code
@@ -47,6 +47,7 @@ class Batching:
         self._configured: WriteMode = mode
         self._mode: WriteMode = mode
         self._refused: set[Transition] = set()
+        self._probed: set[Transition] = set()
         self._said: set[str] = set()
         self._probing = anyio.Lock()
 
@@ -54,6 +55,7 @@ class Batching:
         """Probe again before the next write: permissions may have changed since the last start of a worker."""
         self._mode = self._configured
         self._refused.clear()
+        self._probed.clear()
 
     @property
     def is_known(self) -> bool:
@@ -100,14 +102,12 @@ class Batching:
         async with self._probing:
             if self._mode != "auto":
                 return
-            shapes = self._shapes()
+            shapes = self._shapes(BATCHED)
             try:
                 reasons = await self._reasons(shapes, within)
             except InvalidRequestError:
                 # DynamoDB refused the whole request and does not say which statement is invalid: try each alone.
-                reasons = {}
-                for shape in shapes:
-                    reasons |= await self._reasons_alone(shape, within)
+                reasons = await self._reasons_one_by_one(shapes, within)
             except _NoBatchesError as error:
                 self._mode = "single"
                 self._say_single(str(error))
@@ -120,10 +120,35 @@ class Batching:
             if reasons:
                 self.refuse(reasons, "; ".join(dict.fromkeys(reasons.values())))
 
-    def _shapes(self) -> list[Write]:
-        """Build a write of each transition that goes in batches, for an item that cannot exist."""
+    async def probe_also(self, transitions: Sequence[Transition], within: float) -> None:
+        """Find out which statements of rarer transitions DynamoDB accepts, when they are needed for the first time.
+
+        They need a request of their own, as the first probe has as many statements as a request takes. Raises
+        `StorageError` if the probe itself fails.
+        """
+        if self._configured != "auto" or self._probed.issuperset(transitions):
+            return
+        await self.probe(within)
+        async with self._probing:
+            if self._mode == "single" or self._probed.issuperset(transitions):
+                return
+            shapes = self._shapes(transitions)
+            try:
+                reasons = await self._reasons(shapes, within)
+            except (InvalidRequestError, _NoBatchesError):
+                reasons = await self._reasons_one_by_one(shapes, within)
+            self._probed.update(transitions)
+            unallowed = [each for each in reasons if each.deletes and _is_denied(reasons[each])]
+            for transition in unallowed:
+                self._say_no_deletes(reasons.pop(transition))
+            self._refused.update(unallowed)
+            if reasons:
+                self.refuse(reasons, "; ".join(dict.fromkeys(reasons.values())))
+
+    def _shapes(self, transitions: Iterable[Transition]) -> list[Write]:
+        """Build a write of each transition, for an item that cannot exist."""
         shapes: list[Write] = []
-        for transition in BATCHED:
+        for transition in transitions:
             if transition is MOVE and self._shards.count == 1:
                 continue
             values = {name: _PROBE_VALUES.get(name, {"S": "probe"}) for name in parameters_of(transition)}
@@ -131,18 +156,22 @@ class Batching:
             shapes.append(placed(write, self._shards) if self._shards.count > 1 else write)
         return shapes
 
+    async def _reasons_one_by_one(self, shapes: Sequence[Write], within: float) -> dict[Transition, str]:
+        reasons: dict[Transition, str] = {}
+        for shape in shapes:
+            reasons |= await self._reasons_alone(shape, within)
+        return reasons
+
     async def _reasons_alone(self, shape: Write, within: float) -> dict[Transition, str]:
         try:
             return await self._reasons([shape], within)
-        except InvalidRequestError as error:
+        except (InvalidRequestError, _NoBatchesError) as error:
             return {shape.transition: str(error)}
 
     async def _reasons(self, shapes: Sequence[Write], within: float) -> dict[Transition, str]:
         """Send statements; map each unsupported transition to the reason. A false condition means supported."""
         table_name = self._caller.table_name
-        statements = [
-            statement(shape, table_name=table_name, returning=shape.transition.name == CLAIM.name) for shape in shapes
-        ]
+        statements = [statement(shape, table_name=table_name, returning=shape.transition.returning) for shape in shapes]
         read = responses_to(len(statements))
         try:
             with sent_once(self._caller.client, "BatchExecuteStatement"):
@@ -163,10 +192,17 @@ class Batching:
                 raise
             raise _NoBatchesError(str(error)) from error
         pairs = zip(shapes, responses, strict=True)
-        return {shape.transition: reason for shape, response in pairs if (reason := self._reason_against(response))}
+        return {
+            shape.transition: reason
+            for shape, response in pairs
+            if (reason := self._reason_against(response, deletes=shape.transition.deletes))
+        }
 
-    def _reason_against(self, response: Mapping[str, Any]) -> str | None:
+    def _reason_against(self, response: Mapping[str, Any], *, deletes: bool) -> str | None:
         error = response.get("Error")
+        if error is None and deletes:
+            # DynamoDB documents that a DELETE of a missing item succeeds, whatever its condition.
+            return None
         if error is None:
             return "a conditional PartiQL UPDATE of a missing item was reported as applied"
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
@@ -181,7 +217,7 @@ class Batching:
         if "all" in self._said:
             return
         self._said.add("all")
-        if any(code in reason for code in NOT_ALLOWED):
+        if _is_denied(reason):
             logger.warning(
                 "Claims and settles go one by one, not in batches of %d. That costs about seven times the CPU and more "
                 "requests. Allow dynamodb:PartiQLUpdate, as the library's IAM policy template does, and restart; or "
@@ -193,15 +229,32 @@ class Batching:
             # DynamoDB itself has batches, so this is an emulator, where the cost does not matter.
             logger.info("Claims and settles go one by one: the backend has no batches (%s)", _shortened(reason))
 
+    def _say_no_deletes(self, reason: str) -> None:
+        if "deletes" in self._said:
+            return
+        self._said.add("deletes")
+        logger.warning(
+            "The last event of each ordering key is taken from its queue by a DeleteItem call, not in a batch of %d. "
+            "That costs more CPU and more requests. Allow dynamodb:PartiQLDelete, as the library's IAM policy template "
+            "does, and restart. The reason: %s",
+            MAX_STATEMENTS,
+            _shortened(reason),
+        )
+
 
 class _NoBatchesError(Exception):
     """The backend accepts no batch at all."""
 
 
 _PROBE_VALUES: Final[Mapping[str, dict[str, Any]]] = {
-    **{name: {"N": "0"} for name in ("now", "deadline", "seen", "due", "retries", "zero", "expiry", "since")},
+    **{name: {"N": "0"} for name in ("now", "deadline", "seen", "due", "retries", "zero", "one", "expiry", "since")},
+    **{name: {"L": [{"S": "probe"}]} for name in ("only", "page")},
     "handled": {"SS": ["probe"]},
 }
+
+
+def _is_denied(reason: str) -> bool:
+    return any(code in reason for code in NOT_ALLOWED)
 
 
 def _shortened(reason: str) -> str:

@@ -15,7 +15,7 @@ _STATUS_VALUES: Final[dict[str, AttributeValue]] = {
     status: {"S": status} for status in (*map(str, EventStatus), "VOID")
 }
 _PARAMETER: Final = re.compile(r":(\w+)")
-_RESERVED: Final = re.compile(r"(?<!:)\b(status|window)\b")
+_RESERVED: Final = re.compile(r"(?<!:)\b(status|type|window)\b")
 """Names of attributes that are words of DynamoDB's expressions."""
 # UpdateItem does not have IS MISSING, and AWS does not document attribute_not_exists for PartiQL.
 _NOT_EXISTS: Final = re.compile(r"attribute_not_exists\((\w+)\)")
@@ -70,13 +70,13 @@ def _statement_shape(transition: Transition, table_name: str, *, returning: bool
     removes = "".join(f" REMOVE {attribute}" for attribute in transition.remove)
     condition = _NOT_EXISTS.sub(r"\1 IS MISSING", transition.condition)
     text = f"{sets}{removes} WHERE id = :id AND ({condition})"
-    if transition.deletes:
-        text = f"WHERE id = :id AND ({condition})"
-    statement = _PARAMETER.sub("?", _RESERVED.sub(r'"\1"', text))
-    if transition.deletes:
-        return f'DELETE FROM "{table_name}" {statement}', tuple(_PARAMETER.findall(text))
     suffix = " RETURNING ALL NEW *" if returning else ""
-    return f'UPDATE "{table_name}" {statement}{suffix}', tuple(_PARAMETER.findall(text))
+    if transition.deletes:
+        text, verb, suffix = f"WHERE id = :id AND ({condition})", "DELETE FROM", ""
+    else:
+        verb = "UPDATE"
+    statement = _PARAMETER.sub("?", _RESERVED.sub(r'"\1"', text))
+    return f'{verb} "{table_name}" {statement}{suffix}', tuple(_PARAMETER.findall(text))
 
 
 def parameters_of(transition: Transition) -> tuple[str, ...]:

@@ -56,11 +56,11 @@ class _Batch:
         error = self.failures[index]
         return with_maybe_applied(error) if index in self.maybe_applied else error
 
-    def read(self, responses: list[dict[str, Any]], result_of: ReadResult, *, returning: bool) -> None:
+    def read(self, responses: list[dict[str, Any] | None], result_of: ReadResult) -> None:
         """Read the results of the statements that were left; an `ErrorKind` leaves one for the next request."""
         again: list[int] = []
         for index, response in zip(self.left, responses, strict=True):
-            result = result_of(response, repeated=index in self.maybe_applied, returning=returning)
+            result = result_of(response, repeated=index in self.maybe_applied)
             if isinstance(result, ErrorKind):
                 again.append(index)
                 if result is ErrorKind.AMBIGUOUS:
@@ -80,17 +80,15 @@ class _Batch:
 class ReadResult(Protocol):
     """Reads the response to one statement."""
 
-    def __call__(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | ErrorKind:
-        """Read a response; `repeated`: it may have been applied before, `returning`: the item was asked for."""
+    def __call__(self, response: dict[str, Any] | None, *, repeated: bool) -> WriteResult | ErrorKind:
+        """Read a response, which is None if it proves nothing; `repeated`: it may have been applied before."""
         ...
 
 
 class WriteChunk(Protocol):
     """Makes writes in one request."""
 
-    async def __call__(
-        self, writes: list[Write], *, within: float, returning: bool, patient: bool
-    ) -> list[WriteResult]:
+    async def __call__(self, writes: list[Write], *, within: float, patient: bool) -> list[WriteResult]:
         """Make the writes; the results are in their order."""
         ...
 
@@ -103,7 +101,7 @@ class StatementWriter:
         self._batching = batching
         self._write_item = write_item
 
-    async def write(self, writes: list[Write], *, within: float, returning: bool, patient: bool) -> list[WriteResult]:
+    async def write(self, writes: list[Write], *, within: float, patient: bool) -> list[WriteResult]:
         """Make the writes; the results are in their order."""
         retries = Retries(within, random=self._caller.random)
         deadline = retries.deadline
@@ -111,10 +109,10 @@ class StatementWriter:
         while batch.left:
             chunk = [writes[index] for index in batch.left]
             try:
-                responses, repeated = await self._execute(chunk, deadline=deadline, returning=returning)
+                responses, repeated = await self._execute(chunk, deadline=deadline)
                 if repeated:
                     batch.maybe_applied.update(batch.left)
-                batch.read(responses, self._result_of, returning=returning)
+                batch.read(responses, self._result_of)
             except (UnavailableError, ThrottledError) as error:
                 batch.failed(error)
             except StorageError as error:
@@ -124,77 +122,71 @@ class StatementWriter:
                 if error.maybe_applied:
                     batch.maybe_applied.update(batch.left)
                 # One invalid statement fails the whole request, so send each write alone.
-                await self._write_each_alone(chunk, batch, deadline=deadline, returning=returning, patient=patient)
+                await self._write_each_alone(chunk, batch, deadline=deadline, patient=patient)
                 break
             if batch.left:
                 is_given_up = not patient and batch.maybe_applied.isdisjoint(batch.left)
                 if is_given_up or not await retries.wait():
                     break
-        return await self._results(writes, batch, deadline=deadline, returning=returning, patient=patient)
+        return await self._results(writes, batch, deadline=deadline, patient=patient)
 
     async def _results(
-        self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool, patient: bool
+        self, writes: list[Write], batch: _Batch, *, deadline: float, patient: bool
     ) -> list[WriteResult]:
         """List the results, after each invalid statement was sent as an `UpdateItem` instead."""
         results = [batch.result(index) for index in range(len(writes))]
         for index, result in enumerate(results):
             # A write that was tried alone was already tried as an `UpdateItem`.
             if isinstance(result, InvalidRequestError) and index not in batch.tried_alone:
-                results[index] = await self._write_refused(
-                    writes[index], result, deadline=deadline, returning=returning, patient=patient
-                )
+                results[index] = await self._write_refused(writes[index], result, deadline=deadline, patient=patient)
         return results
 
-    async def _write_each_alone(
-        self, writes: list[Write], batch: _Batch, *, deadline: float, returning: bool, patient: bool
-    ) -> None:
+    async def _write_each_alone(self, writes: list[Write], batch: _Batch, *, deadline: float, patient: bool) -> None:
         """Make the writes that are left of a batch, one at a time."""
         for index, write in zip(batch.left, writes, strict=True):
             within = max(deadline - anyio.current_time(), LEAST_WRITE_SECONDS)
             write_one = self.write if self._batching.takes(write.transition) else self._write_item
-            (alone,) = await write_one([write], within=within, returning=returning, patient=patient)
+            (alone,) = await write_one([write], within=within, patient=patient)
             repeated = isinstance(alone, Refused) and index in batch.maybe_applied
             batch.results[index] = Refused(repeated=True) if repeated else alone
             batch.tried_alone.add(index)
 
     async def _write_refused(
-        self, write: Write, refusal: InvalidRequestError, *, deadline: float, returning: bool, patient: bool
+        self, write: Write, refusal: InvalidRequestError, *, deadline: float, patient: bool
     ) -> WriteResult:
         """Make a write as an `UpdateItem`, because DynamoDB refused its statement as invalid."""
         within = max(deadline - anyio.current_time(), LEAST_WRITE_SECONDS)
-        (result,) = await self._write_item([write], within=within, returning=returning, patient=patient)
+        (result,) = await self._write_item([write], within=within, patient=patient)
         if isinstance(result, (Applied, Refused)):
             # The statement was the reason, not the item: a wrong attribute type would fail here too.
             self._batching.refuse([write.transition], str(refusal))
         repeated = isinstance(result, Refused) and refusal.maybe_applied
         return Refused(repeated=True) if repeated else result
 
-    async def _execute(
-        self, writes: list[Write], *, deadline: float, returning: bool
-    ) -> tuple[list[dict[str, Any]], bool]:
+    async def _execute(self, writes: list[Write], *, deadline: float) -> tuple[list[dict[str, Any] | None], bool]:
         """Send the statements once. Return the responses, and whether the SDK repeated the request by itself."""
         table_name = self._caller.table_name
-        statements = [statement(write, table_name=table_name, returning=returning) for write in writes]
+        statements = [statement(write, table_name=table_name, returning=write.transition.returning) for write in writes]
         within = deadline - anyio.current_time()
         read_responses = responses_to(len(statements))
 
-        def read(response: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:
-            responses = read_responses(response)
-            if returning:
-                responses = [_claim_or_nothing(*pair) for pair in zip(responses, writes, strict=True)]
-            return responses, was_repeated(response)
+        def read(response: Mapping[str, Any]) -> tuple[list[dict[str, Any] | None], bool]:
+            pairs = zip(read_responses(response), writes, strict=True)
+            return [_response_or_none(*pair) for pair in pairs], was_repeated(response)
 
-        answer: tuple[list[dict[str, Any]], bool] = await self._caller.call(
+        answer: tuple[list[dict[str, Any] | None], bool] = await self._caller.call(
             "batch_execute_statement", within=within, once=True, read=read, Statements=statements
         )
         return answer
 
-    def _result_of(self, response: dict[str, Any], *, repeated: bool, returning: bool) -> WriteResult | ErrorKind:
+    def _result_of(self, response: dict[str, Any] | None, *, repeated: bool) -> WriteResult | ErrorKind:
         """Read the result of one statement; an `ErrorKind` means that it must be repeated."""
+        if response is None:
+            return ErrorKind.AMBIGUOUS
         error = response.get("Error")
         if error is None:
             item: Item | None = response.get("Item")
-            return ErrorKind.AMBIGUOUS if returning and item is None else Applied(item)
+            return Applied(item)
         code, message = str(error.get("Code", "")), str(error.get("Message", ""))
         kind = kind_of_code(code)
         if kind is ErrorKind.REFUSED:
@@ -212,15 +204,15 @@ class StatementWriter:
         )
 
 
-def token_of(claim: Write) -> str:
-    """Read the token that a claim writes."""
+def token_of(write: Write) -> str | None:
+    """Read the token that a claim writes; None for other writes."""
     # A worker that keeps a queue claims its next event under the token `next`.
-    token: str = claim.values.get("next", claim.values["token"])["S"]
-    return token
+    token = write.values.get("next") or write.values.get("token")
+    return None if token is None else str(token["S"])
 
 
-def _claim_or_nothing(response: dict[str, Any], write: Write) -> dict[str, Any]:
-    """Return an error or the claimed item as it is, and an empty response for any other item."""
-    if "Error" in response or is_claim(response.get("Item"), event_id=write.event_id, token=token_of(write)):
+def _response_or_none(response: dict[str, Any], write: Write) -> dict[str, Any] | None:
+    """Return a response; None if the write is a claim, and the response has another item than the claimed one."""
+    if not write.transition.returning or "Error" in response:
         return response
-    return {}
+    return response if is_claim(response.get("Item"), event_id=write.event_id, token=token_of(write)) else None

@@ -24,7 +24,8 @@ class Transition:
 
     A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it. A
     transition that `creates` an item is a PartiQL INSERT, since a PartiQL UPDATE refuses an item that does not exist.
-    One that `deletes` an item is a DeleteItem, or a PartiQL DELETE.
+    One that `deletes` an item is a DeleteItem, or a PartiQL DELETE. The result of one that is `returning` has the new
+    item.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Transition:
     batched: bool = True
     creates: bool = False
     deletes: bool = False
+    returning: bool = False
 
     def also_set(self, *assignments: str) -> Transition:
         """Return the transition with more assignments."""
@@ -71,6 +73,7 @@ CLAIM: Final = Transition(
     ),
     # The second half lets a repeat succeed if the first attempt was applied but its response was lost.
     condition="(status = :PENDING AND gsiSortKey = :seen) OR (status = :PROCESSING AND claimToken = :token)",
+    returning=True,
 )
 # For an item that has room for the token, but not for the name of the worker.
 CLAIM_UNNAMED: Final = replace(

@@ -13,12 +13,12 @@ import anyio
 from dynamodb_outbox.dynamodb.conditional.probe import MAX_STATEMENTS, Batching, WriteMode
 from dynamodb_outbox.dynamodb.conditional.rendering import update_item
 from dynamodb_outbox.dynamodb.conditional.statements import LEAST_WRITE_SECONDS, StatementWriter, WriteChunk, token_of
-from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed
+from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write, placed
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused
-from dynamodb_outbox.dynamodb.transport.responses import claimed_item
+from dynamodb_outbox.dynamodb.transport.responses import Read, claimed_item, read_new_item
 from dynamodb_outbox.errors import StorageError
 
 CONCURRENT_CALLS: Final = 8
@@ -50,20 +50,22 @@ class ConditionalWriter:
             await self._batching.probe(within)
         return self._batching.takes_any
 
+    async def probe_also(self, transitions: Sequence[Transition], within: float) -> None:
+        """Probe the statements of rarer transitions, before the first of them is written. Raises `StorageError`."""
+        await self._batching.probe_also(transitions, within)
+
     async def write(
         self,
         writes: Sequence[Write],
         *,
         within: float,
-        returning: bool = False,
         urgent: bool = False,
         patient: bool = True,
     ) -> list[WriteResult]:
         """Make the writes; the results are in the same order. Errors are results; only cancellation is raised.
 
-        With `returning`, the results have the new items; only claims may use it. `urgent` writes do not wait for other
-        writes and their repeats. With `patient=False`, throttled writes are not repeated, because the caller can try
-        again later.
+        `urgent` writes do not wait for other writes and their repeats. With `patient=False`, throttled writes are not
+        repeated, because the caller can try again later.
         """
         if not writes:
             return []
@@ -83,9 +85,7 @@ class ConditionalWriter:
                 # Waiting for the limiter took time; leave enough for at least one attempt.
                 left = max(deadline - anyio.current_time(), LEAST_WRITE_SECONDS)
                 try:
-                    chunk = await write_chunk(
-                        [writes[index] for index in indexes], within=left, returning=returning, patient=patient
-                    )
+                    chunk = await write_chunk([writes[index] for index in indexes], within=left, patient=patient)
                 except Exception as error:
                     # An unexpected error in one chunk must not lose the results of the others.
                     chunk = [self._caller.fatal(error, "a conditional write")] * len(indexes)
@@ -110,19 +110,25 @@ class ConditionalWriter:
             chunks += [(chunk, self._statements.write) for chunk in _chunks_of_distinct_events(writes, rest)]
         return chunks
 
-    async def _write_item(
-        self, writes: list[Write], *, within: float, returning: bool, patient: bool
-    ) -> list[WriteResult]:
-        params = update_item(writes[0], table_name=self._caller.table_name, returning=returning)
+    async def _write_item(self, writes: list[Write], *, within: float, patient: bool) -> list[WriteResult]:
+        (write,) = writes
+        returning = write.transition.returning
+        operation = "delete_item" if write.transition.deletes else "update_item"
+        params = update_item(write, table_name=self._caller.table_name, returning=returning)
+        read = _read_item(write) if returning else None
         try:
-            read = claimed_item(writes[0].event_id, token_of(writes[0])) if returning else None
-            operation = "delete_item" if writes[0].transition.deletes else "update_item"
             item: Item | None = await self._caller.call(operation, within=within, patient=patient, read=read, **params)
         except ConditionRefused as refused:
             return [Refused(repeated=refused.repeated)]
         except StorageError as error:
             return [error]
         return [Applied(item if returning else None)]
+
+
+def _read_item(write: Write) -> Read:
+    """Make the check of the item that a write returns. A recovery returns an item, too, and has no token."""
+    token = token_of(write)
+    return read_new_item if token is None else claimed_item(write.event_id, token)
 
 
 def _chunks_of_distinct_events(writes: Sequence[Write], indexes: Sequence[int]) -> list[list[int]]:

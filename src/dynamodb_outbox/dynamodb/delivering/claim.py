@@ -23,6 +23,8 @@ from dynamodb_outbox.dynamodb.delivering.membership import WorkerMembership
 from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
+from dynamodb_outbox.dynamodb.ordering.queue import is_queue_id
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import ItemTooLargeError, StorageError, StoredEventError, ThrottledError
@@ -53,8 +55,10 @@ class PollRound:
     """The time limit of one call, and of the poll from its first claim on: the leases of its claims run already."""
     ends_at: float = math.inf
     claims: list[Claim] = field(default_factory=list[Claim])
-    unreadable: list[tuple[str, StoredEventError]] = field(default_factory=list[tuple[str, StoredEventError]])
-    """The claim tokens of items that are not readable events, and why not."""
+    queues: list[HeldQueue] = field(default_factory=list[HeldQueue])
+    """The queues of ordering keys that were claimed, whose events are not loaded yet."""
+    unreadable: list[Unreadable] = field(default_factory=list[Unreadable])
+    """The claimed items that are not readable events."""
     without_room: list[Item] = field(default_factory=list[Item])
     """The rows whose items a claim would make too large."""
     refused: int = 0
@@ -73,7 +77,7 @@ class PollRound:
     @property
     def wanted(self) -> int:
         """How many more claims the poll may make."""
-        return self.limit - len(self.claims)
+        return self.limit - len(self.claims) - len(self.queues)
 
     @property
     def is_full(self) -> bool:
@@ -119,16 +123,19 @@ class PollRound:
                     self.throttled.append(row)
                 case StorageError():
                     errors.append(result)
-        if self.claims and math.isinf(self.ends_at):
+        if (self.claims or self.queues) and math.isinf(self.ends_at):
             self.ends_at = anyio.current_time() + self.seconds
         if errors:
             raise errors[0]
 
     def _read(self, item: Item, *, due: AttributeValue) -> None:
+        if is_queue_id(item["id"]["S"]):
+            self.queues.append(HeldQueue(item=item, due=due))
+            return
         try:
             self.claims.append(decode_claim(item, numbers=self.numbers, due=due))
         except StoredEventError as error:
-            self.unreadable.append((item["claimToken"]["S"], error))
+            self.unreadable.append(Unreadable(error.event_id, item["claimToken"]["S"], error))
 
 
 class Claimer:
@@ -142,12 +149,14 @@ class Claimer:
         *,
         membership: WorkerMembership,
         rows: RowSelector,
+        fronts: Fronts,
         observers: Observers,
         timing: Timing,
     ) -> None:
         self._partitions = index.partitions(EventStatus.PENDING)
         self._rotation = Rotation(len(self._partitions), start=options.random())
         self._index = index
+        self._fronts = fronts
         self._membership = membership
         self._writer = writer
         self._options = options
@@ -173,11 +182,30 @@ class Claimer:
                 if poll.is_over or not poll.is_pass_refused:
                     break
         except StorageError:
-            if not poll.claims and not poll.unreadable and not poll.without_room:
+            if not (poll.claims or poll.queues or poll.unreadable or poll.without_room):
                 raise
         self._rows.adapt(refused=poll.refused > 0)
         self._was_full = poll.is_full
+        if poll.queues:
+            await self._load_fronts(poll)
         return poll
+
+    async def _load_fronts(self, poll: PollRound) -> None:
+        """Load the events at the fronts of the claimed queues. Raises `StorageError` while nothing was claimed."""
+        queues, poll.queues = poll.queues, []
+        errors: list[StorageError] = []
+        for loaded in await self._fronts.load(queues, within=poll.seconds_left):
+            match loaded:
+                case Claim():
+                    poll.claims.append(loaded)
+                case Unreadable():
+                    poll.unreadable.append(loaded)
+                case StorageError():
+                    errors.append(loaded)
+                case None:
+                    pass
+        if errors and not (poll.claims or poll.unreadable or poll.without_room):
+            raise errors[0]
 
     async def _make_pass(self, poll: PollRound) -> None:
         """Claim the due rows of this worker, then rows that other workers have left, until a claim is refused."""
@@ -253,10 +281,10 @@ class Claimer:
             )
             for row in rows
         ]
-        results = await self._writer.write(writes, within=within, returning=True, patient=patient)
+        results = await self._writer.write(writes, within=within, patient=patient)
         too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]
         smaller = [replace(writes[index], transition=CLAIM_UNNAMED) for index in too_large]
-        again = await self._writer.write(smaller, within=within, returning=True, patient=patient)
+        again = await self._writer.write(smaller, within=within, patient=patient)
         for index, result in zip(too_large, again, strict=True):
             results[index] = result
         for row, result in zip(rows, results, strict=True):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+import anyio
+
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.repair_transitions import HOLD
 from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
@@ -26,6 +28,8 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
 )
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
+from dynamodb_outbox.dynamodb.delivering.unusable import Unusable
 from dynamodb_outbox.dynamodb.items.codec import (
     MAX_ERROR_CHARS,
     MAX_ERROR_TYPE_BYTES,
@@ -36,6 +40,14 @@ from dynamodb_outbox.dynamodb.items.codec import (
     short_text,
 )
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.ordering.fronts import Unreadable
+from dynamodb_outbox.dynamodb.ordering.queue import holder_of
+from dynamodb_outbox.dynamodb.ordering.transitions import (
+    MARK_COMPLETED,
+    MARK_COMPLETED_WITH_EXPIRY,
+    MARK_FAILED,
+    MARK_FAILED_WITH_HANDLED_BY,
+)
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
 from dynamodb_outbox.errors import (
@@ -49,7 +61,7 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.handlers import MAX_NAME_BYTES
 from dynamodb_outbox.observers import logger
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Held, Outcome, Released, Retry
-from dynamodb_outbox.port import RENEWAL, OutboxOptions
+from dynamodb_outbox.port import RENEWAL, OutboxOptions, Settled
 
 RENEWAL_PART: Final = 1 / 6
 """The part of a lease for which one renewal is tried."""
@@ -65,20 +77,22 @@ class Settler:
         options: OutboxOptions,
         *,
         keeper: WindowKeeper,
+        exits: QueueExits,
         retention: float | None,
         timing: Timing,
     ) -> None:
         self._timing = timing
+        self._exits = exits
         self._keeper = keeper
         self._writer = writer
         self._options = options
         self._retention = retention
 
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
-        """Write the outcomes; per settlement None, `LeaseLostError`, or the error of the write."""
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]], *, keep_keys: bool = False) -> list[Settled]:
+        """Write the outcomes; per settlement None, `LeaseLostError`, the error of the write, or the next claim."""
         if not settlements:
             return []
-        now = self._options.clock()
+        now, started = self._options.clock(), anyio.current_time()
         # The time of the longest lease. A late write does no harm, because the token fences it.
         longest_left = max(claim.current_end for claim, _ in settlements) - now
         within = min(
@@ -98,9 +112,21 @@ class Settler:
                     self._keeper.answered(claim)
                 else:
                     self._keeper.unanswered(claim)
+        settled: list[WriteResult | Claim] = list(answers)
+        # A refused mark was written before, by an earlier attempt or by a former worker.
+        leaving = {
+            index: claim
+            for index, (claim, outcome) in enumerate(settlements)
+            if self._exits.leaves(claim, outcome) and isinstance(answers[index], (Applied, Refused))
+        }
+        if leaving:
+            left = max(within - (anyio.current_time() - started), self._timing.late_settle)
+            popped = await self._exits.pop(list(leaving.values()), keep_keys=keep_keys, within=left)
+            for index, result in zip(leaving, popped, strict=True):
+                settled[index] = result
         return [
-            _error(claim, OUTCOME_NAMES[type(outcome)], result)
-            for (claim, outcome), result in zip(settlements, answers, strict=True)
+            result if isinstance(result, Claim) else _error(claim, OUTCOME_NAMES[type(outcome)], result)
+            for (claim, outcome), result in zip(settlements, settled, strict=True)
         ]
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
@@ -109,7 +135,7 @@ class Settler:
         The renewal of an event of a window moves the event into the index.
         """
         writes = [
-            Write(RENEW, claim.event.id, {"token": {"S": claim.token}, "deadline": millis(expires_at)})
+            Write(RENEW, holder_of(claim), {"token": {"S": claim.token}, "deadline": millis(expires_at)})
             for claim, expires_at in renewals
         ]
         # Short, because the worker repeats a failed renewal while the lease still holds.
@@ -120,33 +146,38 @@ class Settler:
                 self._keeper.answered(claim)
         return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
 
-    async def fail_unusable(
-        self, unreadable: Sequence[tuple[str, StoredEventError]], without_room: Sequence[Item]
-    ) -> list[tuple[StoredEventError, bool]]:
-        """Make items FAILED that no handler can get; return the error of each, and whether it is FAILED now.
+    async def fail_unusable(self, unreadable: Sequence[Unreadable], without_room: Sequence[Item]) -> list[Unusable]:
+        """Make items FAILED that no handler can get, and return the error of each.
 
-        `unreadable` are claimed items that are not readable events, by the tokens of their claims; `without_room` are
-        the rows of due items that are too large for a claim.
+        `unreadable` are claimed items that are not readable events; `without_room` are the rows of due items that are
+        too large for a claim.
         """
         return [*await self._fail_unreadable(unreadable), *await self._fail_without_room(without_room)]
 
-    async def _fail_unreadable(
-        self, unreadable: Sequence[tuple[str, StoredEventError]]
-    ) -> list[tuple[StoredEventError, bool]]:
+    async def _fail_unreadable(self, unreadable: Sequence[Unreadable]) -> list[Unusable]:
+        if not unreadable:
+            return []
         now = millis(self._options.clock())
 
         def write_of(index: int, error_chars: int) -> Write:
-            token, error = unreadable[index]
-            text = error_text(str(error), error_chars)
-            values: dict[str, AttributeValue] = {"token": {"S": token}, "now": now, "error": text}
+            each = unreadable[index]
+            error = each.error
+            values: dict[str, AttributeValue] = {"token": {"S": each.token}, "now": now, "retries": {"N": "0"}}
+            values["error"] = error_text(str(error), error_chars)
             failed = Failed(error=str(error), error_type=type(error).__name__)
-            return Write(_with_details(FAIL, failed, values), error.event_id, values)
+            is_set_aside = each.queue is not None and self._exits.skips
+            transition = _with_details(MARK_FAILED if is_set_aside else FAIL, failed, values)
+            return Write(transition, error.event_id if is_set_aside else each.holder, values)
 
         results = await self._write_all(write_of, len(unreadable), within=self._timing.late_settle)
-        pairs = zip(unreadable, results, strict=True)
-        return [(error, isinstance(result, Applied)) for (_, error), result in pairs]
+        if self._exits.skips:
+            await self._exits.give_up([each for each in unreadable if each.queue is not None])
+        return [
+            Unusable(each.error, isinstance(result, Applied), None if self._exits.skips else each.queue)
+            for each, result in zip(unreadable, results, strict=True)
+        ]
 
-    async def _fail_without_room(self, rows: Sequence[Item]) -> list[tuple[StoredEventError, bool]]:
+    async def _fail_without_room(self, rows: Sequence[Item]) -> list[Unusable]:
         errors = [StoredEventError(event_id=row["id"]["S"], reason=NO_ROOM) for row in rows]
 
         def write_of(index: int, error_chars: int) -> Write:
@@ -154,7 +185,7 @@ class Settler:
             return Write(FAIL_UNCLAIMED, rows[index]["id"]["S"], values)
 
         results = await self._write_all(write_of, len(rows), within=self._timing.late_settle)
-        return [(error, isinstance(result, Applied)) for error, result in zip(errors, results, strict=True)]
+        return [Unusable(error, isinstance(result, Applied)) for error, result in zip(errors, results, strict=True)]
 
     async def _write_all(
         self, write_of: Callable[[int, int], Write], count: int, *, within: float
@@ -182,11 +213,12 @@ class Settler:
 
     def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int) -> Write:
         values: dict[str, AttributeValue] = {"token": {"S": claim.token}, "now": millis(now)}
+        leaves = self._exits.leaves(claim, outcome)
         match outcome:
             case Completed():
-                transition = COMPLETE
+                transition = MARK_COMPLETED if leaves else COMPLETE
                 if self._retention is not None:
-                    transition = COMPLETE_WITH_EXPIRY
+                    transition = MARK_COMPLETED_WITH_EXPIRY if leaves else COMPLETE_WITH_EXPIRY
                     values["expiry"] = {"N": str(int(now + self._retention))}
             case Retry(delay=delay, error=error, handled_by=handled_by):
                 # After attempt n there have been n - 1 retries, and the next attempt is retry n. An absolute number
@@ -196,17 +228,23 @@ class Settler:
                 transition = _with_details(_with_handled_by(RETRY, handled_by, values), outcome, values)
             case Failed(error=error, handled_by=handled_by):
                 values["error"] = error_text(error, error_chars)
-                transition = _with_details(_with_handled_by(FAIL, handled_by, values), outcome, values)
+                values["retries"] = {"N": str(claim.attempt - 1)}
+                handled_by = handled_by | claim.handled_by if leaves else handled_by
+                transition = _with_handled_by(MARK_FAILED if leaves else FAIL, handled_by, values)
+                transition = _with_details(transition, outcome, values)
             case Released(handled_by=handled_by, delay=delay, unhandled_since=since):
                 values["due"] = millis(now + delay)
                 if since is not None:
                     values["since"] = millis(since)
                 transition = _with_handled_by(RELEASE if since is None else GIVE_BACK, handled_by, values)
             case Held(due_at=due_at):
-                return Write(HOLD, claim.event.id, {"token": {"S": claim.token}, "due": millis(due_at)})
+                values["due"] = millis(due_at)
+                return self._exits.hold(claim, values) or Write(HOLD, claim.event.id, values)
+        if leaves:
+            return Write(transition, claim.event.id, values)
         if claim.unhandled_since is not None and "since" not in values:
             transition = no_longer_unhandled(transition)
-        return Write(transition, claim.event.id, values)
+        return Write(transition, holder_of(claim), values)
 
 
 def _needs_less(result: WriteResult, write: Write, room: Room) -> bool:
@@ -222,7 +260,7 @@ def _with_handled_by(
     if not handled_by:
         return transition
     values["handled"] = {"SS": sorted(handled_by)}
-    return WITH_HANDLED_BY[transition]
+    return MARK_FAILED_WITH_HANDLED_BY if transition is MARK_FAILED else WITH_HANDLED_BY[transition]
 
 
 def _with_details(transition: Transition, outcome: Retry | Failed, values: dict[str, AttributeValue]) -> Transition:

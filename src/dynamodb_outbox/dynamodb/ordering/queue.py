@@ -25,7 +25,7 @@ PAGE_PREFIX: Final = f"{RESERVED_IDS}-page/"
 WIDTH: Final = 10
 """The most ids in `ids`, in `head` and in a page: 20 UUIDs and the other attributes take less than 1 KB."""
 NOBODY: Final = "-"
-"""The token of a queue that no worker has claimed. A queue always has a token, so that only its first append sets it."""
+"""The token of a queue that no worker has claimed. Every queue has a token, so that only its first append sets it."""
 
 
 def queue_id(key: str) -> str:
@@ -56,6 +56,8 @@ class Queue:
     last_page: int = -1
     token: str = NOBODY
     status: str = EventStatus.PENDING.value
+    kept: int = 0
+    """How many events of the key this worker has handled in a row. It is not stored."""
 
     @property
     def id(self) -> str:

@@ -22,7 +22,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
-from dynamodb_outbox.dynamodb.conditional.transitions import RECOVER, REDRIVE, Transition
+from dynamodb_outbox.dynamodb.conditional.transitions import FAIL, RECOVER, REDRIVE, Transition
 from dynamodb_outbox.dynamodb.ordering.queue import Queue
 
 
@@ -77,7 +77,7 @@ def pop(form: Pop, *, keeps: bool, by_operator: bool = False) -> Transition:
     holder = _IS_BLOCKED if by_operator else _IS_MINE
     condition = f"{holder} AND {_FRONT_IS[form]}"
     if form is Pop.LAST:
-        return Transition(name="pop the last", condition=condition, deletes=True)
+        return Transition(name="pop the last", condition=condition, deletes=True, batched=not by_operator)
     refill = ("head = :page", "firstPage = :number") if form is Pop.REFILL else ()
     return Transition(
         name=f"pop by {form.value}",
@@ -85,6 +85,7 @@ def pop(form: Pop, *, keeps: bool, by_operator: bool = False) -> Transition:
         remove=(*_GONE[form], *_OF_THE_FRONT),
         condition=condition,
         batched=form is not Pop.REFILL and not by_operator,
+        returning=keeps and form is not Pop.REFILL,
     )
 
 
@@ -97,19 +98,22 @@ MARK_COMPLETED: Final = Transition(
     condition="status = :QUEUED",
 )
 MARK_COMPLETED_WITH_EXPIRY: Final = MARK_COMPLETED.also_set("expireAt = :expiry")
+# An event that is set aside has everything that its queue says of its delivery.
 MARK_FAILED: Final = Transition(
     name="mark as failed",
-    set=("status = :FAILED", "gsiSortKey = :now", "lastError = :error", "retryCount = :retries"),
+    set=(*FAIL.set, "retryCount = :retries"),
     condition="status = :QUEUED",
     batched=False,
 )
+MARK_FAILED_WITH_HANDLED_BY: Final = MARK_FAILED.also_add("handledBy", ":handled")
 # Recovery does not count retries against a limit: the worker that claims the queue sees how many attempts there were,
-# and settles the event as Failed, so that `failed_key` applies. The token stays, so that the former worker may still pop
-# the event that it has completed, until another worker claims the queue.
+# and settles the event as Failed, so that `failed_key` applies. The token stays, so that the former worker may still
+# pop the event that it has completed, until another worker claims the queue.
 RECOVER_QUEUE: Final = replace(
     RECOVER,
     name="recover a queue",
     condition="status = :PROCESSING AND gsiSortKey = :seen",
+    returning=True,
 )
 # A queue always has a token; see `Birth`.
 REDRIVE_QUEUE: Final = replace(

@@ -99,7 +99,7 @@ def read_new_item(response: Mapping[str, Any]) -> Mapping[str, Any]:
     return _mapping(response["Attributes"])
 
 
-def is_claim(item: Any, *, event_id: str, token: str) -> bool:
+def is_claim(item: Any, *, event_id: str, token: str | None) -> bool:
     """Tell whether a claim wrote this item. Another item proves nothing about the claim."""
     try:
         float(item["gsiSortKey"]["N"])

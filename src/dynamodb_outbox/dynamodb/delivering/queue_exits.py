@@ -1,0 +1,88 @@
+"""How events leave the queues of their ordering keys: marked first, then popped.
+
+The events of many keys are marked in one request, and popped in a second one. A POP may claim the next event of the key
+for this worker: then a third request loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import anyio
+
+from dynamodb_outbox.claims import Claim
+from dynamodb_outbox.dynamodb.conditional.transitions import Write
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, WriteResult
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
+from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
+from dynamodb_outbox.dynamodb.ordering.queue import Queue, queue_of
+from dynamodb_outbox.dynamodb.ordering.transitions import HOLD_QUEUE
+from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.outcome import Completed, Failed, Outcome
+from dynamodb_outbox.port import OutboxOptions
+
+MAX_KEPT: Final = 50
+"""After this many events in a row, a worker gives a key up: then other keys that have waited longer come first."""
+
+
+class QueueExits:
+    """Takes events that are marked from their queues."""
+
+    def __init__(self, popper: Popper, fronts: Fronts, options: OutboxOptions, timing: Timing) -> None:
+        self._popper = popper
+        self._fronts = fronts
+        self._timing = timing
+        self.skips = options.failed_key == "skip"
+        """Whether a dead letter leaves its queue, so that the events behind it go on."""
+
+    def leaves(self, claim: Claim, outcome: Outcome) -> bool:
+        """Tell whether an event leaves its queue with this outcome."""
+        return claim.queue is not None and (
+            isinstance(outcome, Completed) or (self.skips and isinstance(outcome, Failed))
+        )
+
+    def hold(self, claim: Claim, values: Mapping[str, AttributeValue]) -> Write | None:
+        """Return the write that makes the queue of a claim HELD; None if the event has no ordering key."""
+        queue = queue_of(claim)
+        return None if queue is None else Write(HOLD_QUEUE, queue.id, {**values, "type": {"S": claim.event.type}})
+
+    async def pop(self, claims: Sequence[Claim], *, keep_keys: bool, within: float) -> list[WriteResult | Claim]:
+        """Pop the events of claims, which are marked; return the claim of the next event where this worker has one."""
+        deadline = anyio.current_time() + within
+        queues = [_queue_of(claim) for claim in claims]
+        fronts = [
+            Front(queue=queue, token=claim.token, keeps=keep_keys and queue.kept + 1 < MAX_KEPT)
+            for claim, queue in zip(claims, queues, strict=True)
+        ]
+        results: list[WriteResult | Claim] = list(await self._popper.pop(fronts, within=within))
+        held = {
+            index: HeldQueue(item=result.item, kept=queues[index].kept + 1)
+            for index, result in enumerate(results)
+            if isinstance(result, Applied) and result.item is not None
+        }
+        if not held:
+            return results
+        left = max(deadline - anyio.current_time(), self._timing.late_settle)
+        for index, loaded in zip(held, await self._fronts.load(list(held.values()), within=left), strict=True):
+            if isinstance(loaded, Unreadable):
+                # The next claim of the queue makes it FAILED, and reports it.
+                await self._fronts.release([loaded])
+            # Whatever became of the next event: this one has left its queue.
+            results[index] = loaded if isinstance(loaded, Claim) else Applied()
+        return results
+
+    async def give_up(self, unreadable: Sequence[Unreadable]) -> None:
+        """Pop events that cannot be read, and that are set aside."""
+        fronts = [
+            Front(queue=each.queue, token=each.token, keeps=False) for each in unreadable if each.queue is not None
+        ]
+        await self._popper.pop(fronts, within=self._timing.late_settle)
+
+
+def _queue_of(claim: Claim) -> Queue:
+    queue = queue_of(claim)
+    if queue is None:
+        raise TypeError(f"the event {claim.event.id!r} has no queue")
+    return queue
