@@ -22,12 +22,15 @@ from dynamodb_outbox.dynamodb.delivering.window_recovery import WindowRecovery
 from dynamodb_outbox.dynamodb.emitting.commit_transaction import Transactor
 from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
+from dynamodb_outbox.dynamodb.emitting.ordered_events import OrderedEvents
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
 from dynamodb_outbox.dynamodb.operating.held_events import HeldEvents
 from dynamodb_outbox.dynamodb.operating.holds_item import HoldsItem
 from dynamodb_outbox.dynamodb.operating.repairs import Discards, Repairs
 from dynamodb_outbox.dynamodb.operating.replacing import Replacer
+from dynamodb_outbox.dynamodb.ordering.append_writer import AppendWriter
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts
+from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.ordering.popping import Popper
 from dynamodb_outbox.dynamodb.reading.reader import Reader
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
@@ -185,10 +188,12 @@ def _emitting_parts(
 ) -> tuple[Publisher, Transactor]:
     in_flight, shards = TableInFlight(config.table_name), config.placement
     forms = Forms(keeper, writer, options, shards=shards, timing=timing)
+    lines = Lines(AppendWriter(caller, options, shards=shards, timing=timing), timing=timing)
     publisher = Publisher(
         caller,
         options,
         forms=forms,
+        ordered=OrderedEvents(lines),
         shards=shards,
         group_emits=config.group_emits,
         in_flight=in_flight,

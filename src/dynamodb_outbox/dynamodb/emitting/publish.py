@@ -6,7 +6,8 @@ as a PutItem with a condition. If a caller repeats an emit, `InFlight` lets the 
 
 Events with numbered ids (see `event_ids.py`) go as `INSERT`s, or as PutItems where there are no `INSERT`s, so that they
 can be stored in a window. A BatchWriteItem could also replace events of a copied virtual machine, which makes the same
-ids.
+ids. Events with ordering keys go in the same way, since the status of a stored one must never be set back. Then the
+queues of their keys list them; see `OrderedEvents`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dynamodb_outbox.dynamodb.emitting.emit_queue import EmitQueue
 from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.inserts import Inserts
+from dynamodb_outbox.dynamodb.emitting.ordered_events import OrderedEvents
 from dynamodb_outbox.dynamodb.emitting.publish_result import PublishResult, Put, chunks_of
 from dynamodb_outbox.dynamodb.emitting.single_puts import SinglePuts
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
@@ -46,6 +48,7 @@ class Publisher:
         options: OutboxOptions,
         *,
         forms: Forms,
+        ordered: OrderedEvents,
         shards: Shards,
         group_emits: bool,
         in_flight: TableInFlight,
@@ -60,6 +63,7 @@ class Publisher:
         self._group_emits = group_emits
         self._in_flight = in_flight
         self._timing = timing
+        self._ordered = ordered
         self._queue = EmitQueue(self._write_chunk, new_result=self._new_result, longest_wait=timing.emit_group)
 
     def _new_result(self) -> PublishResult:
@@ -77,19 +81,44 @@ class Publisher:
         puts = [
             self._put_of(event, item, size, emit_claim) for event, (item, size) in zip(events, encoded, strict=True)
         ]
-        if len(puts) == 1:
-            await self._store_one(puts[0])
+        ordered = [put for put in puts if put.is_ordered]
+        if not ordered:
+            await self._store(puts)
+        elif len(ordered) == len(puts):
+            await self._store_in_order(puts)
         else:
-            await self._store_many(puts)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._store, [put for put in puts if not put.is_ordered])
+                group.start_soon(self._store_in_order, ordered)
         raise_unless_stored(events, {put.event.id: put.error for put in puts if put.error is not None})
 
     async def finish(self) -> None:
         """Wait until the shared requests that go on without their callers are answered."""
         await self._queue.finish()
+        await self._ordered.finish()
 
     def _put_of(self, event: Event, item: Item, size: int, emit_claim: EmitClaim | None) -> Put:
         is_claimed = emit_claim is not None and event.id in emit_claim.tokens
+        if event.ordering_key is not None:
+            # In no index, and so in no shard.
+            return Put(event, item, size, event.take_unpublished(), None)
         return Put(event, self._shards.placed(item), size, event.take_unpublished(), emit_claim if is_claimed else None)
+
+    async def _store_in_order(self, puts: Sequence[Put]) -> None:
+        """Store events with ordering keys, and append them to the queues of their keys."""
+        try:
+            await self._store(puts)
+            await self._ordered.append(puts)
+        finally:
+            in_flight = self._in_flight.of_running_loop()
+            for put in puts:
+                in_flight.leave(put.event.id)
+
+    async def _store(self, puts: Sequence[Put]) -> None:
+        if len(puts) == 1:
+            await self._store_one(puts[0])
+        else:
+            await self._store_many(puts)
 
     async def _store_one(self, put: Put) -> None:
         """Store one event: alone if no write is under way, else together with the other emits that wait."""
@@ -105,7 +134,7 @@ class Publisher:
                 self._queue.end(write)
 
     def _goes_in_groups(self, put: Put) -> bool:
-        return put.event.id_number is None or self._keeper.inserts
+        return not _is_inserted(put) or self._keeper.inserts
 
     async def _store_alone(self, put: Put) -> None:
         result = self._new_result()
@@ -118,10 +147,10 @@ class Publisher:
         result = self._new_result()
         try:
             async with anyio.create_task_group() as group:
-                for chunk in chunks_of([put for put in puts if put.unpublished]):
+                for chunk in chunks_of([put for put in puts if put.unpublished or put.is_ordered]):
                     group.start_soon(self._write_in_turn, chunk, result)
                 for put in puts:
-                    if not put.unpublished:
+                    if not (put.unpublished or put.is_ordered):
                         group.start_soon(self._singles.put_in_turn, put, result)
         finally:
             for put in puts:
@@ -141,17 +170,24 @@ class Publisher:
         # Callers may have given up before the first request.
         result.abandon([put for put in chunk if put.is_given_up])
         left = [put for put in chunk if not put.is_done]
-        numbered = [put for put in left if put.event.id_number is not None]
-        write_numbered = self._inserts.insert if self._keeper.inserts else self._put_each
-        if not numbered:
+        inserted = [put for put in left if _is_inserted(put)]
+        insert = self._inserts.insert if len(inserted) > 1 and await self._takes_inserts() else self._put_each
+        if not inserted:
             await self._write_group(left, result, self._write_batch)
-        elif len(numbered) == len(left):
-            await self._write_group(left, result, write_numbered)
+        elif len(inserted) == len(left):
+            await self._write_group(left, result, insert)
         else:
-            others = [put for put in left if put not in numbered]
+            others = [put for put in left if put not in inserted]
             async with anyio.create_task_group() as group:
-                group.start_soon(self._write_group, numbered, result, write_numbered)
+                group.start_soon(self._write_group, inserted, result, insert)
                 group.start_soon(self._write_group, others, result, self._write_batch)
+
+    async def _takes_inserts(self) -> bool:
+        try:
+            return await self._keeper.takes_inserts(within=self._timing.batch_response)
+        except StorageError:
+            # The PutItems that follow find out what is wrong.
+            return False
 
     async def _write_group(self, puts: list[Put], result: PublishResult, write: _WriteGroup) -> None:
         try:
@@ -220,3 +256,8 @@ class Publisher:
                 RequestItems={table_name: requests},
             )
         return unprocessed
+
+
+def _is_inserted(put: Put) -> bool:
+    """Tell whether the first write of an event needs a condition, so that no BatchWriteItem may have it."""
+    return put.event.id_number is not None or put.is_ordered

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from dynamodb_outbox.dynamodb.transport.classify import restated, with_maybe_app
 from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
 from dynamodb_outbox.dynamodb.windows.window import Entry
 from dynamodb_outbox.errors import OutboxError, StorageError, StoredEventError, ThrottledError, UnavailableError
-from dynamodb_outbox.event import Event
+from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.port import Numbers
 
 MAX_BATCH_ITEMS: Final = 25
@@ -25,6 +26,17 @@ MAX_BATCH_BYTES: Final = 900_000
 """A request may have 16 MB, but aiohttp warns that a body over 1 MiB blocks the event loop."""
 CONCURRENT_REQUESTS: Final = 8
 """How many requests of one publish are sent at once. Requests of other publishes do not count."""
+
+
+class Place(Enum):
+    """Whether the queue of an ordering key lists an event that is stored."""
+
+    NEW = auto()
+    """This write has stored the event, so that it is not listed yet."""
+    UNKNOWN = auto()
+    """It was stored before: an emit that ended before it appended the event may have left it unlisted."""
+    OVER = auto()
+    """It has been delivered, or belongs to another queue."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +64,8 @@ class Put:
     """The task that writes it and no other event."""
     maybe_stored: bool = False
     """Whether an earlier write of this event was not answered."""
+    place: Place = Place.NEW
+    """What is known of the place of an event with an ordering key, once it is stored."""
     is_done: bool = False
     error: OutboxError | None = None
     queued_at: float = 0.0
@@ -60,6 +74,11 @@ class Put:
 
     def __post_init__(self) -> None:
         self.pending = self.item
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the event has an ordering key. Then it is published once the queue of the key lists it."""
+        return self.event.ordering_key is not None
 
     @property
     def is_given_up(self) -> bool:
@@ -141,7 +160,8 @@ class PublishResult:
         if put.is_done:
             return
         put.is_done, put.error = True, error
-        self._in_flight.leave(put.event.id)
+        if not put.is_ordered:
+            self._in_flight.leave(put.event.id)
         if put.entry is not None:
             if is_held:
                 self._keeper.stored(put.entry)
@@ -174,6 +194,12 @@ def is_same_event(sent: Item, stored: Any) -> bool:
 def is_same_claim(sent: Item, stored: Mapping[str, Any]) -> bool:
     """Tell whether the stored claim is the sent claim; true if the event was sent as PENDING."""
     return "claimToken" not in sent or stored.get("claimToken") == sent["claimToken"]
+
+
+def place_of(sent: Item, stored: Any) -> Place:
+    """Tell what the stored item says of the place of an event that was refused because its id is stored."""
+    waits = isinstance(stored, dict) and stored.get("status") == {"S": EventStatus.QUEUED.value}
+    return Place.UNKNOWN if waits and stored.get("orderingKey") == sent["orderingKey"] else Place.OVER
 
 
 def stored_event(item: Any, *, numbers: Numbers) -> Event | None:

@@ -64,6 +64,10 @@ class WindowKeeper:
         """Whether DynamoDB takes PartiQL `INSERT`s, as far as is known."""
         return self._opener.inserts
 
+    async def takes_inserts(self, *, within: float) -> bool:
+        """Tell whether DynamoDB takes `INSERT`s; find out first, if that is not known. Raises `StorageError`."""
+        return await self._opener.takes_inserts(within=within)
+
     def enter(self, event: Event, token: str) -> Entry | None:
         """Let an event that is claimed on emit into the window, just before its write is sent; None if it cannot."""
         # Counted before `run` has begun, too: the first emits of a worker may come before its tasks.

@@ -66,6 +66,14 @@ class Opener:
         """Whether DynamoDB takes `INSERT` statements, as far as is known. True until it has refused one."""
         return self._writer.may_take_batches and self._refused is None
 
+    async def takes_inserts(self, *, within: float) -> bool:
+        """Tell whether DynamoDB takes `INSERT`s; probe it for statements first, if that is not known.
+
+        Raises `StorageError`.
+        """
+        await self._writer.takes_batches(within)
+        return self.inserts
+
     def forget(self) -> None:
         """Try `INSERT` again with the next window: permissions may have changed since the last start of a worker."""
         self._may_have_changed = True

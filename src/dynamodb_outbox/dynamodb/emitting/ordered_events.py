@@ -1,0 +1,63 @@
+"""Events with ordering keys: once they are stored, the queues of their keys have to list them.
+
+An emit that ends in between leaves an event that is stored and not listed. It is never delivered, and its emit has
+returned to nobody. If the id is emitted again, the put is refused, and the event is appended all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from dynamodb_outbox.dynamodb.emitting.publish_result import Place, Put
+from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, behind
+from dynamodb_outbox.dynamodb.ordering.lines import Lines
+from dynamodb_outbox.errors import DuplicateEventError, StorageError
+
+
+class OrderedEvents:
+    """Appends stored events to the queues of their keys: the keys side by side, each in the order of the list."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    async def append(self, puts: Sequence[Put]) -> None:
+        """Append the events that are stored; note an error in the put of each event that could not be appended."""
+        by_key: dict[str, list[Put]] = {}
+        for put in puts:
+            by_key.setdefault(put.item["orderingKey"]["S"], []).append(put)
+        if len(by_key) == 1:
+            await self._append(*by_key.popitem())
+            return
+        async with anyio.create_task_group() as group:
+            for key, of_key in by_key.items():
+                group.start_soon(self._append, key, of_key)
+
+    async def finish(self) -> None:
+        """Wait until the appends that go on without their callers are answered."""
+        await self._lines.finish()
+
+    async def _append(self, key: str, puts: Sequence[Put]) -> None:
+        first = _without_gap(puts)
+        arrivals = {put: Arrival(put.event.id, is_new=put.place is Place.NEW) for put in first}
+        await self._lines.join(key, list(arrivals.values()))
+        for put, arrival in arrivals.items():
+            # An event that was stored before stays a duplicate.
+            if arrival.error is not None:
+                put.error = arrival.error
+
+
+def _without_gap(puts: Sequence[Put]) -> list[Put]:
+    """List the events to append: those before the first one that could not be stored. The later ones fail."""
+    stored: list[Put] = []
+    failed: StorageError | None = None
+    for put in puts:
+        if isinstance(put.error, StorageError):
+            failed = failed or put.error
+        elif failed is not None:
+            if not isinstance(put.error, DuplicateEventError):
+                put.error = behind(put.event.id, failed)
+        elif put.place is not Place.OVER:
+            stored.append(put)
+    return stored

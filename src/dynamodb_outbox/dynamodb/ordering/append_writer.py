@@ -1,0 +1,190 @@
+"""Carries an append through: APPEND, or SPLIT or SPILL if the queue has no room, and what each refusal means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import anyio
+
+from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
+from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, Queue, queue_id, read_queue
+from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.dynamodb.transport.batch_get import get_items
+from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused, TransactionRefused
+from dynamodb_outbox.dynamodb.transport.classify import (
+    ErrorKind,
+    fatal_code,
+    kind_of_code,
+    restated,
+    with_maybe_applied,
+)
+from dynamodb_outbox.dynamodb.transport.client import sent_once
+from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
+from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
+from dynamodb_outbox.port import OutboxOptions
+
+LEAST_APPEND_SECONDS: Final = 1.0
+"""How long an append is tried whose turn comes just before its deadline, or after it."""
+_USUAL_REFUSALS: Final = 4
+"""How often an append is refused at most, if other processes do not change the queue all the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One request of an append. A repeat sends the same request."""
+
+    operation: str
+    parameters: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Appending:
+    """The state of one append."""
+
+    key: str
+    arrivals: list[Arrival]
+    retries: Retries
+    seen: Queue | None = None
+    """The queue as the last refusal showed it."""
+    step: _Step | None = None
+    is_doubtful: bool = False
+    """Whether an attempt was not answered: it may have been applied, and may still be."""
+    refusals: int = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        return any(arrival.is_wanted for arrival in self.arrivals)
+
+    def note_listed(self, ids: Collection[str]) -> None:
+        """Note which of the events are listed; the others are left."""
+        for arrival in self.arrivals:
+            if arrival.event_id in ids:
+                arrival.submission.list(arrival)
+        self.arrivals = [arrival for arrival in self.arrivals if arrival.event_id not in ids]
+
+
+class AppendWriter:
+    """Appends events to the queues of their keys."""
+
+    def __init__(self, caller: Caller, options: OutboxOptions, *, shards: Shards, timing: Timing) -> None:
+        self._caller = caller
+        self._options = options
+        self._shards = shards
+        self._seconds = timing.publish
+
+    async def append(self, key: str, arrivals: Sequence[Arrival]) -> StorageError | None:
+        """Append events of one key; return the error if that failed. Each submission gets its answer.
+
+        The append is repeated as long as a caller waits. It goes on with the same events once an attempt was not
+        answered, since that attempt may have been applied.
+        """
+        last = max(arrival.submission.since for arrival in arrivals) + self._seconds
+        retries = Retries(max(last - anyio.current_time(), LEAST_APPEND_SECONDS), random=self._caller.random)
+        state = _Appending(key, list(arrivals), retries)
+        while True:
+            if not state.is_doubtful:
+                state.arrivals = [arrival for arrival in state.arrivals if arrival.is_wanted]
+            if not state.is_wanted:
+                return None
+            try:
+                await self._send(state)
+            except (ThrottledError, UnavailableError) as error:
+                state.is_doubtful = state.is_doubtful or error.maybe_applied
+                if not await self._wait(state, restated(error, maybe_applied=state.is_doubtful)):
+                    return error
+            except StorageError as error:
+                return self._fail(state, with_maybe_applied(error) if state.is_doubtful else error)
+            if not state.arrivals:
+                return None
+
+    async def _wait(self, state: _Appending, error: ThrottledError | UnavailableError) -> bool:
+        """Wait for the next attempt; false if there is none. Submissions whose own time is over fail."""
+        delay, now = state.retries.next_delay(), anyio.current_time()
+        for arrival in state.arrivals:
+            if arrival.is_wanted and (delay is None or now >= arrival.submission.since + self._seconds):
+                arrival.submission.fail(error, state.arrivals)
+        if delay is None:
+            return False
+        await anyio.sleep(delay)
+        return True
+
+    def _fail(self, state: _Appending, error: StorageError) -> StorageError:
+        for arrival in state.arrivals:
+            if arrival.is_wanted:
+                arrival.submission.fail(error, state.arrivals)
+        return error
+
+    async def _send(self, state: _Appending) -> None:
+        """Send one request, and note what its answer says. Raises `StorageError`."""
+        ids = tuple(arrival.event_id for arrival in state.arrivals)
+        append = Append(key=state.key, ids=ids, birth=Birth(now=self._options.clock()), shards=self._shards)
+        step = self._step(append, state)
+        within = max(state.retries.seconds_left, LEAST_APPEND_SECONDS)
+        try:
+            with sent_once(self._caller.client, "UpdateItem"):
+                await self._caller.call(step.operation, within=within, once=True, **step.parameters)
+        except ConditionRefused as refused:
+            state.is_doubtful = state.is_doubtful or refused.repeated
+            await self._note_refused(state, refused.item, within=within)
+        except TransactionRefused as refused:
+            state.is_doubtful = state.is_doubtful or refused.repeated
+            self._raise_if_fatal(refused)
+            reason = refused.reasons[-1] if refused.reasons else {}
+            await self._note_refused(state, reason.get("Item"), within=within)
+        else:
+            state.note_listed(ids)
+
+    async def _note_refused(self, state: _Appending, item: Any, *, within: float) -> None:
+        """Find out why a request was refused: an earlier attempt was applied, or the queue has no room."""
+        state.step = None
+        item_id = queue_id(state.key)
+        if not item:
+            item = (await get_items(self._caller, [item_id], within=within)).get(item_id)
+        state.seen = None if item is None else read_queue(item)
+        if item is not None and state.seen is None:
+            raise StorageError(
+                f"item {item_id!r} is not a queue of an ordering key, so that no event of the key can be appended: "
+                "another program has written it; delete it"
+            )
+        if state.seen is not None:
+            state.note_listed(state.seen.known_ids)
+        state.refusals += 1
+        if state.arrivals and state.refusals > _USUAL_REFUSALS:
+            reason = "other processes have changed the queue of the key first, again and again"
+            raise deadline_error("an append", ErrorKind.THROTTLED, attempts=state.refusals, reason=reason)
+
+    def _raise_if_fatal(self, refused: TransactionRefused) -> None:
+        for reason in refused.reasons:
+            code = str(reason.get("Code", "None"))
+            if code != "None" and kind_of_code(code) is ErrorKind.FATAL:
+                raise fatal_code(
+                    code,
+                    str(reason.get("Message", "")),
+                    operation="transact_write_items",
+                    table_name=self._caller.table_name,
+                    index_name=self._caller.index_name,
+                )
+
+    def unforeseen(self, error: Exception) -> StorageError:
+        """Translate an error that nobody has foreseen."""
+        return with_maybe_applied(self._caller.fatal(error, "an append"))
+
+    def _step(self, append: Append, state: _Appending) -> _Step:
+        """Return the next request: the one that was not answered, or the one that fits the queue."""
+        table_name, seen = self._caller.table_name, state.seen
+        if state.step is not None and state.is_doubtful:
+            return state.step
+        if seen is None or len(seen.ids) + len(append.ids) <= WIDTH:
+            step = _Step("update_item", append.append(table_name))
+        elif not seen.head:
+            step = _Step("update_item", append.split(table_name))
+        else:
+            items = append.spill(table_name, seen)
+            step = _Step("transact_write_items", {"TransactItems": items, "ClientRequestToken": uuid4().hex})
+        state.step = step
+        return step

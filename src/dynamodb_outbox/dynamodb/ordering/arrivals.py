@@ -1,0 +1,83 @@
+"""Events that are stored, and wait until the queue of their key lists them. Makes no requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dynamodb_outbox.dynamodb.ordering.queue import WIDTH
+from dynamodb_outbox.errors import StorageError
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """An event that is to be appended to the queue of its key, and what became of it."""
+
+    event_id: str
+    is_new: bool = True
+    """Whether the caller has just stored the event. Otherwise the queue may list it already."""
+    error: StorageError | None = None
+    submission: Submission = field(init=False, repr=False)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its caller still waits for it."""
+        return not self.submission.done.done()
+
+
+class Submission:
+    """The arrivals of one call and one key, in the order of the call. The queue lists a first part of them, or all.
+
+    `since` is when they began to wait, in the time of the event loop.
+    """
+
+    def __init__(self, arrivals: Sequence[Arrival], *, since: float) -> None:
+        self.since = since
+        # It is cancelled together with the task that awaits it.
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left = list(arrivals)
+        for arrival in arrivals:
+            arrival.submission = self
+
+    def list(self, arrival: Arrival) -> None:
+        """Note that the queue lists an arrival."""
+        self._left.remove(arrival)
+        if not self._left and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: StorageError, sent: Iterable[Arrival] = ()) -> None:
+        """Note why no further arrival is listed. The ones that were sent may be listed, all others are not."""
+        for arrival in self._left:
+            arrival.error = error if arrival in sent else behind(arrival.event_id, error)
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+def take(waiting: deque[Arrival]) -> list[Arrival]:
+    """Take the arrivals that the next write appends. Arrivals whose callers gave up are dropped.
+
+    An append is refused if the queue lists its first id already. So an event that may be listed already goes alone.
+    """
+    taken: list[Arrival] = []
+    while waiting and len(taken) < WIDTH:
+        if not waiting[0].is_wanted:
+            waiting.popleft()
+            continue
+        if taken and not waiting[0].is_new:
+            break
+        taken.append(waiting.popleft())
+        if not taken[-1].is_new:
+            break
+    return taken
+
+
+def behind(event_id: str, cause: Exception) -> StorageError:
+    """Return the error of an event that is stored, but not listed, because an earlier event could not be listed."""
+    error = StorageError(
+        f"event {event_id!r} is stored, but is not delivered before you emit it again: it was not appended to the "
+        f"queue of its ordering key, because an event before it in the list could not be appended: {cause}"
+    )
+    error.maybe_applied = True
+    return error

@@ -1,0 +1,106 @@
+"""Queues of ordering keys as they are stored, and an emitter of events that have one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.dynamodb.ordering.queue import page_ids, queue_id, read_queue
+from reliability.proxy import Proxy, Recorded, running_proxy
+from tests.adapter_timing import with_timing
+from tests.backends import open_client
+
+
+@dataclass
+class Shop:
+    """An outbox behind a proxy, and a bus without a worker."""
+
+    client: Any
+    outbox: DynamoDBOutbox
+    proxy: Proxy
+    bus: OutboxEventBus
+
+    async def item(self, item_id: str) -> dict[str, Any] | None:
+        """Read an item as it is stored."""
+        return await stored(self.client, self.outbox.table_name, item_id)
+
+    async def status(self, event: Event) -> str | None:
+        """Read the status of an event."""
+        item = await self.item(event.id)
+        return None if item is None else item["status"]["S"]
+
+    async def line(self, key: str) -> list[str]:
+        """Read the ids of a queue: its head, its pages and its ids."""
+        return await line_of(self.client, self.outbox.table_name, key)
+
+    async def delete(self, item_id: str) -> None:
+        """Delete an item."""
+        await self.client.delete_item(TableName=self.outbox.table_name, Key={"id": {"S": item_id}})
+
+
+@asynccontextmanager
+async def open_shop(endpoint: str, table_name: str, **options: Any) -> AsyncIterator[Shop]:
+    """Create a table, and put a proxy in front of it."""
+    async with running_proxy(endpoint) as proxy, open_client(proxy.endpoint) as client:
+        outbox = patient(DynamoDBOutbox(client, table_name=table_name, **options))
+        await outbox.create_table()
+        proxy.requests.clear()
+        yield Shop(client, outbox, proxy, OutboxEventBus(outbox))
+
+
+def patient(outbox: DynamoDBOutbox) -> DynamoDBOutbox:
+    """Let no emit fail because the machine pauses."""
+    return with_timing(outbox, publish=100.0, batch_response=50.0)
+
+
+async def stored(client: Any, table_name: str, item_id: str) -> dict[str, Any] | None:
+    """Read an item as it is stored."""
+    response = await client.get_item(TableName=table_name, Key={"id": {"S": item_id}}, ConsistentRead=True)
+    item: dict[str, Any] | None = response.get("Item")
+    return item
+
+
+async def line_of(client: Any, table_name: str, key: str) -> list[str]:
+    """Read the ids of a queue: its head, its pages and its ids."""
+    item = await stored(client, table_name, queue_id(key))
+    if item is None:
+        return []
+    queue = read_queue(item)
+    assert queue is not None
+    ids = list(queue.head)
+    for number in range(queue.first_page, queue.last_page + 1) if queue.pages else ():
+        page = await stored(client, table_name, queue.page_id(number))
+        assert page is not None
+        ids += page_ids(page)
+    assert all(len(part) <= 10 for part in (queue.head, queue.ids))
+    return ids + list(queue.ids)
+
+
+def orders(count: int, *, key: str = "order-17", **options: Any) -> list[Event]:
+    """Make events of one key."""
+    return [Event("order.paid", {"n": n}, ordering_key=key, **options) for n in range(count)]
+
+
+def ids_of(events: list[Event]) -> list[str]:
+    """List the ids of events."""
+    return [event.id for event in events]
+
+
+def step_of(request: Recorded) -> str | None:
+    """Name the step of an emit that a request makes: put, append, split or spill."""
+    update = request.body.get("UpdateExpression", "")
+    if request.operation == "PutItem" or "INSERT" in str(request.body.get("Statements", "")):
+        return "put"
+    if request.operation == "TransactWriteItems" and "dynamodb-outbox-page/" in str(request.body):
+        return "spill"
+    if update.startswith("SET ids = list_append"):
+        return "append"
+    return "split" if update.startswith("SET head = ids") else None
+
+
+def steps_of(proxy: Proxy) -> list[str]:
+    """List the steps that were sent."""
+    return [step for request in proxy.requests if (step := step_of(request)) is not None]
