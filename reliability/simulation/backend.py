@@ -37,6 +37,8 @@ class Backend:
         self.tables: dict[str, Table] = {}
         self.clock = clock
         self.choose_replica = choose_replica
+        self.deletes_missing = False
+        """Whether a PartiQL DELETE with a condition succeeds for an item that is missing; see `writes.statement`."""
         self.committed: dict[str, tuple[float, Any]] = {}
         self.gate: Gate = gate or Open()
         self._on_written = on_written
@@ -115,7 +117,10 @@ class Backend:
 
     def delete_item(self, parameters: Parameters) -> Reply:
         """Delete an item."""
-        self.make(writes.delete(self.table(parameters["TableName"], "delete_item"), parameters))
+        rest = dict(parameters)
+        if rest.pop("ReturnValues", "NONE") != "NONE":
+            raise UnknownRequestError("a deletion returns nothing here")
+        self.make(writes.delete(self.table(parameters["TableName"], "delete_item"), rest))
         return {}
 
     def update_item(self, parameters: Parameters) -> Reply:

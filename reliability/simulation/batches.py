@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from reliability.simulation import writes
 from reliability.simulation.requests import Parameters, UnknownRequestError, check_parameters, invalid
 from reliability.simulation.responses import EXCEEDED, INTERNAL, THROTTLED, Refusal, cancelled, client_error
-from reliability.simulation.updates import Insert, Statement, parse_statement
+from reliability.simulation.updates import AnyStatement, Insert, parse_statement
 from reliability.simulation.values import Item
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def batch_write_item(backend: Backend, parameters: Parameters) -> dict[str, Any]
 
 
 def batch_execute_statement(backend: Backend, parameters: Parameters) -> dict[str, Any]:
-    """Execute conditional updates and inserts, each with a separate result."""
+    """Execute conditional updates, inserts and deletions, each with a separate result."""
     check_parameters(parameters, frozenset({"Statements"}))
     if len(parameters["Statements"]) > MAX_STATEMENTS:
         raise invalid("Member must have length less than or equal to 25")
@@ -67,7 +67,7 @@ def batch_execute_statement(backend: Backend, parameters: Parameters) -> dict[st
             responses.append({"Error": {"Code": code, "Message": message}, "TableName": name})
             continue
         try:
-            write = writes.statement(backend.tables[name], statement, value)
+            write = writes.statement(backend.tables[name], statement, value, deletes_missing=backend.deletes_missing)
             backend.make(write)
         except Refusal as refusal:
             responses.append(refusal.of_statement(name))
@@ -87,7 +87,7 @@ def items_of_statements(parameters: Parameters) -> list[Item]:
     return [each.item_of(values) for each, values in _parsed(parameters) if isinstance(each, Insert)]
 
 
-def _parsed(parameters: Parameters) -> list[tuple[Statement | Insert, dict[str, Any]]]:
+def _parsed(parameters: Parameters) -> list[tuple[AnyStatement, dict[str, Any]]]:
     statements = [(parse_statement(each["Statement"]), each) for each in parameters["Statements"]]
     return [(statement, _values(each, statement.parameters)) for statement, each in statements]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from reliability.simulation.values import AttributeValue, Item, add_numbers, are_equal, compare, contains
+from reliability.simulation.responses import INVALID, Refusal
+from reliability.simulation.values import AttributeValue, Item, add_numbers, are_equal, compare, contains, size_of
 
 
 class UnknownExpressionError(Exception):
@@ -23,6 +24,28 @@ class Scope(NamedTuple):
 Name = Callable[[Scope], str]
 Operand = Callable[[Scope], AttributeValue | None]
 Condition = Callable[[Scope], bool]
+
+
+class Path(NamedTuple):
+    """An attribute, or a member of a list."""
+
+    name: Name
+    index: int | None = None
+
+    def value(self, scope: Scope) -> AttributeValue | None:
+        """Read what is there; None if nothing is."""
+        attribute = scope.item.get(self.name(scope))
+        if self.index is None or attribute is None:
+            return attribute
+        members = attribute.get("L", ())
+        return members[self.index] if self.index < len(members) else None
+
+    def overlaps(self, other: Path, scope: Scope) -> bool:
+        """Tell whether two paths of an update mean the same, or one of them a part of the other."""
+        return self.name(scope) == other.name(scope) and (
+            None in (self.index, other.index) or self.index == other.index
+        )
+
 
 COMPARISONS: Final[Mapping[str, Callable[[AttributeValue, AttributeValue], bool]]] = {
     "=": are_equal,
@@ -58,11 +81,11 @@ def both(left: Condition, right: Condition) -> Condition:
     return lambda scope: left(scope) and right(scope)
 
 
-def has_member(name: Name, member: Operand) -> Condition:
+def has_member(path: Path, member: Operand) -> Condition:
     """Make the condition `contains`."""
 
     def condition(scope: Scope) -> bool:
-        container, wanted = scope.item.get(name(scope)), member(scope)
+        container, wanted = path.value(scope), member(scope)
         return container is not None and wanted is not None and contains(container, wanted)
 
     return condition
@@ -80,24 +103,49 @@ def total_of(left: Operand, right: Operand) -> Operand:
     return total
 
 
-def if_not_exists(name: Name, default: Operand) -> Operand:
+def if_not_exists(path: Path, default: Operand) -> Operand:
     """Make the operand `if_not_exists`."""
 
     def chosen(scope: Scope) -> AttributeValue | None:
-        attribute = scope.item.get(name(scope))
+        attribute = path.value(scope)
         return default(scope) if attribute is None else attribute
 
     return chosen
 
 
-def set_add(name: Name, members: Operand) -> Operand:
+def list_append(left: Operand, right: Operand) -> Operand:
+    """Make the operand `list_append`."""
+
+    def joined(scope: Scope) -> AttributeValue:
+        a, b = left(scope), right(scope)
+        if a is None or b is None:
+            raise Refusal(INVALID, "The provided expression refers to an attribute that does not exist in the item")
+        if "L" not in a or "L" not in b:
+            raise Refusal(INVALID, "An operand in the update expression has an incorrect data type")
+        return {"L": [*a["L"], *b["L"]]}
+
+    return joined
+
+
+def length_of(path: Path) -> Operand:
+    """Make the operand `size`."""
+
+    def length(scope: Scope) -> AttributeValue | None:
+        attribute = path.value(scope)
+        size = None if attribute is None else size_of(attribute)
+        return None if size is None else {"N": str(size)}
+
+    return length
+
+
+def set_add(path: Path, members: Operand) -> Operand:
     """Make the operand `set_add`."""
 
     def united(scope: Scope) -> AttributeValue:
         added = members(scope)
         if added is None:
             raise UnknownExpressionError("the members to add are missing")
-        return unite(scope.item.get(name(scope)), added)
+        return unite(path.value(scope), added)
 
     return united
 

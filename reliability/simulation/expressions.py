@@ -17,12 +17,15 @@ from reliability.simulation.evaluation import (
     Condition,
     Name,
     Operand,
+    Path,
     Scope,
     UnknownExpressionError,
     both,
     either,
     has_member,
     if_not_exists,
+    length_of,
+    list_append,
     name_of,
     set_add,
     total_of,
@@ -37,7 +40,7 @@ class Dialect(Enum):
     PARTIQL = '"name" and ?'
 
 
-_OPERANDS: Final = {Dialect.EXPRESSION: ("IF_NOT_EXISTS",), Dialect.PARTIQL: ("SET_ADD",)}
+_OPERANDS: Final = {Dialect.EXPRESSION: ("IF_NOT_EXISTS", "LIST_APPEND"), Dialect.PARTIQL: ("SET_ADD",)}
 """The functions that an attribute can be set to."""
 _CONDITIONS: Final = {
     Dialect.EXPRESSION: ("ATTRIBUTE_EXISTS", "ATTRIBUTE_NOT_EXISTS", "CONTAINS"),
@@ -49,7 +52,7 @@ _CONDITIONS: Final = {
 
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<value>:\w+)|(?P<name>\#\w+)|(?P<parameter>\?)|\"(?P<quoted>[^\"]+)\"|'(?P<text>[^']+)'"
-    r"|(?P<word>[A-Za-z_]\w*)|(?P<sign><>|<=|>=|[=<>+(),*{}:]))"
+    r"|(?P<word>[A-Za-z_]\w*)|(?P<index>\d+)|(?P<sign><>|<=|>=|[=<>+(),*{}:\[\]]))"
 )
 # A few of the 573 reserved words, likely to be used in expressions:
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ReservedWords.html
@@ -150,13 +153,21 @@ class Parser:
         self.used.values.add(placeholder)
         return lambda scope: value_of(placeholder, scope)
 
-    def operand(self) -> Operand:
-        """Read a value, or the attribute that a name stands for."""
-        value = self.value()
-        if value is not None:
-            return value
+    def path(self) -> Path:
+        """Read the name of an attribute, or a member of a list: `name[0]`."""
         name = self.name()
-        return lambda scope: scope.item.get(name(scope))
+        if not self.accept("["):
+            return Path(name)
+        index = self._take("index")
+        if index is None:
+            raise self.unknown("expected the index of a member")
+        self.expect("]")
+        return Path(name, int(index))
+
+    def operand(self) -> Operand:
+        """Read a value, or what a path stands for."""
+        value = self.value()
+        return self.path().value if value is None else value
 
     def sum(self) -> Operand:
         """Read the operand that an attribute is set to."""
@@ -166,15 +177,17 @@ class Parser:
         return term
 
     def _term(self) -> Operand:
-        for function in _OPERANDS[self._dialect]:
-            if self.accept(function):
-                self.expect("(")
-                name = self.name()
-                self.expect(",")
-                second = self.operand()
-                self.expect(")")
-                return if_not_exists(name, second) if function == "IF_NOT_EXISTS" else set_add(name, second)
-        return self.operand()
+        function = self.accept(*_OPERANDS[self._dialect])
+        if function is None:
+            return self.operand()
+        self.expect("(")
+        first = self._term() if function == "LIST_APPEND" else self.path()
+        self.expect(",")
+        second = self._term()
+        self.expect(")")
+        if not isinstance(first, Path):
+            return list_append(first, second)
+        return if_not_exists(first, second) if function == "IF_NOT_EXISTS" else set_add(first, second)
 
     # Conditions
 
@@ -206,19 +219,27 @@ class Parser:
         if function is None:
             return None
         self.expect("(")
-        name = self.name()
+        path = self.path()
         member = None
         if function == "CONTAINS":
             self.expect(",")
             member = self.operand()
         self.expect(")")
         if member is not None:
-            return has_member(name, member)
+            return has_member(path, member)
         wanted = function == "ATTRIBUTE_EXISTS"
-        return lambda scope: (name(scope) in scope.item) is wanted
+        return lambda scope: (path.value(scope) is not None) is wanted
+
+    def _size(self) -> Operand | None:
+        if not self.accept("SIZE"):
+            return None
+        self.expect("(")
+        path = self.path()
+        self.expect(")")
+        return length_of(path)
 
     def _comparison(self) -> Condition:
-        left = self.operand()
+        left = self._size() or self.operand()
         if self._dialect is Dialect.PARTIQL and self.accept("IS"):
             wanted = self.accept("NOT") is None
             self.expect("MISSING")

@@ -6,40 +6,70 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from reliability.simulation.evaluation import Condition, Name, Operand, Scope, UnknownExpressionError, unite
+from reliability.simulation.evaluation import Condition, Name, Operand, Path, Scope, UnknownExpressionError, unite
 from reliability.simulation.expressions import Dialect, Parser, Used
-from reliability.simulation.values import AttributeValue
+from reliability.simulation.responses import INVALID, Refusal
+from reliability.simulation.values import AttributeValue, Item
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
     """An UpdateExpression. All of its reads see the old item."""
 
-    assignments: tuple[tuple[Name, Operand], ...]
-    additions: tuple[tuple[Name, Operand], ...]
-    removals: tuple[Name, ...]
+    assignments: tuple[tuple[Path, Operand], ...]
+    additions: tuple[tuple[Path, Operand], ...]
+    removals: tuple[Path, ...]
     used: Used
 
     def apply(self, scope: Scope) -> dict[str, AttributeValue]:
         """Make the new item."""
+        self._check_paths(scope)
         item = dict(scope.item)
-        written: list[str] = []
-        for name, operand in self.assignments:
+        for path, operand in self.assignments:
             value = operand(scope)
             if value is None:
                 raise UnknownExpressionError("an attribute is set to an attribute that does not exist")
-            written.append(name(scope))
-            item[written[-1]] = value
-        for name, operand in self.additions:
-            added = operand(scope)
-            written.append(name(scope))
-            item[written[-1]] = unite(scope.item.get(written[-1]), added or {})
-        for name in self.removals:
-            written.append(name(scope))
-            item.pop(written[-1], None)
-        if len(set(written)) < len(written):
-            raise UnknownExpressionError(f"Two document paths overlap with each other: {written}")
+            _put(item, path, value, scope)
+        for path, operand in self.additions:
+            _put(item, path, unite(path.value(scope), operand(scope) or {}), scope)
+        # The last members of a list first, so that the indexes of the others stay as they are.
+        for path in sorted(self.removals, key=lambda path: path.index or 0, reverse=True):
+            _remove(item, path, scope)
         return item
+
+    def _check_paths(self, scope: Scope) -> None:
+        written = [path for path, _ in (*self.assignments, *self.additions)] + list(self.removals)
+        for number, path in enumerate(written):
+            if any(path.overlaps(other, scope) for other in written[:number]):
+                raise UnknownExpressionError(f"Two document paths overlap with each other: {path.name(scope)}")
+
+
+def _members_of(item: Item, name: str) -> list[AttributeValue]:
+    members = item.get(name, {}).get("L")
+    if members is None:
+        raise Refusal(INVALID, "The document path provided in the update expression is invalid for update")
+    return list(members)
+
+
+def _put(item: dict[str, AttributeValue], path: Path, value: AttributeValue, scope: Scope) -> None:
+    name = path.name(scope)
+    if path.index is None:
+        item[name] = value
+        return
+    # An index beyond the end appends.
+    members = _members_of(item, name)
+    members[path.index : path.index + 1] = [value]
+    item[name] = {"L": members}
+
+
+def _remove(item: dict[str, AttributeValue], path: Path, scope: Scope) -> None:
+    name = path.name(scope)
+    if path.index is None:
+        item.pop(name, None)
+        return
+    members = _members_of(item, name)
+    del members[path.index : path.index + 1]
+    item[name] = {"L": members}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +85,21 @@ class Statement:
 
     def key_in(self, values: Mapping[str, AttributeValue]) -> AttributeValue:
         """Return the key of the item that it changes."""
+        return self.key[1](Scope({}, {}, values)) or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A PartiQL DELETE of one item by its key."""
+
+    table_name: str
+    key: tuple[Name, Operand]
+    condition: Condition | None
+    parameters: int
+    returning: bool = False
+
+    def key_in(self, values: Mapping[str, AttributeValue]) -> AttributeValue:
+        """Return the key of the item that it deletes."""
         return self.key[1](Scope({}, {}, values)) or {}
 
 
@@ -86,30 +131,39 @@ def parse_update(text: str) -> Update:
     return update
 
 
+AnyStatement = Statement | Insert | Deletion
+
+
 @lru_cache(maxsize=512)
-def parse_statement(text: str) -> Statement | Insert:
-    """Parse an UPDATE or an INSERT of one item.
+def parse_statement(text: str) -> AnyStatement:
+    """Parse an UPDATE, an INSERT or a DELETE of one item.
 
     `UPDATE "table" SET ... REMOVE ... WHERE key = ? AND (...) RETURNING ALL NEW *`
     `INSERT INTO "table" VALUE {'name': ?, ...}`
+    `DELETE FROM "table" WHERE key = ? AND (...)`
     """
     parser = Parser(text, Dialect.PARTIQL)
-    if parser.expect("UPDATE", "INSERT") == "INSERT":
+    kind = parser.expect("UPDATE", "INSERT", "DELETE")
+    if kind == "INSERT":
         return _insert(parser)
-    table_name = parser.name()
-    update = _clauses(parser, "SET", "REMOVE")
+    if kind == "DELETE":
+        parser.expect("FROM")
+    table_name = parser.name()(Scope({}, {}, {}))
+    update = _clauses(parser, "SET", "REMOVE") if kind == "UPDATE" else None
     parser.expect("WHERE")
     name = parser.name()
     parser.expect("=")
-    key = parser.operand()
+    key = (name, parser.operand())
     condition = parser.condition() if parser.accept("AND") else None
-    returning = parser.accept("RETURNING") is not None
+    returning = update is not None and parser.accept("RETURNING") is not None
     if returning:
         for word in ("ALL", "NEW", "*"):
             parser.expect(word)
     parser.end()
-    nothing = Scope({}, {}, {})
-    return Statement(table_name(nothing), update, (name, key), condition, returning, len(parser.used.values))
+    parameters = len(parser.used.values)
+    if update is None:
+        return Deletion(table_name, key, condition, parameters)
+    return Statement(table_name, update, key, condition, returning, parameters)
 
 
 def _insert(parser: Parser) -> Insert:
@@ -159,19 +213,19 @@ def parse_key_condition(text: str) -> tuple[tuple[tuple[Name, str, Operand], ...
 
 def _clauses(parser: Parser, *clauses: str, separator: str | None = None) -> Update:
     """Read the clauses of an update; PartiQL has no separator, and repeats SET for each assignment."""
-    assignments: list[tuple[Name, Operand]] = []
-    additions: list[tuple[Name, Operand]] = []
-    removals: list[Name] = []
+    assignments: list[tuple[Path, Operand]] = []
+    additions: list[tuple[Path, Operand]] = []
+    removals: list[Path] = []
     while clause := parser.accept(*clauses):
         while True:
-            name = parser.name()
+            path = parser.path()
             if clause == "SET":
                 parser.expect("=")
-                assignments.append((name, parser.sum()))
+                assignments.append((path, parser.sum()))
             elif clause == "ADD":
-                additions.append((name, parser.operand()))
+                additions.append((path, parser.operand()))
             else:
-                removals.append(name)
+                removals.append(path)
             if separator is None or not parser.accept(separator):
                 break
     if not assignments and not additions and not removals:

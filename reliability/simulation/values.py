@@ -10,6 +10,8 @@ AttributeValue = Mapping[str, Any]
 Item = Mapping[str, AttributeValue]
 
 KILOBYTE: Final = 1024
+_SIZED: Final = frozenset({"S", "B", "L", "M", "SS", "NS", "BS"})
+"""The types of values that the function `size` takes."""
 
 
 def number(text: str) -> int | Decimal:
@@ -31,6 +33,8 @@ def are_equal(left: AttributeValue, right: AttributeValue) -> bool:
         return number(left["N"]) == number(right["N"])
     if "SS" in left and "SS" in right:
         return set(left["SS"]) == set(right["SS"])
+    if "L" in left and "L" in right:
+        return len(left["L"]) == len(right["L"]) and all(map(are_equal, left["L"], right["L"]))
     return left == right
 
 
@@ -46,12 +50,20 @@ def compare(left: AttributeValue, right: AttributeValue) -> int | None:
 
 
 def contains(container: AttributeValue, member: AttributeValue) -> bool:
-    """Return whether a set has a member, or a text contains a text."""
+    """Return whether a set or a list has a member, or a text contains a text."""
+    if "L" in container:
+        return any(are_equal(member, other) for other in container["L"])
     if "SS" in container and "S" in member:
         return any(member["S"] == other for other in container["SS"])
     if "S" in container and "S" in member:
         return str(member["S"]) in str(container["S"])
     return False
+
+
+def size_of(value: AttributeValue) -> int | None:
+    """Count what the function `size` counts; None for values that have no size."""
+    ((kind, content),) = value.items()
+    return len(content) if kind in _SIZED else None
 
 
 def item_size(item: Item) -> int:

@@ -20,7 +20,7 @@ from reliability.simulation.requests import (
 )
 from reliability.simulation.responses import Refusal, condition_failed, duplicate_item
 from reliability.simulation.table import Change, Table
-from reliability.simulation.updates import Insert, Statement, parse_update
+from reliability.simulation.updates import AnyStatement, Deletion, Insert, parse_update
 from reliability.simulation.values import AttributeValue, Item
 
 
@@ -85,8 +85,14 @@ def insert(table: Table, parsed: Insert, values: Mapping[str, AttributeValue]) -
     return Write(table, table.change(key, item))
 
 
-def statement(table: Table, parsed: Statement | Insert, values: Mapping[str, AttributeValue]) -> Write:
-    """Compute a PartiQL INSERT, or an UPDATE, which never creates an item."""
+def statement(
+    table: Table, parsed: AnyStatement, values: Mapping[str, AttributeValue], *, deletes_missing: bool = False
+) -> Write:
+    """Compute a PartiQL INSERT, UPDATE or DELETE. An UPDATE never creates an item.
+
+    By the documentation of DynamoDB, the DELETE of an item that is missing succeeds. DynamoDB Local refuses it if the
+    statement has a condition. `deletes_missing` says which of the two the backend does.
+    """
     if isinstance(parsed, Insert):
         return insert(table, parsed, values)
     name, operand = parsed.key
@@ -95,9 +101,13 @@ def statement(table: Table, parsed: Statement | Insert, values: Mapping[str, Att
         raise requests.UnknownRequestError("the WHERE of a statement begins with the key of the table here")
     key = key_of(table, {table.key_name: operand(nothing) or {}})
     old = table.items.get(key)
+    if old is None and isinstance(parsed, Deletion) and deletes_missing:
+        return Write(table, table.change(key, None))
     scope = Scope(old or {}, {}, values)
     if old is None or (parsed.condition is not None and not parsed.condition(scope)):
         return Write(table, table.refused(key), condition_failed(None))
+    if isinstance(parsed, Deletion):
+        return Write(table, table.change(key, None))
     new = parsed.update.apply(scope)
     check_item(table, new, what="Item size to update")
     return Write(table, table.change(key, new))

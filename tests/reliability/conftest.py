@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import DynamoDBOutbox
+from reliability.simulation.backend import Backend
+from reliability.simulation.client import direct_client
 from tests.conftest import MakeOutbox
+from tests.reliability.both_backends import TABLE, definition
 
 Items = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -43,3 +46,14 @@ def make_outbox(client: Any, table: str) -> MakeOutbox:
         return DynamoDBOutbox(client, table_name=table, **(usual | options))
 
     return make
+
+
+@pytest.fixture
+async def both(request: pytest.FixtureRequest, local_client: Any) -> AsyncIterator[tuple[Any, Any, str]]:
+    """One table on DynamoDB Local and on the simulated backend, and the partition key of its index."""
+    key_name, projection = request.param
+    simulated = direct_client(Backend(clock=lambda: 0.0))
+    for client in (local_client, simulated):
+        await client.create_table(**definition(key_name, projection))
+    yield local_client, simulated, key_name
+    await local_client.delete_table(TableName=TABLE)

@@ -7,12 +7,11 @@ values of a small pool, so that conditions are true and false in turns.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from botocore.exceptions import ClientError
 
 from dynamodb_outbox import DynamoDBOutbox
 from dynamodb_outbox.dynamodb.conditional import transitions
@@ -24,8 +23,8 @@ from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.windows import item as window
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
+from tests.reliability.both_backends import TABLE, Request, reply_of
 
-TABLE = "contract"
 IDS = ("a", "b", "c", "d", "e")
 TOKENS = ("t1", "t2")
 NUMBERS = ("1", "2", "3")
@@ -62,7 +61,6 @@ CONDITIONS: tuple[dict[str, Any], ...] = (
         "ExpressionAttributeValues": {":void": {"S": window.VOID}},
     },
 )
-Request = tuple[str, dict[str, Any]]
 
 
 def sort_key(dice: random.Random, event_id: str) -> dict[str, Any]:
@@ -281,67 +279,6 @@ REQUESTS: Mapping[Callable[[random.Random, str], Request], int] = {
     query_request: 3,
     read_request: 1,
 }
-
-
-def definition(key_name: str, projection: str) -> dict[str, Any]:
-    keys = {"id": "S", key_name: "S", "gsiSortKey": "N"}
-    return {
-        "TableName": TABLE,
-        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": kind} for name, kind in keys.items()],
-        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
-        "GlobalSecondaryIndexes": [
-            {
-                "IndexName": "index",
-                "KeySchema": [
-                    {"AttributeName": key_name, "KeyType": "HASH"},
-                    {"AttributeName": "gsiSortKey", "KeyType": "RANGE"},
-                ],
-                "Projection": {"ProjectionType": projection},
-            }
-        ],
-        "BillingMode": "PAY_PER_REQUEST",
-    }
-
-
-def in_order(value: Any) -> Any:
-    """The same value with its sets sorted: DynamoDB promises no order of them."""
-    if isinstance(value, dict):
-        return {name: sorted(member) if name == "SS" else in_order(member) for name, member in value.items()}
-    return [in_order(member) for member in value] if isinstance(value, list) else value
-
-
-async def reply_of(client: Any, request: Request) -> Any:
-    """What a request is answered with, without what nobody looks at: sentences, and the order of rows alike."""
-    operation, parameters = request
-    try:
-        reply = await getattr(client, operation)(**parameters)
-    except ClientError as error:
-        reasons = [
-            {name: reason.get(name) for name in ("Code", "Item")}
-            for reason in error.response.get("CancellationReasons", [])
-        ]
-        return error.response["Error"]["Code"], in_order(error.response.get("Item")), in_order(reasons)
-    reply.pop("ResponseMetadata", None)
-    capacity = reply.pop("ConsumedCapacity", None)
-    if operation == "query" and capacity is not None and reply["Count"]:
-        # DynamoDB bills half a unit for no rows. DynamoDB Local reports none.
-        reply["units"] = capacity["CapacityUnits"]
-    for response in reply.get("Responses", []) if isinstance(reply.get("Responses"), list) else []:
-        if "Error" in response:
-            response["Error"] = response["Error"]["Code"]
-    if operation == "batch_get_item":
-        reply["Responses"][TABLE].sort(key=lambda each: each["id"]["S"])
-    return in_order(reply)
-
-
-@pytest.fixture
-async def both(request: pytest.FixtureRequest, local_client: Any) -> AsyncIterator[tuple[Any, Any, str]]:
-    key_name, projection = request.param
-    simulated = direct_client(Backend(clock=lambda: 0.0))
-    for client in (local_client, simulated):
-        await client.create_table(**definition(key_name, projection))
-    yield local_client, simulated, key_name
-    await local_client.delete_table(TableName=TABLE)
 
 
 @pytest.mark.thorough
