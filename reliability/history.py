@@ -31,6 +31,7 @@ from reliability.records.events import (
     Settled,
     SettleFailed,
     SettleRefused,
+    Skipped,
 )
 from reliability.records.surroundings import (
     CallsCounted,
@@ -92,6 +93,7 @@ __all__ = [
     "SettleFailed",
     "SettleRefused",
     "Settled",
+    "Skipped",
     "Stored",
     "StoredWindow",
     "StoringRequest",
@@ -125,6 +127,7 @@ Record = (
     | Recovered
     | Redriven
     | Discarded
+    | Skipped
     | WorkerStarted
     | WorkerStopped
     | WorkerKilled

@@ -16,7 +16,7 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.observers import Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome, Released, Retry
-from dynamodb_outbox.port import Outbox, OutboxOptions
+from dynamodb_outbox.port import Outbox, OutboxOptions, Settled
 from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
@@ -31,6 +31,7 @@ from reliability.history import (
     LeaseRenewed,
     Redriven,
     ResumeAsked,
+    Skipped,
 )
 from reliability.port_records import PortRecords
 
@@ -121,20 +122,25 @@ class RecordedOutbox:
             self._records.claimed(claim, began_at)
         return claims
 
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+    async def settle(
+        self, settlements: Sequence[tuple[Claim, Outcome]], *, keep_keys: bool = False
+    ) -> Sequence[Settled]:
         """Write outcomes; see `Outbox.settle`."""
         began_at = self._recorder.now()
-        errors: list[OutboxError | None]
         try:
-            errors = await self.outbox.settle(settlements)
+            settled = self.outbox.settle(settlements, keep_keys=True) if keep_keys else self.outbox.settle(settlements)
+            answers = await settled
         except BaseException as error:
             for claim, outcome in settlements:
                 self._records.settled(claim, _name_of(outcome), began_at, error=error)
             raise
-        for (claim, outcome), answer in zip(settlements, errors, strict=True):
+        for (claim, outcome), answer in zip(settlements, answers, strict=True):
             delay = outcome.delay if isinstance(outcome, (Retry, Released)) else 0.0
-            self._records.settled(claim, _name_of(outcome), began_at, error=answer, delay=delay)
-        return errors
+            refusal = answer if isinstance(answer, OutboxError) else None
+            self._records.settled(claim, _name_of(outcome), began_at, error=refusal, delay=delay)
+            if isinstance(answer, Claim):
+                self._records.claimed(answer, began_at)
+        return answers
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines; see `Outbox.renew`."""
@@ -206,6 +212,12 @@ class RecordedOutbox:
         for event_id in ids:
             self._recorder.write(Redriven(at=self._recorder.now(), event_id=event_id, worker=self._recorder.worker))
         return await self.outbox.redrive(ids, fences=fences)
+
+    async def skip(self, ids: Sequence[str]) -> Repaired:
+        """Set events aside that block their keys. The call is recorded before it is sent, as a redrive is."""
+        for event_id in ids:
+            self._recorder.write(Skipped(at=self._recorder.now(), event_id=event_id, worker=self._recorder.worker))
+        return await self.outbox.skip(ids)
 
     async def discard(
         self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None

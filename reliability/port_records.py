@@ -50,13 +50,21 @@ class PortRecords:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._calls = 0
 
     def asked(self, events: Iterable[tuple[Event, float | None]]) -> float:
         """Record that the storing of events, with their due times, was requested; return the time."""
         at = self._recorder.now()
+        self._calls += 1
         for event, due_at in events:
             asked = EmitAsked(
-                at=at, event_id=event.id, worker=self._recorder.worker, due_at=due_at, event_type=event.type
+                at=at,
+                event_id=event.id,
+                worker=self._recorder.worker,
+                due_at=due_at,
+                event_type=event.type,
+                ordering_key=event.ordering_key or "",
+                call=self._calls,
             )
             self._recorder.write(asked)
         return at

@@ -10,13 +10,18 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmitAsked:
-    """An event was passed to the outbox. `due_at` (epoch seconds) is None if the event is due at once."""
+    """An event was passed to the outbox. `due_at` (epoch seconds) is None if the event is due at once.
+
+    The records of one call have the same `call` and `worker`, and are in the order of its events.
+    """
 
     at: float
     event_id: str
     worker: str = ""
     due_at: float | None = None
     event_type: str = ""
+    ordering_key: str = ""
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +219,15 @@ class Redriven:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discarded:
     """The discard of an event was requested, with or without a response."""
+
+    at: float
+    event_id: str
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """It was requested to set an event aside that blocks its ordering key, with or without a response."""
 
     at: float
     event_id: str

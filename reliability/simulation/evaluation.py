@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from reliability.simulation.responses import INVALID, Refusal
@@ -26,7 +27,8 @@ Operand = Callable[[Scope], AttributeValue | None]
 Condition = Callable[[Scope], bool]
 
 
-class Path(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Path:
     """An attribute, or a member of a list."""
 
     name: Name
