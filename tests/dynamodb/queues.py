@@ -23,6 +23,12 @@ class Line:
     outbox: DynamoDBOutbox
     key: str = "order-17"
 
+    def another(self, **options: Any) -> DynamoDBOutbox:
+        """Make an outbox on the same table, with other options."""
+        config = self.outbox._config
+        modes: dict[str, Any] = {"conditional_writes": config.conditional_writes, "shards": config.shards}
+        return DynamoDBOutbox(self.client, table_name=config.table_name, **modes | options)
+
     async def emit(self, *ids: str, queued: bool = True) -> list[Event]:
         """Store events, and append them to the queue one by one; without `queued`, only the queue has them."""
         events = [Event("order.paid", {"n": number}, id=each, ordering_key=self.key) for number, each in enumerate(ids)]
@@ -67,6 +73,16 @@ class Line:
         item = await self.item(item_id) | attributes
         item = {name: value for name, value in item.items() if value is not None}
         await self.client.put_item(TableName=self.outbox.table_name, Item=item)
+
+    async def expire(self) -> None:
+        """Let the lease of the queue end."""
+        await self.change(gsiSortKey={"N": "1000"})
+
+    async def make_due(self) -> None:
+        """Make the queue PENDING, wherever it is."""
+        shards = self.outbox._config.placement
+        place: dict[str, Any] = {"statusShard": shards.key("PENDING", queue_id(self.key))} if shards.count > 1 else {}
+        await self.change(status={"S": "PENDING"}, gsiSortKey={"N": "1000"}, **place)
 
     async def claim(self) -> Claim:
         """Claim the only due queue."""

@@ -257,7 +257,7 @@ class DynamoDBOutbox:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""
         self._loop.check("outbox.claim")
         poll = await self._parts.claimer.claim(limit)
-        failed = await self._parts.settler.fail_unusable(poll.unreadable, poll.without_room)
+        failed = await self._parts.unusable.fail(poll.unreadable, poll.without_room)
         await report_unusable(failed, report=report, default=self._report, observers=self._observers)
         return poll.claims
 

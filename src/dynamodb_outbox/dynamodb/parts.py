@@ -18,6 +18,7 @@ from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
 from dynamodb_outbox.dynamodb.delivering.recovery import Recovery
 from dynamodb_outbox.dynamodb.delivering.row_selector import RowSelector
 from dynamodb_outbox.dynamodb.delivering.settle import Settler
+from dynamodb_outbox.dynamodb.delivering.unusable import UnusableItems
 from dynamodb_outbox.dynamodb.delivering.window_recovery import WindowRecovery
 from dynamodb_outbox.dynamodb.emitting.commit_transaction import Transactor
 from dynamodb_outbox.dynamodb.emitting.forms import Forms
@@ -65,6 +66,8 @@ class Parts:
     claimer: Claimer
     recovery: Recovery
     settler: Settler
+    exits: QueueExits
+    unusable: UnusableItems
     dead_letters: DeadLetters
     repairs: Repairs
     replacer: Replacer
@@ -91,6 +94,7 @@ class Parts:
         fence = Fence(writer, options)
         popper = Popper(caller, writer, options, shards)
         fronts = Fronts(caller, writer, popper, options, timing)
+        exits = QueueExits(popper, fronts, options, timing)
         membership, rows, claimer = _claiming_parts(
             caller, index, writer, options, observers, fronts=fronts, timing=timing
         )
@@ -125,10 +129,12 @@ class Parts:
                 writer,
                 options,
                 keeper=keeper,
-                exits=QueueExits(popper, fronts, options, timing),
+                exits=exits,
                 retention=config.retention,
                 timing=timing,
             ),
+            exits=exits,
+            unusable=UnusableItems(writer, exits, options, timing),
             dead_letters=DeadLetters(caller, index, options, timing),
             repairs=Repairs(caller, writer, options, timing, discards=discards),
             held=held,

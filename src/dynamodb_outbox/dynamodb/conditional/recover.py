@@ -5,7 +5,7 @@ An event in the index and an event in a window differ only in their transitions 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,7 +38,10 @@ def _forms(transition: Transition) -> tuple[Transition, ...]:
 
 @dataclass(frozen=True, slots=True)
 class RecoverForms:
-    """The forms of the two transitions. The first form needs the most room in the item."""
+    """The forms of the two transitions. The first form needs the most room in the item.
+
+    Without forms of `failed`, the number of retries has no limit here.
+    """
 
     reset: tuple[Transition, ...]
     failed: tuple[Transition, ...]
@@ -63,6 +66,11 @@ class RecoverResults:
         self.results.update(more.results)
         self.reset.extend(more.reset)
         self.failed.extend(more.failed)
+
+    def renamed(self, name: Callable[[str, WriteResult], str]) -> RecoverResults:
+        """Return the results with other ids of the events that are recovered, made of the item's id and the result."""
+        reset, failed = ([name(each, self.results[each]) for each in ids] for ids in (self.reset, self.failed))
+        return RecoverResults(self.results, reset, failed)
 
     def errors(self) -> dict[str, StorageError]:
         """Return the errors by event id."""
@@ -117,7 +125,7 @@ class _Portion:
         left = [
             write
             for write, result in zip(writes, results, strict=True)
-            if isinstance(result, (Refused, ItemTooLargeError))
+            if forms.failed and isinstance(result, (Refused, ItemTooLargeError))
         ]
         of_id = {write.event_id: result for write, result in zip(writes, results, strict=True)}
         reset = [event_id for event_id, result in of_id.items() if isinstance(result, Applied)]
@@ -129,6 +137,8 @@ class _Portion:
 
     async def _write(self, forms: Sequence[Transition], writes: Sequence[Write]) -> list[WriteResult]:
         """Write a transition, in the first of its forms that each item has room for."""
+        if not forms:
+            return []
         results = await self._write_form(forms[0], writes)
         for form in forms[1:]:
             too_large = [index for index, result in enumerate(results) if isinstance(result, ItemTooLargeError)]

@@ -17,14 +17,18 @@ from dynamodb_outbox.dynamodb.conditional.write_result import Applied, WriteResu
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
 from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
-from dynamodb_outbox.dynamodb.ordering.queue import Queue, queue_of
+from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, queue_of
 from dynamodb_outbox.dynamodb.ordering.transitions import HOLD_QUEUE
 from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.outcome import Completed, Failed, Outcome
 from dynamodb_outbox.port import OutboxOptions
 
 MAX_KEPT: Final = 50
 """After this many events in a row, a worker gives a key up: then other keys that have waited longer come first."""
+
+MAX_MARKED: Final = 10_000
+"""The most events that are remembered as marked. To mark an event again does no harm."""
 
 
 class QueueExits:
@@ -34,6 +38,7 @@ class QueueExits:
         self._popper = popper
         self._fronts = fronts
         self._timing = timing
+        self._marked: dict[str, None] = {}
         self.skips = options.failed_key == "skip"
         """Whether a dead letter leaves its queue, so that the events behind it go on."""
 
@@ -43,10 +48,29 @@ class QueueExits:
             isinstance(outcome, Completed) or (self.skips and isinstance(outcome, Failed))
         )
 
+    def note_mark(self, claim: Claim) -> None:
+        """Note that a transaction of the last handler has marked the event of a claim as COMPLETED."""
+        while len(self._marked) >= MAX_MARKED:
+            del self._marked[next(iter(self._marked))]
+        self._marked[claim.token] = None
+
+    def take_mark(self, claim: Claim) -> bool:
+        """Tell whether the event of a claim is marked already, so that it only has to be popped."""
+        if claim.token not in self._marked:
+            return False
+        del self._marked[claim.token]
+        return True
+
     def hold(self, claim: Claim, values: Mapping[str, AttributeValue]) -> Write | None:
         """Return the write that makes the queue of a claim HELD; None if the event has no ordering key."""
         queue = queue_of(claim)
-        return None if queue is None else Write(HOLD_QUEUE, queue.id, {**values, "type": {"S": claim.event.type}})
+        if queue is None:
+            return None
+        return Write(HOLD_QUEUE, queue.id, {**values, "nobody": {"S": NOBODY}, "type": {"S": claim.event.type}})
+
+    async def prepare(self, within: float) -> StorageError | None:
+        """Find out how events can be marked and popped, before the first of them; return the error if that fails."""
+        return await self._popper.prepare(within)
 
     async def pop(self, claims: Sequence[Claim], *, keep_keys: bool, within: float) -> list[WriteResult | Claim]:
         """Pop the events of claims, which are marked; return the claim of the next event where this worker has one."""

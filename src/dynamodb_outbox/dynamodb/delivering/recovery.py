@@ -10,12 +10,15 @@ from typing import Final, Protocol
 import anyio
 
 from dynamodb_outbox.claims import Recovered
-from dynamodb_outbox.dynamodb.conditional.recover import LISTED, RecoverWriter
+from dynamodb_outbox.dynamodb.conditional.recover import LISTED, RecoverForms, RecoverWriter
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.index import Partition, StatusIndex, poll_timeout
 from dynamodb_outbox.dynamodb.delivering.recovered import RecoveredSoFar
 from dynamodb_outbox.dynamodb.delivering.window_recovery import WindowRecovery
 from dynamodb_outbox.dynamodb.items.codec import Item
+from dynamodb_outbox.dynamodb.ordering.queue import is_queue_id, read_queue
+from dynamodb_outbox.dynamodb.ordering.transitions import RECOVER_QUEUE
 from dynamodb_outbox.dynamodb.schema.shards import Rotation
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import StorageError
@@ -31,6 +34,8 @@ WINDOWS_PART: Final = 1 / 3
 """The part of a lease after which recovery queries the windows again, if it found none, because each query costs."""
 LONGEST_LEASE: Final = LONGEST_DELAY + 86_400.0
 """The longest that a lease can be extended to, plus a day, because clocks differ."""
+_QUEUES: Final = RecoverForms(reset=(RECOVER_QUEUE,), failed=())
+"""For the queue of an ordering key. Whether its event has a retry left is decided by the worker that claims it."""
 
 
 class _Recover(Protocol):
@@ -129,8 +134,20 @@ class Recovery:
     async def _recover_events(self, rows: Sequence[Item], done: RecoveredSoFar, max_retries: int) -> None:
         """Recover the rows of a page. A row that cannot be written holds up no other row."""
         expired = {row["id"]["S"]: {"seen": row["gsiSortKey"]} for row in rows}
+        queues = {item_id: expired.pop(item_id) for item_id in list(expired) if is_queue_id(item_id)}
         # The next recovery repeats a throttled write. It waits longer after each error.
         async for results in self._writer.recover(
             LISTED, expired, max_retries=max_retries, within=self._within, patient=False
         ):
             done.add(results)
+        async for results in self._writer.recover(
+            _QUEUES, queues, max_retries=max_retries, within=self._within, patient=False
+        ):
+            done.add(results.renamed(_front_of))
+
+
+def _front_of(queue_id: str, result: WriteResult) -> str:
+    """Return the id of the event at the front of a queue that was recovered."""
+    item = result.item if isinstance(result, Applied) else None
+    queue = None if item is None else read_queue(item)
+    return queue_id if queue is None else queue.front

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
 
 from dynamodb_outbox.claims import Claim
+from dynamodb_outbox.dynamodb.conditional.fitted_writes import FittedWriter, with_details
 from dynamodb_outbox.dynamodb.conditional.repair_transitions import HOLD
-from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
 from dynamodb_outbox.dynamodb.conditional.transitions import (
     COMPLETE,
     COMPLETE_WITH_EXPIRY,
     FAIL,
-    FAIL_UNCLAIMED,
     GIVE_BACK,
     RELEASE,
     RENEW,
@@ -24,23 +22,12 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     Transition,
     Write,
     no_longer_unhandled,
-    without_details,
 )
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
-from dynamodb_outbox.dynamodb.delivering.unusable import Unusable
-from dynamodb_outbox.dynamodb.items.codec import (
-    MAX_ERROR_CHARS,
-    MAX_ERROR_TYPE_BYTES,
-    SHORT_ERROR_CHARS,
-    Item,
-    error_text,
-    millis,
-    short_text,
-)
+from dynamodb_outbox.dynamodb.items.codec import error_text, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.dynamodb.ordering.fronts import Unreadable
 from dynamodb_outbox.dynamodb.ordering.queue import holder_of
 from dynamodb_outbox.dynamodb.ordering.transitions import (
     MARK_COMPLETED,
@@ -50,22 +37,12 @@ from dynamodb_outbox.dynamodb.ordering.transitions import (
 )
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
-from dynamodb_outbox.errors import (
-    InvalidRequestError,
-    ItemTooLargeError,
-    LeaseLostError,
-    OutboxError,
-    StorageError,
-    StoredEventError,
-)
-from dynamodb_outbox.handlers import MAX_NAME_BYTES
-from dynamodb_outbox.observers import logger
+from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Held, Outcome, Released, Retry
 from dynamodb_outbox.port import RENEWAL, OutboxOptions, Settled
 
 RENEWAL_PART: Final = 1 / 6
 """The part of a lease for which one renewal is tried."""
-NO_ROOM: Final = "it is too large: a claim has no room in it"
 
 
 class Settler:
@@ -85,6 +62,7 @@ class Settler:
         self._exits = exits
         self._keeper = keeper
         self._writer = writer
+        self._fitted = FittedWriter(writer)
         self._options = options
         self._retention = retention
 
@@ -92,19 +70,14 @@ class Settler:
         """Write the outcomes; per settlement None, `LeaseLostError`, the error of the write, or the next claim."""
         if not settlements:
             return []
-        now, started = self._options.clock(), anyio.current_time()
         # The time of the longest lease. A late write does no harm, because the token fences it.
-        longest_left = max(claim.current_end for claim, _ in settlements) - now
-        within = min(
-            max(longest_left, self._timing.late_settle), max(self._options.processing_timeout, self._timing.late_settle)
-        )
-
-        def write_of(index: int, error_chars: int) -> Write:
-            return self._write(*settlements[index], now, error_chars)
-
-        results: Sequence[WriteResult | None] = [None] * len(settlements)
+        longest_left = max(claim.current_end for claim, _ in settlements) - self._options.clock()
+        least = self._timing.late_settle
+        within = min(max(longest_left, least), max(self._options.processing_timeout, least))
+        ends_at = anyio.current_time() + within
+        results: list[WriteResult | None] = [None] * len(settlements)
         try:
-            results = answers = await self._write_all(write_of, len(settlements), within=within)
+            await self._write_outcomes(settlements, results, within=within)
         finally:
             # Also when the caller was cancelled, which leaves every result open.
             for (claim, _), result in zip(settlements, results, strict=True):
@@ -112,22 +85,45 @@ class Settler:
                     self._keeper.answered(claim)
                 else:
                     self._keeper.unanswered(claim)
-        settled: list[WriteResult | Claim] = list(answers)
-        # A refused mark was written before, by an earlier attempt or by a former worker.
+        # A mark is refused if it was written before, by an earlier attempt or by a former worker.
         leaving = {
             index: claim
             for index, (claim, outcome) in enumerate(settlements)
-            if self._exits.leaves(claim, outcome) and isinstance(answers[index], (Applied, Refused))
+            if isinstance(results[index], (Applied, Refused)) and self._exits.leaves(claim, outcome)
         }
+        following: dict[int, WriteResult | Claim] = {}
         if leaving:
-            left = max(within - (anyio.current_time() - started), self._timing.late_settle)
+            left = max(ends_at - anyio.current_time(), least)
             popped = await self._exits.pop(list(leaving.values()), keep_keys=keep_keys, within=left)
-            for index, result in zip(leaving, popped, strict=True):
-                settled[index] = result
+            following = dict(zip(leaving, popped, strict=True))
         return [
-            result if isinstance(result, Claim) else _error(claim, OUTCOME_NAMES[type(outcome)], result)
-            for (claim, outcome), result in zip(settlements, settled, strict=True)
+            _answer(claim, OUTCOME_NAMES[type(outcome)], following.get(index, results[index]))
+            for index, (claim, outcome) in enumerate(settlements)
         ]
+
+    async def _write_outcomes(
+        self, settlements: Sequence[tuple[Claim, Outcome]], results: list[WriteResult | None], *, within: float
+    ) -> None:
+        """Write outcomes, and put the results into their places. A marked event needs no write."""
+        now = self._options.clock()
+        unwritten: list[int] = []
+        obstacle = None
+        if any(self._exits.leaves(claim, outcome) for claim, outcome in settlements):
+            obstacle = await self._exits.prepare(within)
+        for index, (claim, outcome) in enumerate(settlements):
+            if obstacle is not None and self._exits.leaves(claim, outcome):
+                results[index] = obstacle
+            elif isinstance(outcome, Completed) and self._exits.take_mark(claim):
+                results[index] = Applied()
+            else:
+                unwritten.append(index)
+
+        def write_of(index: int, error_chars: int) -> Write:
+            return self._write(*settlements[unwritten[index]], now, error_chars)
+
+        written = await self._fitted.write(write_of, len(unwritten), within=within)
+        for index, result in zip(unwritten, written, strict=True):
+            results[index] = result
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines (epoch seconds); per renewal None, `LeaseLostError`, or the write's error.
@@ -146,71 +142,6 @@ class Settler:
                 self._keeper.answered(claim)
         return [_error(claim, RENEWAL, result) for (claim, _), result in zip(renewals, results, strict=True)]
 
-    async def fail_unusable(self, unreadable: Sequence[Unreadable], without_room: Sequence[Item]) -> list[Unusable]:
-        """Make items FAILED that no handler can get, and return the error of each.
-
-        `unreadable` are claimed items that are not readable events; `without_room` are the rows of due items that are
-        too large for a claim.
-        """
-        return [*await self._fail_unreadable(unreadable), *await self._fail_without_room(without_room)]
-
-    async def _fail_unreadable(self, unreadable: Sequence[Unreadable]) -> list[Unusable]:
-        if not unreadable:
-            return []
-        now = millis(self._options.clock())
-
-        def write_of(index: int, error_chars: int) -> Write:
-            each = unreadable[index]
-            error = each.error
-            values: dict[str, AttributeValue] = {"token": {"S": each.token}, "now": now, "retries": {"N": "0"}}
-            values["error"] = error_text(str(error), error_chars)
-            failed = Failed(error=str(error), error_type=type(error).__name__)
-            is_set_aside = each.queue is not None and self._exits.skips
-            transition = _with_details(MARK_FAILED if is_set_aside else FAIL, failed, values)
-            return Write(transition, error.event_id if is_set_aside else each.holder, values)
-
-        results = await self._write_all(write_of, len(unreadable), within=self._timing.late_settle)
-        if self._exits.skips:
-            await self._exits.give_up([each for each in unreadable if each.queue is not None])
-        return [
-            Unusable(each.error, isinstance(result, Applied), None if self._exits.skips else each.queue)
-            for each, result in zip(unreadable, results, strict=True)
-        ]
-
-    async def _fail_without_room(self, rows: Sequence[Item]) -> list[Unusable]:
-        errors = [StoredEventError(event_id=row["id"]["S"], reason=NO_ROOM) for row in rows]
-
-        def write_of(index: int, error_chars: int) -> Write:
-            values = {"seen": rows[index]["gsiSortKey"], "error": error_text(NO_ROOM, error_chars)}
-            return Write(FAIL_UNCLAIMED, rows[index]["id"]["S"], values)
-
-        results = await self._write_all(write_of, len(rows), within=self._timing.late_settle)
-        return [Unusable(error, isinstance(result, Applied)) for error, result in zip(errors, results, strict=True)]
-
-    async def _write_all(
-        self, write_of: Callable[[int, int], Write], count: int, *, within: float
-    ) -> list[WriteResult]:
-        """Make writes, each built by `write_of(index, error_chars)`. Without room in an item, try smaller forms."""
-        writes = [write_of(index, MAX_ERROR_CHARS) for index in range(count)]
-        results = await self._writer.write(writes, within=within, urgent=True)
-        for room in (Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR, Room.FOR_NOTHING):
-            again = [index for index, result in enumerate(results) if _needs_less(result, writes[index], room)]
-            if not again:
-                continue
-            smaller = [write_of(index, SHORT_ERROR_CHARS) for index in again]
-            smaller = [replace(write, transition=fitted(write.transition, room)) for write in smaller]
-            retried = await self._writer.write(smaller, within=within, urgent=True)
-            for index, write, result in zip(again, smaller, retried, strict=True):
-                results[index] = result
-                if isinstance(result, Applied) and write.transition.add != writes[index].transition.add:
-                    logger.warning(
-                        "The names of the handlers that succeeded could not be stored with event %r: its item is full "
-                        "or its handledBy is not a set of strings. They run again with its next attempt. Store large "
-                        "payloads elsewhere, or give the handlers shorter names",
-                        write.event_id,
-                    )
-        return results
-
     def _write(self, claim: Claim, outcome: Outcome, now: float, error_chars: int) -> Write:
         values: dict[str, AttributeValue] = {"token": {"S": claim.token}, "now": millis(now)}
         leaves = self._exits.leaves(claim, outcome)
@@ -225,13 +156,15 @@ class Settler:
                 # makes a repeat harmless.
                 values |= {"retries": {"N": str(claim.attempt)}, "due": millis(now + delay)}
                 values["error"] = error_text(error, error_chars)
-                transition = _with_details(_with_handled_by(RETRY, handled_by, values), outcome, values)
+                transition = with_details(
+                    _with_handled_by(RETRY, handled_by, values), outcome.error_type, outcome.error_handler, values
+                )
             case Failed(error=error, handled_by=handled_by):
                 values["error"] = error_text(error, error_chars)
                 values["retries"] = {"N": str(claim.attempt - 1)}
                 handled_by = handled_by | claim.handled_by if leaves else handled_by
                 transition = _with_handled_by(MARK_FAILED if leaves else FAIL, handled_by, values)
-                transition = _with_details(transition, outcome, values)
+                transition = with_details(transition, outcome.error_type, outcome.error_handler, values)
             case Released(handled_by=handled_by, delay=delay, unhandled_since=since):
                 values["due"] = millis(now + delay)
                 if since is not None:
@@ -247,13 +180,6 @@ class Settler:
         return Write(transition, holder_of(claim), values)
 
 
-def _needs_less(result: WriteResult, write: Write, room: Room) -> bool:
-    """Tell whether to repeat a write in the form for this room."""
-    # Another program may have stored a handledBy that is not a set. No name can be added to it.
-    takes_no_names = isinstance(result, InvalidRequestError) and bool(write.transition.add) and room is Room.FOR_NOTHING
-    return isinstance(result, ItemTooLargeError) or takes_no_names
-
-
 def _with_handled_by(
     transition: Transition, handled_by: frozenset[str], values: dict[str, AttributeValue]
 ) -> Transition:
@@ -263,18 +189,8 @@ def _with_handled_by(
     return MARK_FAILED_WITH_HANDLED_BY if transition is MARK_FAILED else WITH_HANDLED_BY[transition]
 
 
-def _with_details(transition: Transition, outcome: Retry | Failed, values: dict[str, AttributeValue]) -> Transition:
-    """Add the class of an error and its handler, and remove the stored ones if the outcome does not name them."""
-    missing: list[str] = []
-    for attribute, name, text, limit in (
-        ("errorType", "error_type", outcome.error_type, MAX_ERROR_TYPE_BYTES),
-        ("errorHandler", "error_handler", outcome.error_handler, MAX_NAME_BYTES),
-    ):
-        if text:
-            values[name] = short_text(text, limit)
-        else:
-            missing.append(attribute)
-    return without_details(transition, tuple(missing)) if missing else transition
+def _answer(claim: Claim, name: str, result: WriteResult | Claim | None) -> Settled:
+    return result if isinstance(result, Claim) or result is None else _error(claim, name, result)
 
 
 def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:

@@ -1,23 +1,85 @@
-"""Reports of items that no handler can get, such as an item without a type."""
+"""Items that no handler can get, such as an item without a type: they become FAILED, and are reported."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from dynamodb_outbox.dynamodb.conditional.fitted_writes import FittedWriter, with_details
+from dynamodb_outbox.dynamodb.conditional.transitions import FAIL, FAIL_UNCLAIMED, Write
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied
+from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
+from dynamodb_outbox.dynamodb.items.codec import Item, error_text, millis
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.ordering.fronts import Unreadable
 from dynamodb_outbox.dynamodb.ordering.queue import Queue
+from dynamodb_outbox.dynamodb.ordering.transitions import MARK_FAILED
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import OutboxError, StoredEventError
 from dynamodb_outbox.observers import EventFailed, KeyBlocked, Observers
+from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.reporting import Report
+
+NO_ROOM: Final = "it is too large: a claim has no room in it"
 
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """The error of an item, whether the item is FAILED now, and the queue that it blocks then."""
+    """The error of an item, whether the item is FAILED now, and the queue that it blocks."""
 
     error: StoredEventError
     is_failed: bool
-    queue: Queue | None = None
+    blocks: Queue | None = None
+
+
+class UnusableItems:
+    """Makes items FAILED that no handler can get."""
+
+    def __init__(self, writer: ConditionalWriter, exits: QueueExits, options: OutboxOptions, timing: Timing) -> None:
+        self._writer = FittedWriter(writer)
+        self._exits = exits
+        self._options = options
+        self._timing = timing
+
+    async def fail(self, unreadable: Sequence[Unreadable], without_room: Sequence[Item]) -> list[Unusable]:
+        """Make items FAILED, and return the error of each.
+
+        `unreadable` are claimed items that are not readable events; `without_room` are the rows of due items that are
+        too large for a claim.
+        """
+        return [*await self._fail_unreadable(unreadable), *await self._fail_without_room(without_room)]
+
+    async def _fail_unreadable(self, unreadable: Sequence[Unreadable]) -> list[Unusable]:
+        now = millis(self._options.clock())
+
+        def write_of(index: int, error_chars: int) -> Write:
+            each = unreadable[index]
+            text = str(each.error)
+            values: dict[str, AttributeValue] = {"token": {"S": each.token}, "now": now, "retries": {"N": "0"}}
+            values["error"] = error_text(text, error_chars)
+            leaves = each.queue is not None and self._exits.skips
+            transition = with_details(MARK_FAILED if leaves else FAIL, type(each.error).__name__, None, values)
+            return Write(transition, each.error.event_id if leaves else each.holder, values)
+
+        results = await self._writer.write(write_of, len(unreadable), within=self._timing.late_settle)
+        if self._exits.skips:
+            await self._exits.give_up([each for each in unreadable if each.queue is not None])
+        return [
+            Unusable(each.error, isinstance(result, Applied), None if self._exits.skips else each.queue)
+            for each, result in zip(unreadable, results, strict=True)
+        ]
+
+    async def _fail_without_room(self, rows: Sequence[Item]) -> list[Unusable]:
+        errors = [StoredEventError(event_id=row["id"]["S"], reason=NO_ROOM) for row in rows]
+
+        def write_of(index: int, error_chars: int) -> Write:
+            values = {"seen": rows[index]["gsiSortKey"], "error": error_text(NO_ROOM, error_chars)}
+            return Write(FAIL_UNCLAIMED, rows[index]["id"]["S"], values)
+
+        results = await self._writer.write(write_of, len(rows), within=self._timing.late_settle)
+        return [Unusable(error, isinstance(result, Applied)) for error, result in zip(errors, results, strict=True)]
 
 
 async def report_unusable(
@@ -38,5 +100,5 @@ async def report_unusable(
             observers.notify(
                 EventFailed(event_id=error.event_id, event_type="?", attempt=0, error=str(error), reason="unreadable")
             )
-            if item.queue is not None:
-                observers.notify(KeyBlocked(ordering_key=item.queue.key, event_id=error.event_id, event_type="?"))
+            if item.blocks is not None:
+                observers.notify(KeyBlocked(ordering_key=item.blocks.key, event_id=error.event_id, event_type="?"))

@@ -27,6 +27,7 @@ from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.operating.holds_item import Holds, HoldsItem
+from dynamodb_outbox.dynamodb.ordering.queue import read_queue
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.batch_get import BATCH_GET, get_items
 from dynamodb_outbox.dynamodb.transport.caller import Caller
@@ -35,8 +36,9 @@ from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.repairs import Hold, in_order
 
-READ: Final = ("id", "status", "type", "gsiSortKey")
-"""The attributes of a HELD event that a resume needs. An index need not have the type."""
+READ: Final = ("id", "status", "type", "gsiSortKey", "ids", "head")
+"""The attributes of a HELD event, or of the queue of an ordering key, that a resume needs. An index need not have them.
+"""
 SPREAD_SECONDS: Final = 2.0
 """The workers of a table begin within this time after the end of a hold, so that they share the events."""
 
@@ -159,8 +161,14 @@ class HeldEvents:
                     if isinstance(result, StorageError):
                         raise result
                     if isinstance(result, Applied) or result == Refused(repeated=True):
-                        resumed.append(write.event_id)
+                        resumed.append(_event_id_of(items[write.event_id]))
                 yield resumed
+
+
+def _event_id_of(item: Item) -> str:
+    """Return the id of an event, or of the event at the front of a queue."""
+    queue = read_queue(item)
+    return item["id"]["S"] if queue is None else queue.front
 
 
 def _is_held(item: Item) -> bool:

@@ -60,6 +60,14 @@ class Popper:
         self._options = options
         self._shards = shards
 
+    async def prepare(self, within: float) -> StorageError | None:
+        """Probe which of the writes go in batches, unless that is known; return the error of the probe."""
+        try:
+            await self._writer.probe_also(BATCHED, within)
+        except StorageError as error:
+            return error
+        return None
+
     async def pop(self, fronts: Sequence[Front], *, within: float) -> list[WriteResult]:
         """Pop events; the results are in the same order.
 
@@ -67,10 +75,8 @@ class Popper:
         if this worker holds nothing any more. `Refused` says that the claim was lost before.
         """
         deadline = anyio.current_time() + within
-        try:
-            await self._writer.probe_also(BATCHED, within)
-        except StorageError as error:
-            return [error] * len(fronts)
+        if (obstacle := await self.prepare(within)) is not None:
+            return [obstacle] * len(fronts)
         results: dict[int, WriteResult] = {}
         left = dict(enumerate(fronts))
         for _ in range(MAX_FORMS):

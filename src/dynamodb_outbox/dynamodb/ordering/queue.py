@@ -121,8 +121,9 @@ def _ids(item: Item, name: str) -> tuple[str, ...] | None:
     members = attribute(item, name, "L")
     if not isinstance(members, list):
         return None
-    ids = tuple(member.get("S") if isinstance(member, Mapping) else None for member in members)
-    return ids if all(isinstance(each, str) and each for each in ids) else None
+    ids = [member.get("S") if isinstance(member, Mapping) else None for member in members]
+    texts = tuple(each for each in ids if isinstance(each, str) and each)
+    return texts if len(texts) == len(ids) else None
 
 
 def queue_of(claim: Claim) -> Queue | None:
