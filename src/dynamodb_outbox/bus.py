@@ -210,8 +210,9 @@ class OutboxEventBus(BusOperations):
     ) -> list[Event]:
         """Store many events, 25 to a request; return them in their order. See `emit` for the options.
 
-        Events with the same ordering key keep their order in the list. If one event is invalid, nothing is sent, and `InvalidEventError` is raised. If this call did not store all
-        events, it raises `PartialPublishError`, which has the published and the failed events.
+        Events with the same ordering key keep their order in the list. If one event is invalid, nothing is sent, and
+        `InvalidEventError` is raised. If this call did not store all events, it raises `PartialPublishError`, which has
+        the published and the failed events.
         """
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists=if_exists)
         return await self._emitter.emit(events, options, transaction=transaction, call="bus.emit_many")

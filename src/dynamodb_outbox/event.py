@@ -158,6 +158,8 @@ MAX_ORDERING_KEY_BYTES = 1024
 """The id of a queue is its key with a prefix, and has to be short, since every write of the queue pays for it."""
 RESERVED_IDS = "dynamodb-outbox"
 """The prefix of the ids of items that are not events, such as the item in which workers announce themselves."""
+RESERVED_QUEUE_IDS = f"{RESERVED_IDS}-key/"
+"""The prefix of the ids of queues, which is followed by the ordering key."""
 
 
 def may_be_id(text: str) -> bool:
@@ -165,7 +167,7 @@ def may_be_id(text: str) -> bool:
     return bool(text) and not text.startswith(RESERVED_IDS) and len(text.encode(errors="replace")) <= MAX_ID_BYTES
 
 
-def _restore(
+def _restore(  # noqa: PLR0917 - pickle passes positions
     type: str, payload: Any, id: str, occurred_at: datetime, metadata: Mapping[str, Any], ordering_key: str | None
 ) -> Event:
     return Event(type, payload, id=id, occurred_at=occurred_at, metadata=metadata, ordering_key=ordering_key)

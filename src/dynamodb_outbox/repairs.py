@@ -9,7 +9,7 @@ from typing import Final
 
 from dynamodb_outbox.event import EventStatus
 
-DISCARDABLE: Final = (EventStatus.FAILED, EventStatus.PENDING, EventStatus.HELD)
+DISCARDABLE: Final = (EventStatus.FAILED, EventStatus.PENDING, EventStatus.HELD, EventStatus.QUEUED)
 """The statuses in which an event can be discarded or replaced: no worker holds it."""
 
 MOST_RETRIES: Final = 100

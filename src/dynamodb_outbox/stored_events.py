@@ -59,9 +59,9 @@ class StoredEvent:
       handler that raised it.
     - `handled_by` has the names of the handlers that succeeded.
     - `discarded_by`, `discard_reason` and `replaced_by` (an event id) are set for DISCARDED events.
-    - `ordering_key` is the key of an event that is delivered in order. The event at the front of the queue has the
-      state of the queue, and all later ones are `waiting`. `waiting_behind` counts the events that wait behind the one
-      at the front, exactly if there are few; None for other events.
+    - `ordering_key` is the key of an event that is delivered in order. The event at the front of the line has
+      `waiting_behind`, the number of events behind it, exactly if there are few. All others are `waiting`, and have
+      `waits_for`, the id of the event at the front; None if the emit has not put the event into the line yet.
     - `fence` says what was read. A repair with it is refused if the event has changed since.
     """
 
@@ -93,7 +93,13 @@ class StoredEvent:
     unreadable: str | None = None
     ordering_key: str | None = None
     waiting_behind: Count | None = None
+    waits_for: str | None = None
     fence: str = field(default="", repr=False)
+
+    @property
+    def blocks_key(self) -> bool:
+        """Whether later events of its ordering key wait, because it is a dead letter at the front of the line."""
+        return self.status is EventStatus.FAILED and self.waiting_behind is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,9 @@ from reliability.proxy import Proxy, running_proxy
 from tests.adapter_timing import with_timing
 from tests.backends import open_client
 from tests.dynamodb.bank import Bank
+from tests.dynamodb.lines import Line, line_of
 from tests.dynamodb.windows import Desk, keeping_leases
+from tests.fakes import Clock
 
 
 @pytest.fixture
@@ -89,3 +91,14 @@ async def inserting(client: Any, proxy: Proxy, table_name: str) -> AsyncIterator
     async with keeping_leases(outbox, client) as desk:
         proxy.requests.clear()
         yield desk
+
+
+@pytest.fixture(params=["moto-single", "local-batch", "local-batch-sharded"])
+async def line(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Line]:
+    """The line of a key, on moto and on DynamoDB Local, there also with shards."""
+    name, mode, *sharded = str(request.param).split("-")
+    async with open_client(request.getfixturevalue(f"{name}_endpoint")) as client:
+        options = {"shards": 4} if sharded else {}
+        made = line_of(client, table_name, Clock(), conditional_writes=mode, **options)
+        await made.outbox.create_table()
+        yield made

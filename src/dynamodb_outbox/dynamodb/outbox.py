@@ -331,6 +331,11 @@ class DynamoDBOutbox:
         self._loop.check("outbox.redrive")
         return await self._parts.repairs.redrive(ids, fences=fences)
 
+    async def skip(self, ids: Sequence[str]) -> Repaired:
+        """Set events aside that block their ordering keys, each in one transaction; see `Outbox.skip`."""
+        self._loop.check("outbox.skip")
+        return await self._parts.repairs.skip(ids)
+
     async def discard(
         self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
     ) -> Repaired:

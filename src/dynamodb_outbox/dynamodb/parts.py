@@ -25,14 +25,19 @@ from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.ordered_events import OrderedEvents
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
+from dynamodb_outbox.dynamodb.operating.discards import Discards
 from dynamodb_outbox.dynamodb.operating.held_events import HeldEvents
 from dynamodb_outbox.dynamodb.operating.holds_item import HoldsItem
-from dynamodb_outbox.dynamodb.operating.repairs import Discards, Repairs
+from dynamodb_outbox.dynamodb.operating.line_plans import LinePlans
+from dynamodb_outbox.dynamodb.operating.line_repairs import LineRepairs
+from dynamodb_outbox.dynamodb.operating.repairs import Repairs
 from dynamodb_outbox.dynamodb.operating.replacing import Replacer
 from dynamodb_outbox.dynamodb.ordering.append_writer import AppendWriter
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.ordering.popping import Popper
+from dynamodb_outbox.dynamodb.ordering.repair_writes import RepairWrites
+from dynamodb_outbox.dynamodb.ordering.standing import Standings
 from dynamodb_outbox.dynamodb.reading.reader import Reader
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
 from dynamodb_outbox.dynamodb.schema.table import Table
@@ -101,7 +106,7 @@ class Parts:
         opener = Opener(caller, writer, options, shards=shards)
         keeper = WindowKeeper(caller, writer, options, opener=opener, fence=fence, timing=timing, enabled=config.window)
         publisher, transactor = _emitting_parts(caller, writer, config, options, keeper=keeper, timing=timing)
-        discards = Discards(options, retention=config.retention)
+        repairs, replacer = _repairing_parts(caller, writer, config, options, timing=timing)
         held = HeldEvents(HoldsItem(caller, options, timing), caller, index, writer, options=options, timing=timing)
         return cls(
             timing=timing,
@@ -136,9 +141,9 @@ class Parts:
             exits=exits,
             unusable=UnusableItems(writer, exits, options, timing),
             dead_letters=DeadLetters(caller, index, options, timing),
-            repairs=Repairs(caller, writer, options, timing, discards=discards),
+            repairs=repairs,
             held=held,
-            replacer=Replacer(caller, options, timing, discards=discards, shards=shards),
+            replacer=replacer,
             reader=Reader(caller, index, options, timing),
             shard_migration=ShardMigration(index, writer, shards, timing),
         )
@@ -215,6 +220,16 @@ def _emitting_parts(
         timing=timing,
     )
     return publisher, transactor
+
+
+def _repairing_parts(
+    caller: Caller, writer: ConditionalWriter, config: DynamoDBConfig, options: OutboxOptions, *, timing: Timing
+) -> tuple[Repairs, Replacer]:
+    discards = Discards(options, retention=config.retention)
+    plans = LinePlans(RepairWrites(config.table_name, config.placement, clock=options.clock), discards)
+    lines = LineRepairs(caller, Standings(caller, within=timing.operator), timing)
+    repairs = Repairs(caller, writer, options, timing, discards=discards, plans=plans, lines=lines)
+    return repairs, Replacer(caller, options, timing, discards=discards, shards=config.placement)
 
 
 def _caller(client: DynamoDBClient, config: DynamoDBConfig, options: OutboxOptions, observers: Observers) -> Caller:

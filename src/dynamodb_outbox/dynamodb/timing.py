@@ -57,3 +57,5 @@ class Timing:
 
     operator: float = 10.0
     """How long one call is tried that lists, counts or redrives dead letters, or moves events to shards."""
+    busy_line: float = 0.1
+    """How long a redrive waits for a worker that has failed an event, and is about to take it from its line."""

@@ -15,7 +15,7 @@ from dynamodb_outbox.dynamodb.conditional.transitions import REDRIVE, Transition
 IS_SEEN: Final = "status = :was AND gsiSortKey = :seen"
 """The condition of a repair with a fence: the event is as the operator saw it."""
 REDRIVE_SEEN: Final = replace(
-    REDRIVE, name="redrive as seen", condition="status = :FAILED AND gsiSortKey = :seen", batched=False
+    REDRIVE, name="redrive as seen", condition=f"{REDRIVE.condition} AND gsiSortKey = :seen", batched=False
 )
 # A worker writes it for an event of a held type that it has just claimed. The sort key is the due time that the event
 # had before the claim, so a resume changes no order. Without the token, no late outcome can change the event. A repeat

@@ -214,11 +214,12 @@ TOMBSTONE: Final = Transition(
     creates=True,
 )
 TOMBSTONE_ALONE: Final = replace(TOMBSTONE, batched=False)
+# Not for an event with an ordering key: it would be delivered outside of its line. See `operator_transitions.py`.
 REDRIVE: Final = Transition(
     name="redrive",
     set=("status = :PENDING", "retryCount = :zero", "gsiSortKey = :now"),
     remove=("claimToken", "unhandledSince"),
-    condition="status = :FAILED",
+    condition="status = :FAILED AND attribute_not_exists(orderingKey)",
 )
 # Changes only the event's place in the index, not its status. Every other write that sets the status also moves the
 # event: see placed().

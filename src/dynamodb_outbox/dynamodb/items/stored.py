@@ -17,7 +17,7 @@ from dynamodb_outbox.dynamodb.items.codec import (
     unhandled_since,
 )
 from dynamodb_outbox.errors import StoredEventError
-from dynamodb_outbox.event import RESERVED_IDS, EventStatus
+from dynamodb_outbox.event import RESERVED_IDS, RESERVED_QUEUE_IDS, EventStatus
 from dynamodb_outbox.event_states import state_of
 from dynamodb_outbox.fences import fence_of
 from dynamodb_outbox.port import Numbers
@@ -30,8 +30,12 @@ _DUE: Final = (EventStatus.PENDING, EventStatus.HELD)
 
 
 def status_of(item: Item) -> EventStatus | None:
-    """Return the status of an event; None for items of the library and tombstones, which are not events."""
-    if str(item["id"]["S"]).startswith(RESERVED_IDS):
+    """Return the status of an event; None for items of the library and tombstones, which are not events.
+
+    A queue whose front cannot be read counts as an event, so that an operator sees it.
+    """
+    item_id = str(item["id"]["S"])
+    if item_id.startswith(RESERVED_IDS) and not item_id.startswith(RESERVED_QUEUE_IDS):
         return None
     status = attribute(item, "status", "S")
     return EventStatus(status) if isinstance(status, str) and status in EventStatus.__members__ else None
@@ -71,6 +75,7 @@ def decode_stored(item: Item, *, numbers: Numbers, now: float, window_ends: floa
         discard_reason=_text(item, "discardReason"),
         replaced_by=_text(item, "replacedBy"),
         expires_at=time_of(seconds_of(attribute(item, "expireAt", "N"), unit=1)),
+        ordering_key=_text(item, "orderingKey"),
         fence=fence_of(status, sort_key),
     )
 

@@ -13,7 +13,8 @@ from dynamodb_outbox.dynamodb.emitting.forms import condition_of
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_event, stored_event
 from dynamodb_outbox.dynamodb.emitting.refused_transaction import REFUSED, TransactionPut, reasons_of
 from dynamodb_outbox.dynamodb.items.codec import encode_event
-from dynamodb_outbox.dynamodb.operating.repairs import Discards, status_of
+from dynamodb_outbox.dynamodb.operating.discards import Discards
+from dynamodb_outbox.dynamodb.operating.repairs import status_of
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused

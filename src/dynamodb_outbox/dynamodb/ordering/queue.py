@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dynamodb_outbox.claims import Claim
-from dynamodb_outbox.dynamodb.items.codec import Item, attribute
+from dynamodb_outbox.dynamodb.items.codec import Item, attribute, handled_by
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.event import RESERVED_IDS, EventStatus
+from dynamodb_outbox.event import RESERVED_IDS, RESERVED_QUEUE_IDS, EventStatus
 
-PREFIX: Final = f"{RESERVED_IDS}-key/"
+PREFIX: Final = RESERVED_QUEUE_IDS
 """The id of a queue is this prefix and the key."""
 PAGE_PREFIX: Final = f"{RESERVED_IDS}-page/"
 WIDTH: Final = 10
@@ -155,6 +155,18 @@ DELIVERY_ATTRIBUTES: Final = (
 
 
 def as_delivered(event: Mapping[str, AttributeValue], queue: Mapping[str, AttributeValue]) -> Item:
-    """Return the item of the event at the front, with the delivery that its queue describes."""
+    """Return the item of the event at the front, with the delivery that its queue describes.
+
+    An event that was set aside, and came back to the end of the line, keeps the names of the handlers that succeeded
+    before, and its last error until there is another one.
+    """
     kept = {name: value for name, value in event.items() if name not in DELIVERY_ATTRIBUTES}
-    return kept | {name: queue[name] for name in DELIVERY_ATTRIBUTES if name in queue}
+    delivered = kept | {name: queue[name] for name in DELIVERY_ATTRIBUTES if name in queue}
+    if "lastError" not in queue:
+        delivered |= {name: event[name] for name in _ERROR if name in event}
+    if handled := handled_by(dict(event)) | handled_by(dict(queue)):
+        delivered["handledBy"] = {"SS": sorted(handled)}
+    return delivered
+
+
+_ERROR: Final = ("lastError", "errorType", "errorHandler")

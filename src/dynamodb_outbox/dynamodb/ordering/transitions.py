@@ -13,6 +13,7 @@ A POP compares the front with the id of the event, so that no id leaves unseen. 
 - REFILL makes the first page the `head`, and deletes the page, in one transaction.
 
 CLAIM, RENEW, RETRY, RELEASE and FAIL are those of an event, written to the queue. Recovery differs: see RECOVER_QUEUE.
+`operator_transitions.py` has the transitions that an operator causes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
-from dynamodb_outbox.dynamodb.conditional.transitions import FAIL, RECOVER, REDRIVE, Transition
+from dynamodb_outbox.dynamodb.conditional.repair_transitions import IS_SEEN
+from dynamodb_outbox.dynamodb.conditional.transitions import FAIL, RECOVER, Transition
 from dynamodb_outbox.dynamodb.ordering.queue import Queue
 
 
@@ -44,10 +46,9 @@ _FRONT_IS: Final = {
     Pop.REFILL: "head = :only",
 }
 _GONE: Final = {Pop.IDS: ("ids[0]",), Pop.HEAD: ("head[0]",), Pop.UNHEAD: ("head",), Pop.REFILL: ()}
-_OF_THE_FRONT: Final = ("handledBy", "lastError", "errorType", "errorHandler", "unhandledSince", "type")
+OF_THE_FRONT: Final = ("handledBy", "lastError", "errorType", "errorHandler", "unhandledSince", "type")
 """What a queue stores of the event at its front, besides its place in the index. A HELD queue has the `type`."""
 _IS_MINE: Final = "claimToken = :token AND status <> :FAILED"
-_IS_BLOCKED: Final = "status = :FAILED"
 _CLAIMED: Final = (
     "status = :PROCESSING",
     "claimToken = :next",
@@ -55,7 +56,7 @@ _CLAIMED: Final = (
     "startedOn = :now",
     "gsiSortKey = :deadline",
 )
-_PENDING: Final = ("status = :PENDING", "claimToken = :nobody", "gsiSortKey = :now")
+DUE_FOR_ALL: Final = ("status = :PENDING", "claimToken = :nobody", "gsiSortKey = :now")
 
 
 def form_of(queue: Queue) -> Pop:
@@ -72,17 +73,17 @@ def pop(form: Pop, *, keeps: bool, by_operator: bool = False) -> Transition:
     """Return the transition that takes the front, and makes the next event claimed by this worker, or due for all.
 
     With `keeps` it is the claim of the next event, under the token `next`. A repeat after a lost response is refused,
-    and the queue shows what has happened. An operator takes the front of a queue that is FAILED.
+    and the queue shows what has happened. An operator takes the front of a queue that no worker holds, as it was seen.
     """
-    holder = _IS_BLOCKED if by_operator else _IS_MINE
+    holder = IS_SEEN if by_operator else _IS_MINE
     condition = f"{holder} AND {_FRONT_IS[form]}"
     if form is Pop.LAST:
         return Transition(name="pop the last", condition=condition, deletes=True, batched=not by_operator)
     refill = ("head = :page", "firstPage = :number") if form is Pop.REFILL else ()
     return Transition(
         name=f"pop by {form.value}",
-        set=(*(_CLAIMED if keeps else _PENDING), "retryCount = :zero", *refill),
-        remove=(*_GONE[form], *_OF_THE_FRONT),
+        set=(*(_CLAIMED if keeps else DUE_FOR_ALL), "retryCount = :zero", *refill),
+        remove=(*_GONE[form], *OF_THE_FRONT),
         condition=condition,
         batched=form is not Pop.REFILL and not by_operator,
         returning=keeps and form is not Pop.REFILL,
@@ -114,14 +115,6 @@ RECOVER_QUEUE: Final = replace(
     name="recover a queue",
     condition="status = :PROCESSING AND gsiSortKey = :seen",
     returning=True,
-)
-# A queue always has a token; see `Birth`.
-REDRIVE_QUEUE: Final = replace(
-    REDRIVE,
-    name="retry the front",
-    set=(*REDRIVE.set, "claimToken = :nobody"),
-    remove=("unhandledSince",),
-    batched=False,
 )
 HOLD_QUEUE: Final = Transition(
     name="hold a queue",

@@ -6,6 +6,7 @@ left out if it has gone on meanwhile. A page reads a bounded number of events, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -13,6 +14,8 @@ from dynamodb_outbox.cursors import Cursor, read_cursor
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.dynamodb.items.stored import decode_stored
+from dynamodb_outbox.dynamodb.ordering.queue import is_queue_id
+from dynamodb_outbox.dynamodb.ordering.standing import Standings
 from dynamodb_outbox.dynamodb.reading.merged_rows import MergedRows, Row
 from dynamodb_outbox.dynamodb.reading.window_events import LeasedWindow, WindowEvents
 from dynamodb_outbox.dynamodb.transport.batch_get import BATCH_GET, get_items
@@ -33,6 +36,7 @@ class _PageSoFar:
     type: str | None
     limit: int
     events: list[StoredEvent] = field(default_factory=list[StoredEvent])
+    places: dict[str, int] = field(default_factory=dict[str, int])
     examined: int = 0
 
     @property
@@ -46,8 +50,14 @@ class _PageSoFar:
 
     def add(self, event: StoredEvent | None) -> None:
         self.examined += 1
-        if event is not None and event.state is self.state and self.type in (None, event.type):
+        if event is None or event.state is not self.state or self.type not in (None, event.type):
+            return
+        # An event that blocks its key may also be in the index by itself, for a moment.
+        if event.id not in self.places:
+            self.places[event.id] = len(self.events)
             self.events.append(event)
+        elif event.blocks_key:
+            self.events[self.places[event.id]] = event
 
     def end(self, cursor: Cursor | None) -> Page:
         return Page(events=tuple(self.events), after=None if cursor is None else cursor.text, examined=self.examined)
@@ -64,6 +74,7 @@ class Listing:
         self._windows = windows
         self._options = options
         self._within = within
+        self._standings = Standings(caller, within=within)
 
     async def page(self, state: EventState | str, *, type: str | None, after: str | None, limit: int) -> Page:
         """Read the next page. Raises `ConfigurationError` for an `after` that is not from a page of the state."""
@@ -88,9 +99,9 @@ class Listing:
         while not page.is_full and page.left > 0:
             wanted = page.limit - len(page.events) if page.type is None else BATCH_GET
             taken = await rows.take(min(wanted, page.left, BATCH_GET))
-            items = await get_items(self._caller, [row.id for row in taken], within=self._within) if taken else {}
+            events = await self._events_of([row.id for row in taken])
             for position, row in enumerate(taken):
-                page.add(self._event_of(items.get(row.id)))
+                page.add(events.get(row.id))
                 if page.is_full and (position < len(taken) - 1 or not rows.is_done):
                     return _after_row(cursor, row)
             if rows.is_done:
@@ -120,9 +131,18 @@ class Listing:
                     return replace(cursor, id=window.id, number=part.next)
         return None
 
-    def _event_of(self, item: Item | None, leased: LeasedWindow | None = None) -> StoredEvent | None:
-        if item is None:
-            return None
+    async def _events_of(self, ids: Sequence[str]) -> dict[str, StoredEvent | None]:
+        """Read the events of rows, by the ids of the rows. The row of a queue shows the event at its front."""
+        items = await get_items(self._caller, ids, within=self._within) if ids else {}
+        queues = {each: item for each, item in items.items() if is_queue_id(each)}
+        fronts = await self._standings.of_fronts(queues) if queues else {}
+        numbers, now = self._options.numbers, self._options.clock()
+        return {
+            each: fronts[each].decode(numbers=numbers, now=now) if each in fronts else self._event_of(item)
+            for each, item in items.items()
+        }
+
+    def _event_of(self, item: Item, leased: LeasedWindow | None = None) -> StoredEvent | None:
         ends = None if leased is None else leased.ends
         return decode_stored(item, numbers=self._options.numbers, now=self._options.clock(), window_ends=ends)
 

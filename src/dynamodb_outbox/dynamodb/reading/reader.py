@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.items.codec import Item, attribute, is_unlisted
 from dynamodb_outbox.dynamodb.items.stored import decode_stored, seconds_of
+from dynamodb_outbox.dynamodb.ordering.queue import is_queue_id
+from dynamodb_outbox.dynamodb.ordering.standing import Standings, may_be_in_line
 from dynamodb_outbox.dynamodb.reading.listing import Listing
 from dynamodb_outbox.dynamodb.reading.sampling import Sampling
 from dynamodb_outbox.dynamodb.reading.window_events import WindowEvents
@@ -25,12 +29,19 @@ class Reader:
         self._caller = caller
         self._options = options
         self._within = timing.operator
+        self._standings = Standings(caller, within=timing.operator)
         windows = WindowEvents(caller, index, within=timing.operator)
         self._listing = Listing(caller, index, windows, options, within=timing.operator)
         self._sampling = Sampling(index, windows, options, within=timing.operator)
 
     async def get(self, event_id: str) -> StoredEvent | None:
-        """Read an event as it is in the table now; None if there is none."""
+        """Read an event as it is in the table now; None if there is none.
+
+        The id of a queue stands for the event at its front.
+        """
+        if is_queue_id(event_id):
+            standing = (await self._standings.read([event_id]))[event_id]
+            return standing.decode(numbers=self._options.numbers, now=self._options.clock())
         if not may_be_id(event_id):
             return None
         item = await self._item_of(event_id)
@@ -41,7 +52,18 @@ class Reader:
             ends = await self._window_ends(item)
         if item is None:
             return None
+        if may_be_in_line(item):
+            return await self._keyed(item)
         return decode_stored(item, numbers=self._options.numbers, now=self._options.clock(), window_ends=ends)
+
+    async def _keyed(self, item: Item) -> StoredEvent | None:
+        event_id = item["id"]["S"]
+        standing = (await self._standings.of({event_id: item}))[event_id]
+        if standing.is_queued and standing.is_unlisted:
+            # The event has probably left its queue before the queue was read.
+            item = await self._item_of(event_id) or item
+            standing = replace(standing, event=item)
+        return standing.decode(numbers=self._options.numbers, now=self._options.clock())
 
     async def _item_of(self, event_id: str) -> Item | None:
         return (await get_items(self._caller, [event_id], within=self._within)).get(event_id)

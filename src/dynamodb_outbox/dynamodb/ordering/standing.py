@@ -1,0 +1,171 @@
+"""Where an event with an ordering key stands: at the front of its line, behind other events, or in no line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from dynamodb_outbox.dynamodb.items.codec import Item, attribute, decode_failed
+from dynamodb_outbox.dynamodb.items.stored import decode_stored
+from dynamodb_outbox.dynamodb.ordering.queue import (
+    Queue,
+    as_delivered,
+    is_queue_id,
+    page_ids,
+    queue_id,
+    read_queue,
+)
+from dynamodb_outbox.dynamodb.ordering.transitions import Pop, form_of
+from dynamodb_outbox.dynamodb.transport.batch_get import BATCH_GET, get_items
+from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.event import EventStatus, FailedEvent
+from dynamodb_outbox.port import Numbers
+from dynamodb_outbox.stored_events import Count, StoredEvent
+
+_QUEUED: Final = {"S": EventStatus.QUEUED.value}
+_FAILED: Final = {"S": EventStatus.FAILED.value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An event, and the queue of its ordering key, each as it was read. `event` is None if it is not stored."""
+
+    event_id: str
+    event: Item | None
+    queue: Queue | None = None
+    queue_item: Item | None = None
+    next_page: tuple[str, ...] | None = None
+    """The first page of the queue, if it was read."""
+
+    @property
+    def is_front(self) -> bool:
+        """Whether it is the turn of the event."""
+        return self.queue is not None and self.queue.front == self.event_id
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the event is neither COMPLETED nor FAILED nor DISCARDED."""
+        return self.event is not None and self.event.get("status") == _QUEUED
+
+    @property
+    def blocks_key(self) -> bool:
+        """Whether the later events of the key wait, because this one has failed."""
+        return self.is_front and self.queue_item is not None and self.queue_item.get("status") == _FAILED
+
+    @property
+    def is_unlisted(self) -> bool:
+        """Whether no queue lists the event, as far as the queue itself shows: the emit is under way, or has died."""
+        if self.queue is None:
+            return self.queue_item is None
+        return not self.queue.pages and self.event_id not in self.queue.known_ids
+
+    @property
+    def shown(self) -> Item | None:
+        """The event as an operator sees it. At the front, the queue describes its delivery."""
+        if self.queue_item is None or not self.is_front or not (self.is_queued or self.blocks_key):
+            return self.event
+        if self.queue is not None and self.event is None:
+            # Somebody has deleted the event, and the key waits for it. The id of the queue leads to the key.
+            return as_delivered({"id": {"S": self.queue.id}, "orderingKey": {"S": self.queue.key}}, self.queue_item)
+        return as_delivered(self.event or {}, self.queue_item)
+
+    @property
+    def status(self) -> EventStatus | None:
+        """The status that an operator sees; None if the event is not stored."""
+        stored = attribute(self.shown or {}, "status", "S")
+        return EventStatus(stored) if stored in EventStatus.__members__ else None
+
+    @property
+    def waiting_behind(self) -> Count | None:
+        """How many events the queue lists behind the event at the front; None for other events."""
+        if self.queue is None or not self.is_front or not (self.is_queued or self.blocks_key):
+            return None
+        return Count(at_least=len(self.queue.known_ids) - 1 + self.queue.pages, is_exact=not self.queue.pages)
+
+    @property
+    def waits_for(self) -> str | None:
+        """The id of the event at the front, if this event waits behind it."""
+        is_behind = self.queue is not None and self.is_queued and not self.is_front and not self.is_unlisted
+        return self.queue.front if self.queue is not None and is_behind else None
+
+    def decode(self, *, numbers: Numbers, now: float) -> StoredEvent | None:
+        """Read everything about the event; None if it is not stored, or not an event."""
+        item = self.shown or (self.queue_item if self.queue is None else None)
+        stored = None if item is None else decode_stored(item, numbers=numbers, now=now)
+        if stored is None:
+            return None
+        return replace(stored, waiting_behind=self.waiting_behind, waits_for=self.waits_for)
+
+    def decode_failed(self, *, numbers: Numbers) -> FailedEvent:
+        """Read a dead letter. A queue that cannot be read is shown by its own id."""
+        failed = decode_failed(self.shown or self.queue_item or {}, numbers=numbers)
+        return replace(failed, blocks_key=self.blocks_key or is_queue_id(failed.id))
+
+
+class Standings:
+    """Reads events and their queues."""
+
+    def __init__(self, caller: Caller, *, within: float) -> None:
+        self._caller = caller
+        self._within = within
+
+    async def of(self, events: Mapping[str, Item]) -> dict[str, Standing]:
+        """Read the queues of events that are read already, by their ids. Raises `StorageError`."""
+        queues = await self._get({queue_id(key) for key in map(key_of, events.values()) if key is not None})
+        return {each: _standing(each, event, queues) for each, event in events.items()}
+
+    async def of_fronts(self, queues: Mapping[str, Item]) -> dict[str, Standing]:
+        """Read the events at the fronts of queues that are read already; return them by the ids of the queues."""
+        read = {each: read_queue(item) for each, item in queues.items()}
+        events = await self._get({queue.front for queue in read.values() if queue is not None})
+        return {
+            each: Standing(event_id=each, event=None, queue_item=queues[each])
+            if queue is None
+            else Standing(event_id=queue.front, event=events.get(queue.front), queue=queue, queue_item=queues[each])
+            for each, queue in read.items()
+        }
+
+    async def read(self, event_ids: Sequence[str]) -> dict[str, Standing]:
+        """Read events and their queues, and the pages that a repair needs. Raises `StorageError`.
+
+        The id of a queue stands for the event at its front.
+        """
+        items = await self._get(event_ids)
+        found = await self.of({each: item for each, item in items.items() if not is_queue_id(each)})
+        found |= await self.of_fronts({each: item for each, item in items.items() if is_queue_id(each)})
+        standings = {each: found.get(each, Standing(event_id=each, event=None)) for each in event_ids}
+        page_of = {
+            each: standing.queue.page_id(standing.queue.first_page)
+            for each, standing in standings.items()
+            if standing.queue is not None and standing.is_front and form_of(standing.queue) is Pop.REFILL
+        }
+        pages = await self._get(page_of.values())
+        for each, page_id in page_of.items():
+            if page_id in pages:
+                standings[each] = replace(standings[each], next_page=page_ids(pages[page_id]))
+        return standings
+
+    async def _get(self, ids: Iterable[str]) -> dict[str, Any]:
+        unique = list(dict.fromkeys(ids))
+        items: dict[str, Any] = {}
+        for start in range(0, len(unique), BATCH_GET):
+            items |= await get_items(self._caller, unique[start : start + BATCH_GET], within=self._within)
+        return items
+
+
+def key_of(event: Mapping[str, Any]) -> str | None:
+    """Read the ordering key of an event."""
+    key = attribute(dict(event), "orderingKey", "S")
+    return key if isinstance(key, str) and key else None
+
+
+def may_be_in_line(event: Mapping[str, Any]) -> bool:
+    """Tell whether a queue may say more about an event: it has an ordering key, and is QUEUED, or may block its key."""
+    return key_of(event) is not None and event.get("status") in (_QUEUED, _FAILED)
+
+
+def _standing(event_id: str, event: Item, queues: Mapping[str, Any]) -> Standing:
+    key = key_of(event)
+    item = None if key is None else queues.get(queue_id(key))
+    return Standing(event_id=event_id, event=event, queue=None if item is None else read_queue(item), queue_item=item)
