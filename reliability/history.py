@@ -33,6 +33,7 @@ from reliability.records.events import (
     SettleRefused,
     Skipped,
 )
+from reliability.records.queues import QueueWritten, StoredQueue
 from reliability.records.surroundings import (
     CallsCounted,
     ErrorReported,
@@ -83,6 +84,7 @@ __all__ = [
     "LeaseRenewed",
     "Noted",
     "Outcome",
+    "QueueWritten",
     "Record",
     "Recovered",
     "Redriven",
@@ -95,6 +97,7 @@ __all__ = [
     "Settled",
     "Skipped",
     "Stored",
+    "StoredQueue",
     "StoredWindow",
     "StoringRequest",
     "TimeMoved",
@@ -145,6 +148,7 @@ Record = (
     | CallsCounted
     | Written
     | WindowWritten
+    | QueueWritten
     | HoldAsked
     | HoldStored
     | ResumeAsked
@@ -159,12 +163,16 @@ WORKERS_LIFE: Final = (WorkerStarted, WorkerStopped, WorkerKilled, WorkerSuspend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalState:
-    """The final state: the items by event id, the open windows by name, and the workers that have not ended."""
+    """The final state: the items by event id, the open windows by name, and the workers that have not ended.
+
+    `queues` has the queues by their ordering keys.
+    """
 
     at: float
     events: Mapping[str, Stored]
     left: tuple[str, ...] = ()
     windows: Mapping[str, StoredWindow] = field(default_factory=dict[str, StoredWindow])
+    queues: Mapping[str, StoredQueue] = field(default_factory=dict[str, StoredQueue])
 
 
 def event_ids_of(record: Record) -> tuple[str, ...]:

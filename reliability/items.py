@@ -1,38 +1,84 @@
-"""Reads the items of a table for the checker: events, windows, and the changes of both."""
+"""Reads the items of a table for the checker: events, queues and windows, and the changes of all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, PAGE_PREFIX, PREFIX, read_queue
 from dynamodb_outbox.dynamodb.windows.item import VOID, WINDOW, WINDOW_IDS
-from reliability.history import FinalState, Stored, StoredWindow, WindowWritten, Written
+from reliability.history import (
+    FinalState,
+    QueueWritten,
+    Stored,
+    StoredQueue,
+    StoredWindow,
+    WindowWritten,
+    Written,
+)
 
 Item = Mapping[str, Mapping[str, Any]]
 
+AnyWritten = Written | WindowWritten | QueueWritten
+QUEUED: Final = "QUEUED"
 _NO_WINDOW: Final = StoredWindow(window="", status="")
 
 
 def stored_of(item: Item, *, index_key: str = "status") -> Stored:
     """Read the fields for the checker from an item of the low-level API."""
     token = item.get("claimToken")
-    sort_key = item.get("gsiSortKey")
     return Stored(
         event_id=item["id"]["S"],
-        status=item["status"]["S"],
-        retry_count=int(item["retryCount"]["N"]) if "retryCount" in item else 0,
-        sort_key=None if sort_key is None else int(sort_key["N"]),
         token=None if token is None else token["S"],
-        handled_by=tuple(sorted(item["handledBy"]["SS"])) if "handledBy" in item else (),
-        indexed=sort_key is not None and index_key in item,
-        unhandled_since=int(item["unhandledSince"]["N"]) if "unhandledSince" in item else None,
         window=item["window"]["S"] if "window" in item else None,
+        key=item["orderingKey"]["S"] if "orderingKey" in item else None,
+        waits=item["status"]["S"] == QUEUED,
+        **_delivery_of(item, index_key),
     )
 
 
+def queue_of(item: Item, *, index_key: str = "status", paged: tuple[str, ...] = ()) -> StoredQueue:
+    """Read the fields for the checker from the item of a queue."""
+    token = item["claimToken"]["S"]
+    return StoredQueue(
+        key=item["id"]["S"].removeprefix(PREFIX),
+        ids=ids_in(item, "ids"),
+        head=ids_in(item, "head"),
+        paged=paged,
+        epoch=item["epoch"]["S"] if "epoch" in item else "",
+        first_page=int(item["firstPage"]["N"]) if "firstPage" in item else 0,
+        last_page=int(item["lastPage"]["N"]) if "lastPage" in item else -1,
+        token=None if token == NOBODY else token,
+        **_delivery_of(item, index_key),
+    )
+
+
+def ids_in(item: Item, name: str) -> tuple[str, ...]:
+    """Read a list of ids; empty if there is none."""
+    return tuple(member["S"] for member in item.get(name, {"L": []})["L"])
+
+
+def _delivery_of(item: Item, index_key: str) -> dict[str, Any]:
+    """Read the fields that an event has in common with a queue, whose fields describe the event at the front."""
+    sort_key = item.get("gsiSortKey")
+    return {
+        "status": item["status"]["S"],
+        "retry_count": int(item["retryCount"]["N"]) if "retryCount" in item else 0,
+        "sort_key": None if sort_key is None else int(sort_key["N"]),
+        "handled_by": tuple(sorted(item["handledBy"]["SS"])) if "handledBy" in item else (),
+        "indexed": sort_key is not None and index_key in item,
+        "unhandled_since": int(item["unhandledSince"]["N"]) if "unhandledSince" in item else None,
+    }
+
+
 def is_event(item: Item) -> bool:
-    """Tell whether an item is an event: not a window, not a tombstone, and not the list of the workers."""
-    return "status" in item and item["status"]["S"] not in (WINDOW, VOID)
+    """Tell whether an item is an event: not a queue, a window or a tombstone, and not the list of the workers."""
+    return "status" in item and item["status"]["S"] not in (WINDOW, VOID) and not is_queue(item)
+
+
+def is_queue(item: Item) -> bool:
+    """Tell whether an item is the queue of an ordering key."""
+    return "id" in item and item["id"]["S"].startswith(PREFIX)
 
 
 def is_window(item: Item) -> bool:
@@ -62,8 +108,8 @@ def record_of_write(
     at: float,
     worker: str = "",
     began_at: float | None = None,
-) -> Written | WindowWritten | None:
-    """Make the record of a change of an item; None if the item is neither an event nor a window.
+) -> AnyWritten | None:
+    """Make the record of a change of an item; None if the item is neither an event, nor a queue, nor a window.
 
     A tombstone counts as no item: an event that is stored over it is new.
     """
@@ -72,6 +118,9 @@ def record_of_write(
     if any(map(is_window, known)):
         before, after = (None if item is None else window_of(item) for item in (old, new))
         return WindowWritten(window=(before or after or _NO_WINDOW).window, before=before, after=after, **facts)
+    if any(map(is_queue, known)):
+        was, now = (None if item is None else queue_of(item, index_key=index_key) for item in (old, new))
+        return QueueWritten(key=known[0]["id"]["S"].removeprefix(PREFIX), before=was, after=now, **facts)
     if not any(map(is_event, known)):
         return None
     one, other = (stored_of(item, index_key=index_key) if item and is_event(item) else None for item in (old, new))
@@ -82,8 +131,18 @@ def final_state(items: Iterable[Item], *, at: float, index_key: str = "status") 
     """Read the final state from all items of a table."""
     listed = list(items)
     windows = [window_of(item) for item in listed if is_window(item)]
+    pages = {item["id"]["S"]: ids_in(item, "ids") for item in listed if item["id"]["S"].startswith(PAGE_PREFIX)}
+    queues = [queue_of(item, index_key=index_key, paged=_paged(item, pages)) for item in listed if is_queue(item)]
     return FinalState(
         at=at,
         events={item["id"]["S"]: stored_of(item, index_key=index_key) for item in listed if is_event(item)},
         windows={window.window: window for window in windows if window.is_open},
+        queues={queue.key: queue for queue in queues},
     )
+
+
+def _paged(item: Item, pages: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """List the ids in the pages of a queue. A page that is missing has no ids."""
+    queue = read_queue(item)
+    numbers = range(queue.first_page, queue.last_page + 1) if queue is not None and queue.pages else range(0)
+    return tuple(each for number in numbers for each in pages.get(queue.page_id(number) if queue else "", ()))

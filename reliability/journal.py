@@ -10,17 +10,18 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from reliability.history import Outcome, Record, Result, Stored, StoredWindow
+from reliability.history import Outcome, Record, Result, Stored, StoredQueue, StoredWindow
 
 Write = Callable[[Record], None]
 """Writes a record. It is called in the event loop, and must be quick."""
 
 
-def _stored_from(facts: Mapping[str, Any] | None) -> Stored | StoredWindow | None:
-    """Read the item of a record: of an event, or of a window."""
-    if facts is None or "handled_by" not in facts:
+def _stored_from(facts: Mapping[str, Any] | None) -> Stored | StoredQueue | StoredWindow | None:
+    """Read the item of a record: of an event, of a queue, or of a window."""
+    if facts is None or "seed" in facts:
         return None if facts is None else StoredWindow(**facts)
-    return Stored(**{**facts, "handled_by": tuple(facts["handled_by"])})
+    read: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return StoredQueue(**read) if "ids" in facts else Stored(**read)
 
 
 _KINDS: Final[Mapping[str, type[Record]]] = {kind.__name__: kind for kind in get_args(Record)}

@@ -57,6 +57,7 @@ class Recorder:
                 base_backoff=options.base_backoff,
                 clock_offset=clock_offset,
                 unhandled_timeout=options.unhandled_timeout,
+                skips_failed=options.failed_key == "skip",
             )
         )
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from reliability.history import WindowWritten, Written
-from reliability.items import record_of_write
+from reliability.items import AnyWritten, record_of_write
 
 COARSE: Final = 60.0
 """DynamoDB Local reports only the minute of a write (seconds)."""
@@ -17,17 +16,15 @@ async def switch_on(client: Any, *, table_name: str) -> None:
     await client.update_table(TableName=table_name, StreamSpecification=kind)
 
 
-async def read_account(
-    client: Any, streams: Any, *, table_name: str, index_key: str = "status"
-) -> list[Written | WindowWritten]:
+async def read_account(client: Any, streams: Any, *, table_name: str, index_key: str = "status") -> list[AnyWritten]:
     """Read the log of a table; `client` and `streams` are clients of `dynamodb` and `dynamodbstreams`.
 
-    Items that are neither events nor windows are left out.
+    Items that are neither events, nor queues, nor windows are left out.
     """
     reply = await client.describe_table(TableName=table_name)
     arn = reply["Table"]["LatestStreamArn"]
     description = await streams.describe_stream(StreamArn=arn)
-    written: list[Written | WindowWritten] = []
+    written: list[AnyWritten] = []
     for shard in description["StreamDescription"]["Shards"]:
         records = await _records_of(streams, arn, shard["ShardId"])
         written += [write for write in (_written(record, index_key) for record in records) if write is not None]
@@ -46,7 +43,7 @@ async def _records_of(streams: Any, arn: str, shard: str) -> list[dict[str, Any]
     return records
 
 
-def _written(record: dict[str, Any], index_key: str) -> Written | WindowWritten | None:
+def _written(record: dict[str, Any], index_key: str) -> AnyWritten | None:
     change = record["dynamodb"]
     minute = change["ApproximateCreationDateTime"].timestamp()
     images = (change.get("OldImage"), change.get("NewImage"))

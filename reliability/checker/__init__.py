@@ -12,6 +12,8 @@ from reliability.checker.fencing import check_fencing
 from reliability.checker.finality import check_finality
 from reliability.checker.holds import check_holds
 from reliability.checker.loss import check_loss
+from reliability.checker.order import check_order
+from reliability.checker.overlaps import check_overlaps
 from reliability.checker.progress import check_progress
 from reliability.checker.retries import check_retries
 from reliability.checker.stops import check_stops
@@ -40,6 +42,8 @@ def check(history: History, final: FinalState, *, limits: Limits = _NO_LIMITS) -
         *check_waits(timeline, limits),
         *check_unhandled(timeline, limits),
         *check_duplicates(timeline, limits),
+        *check_order(timeline, limits),
+        *check_overlaps(timeline, limits),
         *check_emits(timeline, limits),
         *check_progress(timeline, limits),
         *check_stops(timeline),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -33,13 +34,20 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Check the number of requests, and of refused requests.
 
     - An event with n claims has at most (n + 1) * `refused_claims` refused claims, and at most n + 1 refused outcomes,
-      without the transactions of handlers.
+      without the transactions of handlers. The refused claims of an ordering key are those of its queue.
     - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and repair, for every
       change of a window and every 10 numbers of a window that is taken, and `calls_per_second` for every second that
       a worker lives. This includes repeats after faults.
     """
+    claims: Counter[str] = Counter()
     for life in timeline:
         yield from _wasted(life, limits)
+        if life.line is not None:
+            claims[life.line.key] += len(life.of(Claimed))
+    for key, line in timeline.lines.by_key.items():
+        if len(line.refused_claims) > limits.refused_claims * (claims[key] + 1):
+            sentence = f"{len(line.refused_claims)} claims of key {key!r} were refused, and {claims[key]} accepted"
+            yield Violation(invariant="C", event_id=None, sentence=sentence, records=tuple(line.refused_claims))
     counted = timeline.of(CallsCounted)
     if not counted:
         return

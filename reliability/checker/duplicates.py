@@ -14,7 +14,6 @@ from reliability.history import (
     LeaseLost,
     Record,
     Recovered,
-    ReplyLost,
     Result,
     SettleFailed,
     SettleRefused,
@@ -80,7 +79,7 @@ def _is_explained(life: EventLife, first: Execution, second: Execution, timeline
         return True
     if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):
         return True
-    lost = [reply for reply in life.of(ReplyLost) if reply.operation not in STORING]
+    lost = [reply for reply in life.replies_lost if reply.operation not in STORING]
     lost += timeline.replies_lost_of_unknown
     if any(since <= reply.at <= until for reply in lost) or life.begins_anew(since, until):
         return True

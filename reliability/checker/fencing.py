@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from reliability.checker.steps import Step, step_of
+from reliability.checker.steps import Step, is_mark, step_of
 from reliability.checker.timeline import EventLife, Timeline, began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
@@ -15,15 +15,15 @@ from reliability.history import (
     Outcome,
     Record,
     Recovered,
-    ReplyLost,
     Settled,
     SettleFailed,
+    Skipped,
     Stored,
     TimeMoved,
     Written,
 )
 
-_BY_ANYBODY = (Step.CLAIM, Step.REDRIVE, Step.RESUME, Step.DISCARD)
+_BY_ANYBODY = (Step.CLAIM, Step.REDRIVE, Step.RESUME, Step.DISCARD, Step.ADVANCE)
 """The steps from a state in which no worker holds the event."""
 _REPEATS_REFUSED = (Outcome.RELEASE, Outcome.HOLD)
 """A repeat of these that was refused counts as written, because an earlier try may have been applied."""
@@ -40,7 +40,8 @@ def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - A handler that is recorded as done stays recorded.
     - If the writer is known, only the worker that wrote a token changes the event under this token. The exception is
       a recovery, after the lease has expired by the clock of the recovering worker. An event that is in no index is
-      recovered by a worker that has taken its window.
+      recovered by a worker that has taken its window. A worker that has claimed an event with an ordering key may mark
+      it as ended at any time, and an operator may set it aside. An event reaches the front of a queue by any worker.
 
     By the records of the workers:
 
@@ -78,10 +79,19 @@ def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> I
         elif before is not None and after is not None:
             if not set(before.handled_by) <= set(after.handled_by):
                 yield _violation(life, "it was forgotten which handlers are done", write)
-            if step not in _BY_ANYBODY and "" not in (holder, write.worker) and write.worker != holder:
+            is_by_another = "" not in (holder, write.worker) and write.worker != holder
+            if step not in _BY_ANYBODY and is_by_another and not _may_mark(life, write):
                 yield from _written_by_another(life, write, before, timeline, limits)
         if step in (Step.PUBLISH, Step.CLAIM):
             holder = write.worker
+
+
+def _may_mark(life: EventLife, write: Written) -> bool:
+    if not is_mark(write):
+        return False
+    claimed = any(claim.worker == write.worker and began(claim) <= write.at for claim in life.of(Claimed))
+    is_skipped = write.after is not None and write.after.status == "FAILED" and bool(life.of(Skipped))
+    return claimed or is_skipped
 
 
 def _written_by_another(
@@ -148,7 +158,7 @@ def _may_be_over(life: EventLife, claim: Claimed, timeline: Timeline) -> bool:
     """Return whether the holder may have settled: before it was killed, or with a lost response."""
     if any(isinstance(record, (Settled, SettleFailed)) and record.token == claim.token for record in life.records):
         return True
-    lost = [*life.of(ReplyLost), *timeline.replies_lost_of_unknown]
+    lost = [*life.replies_lost, *timeline.replies_lost_of_unknown]
     return timeline.killed_at(claim.worker) < math.inf or any(reply.at >= began(claim) for reply in lost)
 
 

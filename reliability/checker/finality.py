@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from reliability.checker.steps import Step, step_of
+from reliability.checker.steps import Step, is_mark, step_of
 from reliability.checker.timeline import EventLife, Timeline, began
 from reliability.checker.verdict import Violation
 from reliability.history import (
     Claimed,
     Discarded,
+    HandlerEnded,
     ItemDeleted,
     Outcome,
     Record,
     Recovered,
     Redriven,
+    Result,
     Settled,
     Written,
 )
@@ -31,6 +33,8 @@ def check_finality(timeline: Timeline) -> Iterator[Violation]:
     - By the records of the workers: after the response that an event is COMPLETED, no later claim gets it. After the
       response that it is FAILED, no claim gets it without a redrive in between. The final state is the settled one.
     - An item that was deleted on purpose starts again with an emit that is repeated, or was still in flight.
+    - An event with an ordering key that blocks its key is FAILED by its queue only. An operator may set it aside, and a
+      worker that has lost its lease may still mark it as COMPLETED.
     """
     for life in timeline:
         yield from _changed_after_its_end(life)
@@ -50,7 +54,7 @@ def _changed_after_its_end(life: EventLife) -> Iterator[Violation]:
         if before is None or before.status not in ("COMPLETED", "FAILED", "DISCARDED"):
             continue
         step = step_of(write)
-        if step is Step.REPEAT:
+        if step is Step.REPEAT or is_mark(write):
             continue
         if step is Step.DELETE and life.of(ItemDeleted):
             continue
@@ -126,5 +130,12 @@ def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: b
     expected = "FAILED" if is_failure else "COMPLETED"
     redriven = is_failure and any(at >= _since(life, end) for at in _redrives(life))
     discarded = is_failure and life.stored.status == "DISCARDED" and bool(life.of(Discarded))
-    if life.stored.status != expected and not (redriven or discarded) and not life.begins_anew(began(end), math.inf):
+    allowed = redriven or discarded or (is_failure and _completed_by_another(life, end))
+    if life.stored.status != expected and not allowed and not life.begins_anew(began(end), math.inf):
         yield _violation(life, f"it was settled as {expected}, and is {life.stored.status} at the end", end)
+
+
+def _completed_by_another(life: EventLife, end: Settled | Recovered) -> bool:
+    """Return whether another worker may have marked an event with an ordering key, after it had lost its lease."""
+    succeeded = [each for each in life.of(HandlerEnded) if each.result is Result.SUCCEEDED]
+    return life.line is not None and any(each.worker != end.worker for each in succeeded)

@@ -16,7 +16,6 @@ from reliability.history import (
     HandlerStarted,
     ItemDeleted,
     Outcome,
-    ReplyLost,
     Result,
     Settled,
     SettleFailed,
@@ -29,6 +28,8 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
 
     - An acknowledged event is stored at the end, unless it was deleted on purpose. It is COMPLETED or FAILED, or it is
       DISCARDED, or it is in the index, or it is PROCESSING and its window is open. It is HELD only while its type is.
+      If it is QUEUED, the queue of its ordering key has it. An emit with an ordering key that was refused as a
+      duplicate promises the same.
     - A COMPLETED event is not in the index, and was handled: a handler succeeded, or was running or done when its
       worker was killed, or committed a transaction, even if the response was lost, missing or late. All handlers that
       were called under the completing claim succeeded.
@@ -37,8 +38,9 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
     """
     has_log = any(isinstance(record, Written) for record in timeline.history)
     for life in timeline:
-        if life.of(EmitAcknowledged) and not life.of(ItemDeleted):
-            yield from _not_found(life, timeline)
+        promises = _promises(life)
+        if promises and not life.of(ItemDeleted):
+            yield from _not_found(life, timeline, promises[0])
         if life.stored is not None and life.stored.status == "COMPLETED":
             yield from _completed_unhandled(life, timeline)
         yield from _completed_although_failed(life)
@@ -52,11 +54,25 @@ def _violation(life: EventLife, sentence: str, *records: object) -> Violation:
     return Violation(invariant="L", event_id=life.event_id, sentence=sentence, records=shown)
 
 
-def _not_found(life: EventLife, timeline: Timeline) -> Iterator[Violation]:
-    acknowledged = life.of(EmitAcknowledged)[0]
+def _promises(life: EventLife) -> list[EmitAcknowledged | EmitRefused]:
+    refused = [] if life.line is None else [refused for refused in life.of(EmitRefused) if _is_duplicate(life, refused)]
+    return [*life.of(EmitAcknowledged), *refused]
+
+
+def _is_duplicate(life: EventLife, refused: EmitRefused) -> bool:
+    return refused.error.startswith("DuplicateEventError") and repr(life.event_id) in refused.error
+
+
+def _not_found(
+    life: EventLife, timeline: Timeline, acknowledged: EmitAcknowledged | EmitRefused
+) -> Iterator[Violation]:
     stored = life.stored
     if stored is None:
         yield _violation(life, "it was acknowledged, and is not stored", acknowledged)
+    elif stored.status == "QUEUED":
+        queue = timeline.final.queues.get(stored.key or "")
+        if queue is None or life.event_id not in queue.events:
+            yield _violation(life, "it is QUEUED, and no queue has it", acknowledged)
     elif stored.status not in ("COMPLETED", "FAILED", "PENDING", "PROCESSING", "HELD", "DISCARDED"):
         yield _violation(life, f"its status is {stored.status!r}", acknowledged)
     elif stored.is_unlisted and stored.window in timeline.final.windows:
@@ -81,7 +97,7 @@ def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
 
     If the transaction of each handler was, the next attempt has no handler to call.
     """
-    if any(reply.operation in ("transact_write_items", "TransactWriteItems") for reply in life.of(ReplyLost)):
+    if any(reply.operation in ("transact_write_items", "TransactWriteItems") for reply in life.replies_lost):
         return True
     tokens = {start.token for start in started}
     outcomes: list[Settled | SettleFailed] = [settled for settled in life.of(Settled) if settled.by_handler]
@@ -128,6 +144,5 @@ def _stored_although_refused(life: EventLife) -> Iterator[Violation]:
 def _duplicate_of_nothing(life: EventLife) -> Iterator[Violation]:
     stored_at = min((began(write) for write in life.of(Written)), default=math.inf)
     for refused in life.of(EmitRefused):
-        is_duplicate = refused.error.startswith("DuplicateEventError") and repr(life.event_id) in refused.error
-        if is_duplicate and refused.at < stored_at:
+        if _is_duplicate(life, refused) and refused.at < stored_at:
             yield _violation(life, "its emit was refused as a duplicate, and it was not stored", refused)

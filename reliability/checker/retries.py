@@ -16,7 +16,6 @@ from reliability.history import (
     Record,
     Recovered,
     Redriven,
-    ReplyLost,
     Result,
     Settled,
     SettleFailed,
@@ -115,7 +114,8 @@ def _counted_by_workers(life: EventLife, timeline: Timeline) -> Iterator[Violati
         if not least <= claim.attempt - 1 <= most:
             sentence = f"a claim says attempt {claim.attempt}, and {_range(least + 1, most + 1)} is what was counted"
             yield _violation(life, sentence, claim)
-    if life.stored is not None:
+    # An event that leaves its queue as COMPLETED leaves its retries there.
+    if life.stored is not None and (life.line is None or life.stored.status != "COMPLETED"):
         end = timeline.final.at
         least, most = _retries(life, timeline, certain=end, possible=end)
         if not least <= life.stored.retry_count <= most:
@@ -137,7 +137,7 @@ def _retries(life: EventLife, timeline: Timeline, *, certain: float, possible: f
     # A late retry writes the same count as the recovery of its claim. A redrive resets the count, or does nothing.
     least = 0 if redrives else max(sure_retries, sure_resets)
     hidden = len(timeline.replies_lost_of_unknown) + len(timeline.kills_between(float("-inf"), possible))
-    hidden += sum(reply.at <= possible for reply in life.of(ReplyLost))
+    hidden += sum(reply.at <= possible for reply in life.replies_lost)
     hidden += sum(failure.at <= possible for failure in life.of(SettleFailed))
     most = sum(began(settled) <= possible for settled in retries) + sum(began(reset) <= possible for reset in resets)
     return least, most + hidden

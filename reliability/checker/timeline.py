@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
+from dynamodb_outbox.dynamodb.ordering.queue import PAGE_PREFIX, PREFIX
+from reliability.checker.lines import Line, Lines, as_shown
 from reliability.history import (
     Claimed,
+    ClaimRefused,
     EmitAcknowledged,
     EmitAsked,
     EmitRefused,
@@ -20,7 +23,9 @@ from reliability.history import (
     History,
     ItemDeleted,
     LeaseRenewed,
+    QueueWritten,
     Record,
+    Recovered,
     ReplyLost,
     Result,
     Stored,
@@ -53,10 +58,14 @@ class Execution:
 
 @dataclass(slots=True)
 class EventLife:
-    """The records of one event, and its final item."""
+    """The records of one event, its final item, and the queue of its ordering key.
+
+    The changes and the final item of an event with a key are as its queue shows them while it is at the front.
+    """
 
     event_id: str
     stored: Stored | None
+    line: Line | None = None
     records: list[Record] = field(default_factory=list[Record])
     _by_kind: dict[type, list[Any]] = field(default_factory=dict[type, list[Any]])
 
@@ -73,6 +82,11 @@ class EventLife:
     def event_type(self) -> str:
         """The type of the event; empty if its emit is not recorded."""
         return next((emit.event_type for emit in self.of(EmitAsked)), "")
+
+    @property
+    def replies_lost(self) -> list[ReplyLost]:
+        """The lost responses to requests about the event, or about the queue of its key."""
+        return self.of(ReplyLost) + ([] if self.line is None else self.line.replies_lost)
 
     def claims(self) -> dict[str, Claimed]:
         """Map tokens to their claims."""
@@ -128,6 +142,8 @@ class Timeline:
     def __init__(self, history: History, final: FinalState) -> None:
         self.history = history
         self.final = final
+        self.lines = Lines()
+        self._keys = _keys_of(history, final)
         self._events: dict[str, EventLife] = {}
         self.started: dict[str, WorkerStarted] = {}
         self.ended: dict[str, WorkerStopped | WorkerKilled] = {}
@@ -137,11 +153,15 @@ class Timeline:
             self._add(record)
 
     def _add(self, record: Record) -> None:
-        for event_id in event_ids_of(record):
-            life = self._events.get(event_id)
-            if life is None:
-                life = self._events[event_id] = EventLife(event_id, self.final.events.get(event_id))
-            life.add(record)
+        if isinstance(record, QueueWritten):
+            for write in self.lines.queue_written(record):
+                self._life(write.event_id).add(write)
+        elif isinstance(record, Written) and record.event_id in self._keys:
+            for write in self.lines.event_written(record, self._keys[record.event_id]):
+                self._life(write.event_id).add(write)
+        else:
+            for item_id in event_ids_of(record):
+                self._add_to(item_id, record)
         if isinstance(record, WorkerStarted):
             self.started[record.worker] = record
         elif isinstance(record, (WorkerStopped, WorkerKilled)):
@@ -150,6 +170,30 @@ class Timeline:
             self.windows.setdefault(record.window, []).append(record)
         elif isinstance(record, ReplyLost) and not record.event_ids:
             self.replies_lost_of_unknown.append(record)
+
+    def _add_to(self, item_id: str, record: Record) -> None:
+        """Add a record to the event or to the queue that it is about. Pages have no records."""
+        if not item_id.startswith(PREFIX):
+            if not item_id.startswith(PAGE_PREFIX):
+                self._life(item_id).add(record)
+            return
+        line = self.lines.of(item_id.removeprefix(PREFIX))
+        if isinstance(record, ReplyLost):
+            line.replies_lost.append(record)
+        elif isinstance(record, ClaimRefused):
+            line.refused_claims.append(record)
+        elif isinstance(record, Recovered):
+            line.recovered.append(record)
+
+    def _life(self, event_id: str) -> EventLife:
+        life = self._events.get(event_id)
+        if life is None:
+            stored, key = self.final.events.get(event_id), self._keys.get(event_id)
+            if key is not None:
+                stored = as_shown(stored, self.final.queues.get(key))
+            line = None if key is None else self.lines.of(key)
+            life = self._events[event_id] = EventLife(event_id, stored, line)
+        return life
 
     def __iter__(self) -> Iterator[EventLife]:
         return iter(self._events.values())
@@ -217,3 +261,16 @@ def began(record: Any) -> float:
     began_at: float | None = record.began_at
     at: float = record.at
     return at if began_at is None else began_at
+
+
+def _keys_of(history: History, final: FinalState) -> dict[str, str]:
+    """Return the ordering keys of the events that have one."""
+    keys = {event_id: stored.key for event_id, stored in final.events.items() if stored.key is not None}
+    for record in history:
+        if isinstance(record, EmitAsked) and record.ordering_key:
+            keys[record.event_id] = record.ordering_key
+        elif isinstance(record, Written):
+            stored = record.after or record.before
+            if stored is not None and stored.key is not None:
+                keys[record.event_id] = stored.key
+    return keys

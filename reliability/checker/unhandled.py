@@ -15,7 +15,7 @@ def check_unhandled(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Check, by the backend's log, the events without a call of a handler.
 
     - A worker makes such an event FAILED only after its `unhandled_timeout`, counted from `unhandledSince`, or because
-      the lease expired.
+      the lease expired. An event that blocks its ordering key, and is set aside, was FAILED before.
     - A further release keeps `unhandledSince`.
 
     Other checks make sure that such a release does not count an attempt, and that no event is COMPLETED without a
@@ -43,15 +43,18 @@ def _failed(
     before = write.before
     if before is None or any(begins_at <= call.at <= write.at for call in life.of(HandlerStarted)):
         return
-    if was_entered(write, timeline):
+    if was_entered(write, timeline) or before.status == "FAILED":
         return
     latest = write.at + timeline.offset(write.worker) + limits.tolerance
     if before.sort_key is not None and before.sort_key / 1000 <= latest:
         return
+    start = timeline.started.get(write.worker)
+    # The recovery of a queue does not count retries against a limit; the worker that claims it does.
+    if before.waits and start is not None and before.retry_count > start.max_retries:
+        return
     if before.unhandled_since is None:
         yield _violation(life, "it is FAILED, and no handler was called, and none was missing before", write)
         return
-    start = timeline.started.get(write.worker)
     timeout = None if start is None else start.unhandled_timeout
     # Another worker's clock may have set the time.
     waited = latest + timeline.greatest_offset - before.unhandled_since / 1000

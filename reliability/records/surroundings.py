@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted:
-    """A worker started, with these options (seconds). `clock_offset` is the largest offset of its clock."""
+    """A worker started, with these options (seconds). `clock_offset` is the largest offset of its clock.
+
+    `skips_failed`: a dead letter does not block its ordering key.
+    """
 
     at: float
     worker: str
@@ -19,6 +22,7 @@ class WorkerStarted:
     base_backoff: float
     clock_offset: float = 0.0
     unhandled_timeout: float | None = None
+    skips_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +173,8 @@ class CallsCounted:
 class Stored:
     """The item of an event. `indexed`: the index contains it. `window`: the window that it was stored in.
 
-    `sort_key` and `unhandled_since` are epoch milliseconds.
+    `sort_key` and `unhandled_since` are epoch milliseconds. `key` is its ordering key. `waits`: it waits in the
+    queue of the key; while it is at the front, the other fields are those of the queue.
     """
 
     event_id: str
@@ -181,6 +186,8 @@ class Stored:
     indexed: bool = True
     unhandled_since: int | None = None
     window: str | None = None
+    key: str | None = None
+    waits: bool = False
 
     @property
     def is_unlisted(self) -> bool:

@@ -11,7 +11,17 @@ from typing import Any, get_args
 import pytest
 
 from dynamodb_outbox import DuplicateEventError, Event, InMemoryOutbox, OutboxEventBus, Reject, RetryLater
-from reliability.history import Outcome, Record, Result, Stored, StoredWindow, event_ids_of, shortened, text_of
+from reliability.history import (
+    Outcome,
+    Record,
+    Result,
+    Stored,
+    StoredQueue,
+    StoredWindow,
+    event_ids_of,
+    shortened,
+    text_of,
+)
 from reliability.items import stored_of
 from reliability.journal import Journal, line_of, read, record_of
 from reliability.recording import Recorder
@@ -22,6 +32,7 @@ def sample(kind: type[Any]) -> Any:
     values |= {"bool | None": False, "tuple[str, ...]": ("a", "b"), "Result": Result.FAILED, "Outcome": Outcome.RETRY}
     values["Stored | None"] = Stored(event_id="a", status="PENDING", retry_count=1, sort_key=2, handled_by=("h",))
     values["StoredWindow | None"] = StoredWindow(window="w", status="WINDOW", token="t", seed="00", start=1, end=2)
+    values["StoredQueue | None"] = StoredQueue(key="k", status="PENDING", ids=("a", "b"), head=("c",), token="t")
     return kind(**{member.name: values[str(member.type)] for member in fields(kind)})
 
 

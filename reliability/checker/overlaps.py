@@ -1,0 +1,79 @@
+"""O, for each key: handlers of one claim at a time, and no key that is stuck without a reason."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+
+from reliability.checker.timeline import EventLife, Execution, Timeline
+from reliability.checker.verdict import Limits, Violation
+from reliability.history import Outcome, Recovered, Settled, SettleFailed, StoredQueue
+
+Call = tuple[Execution, EventLife]
+
+
+def check_overlaps(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    """Check the claims of each ordering key.
+
+    - While a handler runs, no handler of another claim of its key is called, unless the lease of the first claim was
+      over by the clock of a worker, its worker was killed, or the handler was abandoned.
+    - A queue that is FAILED at the end is blocked by an event that has failed: a worker has settled it so, or may have.
+      Where dead letters are skipped, no queue is FAILED.
+    """
+    calls: defaultdict[str, list[Call]] = defaultdict(list)
+    lives: dict[str, EventLife] = {}
+    for life in timeline:
+        if life.line is not None:
+            lives[life.event_id] = life
+            calls[life.line.key] += [(execution, life) for execution in life.executions()]
+    for key, of_key in calls.items():
+        yield from _overlapping(key, of_key, timeline, limits)
+    for queue in timeline.final.queues.values():
+        if queue.status == "FAILED":
+            yield from _blocked(queue, lives.get(queue.front), timeline)
+
+
+def _overlapping(key: str, calls: list[Call], timeline: Timeline, limits: Limits) -> Iterator[Violation]:
+    running: list[Call] = []
+    for call in sorted(calls, key=lambda call: call[0].started.at):
+        start = call[0].started
+        running = [other for other in running if _runs(other[0], start.at, timeline)]
+        for other, life in running:
+            ends = life.lease_ends(other.started.token, before=start.at)
+            is_over = ends - timeline.greatest_offset - limits.tolerance <= start.at
+            if other.started.token != start.token and not is_over:
+                sentence = (
+                    f"{start.worker} called a handler of {start.event_id}, while {other.started.worker} held the "
+                )
+                sentence += f"lease of key {key!r}, and ran a handler"
+                records = (other.started, start)
+                yield Violation(invariant="O", event_id=life.event_id, sentence=sentence, records=records)
+        running.append(call)
+
+
+def _runs(execution: Execution, moment: float, timeline: Timeline) -> bool:
+    if execution.keep_abandoned or timeline.killed_at(execution.started.worker) <= moment:
+        return False
+    return execution.ended is None or execution.ended.at > moment
+
+
+def _blocked(queue: StoredQueue, life: EventLife | None, timeline: Timeline) -> Iterator[Violation]:
+    def violation(sentence: str) -> Violation:
+        records = () if life is None else tuple(life.records[-1:])
+        return Violation(invariant="O", event_id=queue.front, sentence=sentence, records=records)
+
+    if timeline.started and all(start.skips_failed for start in timeline.started.values()):
+        yield violation(f"it blocks key {queue.key!r}, and dead letters are skipped")
+    stored = timeline.final.events.get(queue.front)
+    if stored is None or not stored.waits:
+        state = "not stored" if stored is None else stored.status
+        yield violation(f"it is {state}, and blocks key {queue.key!r}")
+    elif life is None or not (_has_failed(life) or timeline.kills_between(-math.inf, math.inf)):
+        yield violation(f"it blocks key {queue.key!r}, and no worker has settled it as FAILED")
+
+
+def _has_failed(life: EventLife) -> bool:
+    settled: list[Settled | SettleFailed] = [*life.of(Settled), *life.of(SettleFailed)]
+    failed = any(each.outcome is Outcome.FAIL for each in settled)
+    return failed or any(each.failed for each in life.of(Recovered)) or bool(life.replies_lost)

@@ -1,0 +1,322 @@
+"""Invariant O: the events of a key are handled in order, one at a time, and no key is stuck."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reliability.history import (
+    EmitAcknowledged,
+    EmitRefused,
+    HandlerEnded,
+    ItemDeleted,
+    LeaseRenewed,
+    Redriven,
+    ReplyLost,
+    Result,
+    Skipped,
+    StoredQueue,
+    WorkerKilled,
+    WorkerStarted,
+)
+from tests.reliability.line_builder import KEY, LineBuilder
+
+with_and_without_log = pytest.mark.parametrize("log", [True, False], ids=["log", "no log"])
+
+
+def two(**options: Any) -> LineBuilder:
+    """Two events of a key, emitted one after the other."""
+    return LineBuilder(**options).emit(0.5, "a").emit(0.7, "b")
+
+
+def handled(**options: Any) -> LineBuilder:
+    """Both are handled in their order, under one lease that is handed on."""
+    return two(**options).claim(2.0).handle(2.1, "a", keeps=True).handle(2.6, "b")
+
+
+# Usual histories
+
+
+@with_and_without_log
+def test_events_that_are_handled_in_order_break_nothing(*, log: bool) -> None:
+    assert handled(log=log).violations() == []
+    apart = two(log=log).claim(2.0).handle(2.1, "a").claim(3.0, "w2").handle(3.1, "b", "w2")
+    assert apart.violations() == []
+    assert two(log=log).claim(2.0).handle(2.1, "a").claim(3.0).fail(3.1, "b").violations() == []
+
+
+@with_and_without_log
+def test_event_is_handled_again_before_its_successor_where_that_is_explained(*, log: bool) -> None:
+    story = two(log=log).claim(2.0).start(2.1, "a").add(WorkerKilled(at=2.2, worker="w1"))
+    assert story.queue is not None
+    story.change(12.2, replace(story.queue, status="PENDING", retry_count=1, sort_key=12_200), "w2")
+    story.claim(12.5, "w2", attempt=2).start(12.6, "a", "w2").end(12.7, "a", "w2").mark(12.8, "a", "w2").pop(12.9, "w2")
+    story.settle(13.0, "a", worker="w2", attempt=2).claim(13.5, "w2").handle(13.6, "b", "w2")
+    assert story.violations() == []
+
+
+# Order
+
+
+@with_and_without_log
+def test_event_is_not_handled_again_after_its_successor(*, log: bool) -> None:
+    # The first token is that of the event; the recorder of the worker is right.
+    story = two(log=log).claim(2.0)
+    token = story.tokens["w1"]
+    story.handle(2.1, "a", keeps=True).start(2.6, "b").start(2.7, "a", token=token).end(2.75, "a", token=token)
+    story.end(2.8, "b").mark(2.9, "b").pop(3.0).settle(3.1, "b")
+    assert "O" in story.broken()
+    assert any("after b had begun" in str(violation) for violation in story.violations())
+
+
+def test_call_under_the_token_of_another_event_is_found() -> None:
+    assert any(
+        "under a token with which a was at the front" in str(violation)
+        for violation in two().claim(2.0).start(2.1, "b").violations()
+    )
+
+
+def test_event_must_have_ended_when_the_next_one_begins() -> None:
+    # Without a log, the handlers of the first event tell.
+    story = two(log=False).claim(2.0).start(2.1, "a").claimed(2.2, "b", "w2", token="t").start(2.3, "b", "w2")
+    story.end(2.4, "a").end(2.5, "b", "w2").mark(2.6, "a").mark(2.7, "b").pop(2.8).pop(2.9)
+    assert any("and it had not ended" in str(violation) for violation in story.violations())
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "DISCARDED"])
+def test_event_leaves_the_queue_only_after_it_has_ended(status: str) -> None:
+    assert any("and had not ended" in str(found) for found in two().claim(2.0).pop(2.1).violations())
+    ended = two().claim(2.0).mark(2.05, "a", status=status).pop(2.1)
+    assert not any("and had not ended" in str(found) for found in ended.violations())
+
+
+def test_event_that_was_deleted_leaves_the_queue() -> None:
+    story = two().claim(2.0).add(ItemDeleted(at=2.04, event_id="a")).write(2.05, "a", None).pop(2.1)
+    assert story.claim(3.0).handle(3.1, "b").violations() == []
+
+
+@with_and_without_log
+def test_event_is_not_overtaken_by_a_later_emit(*, log: bool) -> None:
+    story = LineBuilder(log=log).ask(0.5, "a").put(0.51, "a").add(EmitAcknowledged(at=0.52, event_id="a"))
+    story.emit(0.7, "b").append(0.9, "a").claim(2.0).handle(2.1, "b", keeps=True).handle(2.6, "a")
+    assert story.broken() == "O"
+
+
+@with_and_without_log
+def test_emits_that_overlap_have_any_order(*, log: bool) -> None:
+    story = LineBuilder(log=log).ask(0.5, "a").put(0.51, "a").emit(0.7, "b").append(0.9, "a")
+    story.add(EmitAcknowledged(at=0.95, event_id="a"))
+    assert story.claim(2.0).handle(2.1, "b", keeps=True).handle(2.6, "a").violations() == []
+
+
+@with_and_without_log
+def test_events_of_one_call_keep_the_order_of_the_call(*, log: bool) -> None:
+    story = LineBuilder(log=log).ask(0.5, "a", "b").put(0.51, "a").put(0.52, "b").append(0.55, "b", "a")
+    story.add(*(EmitAcknowledged(at=0.6, event_id=each, worker="emitter") for each in "ab"))
+    assert story.claim(2.0).handle(2.1, "b", keeps=True).handle(2.6, "a").broken() == "O"
+    right = LineBuilder(log=log).emit(0.5, "a", "b").claim(2.0).handle(2.1, "a", keeps=True).handle(2.6, "b")
+    assert right.violations() == []
+
+
+@with_and_without_log
+def test_emit_that_is_refused_as_a_duplicate_counts_as_acknowledged(*, log: bool) -> None:
+    refused = EmitRefused(at=0.6, event_id="a", error="DuplicateEventError: 'a' is stored", worker="emitter")
+    story = LineBuilder(log=log).ask(0.5, "a").put(0.51, "a").add(refused).emit(0.7, "b").append(0.9, "a")
+    assert story.claim(2.0).handle(2.1, "b", keeps=True).handle(2.6, "a").broken() == "O"
+
+
+# The lease
+
+
+@with_and_without_log
+def test_no_handler_is_called_after_the_end_of_the_lease(*, log: bool) -> None:
+    late = two(log=log).claim(2.0).start(12.5, "a").end(12.6, "a").mark(12.7, "a").pop(12.8)
+    late.settle(12.9, "a").claim(13.0, "w2").handle(13.1, "b", "w2")
+    assert late.broken() == "O"
+    renewed = LeaseRenewed(at=11.0, event_id="a", worker="w1", token="w1 2.0", lease_expires_at=21.0)
+    assert late.add(renewed).violations() == []
+
+
+@with_and_without_log
+def test_call_is_late_only_by_the_clocks_of_two_workers(*, log: bool) -> None:
+    def story(offset: float) -> LineBuilder:
+        made = two(log=log, clock_offset=offset).claim(2.0)
+        token = made.tokens["w1"]
+        assert made.queue is not None
+        # The clock of the second worker is ahead.
+        made.change(7.0, replace(made.queue, status="PENDING", retry_count=1, sort_key=7_000), "w2")
+        made.claim(7.5, "w2", attempt=2).handle(7.6, "a", "w2", keeps=True).handle(8.1, "b", "w2")
+        return made.start(9.0, "a", token=token).end(9.1, "a", token=token)
+
+    found = [violation for violation in story(0.0).violations() if violation.invariant == "O"]
+    assert any("after b had begun" in str(violation) for violation in found)
+    assert [violation for violation in story(6.0).violations() if violation.invariant == "O"] == []
+
+
+@with_and_without_log
+def test_handlers_of_two_claims_do_not_overlap_while_the_first_lease_holds(*, log: bool) -> None:
+    def story(at: float) -> LineBuilder:
+        made = two(log=log).claim(2.0).start(2.1, "a")
+        token = made.tokens["w1"]
+        assert made.queue is not None
+        made.change(
+            at - 1, replace(made.queue, status="PENDING", retry_count=1, sort_key=round(at * 1000) - 1000), "w2"
+        )
+        made.claim(at - 0.5, "w2", attempt=2).handle(at, "a", "w2")
+        return made.end(at + 0.5, "a", token=token)
+
+    def overlaps(made: LineBuilder) -> bool:
+        return any("held the lease of key" in str(violation) for violation in made.violations())
+
+    assert overlaps(story(9.0))
+    assert not overlaps(story(13.0))
+    assert not overlaps(story(9.0).add(WorkerKilled(at=5.0, worker="w1")))
+    abandoned = story(9.0)
+    end = HandlerEnded(
+        at=9.9, event_id="a", worker="w1", token="w1 2.0", handler="h", attempt=1, result=Result.LEFT_BEHIND
+    )
+    assert not overlaps(abandoned.add(end))
+
+
+# The queue
+
+
+def queue(**facts: Any) -> StoredQueue:
+    return StoredQueue(**{"key": KEY, "status": "PENDING", "ids": ("a", "b"), "sort_key": 1_000, **facts})
+
+
+PAGED = {"epoch": "e", "first_page": 1, "last_page": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (queue(), queue(ids=("b", "a"))),
+        (queue(), queue(ids=("a",))),
+        (queue(), queue(ids=("c", "a", "b"))),
+        (queue(), None),
+        (queue(ids=("a",), head=("b",)), None),
+        (queue(ids=("a", "b", "c")), queue(ids=("c",))),
+        (queue(head=("c", "d")), queue(head=("d",), ids=("a",))),
+        (queue(head=("c", "d")), queue()),
+        (queue(), queue(head=("a",), ids=("c",))),
+        (queue(), queue(ids=("c",), **PAGED)),
+        (queue(head=("c",)), queue(head=("d",), ids=("e",), **PAGED)),
+    ],
+    ids=range(11),
+)
+def test_queue_changes_only_by_its_transitions(before: StoredQueue, after: StoredQueue | None) -> None:
+    story = LineBuilder().change(1.0, before).change(2.0, after)
+    assert any("no transition makes" in str(violation) for violation in story.violations())
+
+
+def test_pages_are_followed() -> None:
+    ids = [f"e{n}" for n in range(8)]
+    story = LineBuilder()
+    for each in ids:
+        story.put(0.1, each)
+    story.append(0.2, *ids[:2])
+    story.change(0.3, queue(head=tuple(ids[:2]), ids=tuple(ids[2:4])))
+    story.change(0.4, queue(head=tuple(ids[:2]), ids=tuple(ids[4:6]), **PAGED))
+    story.change(0.5, queue(head=tuple(ids[:2]), ids=tuple(ids[6:]), epoch="e", first_page=1, last_page=2))
+    story.mark(0.6, "e0").change(0.7, queue(head=("e1",), ids=tuple(ids[6:]), epoch="e", first_page=1, last_page=2))
+    refilled = queue(head=tuple(ids[2:4]), ids=tuple(ids[6:]), epoch="e", first_page=2, last_page=2)
+    story.mark(0.8, "e1").change(0.9, refilled)
+    story.queue = replace(refilled, paged=tuple(ids[4:6]))
+    assert not [violation for violation in story.violations() if violation.invariant == "O"]
+    story.queue = replace(refilled, paged=tuple(ids[4:5]))
+    assert any("at the end" in str(violation) for violation in story.violations())
+    # The page that becomes the head has to be the first one.
+    story.change(1.0, replace(refilled, head=("e3",)))
+    story.change(1.1, replace(refilled, head=tuple(ids[6:]), first_page=3))
+    assert any("no transition makes" in str(violation) for violation in story.violations())
+
+
+# Lost and stuck
+
+
+@with_and_without_log
+def test_acknowledged_event_that_no_queue_has_is_lost(*, log: bool) -> None:
+    story = LineBuilder(log=log).ask(0.5, "a").put(0.51, "a").add(EmitAcknowledged(at=0.6, event_id="a"))
+    assert story.broken() == "L"
+    # Nobody was told that it is stored.
+    assert LineBuilder(log=log).ask(0.5, "a").put(0.51, "a").violations() == []
+
+
+@with_and_without_log
+def test_event_that_waits_behind_a_dead_letter_is_not_lost(*, log: bool) -> None:
+    assert two(log=log).claim(2.0).fail(2.1, "a").violations() == []
+
+
+@with_and_without_log
+def test_key_is_blocked_only_by_an_event_that_failed(*, log: bool) -> None:
+    story = two(log=log).claim(2.0)
+    assert story.queue is not None
+    story.change(2.5, replace(story.queue, status="FAILED"), "w1")
+    assert "O" in story.broken()
+    assert two(log=log, skips_failed=True).claim(2.0).fail(2.1, "a").broken() == "O"
+
+
+@with_and_without_log
+def test_key_that_is_blocked_by_a_completed_event_is_stuck(*, log: bool) -> None:
+    assert "O" in two(log=log).claim(2.0).fail(2.1, "a").mark(3.0, "a").broken()
+
+
+@with_and_without_log
+def test_dead_letter_that_is_skipped_lets_its_key_go_on(*, log: bool) -> None:
+    story = two(log=log).claim(2.0).fail(2.1, "a").add(Skipped(at=3.0, event_id="a")).mark(3.1, "a", status="FAILED")
+    assert story.pop(3.2).claim(4.0).handle(4.1, "b").violations() == []
+
+
+@with_and_without_log
+def test_dead_letter_that_is_retried_in_place_comes_before_its_successor(*, log: bool) -> None:
+    story = two(log=log).claim(2.0).fail(2.1, "a").add(Redriven(at=3.0, event_id="a"))
+    assert story.queue is not None
+    story.change(3.1, replace(story.queue, status="PENDING", token=None, sort_key=3_100))
+    story.claim(4.0, "w2").handle(4.1, "a", "w2", keeps=True).handle(4.6, "b", "w2")
+    assert story.violations() == []
+
+
+def test_dead_letter_that_was_set_aside_goes_to_the_end_of_the_line() -> None:
+    story = two(skips_failed=True).claim(2.0).start(2.1, "a").end(2.2, "a", result="failed")
+    story.mark(2.3, "a", status="FAILED").pop(2.4).settle(2.5, "a", "fail", attempt=3)
+    story.add(Redriven(at=3.0, event_id="a")).put(3.1, "a").append(3.1, "a")
+    story.claim(4.0).handle(4.1, "b", keeps=True).handle(4.6, "a")
+    assert story.violations() == []
+
+
+# Late marks, and lost replies
+
+
+@with_and_without_log
+def test_worker_that_has_lost_its_lease_may_still_mark_its_event(*, log: bool) -> None:
+    story = two(log=log).claim(2.0).start(2.1, "a").end(2.2, "a")
+    assert story.queue is not None
+    story.change(12.1, replace(story.queue, status="PENDING", retry_count=1, sort_key=12_100), "w2")
+    story.add(ReplyLost(at=3.0, operation="UpdateItem", event_ids=(f"dynamodb-outbox-key/{KEY}",)))
+    story.claim(12.5, "w2", attempt=2).mark(12.6, "a", "w1").start(12.7, "a", "w2").end(12.8, "a", "w2")
+    story.pop(12.9, "w2").settle(13.0, "a", worker="w2", attempt=2).claim(13.5, "w2").handle(13.6, "b", "w2")
+    assert story.violations() == []
+
+
+def test_mark_of_a_worker_that_never_had_the_event_is_found() -> None:
+    story = two().claim(2.0).start(2.1, "a").end(2.2, "a").mark(2.3, "a", "w2").pop(2.4).settle(2.5, "a")
+    assert story.claim(3.0).handle(3.1, "b").broken() == "F"
+
+
+def test_lost_reply_about_a_queue_explains_a_second_call() -> None:
+    def story(key: str) -> LineBuilder:
+        made = two(log=False).claim(2.0).start(2.1, "a").end(2.2, "a")
+        made.add(ReplyLost(at=2.3, operation="UpdateItem", event_ids=(f"dynamodb-outbox-key/{key}",)))
+        made.claimed(2.6, "a", "w2", token="t", attempt=2)
+        return made.start(2.7, "a", "w2").end(2.8, "a", "w2").mark(2.9, "a").settle(3.0, "a", worker="w2", attempt=2)
+
+    assert "D" not in story(KEY).broken()
+    assert "D" in story("another").broken()
+
+
+def test_options_of_workers_are_those_of_the_records() -> None:
+    started = [record for record in two(skips_failed=True).records if isinstance(record, WorkerStarted)]
+    assert all(start.skips_failed for start in started)
