@@ -94,7 +94,11 @@ async def test_an_emitter_needs_what_its_policy_allows(role: Role) -> None:
     async with role.bus.transaction() as tx:
         tx.emit("order.placed", id="A-2")
     await role.bus.emit("order.placed", id="A-2", if_exists="ignore")
-    assert role.needed == allowed_by("emit") - VERIFYING
+    assert role.needed == {"dynamodb:PutItem", "dynamodb:BatchWriteItem"}
+    await role.bus.emit_many([Event("order.placed", ordering_key="order-17") for _ in range(35)])
+    # A queue is read if it vanishes while it is appended to. Whether statements are known is tried with an UPDATE, too,
+    # whose refusal says as much.
+    assert role.needed - {"dynamodb:PartiQLUpdate"} == allowed_by("emit") - VERIFYING - {"dynamodb:BatchGetItem"}
 
 
 async def test_a_worker_needs_what_its_policy_allows(role: Role, local_outbox: Any, local_client: Any) -> None:
@@ -116,9 +120,10 @@ async def test_a_worker_needs_what_its_policy_allows(role: Role, local_outbox: A
 
     async with bus:
         await emitting.emit_many([Event("order.placed", payload) for payload in ("good", "bad", "once")])
+        await emitting.emit_many([Event("order.placed", "good", ordering_key="order-17") for _ in range(35)])
         await bus.drain(timeout=60)
         await until(dead.is_closed)
-    assert role.needed - VERIFYING == allowed_by("worker") - VERIFYING - {"dynamodb:DeleteItem"}
+    assert role.needed - VERIFYING == allowed_by("worker") - VERIFYING
 
 
 async def test_a_service_that_handles_what_it_emits_needs_the_actions_of_both_roles(role: Role) -> None:
@@ -181,7 +186,8 @@ async def test_an_operator_needs_what_its_policy_allows(role: Role, local_outbox
     assert await worker.run_once() == 1
     assert await bus.resume("order.placed") == 1
     assert await bus.holds() == []
-    assert role.needed == allowed_by("operator") - VERIFYING
+    # A skip deletes the queue of a key with its last event.
+    assert role.needed == allowed_by("operator") - VERIFYING - {"dynamodb:DeleteItem"}
 
 
 async def test_verifying_needs_the_describe_actions(role: Role, local_client: Any, table: str) -> None:

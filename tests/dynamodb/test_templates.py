@@ -212,7 +212,7 @@ def operations_of_the_client() -> set[str]:
 def actions_of(operation: str) -> set[str]:
     # IAM has no action for these two: each statement and each entry needs the action of its kind.
     if operation == "batch_execute_statement":
-        return {"dynamodb:PartiQLUpdate", "dynamodb:PartiQLInsert"}
+        return {"dynamodb:PartiQLUpdate", "dynamodb:PartiQLInsert", "dynamodb:PartiQLDelete"}
     if operation == "transact_write_items":
         return {"dynamodb:PutItem", "dynamodb:UpdateItem"}
     return {"dynamodb:" + "".join(word.capitalize() for word in operation.split("_"))}

@@ -49,11 +49,12 @@ class Batching:
         self._refused: set[Transition] = set()
         self._probed: set[Transition] = set()
         self._said: set[str] = set()
+        self._reason_for_single = ""
         self._probing = anyio.Lock()
 
     def forget(self) -> None:
         """Probe again before the next write: permissions may have changed since the last start of a worker."""
-        self._mode = self._configured
+        self._mode, self._reason_for_single = self._configured, ""
         self._refused.clear()
         self._probed.clear()
 
@@ -67,9 +68,16 @@ class Batching:
         """Whether any write goes in batches."""
         return self._mode == "batch"
 
+    @property
+    def lacks_updates_only(self) -> bool:
+        """Whether the role lacks the permission for UPDATE statements, so that it may have that for others."""
+        return _is_denied(self._reason_for_single)
+
     def singles(self, writes: Sequence[Write]) -> list[int]:
         """List the indexes of the writes that must be `UpdateItem` calls."""
         if self._mode == "single":
+            # Said here, because a process that only emits makes no such writes.
+            self._say_single()
             return list(range(len(writes)))
         refused = self._refused
         return [
@@ -109,12 +117,10 @@ class Batching:
                 # DynamoDB refused the whole request and does not say which statement is invalid: try each alone.
                 reasons = await self._reasons_one_by_one(shapes, within)
             except _NoBatchesError as error:
-                self._mode = "single"
-                self._say_single(str(error))
+                self._mode, self._reason_for_single = "single", str(error)
                 return
             if len(reasons) == len(shapes):
-                self._mode = "single"
-                self._say_single(next(iter(reasons.values())))
+                self._mode, self._reason_for_single = "single", next(iter(reasons.values()))
                 return
             self._mode = "batch"
             if reasons:
@@ -213,8 +219,9 @@ class Batching:
             raise ThrottledError(operation="a probe of PartiQL statements", attempts=1, reason=f"{code}: {message}")
         return None if kind is ErrorKind.REFUSED else f"{code}: {message}"
 
-    def _say_single(self, reason: str) -> None:
-        if "all" in self._said:
+    def _say_single(self) -> None:
+        reason = self._reason_for_single
+        if not reason or "all" in self._said:
             return
         self._said.add("all")
         if _is_denied(reason):

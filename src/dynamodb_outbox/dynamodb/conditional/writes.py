@@ -40,9 +40,10 @@ class ConditionalWriter:
         self._batching.forget()
 
     @property
-    def may_take_batches(self) -> bool:
-        """Whether the backend takes PartiQL statements, as far as is known. True before a probe."""
-        return not self._batching.is_known or self._batching.takes_any
+    def may_take_inserts(self) -> bool:
+        """Whether the backend takes `INSERT` statements, as far as the probe of other statements says."""
+        batching = self._batching
+        return not batching.is_known or batching.takes_any or batching.lacks_updates_only
 
     async def takes_batches(self, within: float) -> bool:
         """Tell whether the backend takes PartiQL statements; probe it, if that is not known. Raises `StorageError`."""

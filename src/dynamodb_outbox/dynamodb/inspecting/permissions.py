@@ -32,6 +32,7 @@ class DryRun:
             "dynamodb:BatchWriteItem": self._batch_write,
             "dynamodb:PartiQLUpdate": self._partiql_update,
             "dynamodb:PartiQLInsert": self._partiql_insert,
+            "dynamodb:PartiQLDelete": self._partiql_delete,
             "dynamodb:Query": self._query,
             "dynamodb:BatchGetItem": self._batch_get,
             "dynamodb:DescribeTable": self._describe_table,
@@ -88,6 +89,11 @@ class DryRun:
         # The id exists, so the INSERT is refused as a duplicate.
         insert = f"INSERT INTO \"{self._caller.table_name}\" VALUE {{'id': ?}}"
         await self._statement(insert, [{"S": self._existing_id or ""}])
+
+    async def _partiql_delete(self) -> None:
+        # DynamoDB documents that a DELETE of an item that does not exist succeeds.
+        delete = f'DELETE FROM "{self._caller.table_name}" WHERE id = ?'  # noqa: S608 - a checked name
+        await self._statement(delete, [self._key["id"]])
 
     async def _statement(self, text: str, parameters: list[dict[str, str]]) -> None:
         response = await self._call(

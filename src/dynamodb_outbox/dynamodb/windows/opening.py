@@ -64,7 +64,7 @@ class Opener:
     @property
     def inserts(self) -> bool:
         """Whether DynamoDB takes `INSERT` statements, as far as is known. True until it has refused one."""
-        return self._writer.may_take_batches and self._refused is None
+        return self._writer.may_take_inserts and self._refused is None
 
     async def takes_inserts(self, *, within: float) -> bool:
         """Tell whether DynamoDB takes `INSERT`s; probe it for statements first, if that is not known.

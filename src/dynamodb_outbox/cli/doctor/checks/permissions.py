@@ -7,8 +7,16 @@ from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
 from dynamodb_outbox.errors import CredentialsError
 
-OPTIONAL = ("dynamodb:PartiQLUpdate", "dynamodb:PartiQLInsert", "dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive")
+OPTIONAL = (
+    "dynamodb:PartiQLUpdate",
+    "dynamodb:PartiQLInsert",
+    "dynamodb:PartiQLDelete",
+    "dynamodb:DescribeTable",
+    "dynamodb:DescribeTimeToLive",
+)
 """Without these, the outbox does its work in another way, or only a check is missing."""
+ONLY_FOR_KEYS = {"emit": ("dynamodb:UpdateItem", "dynamodb:BatchGetItem")}
+"""What a role needs only for events with an ordering key."""
 
 
 def check_permissions(evidence: Evidence) -> Finding:
@@ -25,7 +33,8 @@ def check_permissions(evidence: Evidence) -> Finding:
         unknown = [each.action for each in evidence.permissions if each.is_allowed is None]
         note = f"; not tried: {', '.join(unknown)}" if unknown else ""
         return ok("permissions", f"these credentials have all actions of the role {role!r}{about}{note}")
-    hard = [action for action in missing if action not in OPTIONAL]
+    soft = (*OPTIONAL, *ONLY_FOR_KEYS.get(role, ()))
+    hard = [action for action in missing if action not in soft]
     first = (hard or missing)[0]
     identity = f" ({evidence.identity})" if evidence.identity else ""
     return Finding(

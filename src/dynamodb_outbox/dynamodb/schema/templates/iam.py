@@ -11,13 +11,13 @@ from dynamodb_outbox.dynamodb.schema.table import TableSchema
 Role = Literal["emit", "worker", "observer", "operator"]
 
 _STATEMENTS: Final[Mapping[Role, Sequence[str]]] = {
-    "emit": ("StoreEvents", "VerifyTable"),
-    "worker": ("FindEvents", "DeliverEvents", "KeepWindows", "ReadEvents", "VerifyTable"),
+    "emit": ("StoreEvents", "QueueEvents", "VerifyTable"),
+    "worker": ("FindEvents", "DeliverEvents", "EmptyQueues", "KeepWindows", "ReadEvents", "VerifyTable"),
     "observer": ("FindEvents", "ReadEvents", "VerifyTable"),
-    "operator": ("FindEvents", "DeliverEvents", "ReplaceEvents", "ReadEvents", "VerifyTable"),
+    "operator": ("FindEvents", "DeliverEvents", "RepairEvents", "ReadEvents", "VerifyTable"),
 }
-_CONTAINED: Final = {"ReplaceEvents"}
-"""The statements that another statement of the policy with all roles contains."""
+_CONTAINED: Final = {"QueueEvents", "RepairEvents"}
+"""The statements that other statements of the policy with all roles contain."""
 
 
 def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
@@ -30,12 +30,16 @@ def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
     statements = [
         _allow("StoreEvents", ["PutItem", "BatchWriteItem"], table),
         _allow("FindEvents", ["Query"], *(f"{table}/index/{name}" for name in schema.indexes)),
+        # An event with an ordering key is appended to the queue of its key. Groups of them are INSERT statements.
+        _allow("QueueEvents", ["UpdateItem", "PartiQLInsert", "BatchGetItem"], table),
         # Claims and settles are single updates, or a BatchExecuteStatement of UPDATE statements.
         _allow("DeliverEvents", ["UpdateItem", "PartiQLUpdate"], table),
-        # Tombstones and the events of a window are INSERT statements. A worker that stops deletes its window item.
-        _allow("KeepWindows", ["PartiQLInsert", "DeleteItem"], table),
-        # The new event; `StoreEvents` allows it, too.
-        _allow("ReplaceEvents", ["PutItem"], table),
+        # The queue of an ordering key is deleted with its last event, and the window item with a worker that stops.
+        _allow("EmptyQueues", ["PartiQLDelete", "DeleteItem"], table),
+        # Tombstones and the events of a window are INSERT statements.
+        _allow("KeepWindows", ["PartiQLInsert"], table),
+        # The new event of a replacement, and the queue whose last event is skipped.
+        _allow("RepairEvents", ["PutItem", "DeleteItem"], table),
         # Single events and pages of them, the holds, and what recovery reads of a window whose worker died.
         _allow("ReadEvents", ["BatchGetItem"], table),
         _allow("VerifyTable", ["DescribeTable", "DescribeTimeToLive"], table),
