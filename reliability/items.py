@@ -108,6 +108,7 @@ def record_of_write(
     at: float,
     worker: str = "",
     began_at: float | None = None,
+    transaction: int = 0,
 ) -> AnyWritten | None:
     """Make the record of a change of an item; None if the item is neither an event, nor a queue, nor a window.
 
@@ -119,12 +120,13 @@ def record_of_write(
         before, after = (None if item is None else window_of(item) for item in (old, new))
         return WindowWritten(window=(before or after or _NO_WINDOW).window, before=before, after=after, **facts)
     if any(map(is_queue, known)):
+        facts["transaction"] = transaction
         was, now = (None if item is None else queue_of(item, index_key=index_key) for item in (old, new))
         return QueueWritten(key=known[0]["id"]["S"].removeprefix(PREFIX), before=was, after=now, **facts)
     if not any(map(is_event, known)):
         return None
     one, other = (stored_of(item, index_key=index_key) if item and is_event(item) else None for item in (old, new))
-    return Written(event_id=known[0]["id"]["S"], before=one, after=other, **facts)
+    return Written(event_id=known[0]["id"]["S"], before=one, after=other, transaction=transaction, **facts)
 
 
 def final_state(items: Iterable[Item], *, at: float, index_key: str = "status") -> FinalState:

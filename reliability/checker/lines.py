@@ -7,7 +7,7 @@ shows each event as its queue describes it while it is at the front, so that the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -75,7 +75,8 @@ class Line:
                 left.left = write
                 self.front += 1
             if change.replaces:
-                self.entries[self.front].left = write
+                left = self.entries[self.front]
+                left.left = write
                 self.entries[self.front] = Entry(write.after.front if write.after else "", self.front, write)
             self._list(change.added, write)
         if write.after is not None and write.after.token is not None and self.front < len(self.entries):
@@ -169,33 +170,50 @@ class Lines:
         """Return the queue of a key."""
         return self.by_key.setdefault(key, Line(key))
 
-    def event_written(self, write: Written, key: str) -> Iterator[Written]:
-        """Follow the change of an event; yield it as it looks with the queue of its key."""
-        queue = self.of(key).stored
-        self._events[write.event_id] = write.after
-        yield from _shown(write, as_shown(write.before, queue), as_shown(write.after, queue))
+    def written(self, writes: Sequence[tuple[str, Written | QueueWritten]]) -> list[Written]:
+        """Follow the changes of one transaction, or a single change, each with its key.
 
-    def queue_written(self, write: QueueWritten) -> Iterator[Written]:
-        """Follow the change of a queue; yield the changes of the events that were at the front, or are now."""
-        line = self.of(write.key)
-        left = line.add(write)
-        if left is not None:
-            stored = self._events.get(left.event_id)
+        Return the changes of the events, each as its queue shows it while it is at the front.
+        """
+        affected: dict[str, tuple[str, Written | QueueWritten]] = {}
+        for key, write in writes:
+            if isinstance(write, Written):
+                affected[write.event_id] = (key, write)
+                self._events[write.event_id] = write.before
+            else:
+                fronts = [queue.front for queue in (write.before, write.after) if queue is not None]
+                affected |= {front: affected.get(front, (key, write)) for front in fronts}
+        before = self._shown({event_id: key for event_id, (key, _) in affected.items()})
+        left: list[tuple[Line, Entry]] = []
+        for key, write in writes:
+            if isinstance(write, Written):
+                self._events[write.event_id] = write.after
+            elif (entry := self.of(key).add(write)) is not None:
+                left.append((self.of(key), entry))
+        for line, entry in left:
+            stored = self._events.get(entry.event_id)
             if stored is not None and stored.waits:
-                line.early.append(left)
-        fronts = [queue.front for queue in (write.before, write.after) if queue is not None]
-        for event_id in dict.fromkeys(fronts):
-            stored = self._events.get(event_id)
-            facts = Written(
-                at=write.at, event_id=event_id, before=None, after=None, worker=write.worker, began_at=write.began_at
+                line.early.append(entry)
+        after = self._shown({event_id: key for event_id, (key, _) in affected.items()})
+        return [
+            Written(
+                at=write.at,
+                event_id=event_id,
+                before=before[event_id],
+                after=after[event_id],
+                worker=write.worker,
+                began_at=write.began_at,
             )
-            yield from _shown(facts, as_shown(stored, write.before), as_shown(stored, write.after))
+            for event_id, (_, write) in affected.items()
+            if _is_change(before[event_id], after[event_id])
+        ]
+
+    def _shown(self, keys: Mapping[str, str]) -> dict[str, Stored | None]:
+        return {each: as_shown(self._events.get(each), self.of(key).stored) for each, key in keys.items()}
 
 
-def _shown(write: Written, before: Stored | None, after: Stored | None) -> Iterator[Written]:
-    if before == after:
-        return
-    if before is not None and after is not None and before.status == after.status and not (before.waits or after.waits):
-        # It has ended. It does not change when it leaves the queue, or when its queue is claimed once more.
-        return
-    yield replace(write, before=before, after=after)
+def _is_change(before: Stored | None, after: Stored | None) -> bool:
+    if before is None or after is None or before.status != after.status or before.waits or after.waits:
+        return before != after
+    # It has ended. It does not change when it leaves the queue, or when its queue is claimed once more.
+    return False

@@ -149,16 +149,27 @@ class Timeline:
         self.ended: dict[str, WorkerStopped | WorkerKilled] = {}
         self.replies_lost_of_unknown: list[ReplyLost] = []
         self.windows: dict[str, list[WindowWritten]] = {}
+        self._transaction: list[tuple[str, Written | QueueWritten]] = []
         for record in history:
+            if self._transaction and not self._is_same_transaction(record):
+                self._end_transaction()
             self._add(record)
+        self._end_transaction()
+
+    def _is_same_transaction(self, record: Record) -> bool:
+        number = self._transaction[-1][1].transaction
+        return bool(number) and isinstance(record, (Written, QueueWritten)) and record.transaction == number
+
+    def _end_transaction(self) -> None:
+        for write in self.lines.written(self._transaction):
+            self._life(write.event_id).add(write)
+        self._transaction.clear()
 
     def _add(self, record: Record) -> None:
         if isinstance(record, QueueWritten):
-            for write in self.lines.queue_written(record):
-                self._life(write.event_id).add(write)
+            self._transaction.append((record.key, record))
         elif isinstance(record, Written) and record.event_id in self._keys:
-            for write in self.lines.event_written(record, self._keys[record.event_id]):
-                self._life(write.event_id).add(write)
+            self._transaction.append((self._keys[record.event_id], record))
         else:
             for item_id in event_ids_of(record):
                 self._add_to(item_id, record)

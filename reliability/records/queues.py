@@ -49,3 +49,4 @@ class QueueWritten:
     after: StoredQueue | None
     worker: str = ""
     began_at: float | None = None
+    transaction: int = 0

@@ -200,7 +200,8 @@ class Written:
     """A change of an item in the log of the backend, in the true order; a lost response cannot hide it.
 
     `before` is None for a new item, `after` is None for a deleted item; `worker` is the caller, if it is known. With a
-    coarse clock of the backend, the change came between `began_at` and `at`.
+    coarse clock of the backend, the change came between `began_at` and `at`. The changes of one transaction have the
+    same number, which is 0 if it is not known.
     """
 
     at: float
@@ -209,6 +210,7 @@ class Written:
     after: Stored | None
     worker: str = ""
     began_at: float | None = None
+    transaction: int = 0
 
 
 # Holds

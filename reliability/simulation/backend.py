@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
@@ -21,7 +21,8 @@ class Backend:
     """Tables, and the operations on them. Each operation is atomic, at the time of the clock.
 
     `gate` may refuse single writes. `lag` decides when each of the `replicas` of an index shows a change, and
-    `choose_replica` chooses the replica that a query reads. `on_written` gets every change, and its caller.
+    `choose_replica` chooses the replica that a query reads. `on_written` gets every change, its caller,
+    and the number of its transaction, which is 0 for a single write.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Backend:
         lag: IndexLag = no_lag,
         replicas: int = 1,
         choose_replica: Callable[[], int] = lambda: 0,
-        on_written: Callable[[Change, str], None] = lambda change, asked_by: None,
+        on_written: Callable[[Change, str, int], None] = lambda change, asked_by, transaction: None,
     ) -> None:
         self.tables: dict[str, Table] = {}
         self.clock = clock
@@ -43,6 +44,7 @@ class Backend:
         self.gate: Gate = gate or Open()
         self._on_written = on_written
         self._asked_by = ""
+        self._transactions = 0
         self._lag = lag
         self._replicas = replicas
 
@@ -75,10 +77,16 @@ class Backend:
         if refusal is not None:
             raise refusal
 
-    def apply(self, write: Write) -> None:
+    def apply(self, write: Write, *, transaction: int = 0) -> None:
         """Apply an admitted write."""
         write.table.apply(write.change, now=self.clock())
-        self._on_written(write.change, self._asked_by)
+        self._on_written(write.change, self._asked_by, transaction)
+
+    def apply_all(self, transaction: Sequence[Write]) -> None:
+        """Apply the admitted writes of a transaction."""
+        self._transactions += 1
+        for write in transaction:
+            self.apply(write, transaction=self._transactions)
 
     def create_table(self, parameters: Parameters) -> Reply:
         """Create a table, without a delay."""

@@ -122,8 +122,7 @@ def transact_write_items(backend: Backend, parameters: Parameters) -> dict[str, 
     internal = _internal_error(refusals, operation)
     if internal is not None and not internal.applied:
         raise internal
-    for write in worked_out:
-        backend.apply(write)
+    backend.apply_all(worked_out)
     if token is not None:
         backend.committed[token] = (now, [dict(entry) for entry in entries])
     if internal is not None:

@@ -26,12 +26,14 @@ class Log:
         """Take a record."""
         self.history.append(record)
 
-    def written(self, change: Change, asked_by: str) -> None:
+    def written(self, change: Change, asked_by: str, transaction: int = 0) -> None:
         """Take a change of an item."""
         if change.table.name != TABLE:
             return
         key = index_key_of(change.table)
-        record = record_of_write(change.old, change.new, index_key=key, at=self._now(), worker=asked_by)
+        record = record_of_write(
+            change.old, change.new, index_key=key, at=self._now(), worker=asked_by, transaction=transaction
+        )
         if isinstance(record, WindowWritten):
             before, after = record.before, record.after
             is_taken = before is not None and after is not None and before.token != after.token

@@ -15,6 +15,7 @@ from dynamodb_outbox.dynamodb.conditional.rendering import statement, update_ite
 from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, FAIL, RELEASE, RENEW, RETRY, Transition, Write
 from dynamodb_outbox.dynamodb.ordering import appending
 from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.operator_transitions import RETRY_FRONT, RETURN_TO_LINE, substitute
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, PAGE_PREFIX, Queue, id_list, queue_id, read_queue
 from dynamodb_outbox.dynamodb.ordering.transitions import (
     HOLD_QUEUE,
@@ -22,7 +23,6 @@ from dynamodb_outbox.dynamodb.ordering.transitions import (
     MARK_COMPLETED_WITH_EXPIRY,
     MARK_FAILED,
     RECOVER_QUEUE,
-    REDRIVE_QUEUE,
     Pop,
     form_of,
     pop,
@@ -32,8 +32,8 @@ from tests.reliability.both_backends import TABLE, Request, reply_of
 
 EVENTS: Final = tuple("abcdef")
 TOKENS: Final = ("t1", "t2", NOBODY)
-DELIVERIES: Final = (CLAIM, CLAIM, RENEW, RETRY, RELEASE, FAIL, RECOVER_QUEUE, REDRIVE_QUEUE, HOLD_QUEUE)
-MARKS: Final = (MARK_COMPLETED, MARK_COMPLETED_WITH_EXPIRY, MARK_FAILED)
+DELIVERIES: Final = (CLAIM, CLAIM, RENEW, RETRY, RELEASE, FAIL, RECOVER_QUEUE, HOLD_QUEUE)
+MARKS: Final = (MARK_COMPLETED, MARK_COMPLETED_WITH_EXPIRY, MARK_FAILED, RETURN_TO_LINE)
 KEY: Final = "k"
 NO_QUEUE: Final = Queue(key=KEY, ids=("a",))
 DELETION: Final[Request] = ("delete_item", {"TableName": TABLE, "Key": {"id": {"S": queue_id(KEY)}}})
@@ -78,6 +78,9 @@ def values_of(dice: random.Random, seen: Queue) -> dict[str, Any]:
         "one": {"N": "1"},
         "zero": {"N": "0"},
         "front": {"S": front},
+        "replacement": {"S": dice.choice(EVENTS)},
+        "was": {"S": seen.status or "FAILED"},
+        "key": {"S": KEY},
         "only": id_list((front,)),
         "page": id_list(tuple(dice.sample(EVENTS, 2))),
     }
@@ -92,7 +95,8 @@ def write_of(dice: random.Random, seen: Queue | None) -> Write:
     queue = seen or NO_QUEUE
     if dice.random() < 0.2:
         return Write(dice.choice(MARKS), dice.choice(EVENTS), values_of(dice, queue))
-    transition = pop_of(dice, queue) if dice.random() < 0.6 else dice.choice(DELIVERIES)
+    operated = (RETRY_FRONT, substitute(in_head=bool(queue.head)))
+    transition = pop_of(dice, queue) if dice.random() < 0.6 else dice.choice((*DELIVERIES, *operated))
     return Write(transition, queue.id, values_of(dice, queue))
 
 
