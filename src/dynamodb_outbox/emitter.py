@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from dynamodb_outbox.bound_loop import BoundLoop
-from dynamodb_outbox.claims import EmitClaim, HandlerDone
+from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone
 from dynamodb_outbox.emit_chain import pass_middleware
 from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.errors import (
@@ -132,7 +133,9 @@ class Emitter:
         events: Sequence[tuple[Event, float | None]],
         done: HandlerDone | None,
     ) -> None:
-        emit_claim = self._reserve([event for event, due_at in events if due_at is None])
+        # A transaction claims no queue of an ordering key.
+        unordered = [event for event, due_at in events if due_at is None and event.ordering_key is None]
+        emit_claim, claimed = self._reserve(unordered)
         outbox = self._outbox
         write = observed(
             outbox.observers, "transact", len(events), outbox.transact, writes, events, done=done, emit_claim=emit_claim
@@ -143,14 +146,14 @@ class Emitter:
             self._notify_failed({event.id: error for event, _ in events}, [event for event, _ in events])
             raise
         for event, due_at in events:
-            self._notify_published([event], due_at, emit_claim)
+            self._notify_published([event], due_at, claimed)
 
     async def _publish(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store events. Returns the stored events, also the events that were stored before this call."""
         options.refuse_for(events)
         due_at = options.due_at(self._outbox.options.clock())
         duplicates: dict[str, DuplicateEventError] = {}
-        emit_claim = self._reserve(events) if due_at is None else None
+        emit_claim, claimed = self._reserve(_first_of_each_key(events) if due_at is None else [])
         outbox = self._outbox
         write = observed(
             outbox.observers, "publish", len(events), outbox.publish, events, due_at=due_at, emit_claim=emit_claim
@@ -158,7 +161,7 @@ class Emitter:
         try:
             await self._write(write, emit_claim, {event.id: due_at for event in events})
         except PartialPublishError as error:
-            self._notify_published(error.published, due_at, emit_claim)
+            self._notify_published(error.published, due_at, claimed)
             causes: Mapping[str, OutboxError] = error.causes
             if options.if_exists == "ignore":
                 duplicates = {key: cause for key, cause in causes.items() if isinstance(cause, DuplicateEventError)}
@@ -174,12 +177,23 @@ class Emitter:
                 raise
             duplicates = {error.event_id: error}
         else:
-            self._notify_published(events, due_at, emit_claim)
+            self._notify_published(events, due_at, claimed)
         return [_as_stored(event, duplicates.get(event.id)) for event in events]
 
-    def _reserve(self, events: Sequence[Event]) -> EmitClaim | None:
-        worker = self._worker()
-        return worker.reserve(events) if worker is not None and self._outbox.options.claim_on_emit else None
+    def _reserve(self, events: Sequence[Event]) -> tuple[EmitClaim | None, Collection[str]]:
+        """Reserve slots for events; return the ids of those that were claimed, too: empty before the write."""
+        worker, claimed = self._worker(), set[str]()
+        if worker is None or not events or not self._outbox.options.claim_on_emit:
+            return None, claimed
+        reserved = worker.reserve(events)
+        if reserved is None:
+            return None, claimed
+
+        def note(claim: Claim) -> None:
+            claimed.add(claim.event.id)
+            reserved.claimed(claim)
+
+        return replace(reserved, claimed=note), claimed
 
     async def _write(
         self, write: Coroutine[Any, Any, None], emit_claim: EmitClaim | None, due: Mapping[str, float | None]
@@ -197,12 +211,12 @@ class Emitter:
             }:
                 worker.wake(due_at)
 
-    def _notify_published(self, events: Sequence[Event], due_at: float | None, emit_claim: EmitClaim | None) -> None:
+    def _notify_published(self, events: Sequence[Event], due_at: float | None, claimed: Collection[str]) -> None:
         self._on_emitted(events)
         if observers := self._outbox.observers:
             for event in events:
                 # The worker notifies observers of events claimed on emit, before it calls their handlers.
-                if emit_claim is None or event.id not in emit_claim.tokens:
+                if event.id not in claimed:
                     observers.notify(Published(event_id=event.id, event_type=event.type, due_at=due_at))
 
     def _notify_failed(self, causes: Mapping[str, OutboxError], events: Sequence[Event]) -> None:
@@ -212,6 +226,16 @@ class Emitter:
                 error = causes.get(event.id)
                 if error is not None and not isinstance(error, _NOTHING_WAS_SENT):
                     observers.notify(PublishFailed(event_id=event.id, event_type=event.type, error=error))
+
+
+def _first_of_each_key(events: Sequence[Event]) -> list[Event]:
+    """Leave out the events that wait behind another one of the list, since only the first of a key can be claimed."""
+    firsts: dict[str, str] = {}
+    return [
+        event
+        for event in events
+        if event.ordering_key is None or firsts.setdefault(event.ordering_key, event.id) == event.id
+    ]
 
 
 def _listed(events: Iterable[Event]) -> list[Event]:

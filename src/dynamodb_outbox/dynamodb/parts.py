@@ -33,6 +33,7 @@ from dynamodb_outbox.dynamodb.operating.line_repairs import LineRepairs
 from dynamodb_outbox.dynamodb.operating.repairs import Repairs
 from dynamodb_outbox.dynamodb.operating.replacing import Replacer
 from dynamodb_outbox.dynamodb.ordering.append_writer import AppendWriter
+from dynamodb_outbox.dynamodb.ordering.births import Births
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.ordering.popping import Popper
@@ -105,7 +106,9 @@ class Parts:
         )
         opener = Opener(caller, writer, options, shards=shards)
         keeper = WindowKeeper(caller, writer, options, opener=opener, fence=fence, timing=timing, enabled=config.window)
-        publisher, transactor = _emitting_parts(caller, writer, config, options, keeper=keeper, timing=timing)
+        publisher, transactor = _emitting_parts(
+            caller, writer, config, options, keeper=keeper, fronts=fronts, timing=timing
+        )
         repairs, replacer = _repairing_parts(caller, writer, config, options, timing=timing)
         held = HeldEvents(HoldsItem(caller, options, timing), caller, index, writer, options=options, timing=timing)
         return cls(
@@ -195,11 +198,13 @@ def _emitting_parts(
     options: OutboxOptions,
     *,
     keeper: WindowKeeper,
+    fronts: Fronts,
     timing: Timing,
 ) -> tuple[Publisher, Transactor]:
     in_flight, shards = TableInFlight(config.table_name), config.placement
     forms = Forms(keeper, writer, options, shards=shards, timing=timing)
-    lines = Lines(AppendWriter(caller, options, shards=shards, timing=timing), timing=timing)
+    births = Births(fronts, writer, options, timing=timing)
+    lines = Lines(AppendWriter(caller, options, births=births, shards=shards, timing=timing), timing=timing)
     publisher = Publisher(
         caller,
         options,

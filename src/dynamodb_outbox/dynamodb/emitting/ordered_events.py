@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import anyio
 
+from dynamodb_outbox.claims import EmitClaim
 from dynamodb_outbox.dynamodb.emitting.publish_result import Place, Put
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, behind
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
@@ -22,30 +23,42 @@ class OrderedEvents:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
-    async def append(self, puts: Sequence[Put]) -> None:
-        """Append the events that are stored; note an error in the put of each event that could not be appended."""
+    async def append(self, puts: Sequence[Put], emit_claim: EmitClaim | None) -> None:
+        """Append the events that are stored; note an error in the put of each event that could not be appended.
+
+        Events of `emit_claim` are claimed if their append creates the queue.
+        """
         by_key: dict[str, list[Put]] = {}
         for put in puts:
             by_key.setdefault(put.item["orderingKey"]["S"], []).append(put)
         if len(by_key) == 1:
-            await self._append(*by_key.popitem())
+            await self._append(*by_key.popitem(), emit_claim)
             return
         async with anyio.create_task_group() as group:
             for key, of_key in by_key.items():
-                group.start_soon(self._append, key, of_key)
+                group.start_soon(self._append, key, of_key, emit_claim)
 
     async def finish(self) -> None:
         """Wait until the appends that go on without their callers are answered."""
         await self._lines.finish()
 
-    async def _append(self, key: str, puts: Sequence[Put]) -> None:
-        first = _without_gap(puts)
-        arrivals = {put: Arrival(put.event.id, is_new=put.place is Place.NEW) for put in first}
+    async def _append(self, key: str, puts: Sequence[Put], emit_claim: EmitClaim | None) -> None:
+        arrivals = {put: _arrival_of(put, emit_claim) for put in _without_gap(puts)}
         await self._lines.join(key, list(arrivals.values()))
         for put, arrival in arrivals.items():
             # An event that was stored before stays a duplicate.
             if arrival.error is not None:
                 put.error = arrival.error
+
+
+def _arrival_of(put: Put, emit_claim: EmitClaim | None) -> Arrival:
+    is_claimed = emit_claim is not None and put.event.id in emit_claim.tokens
+    return Arrival(
+        put.event.id,
+        is_new=put.place is Place.NEW,
+        item=put.item,
+        emit_claim=emit_claim if is_claimed else None,
+    )
 
 
 def _without_gap(puts: Sequence[Put]) -> list[Put]:

@@ -85,11 +85,11 @@ class Publisher:
         if not ordered:
             await self._store(puts)
         elif len(ordered) == len(puts):
-            await self._store_in_order(puts)
+            await self._store_in_order(puts, emit_claim)
         else:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._store, [put for put in puts if not put.is_ordered])
-                group.start_soon(self._store_in_order, ordered)
+                group.start_soon(self._store_in_order, ordered, emit_claim)
         raise_unless_stored(events, {put.event.id: put.error for put in puts if put.error is not None})
 
     async def finish(self) -> None:
@@ -98,17 +98,17 @@ class Publisher:
         await self._ordered.finish()
 
     def _put_of(self, event: Event, item: Item, size: int, emit_claim: EmitClaim | None) -> Put:
-        is_claimed = emit_claim is not None and event.id in emit_claim.tokens
         if event.ordering_key is not None:
-            # In no index, and so in no shard.
+            # In no index, and so in no shard. Its queue is claimed, not the event.
             return Put(event, item, size, event.take_unpublished(), None)
+        is_claimed = emit_claim is not None and event.id in emit_claim.tokens
         return Put(event, self._shards.placed(item), size, event.take_unpublished(), emit_claim if is_claimed else None)
 
-    async def _store_in_order(self, puts: Sequence[Put]) -> None:
+    async def _store_in_order(self, puts: Sequence[Put], emit_claim: EmitClaim | None) -> None:
         """Store events with ordering keys, and append them to the queues of their keys."""
         try:
             await self._store(puts)
-            await self._ordered.append(puts)
+            await self._ordered.append(puts, emit_claim)
         finally:
             in_flight = self._in_flight.of_running_loop()
             for put in puts:

@@ -11,6 +11,7 @@ import anyio
 
 from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
+from dynamodb_outbox.dynamodb.ordering.births import Births
 from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, Queue, queue_id, read_queue
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -24,6 +25,7 @@ from dynamodb_outbox.dynamodb.transport.classify import (
     with_maybe_applied,
 )
 from dynamodb_outbox.dynamodb.transport.client import sent_once
+from dynamodb_outbox.dynamodb.transport.responses import Read, read_new_item
 from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.port import OutboxOptions
@@ -40,6 +42,7 @@ class _Step:
 
     operation: str
     parameters: dict[str, Any]
+    read: Read | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +58,8 @@ class _Appending:
     is_doubtful: bool = False
     """Whether an attempt was not answered: it may have been applied, and may still be."""
     refusals: int = 0
+    bearer: Arrival | None = None
+    """The event whose claim the queue has, if an append that is not answered yet creates it."""
 
     @property
     def is_wanted(self) -> bool:
@@ -71,9 +76,12 @@ class _Appending:
 class AppendWriter:
     """Appends events to the queues of their keys."""
 
-    def __init__(self, caller: Caller, options: OutboxOptions, *, shards: Shards, timing: Timing) -> None:
+    def __init__(
+        self, caller: Caller, options: OutboxOptions, *, births: Births, shards: Shards, timing: Timing
+    ) -> None:
         self._caller = caller
         self._options = options
+        self._births = births
         self._shards = shards
         self._seconds = timing.publish
 
@@ -86,6 +94,12 @@ class AppendWriter:
         last = max(arrival.submission.since for arrival in arrivals) + self._seconds
         retries = Retries(max(last - anyio.current_time(), LEAST_APPEND_SECONDS), random=self._caller.random)
         state = _Appending(key, list(arrivals), retries)
+        error = await self._repeat(state)
+        if state.bearer is not None and state.is_doubtful:
+            await self._births.give_up(state.bearer, key)
+        return error
+
+    async def _repeat(self, state: _Appending) -> StorageError | None:
         while True:
             if not state.is_doubtful:
                 state.arrivals = [arrival for arrival in state.arrivals if arrival.is_wanted]
@@ -95,6 +109,9 @@ class AppendWriter:
                 await self._send(state)
             except (ThrottledError, UnavailableError) as error:
                 state.is_doubtful = state.is_doubtful or error.maybe_applied
+                if not state.is_doubtful:
+                    # Nothing was applied, so that other events, and a lease that begins later, may follow.
+                    state.step = state.bearer = None
                 if not await self._wait(state, restated(error, maybe_applied=state.is_doubtful)):
                     return error
             except StorageError as error:
@@ -122,12 +139,13 @@ class AppendWriter:
     async def _send(self, state: _Appending) -> None:
         """Send one request, and note what its answer says. Raises `StorageError`."""
         ids = tuple(arrival.event_id for arrival in state.arrivals)
-        append = Append(key=state.key, ids=ids, birth=Birth(now=self._options.clock()), shards=self._shards)
-        step = self._step(append, state)
+        step = state.step = state.step or self._step(state, ids)
         within = max(state.retries.seconds_left, LEAST_APPEND_SECONDS)
         try:
             with sent_once(self._caller.client, "UpdateItem"):
-                await self._caller.call(step.operation, within=within, once=True, **step.parameters)
+                item = await self._caller.call(
+                    step.operation, within=within, once=True, read=step.read, **step.parameters
+                )
         except ConditionRefused as refused:
             state.is_doubtful = state.is_doubtful or refused.repeated
             await self._note_refused(state, refused.item, within=within)
@@ -137,7 +155,14 @@ class AppendWriter:
             reason = refused.reasons[-1] if refused.reasons else {}
             await self._note_refused(state, reason.get("Item"), within=within)
         else:
+            await self._bear(state, item)
             state.note_listed(ids)
+
+    async def _bear(self, state: _Appending, item: Any) -> None:
+        """Claim the queue, if an append of ours has created it; `item` is the queue as it is now."""
+        if state.bearer is not None and item is not None:
+            await self._births.take(state.bearer, item, is_certain=not state.is_doubtful)
+        state.bearer = None
 
     async def _note_refused(self, state: _Appending, item: Any, *, within: float) -> None:
         """Find out why a request was refused: an earlier attempt was applied, or the queue has no room."""
@@ -151,6 +176,7 @@ class AppendWriter:
                 f"item {item_id!r} is not a queue of an ordering key, so that no event of the key can be appended: "
                 "another program has written it; delete it"
             )
+        await self._bear(state, item)
         if state.seen is not None:
             state.note_listed(state.seen.known_ids)
         state.refusals += 1
@@ -174,17 +200,19 @@ class AppendWriter:
         """Translate an error that nobody has foreseen."""
         return with_maybe_applied(self._caller.fatal(error, "an append"))
 
-    def _step(self, append: Append, state: _Appending) -> _Step:
-        """Return the next request: the one that was not answered, or the one that fits the queue."""
+    def _step(self, state: _Appending, ids: tuple[str, ...]) -> _Step:
+        """Return the next request: the one that fits the queue, as far as it is known."""
         table_name, seen = self._caller.table_name, state.seen
-        if state.step is not None and state.is_doubtful:
-            return state.step
-        if seen is None or len(seen.ids) + len(append.ids) <= WIDTH:
-            step = _Step("update_item", append.append(table_name))
-        elif not seen.head:
-            step = _Step("update_item", append.split(table_name))
-        else:
-            items = append.spill(table_name, seen)
-            step = _Step("transact_write_items", {"TransactItems": items, "ClientRequestToken": uuid4().hex})
-        state.step = step
-        return step
+        if seen is None or len(seen.ids) + len(ids) <= WIDTH:
+            birth = self._births.begin(state.arrivals[0])
+            append = Append(key=state.key, ids=ids, birth=birth, shards=self._shards)
+            parameters = append.append(table_name)
+            if birth.ends is None:
+                return _Step("update_item", parameters)
+            state.bearer = state.arrivals[0]
+            return _Step("update_item", {**parameters, "ReturnValues": "ALL_NEW"}, read_new_item)
+        append = Append(key=state.key, ids=ids, birth=Birth(now=self._options.clock()), shards=self._shards)
+        if not seen.head:
+            return _Step("update_item", append.split(table_name))
+        items = append.spill(table_name, seen)
+        return _Step("transact_write_items", {"TransactItems": items, "ClientRequestToken": uuid4().hex})

@@ -7,7 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from dynamodb_outbox.dynamodb.ordering.queue import WIDTH
+from dynamodb_outbox.claims import Claim, EmitClaim
+from dynamodb_outbox.dynamodb.items.codec import Item
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, WIDTH
 from dynamodb_outbox.errors import StorageError
 
 
@@ -18,8 +21,22 @@ class Arrival:
     event_id: str
     is_new: bool = True
     """Whether the caller has just stored the event. Otherwise the queue may list it already."""
+    item: Item = field(default_factory=dict[str, AttributeValue], repr=False)
+    """The event as it is stored, if it has an `emit_claim`."""
+    emit_claim: EmitClaim | None = None
+    """The claim of the event on emit, if its append creates the queue."""
     error: StorageError | None = None
     submission: Submission = field(init=False, repr=False)
+
+    @property
+    def token(self) -> str:
+        """The token of the claim on emit."""
+        return NOBODY if self.emit_claim is None else self.emit_claim.tokens[self.event_id]
+
+    def claimed(self, claim: Claim) -> None:
+        """Hand the claim on."""
+        if self.emit_claim is not None:
+            self.emit_claim.claimed(claim)
 
     @property
     def is_wanted(self) -> bool:
