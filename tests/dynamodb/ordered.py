@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
+from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.dynamodb.ordering.queue import page_ids, queue_id, read_queue
-from reliability.proxy import Proxy, Recorded, running_proxy
+from reliability.proxy import Proxy, Recorded, Rule, running_proxy
 from tests.adapter_timing import with_timing
 from tests.backends import open_client
 
@@ -36,6 +38,11 @@ class Shop:
         """Read the ids of a queue: its head, its pages and its ids."""
         return await line_of(self.client, self.outbox.table_name, key)
 
+    def claiming(self, *events: Event) -> tuple[EmitClaim, list[Claim]]:
+        """Reserve a claim for each event; the list has the claims that were made."""
+        claims: list[Claim] = []
+        return EmitClaim(tokens={event.id: token_hex(16) for event in events}, claimed=claims.append), claims
+
     async def delete(self, item_id: str) -> None:
         """Delete an item."""
         await self.client.delete_item(TableName=self.outbox.table_name, Key={"id": {"S": item_id}})
@@ -53,7 +60,7 @@ async def open_shop(endpoint: str, table_name: str, **options: Any) -> AsyncIter
 
 def patient(outbox: DynamoDBOutbox) -> DynamoDBOutbox:
     """Let no emit fail because the machine pauses."""
-    return with_timing(outbox, publish=100.0, batch_response=50.0)
+    return with_timing(outbox, publish=100.0, batch_response=50.0, late_settle=50.0)
 
 
 async def stored(client: Any, table_name: str, item_id: str) -> dict[str, Any] | None:
@@ -104,3 +111,17 @@ def step_of(request: Recorded) -> str | None:
 def steps_of(proxy: Proxy) -> list[str]:
     """List the steps that were sent."""
     return [step for request in proxy.requests if (step := step_of(request)) is not None]
+
+
+def nth_step(count: int, step: str, action: Any) -> Rule:
+    """Do something to the n-th request of a step, counted from 1."""
+    seen = 0
+
+    def rule(request: Recorded) -> Any:
+        nonlocal seen
+        if step_of(request) != step:
+            return None
+        seen += 1
+        return action if seen == count else None
+
+    return rule

@@ -155,13 +155,13 @@ class AppendWriter:
             reason = refused.reasons[-1] if refused.reasons else {}
             await self._note_refused(state, reason.get("Item"), within=within)
         else:
-            await self._bear(state, item)
+            await self._bear(state, item, within=within)
             state.note_listed(ids)
 
-    async def _bear(self, state: _Appending, item: Any) -> None:
+    async def _bear(self, state: _Appending, item: Any, *, within: float) -> None:
         """Claim the queue, if an append of ours has created it; `item` is the queue as it is now."""
         if state.bearer is not None and item is not None:
-            await self._births.take(state.bearer, item, is_certain=not state.is_doubtful)
+            await self._births.take(state.bearer, item, is_certain=not state.is_doubtful, within=within)
         state.bearer = None
 
     async def _note_refused(self, state: _Appending, item: Any, *, within: float) -> None:
@@ -176,7 +176,7 @@ class AppendWriter:
                 f"item {item_id!r} is not a queue of an ordering key, so that no event of the key can be appended: "
                 "another program has written it; delete it"
             )
-        await self._bear(state, item)
+        await self._bear(state, item, within=within)
         if state.seen is not None:
             state.note_listed(state.seen.known_ids)
         state.refusals += 1

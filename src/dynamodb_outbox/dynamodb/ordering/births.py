@@ -40,7 +40,7 @@ class Births:
         arrival.emit_claim.sending()
         return Birth(now=now, token=arrival.token, ends=now + self._options.processing_timeout)
 
-    async def take(self, arrival: Arrival, item: Mapping[str, Any], *, is_certain: bool) -> None:
+    async def take(self, arrival: Arrival, item: Mapping[str, Any], *, is_certain: bool, within: float) -> None:
         """Hand the claim of an event on, if the append of the event has created this queue. Raises no errors."""
         queue = read_queue(item)
         if queue is None or not queue.is_held_with(arrival.token):
@@ -49,7 +49,7 @@ class Births:
             claim = decode_claim(as_delivered(arrival.item, item), numbers=self._options.numbers)
             arrival.claimed(replace(claim, queue=queue))
             return
-        (loaded,) = await self._fronts.load([HeldQueue(item=dict(item))], within=self._timing.late_settle)
+        (loaded,) = await self._fronts.load([HeldQueue(item=dict(item))], within=within)
         if isinstance(loaded, Claim):
             is_ours = loaded.token == arrival.token and loaded.event.id == arrival.event_id
             if is_ours and arrival.is_wanted:

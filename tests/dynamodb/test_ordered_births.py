@@ -1,0 +1,227 @@
+"""Claims on emit of events with ordering keys: the append that creates a queue claims it for this worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from benchmarks.units import MeteringClient
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, UnavailableError
+from dynamodb_outbox.claims import Claim
+from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
+from dynamodb_outbox.observations import Observation, Published
+from dynamodb_outbox.outcome import Completed
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded
+from tests.dynamodb.impatience import giving_up_after
+from tests.dynamodb.ordered import Shop, ids_of, nth_step, open_shop, orders, step_of
+from tests.fakes import Recorder
+
+KEY = "order-17"
+
+
+@pytest.fixture
+async def shop(endpoint: str, table_name: str) -> AsyncIterator[Shop]:
+    async with open_shop(endpoint, table_name) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def local_shop(local_endpoint: str, table_name: str) -> AsyncIterator[Shop]:
+    async with open_shop(local_endpoint, table_name) as opened:
+        yield opened
+
+
+async def publish(shop: Shop, *events: Event) -> list[Claim]:
+    emit_claim, claims = shop.claiming(*events)
+    await shop.outbox.publish(events, emit_claim=emit_claim)
+    return claims
+
+
+async def queue_of(shop: Shop) -> tuple[str, str]:
+    """The status and the token of the queue."""
+    item = await shop.item(queue_id(KEY))
+    assert item is not None
+    return item["status"]["S"], item["claimToken"]["S"]
+
+
+async def test_append_that_creates_a_queue_claims_it(shop: Shop) -> None:
+    (event,) = orders(1)
+    (claim,) = await publish(shop, event)
+    assert (claim.event, claim.attempt, claim.queue is not None) == (event, 1, True)
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+    queue = await shop.item(queue_id(KEY))
+    assert queue is not None
+    assert int(queue["gsiSortKey"]["N"]) / 1000 == claim.lease_expires_at
+    assert queue["claimedBy"]["S"]
+    # Nobody else gets it, and its events leave the queue one after the other.
+    assert await shop.outbox.claim(10) == []
+    assert await shop.outbox.settle([(claim, Completed())]) == [None]
+    assert (await shop.status(event), await shop.line(KEY)) == ("COMPLETED", [])
+
+
+async def test_append_to_a_queue_that_exists_claims_nothing(shop: Shop) -> None:
+    first, second, third = orders(3)
+    await shop.outbox.publish([first])
+    assert await publish(shop, second) == []
+    assert await queue_of(shop) == ("PENDING", NOBODY)
+    (claim,) = await shop.outbox.claim(10)
+    assert await publish(shop, third) == []
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+    assert await shop.line(KEY) == ids_of([first, second, third])
+
+
+async def test_only_the_first_of_a_list_is_claimed(shop: Shop) -> None:
+    events = orders(12)
+    claims = await publish(shop, *events)
+    assert [claim.event.id for claim in claims] == [events[0].id]
+    assert await shop.line(KEY) == ids_of(events)
+
+
+async def test_event_that_was_stored_before_claims_nothing(shop: Shop) -> None:
+    (event,) = orders(1)
+    await shop.outbox.publish([event])
+    await shop.delete(queue_id(KEY))
+    with pytest.raises(Exception, match="is stored already"):
+        await publish(shop, event)
+    assert await queue_of(shop) == ("PENDING", NOBODY)
+
+
+@pytest.mark.parametrize("lost", [CUT_AFTER, CUT_BEFORE])
+async def test_birth_whose_answer_is_lost_is_claimed_after_the_event_was_loaded(shop: Shop, lost: str) -> None:
+    shop.proxy.rule = nth_step(1, "append", lost)
+    (event,) = orders(1)
+    (claim,) = await publish(shop, event)
+    assert claim.event == event
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+    assert shop.proxy.count("BatchGetItem") == 1
+    assert await shop.outbox.settle([(claim, Completed())]) == [None]
+
+
+async def test_put_whose_answer_is_lost_claims_nothing(shop: Shop) -> None:
+    shop.proxy.rule = nth_step(1, "put", CUT_AFTER)
+    assert await publish(shop, *orders(1)) == []
+    assert await queue_of(shop) == ("PENDING", NOBODY)
+
+
+async def test_event_that_was_handled_meanwhile_is_not_handled_again(local_shop: Shop) -> None:
+    """The queue is created, worked off and deleted, before a repeat creates it again."""
+    shop, (event,) = local_shop, orders(1)
+
+    async def work_off(request: Recorded) -> Any:
+        await shop.client.update_item(**request.body)
+        await mark_completed(shop, event)
+        await shop.delete(queue_id(KEY))
+        return CUT_BEFORE
+
+    shop.proxy.rule = once("append", work_off)
+    assert await publish(shop, event) == []
+    # The load has found it marked, and has popped it.
+    assert await shop.line(KEY) == []
+
+
+async def test_queue_whose_first_event_was_handled_meanwhile_is_released(local_shop: Shop) -> None:
+    shop, (event, other) = local_shop, orders(2)
+
+    async def handle_the_first(request: Recorded) -> Any:
+        await shop.client.update_item(**request.body)
+        await mark_completed(shop, event)
+        return CUT_BEFORE
+
+    shop.proxy.rule = once("append", handle_the_first)
+    assert await publish(shop, event, other) == []
+    assert (await queue_of(shop))[0] == "PENDING"
+    assert await shop.line(KEY) == [other.id]
+
+
+async def test_birth_that_is_never_answered_is_released(local_shop: Shop) -> None:
+    shop = local_shop
+    losing = True
+    shop.proxy.rule = lambda request: CUT_AFTER if losing and step_of(request) == "append" else None
+    (event,) = orders(1)
+    with giving_up_after(3):
+        with pytest.raises(UnavailableError) as caught:
+            await publish(shop, event)
+        # After the answer to the caller, in the background.
+        await shop.outbox._parts.publisher.finish()
+    assert caught.value.maybe_applied
+    assert (await queue_of(shop))[0] == "PENDING"
+    losing = False
+    (claim,) = await shop.outbox.claim(10)
+    assert claim.event == event
+
+
+async def test_birth_whose_caller_has_given_up_is_released(local_shop: Shop) -> None:
+    shop, gate = local_shop, anyio.Event()
+    sent = anyio.Event()
+
+    async def hold(request: Recorded) -> None:
+        sent.set()
+        await gate.wait()
+
+    shop.proxy.rule = lambda request: hold(request) if step_of(request) == "append" else None
+    (event,) = orders(1)
+    emit_claim, claims = shop.claiming(event)
+    task = asyncio.create_task(shop.outbox.publish([event], emit_claim=emit_claim))
+    await sent.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    gate.set()
+    await shop.outbox._parts.publisher.finish()
+    assert claims == []
+    assert (await queue_of(shop))[0] == "PENDING"
+
+
+async def test_worker_handles_events_of_a_key_in_order_and_observers_see_each_published_once(shop: Shop) -> None:
+    recorder, seen = Recorder(), list[Observation]()
+    shop.bus.on("order.paid", recorder)
+    shop.bus.add_observer(seen.append)
+    async with shop.bus:
+        for event in (events := orders(6)):
+            await shop.bus.emit(event)
+        await shop.bus.emit_many(more := orders(13))
+        await shop.bus.drain(timeout=60)
+    assert [event.id for event in recorder.events] == ids_of(events + more)
+    published = [each.event_id for each in seen if isinstance(each, Published)]
+    assert sorted(published) == sorted(ids_of(events + more))
+
+
+@pytest.mark.parametrize(("size", "projection", "units"), [(700, "ALL", 6), (700, "KEYS_ONLY", 6), (9_900, "ALL", 24)])
+async def test_event_that_is_claimed_on_emit_costs_six_units(
+    local_client: Any, table_name: str, size: int, projection: Any, units: int
+) -> None:
+    metering: Any = MeteringClient(local_client, projection)
+    outbox = DynamoDBOutbox(metering, table_name=table_name, conditional_writes="single")
+    await outbox.create_table(projection=projection)
+    shop = Shop(metering, outbox, None, OutboxEventBus(outbox))  # type: ignore[arg-type]
+    metering.start_over()
+    (claim,) = await publish(shop, Event("order.paid", {"text": "x" * size}, ordering_key=KEY))
+    assert await outbox.settle([(claim, Completed())]) == [None]
+    assert (sum(metering.written.values()), metering.read, metering.refused) == (units, 0, 0)
+
+
+def once(step: str, act: Callable[[Recorded], Any]) -> Callable[[Recorded], Any]:
+    """Do something in place of the first request of a step."""
+    is_over = False
+
+    def rule(request: Recorded) -> Any:
+        nonlocal is_over
+        if is_over or step_of(request) != step:
+            return None
+        is_over = True
+        return act(request)
+
+    return rule
+
+
+async def mark_completed(shop: Shop, event: Event) -> None:
+    await shop.client.update_item(
+        TableName=shop.outbox.table_name,
+        Key={"id": {"S": event.id}},
+        UpdateExpression="SET #status = :status",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":status": {"S": "COMPLETED"}},
+    )
