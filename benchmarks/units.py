@@ -32,12 +32,12 @@ def item_bytes(item: Item) -> int:
     return sum(text_size(name) + size_of(value) for name, value in item.items())
 
 
-def write_units(old: Item | None, new: Item, projection: Projection) -> int:
-    """Count the units of a write by the rule.
+def write_units(old: Item | None, new: Item | None, projection: Projection) -> int:
+    """Count the units of a write by the rule. `new` is None for a deletion.
 
     The table counts the larger item, and the index counts the entries that leave and enter it.
     """
-    table = _steps(max(item_bytes(old) if old else 0, item_bytes(new)))
+    table = _steps(max(item_bytes(each) if each else 0 for each in (old, new)))
     before, after = projected(old, projection), projected(new, projection)
     if before == after:
         return table
@@ -113,6 +113,8 @@ class MeteringClient:
                 self.know([arguments["Item"]])
             for writes in arguments.get("RequestItems", {}).values():
                 self.know([write["PutRequest"]["Item"] for write in writes])
+            if "orderingKey" in arguments.get("UpdateExpression", ""):
+                await self._know_stored(arguments["TableName"], _id_of(arguments))
             return reply
 
         return call
@@ -121,10 +123,38 @@ class MeteringClient:
         async def call(**arguments: Any) -> Any:
             reply = await method(**arguments)
             for statement, response in zip(arguments["Statements"], reply["Responses"], strict=True):
-                self._count(statement, response)
+                if (old := self._old(statement)) is not None and "orderingKey" in old:
+                    await self._count_of_key(statement, response, old)
+                else:
+                    self._count(statement, response)
             return reply
 
         return call
+
+    def _old(self, statement: dict[str, Any]) -> dict[str, Any] | None:
+        if statement["Statement"].startswith("INSERT"):
+            return None
+        return next((self._items[each["S"]] for each in statement["Parameters"] if each.get("S") in self._items), None)
+
+    async def _count_of_key(self, statement: dict[str, Any], response: dict[str, Any], old: dict[str, Any]) -> None:
+        """Count a write of an event with an ordering key, or of the queue of a key, by what is stored after it."""
+        if "Error" in response:
+            self.refused += 1
+            self.written["rule"] += _steps(item_bytes(old))
+            return
+        table_name = statement["Statement"].split('"')[1]
+        new = await self._know_stored(table_name, old["id"]["S"])
+        self.written["rule"] += write_units(old, new, self._projection)
+
+    async def _know_stored(self, table_name: str, item_id: str) -> dict[str, Any] | None:
+        key = {"id": {"S": item_id}}
+        item: dict[str, Any] | None = (
+            await self._client.get_item(TableName=table_name, Key=key, ConsistentRead=True)
+        ).get("Item")
+        self._items.pop(item_id, None)
+        if item is not None:
+            self.know([item])
+        return item
 
     def _add(self, item_id: str, source: str, units: float) -> None:
         if item_id == WORKERS_ID:
@@ -138,7 +168,7 @@ class MeteringClient:
         if statement["Statement"].startswith("INSERT"):
             self._count_insert(statement, response)
             return
-        old = next((self._items[each["S"]] for each in statement["Parameters"] if each.get("S") in self._items), None)
+        old = self._old(statement)
         if old is None:
             return  # the probe uses an item that does not exist
         if "Error" in response:
