@@ -21,6 +21,7 @@ from dynamodb_outbox.stored_events import Count
 from reliability.proxy import running_proxy
 from tests.backends import open_client
 from tests.cli.doctoring import MINUTE, Patient, PatientSettings, millis
+from tests.dynamodb.queues import Line
 
 
 @pytest.fixture(params=["local", "moto"])
@@ -209,6 +210,23 @@ async def test_a_scan_finds_events_that_are_not_in_the_index(patient: Patient) -
     first = await patient.first(deep=True)
     assert (first.check, first.mark) == ("lost events", Mark.FAIL)
     assert event_id in first.evidence[1]
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+async def test_a_scan_reports_no_queue_of_an_ordering_key_unless_no_worker_can_find_it(
+    patient: Patient, shards: int
+) -> None:
+    outbox = await patient.create(shards=shards)
+    patient.settings = replace(patient.settings, shards=shards)
+    line = Line(patient.client, outbox)
+    await line.emit(*(f"e{number}" for number in range(35)))
+    findings = {each.check: each for each in (await patient.diagnose(deep=True)).findings}
+    assert findings["lost events"].mark is Mark.OK
+    lost = {"gsiSortKey": None} if shards == 1 else {"statusShard": {"S": "PENDING#7"}}
+    await line.change(**lost)
+    found = {each.check: each for each in (await patient.diagnose(deep=True)).findings}["lost events"]
+    assert found.mark is Mark.FAIL
+    assert found.evidence[1] == "for example e0"
 
 
 async def test_a_scan_finds_the_events_of_a_window_that_was_deleted(patient: Patient) -> None:

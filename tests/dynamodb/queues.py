@@ -23,6 +23,11 @@ class Line:
     outbox: DynamoDBOutbox
     key: str = "order-17"
 
+    @property
+    def queue_id(self) -> str:
+        """The id of the queue."""
+        return queue_id(self.key)
+
     def another(self, **options: Any) -> DynamoDBOutbox:
         """Make an outbox on the same table, with other options."""
         config = self.outbox._config
@@ -54,7 +59,7 @@ class Line:
 
     async def item(self, item_id: str | None = None) -> Item:
         """Read an item, by default that of the queue; empty if there is none."""
-        key = {"id": {"S": queue_id(self.key) if item_id is None else item_id}}
+        key = {"id": {"S": self.queue_id if item_id is None else item_id}}
         reply = await self.client.get_item(TableName=self.outbox.table_name, Key=key, ConsistentRead=True)
         item: Item = reply.get("Item", {})
         return item
@@ -81,7 +86,7 @@ class Line:
     async def make_due(self) -> None:
         """Make the queue PENDING, wherever it is."""
         shards = self.outbox._config.placement
-        place: dict[str, Any] = {"statusShard": shards.key("PENDING", queue_id(self.key))} if shards.count > 1 else {}
+        place: dict[str, Any] = {"statusShard": shards.key("PENDING", self.queue_id)} if shards.count > 1 else {}
         await self.change(status={"S": "PENDING"}, gsiSortKey={"N": "1000"}, **place)
 
     async def claim(self) -> Claim:

@@ -17,9 +17,10 @@ from dynamodb_outbox import (
     OutboxEventBus,
     TableMismatchError,
 )
-from dynamodb_outbox.adapter import Completed, Failed, Released, Retry
+from dynamodb_outbox.adapter import Claim, Completed, Failed, Held, Released, Retry
 from reliability.proxy import Proxy, Recorded, refused
 from tests.backends import until_indexes_are_made
+from tests.dynamodb.queues import Line
 from tests.fakes import BLAMED, Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
@@ -312,3 +313,44 @@ async def test_events_of_an_old_worker_are_recovered_during_the_migration(client
     assert len(claims) == 10
     assert await both.settle([(claim, Released()) for claim in claims]) == [None] * 10
     await assert_in_their_shards(client, table_name)
+
+
+@pytest.mark.thorough
+async def test_queues_of_ordering_keys_are_moved_to_their_shards(client: Any, table_name: str) -> None:
+    clock = Clock()
+    old = DynamoDBOutbox(client, table_name=table_name, clock=clock)
+    await old.create_table()
+    ids = [f"e{number}" for number in range(24)]
+    lines = [Line(client, old, key=f"order-{number}") for number in range(4)]
+    for number, line in enumerate(lines):
+        await line.emit(*(f"{number}-{each}" for each in ids))
+    due, held, blocked, _ = lines
+    outcomes = {held.key: Held(due_at=clock.now), blocked.key: Failed(error="x"), due.key: Released()}
+    for claim in await old.claim(4):
+        if (outcome := outcomes.get(claim.event.ordering_key or "")) is not None:
+            assert await old.settle([(claim, outcome)]) == [None]
+    await add_index(client, table_name)
+    both = DynamoDBOutbox(client, table_name=table_name, shards=4, former_index_name=FORMER, clock=clock)
+    assert await both.move_to_shards() == 4
+    assert await both.move_to_shards() == 0
+    queues = [await line.item() for line in lines]
+    assert [item["status"]["S"] for item in queues] == ["PENDING", "HELD", "FAILED", "PROCESSING"]
+    assert all(item["statusShard"]["S"].startswith(item["status"]["S"]) for item in queues)
+    # Events that wait, and pages, are in no index.
+    others = [item for item in await items_of(client, table_name) if item["status"] == {"S": "QUEUED"}]
+    assert len(others) == 4 * len(ids)
+    assert not any("statusShard" in item or "gsiSortKey" in item for item in others)
+    new = DynamoDBOutbox(client, table_name=table_name, shards=4, clock=clock)
+    clock.now += 31
+    assert (await new.recover()).reset == ("3-e0",)
+    assert await new.resume("order.paid") == 1
+    await blocked.change(status={"S": "PENDING"}, statusShard=both._config.placement.key("PENDING", blocked.queue_id))
+    handled: list[str] = []
+    while claims := await DynamoDBOutbox(client, table_name=table_name, shards=4, clock=clock).claim(10):
+        while claims:
+            handled += [claim.event.id for claim in claims]
+            settled = await new.settle([(claim, Completed()) for claim in claims], keep_keys=True)
+            claims = [each for each in settled if isinstance(each, Claim)]
+    for number in range(4):
+        assert [each for each in handled if each.startswith(f"{number}-")] == [f"{number}-{each}" for each in ids]
+    assert [await line.item() for line in lines] == [{}] * 4

@@ -2,8 +2,7 @@
 
 `repair_transitions.py` has the transitions that an operator causes. REDRIVE is here, because it goes in batches.
 
-Each transition is defined once, in the expressions that DynamoDB and PartiQL share. `rendering.py` makes requests of
-them.
+Each is defined once, in the expressions that DynamoDB and PartiQL share. `rendering.py` makes requests of them.
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards
 class Transition:
     """The shape of a conditional write; `:name` stands for a value that each write supplies.
 
-    A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it. A
-    transition that `creates` an item is a PartiQL INSERT, since a PartiQL UPDATE refuses an item that does not exist.
-    One that `deletes` an item is a DeleteItem, or a PartiQL DELETE. The result of one that is `returning` has the new
-    item.
+    A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it. One
+    that `creates` an item is a PartiQL INSERT, since an UPDATE refuses an item that does not exist. One that `deletes`
+    an item is a DeleteItem or a PartiQL DELETE. The result of one that is `returning` has the new item.
     """
 
     name: str
@@ -277,10 +275,7 @@ BATCHED: Final = (
     REDRIVE,
     MOVE,
 )
-"""All transitions that go in batches, with all variants. The probe tries the statement of each.
-
-Add each new transition that has `batched=True`, with its variants; otherwise the probe does not try it.
-"""
+"""All transitions that go in batches, with all variants. The probe tries the statement of each, and of no other."""
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.inspecting.facts import Scanned
+from dynamodb_outbox.dynamodb.ordering.queue import is_queue_id, read_queue
 from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards
 from dynamodb_outbox.dynamodb.transport.batch_get import BATCH_GET, get_items
 from dynamodb_outbox.dynamodb.transport.caller import Caller
@@ -14,12 +15,14 @@ from dynamodb_outbox.event import RESERVED_IDS, EventStatus
 
 SCAN_SECONDS: Final = 10.0
 MAX_EXAMPLES: Final = 20
-_ATTRIBUTES: Final = {"#id": "id", "#status": "status", "#sort": "gsiSortKey", "#shard": SHARD_ATTRIBUTE}
+_ATTRIBUTES: Final = {"#id": "id", "#status": "status", "#sort": "gsiSortKey", "#shard": SHARD_ATTRIBUTE} | {
+    f"#{name}": name for name in (WINDOW_ATTRIBUTE, "ids", "head")
+}
 
 
 async def scan(caller: Caller, *, shards: int, limit: int) -> Scanned:
     """Scan up to about `limit` items."""
-    names = {**_ATTRIBUTES, "#window": WINDOW_ATTRIBUTE}
+    names = dict(_ATTRIBUTES)
     lost: list[str] = []
     unlisted: dict[str, str] = {}
     windows: dict[str, str] = {}
@@ -41,6 +44,9 @@ async def scan(caller: Caller, *, shards: int, limit: int) -> Scanned:
             item_id: str = item["id"]["S"]
             if item_id.startswith(WINDOW_IDS):
                 windows[item_id.rpartition("/")[2]] = item.get("status", {}).get("S", "")
+            elif is_queue_id(item_id):
+                if _is_lost(item, item_id, shards=shards):
+                    lost.append(_front_of(item))
             elif not item_id.startswith(RESERVED_IDS):
                 _sort(item, item_id, shards=shards, lost=lost, unlisted=unlisted)
         last = page.get("LastEvaluatedKey")
@@ -58,13 +64,28 @@ async def scan(caller: Caller, *, shards: int, limit: int) -> Scanned:
 
 def _sort(item: Mapping[str, Any], item_id: str, *, shards: int, lost: list[str], unlisted: dict[str, str]) -> None:
     status = item.get("status", {}).get("S")
-    is_listed = "N" in item.get("gsiSortKey", {})
-    if status == EventStatus.PENDING:
-        key = Shards(shards).key(EventStatus.PENDING, item_id)
-        if not is_listed or (shards > 1 and item.get(SHARD_ATTRIBUTE) != key):
-            lost.append(item_id)
-    elif status == EventStatus.PROCESSING and not is_listed:
+    if _is_lost(item, item_id, shards=shards):
+        lost.append(item_id)
+    elif status == EventStatus.PROCESSING and not _is_listed(item):
         unlisted[item_id] = item.get(WINDOW_ATTRIBUTE, {}).get("S", "")
+
+
+def _is_lost(item: Mapping[str, Any], item_id: str, *, shards: int) -> bool:
+    """Tell whether an event, or the queue of an ordering key, is due where no worker finds it."""
+    if item.get("status", {}).get("S") != EventStatus.PENDING:
+        return False
+    key = Shards(shards).key(EventStatus.PENDING, item_id)
+    return not _is_listed(item) or (shards > 1 and item.get(SHARD_ATTRIBUTE) != key)
+
+
+def _is_listed(item: Mapping[str, Any]) -> bool:
+    return "N" in item.get("gsiSortKey", {})
+
+
+def _front_of(item: Mapping[str, Any]) -> str:
+    """Return the id of the event at the front of a queue."""
+    queue = read_queue(item)
+    return str(item["id"]["S"]) if queue is None else queue.front
 
 
 async def _orphans(caller: Caller, unlisted: Mapping[str, str], windows: Mapping[str, str]) -> list[str]:
