@@ -214,7 +214,8 @@ def actions_of(operation: str) -> set[str]:
     if operation == "batch_execute_statement":
         return {"dynamodb:PartiQLUpdate", "dynamodb:PartiQLInsert", "dynamodb:PartiQLDelete"}
     if operation == "transact_write_items":
-        return {"dynamodb:PutItem", "dynamodb:UpdateItem"}
+        kinds = ("PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem")
+        return {f"dynamodb:{kind}" for kind in kinds}
     return {"dynamodb:" + "".join(word.capitalize() for word in operation.split("_"))}
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from dynamodb_outbox.dynamodb.delivering.index import Partition
 from dynamodb_outbox.dynamodb.inspecting.facts import Permission
-from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused
+from dynamodb_outbox.dynamodb.transport.caller import Caller, ConditionRefused, TransactionRefused
 from dynamodb_outbox.dynamodb.transport.classify import NOT_ALLOWED
 from dynamodb_outbox.errors import CredentialsError, StorageError
 
@@ -33,6 +33,7 @@ class DryRun:
             "dynamodb:PartiQLUpdate": self._partiql_update,
             "dynamodb:PartiQLInsert": self._partiql_insert,
             "dynamodb:PartiQLDelete": self._partiql_delete,
+            "dynamodb:ConditionCheckItem": self._condition_check,
             "dynamodb:Query": self._query,
             "dynamodb:BatchGetItem": self._batch_get,
             "dynamodb:DescribeTable": self._describe_table,
@@ -48,7 +49,7 @@ class DryRun:
             return Permission(action=action, is_allowed=None, reason="it can be tried only once the table has an item")
         try:
             await attempt()
-        except ConditionRefused:
+        except (ConditionRefused, TransactionRefused):
             return Permission(action=action, is_allowed=True)
         except CredentialsError as error:
             is_denied = error.reason.startswith(NOT_ALLOWED)
@@ -75,6 +76,10 @@ class DryRun:
 
     async def _delete(self) -> None:
         await self._call("delete_item", TableName=self._caller.table_name, Key=self._key, ConditionExpression=EXISTS)
+
+    async def _condition_check(self) -> None:
+        check = {"TableName": self._caller.table_name, "Key": self._key, "ConditionExpression": EXISTS}
+        await self._call("transact_write_items", TransactItems=[{"ConditionCheck": check}])
 
     async def _batch_write(self) -> None:
         # BatchWriteItem has no conditions. To delete an item that does not exist changes nothing.

@@ -15,7 +15,10 @@ OPTIONAL = (
     "dynamodb:DescribeTimeToLive",
 )
 """Without these, the outbox does its work in another way, or only a check is missing."""
-ONLY_FOR_KEYS = {"emit": ("dynamodb:UpdateItem", "dynamodb:BatchGetItem")}
+ONLY_FOR_KEYS = {
+    "emit": ("dynamodb:UpdateItem", "dynamodb:BatchGetItem"),
+    "operator": ("dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"),
+}
 """What a role needs only for events with an ordering key."""
 
 

@@ -14,7 +14,7 @@ _STATEMENTS: Final[Mapping[Role, Sequence[str]]] = {
     "emit": ("StoreEvents", "QueueEvents", "VerifyTable"),
     "worker": ("FindEvents", "DeliverEvents", "EmptyQueues", "KeepWindows", "ReadEvents", "VerifyTable"),
     "observer": ("FindEvents", "ReadEvents", "VerifyTable"),
-    "operator": ("FindEvents", "DeliverEvents", "RepairEvents", "ReadEvents", "VerifyTable"),
+    "operator": ("FindEvents", "DeliverEvents", "RepairEvents", "CheckQueues", "ReadEvents", "VerifyTable"),
 }
 _CONTAINED: Final = {"QueueEvents", "RepairEvents"}
 """The statements that other statements of the policy with all roles contain."""
@@ -40,6 +40,8 @@ def iam_policy(schema: TableSchema, *, role: Role | None = None) -> str:
         _allow("KeepWindows", ["PartiQLInsert"], table),
         # The new event of a replacement, and the queue whose last event is skipped.
         _allow("RepairEvents", ["PutItem", "DeleteItem"], table),
+        # An event that waits for others of its ordering key is discarded only if no worker has it.
+        _allow("CheckQueues", ["ConditionCheckItem"], table),
         # Single events and pages of them, the holds, and what recovery reads of a window whose worker died.
         _allow("ReadEvents", ["BatchGetItem"], table),
         _allow("VerifyTable", ["DescribeTable", "DescribeTimeToLive"], table),
