@@ -31,8 +31,12 @@ class Line:
     def another(self, **options: Any) -> DynamoDBOutbox:
         """Make an outbox on the same table, with other options."""
         config = self.outbox._config
-        modes: dict[str, Any] = {"conditional_writes": config.conditional_writes, "shards": config.shards}
-        return DynamoDBOutbox(self.client, table_name=config.table_name, **modes | options)
+        same: dict[str, Any] = {
+            "conditional_writes": config.conditional_writes,
+            "shards": config.shards,
+            "clock": self.outbox.options.clock,
+        }
+        return DynamoDBOutbox(self.client, table_name=config.table_name, **same | options)
 
     async def emit(self, *ids: str, queued: bool = True) -> list[Event]:
         """Store events, and append them to the queue one by one; without `queued`, only the queue has them."""

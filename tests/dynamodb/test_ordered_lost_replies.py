@@ -11,7 +11,7 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, LeaseLostError, UnavailableError
 from dynamodb_outbox.claims import Claim
-from dynamodb_outbox.dynamodb.ordering.queue import queue_id
+from dynamodb_outbox.dynamodb.ordering.queue import id_list, queue_id
 from dynamodb_outbox.outcome import Failed, Held, Released, Retry
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, refused
 from tests.dynamodb.impatience import giving_up_after
@@ -240,3 +240,14 @@ async def test_fronts_that_cannot_be_loaded_are_released(line: Line, proxy: Prox
     assert (await line.status(), await line.status("a")) == ("PENDING", "COMPLETED")
     proxy.rule = lambda request: None
     assert await line.work_off() == ["b"]
+
+
+async def test_pop_compares_the_front(line: Line) -> None:
+    await line.emit("a", "b", "c")
+    claim = await line.claim()
+    # An operator has put another event into the place of the first one.
+    await line.change(ids=id_list(("replacement", "b", "c")))
+    assert isinstance(await line.settle(claim, keep=True), LeaseLostError)
+    queue = await line.queue()
+    assert queue is not None
+    assert queue.ids == ("replacement", "b", "c")

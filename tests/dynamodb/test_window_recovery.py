@@ -20,6 +20,7 @@ from reliability.simulation.client import direct_client
 from tests.adapter_timing import with_timing
 from tests.backends import open_client
 from tests.dynamodb.dead_worker import LEASE, CrashError, DeadWorker, DyingClient
+from tests.dynamodb.queues import Line
 from tests.fakes import Clock
 from tests.thorough import often
 
@@ -173,6 +174,23 @@ async def test_events_of_the_index_are_recovered_together_with_windows(table: Ta
     await worker.put(worker.unlisted(220))
     recovered = await table.outbox().recover()
     assert recovered.reset == (worker.id_of(1), worker.id_of(220))
+
+
+async def test_event_with_an_ordering_key_stays_in_its_line_though_a_window_covers_its_id(
+    table: Table, worker: DeadWorker
+) -> None:
+    await worker.store_window()
+    outbox = table.outbox()
+    line = Line(table.client, outbox)
+    ids = [worker.id_of(number) for number in (205, 201, 203)]
+    await line.emit(*ids)
+    await line.claim()
+    table.clock.now += LEASE + 1
+    recovered = await outbox.recover()
+    assert (recovered.reset, recovered.failed, recovered.errors) == ((ids[0],), (), ())
+    assert await worker.is_closed()
+    assert {await line.status(each) for each in ids} == {"QUEUED"}
+    assert await line.work_off() == ids
 
 
 @pytest.mark.parametrize("max_retries", [0, 2])

@@ -9,8 +9,18 @@ from reliability.mutants.catalogue.faults import FAULTS
 from reliability.mutants.catalogue.handlers import HANDLERS
 from reliability.mutants.catalogue.items import ITEMS
 from reliability.mutants.catalogue.operators import OPERATORS
+from reliability.mutants.catalogue.ordering import ORDERING
 from reliability.mutants.catalogue.reading import READING
 from reliability.mutants.catalogue.windows import WINDOWS
 from reliability.mutants.mutant import Mutant
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*FAULTS, *CALLERS, *ITEMS, *HANDLERS, *WINDOWS, *OPERATORS, *READING)
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *FAULTS,
+    *CALLERS,
+    *ITEMS,
+    *HANDLERS,
+    *WINDOWS,
+    *OPERATORS,
+    *READING,
+    *ORDERING,
+)

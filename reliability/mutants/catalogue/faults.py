@@ -183,7 +183,7 @@ FAULTS: Final = (
     Mutant(
         row=27,
         name="an error that makes the item too large is not cut",
-        file="dynamodb/delivering/settle.py",
+        file="dynamodb/conditional/fitted_writes.py",
         text="        for room in (Room.FOR_SHORT_ERROR, Room.FOR_NO_ERROR, Room.FOR_NOTHING):\n",
         replacement="        for room in ():\n",
         test="tests/dynamodb/test_round_trip.py::test_the_largest_and_the_deepest_event_can_be_delivered",

@@ -42,7 +42,7 @@ ITEMS: Final = (
     Mutant(
         row=48,
         name="a due item without room for a claim is tried for ever",
-        file="dynamodb/delivering/settle.py",
+        file="dynamodb/delivering/unusable.py",
         text=", *await self._fail_without_room(without_room)]",
         replacement="]",
         test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_delay_no_other_event[PENDING-full]",

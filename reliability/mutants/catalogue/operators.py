@@ -23,8 +23,8 @@ OPERATORS: Final = (
         row=93,
         name="a redrive as seen takes any dead letter",
         file="dynamodb/conditional/repair_transitions.py",
-        text='condition="status = :FAILED AND gsiSortKey = :seen", batched=False',
-        replacement='condition="status = :FAILED", batched=False',
+        text='condition=f"{REDRIVE.condition} AND gsiSortKey = :seen", batched=False',
+        replacement="condition=REDRIVE.condition, batched=False",
         test=f"{_REPAIRS}::test_redrive_with_a_fence_is_refused_once_the_event_has_failed_again[simulated-single]",
     ),
     Mutant(

@@ -23,8 +23,8 @@ READING: Final = (
         row=100,
         name="a page shows events that have gone on since the index was read",
         file="dynamodb/reading/listing.py",
-        text="event.state is self.state and ",
-        replacement="",
+        text=" or event.state is not self.state or ",
+        replacement=" or ",
         test=f"{_READING}::test_rows_that_are_stale_are_left_out",
     ),
     Mutant(

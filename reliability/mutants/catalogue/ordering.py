@@ -1,0 +1,110 @@
+"""Mutants of the delivery of events with an ordering key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reliability.mutants.mutant import Mutant
+
+_DELIVERY: Final = "tests/dynamodb/test_ordered_delivery.py"
+_LOST: Final = "tests/dynamodb/test_ordered_lost_replies.py"
+_BATCHES: Final = "tests/dynamodb/test_ordered_batches.py"
+
+ORDERING: Final = (
+    Mutant(
+        row=111,
+        name="a POP that was applied counts as a lost lease",
+        file="dynamodb/ordering/popping.py",
+        text="front.keeps and queue.is_held_with(front.next_token)",
+        replacement="False",
+        test=f"{_LOST}::test_lost_response_loses_no_event_and_repeats_none[batch-IDS-cut after-True]",
+    ),
+    Mutant(
+        row=111,
+        name="a POP that was not answered is not looked for",
+        file="dynamodb/ordering/popping.py",
+        text="        return result.maybe_applied\n",
+        replacement="        return False\n",
+        test=f"{_LOST}::test_pop_that_is_applied_though_no_response_ever_comes_is_found[batch-HEAD-True]",
+    ),
+    Mutant(
+        row=111,
+        name="a mark that was written before counts as a lost lease",
+        file="dynamodb/delivering/settle.py",
+        text="if isinstance(results[index], (Applied, Refused)) and self._exits.leaves(claim, outcome)",
+        replacement="if isinstance(results[index], Applied) and self._exits.leaves(claim, outcome)",
+        test=f"{_LOST}::test_lost_response_loses_no_event_and_repeats_none[batch-MARK-cut after-True]",
+    ),
+    Mutant(
+        row=112,
+        name="a POP does not ask for the event at the front",
+        file="dynamodb/ordering/transitions.py",
+        text='Pop.IDS: "ids[0] = :front AND size(ids) > :one AND attribute_not_exists(head)"',
+        replacement='Pop.IDS: "ids[0] <> :nothing AND size(ids) > :one AND attribute_not_exists(head)"',
+        test=f"{_LOST}::test_pop_compares_the_front",
+    ),
+    Mutant(
+        row=113,
+        name="a POP does not ask for the token",
+        file="dynamodb/ordering/transitions.py",
+        text='_IS_MINE: Final = "claimToken = :token AND status <> :FAILED"',
+        replacement='_IS_MINE: Final = "status <> :FAILED"',
+        test=f"{_DELIVERY}::test_lost_lease_pops_nothing_and_the_marked_event_runs_no_more[local single]",
+    ),
+    Mutant(
+        row=114,
+        name="an event that is done runs again when its turn comes",
+        file="dynamodb/ordering/fronts.py",
+        text='(event is None or event.get("status") != {"S": EventStatus.QUEUED.value})',
+        replacement="event is None",
+        test=f"{_DELIVERY}::test_front_that_is_discarded_or_deleted_is_skipped[local batch]",
+    ),
+    Mutant(
+        row=115,
+        name="a POP is not repeated in the form for a queue that has grown",
+        file="dynamodb/ordering/popping.py",
+        text="        return replace(front, queue=queue, is_doubtful=is_doubtful)\n",
+        replacement="        return Refused()\n",
+        test=f"{_LOST}::test_queue_that_has_grown_is_popped_in_its_new_form[batch-True]",
+    ),
+    Mutant(
+        row=115,
+        name="the head is removed over pages",
+        file="dynamodb/ordering/transitions.py",
+        text="        return Pop.REFILL if queue.pages else Pop.UNHEAD\n",
+        replacement="        return Pop.UNHEAD\n",
+        test=f"{_DELIVERY}::test_events_of_a_key_come_in_order_one_at_a_time[local batch-45-True]",
+    ),
+    Mutant(
+        row=116,
+        name="a queue whose front cannot be read is claimed again and again",
+        file="dynamodb/delivering/claim.py",
+        text="                    poll.unreadable.append(loaded)\n",
+        replacement="                    pass\n",
+        test=f"{_DELIVERY}::test_unreadable_front_blocks_its_key[local batch]",
+    ),
+    Mutant(
+        row=117,
+        name="a queue whose front cannot be loaded stays claimed",
+        file="dynamodb/ordering/fronts.py",
+        text="                results[index] = error\n            await self.release(list(left.values()))\n",
+        replacement="                results[index] = error\n",
+        test=f"{_LOST}::test_fronts_that_cannot_be_loaded_are_released[batch]",
+    ),
+    Mutant(
+        row=118,
+        name="a worker never gives a key up",
+        file="dynamodb/delivering/queue_exits.py",
+        text="keeps=keep_keys and queue.kept + 1 < MAX_KEPT",
+        replacement="keeps=keep_keys",
+        test=f"{_DELIVERY}::test_worker_gives_a_key_up_after_fifty_events_in_a_row[local batch]",
+    ),
+    Mutant(
+        row=119,
+        name="a role that may not delete in batches deletes no queue",
+        file="dynamodb/conditional/probe.py",
+        text="            self._refused.update(unallowed)\n",
+        replacement="",
+        test=f"{_BATCHES}::test_without_the_right_to_delete_in_batches_queues_are_deleted_one_by_one[denying_deletes]",
+    ),
+)
