@@ -30,6 +30,7 @@ from dynamodb_outbox.dynamodb.operating.held_events import HeldEvents
 from dynamodb_outbox.dynamodb.operating.holds_item import HoldsItem
 from dynamodb_outbox.dynamodb.operating.line_plans import LinePlans
 from dynamodb_outbox.dynamodb.operating.line_repairs import LineRepairs
+from dynamodb_outbox.dynamodb.operating.line_replacing import LineReplacer
 from dynamodb_outbox.dynamodb.operating.repairs import Repairs
 from dynamodb_outbox.dynamodb.operating.replacing import Replacer
 from dynamodb_outbox.dynamodb.ordering.append_writer import AppendWriter
@@ -230,11 +231,13 @@ def _emitting_parts(
 def _repairing_parts(
     caller: Caller, writer: ConditionalWriter, config: DynamoDBConfig, options: OutboxOptions, *, timing: Timing
 ) -> tuple[Repairs, Replacer]:
-    discards = Discards(options, retention=config.retention)
-    plans = LinePlans(RepairWrites(config.table_name, config.placement, clock=options.clock), discards)
-    lines = LineRepairs(caller, Standings(caller, within=timing.operator), timing)
+    discards, shards = Discards(options, retention=config.retention), config.placement
+    writes = RepairWrites(config.table_name, shards, clock=options.clock)
+    plans, standings = LinePlans(writes, discards), Standings(caller, within=timing.operator)
+    lines = LineRepairs(caller, standings, timing)
     repairs = Repairs(caller, writer, options, timing, discards=discards, plans=plans, lines=lines)
-    return repairs, Replacer(caller, options, timing, discards=discards, shards=config.placement)
+    replacing = LineReplacer(standings, lines, plans, writes, numbers=options.numbers)
+    return repairs, Replacer(caller, options, timing, discards=discards, shards=shards, lines=replacing)
 
 
 def _caller(client: DynamoDBClient, config: DynamoDBConfig, options: OutboxOptions, observers: Observers) -> Caller:

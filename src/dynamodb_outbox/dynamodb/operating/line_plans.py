@@ -29,7 +29,7 @@ class LinePlans:
         self._writes = writes
         self._discards = discards
 
-    def retry(self, standing: Standing, room: Room, *, fence: Fence | None) -> Plan | Answer:
+    async def retry(self, standing: Standing, room: Room, *, fence: Fence | None) -> Plan | Answer:
         """A blocking event is due again in its place; an event that was set aside goes to the end of the line."""
         if standing.blocks_key or is_queue_id(standing.event_id):
             if not _is_as_seen(standing.queue_item, fence) or _status_in(standing.queue_item) != FAILED:
@@ -48,14 +48,14 @@ class LinePlans:
             return Plan([*back, *self._writes.check_behind(key, standing.event_id, listed=True)])
         return Plan([*back, *self._writes.append(standing, key=key, event_id=standing.event_id)])
 
-    def skip(self, standing: Standing, room: Room) -> Plan | Answer:
+    async def skip(self, standing: Standing, room: Room) -> Plan | Answer:
         """A blocking event is set aside, and the next event of its key is due."""
         if not standing.blocks_key or not _has_next(standing):
             return Answer.REFUSED
         aside = self._writes.set_aside(standing, room) if standing.is_queued else []
         return Plan([*aside, *self._writes.pop(standing)], unblocks="skip")
 
-    def discard(
+    async def discard(
         self, standing: Standing, room: Room, *, values: Mapping[str, AttributeValue], fence: Fence | None
     ) -> Plan | Answer:
         """An event leaves its line for good. Behind the front, it stays listed, and its turn is skipped."""

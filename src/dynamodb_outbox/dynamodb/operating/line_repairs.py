@@ -6,7 +6,7 @@ again, and decides again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -48,8 +48,10 @@ class Plan:
     unblocks: Literal["retry", "skip", "discard"] | None = None
 
 
-Planner = Callable[[Standing, Room], Plan | Answer]
+Planner = Callable[[Standing, Room], Awaitable[Plan | Answer]]
 """Decides what to write, by the event and its queue as they are now."""
+Refuse = Callable[[TransactionRefused, Plan], object]
+"""Raises an error if a refused transaction need not be tried again."""
 IsApplied = Callable[[Standing], bool]
 """Tells whether a repair that was not answered may have been applied."""
 
@@ -85,23 +87,28 @@ class LineRepairs:
             for position, event_id in enumerate(event_ids):
                 # The repair of one event changes the queue of the next.
                 known = standings[event_id] if position == 0 else None
-                results[event_id] = await self._repair(event_id, planners[event_id], known, is_applied)
+                results[event_id] = await self.repair_one(
+                    event_id, planners[event_id], is_applied=is_applied, known=known
+                )
 
         await side_by_side([partial(repair_key, event_ids) for event_ids in by_key.values()])
         return results
 
-    async def repair_one(self, standing: Standing, planner: Planner, *, is_applied: IsApplied) -> LineResult:
-        """Repair an event that is read already. Raises `StorageError`."""
-        return await self._repair(standing.event_id, planner, standing, is_applied)
-
-    async def _repair(
-        self, event_id: str, planner: Planner, known: Standing | None, is_applied: IsApplied
+    async def repair_one(
+        self,
+        event_id: str,
+        planner: Planner,
+        *,
+        is_applied: IsApplied,
+        known: Standing | None = None,
+        refuse: Refuse = lambda refused, plan: None,
     ) -> LineResult:
+        """Repair an event, of which `known` was read already. Raises `StorageError`, and what `refuse` raises."""
         is_unsure, room = False, Room.ENOUGH
         for _ in range(TRIES):
             standing = known or (await self._standings.read([event_id]))[event_id]
             known = None
-            plan = planner(standing, room)
+            plan = await planner(standing, room)
             if plan is Answer.BUSY:
                 await anyio.sleep(self._timing.busy_line)
                 continue
@@ -112,6 +119,7 @@ class LineRepairs:
                 await self._commit(plan.entries)
             except TransactionRefused as refused:
                 is_unsure = is_unsure or refused.repeated
+                refuse(refused, plan)
                 if has_no_room(refused) and room < max(Room):
                     room, known = Room(room + 1), standing
                 elif has_no_room(refused):
@@ -125,7 +133,7 @@ class LineRepairs:
         return await self._give_up(event_id, is_unsure=is_unsure, is_applied=is_applied)
 
     async def _commit(self, entries: Sequence[Entry]) -> None:
-        within = self._timing.operator
+        within = self._timing.transact
         await self._caller.call(OPERATION, within=within, TransactItems=list(entries), ClientRequestToken=uuid4().hex)
 
     def _tell(self, plan: Plan, standing: Standing) -> None:

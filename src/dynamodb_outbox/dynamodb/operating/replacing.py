@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 from dynamodb_outbox.dynamodb.conditional.rendering import update_transact_item
@@ -13,38 +13,57 @@ from dynamodb_outbox.dynamodb.emitting.forms import condition_of
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_event, stored_event
 from dynamodb_outbox.dynamodb.emitting.refused_transaction import REFUSED, TransactionPut, reasons_of
 from dynamodb_outbox.dynamodb.items.codec import encode_event
+from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.operating.discards import Discards
+from dynamodb_outbox.dynamodb.operating.line_repairs import OPERATION, has_no_room
+from dynamodb_outbox.dynamodb.operating.line_replacing import LineReplacer
 from dynamodb_outbox.dynamodb.operating.repairs import status_of
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
 from dynamodb_outbox.errors import DuplicateEventError, ItemTooLargeError, TransactionCancelledError
-from dynamodb_outbox.event import Event
+from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.repairs import Repaired
-
-OPERATION: Final = "transact_write_items"
 
 
 class Replacer:
     """Stores an event in place of another one."""
 
     def __init__(
-        self, caller: Caller, options: OutboxOptions, timing: Timing, *, discards: Discards, shards: Shards
+        self,
+        caller: Caller,
+        options: OutboxOptions,
+        timing: Timing,
+        *,
+        discards: Discards,
+        shards: Shards,
+        lines: LineReplacer,
     ) -> None:
         self._caller = caller
         self._options = options
         self._timing = timing
         self._discards = discards
         self._shards = shards
+        self._lines = lines
 
     async def replace(self, event_id: str, event: Event, *, reason: str, by: str) -> Repaired:
         """Store `event`, due now, and make the event of `event_id` DISCARDED; see `Outbox.replace`."""
         item, _ = encode_event(event, due_at=self._options.clock(), numbers=self._options.numbers)
-        item = self._shards.placed(item)
+        is_keyed = event.ordering_key is not None
+        item = item if is_keyed else self._shards.placed(item)
         put = TransactionPut(event, item, item)
         event.take_unpublished()
         values = self._discards.values(reason=reason, by=by, replacement=event.id)
+        repaired = None if is_keyed else await self._replace_alone(event_id, put, values)
+        if repaired is not None and repaired.refused.get(event_id) is not EventStatus.QUEUED:
+            return repaired
+        return await self._lines.replace(event_id, event, self._put_item(put), values=values)
+
+    async def _replace_alone(
+        self, event_id: str, put: TransactionPut, values: Mapping[str, AttributeValue]
+    ) -> Repaired:
+        """Replace an event without an ordering key by another one without."""
         for room in Room:
             write = self._discards.write(event_id, values, None, room)
             if self._shards.count > 1:
@@ -55,7 +74,7 @@ class Replacer:
                     OPERATION, within=self._timing.transact, TransactItems=items, ClientRequestToken=uuid4().hex
                 )
             except TransactionRefused as refused:
-                if _has_no_room(refused):
+                if has_no_room(refused):
                     continue
                 return self._judge(refused, event_id, put, items)
             return Repaired(done=(event_id,))
@@ -92,12 +111,3 @@ class Replacer:
 def _refusing(reason: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the item whose condition was false, empty if there is no item; None if the condition was true."""
     return (reason.get("Item") or {}) if reason.get("Code") == REFUSED else None
-
-
-def _has_no_room(refused: TransactionRefused) -> bool:
-    """Tell whether the old event has no room for the discard, so that a smaller form may fit."""
-    reasons = [reason for reason in refused.reasons if reason.get("Code", "None") != "None"]
-    return bool(reasons) and all(
-        reason.get("Code") == "ValidationError" and "item size" in str(reason.get("Message", "")).lower()
-        for reason in reasons
-    )

@@ -39,11 +39,16 @@ RETURN_TO_LINE: Final = Transition(
 
 @lru_cache(maxsize=2)
 def substitute(*, in_head: bool) -> Transition:
-    """Return the transition that puts another event into the place of the front."""
+    """Return the transition that puts another event into the place of the front.
+
+    Its condition says where the front is, since an emit may have moved it to the head without a change of the status.
+    """
+    place = "head[0]" if in_head else "ids[0]"
+    is_there = f"{place} = :front" if in_head else f"{place} = :front AND attribute_not_exists(head)"
     return Transition(
         name="substitute the front",
-        set=(*DUE_FOR_ALL, "retryCount = :zero", f"{'head' if in_head else 'ids'}[0] = :replacement"),
+        set=(*DUE_FOR_ALL, "retryCount = :zero", f"{place} = :replacement"),
         remove=OF_THE_FRONT,
-        condition=f"{IS_SEEN} AND {IS_FRONT}",
+        condition=f"{IS_SEEN} AND {is_there}",
         batched=False,
     )

@@ -126,6 +126,11 @@ class Standings:
             for each, queue in read.items()
         }
 
+    async def at_end(self, event_id: str, key: str) -> Standing:
+        """Read the queue of a key that an event is to join. Raises `StorageError`."""
+        item = (await self._get([queue_id(key)])).get(queue_id(key))
+        return _standing(event_id, {"orderingKey": {"S": key}}, {} if item is None else {queue_id(key): item})
+
     async def read(self, event_ids: Sequence[str]) -> dict[str, Standing]:
         """Read events and their queues, and the pages that a repair needs. Raises `StorageError`.
 
