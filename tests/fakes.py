@@ -11,7 +11,7 @@ from typing import Any, Literal
 import anyio
 
 from dynamodb_outbox import Event, Hold, InMemoryOutbox, OutboxError, PartialPublishError
-from dynamodb_outbox.adapter import Claim, EmitClaim, Outcome, Recovered
+from dynamodb_outbox.adapter import Claim, EmitClaim, Outcome, Recovered, Settled
 from dynamodb_outbox.transaction import TransactionWrite
 
 BLAMED: Any = {"error_type": "ValueError", "error_handler": "bill"}
@@ -160,12 +160,14 @@ class ScriptedOutbox(InMemoryOutbox):
 
     def stored(self, event_id: str) -> Any:
         """The record of an event: `status`, `retry_count`, `sort_key` (epoch milliseconds), `last_error`, ..."""
-        return self._events[event_id]
+        stored = self._table.find(event_id)
+        assert stored is not None
+        return stored
 
     @property
     def stored_ids(self) -> set[str]:
         """The ids of all events that are stored."""
-        return set(self._events)
+        return set(self._table.events)
 
     # The port
 
@@ -189,8 +191,8 @@ class ScriptedOutbox(InMemoryOutbox):
     async def claim(self, limit: int, **options: Any) -> list[Claim]:
         return await self._call("claim", super().claim, limit, **options)
 
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
-        return await self._call("settle", super().settle, settlements)
+    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]], **options: Any) -> Sequence[Settled]:
+        return await self._call("settle", super().settle, settlements, **options)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         return await self._call("renew", super().renew, renewals)

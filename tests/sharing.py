@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from dynamodb_outbox import Delivery, Event, OutboxError, WorkerError
-from dynamodb_outbox.adapter import Claim, EmitClaim, Report, SharedLease
+from dynamodb_outbox import Delivery, Event, WorkerError
+from dynamodb_outbox.adapter import Claim, EmitClaim, Report, Settled, SharedLease
 from dynamodb_outbox.worker.timing import Timing
 from tests.fakes import ScriptedOutbox
 
@@ -54,10 +54,10 @@ class SharingOutbox(ScriptedOutbox):
         self.steps.append("retire")
         await super().retire()
 
-    async def settle(self, settlements: Sequence[Any]) -> list[OutboxError | None]:
-        errors = await super().settle(settlements)
+    async def settle(self, settlements: Sequence[Any], **options: Any) -> Sequence[Settled]:
+        answers = await super().settle(settlements, **options)
         self.steps.append("settled")
-        return errors
+        return answers
 
     async def publish(
         self, events: Sequence[Event], *, due_at: float | None = None, emit_claim: EmitClaim | None = None

@@ -297,7 +297,7 @@ def test_recover_makes_expired_leases_due_again(cli: Cli, outbox: InMemoryOutbox
 
 def test_recover_leaves_it_to_a_worker_whether_a_retry_is_left(cli: Cli, outbox: InMemoryOutbox) -> None:
     emit(outbox, Event("order.placed", id="order-1"))
-    outbox._events["order-1"].retry_count = 20  # by a handler with max_retries=30
+    outbox._table.events["order-1"].retry_count = 20  # by a handler with max_retries=30
     asyncio.run(outbox.claim(1))
     outbox._options = replace(outbox.options, clock=lambda: time.time() + 100)
     assert cli("recover", "-o", "json").json["failed"] == []

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dynamodb_outbox import DynamoDBOutbox, EventStatus, Hold, InMemoryOutbox
+from dynamodb_outbox import DynamoDBOutbox, EventStatus, InMemoryOutbox
 from dynamodb_outbox.adapter import Claim, Outbox
+from dynamodb_outbox.memory.table import Table
 from tests.adapter_timing import with_timing
 from tests.fakes import Clock
 
@@ -50,18 +51,17 @@ def dynamodb_adapter(client: Any, table_name: str, mode: Any, clock: Clock, **al
 
 
 def memory_adapter(clock: Clock) -> Adapter:
-    made: dict[str, Any] = {}
-    holds: dict[str | None, Hold] = {}
+    table = Table()
 
     def make(**options: Any) -> Outbox:
         outbox = InMemoryOutbox(clock=clock, **options)
-        outbox._events, outbox._holds = made, holds  # all outboxes of a test share one table
+        outbox._table = table  # all outboxes of a test share one table
         return outbox
 
     async def stored(event_id: str) -> dict[str, Any]:
-        if event_id not in made:
+        record = table.find(event_id)
+        if record is None:
             return {}
-        record = made[event_id]
         sort_key = None if record.sort_key is None else record.sort_key / 1000
         return {
             "status": record.status,
@@ -74,7 +74,7 @@ def memory_adapter(clock: Clock) -> Adapter:
         }
 
     async def delete(event_id: str) -> None:
-        del made[event_id]
+        del table.events[event_id]
 
     return Adapter(make, stored, delete)
 

@@ -61,9 +61,8 @@ class TinyOutbox:
         rows = {event.id: Row(port.encode_event(event, due_at=due, numbers=numbers)[0], due) for event in events}
         stored = {event_id: self._event(self.rows[event_id]) for event_id in rows.keys() & self.rows.keys()}
         self.rows |= {event_id: row for event_id, row in rows.items() if event_id not in stored}
-        port.raise_unless_stored(
-            events, {event_id: DuplicateEventError(event_id=event_id, stored=stored[event_id]) for event_id in stored}
-        )
+        refused = {event_id: DuplicateEventError(event_id=event_id, stored=event) for event_id, event in stored.items()}
+        port.raise_unless_stored(events, refused)
 
     async def transact(self, *args: Any, **options: Any) -> None:
         raise NotImplementedError  # this adapter has no transactions; the contract of those is not run with it
@@ -75,10 +74,10 @@ class TinyOutbox:
         row.status, row.token = PROCESSING, uuid4().hex
         row.sort_key = self.options.clock() + self.options.processing_timeout
         known: Any = {"handled_by": row.handled_by, "last_error": row.error, "unhandled_since": row.unhandled_since}
-        event, attempt = self._event(row), row.retries + 1
-        return Claim(event=event, token=row.token, attempt=attempt, lease_expires_at=row.sort_key, **known)
+        known |= {"event": self._event(row), "attempt": row.retries + 1}
+        return Claim(token=row.token, lease_expires_at=row.sort_key, **known)
 
-    async def settle(self, settlements: Any) -> list[Any]:
+    async def settle(self, settlements: Any, *, keep_keys: bool = False) -> list[Any]:
         return [self._settle(claim, outcome) for claim, outcome in settlements]
 
     def _settle(self, claim: Claim, outcome: Any) -> LeaseLostError | None:
@@ -153,8 +152,11 @@ class TinyOutbox:
         return known | {"error_type": row.error_type, "error_handler": row.error_handler}
 
     async def redrive(self, ids: Any, *, fences: Any = None) -> Repaired:
-        now = self.options.clock()
-        return self._repair(ids, fences, (FAILED,), {"status": PENDING, "sort_key": now, "retries": 0, "token": ""})
+        again = {"status": PENDING, "sort_key": self.options.clock(), "retries": 0, "token": ""}
+        return self._repair(ids, fences, (FAILED,), again)
+
+    async def skip(self, ids: Any) -> Repaired:
+        return self._repair(ids, None, (), {})  # no event blocks a key, because this adapter keeps no order
 
     async def discard(self, ids: Any, *, reason: str, by: str, fences: Any = None) -> Repaired:
         return self._repair(ids, fences, port.DISCARDABLE, {"status": EventStatus.DISCARDED, "token": ""})

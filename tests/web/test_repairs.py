@@ -306,7 +306,7 @@ async def test_recover_makes_events_of_a_dead_worker_due(client_with: Make, bus:
     now = 1_700_000_000.0
     outbox = InMemoryOutbox(clock=lambda: now)
     await outbox.publish([Event("user.created", {}, id="e1")])
-    outbox._events["e1"].retry_count = 20  # by a handler with max_retries=30
+    outbox._table.events["e1"].retry_count = 20  # by a handler with max_retries=30
     await outbox.claim(1)
     now += 31
     client = Client(outbox_dashboard(outbox, authorize=lambda request: Access("ada", list(Role))))

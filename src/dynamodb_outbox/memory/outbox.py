@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from secrets import token_hex
+from typing import Literal
 
 from dynamodb_outbox.bound_loop import OUTBOX_INSTEAD, BoundLoop
 from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
@@ -20,9 +21,11 @@ from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, OutboxEr
 from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.event_states import sample_of
 from dynamodb_outbox.fences import Fence, fences_of
-from dynamodb_outbox.memory.reading import page_of, read_event
-from dynamodb_outbox.memory.storage import Discard, StoredEvent, due_events
-from dynamodb_outbox.observers import Observer, Observers
+from dynamodb_outbox.memory.reading import dead_letters, page_of, read_event
+from dynamodb_outbox.memory.repairing import Repairs, is_discardable
+from dynamodb_outbox.memory.storage import Discard, StoredEvent
+from dynamodb_outbox.memory.table import Table, records_of
+from dynamodb_outbox.observers import KeyUnblocked, Observer, Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
 from dynamodb_outbox.port import (
     RENEWAL,
@@ -30,11 +33,12 @@ from dynamodb_outbox.port import (
     FailedKey,
     Numbers,
     OutboxOptions,
+    Settled,
     counted_status,
     raise_unless_stored,
     refuse_repeated_ids,
 )
-from dynamodb_outbox.repairs import DISCARDABLE, Hold, Repaired, in_order
+from dynamodb_outbox.repairs import Hold, Repaired, in_order
 from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample
 from dynamodb_outbox.stored_events import StoredEvent as PublicEvent
@@ -86,8 +90,7 @@ class InMemoryOutbox:
         )
         self._observers = Observers(observers)
         self._loop = BoundLoop("outbox", instead=OUTBOX_INSTEAD)
-        self._events: dict[str, StoredEvent] = {}
-        self._holds: dict[str | None, Hold] = {}
+        self._table = Table()
         self.committed: list[TransactionWrite] = []
         """The writes of the committed transactions. They are only recorded, not executed."""
 
@@ -103,7 +106,7 @@ class InMemoryOutbox:
 
     def status_of(self, event_id: str) -> EventStatus | None:
         """Return the status of an event; None if it is not stored."""
-        stored = self._events.get(event_id)
+        stored = self._table.find(event_id)
         return stored.status if stored else None
 
     async def prepare(self) -> None:
@@ -131,8 +134,7 @@ class InMemoryOutbox:
         causes: dict[str, OutboxError] = {}
         for event, item in zip(events, items, strict=True):
             event.take_unpublished()
-            if event.id in self._events:
-                stored = decode_event(self._events[event.id].item, numbers=self._options.numbers)
+            if (stored := self._stored(event.id)) is not None:
                 causes[event.id] = DuplicateEventError(event_id=event.id, stored=stored)
             else:
                 self._store(event, item, due, emit_claim)
@@ -159,53 +161,59 @@ class InMemoryOutbox:
         items = [
             encode_event(event, due_at=due, numbers=numbers) for (event, _), due in zip(events, due_at, strict=True)
         ]
-        check_size(writes, events=[size for _, size in items], records=int(done is not None))
-        delivered = self._events.get(done.claim.event.id) if done is not None else None
+        check_size(writes, events=[size for _, size in items], records=records_of(events, done))
+        delivered = self._table.held_by(done.claim) if done is not None else None
         if done is not None and delivered is not None and delivered.is_recorded(done):
             return
         if done is not None and (delivered is None or not delivered.is_held(done.claim)):
             raise _lease_lost(done.claim, TRANSACTION)
         for event, _ in events:
-            if event.id in self._events:
-                stored = decode_event(self._events[event.id].item, numbers=self._options.numbers)
+            if (stored := self._stored(event.id)) is not None:
                 raise DuplicateEventError(event_id=event.id, within="a transaction", stored=stored)
         if done is not None and delivered is not None:
             delivered.record(done, now)
+            self._table.on_recorded(done, now)
         for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
             event.take_unpublished()
             self._store(event, item, due, emit_claim)
         self.committed += writes
 
+    def _stored(self, event_id: str) -> Event | None:
+        stored = self._table.events.get(event_id)
+        return None if stored is None else decode_event(stored.item, numbers=self._options.numbers)
+
     def _store(self, event: Event, item: Item, due: float, emit_claim: EmitClaim | None) -> None:
         if emit_claim is not None:
             emit_claim.sending()
-        stored = self._events[event.id] = StoredEvent(item, sort_key=round(due * 1000))
-        if emit_claim is not None and event.id in emit_claim.tokens:
-            emit_claim.claimed(self._claim(stored, emit_claim.tokens[event.id], self._options.clock()))
+        claimable = self._table.put(item, due_at=due)
+        if emit_claim is not None and claimable is not None and event.id in emit_claim.tokens:
+            emit_claim.claimed(self._claim(claimable, emit_claim.tokens[event.id], self._options.clock()))
 
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`."""
         self._loop.check("outbox.claim")
         now = self._options.clock()
-        due = list(due_events(self._events, EventStatus.PENDING, now))[:limit]
+        self._table.drop_done(now)
+        due = list(self._table.due(EventStatus.PENDING, now))[:limit]
         return [self._claim(stored, token_hex(16), now) for stored in due]
 
     def _claim(self, stored: StoredEvent, token: str, now: float) -> Claim:
         ends = now + self._options.processing_timeout
         return stored.claim(token=token, now=now, lease_expires_at=ends, numbers=self._options.numbers)
 
-    async def settle(self, settlements: Sequence[tuple[Claim, Outcome]]) -> list[OutboxError | None]:
+    async def settle(
+        self, settlements: Sequence[tuple[Claim, Outcome]], *, keep_keys: bool = False
+    ) -> Sequence[Settled]:
         """Write outcomes, fenced by the claims' tokens; see `Outbox.settle`."""
         self._loop.check("outbox.settle")
         now = self._options.clock()
-        return [
-            None if self._is_settled(claim, outcome, now) else _lease_lost(claim, OUTCOME_NAMES[type(outcome)])
-            for claim, outcome in settlements
-        ]
+        return [self._settle(claim, outcome, now, keep_keys=keep_keys) for claim, outcome in settlements]
 
-    def _is_settled(self, claim: Claim, outcome: Outcome, now: float) -> bool:
-        stored = self._events.get(claim.event.id)
-        return stored is not None and stored.settle(claim, outcome, now)
+    def _settle(self, claim: Claim, outcome: Outcome, now: float, *, keep_keys: bool) -> Settled:
+        if not self._table.settle(claim, outcome, now):
+            return _lease_lost(claim, OUTCOME_NAMES[type(outcome)])
+        following = self._table.leave(claim, outcome, now, failed_key=self._options.failed_key, keep_keys=keep_keys)
+        return None if following is None else self._claim(following, token_hex(16), now)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines; see `Outbox.renew`."""
@@ -216,7 +224,7 @@ class InMemoryOutbox:
         ]
 
     def _is_renewed(self, claim: Claim, expires_at: float) -> bool:
-        stored = self._events.get(claim.event.id)
+        stored = self._table.held_by(claim)
         return stored is not None and stored.renew(claim, expires_at)
 
     async def recover(self, *, max_retries: int | None = None) -> Recovered:
@@ -224,9 +232,10 @@ class InMemoryOutbox:
         self._loop.check("outbox.recover")
         max_retries = self._options.retries_of(max_retries)
         now = self._options.clock()
-        expired = list(due_events(self._events, EventStatus.PROCESSING, now))
+        expired = list(self._table.due(EventStatus.PROCESSING, now))
         for stored in expired:
-            stored.recover(now, max_retries=max_retries)
+            # The worker that claims the queue of a key makes an event FAILED that has no retry left.
+            stored.recover(now, max_retries=max_retries if stored.ordering_key is None else None)
         reset = [stored.event_id for stored in expired if stored.status is EventStatus.PENDING]
         failed = [stored.event_id for stored in expired if stored.status is EventStatus.FAILED]
         held = {hold.type for hold in self._in_force()}
@@ -236,21 +245,18 @@ class InMemoryOutbox:
         """Count the events of a status; see `Outbox.count`."""
         self._loop.check("outbox.count")
         counted = counted_status(status)
-        return sum(stored.status is counted for stored in self._events.values())
+        return sum(stored.status is counted for stored in self._table.rows.values())
 
     async def failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
         """List the dead letters, the latest first."""
         self._loop.check("outbox.failed_events")
-        failed = [stored for stored in self._events.values() if stored.status is EventStatus.FAILED]
-        failed.sort(key=lambda stored: stored.sort_key or 0, reverse=True)
-        listed = [stored.as_dead_letter(numbers=self._options.numbers) for stored in failed]
-        return [event for event in listed if type is None or event.type == type][:limit]
+        return dead_letters(self._table, self._options, type=type)[:limit]
 
     async def get(self, id: str) -> PublicEvent | None:
         """Read an event; see `Outbox.get`."""
         self._loop.check("outbox.get")
-        stored = self._events.get(id)
-        return None if stored is None else read_event(stored, self._options)
+        stored = self._table.find(id)
+        return None if stored is None else read_event(stored, self._table, self._options)
 
     async def list_events(
         self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
@@ -258,58 +264,70 @@ class InMemoryOutbox:
         """List the events of a state; see `Outbox.list_events`."""
         self._loop.check("outbox.list_events")
         check_int("limit", limit, 1, 1_000)
-        return page_of(self._events, state, self._options, type=type, after=after, limit=limit)
+        return page_of(self._table, state, self._options, type=type, after=after, limit=limit)
 
     async def sample(self, *, count_limit: int = 1_000) -> Sample:
         """Count the events of each state; see `Outbox.sample`. It has no `read_units`."""
         self._loop.check("outbox.sample")
         check_int("count_limit", count_limit, 1, 1_000_000)
-        events = (read_event(stored, self._options) for stored in self._events.values())
+        events = (read_event(stored, self._table, self._options) for stored in self._table.rows.values())
         known = [event for event in events if event is not None]
         return sample_of(known, now=self._options.clock(), count_limit=count_limit)
 
     async def redrive(self, ids: Sequence[str], *, fences: Mapping[str, str] | None = None) -> Repaired:
         """Make FAILED events PENDING again; see `Outbox.redrive`."""
         self._loop.check("outbox.redrive")
-        now = self._options.clock()
-        return self._repair(ids, fences, lambda stored, fence: stored.redrive(now, fence))
+        return self._repair(ids, fences, self._repairs().redrive)
+
+    async def skip(self, ids: Sequence[str]) -> Repaired:
+        """Set events aside that block their ordering keys; see `Outbox.skip`."""
+        self._loop.check("outbox.skip")
+        repairs = self._repairs()
+        return self._repair(ids, None, lambda event_id, _: repairs.skip(event_id))
 
     async def discard(
         self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
     ) -> Repaired:
         """Make events DISCARDED that are FAILED, PENDING or HELD; see `Outbox.discard`."""
         self._loop.check("outbox.discard")
-        discard = Discard(reason=reason, by=by, at=self._options.clock())
-        return self._repair(ids, fences, lambda stored, fence: stored.discard(discard, fence))
+        repairs, discard = self._repairs(), Discard(reason=reason, by=by, at=self._options.clock())
+        return self._repair(ids, fences, lambda event_id, fence: repairs.discard(event_id, discard, fence))
 
     async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
         """Store an event in place of another one, which becomes DISCARDED; see `Outbox.replace`."""
         self._loop.check("outbox.replace")
         now = self._options.clock()
         item, _ = encode_event(event, due_at=now, numbers=self._options.numbers)
-        old, new = self._events.get(id), self._events.get(event.id)
+        old, new = self._table.find(id), self._stored(event.id)
         if old is not None and new is not None and old.discarded is not None and old.discarded.replaced_by == event.id:
             return Repaired(done=(id,))
-        if old is None or old.status not in DISCARDABLE:
+        if old is None or not is_discardable(old):
             return Repaired(refused={id: None if old is None else old.status})
         if new is not None:
-            stored = decode_event(new.item, numbers=self._options.numbers)
-            raise DuplicateEventError(event_id=event.id, within="a transaction", stored=stored)
+            raise DuplicateEventError(event_id=event.id, within="a transaction", stored=new)
         event.take_unpublished()
-        old.discard(Discard(reason=reason, by=by, at=now, replaced_by=event.id), None)
-        self._store(event, item, now, None)
+        self._repairs().replace(old, item, Discard(reason=reason, by=by, at=now, replaced_by=event.id))
         return Repaired(done=(id,))
+
+    def _repairs(self) -> Repairs:
+        return Repairs(self._table, self._options.clock(), self._on_unblocked)
+
+    def _on_unblocked(self, stored: StoredEvent, repair: Literal["retry", "skip", "discard"]) -> None:
+        if self._observers and stored.ordering_key is not None:
+            self._observers.notify(
+                KeyUnblocked(ordering_key=stored.ordering_key, event_id=stored.event_id, repair=repair)
+            )
 
     async def hold(self, type: str | None, *, reason: str, by: str, until: datetime | None = None) -> None:
         """Order workers not to start events of a type, or of any type; see `Outbox.hold`."""
         self._loop.check("outbox.hold")
         since = datetime.fromtimestamp(self._options.clock(), UTC)
-        self._holds[type] = Hold(type=type, reason=reason, by=by, since=since, until=until)
+        self._table.holds[type] = Hold(type=type, reason=reason, by=by, since=since, until=until)
 
     async def resume(self, type: str | None) -> int:
         """End the hold of a type, and make its HELD events PENDING; see `Outbox.resume`."""
         self._loop.check("outbox.resume")
-        self._holds.pop(type, None)
+        self._table.holds.pop(type, None)
         return len(self._resume(lambda held: held == type))
 
     async def holds(self) -> list[Hold]:
@@ -319,27 +337,26 @@ class InMemoryOutbox:
 
     def _in_force(self) -> list[Hold]:
         now = self._options.clock()
-        return [hold for hold in self._holds.values() if hold.until is None or hold.until.timestamp() > now]
+        return [hold for hold in self._table.holds.values() if hold.until is None or hold.until.timestamp() > now]
 
     def _resume(self, is_meant: Callable[[str], bool]) -> tuple[str, ...]:
         return tuple(
             stored.event_id
-            for stored in self._events.values()
+            for stored in self._table.rows.values()
             if stored.status is EventStatus.HELD and is_meant(stored.item["type"]["S"]) and stored.resume()
         )
 
     def _repair(
-        self, ids: Sequence[str], fences: Mapping[str, str] | None, change: Callable[[StoredEvent, Fence | None], bool]
+        self, ids: Sequence[str], fences: Mapping[str, str] | None, change: Callable[[str, Fence | None], bool]
     ) -> Repaired:
         seen = fences_of(fences)
         done: list[str] = []
         refused: dict[str, EventStatus | None] = {}
         for event_id in dict.fromkeys(ids):
-            stored = self._events.get(event_id)
-            if stored is not None and change(stored, seen.get(event_id)):
+            if change(event_id, seen.get(event_id)):
                 done.append(event_id)
             else:
-                refused[event_id] = None if stored is None else stored.status
+                refused[event_id] = self.status_of(event_id)
         return Repaired(done=tuple(done), refused=refused)
 
 

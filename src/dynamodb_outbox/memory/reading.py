@@ -7,21 +7,38 @@ from dataclasses import replace
 
 from dynamodb_outbox.cursors import Cursor, read_cursor
 from dynamodb_outbox.dynamodb.items.stored import decode_stored
+from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.event_states import EXAMINED, STATUS_OF, listed_state, state_of
 from dynamodb_outbox.memory import storage
+from dynamodb_outbox.memory.table import Table
 from dynamodb_outbox.port import OutboxOptions
-from dynamodb_outbox.stored_events import EventState, Page, StoredEvent
+from dynamodb_outbox.stored_events import Count, EventState, Page, StoredEvent
 
 Events = Mapping[str, storage.StoredEvent]
 
 
-def read_event(stored: storage.StoredEvent, options: OutboxOptions) -> StoredEvent | None:
+def read_event(stored: storage.StoredEvent, table: Table, options: OutboxOptions) -> StoredEvent | None:
     """Read an event as it is now."""
-    return decode_stored(stored.as_item(), numbers=options.numbers, now=options.clock())
+    event = decode_stored(stored.as_item(), numbers=options.numbers, now=options.clock())
+    queue = table.queue_at(stored)
+    if event is None or queue is None:
+        return event
+    return replace(event, waiting_behind=Count(at_least=queue.waiting, is_exact=True))
+
+
+def dead_letters(table: Table, options: OutboxOptions, *, type: str | None) -> list[FailedEvent]:
+    """List the dead letters, the latest first."""
+    failed = [stored for stored in table.rows.values() if stored.status is EventStatus.FAILED]
+    failed.sort(key=lambda stored: stored.sort_key or 0, reverse=True)
+    listed = [
+        stored.as_dead_letter(numbers=options.numbers, blocks_key=table.queue_at(stored) is not None)
+        for stored in failed
+    ]
+    return [event for event in listed if type in (None, event.type)]
 
 
 def page_of(
-    events: Events,
+    table: Table,
     state: EventState | str,
     options: OutboxOptions,
     *,
@@ -34,11 +51,11 @@ def page_of(
     cursor = Cursor(state=state, now=round(options.clock() * 1000), partitions=1)
     if after is not None:
         cursor = read_cursor(after, state=state, partitions=1)
-    left = _after(cursor, events)
+    left = _after(cursor, table.rows)
     found: list[StoredEvent] = []
     examined = 0
     for examined, (sort_key, stored) in enumerate(left, 1):
-        event = read_event(stored, options)
+        event = read_event(stored, table, options)
         if event is not None and event.state is state and type in (None, event.type):
             found.append(event)
         is_full = len(found) == limit or examined == max(limit, EXAMINED)

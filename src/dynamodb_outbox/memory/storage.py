@@ -6,7 +6,6 @@ is false. A settle of a claim whose lease ran out, for example, is refused once 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,7 +22,6 @@ from dynamodb_outbox.event import EventStatus, FailedEvent
 from dynamodb_outbox.fences import Fence, fence_of
 from dynamodb_outbox.outcome import Completed, Failed, Held, Outcome, Released, Retry
 from dynamodb_outbox.port import LEASE_EXPIRED, LEASE_EXPIRED_TYPE, SETTLED_FROM, Numbers
-from dynamodb_outbox.repairs import DISCARDABLE
 from dynamodb_outbox.worker_identity import worker_identity
 
 
@@ -64,6 +62,24 @@ class StoredEvent:
         event_id: str = self.item["id"]["S"]
         return event_id
 
+    @property
+    def ordering_key(self) -> str | None:
+        """The ordering key of the event, if it has one."""
+        key: str | None = self.item["orderingKey"]["S"] if "orderingKey" in self.item else None
+        return key
+
+    def wait(self) -> None:
+        """Make the event QUEUED: it waits for its turn, and the queue of its key has its delivery."""
+        self.status, self.sort_key, self.token, self.retry_count = EventStatus.QUEUED, None, None, 0
+
+    def at_front(self, now: float) -> StoredEvent:
+        """Return the delivery of a QUEUED event whose turn has come: it is due now."""
+        return StoredEvent(self.item, sort_key=round(now * 1000), handled_by=self.handled_by)
+
+    def complete(self, now: float) -> None:
+        """Make the event COMPLETED."""
+        self.status, self.sort_key, self.completed_at = EventStatus.COMPLETED, None, now
+
     def is_held(self, claim: Claim) -> bool:
         """Tell whether the claim still holds."""
         return self.token == claim.token and self.status is EventStatus.PROCESSING
@@ -84,6 +100,7 @@ class StoredEvent:
             error_handler=self.error_handler,
             unhandled_since=self.unhandled_since,
             due_at=due_at,
+            queue=self.ordering_key,
         )
 
     def renew(self, claim: Claim, expires_at: float) -> bool:
@@ -93,9 +110,13 @@ class StoredEvent:
         self.sort_key = round(expires_at * 1000)
         return True
 
+    def takes(self, claim: Claim, outcome: Outcome) -> bool:
+        """Tell whether the outcome of a claim can be written: the token of the claim is still stored."""
+        return self.token == claim.token and self.status in SETTLED_FROM[type(outcome)]
+
     def settle(self, claim: Claim, outcome: Outcome, now: float) -> bool:
         """Write the outcome of a claim, if the event has its token; tell whether it has."""
-        if self.token != claim.token or self.status not in SETTLED_FROM[type(outcome)]:
+        if not self.takes(claim, outcome):
             return False
         self.unhandled_since = outcome.unhandled_since if isinstance(outcome, Released) else None
         if isinstance(outcome, (Retry, Failed)):
@@ -104,7 +125,7 @@ class StoredEvent:
             self.error_handler = outcome.error_handler
         match outcome:
             case Completed():
-                self.status, self.sort_key, self.completed_at = EventStatus.COMPLETED, None, now
+                self.complete(now)
             case Retry(delay=delay, handled_by=handled_by):
                 self.status, self.sort_key = EventStatus.PENDING, round((now + delay) * 1000)
                 self.retry_count = claim.attempt
@@ -126,18 +147,18 @@ class StoredEvent:
         return done.handler in self.handled_by or (done.completes and self.status is EventStatus.COMPLETED)
 
     def record(self, done: HandlerDone, now: float) -> None:
-        """Record a handler as done."""
+        """Record a handler as done. An event with an ordering key stays at the front until it is settled."""
         self.handled_by |= {done.handler}
-        if done.completes:
-            self.status, self.sort_key, self.unhandled_since = EventStatus.COMPLETED, None, None
-            self.completed_at = now
+        if done.completes and self.ordering_key is None:
+            self.complete(now)
+            self.unhandled_since = None
 
-    def recover(self, now: float, *, max_retries: int) -> None:
-        """Make an event whose lease ran out PENDING for a retry, or FAILED if it has no retry left."""
+    def recover(self, now: float, *, max_retries: int | None) -> None:
+        """Make an event whose lease ran out PENDING for a retry, or FAILED if it has no retry left. None: no limit."""
         self.sort_key = round(now * 1000)
         self.last_error, self.error_type, self.error_handler = LEASE_EXPIRED, LEASE_EXPIRED_TYPE, None
         self.unhandled_since = None
-        if self.retry_count < max_retries:
+        if max_retries is None or self.retry_count < max_retries:
             self.status = EventStatus.PENDING
             self.retry_count += 1
         else:
@@ -145,19 +166,16 @@ class StoredEvent:
 
     def redrive(self, now: float, fence: Fence | None) -> bool:
         """Make a FAILED event PENDING; tell whether it was FAILED, and as the fence says."""
-        if self.status is not EventStatus.FAILED or not self._is_as_seen(fence):
+        if self.status is not EventStatus.FAILED or not self.is_as_seen(fence):
             return False
         self.status, self.retry_count, self.token = EventStatus.PENDING, 0, None
         self.sort_key, self.unhandled_since = round(now * 1000), None
         return True
 
-    def discard(self, discard: Discard, fence: Fence | None) -> bool:
-        """Make an event DISCARDED that no worker holds; tell whether it was one, and as the fence says."""
-        if self.status not in DISCARDABLE or not self._is_as_seen(fence):
-            return False
+    def discard(self, discard: Discard) -> None:
+        """Make the event DISCARDED."""
         self.status, self.sort_key, self.token, self.unhandled_since = EventStatus.DISCARDED, None, None, None
         self.discarded = discard
-        return True
 
     def resume(self) -> bool:
         """Make a HELD event PENDING, due as before; tell whether it was HELD."""
@@ -166,13 +184,14 @@ class StoredEvent:
         self.status = EventStatus.PENDING
         return True
 
-    def _is_as_seen(self, fence: Fence | None) -> bool:
+    def is_as_seen(self, fence: Fence | None) -> bool:
+        """Tell whether the event is as it was when the fence was read. Without a fence, it is."""
         return fence is None or fence_of(self.status, self.sort_key) == fence.text
 
     def as_item(self) -> Item:
         """Return the item as the DynamoDB adapter would have it now."""
         item: Item = {**self.item, "status": {"S": self.status.value}, "retryCount": {"N": str(self.retry_count)}}
-        del item["gsiSortKey"]
+        item.pop("gsiSortKey", None)
         if self.sort_key is not None:
             item["gsiSortKey"] = {"N": str(self.sort_key)}
         texts = {
@@ -198,7 +217,7 @@ class StoredEvent:
         item |= {name: millis(time) for name, time in times.items() if time is not None}
         return item | ({"handledBy": {"SS": sorted(self.handled_by)}} if self.handled_by else {})
 
-    def as_dead_letter(self, *, numbers: Numbers) -> FailedEvent:
+    def as_dead_letter(self, *, numbers: Numbers, blocks_key: bool) -> FailedEvent:
         """Read the event as a dead letter."""
         event = decode_event(self.item, numbers=numbers)
         return FailedEvent(
@@ -213,14 +232,6 @@ class StoredEvent:
             handled_by=self.handled_by,
             error_type=self.error_type,
             error_handler=self.error_handler,
+            ordering_key=self.ordering_key,
+            blocks_key=blocks_key,
         )
-
-
-def due_events(events: Mapping[str, StoredEvent], status: EventStatus, now: float) -> Iterator[StoredEvent]:
-    """List the events of a status that are due, the longest due first."""
-    due = [
-        (stored.sort_key, index, stored)
-        for index, stored in enumerate(events.values())
-        if stored.status is status and stored.sort_key is not None and stored.sort_key <= round(now * 1000)
-    ]
-    return (stored for _, _, stored in sorted(due, key=lambda each: each[:2]))
