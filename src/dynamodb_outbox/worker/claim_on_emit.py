@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from secrets import token_hex
 from typing import Any
@@ -24,6 +24,7 @@ class EmitClaims:
     `on_claim` gets the claim of an acknowledged event, `on_late` a claim whose lease is nearly used up by a slow write,
     or lost meanwhile.
     `on_orphans` gets the claims of writes that were acknowledged too late in a stop to be settled otherwise.
+    `on_unclaimed` is called when an event with an ordering key was perhaps stored without a claim.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class EmitClaims:
         on_claim: Callable[[Claim], None],
         on_late: Callable[[Claim], None],
         on_orphans: Callable[[Sequence[Claim]], Awaitable[None]],
+        on_unclaimed: Callable[[], None],
     ) -> None:
         self._registry = setup.registry
         self._observers = setup.outbox.observers
@@ -47,8 +49,10 @@ class EmitClaims:
         self._on_claim = on_claim
         self._on_late = on_late
         self._on_orphans = on_orphans
+        self._on_unclaimed = on_unclaimed
         self._orphans: dict[str, Claim] = {}
         self._acknowledged: set[str] = set()
+        self._of_keys: set[str] = set()
         self._writing: set[asyncio.Task[None]] = set()
         self._sent: set[frozenset[str]] = set()
 
@@ -62,6 +66,8 @@ class EmitClaims:
                 if not self._slots.try_take(token):
                     break
                 tokens[event.id] = token
+                if event.ordering_key is not None:
+                    self._of_keys.add(token)
         if not tokens:
             return None
         on_send = partial(self._sent.add, frozenset(tokens.values()))
@@ -89,7 +95,7 @@ class EmitClaims:
         try:
             await write
         finally:
-            self._give_back(token for token in tokens if token not in self._acknowledged)
+            self._give_back([token for token in tokens if token not in self._acknowledged])
             self._acknowledged.difference_update(tokens)
             orphans = [self._orphans.pop(token) for token in tokens if token in self._orphans]
             try:
@@ -102,6 +108,7 @@ class EmitClaims:
 
     def _on_acknowledged(self, claim: Claim) -> None:
         self._acknowledged.add(claim.token)
+        self._of_keys.discard(claim.token)
         if self._observers:
             event = claim.event
             self._observers.notify(Published(event_id=event.id, event_type=event.type, due_at=None))
@@ -128,10 +135,13 @@ class EmitClaims:
         if task.cancelled():
             # Perhaps before its first step, so that `_write` has not run at all.
             write.close()
-            self._give_back(emit_claim.tokens.values())
+            self._give_back(list(emit_claim.tokens.values()))
         else:
             task.exception()  # raised to the caller, if it still waits
 
-    def _give_back(self, tokens: Iterable[str]) -> None:
+    def _give_back(self, tokens: Sequence[str]) -> None:
         for token in tokens:
             self._slots.give_back(token)
+        if not self._of_keys.isdisjoint(tokens):
+            self._of_keys.difference_update(tokens)
+            self._on_unclaimed()

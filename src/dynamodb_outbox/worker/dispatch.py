@@ -87,8 +87,11 @@ class Dispatcher:
         self._attempts.pop(attempt, None)
         self._idle.set()
         claim, outcome = attempt.claim, self._outcome_of(attempt)
-        if attempt.is_completed:
+        if attempt.is_completed and claim.event.ordering_key is None:
             self._settles.record(claim, Completed(), None)
+        elif attempt.is_completed:
+            # The transaction has completed the event, but the event is still at the front of the queue of its key.
+            self._settles.submit(claim, Completed(), is_reported_lost=attempt.lease.is_lost, is_committed=True)
         elif attempt.lease.is_lost and isinstance(outcome, Released):
             # DynamoDB would refuse the write, and bill it. The lost lease is reported already. Other outcomes are
             # accepted if the event was only recovered, and no other worker has claimed it yet.

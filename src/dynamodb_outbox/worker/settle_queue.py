@@ -20,15 +20,17 @@ from dynamodb_outbox.observers import (
     EventCompleted,
     EventFailed,
     EventReleased,
+    KeyBlocked,
     LeaseLost,
     Observation,
     RetryScheduled,
     SettleFailed,
 )
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Held, Outcome, Released, Retry
-from dynamodb_outbox.port import Outbox
+from dynamodb_outbox.port import Outbox, Settled
 from dynamodb_outbox.reporting import Report
 from dynamodb_outbox.storage_calls import observed
+from dynamodb_outbox.worker.kept_keys import KeptKeys
 
 BATCH: Final = 25
 """At most this many outcomes go in one `settle`: one request of DynamoDB takes no more."""
@@ -42,12 +44,16 @@ OnSettled = Callable[[Claim, Outcome, OutboxError | None], None]
 class SettleQueue:
     """Settles outcomes in batches. Its tasks go on when handlers, or the worker, are cancelled."""
 
-    def __init__(self, outbox: Outbox, *, on_settled: OnSettled, report: Report) -> None:
+    def __init__(
+        self, outbox: Outbox, *, on_settled: OnSettled, report: Report, kept_keys: KeptKeys | None = None
+    ) -> None:
         self._outbox = outbox
         self._on_settled = on_settled
         self._report = report
+        self._kept_keys = kept_keys
         self._waiting: deque[tuple[Claim, Outcome]] = deque()
         self._reported_lost: set[str] = set()
+        self._committed: set[str] = set()
         self._idle: list[anyio.Event] = []
         self._scopes = [anyio.CancelScope(shield=True) for _ in range(WRITERS)]
         self._is_closed = False
@@ -57,10 +63,17 @@ class SettleQueue:
         for scope in self._scopes:
             group.start_soon(self._write, scope)
 
-    def submit(self, claim: Claim, outcome: Outcome, *, is_reported_lost: bool = False) -> None:
-        """Settle an outcome soon; returns at once. A lost lease is reported only once: not here if it was before."""
+    def submit(
+        self, claim: Claim, outcome: Outcome, *, is_reported_lost: bool = False, is_committed: bool = False
+    ) -> None:
+        """Settle an outcome soon; returns at once. A lost lease is reported only once: not here if it was before.
+
+        `is_committed` says that a transaction has completed the event already, and only its queue is to go on.
+        """
         if is_reported_lost:
             self._reported_lost.add(claim.token)
+        if is_committed:
+            self._committed.add(claim.token)
         self._waiting.append((claim, outcome))
         if self._idle:
             self._idle.pop().set()
@@ -112,25 +125,32 @@ class SettleQueue:
                 self._idle.remove(work)
 
     async def _settle(self, batch: list[tuple[Claim, Outcome]]) -> None:
-        errors: list[OutboxError | None]
+        keep = self._kept_keys is not None and self._kept_keys.may_keep
+        outbox = self._outbox
+        answers: Sequence[Settled]
         try:
-            errors = await observed(self._outbox.observers, "settle", len(batch), self._outbox.settle, batch)
+            answers = await observed(outbox.observers, "settle", len(batch), outbox.settle, batch, keep_keys=keep)
         except (Exception, asyncio.CancelledError) as unforeseen:
             if not absorb_foreign_cancellation(unforeseen):
                 self._give_up(batch, sent=True)
                 raise
-            errors = [WorkerError(loop="settling", cause=unforeseen)] * len(batch)
-        self._on_answers(batch, errors)
+            answers = [WorkerError(loop="settling", cause=unforeseen)] * len(batch)
+        self._on_answers(batch, answers)
 
     def _give_up(self, batch: list[tuple[Claim, Outcome]], *, sent: bool) -> None:
         """Report that outcomes were not written, or not answered, before the stop ended."""
         over = UnavailableError(operation="a settle", attempts=int(sent), reason="the stop ended", maybe_applied=sent)
         self._on_answers(batch, [over] * len(batch))
 
-    def _on_answers(self, batch: list[tuple[Claim, Outcome]], errors: Sequence[OutboxError | None]) -> None:
-        for (claim, outcome), error in zip(batch, errors, strict=True):
+    def _on_answers(self, batch: list[tuple[Claim, Outcome]], answers: Sequence[Settled]) -> None:
+        for (claim, outcome), answer in zip(batch, answers, strict=True):
+            following, error = (answer, None) if isinstance(answer, Claim) else (None, answer)
             is_reported = claim.token in self._reported_lost or _is_reported_by_adapter(claim)
             self._reported_lost.discard(claim.token)
+            if claim.token in self._committed:
+                self._committed.discard(claim.token)
+                if isinstance(error, LeaseLostError):
+                    error = None  # the worker that holds the key now goes on with it
             if isinstance(error, LeaseLostError):
                 if not is_reported:
                     self._report(error)
@@ -138,10 +158,15 @@ class SettleQueue:
                 self._report(SettleError(event_id=claim.event.id, outcome=OUTCOME_NAMES[type(outcome)], cause=error))
             self._observe(claim, outcome, error)
             self._on_settled(claim, outcome, error)
+            if self._kept_keys is not None:
+                self._kept_keys.on_settled(claim, following)
 
     def _observe(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         if observers := self._outbox.observers:
             observers.notify(_observation(claim, outcome, error))
+            key, options = claim.event.ordering_key, self._outbox.options
+            if key is not None and error is None and isinstance(outcome, Failed) and options.failed_key == "block":
+                observers.notify(KeyBlocked(ordering_key=key, event_id=claim.event.id, event_type=claim.event.type))
 
 
 def _is_reported_by_adapter(claim: Claim) -> bool:

@@ -16,6 +16,7 @@ from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.worker.dispatch import Dispatcher
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.lease import LeaseKeeper
+from dynamodb_outbox.worker.kept_keys import KeptKeys
 from dynamodb_outbox.worker.reports import Reports
 from dynamodb_outbox.worker.settle_queue import OnSettled, SettleQueue
 from dynamodb_outbox.worker.timing import Timing
@@ -52,12 +53,17 @@ class WorkerSetup:
         return _delivering.get() is self
 
     def stages(
-        self, *, on_settled: OnSettled, is_cancelled: Callable[[], bool], is_held: Callable[[str], Awaitable[bool]]
+        self,
+        *,
+        on_settled: OnSettled,
+        is_cancelled: Callable[[], bool],
+        is_held: Callable[[str], Awaitable[bool]],
+        kept_keys: KeptKeys,
     ) -> tuple[Reports, SettleQueue, Dispatcher]:
         """Build the stages that every claim passes. The worker's `on_settled` has to call that of the setup."""
         outbox = self.outbox
         reports = Reports(self.reporter)
-        settles = SettleQueue(outbox, on_settled=on_settled, report=reports.report)
+        settles = SettleQueue(outbox, on_settled=on_settled, report=reports.report, kept_keys=kept_keys)
         context = HandlingContext(
             options=outbox.options,
             timing=self.timing,

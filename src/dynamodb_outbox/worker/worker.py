@@ -25,6 +25,7 @@ from dynamodb_outbox.outcome import Outcome, Released
 from dynamodb_outbox.worker.claim_on_emit import EmitClaims
 from dynamodb_outbox.worker.handling.quarantine import Quarantine, is_suspected_poison
 from dynamodb_outbox.worker.hold_gate import HoldGate
+from dynamodb_outbox.worker.kept_keys import KeptKeys
 from dynamodb_outbox.worker.loop import PollingLoop, Wakeup
 from dynamodb_outbox.worker.phase import Phase, Phases
 from dynamodb_outbox.worker.poll import Poller, Slots, is_polled_for
@@ -54,6 +55,7 @@ class Worker:
             on_settled=self._on_settled,
             is_cancelled=lambda: self._task is not None and self._task.cancelling() > 0,
             is_held=lambda event_type: self._gate.is_held_now(event_type),  # noqa: PLW0108 - the gate is made below
+            kept_keys=KeptKeys(self._may_keep_keys, take=self._take_in_own_context, poll=self.wake),
         )
         self._gate = HoldGate(outbox, start=self._begin, settle=self._settles.submit, timing=self._timing)
         start = partial(self._gate.take, start=self._start_handling)
@@ -63,9 +65,10 @@ class Worker:
             self._slots,
             is_held=self._gate.holds,
             phases=self._phases,
-            on_claim=self._take_from_emit,
+            on_claim=self._take_in_own_context,
             on_late=lambda claim: self._settles.submit(claim, Released()),
             on_orphans=self._settles.release,
+            on_unclaimed=self.wake,
         )
         report = self._reports.report
         self._wakeup = Wakeup(outbox.options.clock)
@@ -289,6 +292,10 @@ class Worker:
 
     # Claims
 
+    def _may_keep_keys(self) -> bool:
+        # Not in `run_once`, which ends after one batch.
+        return self.running and self._started.is_set() and not self._gate.holds_all
+
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)
         self._gate.take(claim)
@@ -299,8 +306,8 @@ class Worker:
         else:
             self._start_handling(claim)
 
-    def _take_from_emit(self, claim: Claim) -> None:
-        # In the worker's context, because handlers must not see that of the emit. In a copy of it, because an eager
+    def _take_in_own_context(self, claim: Claim) -> None:
+        # In the worker's context, because handlers must not see that of an emit. In a copy of it, because an eager
         # handler may emit while this context is still entered.
         self._context.copy().run(self._take, claim)
 

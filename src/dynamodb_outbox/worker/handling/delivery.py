@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from dynamodb_outbox.claims import HandlerDone
+from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.errors import UsageError
 from dynamodb_outbox.event import Event
@@ -63,6 +64,18 @@ class WorkerDelivery:
         """Refuse further calls: the handler has returned, or the worker goes on without it."""
         self._is_closed = True
         self._has_ended = self._has_ended or has_ended
+
+    def delivery(self) -> Delivery:
+        """Make the second argument of the handler."""
+        claim, registration = self._lease.claim, self._registration
+        return Delivery(
+            claim.event,
+            attempt=claim.attempt,
+            max_attempts=self._context.options.retries_of(registration.max_retries) + 1,
+            handler=registration.name,
+            backend=self,
+            emit=self.emit,
+        )
 
     @property
     def lease_expires_at(self) -> float:

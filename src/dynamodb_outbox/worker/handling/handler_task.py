@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from dynamodb_outbox.claims import HandlerDone
-from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.errors import (
     HandlerError,
     HandlerStuckError,
@@ -36,6 +35,7 @@ from dynamodb_outbox.worker.handling.results import (
     blamed_error,
     signal_in,
 )
+from dynamodb_outbox.worker.handling.too_late import is_too_late
 
 
 class HandlerTask:
@@ -135,11 +135,13 @@ class HandlerTask:
             await permits.acquire()
             self._permits = permits
             if await self._context.is_held(self._lease.claim.event.type):
-                self._cancel_reason = CancelReason.HELD
-                raise asyncio.CancelledError
+                self._interrupt(CancelReason.HELD)
             self._set_limit()
             self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_at(self._deadline, self._check_deadline)
+        if is_too_late(self._lease, self._context.options.clock):
+            self._started_at = None
+            self._interrupt(CancelReason.TOO_LATE)
         if (instrumentation := self._context.observers.instrumentation) is None:
             await self._call()
         else:
@@ -148,6 +150,10 @@ class HandlerTask:
             call = HandlerCall(event=claim.event, handler=registration.name, attempt=claim.attempt, max_attempts=most)
             with GuardedCall(instrumentation, call, judge=lambda error: blamed_error(self._result_of(error))):
                 await self._call()
+
+    def _interrupt(self, reason: CancelReason) -> NoReturn:
+        self._cancel_reason = self._cancel_reason or reason
+        raise asyncio.CancelledError
 
     async def _call(self) -> None:
         context, event = self._context, self._lease.claim.event
@@ -163,41 +169,35 @@ class HandlerTask:
                 self._delivery.close(has_ended=True)
 
     def _call_handler(self, event: Event) -> Awaitable[None]:
-        registration, claim = self.registration, self._lease.claim
-        if not registration.takes_delivery:
-            return registration.handler(event)
+        if self._context.middleware and is_too_late(self._lease, self._context.options.clock):
+            self._interrupt(CancelReason.TOO_LATE)  # a middleware has taken its time
+        if not self.registration.takes_delivery:
+            return self.registration.handler(event)
         self._delivery = backend = WorkerDelivery(
-            registration,
+            self.registration,
             self._lease,
             context=self._context,
             completes=self._completes,
             on_extend=self._extend_limit,
             on_commit=self._on_commit,
         )
-        delivery = Delivery(
-            claim.event,
-            attempt=claim.attempt,
-            max_attempts=self._context.options.retries_of(registration.max_retries) + 1,
-            handler=registration.name,
-            backend=backend,
-            emit=backend.emit,
-        )
-        return registration.handler(event, delivery)
+        return self.registration.handler(event, backend.delivery())
 
     def _on_commit(self, done: HandlerDone) -> None:
         if not self.is_done:
             self.has_committed = True
             if done.completes:
                 self._lease.is_completed = True
-                self._context.keeper.let_go(self._lease)
+                if not self._lease.is_needed:
+                    self._context.keeper.let_go(self._lease)
 
     # The end
 
     def _check_deadline(self) -> None:
         loop = asyncio.get_running_loop()
         if self._started_at is not None:
-            # The lease may have been renewed, or the limit extended. An event that is completed needs no lease.
-            self._deadline = self._limit if self._lease.is_completed else min(self._limit, self._lease.safe_end)
+            # The lease may have been renewed, or the limit extended.
+            self._deadline = min(self._limit, self._lease.safe_end) if self._lease.is_needed else self._limit
         if loop.time() < self._deadline:
             self._timer = loop.call_at(self._deadline, self._check_deadline)
         else:
@@ -243,9 +243,9 @@ class HandlerTask:
             self._on_done(self.registration, result or HandlerFailure(error or asyncio.CancelledError()))
 
     def _result_of(self, error: BaseException | None, *, has_returned: bool = False) -> HandlerResult:
-        if has_returned or self.has_committed:
-            return SUCCEEDED
         reason = self._cancel_reason
+        if self.has_committed or (has_returned and reason is not CancelReason.TOO_LATE):
+            return SUCCEEDED
         if reason is not None and reason is not CancelReason.TIMEOUT:
             return Interrupted(reason)
         if reason is None and error is not None:

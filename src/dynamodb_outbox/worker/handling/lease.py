@@ -65,9 +65,8 @@ class Lease:
             shared.join(claim.token, self)
         self.margin = min(timing.margin_part * length, timing.longest_margin)
         self.retry_at = 0.0
-        self.is_lost = False
-        self.is_completed = False
-        """Whether a transaction of a handler has completed the event: nothing needs the lease any more."""
+        self.is_lost = self.is_completed = False
+        """`is_completed`: whether a transaction of a handler has completed the event."""
         self.on_lost: Callable[[], None] | None = on_lost
         self._wanted: dict[str, float] = {}
 
@@ -98,6 +97,11 @@ class Lease:
     def is_shared(self) -> bool:
         """Whether the adapter renews the lease. If an own lease was perhaps written, the worker has to renew it."""
         return self._shared is not None and math.isinf(self._own_end)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether handlers run under the lease. Later events of a key wait also for what follows a transaction."""
+        return not self.is_completed or self._claim.event.ordering_key is not None
 
     @property
     def wanted_until(self) -> float:

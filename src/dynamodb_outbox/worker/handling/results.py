@@ -17,6 +17,7 @@ class CancelReason(Enum):
     STOP = "the worker stops"
     NO_PERMIT = "no permit of the handler's concurrency became free"
     HELD = "its type was held while it waited for a permit"
+    TOO_LATE = "the lease of its ordering key was over before the handler could start"
     NOT_RENEWED = "the lease that the event shares was not renewed"
     LEASE_LOST = "another worker may hold the event"
 
