@@ -9,10 +9,11 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
-from examples.on_call_drill.channel import Answer, NoDrillError, ask, folder_of, socket_of, table_of_the_drill
+from examples.on_call_drill.channel import Answer, NoDrillError, ask, folder_of, is_running, table_of_the_drill
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SERVICE: Final = {
@@ -65,7 +66,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _forward(given: argparse.Namespace) -> Answer:
     names = ("command", "action", "release", "shards", "cause", "wait")
-    return ask(table_of_the_drill(given.table), {name: getattr(given, name) for name in names if name in given})
+    table = table_of_the_drill(given.table)
+    answer = ask(table, {name: getattr(given, name) for name in names if name in given})
+    if given.command == "end":
+        # The owner first says what the fault was, and then ends the service.
+        while is_running(table):
+            time.sleep(0.05)
+    return answer
 
 
 def _start(given: argparse.Namespace) -> Answer:
@@ -73,7 +80,7 @@ def _start(given: argparse.Namespace) -> Answer:
     if given.endpoint is None or given.table is None:
         raise NoDrillError("say where: --endpoint http://127.0.0.1:8000 --table NAME")
     folder = folder_of(given.table)
-    if socket_of(folder).exists():
+    if is_running(given.table):
         raise NoDrillError(f"a drill runs on the table {given.table!r}: end it with `end`, or name another table")
     folder.mkdir(mode=0o700, exist_ok=True)
     words = ["--endpoint", given.endpoint, "--table", given.table, "--folder", str(folder)]

@@ -56,6 +56,12 @@ def table_of_the_drill(named: str | None) -> str:
     return running[0]
 
 
+def is_running(table: str) -> bool:
+    """Tell whether a drill runs on the table. An owner that was killed leaves its socket behind."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(socket_of(folder_of(table)))) == 0
+
+
 def ask(table: str, command: dict[str, Any]) -> Answer:
     """Send a command to the owner of the drill, and wait for its answer. Raises `NoDrillError`."""
     with socket.socket(socket.AF_UNIX) as connection:

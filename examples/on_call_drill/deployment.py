@@ -105,7 +105,9 @@ class Deployment:
     def status(self) -> str:
         """Say what runs."""
         runs = self._process is not None and self._process.running
-        process = f"1 of 1 processes runs (pid {self._process.pid})" if self._process and runs else "0 of 1 processes run"
+        process = (
+            f"1 of 1 processes runs (pid {self._process.pid})" if self._process and runs else "0 of 1 processes run"
+        )
         release = self.current
         options = f"shards={release.shards}, processing_timeout=30"
         return f"orders: {process}, release {release.name}, {release.since}\noptions: {options}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -18,18 +19,19 @@ from examples.on_call_drill.shop import Shop, open_client
 SIZE: Final = 40
 """How many events of a type the shop emits."""
 BRIEFING: Final = """\
-You are on call for the service `orders`. Its outbox is the table {table}. In your shell:
+You are on call for the service `orders`. Its outbox is the table {table}. In your shell, in this folder:
 
-  export DYNAMODB_OUTBOX_TABLE={table} AWS_ENDPOINT_URL={endpoint} AWS_REGION={region} \\
-    AWS_ACCESS_KEY_ID=drill AWS_SECRET_ACCESS_KEY=drill
+  export DYNAMODB_OUTBOX_TABLE={table} AWS_ENDPOINT_URL={endpoint} AWS_REGION={region}
+  export AWS_ACCESS_KEY_ID=drill AWS_SECRET_ACCESS_KEY=drill
+  {python} -m dynamodb_outbox doctor       (the command line: dynamodb-outbox)
 
-Beside `dynamodb-outbox` you have the platform that the service runs on:
+Beside the command line you have the platform that the service runs on; each command explains itself with --help:
 
-  python -m examples.on_call_drill service status|releases|log|start|stop|restart|deploy RELEASE|rollback
+  {python} -m examples.on_call_drill service status|releases|log|start|stop|restart|deploy RELEASE|rollback
 
 When you know the cause, and think that it is repaired:
 
-  python -m examples.on_call_drill check --cause "what was wrong"
+  {python} -m examples.on_call_drill check --cause "what was wrong"
 
 You have two minutes from now.
 
@@ -74,8 +76,13 @@ class Drill:
     def alert(self) -> str:
         """Return what the engineer is told; the time runs from now on."""
         self._alerted = time.monotonic()
-        where = {"table": self.scene.shop.table, "endpoint": self._endpoint, "region": REGION}
-        return BRIEFING.format(**where, alert=self.fault.alert)
+        return BRIEFING.format(
+            table=self.scene.shop.table,
+            endpoint=self._endpoint,
+            region=REGION,
+            python=sys.executable,
+            alert=self.fault.alert,
+        )
 
     async def answer(self, command: dict[str, Any]) -> Answer:
         """Carry out `service` or `check`."""

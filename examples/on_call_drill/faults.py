@@ -153,8 +153,8 @@ FAULTS: Final = (
         unrepaired=orders_are_undelivered,
     ),
     Fault(
-        alert="The warehouse calls: no order has come in since this morning. Payments do. You know of no open incident: "
-        "INC-311, the last one, was closed two hours ago, and its owner has gone home.",
+        alert="The warehouse calls: no order has come in since this morning, although customers pay. You know of no open "
+        "incident: INC-311, the last one, was closed two hours ago, and its owner has gone home.",
         cause="a colleague has put order.placed on hold for INC-311, and did not resume it",
         repair=("dynamodb-outbox resume --type order.placed",),
         checks=("holds",),
@@ -175,9 +175,9 @@ FAULTS: Final = (
         ),
     ),
     Fault(
-        alert="OutboxDeadLettersRising fired last night. The team of the service writes: the defect is fixed, and the fix "
-        "has been deployed this morning. Customers still wait for their parcels.",
-        cause="orders are dead letters after KeyError in ship_order, a defect that is fixed by now; nobody retried them",
+        alert="OutboxDeadLettersRising fired last night. The team of the service writes: the defect is fixed, and the "
+        "fix was deployed two hours ago. Customers still wait for their parcels.",
+        cause="orders are dead letters after KeyError in ship_order, which is fixed by now; nobody has retried them",
         repair=("dynamodb-outbox failed retry --type order.placed --yes",),
         checks=("dead letters",),
         prepare=_dead_letters,
@@ -193,7 +193,7 @@ FAULTS: Final = (
         unrepaired=_foreign_rows_are_left,
     ),
     Fault(
-        alert="Customers call: about half of the orders of the last quarter of an hour are not confirmed. No alert fires.",
+        alert="Customers call: about half of the orders of the last minutes are not confirmed. No alert fires.",
         cause="the service was deployed with shards=2, and the shop emits with shards=4",
         repair=("service deploy 2.4 --shards 4",),
         checks=("schema", "shards"),

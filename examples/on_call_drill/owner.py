@@ -10,11 +10,13 @@ import asyncio
 import ipaddress
 import json
 import os
+import shutil
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from botocore.exceptions import BotoCoreError
 
 from dynamodb_outbox import OutboxError
 from examples.on_call_drill.channel import Answer, socket_of
@@ -35,6 +37,7 @@ def main() -> None:
     given = parser.parse_args()
     if problem := _problem(given.endpoint, given.fault):
         _say(Answer(problem, code=2))
+        shutil.rmtree(given.folder)
         return
     os.environ |= {"AWS_ACCESS_KEY_ID": "drill", "AWS_SECRET_ACCESS_KEY": "drill"}
     asyncio.run(own(given))
@@ -69,21 +72,24 @@ async def own(given: argparse.Namespace) -> None:
     try:
         async with Drill.opened(fault, **where) as drill:
             server = await asyncio.start_unix_server(lambda *streams: _serve(drill, over, *streams), path)
-            async with server:
-                _say(Answer(drill.alert()))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(given.minutes * 60):
-                        await over.wait()
-    except (DrillError, OSError, OutboxError) as error:
+            _say(Answer(drill.alert()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(given.minutes * 60):
+                    await over.wait()
+        # The command `end` waits for this, so it comes after the end of the drill.
+        server.close()
+    except (BotoCoreError, DrillError, OSError, OutboxError) as error:
         _say(Answer(f"drill: {error}", code=2))
-    finally:
-        path.unlink(missing_ok=True)
+    shutil.rmtree(given.folder)
 
 
-async def _serve(
-    drill: Drill, over: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    command = json.loads(await reader.readline())
+async def _serve(drill: Drill, over: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    line = await reader.readline()
+    if not line:
+        # Somebody asked whether a drill runs.
+        writer.close()
+        return
+    command = json.loads(line)
     if command["command"] == "end":
         answer = Answer(f"{drill.solution()}\nThe service is ended, and the table {drill.scene.shop.table} is deleted.")
         over.set()
@@ -96,4 +102,4 @@ async def _serve(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,7 +25,11 @@ SLOTS: Final = 4
 STOP_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 24.0
 """How long the server does not answer, in a release whose handler waits for it."""
-HANDLERS: Final = {"order.placed": "ship_order", "payment.received": "book_payment", "invoice.requested": "send_invoice"}
+HANDLERS: Final = {
+    "order.placed": "ship_order",
+    "payment.received": "book_payment",
+    "invoice.requested": "send_invoice",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,9 @@ class Handler:
     manner: str
     waits: Iterator[float] = field(
         # One after the other, as in a service that has run for a while: not all of them begin anew at the same time.
-        default_factory=lambda: chain((ANSWER_SECONDS * part / SLOTS for part in range(1, SLOTS)), repeat(ANSWER_SECONDS))
+        default_factory=lambda: chain(
+            (ANSWER_SECONDS * part / SLOTS for part in range(1, SLOTS)), repeat(ANSWER_SECONDS)
+        )
     )
 
     async def __call__(self, event: Event) -> None:
@@ -86,7 +92,9 @@ async def work(instructions: Instructions) -> None:
         for event_type, manner in instructions.handlers.items():
             bus.on(event_type, Handler(manner), name=HANDLERS[event_type], backoff=FixedBackoff(15))
         await bus.start()
-        logging.getLogger("orders").info("release %s: handles %s", instructions.release, ", ".join(instructions.handlers))
+        logging.getLogger("orders").info(
+            "release %s: handles %s", instructions.release, ", ".join(instructions.handlers)
+        )
         await stop.wait()
         await bus.stop(STOP_SECONDS)
 

@@ -69,7 +69,7 @@ class Shop:
         noun = event_type.partition(".")[0]
         ids = [f"{noun}-{1_000 + number}" for number in range(count or self.size)]
         bus = OutboxEventBus(self.outbox)
-        await bus.emit_many([Event(event_type, {"order": f"A-{id}"}, id=id, occurred_at=then) for id in ids])
+        await bus.emit_many([Event(event_type, {"order": key}, id=key, occurred_at=then) for key in ids])
         self.emitted[event_type] = ids
         self.clock.behind = 0.0
 
@@ -109,7 +109,7 @@ class Shop:
 
     async def events(self, event_type: str) -> list[StoredEvent | None]:
         """Read the emitted events of a type; None for one that was deleted."""
-        return [await self.outbox.get(id) for id in self.emitted[event_type]]
+        return [await self.outbox.get(key) for key in self.emitted[event_type]]
 
     async def has_time_to_live(self) -> bool:
         """Tell whether DynamoDB deletes the events whose retention is over."""
@@ -121,7 +121,7 @@ class Shop:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something is the case. Raises `TimeoutError` after two minutes."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - another process makes it the case
             await asyncio.sleep(0.2)
 
 
