@@ -153,8 +153,8 @@ FAULTS: Final = (
         unrepaired=orders_are_undelivered,
     ),
     Fault(
-        alert="The warehouse calls: no order has come in since this morning, although customers pay. You know of no open "
-        "incident: INC-311, the last one, was closed two hours ago, and its owner has gone home.",
+        alert="The warehouse calls: no order has come in since this morning, although customers pay. You know of no "
+        "open incident: INC-311, the last one, was closed two hours ago, and its owner has gone home.",
         cause="a colleague has put order.placed on hold for INC-311, and did not resume it",
         repair=("dynamodb-outbox resume --type order.placed",),
         checks=("holds",),
