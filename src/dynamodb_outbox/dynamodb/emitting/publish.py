@@ -80,6 +80,9 @@ class Publisher:
         if len(puts) == 1:
             await self._store_one(puts[0])
         else:
+            if emit_claim is not None:
+                # Already now, because the requests begin in later steps of the event loop: see `EmitQueue.start`.
+                emit_claim.sending()
             await self._store_many(puts)
         raise_unless_stored(events, {put.event.id: put.error for put in puts if put.error is not None})
 
