@@ -182,4 +182,12 @@ CALLERS: Final = (
         replacement="                pass\n",
         test="tests/worker/test_late_acknowledgements.py::test_claim_that_comes_after_its_write_and_after_the_stop_is_released",
     ),
+    Mutant(
+        row=112,
+        name="a drain waits for a worker that has ended",
+        file="waiters.py",
+        text="                    raise failure\n",
+        replacement="                    pass\n",
+        test="tests/worker/test_waiting.py::test_drain_raises_the_error_of_a_worker_that_has_ended[meanwhile-None]",
+    ),
 )
