@@ -13,7 +13,7 @@ PARALLEL := $(if $(findstring no:xdist,$(PYTEST_ARGS)),,-n $(WORKERS) --dist wor
 # The tests and the demo start hundreds of processes. Where this variable is set, each would compile every module again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test bench bench-quick simulate soak models mutants check format templates reference screenshots dynamodb-local wheel clean help
+.PHONY: demo drill test bench bench-quick simulate soak models mutants check format templates reference screenshots dynamodb-local wheel clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -90,6 +90,9 @@ screenshots: $(VENV)/.installed ## take the screenshots of the dashboard for the
 
 dynamodb-local: ## fetch DynamoDB Local and start it on port 8000 (PORT=...)
 	$(PYTHON) tools/dynamodb_local.py --port $(or $(PORT),8000)
+
+drill: $(VENV)/.installed ## practise being on call on a table with a fault (TABLE=..., ENDPOINT=..., ARGS="--seed 7")
+	@$(BIN)/python -m examples.on_call_drill --endpoint $(or $(ENDPOINT),http://127.0.0.1:8000) --table $(or $(TABLE),drill) $(ARGS)
 
 wheel: $(VENV)/.installed ## build the wheel into dist/
 	$(BIN)/python -m build --outdir dist .

@@ -29,7 +29,7 @@ from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.start_reminder import StartReminder
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.validation import check_callable, check_outbox, check_timeout
-from dynamodb_outbox.waiters import NOT_STARTED, Waiters, wait_until_drained
+from dynamodb_outbox.waiters import Waiters, wait_until_drained, why_not_running
 from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
@@ -330,6 +330,7 @@ class OutboxEventBus(BusOperations):
 
         Events of other processes are counted in the index, which lags behind the table, so `drain` may miss an event
         that another process has just stored. Raises `WaitTimeoutError`, with the counts, after `timeout` seconds.
+        Raises `WorkerError` if events are left, and the worker of this bus has ended though nobody stopped it.
         """
         self._loop.check("bus.drain")
         self._lifecycle.refuse_inside("bus.drain()")
@@ -347,5 +348,5 @@ class OutboxEventBus(BusOperations):
         check_timeout("timeout", timeout)
         with anyio.move_on_after(timeout):
             return await self._waiters.next_of(type)
-        stopped = "" if self.running else NOT_STARTED
+        stopped = why_not_running(self._lifecycle.worker)
         raise WaitTimeoutError(f"this bus completed no {shown(type)} event within {timeout:g} s{stopped}")

@@ -50,9 +50,9 @@ class EmitClaim:
     """Events that are stored already claimed by the worker of this process: they need no poll and no second write.
 
     `tokens` has the token of each claim, by event id. The adapter calls `sending` before it sends the first of these
-    events: from then on a cancellation of the caller does not end the write. The adapter calls `claimed` when the write
-    of an event is acknowledged, but not for an event that is stored without a claim, because it waits behind others of
-    its ordering key.
+    events: from then on a cancellation of the caller does not end the write. If other tasks send the events, it calls
+    `sending` before it starts them. The adapter calls `claimed` when the write of an event is acknowledged, but not for
+    an event that is stored without a claim, because it waits behind others of its ordering key.
     """
 
     tokens: Mapping[str, str]

@@ -63,7 +63,7 @@ class Waiters:
 
 
 class DrainingWorker(Protocol):
-    """The worker of this process, as `drain` sees it."""
+    """The worker of this process, as `drain` and `wait_for` see it."""
 
     @property
     def busy(self) -> bool:
@@ -75,6 +75,11 @@ class DrainingWorker(Protocol):
         """Whether the worker polls."""
         ...
 
+    @property
+    def failure(self) -> Exception | None:
+        """Why the worker has ended, if nobody stopped it."""
+        ...
+
 
 async def wait_until_drained(
     outbox: Outbox,
@@ -83,17 +88,23 @@ async def wait_until_drained(
     worker: Callable[[], DrainingWorker | None],
     unhandled: Callable[[], Sequence[str]],
 ) -> None:
-    """Count until no event is unfinished, after growing pauses of up to the poll interval: 20, 40, 80 ms and so on."""
+    """Count until no event is unfinished, after growing pauses of up to the poll interval: 20, 40, 80 ms and so on.
+
+    Raises the failure of a worker that has ended, if it has left events.
+    """
     left: dict[str, int] = {}
     with anyio.move_on_after(timeout):
         delay, empty = FIRST_PAUSE, 0
         while empty < ROUNDS:
             # While this worker has events in flight, a query would only confirm it.
             here = worker()
-            if here is None or not here.busy:
+            failure = None if here is None else here.failure
+            if here is None or not here.busy or failure is not None:
                 left = {}
                 for status in UNFINISHED:
                     left[status.value] = max(await outbox.count(status), left.get(status.value, 0))
+                if failure is not None and any(left.values()):
+                    raise failure
                 empty = 0 if any(left.values()) else empty + 1
             await anyio.sleep(delay if empty < ROUNDS else 0)
             delay = min(2 * delay, max(outbox.options.poll_interval, FIRST_PAUSE))
@@ -101,12 +112,17 @@ async def wait_until_drained(
     counts = ", ".join(f"{count} {status}" for status, count in left.items()) or "events in flight"
     types = ", ".join(repr(event_type) for event_type in unhandled()[:NAMED_TYPES])
     missing = f"; no handler here for {types}" if types else ""
-    here = worker()
-    stopped = "" if here is not None and here.running else NOT_STARTED
-    raise WaitTimeoutError(f"not drained within {timeout:g} s: {counts} left{missing}{stopped}", left=left)
+    message = f"not drained within {timeout:g} s: {counts} left{missing}{why_not_running(worker())}"
+    raise WaitTimeoutError(message, left=left)
 
 
-NOT_STARTED: Final = (
+_NOT_STARTED: Final = (
     "; no worker is started here: use `async with bus` or `await bus.start()`, unless other processes handle the events"
 )
-"""The errors of `drain` and `wait_for` end with it if the bus has no worker."""
+
+
+def why_not_running(worker: DrainingWorker | None) -> str:
+    """Return what the errors of `drain` and `wait_for` end with if the bus has no worker that runs."""
+    if worker is not None and worker.failure is not None:
+        return f"; {worker.failure}"
+    return "" if worker is not None and worker.running else _NOT_STARTED

@@ -35,10 +35,13 @@ async def test_dead_letters_of_one_handler(patient: Patient) -> None:
     for _ in range(3):
         await patient.store_dead_letter("ship: KeyError: 'a'", **parts)
     await patient.store_dead_letter("bill: ValueError: no", errorType={"S": "ValueError"}, errorHandler={"S": "bill"})
-    first = await patient.first()
+    diagnosis = await patient.diagnose()
+    first = diagnosis.first
+    assert first is not None
     assert (first.check, first.mark) == ("dead letters", Mark.WARN)
     assert "KeyError in ship" in first.title
-    assert "failed retry --group" in first.repair[-1]
+    assert "failed retry --group" in first.repair[1]
+    assert diagnosis.sentence().endswith(f"Do: once its cause is fixed: {first.repair[1]}")
 
 
 async def test_poison_events(patient: Patient) -> None:

@@ -47,6 +47,8 @@ async def test_the_last_worker_has_died(patient: Patient) -> None:
     await patient.store_running(since=20 * MINUTE, lease=-19 * MINUTE)
     first = await patient.first()
     assert first.check == "workers"
+    assert first.title == "the workers have died, or hang"
+    assert "restart it" in first.repair[0]
     assert any("nobody has recovered" in line for line in first.evidence)
     assert "1 event of dead workers: web-1/7/1" in first.evidence
 
@@ -175,6 +177,8 @@ async def test_many_events_wait_for_a_retry_of_one_error(patient: Patient) -> No
     assert "BankError" in first.title
     assert first.title.startswith("5 events")
     assert "bill" in first.cause
+    assert "hold --type order.placed" in first.repair[0]
+    assert first.repair[2].endswith("resume --type order.placed")
     for _ in range(EXAMPLES):
         await patient.store(since=-60 * MINUTE, retryCount={"N": "2"}, errorHandler={"S": "bill"}, **failed)
     assert (await patient.first()).title.startswith(f"{EXAMPLES} or more events")
@@ -202,6 +206,18 @@ async def test_workers_with_fewer_shards_than_the_emitters(patient: Patient) -> 
     first = await patient.first()
     assert (first.check, first.mark) == ("shards", Mark.FAIL), first
     assert "workers have shards=4" in first.cause
+
+
+@pytest.mark.parametrize(("events", "expected"), [(12, "shards"), (3, "workers")])
+async def test_idle_workers_with_fewer_shards_show_no_sign_of_life(
+    patient: Patient, *, events: int, expected: str
+) -> None:
+    # Three events may all be in the last two of four shards by chance, and then no worker runs; twelve hardly.
+    await patient.create(shards=4)
+    patient.settings = replace(patient.settings, shards=4)
+    for number in range(events):
+        await patient.store(since=10 * MINUTE, statusShard={"S": f"PENDING#{2 + number % 2}"})
+    assert (await patient.first()).check == expected
 
 
 async def test_a_scan_finds_events_that_are_not_in_the_index(patient: Patient) -> None:

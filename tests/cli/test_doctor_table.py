@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox import DynamoDBOutbox, Event
 from dynamodb_outbox.cli.doctor.finding import Mark
 from dynamodb_outbox.dynamodb.inspecting.identity import caller_identity
 from reliability.proxy import running_proxy
@@ -187,6 +187,12 @@ async def test_a_command_that_was_not_told_of_shards(patient: Patient) -> None:
     assert first.check == "schema"
     assert "needs the option --shards" in first.title
     assert "--shards N" in first.repair[0]
+    # This event is in shard 1, as it would be with 2 shards; the ids of more events tell the number.
+    outbox = DynamoDBOutbox(patient.client, table_name=patient.table, shards=4)
+    await outbox.publish([Event("order.placed", id="order-2")])
+    assert "--shards N" in (await patient.first()).repair[0]
+    await outbox.publish([Event("order.placed", id=f"order-{number}") for number in range(3, 12)])
+    assert "doctor --shards 4 " in (await patient.first()).repair[0]
 
 
 @pytest.mark.parametrize("change", [{"IndexStatus": "CREATING"}, {"IndexStatus": "UPDATING", "Backfilling": True}])

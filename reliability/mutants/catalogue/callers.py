@@ -10,6 +10,9 @@ _AT_ITS_END: Final = (
     "tests/worker/test_stop_at_any_step.py::test_block_that_is_cancelled_at_any_step_of_its_end_leaves_no_worker"
 )
 _GIVEN_UP: Final = "tests/dynamodb/test_abandoned_emits.py"
+_CANCELLED: Final = (
+    "tests/dynamodb/test_cancelled_claims.py::test_emit_that_is_cancelled_in_any_step_before_a_stop_leaves_no_claim"
+)
 _LOOPS: Final = "tests/reliability/test_event_loops.py"
 _CLOSED_CLIENTS: Final = "tests/reliability/test_closed_clients.py"
 _REPEATED: Final = "tests/dynamodb/test_repeated_emits.py"
@@ -154,5 +157,37 @@ CALLERS: Final = (
         text="            if isinstance(result, InvalidRequestError) and index not in batch.tried_alone:\n",
         replacement="            if False:\n",
         test="tests/dynamodb/test_fallbacks.py::test_statement_refused_as_invalid_becomes_single_writes_and_the_others_stay_in_batches",
+    ),
+    Mutant(
+        row=111,
+        name="an emit is given up while its request begins",
+        file="dynamodb/emitting/emit_queue.py",
+        text="                put.emit_claim.sending()\n",
+        replacement="                pass\n",
+        test=f"{_CANCELLED}[side_by_side-True]",
+    ),
+    Mutant(
+        row=111,
+        name="a list is given up while its requests begin",
+        file="dynamodb/emitting/publish.py",
+        text="                emit_claim.sending()\n",
+        replacement="                pass\n",
+        test=f"{_CANCELLED}[as_a_list-False]",
+    ),
+    Mutant(
+        row=111,
+        name="nobody looks after a claim that comes after the end of its write",
+        file="worker/claim_on_emit.py",
+        text="                self._release(claim)\n",
+        replacement="                pass\n",
+        test="tests/worker/test_late_acknowledgements.py::test_claim_that_comes_after_its_write_and_after_the_stop_is_released",
+    ),
+    Mutant(
+        row=112,
+        name="a drain waits for a worker that has ended",
+        file="waiters.py",
+        text="                    raise failure\n",
+        replacement="                    pass\n",
+        test="tests/worker/test_waiting.py::test_drain_raises_the_error_of_a_worker_that_has_ended[meanwhile-None]",
     ),
 )

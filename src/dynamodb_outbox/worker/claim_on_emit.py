@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from secrets import token_hex
 from typing import Any
@@ -36,7 +36,7 @@ class EmitClaims:
         phases: Phases,
         on_claim: Callable[[Claim], None],
         on_late: Callable[[Claim], None],
-        on_orphans: Callable[[Sequence[Claim]], Awaitable[None]],
+        on_orphans: Callable[[Sequence[Claim]], Coroutine[Any, Any, None]],
         on_unclaimed: Callable[[], None],
     ) -> None:
         self._registry = setup.registry
@@ -50,10 +50,12 @@ class EmitClaims:
         self._on_late = on_late
         self._on_orphans = on_orphans
         self._on_unclaimed = on_unclaimed
+        self._open: set[str] = set()  # the tokens of events whose write has not ended
         self._orphans: dict[str, Claim] = {}
         self._acknowledged: set[str] = set()
         self._of_keys: set[str] = set()
         self._writing: set[asyncio.Task[None]] = set()
+        self._releasing: set[asyncio.Task[None]] = set()
         self._sent: set[frozenset[str]] = set()
 
     def reserve(self, events: Sequence[Event]) -> EmitClaim | None:
@@ -70,7 +72,8 @@ class EmitClaims:
                     self._of_keys.add(token)
         if not tokens:
             return None
-        on_send = partial(self._sent.add, frozenset(tokens.values()))
+        self._open.update(tokens.values())
+        on_send = partial(self._on_send, frozenset(tokens.values()))
         return EmitClaim(tokens=tokens, claimed=self._on_acknowledged, sending=on_send)
 
     async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
@@ -95,6 +98,7 @@ class EmitClaims:
         try:
             await write
         finally:
+            self._open.difference_update(tokens)
             self._give_back([token for token in tokens if token not in self._acknowledged])
             self._acknowledged.difference_update(tokens)
             orphans = [self._orphans.pop(token) for token in tokens if token in self._orphans]
@@ -106,14 +110,23 @@ class EmitClaims:
             finally:
                 self._sent.discard(frozenset(tokens))
 
+    def _on_send(self, tokens: frozenset[str]) -> None:
+        if not tokens.isdisjoint(self._open):
+            self._sent.add(tokens)
+
     def _on_acknowledged(self, claim: Claim) -> None:
-        self._acknowledged.add(claim.token)
+        is_open = claim.token in self._open
+        if is_open:
+            self._acknowledged.add(claim.token)
         self._of_keys.discard(claim.token)
         if self._observers:
             event = claim.event
             self._observers.notify(Published(event_id=event.id, event_type=event.type, due_at=None))
         if self._is_too_late():
-            self._orphans[claim.token] = claim
+            if is_open:
+                self._orphans[claim.token] = claim
+            else:
+                self._release(claim)
         elif self._is_late(claim):
             self._on_late(claim)
         else:
@@ -127,15 +140,23 @@ class EmitClaims:
         return left < self._least_lease
 
     def _is_too_late(self) -> bool:
-        """Return whether the settle queue takes no more outcomes. The write itself then releases its events."""
+        """Return whether the settle queue takes no more outcomes. Then a write releases its events itself."""
         return self._phases.now >= Phase.SETTLING
+
+    def _release(self, claim: Claim) -> None:
+        """Release an event in a task, because its write has ended without the answer: its task was cancelled."""
+        task = asyncio.create_task(self._on_orphans([claim]), name="dynamodb-outbox release")
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
 
     def _on_written(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None], task: asyncio.Task[None]) -> None:
         self._writing.discard(task)
         if task.cancelled():
             # Perhaps before its first step, so that `_write` has not run at all.
             write.close()
-            self._give_back(list(emit_claim.tokens.values()))
+            never_written = self._open.intersection(emit_claim.tokens.values())
+            self._open -= never_written
+            self._give_back(list(never_written))
         else:
             task.exception()  # raised to the caller, if it still waits
 

@@ -83,7 +83,8 @@ class Worker:
         self._started = anyio.Event()
         self._context = copy_context()
         self._settled = 0
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
+        """Why the worker has ended, if nobody stopped it, or why its `run_once` failed."""
 
     # What a bus calls
 
@@ -141,8 +142,8 @@ class Worker:
         self._task = asyncio.create_task(self._run(self._poll_once), name="dynamodb-outbox run_once")
         await wait_until_done(self._task, on_cancel=partial(self._enter, Phase.RELEASING))
         self._task.result()
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         return self._settled
 
     def wake(self, due_at: float | None = None) -> None:
@@ -176,7 +177,7 @@ class Worker:
         except BaseException as error:
             if not self._phases.stop_requested.is_set():
                 # The application has cancelled the worker, or a handler has raised an exception that ends the process.
-                ended = WorkerError(loop="the worker's own task", cause=error, ended=True)
+                self.failure = ended = WorkerError(loop="the worker's own task", cause=error, ended=True)
                 with anyio.move_on_after(self._timing.report_seconds, shield=True):
                     await self._setup.reporter.report(ended)
             raise
@@ -244,7 +245,7 @@ class Worker:
                 # Not through the quarantine: suspected poison events of one batch are handled at the same time.
                 self._gate.pass_on(claim, self._start_handling)
         except Exception as error:
-            self._failure = error  # raised by `run_once`, because a task group would wrap it
+            self.failure = error  # raised by `run_once`, because a task group would wrap it
         await self._dispatcher.wait_until_idle()
 
     async def _drain(self) -> None:

@@ -42,7 +42,10 @@ class Diagnosis:
         """Say in one sentence what is most likely wrong, and what to do."""
         if self.first is None:
             return "Nothing is wrong, as far as can be seen from here."
-        return f"Most likely cause: {self.first.title}: {self.first.cause}. Do: {self.first.repair[0]}"
+        repair = self.first.repair
+        # A line that ends with a colon says when to run the command in the next one.
+        steps = repair[:2] if repair[0].endswith(":") else repair[:1]
+        return f"Most likely cause: {self.first.title}: {self.first.cause}. Do: {' '.join(steps)}"
 
 
 def diagnose(evidence: Evidence, checks: Sequence[Callable[[Evidence], Finding]] = CHECKS) -> Diagnosis:

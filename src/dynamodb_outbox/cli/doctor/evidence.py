@@ -76,6 +76,8 @@ class Evidence:
     workers: tuple[SeenWorker, ...] | None = None
     windows: tuple[SeenWindow, ...] | None = None
     lags: tuple[ShardLag, ...] | None = None
+    emitted_shards: int | None = None
+    """The number of shards by which events were stored, if the index is divided and `settings` do not say it."""
     sample: Sample | None = None
     later: Sample | None = None
     holds: tuple[Hold, ...] | None = None

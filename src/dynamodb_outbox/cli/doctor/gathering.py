@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 
+from dynamodb_outbox.cli.doctor.checks.schema import needs_shards
 from dynamodb_outbox.cli.doctor.evidence import Assumed, Evidence
 from dynamodb_outbox.cli.doctor.probing import probe
 from dynamodb_outbox.cli.reading import read_holds
@@ -120,6 +121,8 @@ class Gatherer:
         await self._note("windows", self._inspector.windows)
 
     async def _read_shards(self) -> None:
+        if needs_shards(self._evidence):
+            await self._note("emitted_shards", self._inspector.emitted_shards)
         await self._note("lags", self._inspector.shard_lags)
 
     async def _sample(self) -> Any:

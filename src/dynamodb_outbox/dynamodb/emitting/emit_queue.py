@@ -88,6 +88,10 @@ class EmitQueue:
         task = asyncio.create_task(self._write(list(chunk), result), name="dynamodb-outbox emits")
         for put in chunk:
             put.is_sending = True
+            if put.emit_claim is not None:
+                # Already now, because the task begins in a later step of the event loop. A caller that is cancelled
+                # until then would end its own emit, and not the request.
+                put.emit_claim.sending()
             # A single write has a condition, so it cannot reset an event. It may end with its caller.
             put.alone = task if len(chunk) == 1 else None
         self._tasks.add(task)

@@ -81,6 +81,9 @@ class Publisher:
         puts = [
             self._put_of(event, item, size, emit_claim) for event, (item, size) in zip(events, encoded, strict=True)
         ]
+        if len(puts) > 1 and emit_claim is not None:
+            # Already now, because the requests begin in later steps of the event loop: see `EmitQueue.start`.
+            emit_claim.sending()
         ordered = [put for put in puts if put.is_ordered]
         if not ordered:
             await self._store(puts)

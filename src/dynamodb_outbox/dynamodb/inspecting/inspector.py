@@ -27,7 +27,8 @@ from dynamodb_outbox.dynamodb.inspecting.facts import (
 from dynamodb_outbox.dynamodb.inspecting.permissions import DryRun
 from dynamodb_outbox.dynamodb.inspecting.scan import scan
 from dynamodb_outbox.dynamodb.items.codec import seconds
-from dynamodb_outbox.dynamodb.schema.shards import MAX_SHARDS, SHARD_ATTRIBUTE, shard_key
+from dynamodb_outbox.dynamodb.schema.shards import MAX_SHARDS, SHARD_ATTRIBUTE, Shards, shard_key
+from dynamodb_outbox.dynamodb.schema.table import SHARDED_INDEX
 from dynamodb_outbox.dynamodb.windows.item import WINDOW_IDS
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import EventStatus
@@ -42,6 +43,8 @@ CALLS: Final = 5
 MAX_WINDOWS: Final = 100
 FEWEST_SHARDS: Final = 16
 """At least this many shards are read, also if the options name fewer."""
+EXAMPLES: Final = 10
+"""How many events of a shard are read to find the number of shards."""
 MAX_QUERIES: Final = 4
 """How many shards are read at once."""
 
@@ -163,6 +166,28 @@ class Inspector:
             raise errors[0]
         return tuple(sorted(found, key=lambda lag: lag.shard))
 
+    async def emitted_shards(self) -> int | None:
+        """Find the number of shards by which the waiting events were stored; None if it does not follow from them.
+
+        It is for an outbox whose options do not say it. The shard of an event follows from its id and this number.
+        """
+        found: list[tuple[str, str]] = []
+        for key in (shard_key(EventStatus.PENDING.value, shard) for shard in range(FEWEST_SHARDS)):
+            response = await self._caller.call(
+                "query",
+                within=self._within,
+                TableName=self._caller.table_name,
+                IndexName=SHARDED_INDEX,
+                KeyConditionExpression="#shard = :shard",
+                ExpressionAttributeNames={"#shard": SHARD_ATTRIBUTE},
+                ExpressionAttributeValues={":shard": {"S": key}},
+                ProjectionExpression="id",
+                Limit=EXAMPLES,
+            )
+            found += ((row["id"]["S"], key) for row in response["Items"])
+        fitting = [count for count in range(2, MAX_SHARDS + 1) if all(_fits(count, *row) for row in found)]
+        return fitting[0] if len(fitting) == 1 else None
+
     async def _oldest_due(self, shard: int) -> datetime | None:
         response = await self._caller.call(
             "query",
@@ -184,6 +209,10 @@ class Inspector:
     async def scan(self, limit: int) -> Scanned:
         """Scan up to `limit` items for events that no worker can find. It needs dynamodb:Scan."""
         return await scan(self._caller, shards=self._config.shards, limit=limit)
+
+
+def _fits(shards: int, event_id: str, key: str) -> bool:
+    return Shards(shards).key(EventStatus.PENDING.value, event_id) == {"S": key}
 
 
 def _window_of(row: Mapping[str, Any]) -> SeenWindow:

@@ -124,9 +124,9 @@ def check_dead_letters(evidence: Evidence) -> Finding:
         ),
         cause="the handler has failed in each attempt, or has rejected the events",
         repair=(
-            evidence.settings.command("failed", "groups"),
-            "fix the cause, then:",
+            "once its cause is fixed:",
             evidence.settings.command("failed", "retry", "--group", largest.id),
+            f"{evidence.settings.command('failed', 'groups')}   # all groups",
         ),
         docs="docs/how-to/retries.md#dead-letters",
     )

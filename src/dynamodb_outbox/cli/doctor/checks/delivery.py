@@ -124,9 +124,10 @@ def check_workers(evidence: Evidence) -> Finding:
     if signs:
         title, cause = "workers run, but they do not recover events", "the recovery of the workers fails"
     else:
-        title = "no worker runs" if expired or windows or due > STUCK_SECONDS else "no worker takes the events"
-        cause = "no process has started the bus on this table, or its polls fail: a permission, the network, or a "
-        cause += "handler that blocks the event loop"
+        title = "no worker runs" if due > STUCK_SECONDS else "no worker takes the events"
+        title = "the workers have died, or hang" if expired or windows else title
+        cause = "no process has started the bus on this table; or its process runs and hangs, for example in a handler "
+        cause += "that blocks the event loop; or its polls fail: a permission, the network"
     return Finding(
         check="workers",
         mark=Mark.FAIL,
@@ -134,7 +135,7 @@ def check_workers(evidence: Evidence) -> Finding:
         evidence=tuple(fact for fact in facts if fact),
         cause=cause,
         repair=(
-            "start the service, and search its log for PollingError",
+            "start the service; if its process runs, search its log for PollingError, and restart it",
             evidence.settings.command("status", "--watch", "5"),
         ),
         docs=PENDING_PAGE,
@@ -180,6 +181,7 @@ def check_hanging(evidence: Evidence) -> Finding:
         cause="the handlers wait for something that does not answer, and occupy the slots of the workers",
         repair=(
             evidence.settings.command("hold", "--type", oldest.type, "--reason", "its handler hangs", "--for", "30m"),
+            f"{evidence.settings.command('resume', '--type', oldest.type)}   # once what they wait for answers again",
             evidence.settings.command("events", "list", "--state", "processing"),
         ),
         docs="docs/how-to/long-handlers.md",
@@ -248,11 +250,13 @@ def check_retries(evidence: Evidence) -> Finding:
         check="retries",
         mark=Mark.WARN,
         title=f"{number} events of {event_type!r} wait for a retry after {error or 'the same error'}",
-        evidence=(example.last_error, f"for example {example.id}, after {example.retry_count} retries"),
+        evidence=(example.last_error, f"for example {example.id}, in attempt {example.retry_count}"),
         cause=f"{f'the handler {handler}' if handler else 'a handler'} fails: a service that it calls is down, or the "
         "release has a defect",
         repair=(
             evidence.settings.command("hold", "--type", event_type, "--reason", "its handler fails", "--for", "30m"),
+            "undo the release if it began with one, or wait for the service that is down; then:",
+            evidence.settings.command("resume", "--type", event_type),
             evidence.settings.command("events", "list", "--state", "scheduled", "--type", event_type),
         ),
         docs="docs/how-to/retries.md",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
 from dynamodb_outbox.cli.values import span
 from dynamodb_outbox.cli.verdict import LATE_SECONDS
+
+UNLIKELY: Final = 0.001
 
 
 def check_shards(evidence: Evidence) -> Finding:
@@ -27,7 +30,7 @@ def check_shards(evidence: Evidence) -> Finding:
         title = f"events wait in {places}; workers with shards={settings.shards} read only 0 to {settings.shards - 1}"
         cause = f"a process that emits has more shards than {settings.shards}, and at least {max(beyond) + 1}"
         oldest = max(beyond.values())
-    elif 0 < served < settings.shards and len(within) > 1 and evidence.signs_of_life:
+    elif 0 < served < settings.shards and len(within) > 1 and _are_served(evidence, served):
         title = f"events wait only in the shards {served} to {settings.shards - 1}"
         cause = f"the workers have shards={served}, and the processes that emit have {settings.shards}"
         oldest = max(late[shard] for shard in within)
@@ -46,6 +49,16 @@ def check_shards(evidence: Evidence) -> Finding:
         ),
         docs="docs/how-to/shards.md",
     )
+
+
+def _are_served(evidence: Evidence, served: int) -> bool:
+    """Tell whether workers read the first shards, in which nothing is late, or all events are elsewhere by chance.
+
+    A worker that is alone and has nothing to do shows no sign of life.
+    """
+    due = 0 if evidence.sample is None else evidence.sample.due.at_least
+    chance = (1 - served / evidence.settings.shards) ** due
+    return bool(evidence.signs_of_life) or chance < UNLIKELY
 
 
 def check_regions(evidence: Evidence) -> Finding:

@@ -49,12 +49,14 @@ def check_schema(evidence: Evidence) -> Finding:
         return skip("schema", NO_TABLE)
     if not table.differences:
         return ok("schema", "keys, index and projection fit")
-    if settings.shards == 1 and any(index.name == SHARDED_INDEX for index in table.indexes):
+    if needs_shards(evidence):
+        count = evidence.emitted_shards
+        why = "the option shards of your service" if count is None else "by which the ids of waiting events were stored"
         return _finding(
             table,
             "the table has the index for shards, and this command needs the option --shards",
             "this command was not told how many shards your service has",
-            [f"{settings.command('doctor')} --shards N   # the option shards of your service"],
+            [f"{settings.command('doctor')} --shards {count or 'N'}   # {why}"],
         )
     if not table.has_keys:
         return _finding(
@@ -64,6 +66,17 @@ def check_schema(evidence: Evidence) -> Finding:
             [settings.aws("dynamodb", "list-tables"), settings.command("template", "cloudformation")],
         )
     return _judge_indexes(settings, table)
+
+
+def needs_shards(evidence: Evidence) -> bool:
+    """Tell whether the index is divided, and the command was not told into how many shards."""
+    table = evidence.table
+    return (
+        evidence.settings.shards == 1
+        and table is not None
+        and bool(table.differences)
+        and any(index.name == SHARDED_INDEX for index in table.indexes)
+    )
 
 
 def _judge_indexes(settings: Settings, table: TableFacts) -> Finding:

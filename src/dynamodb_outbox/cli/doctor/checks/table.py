@@ -70,7 +70,7 @@ def check_time_to_live(evidence: Evidence) -> Finding:
     why = (
         f"your service has a retention of {retention:g} s, but DynamoDB deletes no completed event: the table grows"
         if retention
-        else "tombstones of windows stay in the table, and a retention would delete nothing"
+        else "DynamoDB deletes no completed event, whatever the retention of your service, and no tombstone of a window"
     )
     return Finding(
         check="time to live",
