@@ -120,11 +120,7 @@ class Delivery:
         chain. `delay` (seconds) or `deliver_at` postpones the delivery, by ten years at most. Returns None if an emit
         middleware dropped the event. Raises `InvalidEventError` before anything is sent, and `StorageError`.
         """
-        if not isinstance(type, str):
-            raise InvalidEventError(
-                f"delivery.emit takes a type and a payload, not {shape(type)}: it derives the id of the child event; "
-                "to emit an Event with your own id, call bus.emit"
-            )
+        _refuse_event(type)
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
         described = self._metadata(metadata)
         # The fingerprint is taken before the emit, because the caller may change the payload during the emit.
@@ -185,3 +181,11 @@ class Delivery:
         correlation = self._event.metadata.get("correlationId", self._event.id)
         # A handler may pass on the metadata of its event, where `causationId` is the id of the event before it.
         return {"correlationId": correlation, **(given or {}), "causationId": self._event.id}
+
+
+def _refuse_event(type: object) -> None:
+    if not isinstance(type, str):
+        raise InvalidEventError(
+            f"delivery.emit takes a type and a payload, not {shape(type)}: it derives the id of the child event; "
+            "to emit an Event with your own id, call bus.emit"
+        )

@@ -18,7 +18,6 @@ from dynamodb_outbox.observations import (
     EventReleased,
     HandlerCancelled,
     HandlerFailed,
-    HandlersDiffer,
     HandlerStarted,
     HandlerSucceeded,
     KeyBlocked,
@@ -26,19 +25,22 @@ from dynamodb_outbox.observations import (
     LeaseLost,
     LeaseRenewed,
     Observation,
-    Polled,
-    PollingFailed,
     Published,
     PublishFailed,
     RetryScheduled,
     SettleFailed,
+)
+from dynamodb_outbox.wording import shown
+from dynamodb_outbox.worker_observations import (
+    HandlersDiffer,
+    Polled,
+    PollingFailed,
     StorageCalled,
     Throttled,
     WindowLost,
     WindowOpened,
     WindowRecovered,
 )
-from dynamodb_outbox.wording import shown
 
 __all__ = [
     "ClaimRefused",

@@ -21,7 +21,8 @@ from dynamodb_outbox import (
     StoredEventError,
     WaitTimeoutError,
 )
-from dynamodb_outbox.dynamodb.items.codec import decode_claim, decode_event, decode_failed, encode_event
+from dynamodb_outbox.dynamodb.items.codec import decode_claim, decode_event, encode_event
+from dynamodb_outbox.dynamodb.items.failed import decode_failed
 from dynamodb_outbox.port import OutboxOptions
 from tests.conftest import MakeOutbox
 from tests.reliability.conftest import Items

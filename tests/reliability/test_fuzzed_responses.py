@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, OutboxError, OutboxEventBus, StoredEventError
-from dynamodb_outbox.dynamodb.items.codec import decode_claim, decode_failed, encode_event
+from dynamodb_outbox.dynamodb.items.codec import decode_claim, encode_event
+from dynamodb_outbox.dynamodb.items.failed import decode_failed
 from reliability.proxy import Proxy, Recorded, Reply
 from tests.conftest import MakeOutbox
 from tests.dynamodb.impatience import giving_up_after

@@ -58,7 +58,7 @@ ITEMS: Final = (
     Mutant(
         row=50,
         name="a dead letter with an odd time is of the epoch",
-        file="dynamodb/items/codec.py",
+        file="dynamodb/items/failed.py",
         text="        limit = _LAST if since_epoch > 0 else _FIRST\n",
         replacement="        limit = _EPOCH\n",
         test="tests/dynamodb/test_dead_letters.py::test_dead_letters_with_any_sort_key_are_listed_counted_and_redriven[single]",

@@ -42,6 +42,7 @@ from dynamodb_outbox.dynamodb.ordering.repair_writes import RepairWrites
 from dynamodb_outbox.dynamodb.ordering.standing import Standings
 from dynamodb_outbox.dynamodb.reading.reader import Reader
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
+from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.schema.table import Table
 from dynamodb_outbox.dynamodb.shard_migration import ShardMigration
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -99,9 +100,7 @@ class Parts:
         index = StatusIndex(caller, shards, former_index_name=config.former_index_name)
         table = Table(caller, config.schema)
         fence = Fence(writer, options)
-        popper = Popper(caller, writer, options, shards)
-        fronts = Fronts(caller, writer, popper, options, timing)
-        exits = QueueExits(popper, fronts, options, timing)
+        fronts, exits = _ordering_parts(caller, writer, options, shards, timing=timing)
         membership, rows, claimer = _claiming_parts(
             caller, index, writer, options, observers, fronts=fronts, timing=timing
         )
@@ -127,21 +126,9 @@ class Parts:
             rows=rows,
             claimer=claimer,
             recovery=Recovery(
-                index,
-                writer,
-                options,
-                timing,
-                windows=WindowRecovery(caller, fence, options, timing),
-                held=held,
+                index, writer, options, timing, windows=WindowRecovery(caller, fence, options, timing), held=held
             ),
-            settler=Settler(
-                writer,
-                options,
-                keeper=keeper,
-                exits=exits,
-                retention=config.retention,
-                timing=timing,
-            ),
+            settler=Settler(writer, options, keeper=keeper, exits=exits, retention=config.retention, timing=timing),
             exits=exits,
             unusable=UnusableItems(writer, exits, options, timing),
             dead_letters=DeadLetters(caller, index, options, timing),
@@ -172,6 +159,14 @@ class Parts:
         """Wait for batches whose callers gave up: they need the client until they are answered."""
         with anyio.move_on_after(self.timing.batch_response, shield=True):
             await self.publisher.finish()
+
+
+def _ordering_parts(
+    caller: Caller, writer: ConditionalWriter, options: OutboxOptions, shards: Shards, *, timing: Timing
+) -> tuple[Fronts, QueueExits]:
+    popper = Popper(caller, writer, options, shards)
+    fronts = Fronts(caller, writer, popper, options, timing)
+    return fronts, QueueExits(popper, fronts, options, timing)
 
 
 def _claiming_parts(

@@ -6,14 +6,14 @@ Only this module and the items use epoch milliseconds; all other modules use sec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
 from dynamodb_outbox.dynamodb.items.values import AttributeValue, decode, encode, text_size
 from dynamodb_outbox.errors import EventTooLargeError, StoredEventError, UnstorableValueError
-from dynamodb_outbox.event import Event, EventStatus, FailedEvent
+from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.port import Numbers
 from dynamodb_outbox.shared_lease import SharedLease
 from dynamodb_outbox.wording import LONGEST_SHOWN
@@ -197,48 +197,6 @@ def decode_claim(
         due_at=_time_in(due or item.get("startedOn")),
         shared_lease=shared_lease,
     )
-
-
-def decode_failed(item: Item, *, numbers: Numbers) -> FailedEvent:
-    """Read a dead letter. An unreadable field becomes None, empty or the nearest value."""
-    try:
-        event: Event | None = decode_event(item, numbers=numbers)
-    except StoredEventError:
-        event = None
-    failed_at, note = _time_of_failure(item)
-    return FailedEvent(
-        id=item["id"]["S"],
-        type=event.type if event else str(attribute(item, "type", "S") or "?"),
-        payload=event.payload if event else None,
-        occurred_at=event.occurred_at if event else _EPOCH,
-        metadata=event.metadata if event else {},
-        retry_count=retry_count(item),
-        last_error=" ".join(filter(None, (last_error(item), note))),
-        failed_at=failed_at,
-        handled_by=handled_by(item),
-        error_type=attribute(item, "errorType", "S"),
-        error_handler=attribute(item, "errorHandler", "S"),
-        ordering_key=event.ordering_key if event else attribute(item, "orderingKey", "S"),
-    )
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
-
-
-def _time_of_failure(item: Item) -> tuple[datetime, str]:
-    """Read the time of a failure, and a note if the stored value is missing or too large for a datetime."""
-    stored = attribute(item, "gsiSortKey", "N")
-    try:
-        since_epoch = float(stored) / 1000
-    except (TypeError, ValueError):
-        return _EPOCH, "(failed_at is unknown: the item has no gsiSortKey)"
-    try:
-        return _EPOCH + timedelta(seconds=since_epoch), ""
-    except (OverflowError, ValueError):
-        limit = _LAST if since_epoch > 0 else _FIRST
-        return limit, f"(failed_at is not exact: the gsiSortKey {str(stored)[:40]} is not a time in milliseconds)"
 
 
 def retry_count(item: Item) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from dynamodb_outbox.dynamodb.items.codec import Item, attribute, decode_failed
+from dynamodb_outbox.dynamodb.items.codec import Item, attribute
+from dynamodb_outbox.dynamodb.items.failed import decode_failed
 from dynamodb_outbox.dynamodb.items.stored import decode_stored
 from dynamodb_outbox.dynamodb.ordering.queue import (
     Queue,
