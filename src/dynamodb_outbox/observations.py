@@ -50,7 +50,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRefused:
-    """A claim was refused: another worker was quicker, or the index showed an old state. DynamoDB bills the write."""
+    """A claim was refused: another worker was quicker, or the index showed an old state. DynamoDB bills the write.
+
+    For an event with an ordering key, `event_id` is the id of the queue of the key.
+    """
 
     event_id: str
 

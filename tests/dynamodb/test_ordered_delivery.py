@@ -149,6 +149,21 @@ async def test_dead_letter_is_set_aside_if_the_outbox_skips(line: Line, *, keep:
     assert (following.event.id, following.attempt, following.handled_by) == ("b", 1, NONE)
 
 
+async def test_worker_that_has_lost_the_lease_sets_no_event_aside(line: Line) -> None:
+    skipping = Line(line.client, line.another(failed_key="skip"))
+    await line.emit("a", "b")
+    late = await skipping.claim()
+    await line.expire()
+    await line.outbox.recover()
+    assert isinstance(await skipping.settle(late, Failed(error="x"), keep=True), LeaseLostError)
+    claim = await line.claim()
+    assert (claim.event.id, claim.attempt) == ("a", 2)
+    assert isinstance(await skipping.settle(late, Failed(error="x"), keep=True), LeaseLostError)
+    assert await line.status("a") == "QUEUED"
+    assert isinstance(await line.settle(claim, keep=True), Claim)
+    assert await line.status("a") == "COMPLETED"
+
+
 async def test_held_queue_is_resumed_with_its_due_time(line: Line) -> None:
     await line.emit("a", "b")
     due = (await line.item())["gsiSortKey"]

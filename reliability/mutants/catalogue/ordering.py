@@ -52,6 +52,14 @@ ORDERING: Final = (
         test=f"{_DELIVERY}::test_lost_lease_pops_nothing_and_the_marked_event_runs_no_more[local single]",
     ),
     Mutant(
+        row=115,
+        name="a worker that has lost its lease sets an event aside",
+        file="dynamodb/delivering/queue_exits.py",
+        text="        return {index: result for index, result in results if not isinstance(result, Applied)}\n",
+        replacement="        return {index: result for index, result in results if result is None}\n",
+        test=f"{_DELIVERY}::test_worker_that_has_lost_the_lease_sets_no_event_aside[local batch]",
+    ),
+    Mutant(
         row=114,
         name="an event that is done runs again when its turn comes",
         file="dynamodb/ordering/fronts.py",

@@ -166,7 +166,7 @@ def _ordering_parts(
 ) -> tuple[Fronts, QueueExits]:
     popper = Popper(caller, writer, options, shards)
     fronts = Fronts(caller, writer, popper, options, timing)
-    return fronts, QueueExits(popper, fronts, options, timing)
+    return fronts, QueueExits(writer, popper, fronts, options, timing)
 
 
 def _claiming_parts(

@@ -164,7 +164,8 @@ class SettleError(OutboxError):
 class RecoveryError(OutboxError):
     """An event whose lease ran out could not be recovered. The worker tries again later.
 
-    If `is_window` is true, `event_id` is the id of a window item, which leads to events that were claimed on emit.
+    If `is_window` is true, `event_id` is the id of a window item, which leads to events that were claimed on emit. For
+    an event with an ordering key, it is the id of the queue of the key.
     """
 
     def __init__(self, *, event_id: str, cause: BaseException, is_window: bool = False) -> None:

@@ -12,15 +12,16 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.claims import Claim
-from dynamodb_outbox.dynamodb.conditional.transitions import Write
+from dynamodb_outbox.dynamodb.conditional.transitions import RENEW, Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, WriteResult
+from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
+from dynamodb_outbox.dynamodb.items.codec import millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
 from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
-from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, queue_of
+from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, holder_of, queue_of
 from dynamodb_outbox.dynamodb.ordering.transitions import HOLD_QUEUE
 from dynamodb_outbox.dynamodb.timing import Timing
-from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.outcome import Completed, Failed, Outcome
 from dynamodb_outbox.port import OutboxOptions
 
@@ -34,7 +35,11 @@ MAX_MARKED: Final = 10_000
 class QueueExits:
     """Takes events that are marked from their queues."""
 
-    def __init__(self, popper: Popper, fronts: Fronts, options: OutboxOptions, timing: Timing) -> None:
+    def __init__(
+        self, writer: ConditionalWriter, popper: Popper, fronts: Fronts, options: OutboxOptions, timing: Timing
+    ) -> None:
+        self._writer = writer
+        self._options = options
         self._popper = popper
         self._fronts = fronts
         self._timing = timing
@@ -68,9 +73,26 @@ class QueueExits:
             return None
         return Write(HOLD_QUEUE, queue.id, {**values, "nobody": {"S": NOBODY}, "type": {"S": claim.event.type}})
 
-    async def prepare(self, within: float) -> StorageError | None:
-        """Find out how events can be marked and popped, before the first of them; return the error if that fails."""
-        return await self._popper.prepare(within)
+    async def obstacles(self, settlements: Sequence[tuple[Claim, Outcome]], *, within: float) -> dict[int, WriteResult]:
+        """Get ready to mark events; return what keeps events from it, by the index of the settlement.
+
+        A mark has no fence. It needs none for an event that is completed: its handlers have succeeded, whoever holds
+        the queue by now. But only the worker that holds the queue may set an event aside, so it renews its lease first.
+        """
+        leaving = [index for index, (claim, outcome) in enumerate(settlements) if self.leaves(claim, outcome)]
+        if not leaving:
+            return {}
+        # Before the first event with an ordering key, it is not known how events can be marked and popped.
+        if (obstacle := await self._popper.prepare(within)) is not None:
+            return dict.fromkeys(leaving, obstacle)
+        failed = [index for index in leaving if isinstance(settlements[index][1], Failed)]
+        deadline = millis(self._options.clock() + self._options.processing_timeout)
+        renewals = [
+            Write(RENEW, holder_of(claim), {"token": {"S": claim.token}, "deadline": deadline})
+            for claim in (settlements[index][0] for index in failed)
+        ]
+        results = zip(failed, await self._writer.write(renewals, within=within, urgent=True), strict=True)
+        return {index: result for index, result in results if not isinstance(result, Applied)}
 
     async def pop(self, claims: Sequence[Claim], *, keep_keys: bool, within: float) -> list[WriteResult | Claim]:
         """Pop the events of claims, which are marked; return the claim of the next event where this worker has one."""

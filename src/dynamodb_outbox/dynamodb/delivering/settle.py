@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import anyio
@@ -76,8 +76,10 @@ class Settler:
         within = min(max(longest_left, least), max(self._options.processing_timeout, least))
         ends_at = anyio.current_time() + within
         results: list[WriteResult | None] = [None] * len(settlements)
+        obstacles: dict[int, WriteResult] = {}
         try:
-            await self._write_outcomes(settlements, results, within=within)
+            obstacles = await self._exits.obstacles(settlements, within=within)
+            await self._write_outcomes(settlements, results, obstacles, within=within)
         finally:
             # Also when the caller was cancelled, which leaves every result open.
             for (claim, _), result in zip(settlements, results, strict=True):
@@ -89,7 +91,9 @@ class Settler:
         leaving = {
             index: claim
             for index, (claim, outcome) in enumerate(settlements)
-            if isinstance(results[index], (Applied, Refused)) and self._exits.leaves(claim, outcome)
+            if isinstance(results[index], (Applied, Refused))
+            and self._exits.leaves(claim, outcome)
+            and index not in obstacles
         }
         following: dict[int, WriteResult | Claim] = {}
         if leaving:
@@ -102,17 +106,19 @@ class Settler:
         ]
 
     async def _write_outcomes(
-        self, settlements: Sequence[tuple[Claim, Outcome]], results: list[WriteResult | None], *, within: float
+        self,
+        settlements: Sequence[tuple[Claim, Outcome]],
+        results: list[WriteResult | None],
+        obstacles: Mapping[int, WriteResult],
+        *,
+        within: float,
     ) -> None:
         """Write outcomes, and put the results into their places. A marked event needs no write."""
         now = self._options.clock()
         unwritten: list[int] = []
-        obstacle = None
-        if any(self._exits.leaves(claim, outcome) for claim, outcome in settlements):
-            obstacle = await self._exits.prepare(within)
         for index, (claim, outcome) in enumerate(settlements):
-            if obstacle is not None and self._exits.leaves(claim, outcome):
-                results[index] = obstacle
+            if index in obstacles:
+                results[index] = obstacles[index]
             elif isinstance(outcome, Completed) and self._exits.take_mark(claim):
                 results[index] = Applied()
             else:
