@@ -33,6 +33,8 @@ _SAMPLES: Final[dict[str, Any]] = {
     "event": _EVENT,
     "event_id": "A-1",
     "event_type": "order.placed",
+    "ordering_key": "order-17",
+    "repair": "skip",
     "handler": "bill",
     "handlers": ("bill",),
     "name": "bill",
