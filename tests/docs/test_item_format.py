@@ -28,7 +28,7 @@ from tests.fakes import Clock
 Item = dict[str, dict[str, Any]]
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "item-format.md").read_text(encoding="utf-8")
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
-STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "HELD", "DISCARDED")
+STATUSES = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "HELD", "DISCARDED", "QUEUED")
 WORKERS_ID = "dynamodb-outbox-workers"
 
 
@@ -50,7 +50,7 @@ def rows(columns: int) -> list[list[str]]:
 
 TYPES = {row[0].strip("`"): row[1] for row in rows(5) if row[1] in {"S", "N", "M", "SS"}}
 PRESENCE = {
-    row[0].strip("`"): dict(zip(STATUSES, row[1:], strict=True)) for row in rows(7) if row[1] in {"yes", "some", "no"}
+    row[0].strip("`"): dict(zip(STATUSES, row[1:], strict=True)) for row in rows(8) if row[1] in {"yes", "some", "no"}
 }
 VALUES = [(row[0].strip("`"), json.loads(row[1].strip("`"))) for row in rows(2) if row[1].startswith('`{"')]
 
@@ -129,10 +129,11 @@ async def items_of_every_status(table: Table) -> list[Item]:
 
 async def test_items_have_the_attributes_and_types_of_the_tables(open_table: OpenTable) -> None:
     assert TYPES.keys() == PRESENCE.keys()
-    assert len(TYPES) == 24
+    assert len(TYPES) == 25
     seen: dict[str, set[str]] = {}
     table = await open_table(shards=4)
     items = await items_of_every_status(table) + await items_of_a_window(table) + await items_of_an_operator(table)
+    items += await items_of_a_key(table)
     for item in items:
         status = item["status"]["S"]
         assert {name: next(iter(value)) for name, value in item.items()}.items() <= TYPES.items()
@@ -157,6 +158,27 @@ async def items_of_an_operator(table: Table) -> list[Item]:
     await bus.replace_event("replaced", {"n": 2}, reason="a wrong amount")
     items = [await table.item(event_id) for event_id in ("held", "discarded", "replaced")]
     assert [item["status"]["S"] for item in items] == ["HELD", "DISCARDED", "DISCARDED"]
+    return items
+
+
+async def items_of_a_key(table: Table) -> list[Item]:
+    """Events with an ordering key: one that is done, one that waits, and one that was set aside."""
+    bus = table.bus()
+
+    @bus.on("account.changed")
+    async def apply(event: Event) -> None:
+        if event.payload == "bad":
+            raise Reject("it is bad")
+
+    for payload in ("good", "bad", "good"):
+        await bus.emit("account.changed", payload, id=f"key-{payload}", ordering_key="account-1", if_exists="ignore")
+    await bus.emit("account.changed", "waits", id="key-waits", ordering_key="account-1")
+    while "key-bad" not in [failed.id for failed in await bus.get_failed_events()]:
+        await bus.run_once()
+    waiting = await table.item("key-waits")
+    await bus.skip_events(["key-bad"])
+    items = [await table.item("key-good"), waiting, await table.item("key-bad")]
+    assert [item["status"]["S"] for item in items] == ["COMPLETED", "QUEUED", "FAILED"]
     return items
 
 
@@ -230,7 +252,7 @@ async def test_the_item_of_the_holds_is_as_the_page_says(open_table: OpenTable) 
     assert names[0] == "hold-all"
     assert names[1] == f"hold-{sha256(b'refund').hexdigest()[:32]}"
     section = PAGE.partition("### The item of the holds")[2]
-    described = dict(re.findall(r"^\| (`[^|]*`) \| ([A-Z]) \|", section.partition("### Windows")[0], re.MULTILINE))
+    described = dict(re.findall(r"^\| (`[^|]*`) \| ([A-Z]) \|", section.partition("### Queues")[0], re.MULTILINE))
     types = {name: kind for names, kind in described.items() for name in re.findall(r"`(\w+)`", names)}
     stored = item["hold-all"]["M"] | item[names[1]]["M"]
     assert {name: next(iter(value)) for name, value in stored.items()} == types

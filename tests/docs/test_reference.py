@@ -62,7 +62,15 @@ def test_a_signature_shows_annotations_and_defaults_as_they_are_written() -> Non
 
 def test_a_default_that_a_function_makes_is_not_shown() -> None:
     fields = {field.name: field.default for field in api_source.fields_of(Event)}
-    assert fields == {"type": None, "payload": "None", "_": None, "id": "...", "occurred_at": "...", "metadata": "..."}
+    assert fields == {
+        "type": None,
+        "payload": "None",
+        "_": None,
+        "id": "...",
+        "occurred_at": "...",
+        "metadata": "...",
+        "ordering_key": "None",
+    }
 
 
 def test_attributes_of_an_error_have_the_types_of_the_parameters_that_they_keep() -> None:
