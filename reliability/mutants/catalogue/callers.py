@@ -170,8 +170,8 @@ CALLERS: Final = (
         row=111,
         name="a list is given up while its requests begin",
         file="dynamodb/emitting/publish.py",
-        text="                emit_claim.sending()\n",
-        replacement="                pass\n",
+        text="            emit_claim.sending()\n",
+        replacement="            pass\n",
         test=f"{_CANCELLED}[as_a_list-False]",
     ),
     Mutant(

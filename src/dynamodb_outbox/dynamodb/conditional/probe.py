@@ -129,7 +129,7 @@ class Batching:
     async def probe_also(self, transitions: Sequence[Transition], within: float) -> None:
         """Find out which statements of rarer transitions DynamoDB accepts, when they are needed for the first time.
 
-        They need a request of their own, as the first probe has as many statements as a request takes. Raises
+        They need a second request, as the first probe has as many statements as a request takes. Raises
         `StorageError` if the probe itself fails.
         """
         if self._configured != "auto" or self._probed.issuperset(transitions):

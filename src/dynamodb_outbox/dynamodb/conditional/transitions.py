@@ -21,9 +21,9 @@ from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards
 class Transition:
     """The shape of a conditional write; `:name` stands for a value that each write supplies.
 
-    A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it. One
-    that `creates` an item is a PartiQL INSERT, since an UPDATE refuses an item that does not exist. One that `deletes`
-    an item is a DeleteItem or a PartiQL DELETE. The result of one that is `returning` has the new item.
+    A transition that is not `batched` is always an `UpdateItem`, because it is rare or PartiQL cannot express it. With
+    `creates`, it is a PartiQL INSERT, since an UPDATE refuses an item that does not exist; with `deletes`, a DeleteItem
+    or a PartiQL DELETE. With `returning`, the result has the new item.
     """
 
     name: str

@@ -76,8 +76,9 @@ class QueueExits:
     async def obstacles(self, settlements: Sequence[tuple[Claim, Outcome]], *, within: float) -> dict[int, WriteResult]:
         """Get ready to mark events; return what keeps events from it, by the index of the settlement.
 
-        A mark has no fence. It needs none for an event that is completed: its handlers have succeeded, whoever holds
-        the queue by now. But only the worker that holds the queue may set an event aside, so it renews its lease first.
+        A mark does not compare the token. For a completed event it need not: the handlers have succeeded, even if
+        another worker holds the queue by now. But only the worker that holds the queue may mark an event as FAILED, so
+        it renews its lease first.
         """
         leaving = [index for index, (claim, outcome) in enumerate(settlements) if self.leaves(claim, outcome)]
         if not leaving:
@@ -95,7 +96,7 @@ class QueueExits:
         return {index: result for index, result in results if not isinstance(result, Applied)}
 
     async def pop(self, claims: Sequence[Claim], *, keep_keys: bool, within: float) -> list[WriteResult | Claim]:
-        """Pop the events of claims, which are marked; return the claim of the next event where this worker has one."""
+        """Pop the events of claims, which are marked; return the claims of the next events that this worker keeps."""
         deadline = anyio.current_time() + within
         queues = [_queue_of(claim) for claim in claims]
         fronts = [
@@ -120,7 +121,7 @@ class QueueExits:
         return results
 
     async def give_up(self, unreadable: Sequence[Unreadable]) -> None:
-        """Pop events that cannot be read, and that are set aside."""
+        """Pop events that cannot be read, and are marked as FAILED."""
         fronts = [
             Front(queue=each.queue, token=each.token, keeps=False) for each in unreadable if each.queue is not None
         ]

@@ -1,7 +1,7 @@
 """Loads the events at the fronts of the queues that this worker has claimed.
 
 An event at the front that is marked already, because its worker died before the POP, is popped without its handlers.
-So is one that somebody has discarded or deleted while it waited.
+So is an event that was discarded or deleted while it waited.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class HeldQueue:
 class Unreadable:
     """A claimed item that no handler can get, with the id of the item that bears the lease, and the token.
 
-    The item is an event without an ordering key, the event at the front of a `queue`, or a queue that is none.
+    The item is an event without an ordering key, the event at the front of a `queue`, or a queue with invalid ids.
     """
 
     holder: str
@@ -69,7 +69,7 @@ class Unreadable:
 
 
 Loaded = Claim | Unreadable | StorageError | None
-"""What became of a queue: its front is claimed, cannot be read, or cannot be loaded; None: it is not held any more."""
+"""A claim of the event at the front, or the reason why there is no claim. With None, the queue is not held any more."""
 
 
 class Fronts:
@@ -108,7 +108,7 @@ class Fronts:
     async def _load_once(
         self, left: dict[int, HeldQueue], results: list[Loaded], *, deadline: float
     ) -> dict[int, HeldQueue]:
-        """Load fronts, and pop those that are done; return the queues that have another front now."""
+        """Load fronts, and pop the events that are done; return the queues that have another front now."""
         queues = {index: read_queue(each.item) for index, each in left.items()}
         ids = list(dict.fromkeys(queue.front for queue in queues.values() if queue is not None))
         try:

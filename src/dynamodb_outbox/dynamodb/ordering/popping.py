@@ -93,7 +93,7 @@ class Popper:
     async def _look(
         self, unclear: dict[int, Front], results: dict[int, WriteResult], *, deadline: float
     ) -> dict[int, Front]:
-        """Read queues, and find out what has become of a POP; return the POPs to repeat."""
+        """Read queues, and find out which POPs were applied; return the POPs to repeat."""
         ids = list(dict.fromkeys(front.queue.id for front in unclear.values()))
         items: dict[str, Any] = {}
         try:
@@ -189,7 +189,7 @@ class Popper:
 
 
 def _is_unclear(result: WriteResult, front: Front) -> bool:
-    """Tell whether only the queue itself can tell what has become of a POP."""
+    """Tell whether only the queue itself can tell whether a POP was applied."""
     if isinstance(result, StorageError):
         return result.maybe_applied
     # A transaction returns no item.
@@ -198,7 +198,7 @@ def _is_unclear(result: WriteResult, front: Front) -> bool:
 
 
 def _found(front: Front, result: WriteResult, item: Any) -> WriteResult | Front:
-    """Return what has become of a POP, by the item of the queue as it is now; a `Front` to repeat the POP."""
+    """Return the result of a POP, by the item of the queue as it is now; a `Front` to repeat the POP."""
     is_doubtful = (
         front.is_doubtful
         or isinstance(result, (Applied, StorageError))

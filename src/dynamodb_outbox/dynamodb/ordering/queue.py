@@ -76,7 +76,7 @@ class Queue:
 
     @property
     def known_ids(self) -> tuple[str, ...]:
-        """The ids in the item itself: all but those in pages."""
+        """The ids in the item itself: without the ids in pages."""
         return self.head + self.ids
 
     def page_id(self, number: int) -> str:

@@ -12,8 +12,8 @@ A POP compares the front with the id of the event, so that no id leaves unseen. 
 - UNHEAD removes the `head`, whose only id is that of the event; there are no pages.
 - REFILL makes the first page the `head`, and deletes the page, in one transaction.
 
-CLAIM, RENEW, RETRY, RELEASE and FAIL are those of an event, written to the queue. Recovery differs: see RECOVER_QUEUE.
-`operator_transitions.py` has the transitions that an operator causes.
+CLAIM, RENEW, RETRY, RELEASE and FAIL are the transitions of an event, written to the queue. Recovery differs: see
+RECOVER_QUEUE. `operator_transitions.py` has the transitions that an operator causes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _FRONT_IS: Final = {
 }
 _GONE: Final = {Pop.IDS: ("ids[0]",), Pop.HEAD: ("head[0]",), Pop.UNHEAD: ("head",), Pop.REFILL: ()}
 OF_THE_FRONT: Final = ("handledBy", "lastError", "errorType", "errorHandler", "unhandledSince", "type")
-"""What a queue stores of the event at its front, besides its place in the index. A HELD queue has the `type`."""
+"""The attributes that a queue stores of the event at its front. A HELD queue has the `type`."""
 _IS_MINE: Final = "claimToken = :token AND status <> :FAILED"
 _CLAIMED: Final = (
     "status = :PROCESSING",
@@ -99,7 +99,7 @@ MARK_COMPLETED: Final = Transition(
     condition="status = :QUEUED",
 )
 MARK_COMPLETED_WITH_EXPIRY: Final = MARK_COMPLETED.also_set("expireAt = :expiry")
-# An event that is set aside has everything that its queue says of its delivery.
+# The event gets everything that its queue says of its delivery.
 MARK_FAILED: Final = Transition(
     name="mark as failed",
     set=(*FAIL.set, "retryCount = :retries"),
