@@ -100,9 +100,10 @@ async def wait_until_drained(
             here = worker()
             failure = None if here is None else here.failure
             if here is None or not here.busy or failure is not None:
-                left = {}
+                counted: dict[str, int] = {}
                 for status in UNFINISHED:
-                    left[status.value] = max(await outbox.count(status), left.get(status.value, 0))
+                    counted[status.value] = max(await outbox.count(status), counted.get(status.value, 0))
+                left = counted
                 if failure is not None and any(left.values()):
                     raise failure
                 empty = 0 if any(left.values()) else empty + 1

@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from dynamodb_outbox.bus import OutboxEventBus
 from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.event_states import LISTED
 from dynamodb_outbox.integrations import metrics
-from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measuring, Record, table_of
+from dynamodb_outbox.integrations.measuring import Attributes, Measuring, Record, table_of
 from dynamodb_outbox.integrations.metrics import Metric
 from dynamodb_outbox.observers import Observation
 from dynamodb_outbox.validation import check_bool, check_callable, check_seconds
@@ -121,7 +122,7 @@ class EmfObserver:
         sample = self._bus.sampler.latest
         if sample is None:
             return
-        for state in COUNTED:
+        for state in LISTED:
             value = getattr(sample, state.value).at_least
             self._record(metrics.EVENTS, {metrics.STATUS: state.value}, value)
         self._record(metrics.OLDEST_DUE_AGE, {}, sample.oldest_due_age)

@@ -31,7 +31,6 @@ from dynamodb_outbox.observers import (
 )
 from dynamodb_outbox.outcome import Reject, RetryLater
 from dynamodb_outbox.port import Outbox
-from dynamodb_outbox.stored_events import EventState
 
 Attributes = Mapping[str, str]
 Record = Callable[[float], None]
@@ -51,10 +50,6 @@ OPERATIONS: Final[Mapping[str, tuple[str, str | None]]] = {
     "recover": ("recover", None),
 }
 """The `messaging.operation.name` and `.type` of each call of the storage."""
-
-
-COUNTED: Final = tuple(state for state in EventState if state not in {EventState.COMPLETED, EventState.DISCARDED})
-"""The states that a sample counts."""
 
 
 def table_of(outbox: Outbox) -> str:

@@ -25,8 +25,9 @@ from opentelemetry.trace import TracerProvider
 
 from dynamodb_outbox.bus import OutboxEventBus
 from dynamodb_outbox.errors import ConfigurationError
+from dynamodb_outbox.event_states import LISTED
 from dynamodb_outbox.integrations import metrics
-from dynamodb_outbox.integrations.measuring import COUNTED, Attributes, Measuring, Record, table_of
+from dynamodb_outbox.integrations.measuring import Attributes, Measuring, Record, table_of
 from dynamodb_outbox.integrations.metrics import METRICS, SCHEMA_URL, SCOPE, Metric
 from dynamodb_outbox.integrations.tracing import Tracing
 from dynamodb_outbox.observers import HandlerStarted, LeaseRenewed, Observers, Polled
@@ -190,7 +191,7 @@ class _Meters:
             if self._sampled_at is not None:
                 yield Observation(self._sampled_at, common)
         elif metric is metrics.EVENTS and sample is not None:
-            for state in COUNTED:
+            for state in LISTED:
                 yield Observation(getattr(sample, state.value).at_least, {**common, metrics.STATUS: state.value})
         elif sample is not None:
             is_due = metric is metrics.OLDEST_DUE_AGE
