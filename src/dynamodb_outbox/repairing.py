@@ -6,6 +6,9 @@ is deleted in between.
 
 A selector lists dead letters page by page, and never goes back. It leaves out those that failed after `before`, and
 repairs each event only as it was listed. So a bulk retry ends, even if every event fails again at once.
+
+Events that were set aside return to the ends of their lines. So a selector retries them last, in the order of their
+failures, which is the order that their lines had.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ async def redrive(
     With a selector, `only` may leave out more of the dead letters. To continue a call that was interrupted, make it
     again with the same `before`. Raises `StorageError`.
     """
-    groups = _groups(outbox, selected, only, _size(rate))
+    groups = _groups(outbox, selected, only, _size(rate), in_order=True)
     return await _repair(groups, outbox.redrive, rate=rate, on_progress=on_progress)
 
 
@@ -147,6 +150,11 @@ def _text(name: str, value: object, most: int, advice: str) -> str:
     return value
 
 
+def _is_set_aside(event: StoredEvent) -> bool:
+    """Tell whether an event has left its line, so that a retry puts it to the end."""
+    return event.ordering_key is not None and not event.blocks_key
+
+
 _T = TypeVar("_T")
 _Repair = Callable[..., Awaitable[Repaired]]
 _Group = tuple[list[str], Mapping[str, str] | None]
@@ -182,14 +190,28 @@ async def _repair(
 
 
 async def _groups(
-    outbox: Outbox, selected: Iterable[str] | FailedSelector, only: Only | None, size: int
+    outbox: Outbox,
+    selected: Iterable[str] | FailedSelector,
+    only: Only | None,
+    size: int,
+    *,
+    in_order: bool = False,
 ) -> AsyncIterator[_Group]:
-    """Divide the selected events into small groups. A page of dead letters without any of them is an empty group."""
+    """Divide the selected events into small groups. A page of dead letters without any of them is an empty group.
+
+    With `in_order`, the events of a selector that were set aside come last, the earliest failure first.
+    """
     if isinstance(selected, FailedSelector):
+        aside: list[tuple[str, str]] = []
         async for page in _pages(outbox, fixed(selected, outbox)):
             events = page if only is None else list(filter(only, page))
+            if in_order:
+                aside += [(event.id, event.fence) for event in events if _is_set_aside(event)]
+                events = [event for event in events if not _is_set_aside(event)]
             for group in _parts(events, size) if events else [[]]:
                 yield [event.id for event in group], {event.id: event.fence for event in group}
+        for fences in map(dict, _parts(aside[::-1], size)):
+            yield list(fences), fences
     else:
         for ids in _parts(list(dict.fromkeys(check_event_ids(selected))), size):
             yield list(ids), None

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import Event, EventStatus, Repaired
+from dynamodb_outbox import Event, EventStatus, FailedSelector, OutboxEventBus, Repaired
 from dynamodb_outbox.dynamodb.ordering.queue import id_list, queue_id
 from dynamodb_outbox.observations import KeyUnblocked
 from tests.adapter_timing import with_timing
-from tests.dynamodb.lines import Line
+from tests.dynamodb.lines import Line, line_of
+from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED, QUEUED = EventStatus
 WHO: dict[str, Any] = {"reason": "sent twice", "by": "ada@bastion"}
@@ -339,3 +340,25 @@ async def test_discard_keeps_the_item_until_its_retention_is_over(line: Line) ->
     assert await line.outbox.discard(["a", "b"], **WHO)
     for each in ("a", "b"):
         assert (await line.item(each))["expireAt"] == {"N": str(int(line.clock.now + 60))}
+
+
+# Many
+
+
+async def test_bulk_retry_returns_events_to_their_lines_in_the_order_of_their_failures(
+    local_client: Any, table_name: str
+) -> None:
+    line = line_of(local_client, table_name, Clock())
+    await line.outbox.create_table()
+    ids = [f"e{number:03}" for number in range(105)]
+    await line.store(*ids)
+    for each in ids:
+        line.clock.now += 1
+        await line.set_aside(each)
+    await line.emit("first")
+    await line.block()
+    progress: list[int] = []
+    repaired = await OutboxEventBus(line.outbox).retry_events(FailedSelector(), on_progress=progress.append)
+    assert (repaired.done, repaired.refused) == (("first", *ids), {})
+    assert await line.order() == ["first", *ids]
+    assert progress == [1, 1, 101, 106]
