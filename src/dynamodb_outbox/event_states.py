@@ -82,6 +82,7 @@ def sample_of(events: Iterable[StoredEvent], *, now: float, count_limit: int) ->
     due = [event.due_at for event in of_state[EventState.DUE] if event.due_at is not None]
     expired = [event.lease_expires_at for event in of_state[EventState.EXPIRED] if event.lease_expires_at is not None]
     failed = [event.failed_at for event in of_state[EventState.FAILED] if event.failed_at is not None]
+    blocking = sum(event.blocks_key for event in of_state[EventState.FAILED])
     return Sample(
         at=datetime.fromtimestamp(now, UTC),
         due=counts[EventState.DUE],
@@ -93,4 +94,5 @@ def sample_of(events: Iterable[StoredEvent], *, now: float, count_limit: int) ->
         oldest_due=min(due, default=None),
         oldest_expired=min(expired, default=None),
         latest_failed=max(failed, default=None),
+        blocked_keys=Count(at_least=min(blocking, count_limit), is_exact=counts[EventState.FAILED].is_exact),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from dynamodb_outbox.event import EventStatus
 
@@ -43,6 +43,9 @@ class Count:
 
     def __str__(self) -> str:
         return f"{self.at_least:,}" if self.is_exact else f"{self.at_least:,}+"
+
+
+NONE: Final = Count(at_least=0, is_exact=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,8 @@ class Page:
 class Sample:
     """The state of an outbox at one time, at a bounded cost: counts stop at a limit.
 
+    The line of an ordering key counts as one event, the one at its front. `blocked_keys` counts the `failed` ones that
+    block their ordering keys.
     `oldest_due` is when the oldest due event became due; `oldest_expired` when the oldest lease ran out that no worker
     has recovered; `latest_failed` when the latest dead letter failed. `read_units` are the units that the sample has
     cost, None if the backend does not say.
@@ -135,6 +140,7 @@ class Sample:
     oldest_expired: datetime | None = None
     latest_failed: datetime | None = None
     read_units: float | None = None
+    blocked_keys: Count = NONE
 
     @property
     def oldest_due_age(self) -> float:

@@ -209,9 +209,21 @@ async def test_sample_counts_a_line_as_one(line: Line) -> None:
     await line.block(key="order-18")
     sample = await line.outbox.sample()
     assert (sample.due, sample.failed) == (Count(at_least=1, is_exact=True), Count(at_least=1, is_exact=True))
+    assert sample.blocked_keys == Count(at_least=1, is_exact=True)
     assert sample.latest_failed is not None
     assert sample.latest_failed.timestamp() == line.clock.now
     assert await line.outbox.count("PENDING") == 1
+
+
+async def test_sample_counts_blocked_keys_and_no_other_dead_letters(line: Line) -> None:
+    for number in range(4):
+        await line.emit(f"e{number}", key=f"order-{number}")
+        await line.block(key=f"order-{number}")
+        await line.store(f"aside{number}")
+        await line.set_aside(f"aside{number}")
+    sample = await line.outbox.sample()
+    assert (sample.failed.at_least, sample.blocked_keys) == (8, Count(at_least=4, is_exact=True))
+    assert not (await line.outbox.sample(count_limit=3)).blocked_keys.is_exact
 
 
 async def test_id_of_a_queue_reads_the_event_at_its_front(line: Line) -> None:

@@ -22,7 +22,7 @@ def read_event(stored: storage.StoredEvent, table: Table, options: OutboxOptions
     event = decode_stored(stored.as_item(), numbers=options.numbers, now=options.clock())
     queue = table.queue_at(stored)
     if event is None or queue is None:
-        return event
+        return event if event is None else replace(event, waits_for=table.front_before(stored))
     return replace(event, waiting_behind=Count(at_least=queue.waiting, is_exact=True))
 
 

@@ -50,7 +50,6 @@ class Repairs:
         queue = None if stored is None else self._table.queue_at(stored)
         if stored is None or queue is None or stored.status is not EventStatus.FAILED:
             return False
-        stored.sort_key = round(self._now * 1000)
         self._table.set_aside(queue)
         self._table.pop(queue, self._now)
         self._on_unblocked(stored, "skip")

@@ -63,6 +63,12 @@ class Table:
         queue = self.queues.get(stored.ordering_key)
         return queue if queue is not None and queue.ids[0] == stored.event_id else None
 
+    def front_before(self, stored: StoredEvent) -> str | None:
+        """Return the id of the event at the front, if this event waits behind it."""
+        queue = self.queues.get(stored.ordering_key or "")
+        is_behind = queue is not None and stored.event_id in queue.ids and stored.status is EventStatus.QUEUED
+        return queue.ids[0] if queue is not None and is_behind else None
+
     def held_by(self, claim: Claim) -> StoredEvent | None:
         """Return what bears the lease of a claim: the front of a queue, or the event itself; None if it is gone."""
         if claim.event.ordering_key is None:

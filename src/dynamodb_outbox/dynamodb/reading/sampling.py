@@ -14,6 +14,7 @@ from typing import Final
 
 from dynamodb_outbox.dynamodb.delivering.index import Part, Partition, StatusIndex
 from dynamodb_outbox.dynamodb.items.stored import seconds_of, time_of
+from dynamodb_outbox.dynamodb.ordering.queue import is_queue_id
 from dynamodb_outbox.dynamodb.reading.merged_rows import MARGIN, part_of
 from dynamodb_outbox.dynamodb.reading.side_by_side import side_by_side
 from dynamodb_outbox.dynamodb.reading.window_events import LeasedWindow, WindowEvents
@@ -35,6 +36,7 @@ class _Stream:
     partition: Partition
     part: Part
     total: int = 0
+    queues: int = 0
     first: float | None = None
     is_ended: bool = False
 
@@ -56,6 +58,11 @@ class _Counted:
         """Return the number: exact if everything was counted, and no more than the limit."""
         is_ended = self.is_whole and all(stream.is_ended for stream in self.streams)
         return Count(at_least=min(self.total, limit), is_exact=is_ended and self.total <= limit)
+
+    def queues(self, limit: int) -> Count:
+        """Return how many of the rows are queues of ordering keys: the ids tell, and nothing more is read."""
+        queues = sum(stream.queues for stream in self.streams)
+        return Count(at_least=min(queues, limit), is_exact=self.count(limit).is_exact)
 
     def firsts(self) -> list[float]:
         """List the time of the first event of each partition and window."""
@@ -95,6 +102,7 @@ class Sampling:
             oldest_expired=time_of(min(expired, default=None)),
             latest_failed=time_of(max(failed, default=None)),
             read_units=units.total,
+            blocked_keys=counted[EventState.FAILED].queues(count_limit),
         )
 
     def _begin(self, state: EventState, now: float) -> _Counted:
@@ -126,6 +134,7 @@ class Sampling:
             stream.partition, stream.part, limit=limit, within=self._within, units=units
         )
         stream.total += len(rows)
+        stream.queues += sum(is_queue_id(row["id"]["S"]) for row in rows)
         stream.is_ended = not more or not rows
         if rows:
             if stream.first is None:
