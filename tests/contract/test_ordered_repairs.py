@@ -1,4 +1,4 @@
-"""Every adapter retries, skips, discards and replaces events with an ordering key in the same way, and shows them so."""
+"""Every adapter retries, skips, discards and replaces events with an ordering key alike, and shows them so."""
 
 from __future__ import annotations
 

@@ -123,6 +123,26 @@ async def test_event_that_was_handled_meanwhile_is_not_handled_again(local_shop:
     assert await shop.line(KEY) == []
 
 
+async def test_event_of_an_id_that_another_emit_has_brought_to_its_end_is_not_handled_again(local_shop: Shop) -> None:
+    """Between the put and the append, another emit of the id appends the event, and a worker handles it."""
+    shop, event = local_shop, Event("order.placed", id="order-17-placed", ordering_key=KEY)
+
+    async def handled_before(request: Recorded) -> Any:
+        await mark_completed(shop, event)
+        return None
+
+    shop.proxy.rule = once("append", handled_before)
+    assert await publish(shop, event) == []
+    assert await shop.line(KEY) == []
+
+
+async def test_own_id_is_claimed_on_emit_after_the_event_was_loaded(local_shop: Shop) -> None:
+    event = Event("order.placed", id="order-17-placed", ordering_key=KEY)
+    (claim,) = await publish(local_shop, event)
+    assert claim.event == event
+    assert local_shop.proxy.count("BatchGetItem") == 1
+
+
 async def test_queue_whose_first_event_was_handled_meanwhile_is_released(local_shop: Shop) -> None:
     shop, (event, other) = local_shop, orders(2)
 

@@ -36,14 +36,17 @@ ERRORS = {
 }  # fmt: skip
 OBSERVERS = {
     "ClaimRefused", "Claimed", "EventCompleted", "EventFailed", "EventRecovered", "EventReleased", "HandlerCancelled",
-    "HandlerFailed", "HandlerStarted", "HandlerSucceeded", "HandlersDiffer", "KeyBlocked", "KeyUnblocked", "LeaseLost", "LeaseRenewed",
+    "HandlerFailed", "HandlerStarted", "HandlerSucceeded", "HandlersDiffer", "KeyBlocked", "KeyUnblocked",
+    "LeaseLost", "LeaseRenewed",
     "LoggingObserver", "Observation", "Observer", "Polled", "PollingFailed", "PublishFailed", "Published",
     "RetryScheduled", "SettleFailed", "StorageCalled", "Throttled", "WindowLost", "WindowOpened", "WindowRecovered",
 }  # fmt: skip
 ADAPTER = {
     "LEASE_EXPIRED", "LEASE_EXPIRED_TYPE", "MAX_ERROR_CHARS", "OUTCOME_NAMES", "RENEWAL", "SETTLED_FROM", "TRANSACTION",
-    "Claim", "Completed", "EmitClaim", "Failed", "FailedKey", "HandlerDone", "Item", "LeaseMember", "Numbers", "Observers",
-    "OnError", "Outbox", "OutboxOptions", "Outcome", "Recovered", "Released", "Report", "Retry", "Settled", "SharedLease",
+    "Claim", "Completed", "EmitClaim", "Failed", "FailedKey", "HandlerDone", "Item", "LeaseMember", "Numbers",
+    "Observers",
+    "OnError", "Outbox", "OutboxOptions", "Outcome", "Recovered", "Released", "Report", "Retry", "Settled",
+    "SharedLease",
     "TransactionWrite", "DISCARDABLE", "Fence", "Held", "Hold", "Repaired", "fence_of", "fences_of",
     "counted_status", "decode_event", "encode_event", "listed_state", "raise_unless_stored", "refuse_repeated_ids",
     "sample_of", "state_of",

@@ -56,6 +56,7 @@ def _arrival_of(put: Put, emit_claim: EmitClaim | None) -> Arrival:
     return Arrival(
         put.event.id,
         is_new=put.place is Place.NEW,
+        is_sole=put.unpublished,
         item=put.item,
         emit_claim=emit_claim if is_claimed else None,
     )

@@ -21,6 +21,8 @@ class Arrival:
     event_id: str
     is_new: bool = True
     """Whether the caller has just stored the event. Otherwise the queue may list it already."""
+    is_sole: bool = True
+    """Whether no other emit can have the id: this process has made it, and sends it for the first time."""
     item: Item = field(default_factory=dict[str, AttributeValue], repr=False)
     """The event as it is stored, if it has an `emit_claim`."""
     emit_claim: EmitClaim | None = None

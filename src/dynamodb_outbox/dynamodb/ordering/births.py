@@ -1,8 +1,9 @@
 """Claim on emit for events with ordering keys: the append that creates a queue can claim it for this worker.
 
-The claim is certain if the event was new and the first attempt of the append was answered. If an attempt was not
-answered, the queue may have been created, worked off and deleted since, and then created again by a repeat. So the
-event is loaded first, as after every other claim of a queue: it may be done already.
+The claim is certain if no other emit can have the id of the event, and the first attempt of the append was answered. If
+an attempt was not answered, or another emit of the id may have appended the event before, the queue may have been
+created, worked off and deleted since, and is now created again. So the event is loaded first, as after every other
+claim of a queue: it may be done already.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Births:
         queue = read_queue(item)
         if queue is None or not queue.is_held_with(arrival.token):
             return
-        if is_certain and arrival.is_wanted:
+        if is_certain and arrival.is_sole and arrival.is_wanted:
             claim = decode_claim(as_delivered(arrival.item, item), numbers=self._options.numbers)
             arrival.claimed(replace(claim, queue=queue))
             return
