@@ -1,4 +1,4 @@
-"""Explore every state of protocols: `python -m reliability.models windows`."""
+"""Explore every state of protocols: `python -m reliability.models windows queues`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Final
 from rich.console import Console
 
 from reliability.models.exploring import Explored
+from reliability.models.queues.mutants import SUITE as QUEUES
 from reliability.models.suite import Configuration, Mutant, Size, Suite, Survivor
 from reliability.models.trial import Report, explored, tried, walked
 from reliability.models.windows.mutants import SUITE as WINDOWS
 
-SUITES: Final = {"windows": WINDOWS}
+SUITES: Final = {"windows": WINDOWS, "queues": QUEUES}
 
 
 def main() -> int:
