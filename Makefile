@@ -61,8 +61,8 @@ simulate: $(VENV)/.installed ## run simulations of faults on virtual time (SEEDS
 soak: $(VENV)/.installed ## deliver events for MINUTES=10 among faults of all kinds, with real processes
 	$(BIN)/python -m reliability.soak --minutes $(or $(MINUTES),10)
 
-models: $(VENV)/.installed ## explore the states of the window protocol, and its mutants (ALL=1 for the large configurations)
-	$(BIN)/python -m reliability.models windows --mutants --walks $(or $(WALKS),60) $(if $(ALL),--all) $(if $(ONLY),--only "$(ONLY)")
+models: $(VENV)/.installed ## explore the states of the protocols of windows and queues, and their mutants (MODEL=queues, ALL=1 for more)
+	$(BIN)/python -m reliability.models $(or $(MODEL),windows queues) --mutants --walks $(or $(WALKS),60) $(if $(ALL),--all) $(if $(ONLY),--only "$(ONLY)")
 
 check: $(VENV)/.installed ## lint, type-check, and check that prose and code stay readable
 	$(BIN)/ruff check .

@@ -1,25 +1,29 @@
-"""Explore every state of a protocol: `python -m reliability.models windows`."""
+"""Explore every state of protocols: `python -m reliability.models windows queues`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 
 from reliability.models.exploring import Explored
-from reliability.models.windows.configurations import CONFIGURATIONS, Configuration, Size
-from reliability.models.windows.mutants import MUTANTS, SURVIVORS, Mutant, Survivor
-from reliability.models.windows.trial import Report, explored, tried, walked
+from reliability.models.queues.mutants import SUITE as QUEUES
+from reliability.models.suite import Configuration, Mutant, Size, Suite, Survivor
+from reliability.models.trial import Report, explored, tried, walked
+from reliability.models.windows.mutants import SUITE as WINDOWS
+
+SUITES: Final = {"windows": WINDOWS, "queues": QUEUES}
 
 
 def main() -> int:
     """Explore what the command line asks for; return 1 if a property is broken, or a mutant is not found."""
     parser = argparse.ArgumentParser(prog="python -m reliability.models", description=__doc__)
-    parser.add_argument("model", choices=["windows"], help="the model")
+    parser.add_argument("models", nargs="+", choices=sorted(SUITES), help="the models")
     parser.add_argument("--all", action="store_true", help="explore the large configurations, too (an hour)")
     parser.add_argument("--most-states", type=int, default=1_000_000, help="the limit for each (default: 1,000,000)")
     parser.add_argument("--mutants", action="store_true", help="also explore the protocol without each of its rules")
@@ -28,20 +32,26 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only configurations and mutants whose name contains this text")
     arguments = parser.parse_args()
     console = Console(soft_wrap=True, highlight=False)
-    configurations = [
-        configuration
-        for configuration in CONFIGURATIONS
-        if (arguments.all or configuration.size is Size.SMALL) and arguments.only in configuration.name
-    ]
-    mutants = [mutant for mutant in (*MUTANTS, *SURVIVORS) if arguments.mutants and arguments.only in mutant.name]
-    broken = _explore(console, configurations, arguments.most_states) + _try(console, mutants)
-    if arguments.walks:
-        broken += _walk(console, arguments.walks, arguments.seed)
+    broken = sum(_run(console, SUITES[name], arguments) for name in arguments.models)
     console.print("all is as expected" if not broken else f"{broken} not as expected")
     return 1 if broken else 0
 
 
-def _explore(console: Console, configurations: list[Configuration], most_states: int) -> int:
+def _run(console: Console, suite: Suite, arguments: argparse.Namespace) -> int:
+    configurations = [
+        configuration
+        for configuration in suite.configurations
+        if (arguments.all or configuration.size is Size.SMALL) and arguments.only in configuration.name
+    ]
+    candidates: list[Mutant | Survivor] = [*suite.mutants, *suite.survivors]
+    mutants = [mutant for mutant in candidates if arguments.mutants and arguments.only in mutant.name]
+    broken = _explore(console, configurations, arguments.most_states) + _try(console, mutants)
+    if arguments.walks:
+        broken += _walk(console, suite.walked, arguments.walks / len(arguments.models), arguments.seed)
+    return broken
+
+
+def _explore(console: Console, configurations: Sequence[Configuration], most_states: int) -> int:
     states = broken = 0
     for configuration in configurations:
         start = time.monotonic()
@@ -60,7 +70,7 @@ def _explore(console: Console, configurations: list[Configuration], most_states:
     return broken
 
 
-def _try(console: Console, mutants: list[Mutant | Survivor]) -> int:
+def _try(console: Console, mutants: Sequence[Mutant | Survivor]) -> int:
     broken = 0
     for mutant in mutants:
         with _progress(console, mutant.name) as report:
@@ -73,10 +83,10 @@ def _try(console: Console, mutants: list[Mutant | Survivor]) -> int:
     return broken
 
 
-def _walk(console: Console, seconds: float, seed: int) -> int:
+def _walk(console: Console, configurations: Sequence[Configuration], seconds: float, seed: int) -> int:
     broken = 0
     with console.status(f"random walks for {seconds:.0f} s"):
-        results = walked(seconds, seed=seed)
+        results = walked(configurations, seconds, seed=seed)
     for configuration, result in results:
         told = f"{result.broken or 'holds'}; {result.walks:,} walks, {result.steps:,} steps"
         console.print(f"random walks, {configuration.name}: {told}", markup=False)

@@ -8,6 +8,8 @@ from dataclasses import fields
 import pytest
 
 from reliability.models.exploring import Step, explore
+from reliability.models.suite import Mutant, Survivor
+from reliability.models.trial import explored, tried
 from reliability.models.walking import walk_until
 from reliability.models.windows.configurations import (
     CONFIGURATIONS,
@@ -16,10 +18,8 @@ from reliability.models.windows.configurations import (
     WALKED,
     Configuration,
 )
-from reliability.models.windows.model import WindowModel
-from reliability.models.windows.mutants import MUTANTS, SURVIVORS, Mutant, Survivor, rules_without
+from reliability.models.windows.mutants import MUTANTS, SURVIVORS
 from reliability.models.windows.rules import Rules
-from reliability.models.windows.trial import explored, tried
 
 
 @pytest.mark.parametrize("configuration", SMALL, ids=lambda configuration: configuration.name)
@@ -52,13 +52,13 @@ def test_redundant_rule_may_be_dropped(survivor: Survivor) -> None:
 
 @pytest.mark.parametrize("configuration", WALKED, ids=lambda configuration: configuration.name)
 def test_random_walks_through_large_configurations_break_nothing(configuration: Configuration) -> None:
-    result = walk_until(WindowModel(configuration.world()), is_over=lambda walks: walks == 50, seed=1)
+    result = walk_until(configuration.model(), is_over=lambda walks: walks == 50, seed=1)
     assert (result.broken, result.trace) == (None, ())
     assert result.walks == 50
 
 
 def test_random_walks_find_a_broken_protocol() -> None:
-    model = WindowModel(WALKED[0].world(rules_without(("recoverers_visit_every_number",))))
+    model = WALKED[0].model(without=("recoverers_visit_every_number",))
     result = walk_until(model, is_over=lambda walks: walks == 2_000, seed=1)
     assert result.broken is not None
     assert result.broken.startswith("LOSS")
@@ -131,8 +131,5 @@ def test_explorer_reports_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_walks_depend_on_their_seed_alone() -> None:
-    walks = [
-        walk_until(WindowModel(WALKED[0].world()), is_over=lambda walks: walks == 5, seed=seed).steps
-        for seed in (3, 3, 4)
-    ]
+    walks = [walk_until(WALKED[0].model(), is_over=lambda walks: walks == 5, seed=seed).steps for seed in (3, 3, 4)]
     assert walks[0] == walks[1] != walks[2]

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Final
 
-from reliability.models.windows.rules import ALL_RULES, Rules
+from reliability.models.suite import Size
+from reliability.models.windows.model import WindowModel
+from reliability.models.windows.rules import rules_without
 from reliability.models.windows.state import Budget
 from reliability.models.windows.world import World
-
-
-class Size(Enum):
-    """How long an exploration takes."""
-
-    SMALL = auto()
-    """Seconds."""
-    LARGE = auto()
-    """Minutes."""
-    ENDLESS = auto()
-    """Only random walks go through it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +25,18 @@ class Configuration:
     recoverers: int = 2
     pollers: int = 2
 
-    def world(self, rules: Rules = ALL_RULES) -> World:
-        """Make the world, perhaps without some of the rules."""
-        return World(
+    def model(self, without: tuple[str, ...] = ()) -> WindowModel:
+        """Make the model, perhaps without some of the rules."""
+        world = World(
             self.emits,
             self.budget,
             length=self.length,
             share_ids=self.share_ids,
             recoverers=self.recoverers,
             pollers=self.pollers,
-            rules=rules,
+            rules=rules_without(without),
         )
+        return WindowModel(world)
 
 
 _ONE_EVENT: Final = ((0,),)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from reliability.models.calling import Answer
 from reliability.models.exploring import Step
-from reliability.models.windows.calls import Answer, call
+from reliability.models.windows.calls import call
 from reliability.models.windows.state import (
     HANDLING,
     HOLDER,

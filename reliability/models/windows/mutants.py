@@ -1,16 +1,13 @@
-"""The protocol without one of its rules: a small configuration must find what breaks.
-
-A rule whose mutant is found is needed. A few rules are redundant: other rules already prevent what they prevent. They
-are kept because they cost nothing. Their mutants must survive, so that a change that makes them necessary is noticed.
-"""
+"""The protocol of the windows without one of its rules, and where that is found."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final
 
+from reliability.models.suite import Mutant, Suite, Survivor
 from reliability.models.windows.configurations import (
     ANOTHER,
+    CONFIGURATIONS,
     CRASH,
     GROWS,
     GROWS_UNANSWERED,
@@ -20,46 +17,9 @@ from reliability.models.windows.configurations import (
     SLOW,
     TWO_OUTBOXES,
     UNANSWERED,
+    WALKED,
     Configuration,
 )
-from reliability.models.windows.rules import ALL_RULES, Rules
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutant:
-    """The protocol without some rules."""
-
-    name: str
-    without: tuple[str, ...]
-    """The fields of `Rules` that do not hold."""
-    breaks: str
-    """The property that is broken: LOSS, FINAL, ONE or LIVE."""
-    found_in: Configuration
-
-    @property
-    def rules(self) -> Rules:
-        """The rules that still hold."""
-        return rules_without(self.without)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survivor:
-    """The protocol without a rule that is redundant."""
-
-    name: str
-    without: tuple[str, ...]
-    reason: str
-    tried_in: tuple[Configuration, ...]
-
-    @property
-    def rules(self) -> Rules:
-        """The rules that still hold."""
-        return rules_without(self.without)
-
-
-def rules_without(names: tuple[str, ...]) -> Rules:
-    """Return all rules but these."""
-    return replace(ALL_RULES, **dict.fromkeys(names, False))
 
 
 def _mutant(name: str, *without: str, breaks: str, found_in: Configuration) -> Mutant:
@@ -267,3 +227,5 @@ SURVIVORS: Final = (
         tried_in=(ANOTHER,),
     ),
 )
+
+SUITE: Final = Suite(configurations=CONFIGURATIONS, walked=WALKED, mutants=MUTANTS, survivors=SURVIVORS)

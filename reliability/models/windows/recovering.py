@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reliability.models.calling import Answer
 from reliability.models.exploring import Step
-from reliability.models.windows.calls import Answer, call, enter
+from reliability.models.windows.calls import call, enter
 from reliability.models.windows.keeping import is_holding
 from reliability.models.windows.state import (
     CLOSED,

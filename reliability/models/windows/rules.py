@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,3 +79,8 @@ class Rules:
 
 
 ALL_RULES = Rules()
+
+
+def rules_without(names: tuple[str, ...]) -> Rules:
+    """Return all rules but these."""
+    return replace(ALL_RULES, **dict.fromkeys(names, False))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reliability.models.exploring import Explored, explore
+from reliability.models.suite import Configuration, Mutant, Rules, Survivor
 from reliability.models.walking import walk_until
-from reliability.models.windows.configurations import WALKED, Configuration
-from reliability.models.windows.model import WindowModel
-from reliability.models.windows.mutants import Mutant, Survivor
-from reliability.models.windows.rules import ALL_RULES, Rules
 
 SURVIVED_STATES = 60_000
 """How many states of a configuration are explored without a redundant rule."""
@@ -31,24 +28,24 @@ class Trial:
 def explored(
     configuration: Configuration,
     *,
-    rules: Rules = ALL_RULES,
+    without: Rules = (),
     most_states: int | None = None,
     report: Report | None = None,
 ) -> Explored:
     """Explore every state of a configuration, or the first `most_states`."""
-    return explore(WindowModel(configuration.world(rules)), most_states=most_states, report=report)
+    return explore(configuration.model(without), most_states=most_states, report=report)
 
 
 def tried(mutant: Mutant | Survivor, *, most_states: int = SURVIVED_STATES, report: Report | None = None) -> Trial:
     """Explore the protocol without a rule; a mutant must be found, a survivor must survive `most_states`."""
     if isinstance(mutant, Mutant):
-        found = explored(mutant.found_in, rules=mutant.rules, report=report)
+        found = explored(mutant.found_in, without=mutant.without, report=report)
         is_found = found.broken is not None and found.broken.startswith(mutant.breaks)
         text = f"{found.broken} ({len(found.trace)} steps)" if found.broken else "SURVIVES"
         return Trial(is_as_expected=is_found, explored=found, text=text)
     states = 0
     for configuration in mutant.tried_in:
-        found = explored(configuration, rules=mutant.rules, most_states=most_states, report=report)
+        found = explored(configuration, without=mutant.without, most_states=most_states, report=report)
         states += found.states
         if found.broken is not None:
             return Trial(is_as_expected=False, explored=found, text=f"is not redundant: {found.broken}")
@@ -56,12 +53,14 @@ def tried(mutant: Mutant | Survivor, *, most_states: int = SURVIVED_STATES, repo
     return Trial(is_as_expected=True, explored=Explored(states=states), text=text)
 
 
-def walked(seconds: float, *, seed: int = 0, rules: Rules = ALL_RULES) -> list[tuple[Configuration, Explored]]:
-    """Walk at random, for some seconds in all, through the configurations that are too large to be explored."""
+def walked(
+    configurations: Sequence[Configuration], seconds: float, *, seed: int = 0
+) -> list[tuple[Configuration, Explored]]:
+    """Walk at random for a number of seconds, through configurations that are too large to be explored."""
     results: list[tuple[Configuration, Explored]] = []
-    for configuration in WALKED:
-        is_over = _after(seconds / len(WALKED))
-        results.append((configuration, walk_until(WindowModel(configuration.world(rules)), is_over=is_over, seed=seed)))
+    for configuration in configurations:
+        is_over = _after(seconds / len(configurations))
+        results.append((configuration, walk_until(configuration.model(), is_over=is_over, seed=seed)))
     return results
 
 
