@@ -17,7 +17,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.dynamodb.windows.item import FIRST_VERSION, VOID
 from dynamodb_outbox.transaction import TransactionWrite
-from reliability.proxy import Proxy
+from reliability.proxy import CUT_BEFORE, Proxy, nth
 from tests.dynamodb.windows import WAYS, Desk, order, until
 
 PENDING, PROCESSING, COMPLETED, FAILED, *_ = (str(status) for status in EventStatus)
@@ -106,6 +106,24 @@ async def test_transaction_that_another_reason_cancels_leaves_the_window(desk: D
         await desk.transact(order(), writes=[check])
     assert window.open_count == 0
     assert proxy.count("TransactWriteItems") == 3
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_transaction_over_a_tombstone_keeps_in_mind_an_attempt_that_was_not_answered(
+    desk: Desk, proxy: Proxy, *, is_answered: bool
+) -> None:
+    event = order()
+    for item in tombstones(event):
+        await desk.put(item)
+    if not is_answered:
+        proxy.rule = nth(1, "TransactWriteItems", CUT_BEFORE)
+    arguments = {"TableName": desk.outbox.table_name, "Key": {"id": "missing"}}
+    check = TransactionWrite(
+        operation="ConditionCheck", arguments={**arguments, "ConditionExpression": "attribute_exists(id)"}
+    )
+    with pytest.raises(TransactionCancelledError) as caught:
+        await desk.transact(event, writes=[check])
+    assert caught.value.maybe_applied is not is_answered
 
 
 async def test_event_of_another_writer_is_a_duplicate(inserting: Desk) -> None:

@@ -252,6 +252,8 @@ class DynamoDBOutbox:
         await self._parts.transactor.transact(writes, events, done=done, emit_claim=emit_claim)
         if done is not None and done.completes:
             self._parts.reminder.completed()
+            if done.claim.queue is not None:
+                self._parts.exits.note_mark(done.claim)
 
     async def claim(self, limit: int, *, report: Report | None = None) -> list[Claim]:
         """Claim up to `limit` due events; see `Outbox.claim`. Unreadable items become FAILED, and are reported."""

@@ -22,9 +22,11 @@ from dynamodb_outbox.dynamodb.delivering.unusable import UnusableItems
 from dynamodb_outbox.dynamodb.delivering.window_recovery import WindowRecovery
 from dynamodb_outbox.dynamodb.emitting.commit_transaction import Transactor
 from dynamodb_outbox.dynamodb.emitting.forms import Forms
+from dynamodb_outbox.dynamodb.emitting.handler_record import HandlerRecords
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.ordered_events import OrderedEvents
 from dynamodb_outbox.dynamodb.emitting.publish import Publisher
+from dynamodb_outbox.dynamodb.emitting.transaction_contents import ContentsEncoder
 from dynamodb_outbox.dynamodb.operating.discards import Discards
 from dynamodb_outbox.dynamodb.operating.held_events import HeldEvents
 from dynamodb_outbox.dynamodb.operating.holds_item import HoldsItem
@@ -211,12 +213,13 @@ def _emitting_parts(
         in_flight=in_flight,
         timing=timing,
     )
+    records = HandlerRecords(options, table_name=config.table_name, shards=shards, retention=config.retention)
     transactor = Transactor(
         caller,
         options,
         forms=forms,
-        shards=shards,
-        retention=config.retention,
+        lines=lines,
+        encoder=ContentsEncoder(options, forms=forms, records=records, shards=shards),
         in_flight=in_flight,
         timing=timing,
     )

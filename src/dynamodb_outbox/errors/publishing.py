@@ -74,16 +74,31 @@ class PartialPublishError(PublishError):
 
 
 class TransactionTooLargeError(PublishError):
-    """A transaction with more than 100 items or 4 MB. Nothing was sent. `size` and `max_size` are in bytes."""
+    """A transaction with more than 100 items or 4 MB. Nothing was sent. `size` and `max_size` are in bytes.
 
-    def __init__(self, *, writes: int, events: int, records: int, size: int, max_items: int, max_size: int) -> None:
-        self.items = writes + events + records
+    The events of each ordering key need up to two more items for the queue of the key, and one for each further ten
+    events.
+    """
+
+    def __init__(
+        self,
+        *,
+        writes: int,
+        events: int,
+        records: int,
+        size: int,
+        max_items: int,
+        max_size: int,
+        queues: int = 0,
+    ) -> None:
+        self.items = writes + events + records + queues
         self.size = size
         self.max_items = max_items
         self.max_size = max_size
+        queue = f", up to {queues} for the queues of their ordering keys" if queues else ""
         record = " and the record of the delivery" if records else ""
         what = (
-            f"{self.items} items ({writes} writes, {events} events{record}), but the limit is {max_items}"
+            f"{self.items} items ({writes} writes, {events} events{queue}{record}), but the limit is {max_items}"
             if self.items > max_items
             else f"{size:,} bytes, but the limit is {max_size:,}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -10,31 +10,27 @@ import anyio
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.claims import EmitClaim, HandlerDone
-from dynamodb_outbox.dynamodb.conditional.rendering import update_transact_item
-from dynamodb_outbox.dynamodb.conditional.transitions import (
-    COMPLETE_BY_HANDLER,
-    COMPLETE_BY_HANDLER_WITH_EXPIRY,
-    HANDLER_DONE,
-    Write,
-    no_longer_unhandled,
-    placed,
-)
-from dynamodb_outbox.dynamodb.emitting.forms import Forms, condition_of
+from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
-from dynamodb_outbox.dynamodb.emitting.refused_transaction import (
+from dynamodb_outbox.dynamodb.emitting.refused_transaction import met_tombstone, perhaps_unlisted, stored_before
+from dynamodb_outbox.dynamodb.emitting.transaction_attempt import Attempt, put_item_of
+from dynamodb_outbox.dynamodb.emitting.transaction_contents import (
+    Contents,
+    ContentsEncoder,
+    LineWrite,
     TransactionPut,
-    met_tombstone,
-    reasons_of,
-    stored_before,
 )
-from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
-from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, encode_event, is_unlisted, millis
-from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.dynamodb.items.codec import decode_claim, is_unlisted
+from dynamodb_outbox.dynamodb.ordering.append_writer import USUAL_REFUSALS
+from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
+from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
-from dynamodb_outbox.dynamodb.transport.classify import cancellation_reasons, with_maybe_applied
+from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, cancellation_reasons, with_maybe_applied
+from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 from dynamodb_outbox.errors import (
+    ConfigurationError,
+    DuplicateEventError,
     InvalidEventError,
     OutboxError,
     StorageError,
@@ -45,6 +41,7 @@ from dynamodb_outbox.errors import (
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import OutboxOptions, refuse_repeated_ids
 from dynamodb_outbox.transaction import TransactionWrite
+from dynamodb_outbox.wording import shown
 
 LEAST_TRANSACT_SECONDS: Final = 1.0
 """How long a transaction is tried whose lease is nearly over."""
@@ -59,8 +56,8 @@ class Transactor:
         options: OutboxOptions,
         *,
         forms: Forms,
-        shards: Shards,
-        retention: float | None,
+        lines: Lines,
+        encoder: ContentsEncoder,
         in_flight: TableInFlight,
         timing: Timing,
     ) -> None:
@@ -69,9 +66,9 @@ class Transactor:
         self._caller = caller
         self._forms = forms
         self._keeper = forms.keeper
-        self._shards = shards
+        self._lines = lines
+        self._encoder = encoder
         self._options = options
-        self._retention = retention
 
     async def transact(
         self,
@@ -89,14 +86,15 @@ class Transactor:
         await in_flight.enter(event_ids)
         puts: list[TransactionPut] = []
         try:
-            transact_items, puts = self._encode(writes, events, records=int(done is not None), emit_claim=emit_claim)
+            contents = self._encoder.encode(writes, events, done=done, emit_claim=emit_claim)
+            puts = contents.puts
             if emit_claim is not None:
                 emit_claim.sending()
-            stored = await self._commit(transact_items, puts, done, deadline=self._deadline(done))
+            stored = await self._commit(contents, deadline=self._deadline(done))
             if done is not None and done.completes:
                 self._keeper.answered(done.claim)
             if emit_claim is not None:
-                await self._acknowledge([put for put in stored if put.event.id in emit_claim.tokens], emit_claim)
+                await self._acknowledge([put for put in stored if "claimToken" in put.item], emit_claim)
         finally:
             # The commit was cancelled, or failed unexpectedly, so these events have no answer.
             self._leave_window(puts, is_unsure=True)
@@ -109,43 +107,75 @@ class Transactor:
             within = min(within, done.claim.current_end - self._options.clock())
         return anyio.current_time() + within
 
-    async def _commit(
-        self, writes: list[dict[str, Any]], puts: list[TransactionPut], done: HandlerDone | None, *, deadline: float
-    ) -> list[TransactionPut]:
-        """Commit; return the puts that are stored, by this call or by an earlier call that was not answered."""
-        transact_items = [*writes, *(self._put_item(put) for put in puts)]
-        if done is not None:
-            transact_items.append({"Update": self._record(done)})
-        try:
-            await self._caller.call(
-                "transact_write_items",
-                within=max(deadline - anyio.current_time(), LEAST_TRANSACT_SECONDS),
-                TransactItems=transact_items,
-                ClientRequestToken=uuid4().hex,
-            )
-        except TransactionRefused as refused:
-            if met_tombstone(refused, puts):
-                self._move_out_of_window(puts)
-                return await self._commit(writes, puts, done, deadline=deadline)
-            return self._found(refused, transact_items, puts, done)
-        except StorageError as error:
-            self._leave_window(puts, is_unsure=error.maybe_applied)
-            explained = self._explained(error, transact_items, puts, done)
-            if explained is error:
-                raise
-            raise explained from error
-        return puts
+    async def _commit(self, contents: Contents, *, deadline: float) -> list[TransactionPut]:
+        """Commit; return the puts that are stored, by this call or by an earlier call that was not answered.
 
-    def _found(
+        If only queues of ordering keys have refused the transaction, or tombstones, it is planned again, and sent as
+        another one. An attempt that was not answered stays in mind: it may still be applied.
+        """
+        within = max(deadline - anyio.current_time(), LEAST_TRANSACT_SECONDS)
+        retries = Retries(within, random=self._caller.random)
+        is_doubtful = False
+        while True:
+            attempt = Attempt(contents, table_name=self._caller.table_name)
+            try:
+                await self._caller.call(
+                    "transact_write_items",
+                    within=max(retries.seconds_left, LEAST_TRANSACT_SECONDS),
+                    TransactItems=attempt.items,
+                    ClientRequestToken=uuid4().hex,
+                )
+            except TransactionRefused as error:
+                is_doubtful = is_doubtful or error.repeated
+                refused = TransactionRefused(reasons=error.reasons, repeated=is_doubtful)
+                if met_tombstone(refused, attempt):
+                    self._move_out_of_window(contents.puts)
+                    continue
+                lines = attempt.lines_to_plan(refused.reasons)
+                if not lines:
+                    return await self._found(refused, attempt)
+                await self._plan_again(lines, retries, contents.puts, is_doubtful=is_doubtful)
+            except StorageError as error:
+                self._leave_window(contents.puts, is_unsure=is_doubtful or error.maybe_applied)
+                explained = self._explained(error, attempt, is_doubtful=is_doubtful)
+                if explained is error:
+                    raise
+                raise explained from error
+            else:
+                return contents.puts
+
+    async def _plan_again(
         self,
-        refused: TransactionRefused,
-        transact_items: list[dict[str, Any]],
-        puts: list[TransactionPut],
-        done: HandlerDone | None,
-    ) -> list[TransactionPut]:
-        """Return the puts that an earlier transaction has stored, and that are still claimed; or raise the reason."""
+        lines: Mapping[LineWrite, Mapping[str, Any] | None],
+        retries: Retries,
+        puts: Sequence[TransactionPut],
+        *,
+        is_doubtful: bool,
+    ) -> None:
+        """Plan the appends again for the queues as they are. Raises `StorageError` when the time is over."""
         try:
-            stored = stored_before(refused, transact_items, puts, done, numbers=self._options.numbers)
+            for line, item in lines.items():
+                line.seen = await self._lines.see(line.append.key, item, within=LEAST_TRANSACT_SECONDS)
+                line.refusals += 1
+            is_usual = retries.seconds_left > 0 and all(line.refusals <= USUAL_REFUSALS for line in lines)
+            if not is_usual and not await retries.wait():
+                reason = "other processes have changed the queues of the ordering keys first, again and again"
+                raise deadline_error(
+                    "transact_write_items", ErrorKind.THROTTLED, attempts=retries.attempts, reason=reason
+                )
+        except StorageError as error:
+            self._leave_window(puts, is_unsure=is_doubtful)
+            raise (with_maybe_applied(error) if is_doubtful else error) from None
+
+    async def _found(self, refused: TransactionRefused, attempt: Attempt) -> list[TransactionPut]:
+        """Return the puts that an earlier transaction has stored, and that are still claimed; or raise the reason."""
+        puts = attempt.contents.puts
+        try:
+            stored = stored_before(refused, attempt, numbers=self._options.numbers)
+        except DuplicateEventError as duplicate:
+            self._leave_window(puts, is_unsure=refused.repeated)
+            await self._list(perhaps_unlisted(refused, attempt), duplicate)
+            raise
         except OutboxError:
             self._leave_window(puts, is_unsure=refused.repeated)
             raise
@@ -155,28 +185,29 @@ class Transactor:
         self._leave_window([put for put in puts if put not in held], is_unsure=refused.repeated)
         return held
 
-    def _explained(
-        self,
-        error: StorageError,
-        transact_items: list[dict[str, Any]],
-        puts: list[TransactionPut],
-        done: HandlerDone | None,
-    ) -> OutboxError:
+    async def _list(self, puts: Sequence[TransactionPut], duplicate: DuplicateEventError) -> None:
+        """Append events that an emit has stored, and perhaps not appended, because it ended in between."""
+        for put in puts:
+            arrival = Arrival(put.event.id, is_new=False)
+            await self._lines.join(put.item["orderingKey"]["S"], [arrival])
+            if arrival.error is not None:
+                raise arrival.error from duplicate
+
+    def _explained(self, error: StorageError, attempt: Attempt, *, is_doubtful: bool) -> OutboxError:
         """Return the error with the reasons of a cancellation, or with the name of a missing table."""
+        maybe_applied = is_doubtful or error.maybe_applied
         if isinstance(error, ThrottledError):
             reasons = cancellation_reasons(error.__cause__) if isinstance(error.__cause__, ClientError) else []
             if reasons:
-                listed = reasons_of(reasons, transact_items, puts, done)
                 return TransactionCancelledError(
-                    reasons=listed, attempts=error.attempts, maybe_applied=error.maybe_applied
+                    reasons=attempt.listed(reasons), attempts=error.attempts, maybe_applied=maybe_applied
                 )
         if isinstance(error, TableNotFoundError):
-            tables = {next(iter(transact_item.values()))["TableName"] for transact_item in transact_items}
+            tables = {next(iter(transact_item.values()))["TableName"] for transact_item in attempt.items}
             own = self._caller.table_name
             name = own if own in tables or len(tables) > 1 else min(tables)
-            missing = TableNotFoundError(table_name=name, among=sorted(tables), outbox_table=own)
-            return with_maybe_applied(missing) if error.maybe_applied else missing
-        return error
+            error = TableNotFoundError(table_name=name, among=sorted(tables), outbox_table=own)
+        return with_maybe_applied(error) if maybe_applied else error
 
     async def _acknowledge(self, puts: Sequence[TransactionPut], emit_claim: EmitClaim) -> None:
         """Hand on the claims of stored events. An event that was stored after the end of its window is released."""
@@ -225,60 +256,11 @@ class Transactor:
                 "event into a transaction"
             )
         refuse_repeated_ids(events)
-        _, puts = self._encode([], [(event, due_at) for event in events], records=0)
-        return [self._put_item(put) for put in puts]
-
-    def _encode(
-        self,
-        writes: Sequence[TransactionWrite],
-        events: Sequence[tuple[Event, float | None]],
-        *,
-        records: int,
-        emit_claim: EmitClaim | None = None,
-    ) -> tuple[list[dict[str, Any]], list[TransactionPut]]:
-        now = self._options.clock()
-        numbers = self._options.numbers
-        encoded = [
-            encode_event(event, due_at=now if due_at is None else due_at, numbers=numbers) for event, due_at in events
-        ]
-        transact_items = check_size(writes, events=[size for _, size in encoded], records=records)
-        tokens = {} if emit_claim is None else emit_claim.tokens
-        pairs = zip(events, encoded, strict=True)
-        return transact_items, [self._put_of(event, item, tokens.get(event.id)) for (event, _), (item, _) in pairs]
-
-    def _put_of(self, event: Event, item: Item, token: str | None) -> TransactionPut:
-        item, unpublished = self._shards.placed(item), event.take_unpublished()
-        if token is None:
-            return TransactionPut(event, item, item)
-        entry = self._forms.enter(event, token) if unpublished else None
-        return TransactionPut(event, item, self._forms.claimed(item, token=token, entry=entry), entry)
-
-    def _put_item(self, put: TransactionPut) -> dict[str, Any]:
-        return {
-            "Put": {
-                "TableName": self._caller.table_name,
-                "Item": put.item,
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                **condition_of(put.entry),
-            }
-        }
-
-    def _record(self, done: HandlerDone) -> dict[str, Any]:
-        """Record that a handler is done: refused unless the claim is still held, and the handler is not done yet."""
-        now = self._options.clock()
-        values: dict[str, AttributeValue] = {
-            "token": {"S": done.claim.token},
-            "handler": {"S": done.handler},
-            "handled": {"SS": [done.handler]},
-            "now": millis(now),
-        }
-        transition = COMPLETE_BY_HANDLER if done.completes else HANDLER_DONE
-        if done.completes and self._retention is not None:
-            transition = COMPLETE_BY_HANDLER_WITH_EXPIRY
-            values["expiry"] = {"N": str(int(now + self._retention))}
-        if done.completes and done.claim.unhandled_since is not None:
-            transition = no_longer_unhandled(transition)
-        write = Write(transition, done.claim.event.id, values)
-        if self._shards.count > 1:
-            write = placed(write, self._shards)
-        return update_transact_item(write, table_name=self._caller.table_name)
+        for event in events:
+            if event.ordering_key is not None:
+                raise ConfigurationError(
+                    f"event {event.id!r} has the ordering key {shown(event.ordering_key)}: its queue is not known when "
+                    "transact_items makes the entries, so emit the event in a `bus.transaction()` instead"
+                )
+        contents = self._encoder.encode([], [(event, due_at) for event in events])
+        return [put_item_of(put, table_name=self._caller.table_name) for put in contents.puts]

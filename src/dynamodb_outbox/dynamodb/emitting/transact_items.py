@@ -49,16 +49,26 @@ def transact_item_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
     return {write.operation: arguments}, size
 
 
-def check_size(writes: Sequence[TransactionWrite], *, events: Sequence[int], records: int) -> list[dict[str, Any]]:
+def check_size(
+    writes: Sequence[TransactionWrite], *, events: Sequence[int], records: int, queues: tuple[int, int] = (0, 0)
+) -> list[dict[str, Any]]:
     """Make the transact items of the writes; `events` are the sizes of the items of the events.
+
+    `queues` are the number and the size of the items of the queues of ordering keys.
 
     Raises `TransactionTooLargeError` for more than DynamoDB takes, and what `transact_item_of` raises.
     """
     encoded = [transact_item_of(write) for write in writes]
-    size = sum(events) + sum(part for _, part in encoded)
-    if len(encoded) + len(events) + records > MAX_ITEMS or size > MAX_BYTES:
+    size = sum(events) + sum(part for _, part in encoded) + queues[1]
+    if len(encoded) + len(events) + records + queues[0] > MAX_ITEMS or size > MAX_BYTES:
         raise TransactionTooLargeError(
-            writes=len(encoded), events=len(events), records=records, size=size, max_items=MAX_ITEMS, max_size=MAX_BYTES
+            writes=len(encoded),
+            events=len(events),
+            records=records,
+            queues=queues[0],
+            size=size,
+            max_items=MAX_ITEMS,
+            max_size=MAX_BYTES,
         )
     return [transact_item for transact_item, _ in encoded]
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 import anyio
 
 from dynamodb_outbox.dynamodb.conditional.room import Room
-from dynamodb_outbox.dynamodb.emitting.refused_transaction import REFUSED
+from dynamodb_outbox.dynamodb.emitting.transaction_attempt import REFUSED
 from dynamodb_outbox.dynamodb.ordering.repair_writes import Entry
 from dynamodb_outbox.dynamodb.ordering.standing import Standing, Standings, key_of
 from dynamodb_outbox.dynamodb.reading.side_by_side import side_by_side

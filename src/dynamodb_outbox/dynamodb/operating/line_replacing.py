@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from dynamodb_outbox.dynamodb.conditional.room import Room
 from dynamodb_outbox.dynamodb.emitting.publish_result import stored_event
-from dynamodb_outbox.dynamodb.emitting.refused_transaction import REFUSED
+from dynamodb_outbox.dynamodb.emitting.transaction_attempt import REFUSED
 from dynamodb_outbox.dynamodb.items.stored import status_of
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.operating.line_plans import LinePlans

@@ -11,7 +11,8 @@ from dynamodb_outbox.dynamodb.conditional.room import Room
 from dynamodb_outbox.dynamodb.conditional.transitions import placed
 from dynamodb_outbox.dynamodb.emitting.forms import condition_of
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_event, stored_event
-from dynamodb_outbox.dynamodb.emitting.refused_transaction import REFUSED, TransactionPut, reasons_of
+from dynamodb_outbox.dynamodb.emitting.transaction_attempt import REFUSED, reasons_of
+from dynamodb_outbox.dynamodb.emitting.transaction_contents import TransactionPut
 from dynamodb_outbox.dynamodb.items.codec import encode_event
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.operating.discards import Discards
@@ -100,7 +101,7 @@ class Replacer:
             if is_repeat and new is not None and is_same_event(put.item, new):
                 return Repaired(done=(event_id,))
             return Repaired(refused={event_id: status_of(old)})
-        listed = reasons_of(refused.reasons, items, [put], None)
+        listed = reasons_of(refused.reasons, items, {1: put.event.id})
         cancelled = TransactionCancelledError(reasons=listed, maybe_applied=refused.repeated)
         if new is not None:
             stored = stored_event(new, numbers=self._options.numbers)

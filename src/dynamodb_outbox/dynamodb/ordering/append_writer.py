@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -32,7 +32,7 @@ from dynamodb_outbox.port import OutboxOptions
 
 LEAST_APPEND_SECONDS: Final = 1.0
 """How long an append is tried whose turn comes just before its deadline, or after it."""
-_USUAL_REFUSALS: Final = 4
+USUAL_REFUSALS: Final = 4
 """How often an append is refused at most, if other processes do not change the queue all the time."""
 
 
@@ -167,22 +167,32 @@ class AppendWriter:
     async def _note_refused(self, state: _Appending, item: Any, *, within: float) -> None:
         """Find out why a request was refused: an earlier attempt was applied, or the queue has no room."""
         state.step = None
-        item_id = queue_id(state.key)
-        if not item:
-            item = (await get_items(self._caller, [item_id], within=within)).get(item_id)
-        state.seen = None if item is None else read_queue(item)
-        if item is not None and state.seen is None:
-            raise StorageError(
-                f"item {item_id!r} is not a queue of an ordering key, so that no event of the key can be appended: "
-                "another program has written it; delete it"
-            )
+        item = item or await self._read(state.key, within=within)
+        state.seen = await self.see(state.key, item, within=within)
         await self._bear(state, item, within=within)
         if state.seen is not None:
             state.note_listed(state.seen.known_ids)
         state.refusals += 1
-        if state.arrivals and state.refusals > _USUAL_REFUSALS:
+        if state.arrivals and state.refusals > USUAL_REFUSALS:
             reason = "other processes have changed the queue of the key first, again and again"
             raise deadline_error("an append", ErrorKind.THROTTLED, attempts=state.refusals, reason=reason)
+
+    async def see(self, key: str, item: Mapping[str, Any] | None, *, within: float) -> Queue | None:
+        """Return a queue, from the item that a refusal showed, or as it is now; None if there is none.
+
+        Raises `StorageError`.
+        """
+        item = item or await self._read(key, within=within)
+        queue = None if item is None else read_queue(item)
+        if item is not None and queue is None:
+            raise StorageError(
+                f"item {queue_id(key)!r} is not a queue of an ordering key, so that no event of the key can be "
+                "appended: another program has written it; delete it"
+            )
+        return queue
+
+    async def _read(self, key: str, *, within: float) -> Mapping[str, Any] | None:
+        return (await get_items(self._caller, [queue_id(key)], within=within)).get(queue_id(key))
 
     def _raise_if_fatal(self, refused: TransactionRefused) -> None:
         for reason in refused.reasons:

@@ -11,7 +11,7 @@ whatever the clocks of the emitters say. The writes are `UpdateItem`s, since a P
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any, Final
@@ -23,10 +23,11 @@ from dynamodb_outbox.dynamodb.schema.shards import SHARD_ATTRIBUTE, Shards
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.worker_identity import worker_identity
 
-_APPEND: Final = (
-    "SET ids = list_append(if_not_exists(ids, :none), :new), #status = if_not_exists(#status, :status), "
-    "gsiSortKey = if_not_exists(gsiSortKey, :at), claimToken = if_not_exists(claimToken, :token), "
-    "startedOn = if_not_exists(startedOn, :now), retryCount = if_not_exists(retryCount, :zero), orderingKey = :key"
+_APPEND: Final = "SET ids = list_append(if_not_exists(ids, :none), :new), "
+_BEGIN: Final = (
+    "#status = if_not_exists(#status, :status), gsiSortKey = if_not_exists(gsiSortKey, :at), "
+    "claimToken = if_not_exists(claimToken, :token), startedOn = if_not_exists(startedOn, :now), "
+    "retryCount = if_not_exists(retryCount, :zero), orderingKey = :key"
 )
 _MAY_APPEND: Final = (
     "attribute_not_exists(id) OR (size(ids) <= :room AND NOT contains(ids, :first) "
@@ -59,23 +60,9 @@ class Append:
 
     def append(self, table_name: str) -> dict[str, Any]:
         """Return the arguments of the `Update` that appends the ids, or creates the queue."""
-        birth, status = self.birth, self.birth.status
-        update, values = _APPEND, self._values("new", "none", "first", "room")
-        values |= {
-            ":status": {"S": status.value},
-            ":at": millis(birth.now if birth.ends is None else birth.ends),
-            ":token": {"S": birth.token},
-            ":now": millis(birth.now),
-            ":zero": {"N": "0"},
-            ":key": {"S": self.key},
-        }
-        if status is EventStatus.PROCESSING:
-            update += ", claimedBy = if_not_exists(claimedBy, :worker)"
-            values[":worker"] = {"S": worker_identity.text}
-        if self.shards.count > 1:
-            update += f", {SHARD_ATTRIBUTE} = if_not_exists({SHARD_ATTRIBUTE}, :shard)"
-            values[":shard"] = self.shards.key(status.value, queue_id(self.key))
-        return {**self._update(table_name, update, _MAY_APPEND, values), "ExpressionAttributeNames": _NAMES}
+        begin, values = self._begin()
+        values = self._values("new", "none", "first", "room") | values
+        return self._update(table_name, _APPEND + begin, _MAY_APPEND, values) | {"ExpressionAttributeNames": _NAMES}
 
     def split(self, table_name: str) -> dict[str, Any]:
         """Return the arguments of the `Update` that makes the full `ids` the head."""
@@ -84,25 +71,78 @@ class Append:
 
     def spill(self, table_name: str, seen: Queue) -> list[dict[str, Any]]:
         """Return the items of the transaction that moves the full `ids` to a page. `seen` has a head."""
-        is_first = seen.pages == 0
-        queue = replace(seen, epoch=token_hex(8), first_page=1, last_page=0) if is_first else seen
-        number = queue.last_page + 1
-        values = {**self._values("new"), ":seen": id_list(seen.ids), ":number": {"N": str(number)}}
-        update, condition = "SET ids = :new, lastPage = :number", "attribute_exists(head) AND ids = :seen"
-        if is_first:
-            update += ", firstPage = :number, epoch = :epoch"
-            condition += " AND (attribute_not_exists(lastPage) OR firstPage > lastPage)"
-            values[":epoch"] = {"S": queue.epoch}
-        else:
-            condition += " AND lastPage = :last AND epoch = :epoch"
-            values |= {":last": {"N": str(queue.last_page)}, ":epoch": {"S": queue.epoch}}
-        page = {"id": {"S": queue.page_id(number)}, "ids": id_list(seen.ids)}
-        put = {"TableName": table_name, "Item": page, "ConditionExpression": "attribute_not_exists(id)"}
-        return [{"Put": put}, {"Update": self._update(table_name, update, condition, values)}]
+        return self._lengthen(table_name, seen, [seen.ids], self.ids)
 
-    def is_listed(self, seen: Queue) -> bool:
-        """Tell whether an earlier attempt was applied, as far as the queue itself shows."""
-        return self.ids[0] in seen.known_ids
+    def entries(self, table_name: str, seen: Queue | None) -> list[dict[str, Any]]:
+        """Return the items of a transaction that appends the ids to the queue as it was seen; the `Update` is the last.
+
+        These may be more ids than fit into one list: then new pages, or a new head, have the first of them.
+        """
+        if len(self.ids) <= WIDTH:
+            if seen is None or len(seen.ids) + len(self.ids) <= WIDTH:
+                return [{"Update": self.append(table_name)}]
+            return self.spill(table_name, seen) if seen.head else [{"Update": self.split(table_name)}]
+        *full, last = [self.ids[start : start + WIDTH] for start in range(0, len(self.ids), WIDTH)]
+        if seen is not None and seen.head:
+            full.insert(0, seen.ids)
+        return self._lengthen(table_name, seen, full, last)
+
+    def _lengthen(
+        self, table_name: str, seen: Queue | None, full: Sequence[tuple[str, ...]], last: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        """Return the items that store full lists as pages, and let the queue go on with the last list.
+
+        A queue without a head gets one: its `ids`, or the first full list if there is no queue.
+        """
+        names, values = {}, {":new": id_list(last)}
+        if seen is None:
+            begin, begin_values = self._begin()
+            update, condition, names = f"SET ids = :new, head = :head, {begin}", "attribute_not_exists(id)", _NAMES
+            values |= begin_values | {":head": id_list(full[0])}
+            full = full[1:]
+        else:
+            update = "SET ids = :new" if seen.head else "SET head = ids, ids = :new"
+            condition = f"{'attribute_exists' if seen.head else 'attribute_not_exists'}(head) AND ids = :seen"
+            values[":seen"] = id_list(seen.ids)
+        is_first = seen is None or not seen.head or seen.pages == 0
+        queue = replace(_NO_PAGES, key=self.key, epoch=token_hex(8)) if seen is None or is_first else seen
+        if full:
+            update += ", lastPage = :number"
+            values |= {":number": _number(queue.last_page + len(full)), ":epoch": {"S": queue.epoch}}
+        if full and is_first:
+            update += ", firstPage = :first, epoch = :epoch"
+            values[":first"] = _number(queue.first_page)
+            if seen is not None and seen.head:
+                condition += " AND (attribute_not_exists(lastPage) OR firstPage > lastPage)"
+        elif full:
+            condition += " AND lastPage = :last AND epoch = :epoch"
+            values[":last"] = _number(queue.last_page)
+        pages = [self._page(table_name, queue, number, ids) for number, ids in enumerate(full, queue.last_page + 1)]
+        changed = self._update(table_name, update, condition, values)
+        return [*pages, {"Update": changed | ({"ExpressionAttributeNames": names} if names else {})}]
+
+    def _page(self, table_name: str, queue: Queue, number: int, ids: tuple[str, ...]) -> dict[str, Any]:
+        page = {"id": {"S": queue.page_id(number)}, "ids": id_list(ids)}
+        return {"Put": {"TableName": table_name, "Item": page, "ConditionExpression": "attribute_not_exists(id)"}}
+
+    def _begin(self) -> tuple[str, dict[str, AttributeValue]]:
+        """Return what a new queue begins with: assignments that change nothing of an existing one, and their values."""
+        birth, status, begin = self.birth, self.birth.status.value, _BEGIN
+        values: dict[str, AttributeValue] = {
+            ":status": {"S": status},
+            ":at": millis(birth.now if birth.ends is None else birth.ends),
+            ":token": {"S": birth.token},
+            ":now": millis(birth.now),
+            ":zero": {"N": "0"},
+            ":key": {"S": self.key},
+        }
+        if birth.ends is not None:
+            begin += ", claimedBy = if_not_exists(claimedBy, :worker)"
+            values[":worker"] = {"S": worker_identity.text}
+        if self.shards.count > 1:
+            begin += f", {SHARD_ATTRIBUTE} = if_not_exists({SHARD_ATTRIBUTE}, :shard)"
+            values[":shard"] = self.shards.key(status, queue_id(self.key))
+        return begin, values
 
     def _values(self, *names: str) -> dict[str, AttributeValue]:
         values: Mapping[str, AttributeValue] = {
@@ -127,3 +167,8 @@ class Append:
 
 
 _NAMES: Final = {"#status": "status"}
+_NO_PAGES: Final = Queue(key="", ids=(), first_page=1, last_page=0)
+
+
+def _number(number: int) -> AttributeValue:
+    return {"N": str(number)}

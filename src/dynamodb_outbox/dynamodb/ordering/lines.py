@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import anyio
 
 from dynamodb_outbox.dynamodb.ordering.append_writer import AppendWriter
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, Submission, take
+from dynamodb_outbox.dynamodb.ordering.queue import Queue
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import StorageError, UnavailableError
 
@@ -45,6 +47,13 @@ class Lines:
         else:
             waiting.extend(arrivals)
         await submission.done
+
+    async def see(self, key: str, item: Mapping[str, Any] | None, *, within: float) -> Queue | None:
+        """Return a queue, from the item that a refusal showed, or as it is now; None if there is none.
+
+        Raises `StorageError`.
+        """
+        return await self._writer.see(key, item, within=within)
 
     async def finish(self) -> None:
         """Wait until the appends that go on without their callers are answered."""
