@@ -21,7 +21,8 @@ SIZE: Final = 40
 BRIEFING: Final = """\
 You are on call for the service `orders`. Its outbox is the table {table}. In your shell, in this folder:
 
-  export DYNAMODB_OUTBOX_TABLE={table} AWS_ENDPOINT_URL={endpoint} AWS_REGION={region}
+  export DYNAMODB_OUTBOX_TABLE={table} AWS_ENDPOINT_URL={endpoint}
+  export AWS_REGION={region} AWS_DEFAULT_REGION={region}
   export AWS_ACCESS_KEY_ID=drill AWS_SECRET_ACCESS_KEY=drill
   {python} -m dynamodb_outbox doctor       (the command line: dynamodb-outbox)
 

@@ -53,7 +53,8 @@ class StoredEvent:
     """One event as it is stored. A field that the item does not have is None or empty.
 
     - `state` follows from `status` and the clock of this process.
-    - `payload` and `metadata` are None and empty if they cannot be read; `unreadable` then has the reason.
+    - If the item cannot be read as an event, `unreadable` has the reason, and `item` the stored item in DynamoDB's JSON
+      form, with bytes as base64. `payload` is then None, `metadata` empty, and `occurred_at` is 1970-01-01.
     - `retry_count` counts the retries that were counted; the next attempt is `retry_count + 1`.
     - `due_at` is set for PENDING and HELD events, `lease_expires_at` for PROCESSING ones. An event in a window has
       `window`, the name of the window, and the lease of the window.
@@ -97,6 +98,7 @@ class StoredEvent:
     ordering_key: str | None = None
     waiting_behind: Count | None = None
     waits_for: str | None = None
+    item: Mapping[str, Any] | None = field(default=None, repr=False)
     fence: str = field(default="", repr=False)
 
     @property

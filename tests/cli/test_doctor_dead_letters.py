@@ -13,11 +13,13 @@ import pytest
 from dynamodb_outbox.adapter import LEASE_EXPIRED
 from dynamodb_outbox.cli.doctor.checks import CHECKS
 from dynamodb_outbox.cli.doctor.checks.service import check_versions
+from dynamodb_outbox.cli.doctor.checks.table import check_time_to_live
 from dynamodb_outbox.cli.doctor.diagnosis import NOT_PROVEN, diagnose
 from dynamodb_outbox.cli.doctor.evidence import Assumed, Evidence
 from dynamodb_outbox.cli.doctor.finding import Mark
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.dynamodb.inspecting.clock import Exchange, skew_of
+from dynamodb_outbox.dynamodb.inspecting.facts import TimeToLive
 from reliability.proxy import Proxy
 from tests.cli.doctoring import VERSIONS, Patient, PatientSettings
 
@@ -57,14 +59,14 @@ async def test_items_of_another_program(patient: Patient) -> None:
     first = await patient.first()
     assert (first.check, first.mark) == ("unreadable items", Mark.WARN)
     assert any(event_id in first.evidence[0] for event_id in ids)
-    assert all(event_id in first.repair[1] for event_id in ids)
+    assert all(event_id in first.repair[3] for event_id in ids)
 
 
 async def test_dead_letters_without_a_handler(patient: Patient) -> None:
     await patient.store_dead_letter("there is no handler for the type", errorType={"S": "NoHandlerError"})
     first = await patient.first()
     assert (first.check, first.mark) == ("failed without a handler", Mark.WARN)
-    assert first.repair[-1].endswith("failed retry --type order.placed")
+    assert "failed retry --type order.placed" in first.repair[-1]
 
 
 async def test_a_fault_comes_before_the_dead_letters_that_it_has_made(patient: Patient) -> None:
@@ -133,6 +135,25 @@ async def test_the_command_exits_with_1_for_warnings_only_if_it_is_strict(patien
     options = ["--table", patient.table, "--region", "us-east-1", "--endpoint-url", patient.proxy.endpoint]
     assert (await run_in_thread("doctor", *options)).code == 0
     assert (await run_in_thread("doctor", *options, "--strict")).code == 1
+
+
+async def test_the_command_says_which_checks_were_not_made_and_why(patient: Patient, run_in_thread: Any) -> None:
+    options = ["--table", patient.table, "--region", "us-east-1", "--endpoint-url", patient.proxy.endpoint]
+    lines = (await run_in_thread("doctor", *options)).out.splitlines()
+    (line,) = (line for line in lines if " were not made: " in line)
+    assert "lost events (not looked for: add --deep)" in line
+    assert "probe (not made: add --emit-probe)" in line
+    assert any(each.endswith(" checks are ok; --all shows them") for each in lines)
+    assert " were not made: " not in (await run_in_thread("doctor", *options, "--all")).out
+
+
+@pytest.mark.parametrize("has_terminal", [True, False])
+def test_commands_need_no_answer_where_nobody_can_give_one(
+    monkeypatch: pytest.MonkeyPatch, *, has_terminal: bool
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: has_terminal, raising=False)
+    (command,) = check_time_to_live(empty(time_to_live=TimeToLive(status="DISABLED", attribute=None))).repair
+    assert command.endswith("table ttl --enable" if has_terminal else "table ttl --enable --yes")
 
 
 async def test_the_command_without_findings_says_what_it_has_not_seen(patient: Patient, run_in_thread: Any) -> None:

@@ -44,6 +44,7 @@ def test_scheduled_events_are_not_late(cli: Cli, outbox: InMemoryOutbox) -> None
     found = cli("status", "--output", "json").json
     assert found["status"] == "healthy"
     assert found["sample"]["scheduled"]["at_least"] == 1
+    assert "`doctor` says if a handler fails" in cli("status").out
 
 
 def test_status_counts_to_a_limit(cli: Cli, outbox: InMemoryOutbox) -> None:

@@ -108,6 +108,7 @@ def test_without_a_terminal_a_change_needs_yes(cli: Cli, outbox: InMemoryOutbox,
     ids = dead_letters(outbox, 1)
     ran = cli(*arguments)
     assert ran.code == 2
+    assert ran.err.splitlines()[-1].startswith("REFUSED: nothing was changed, ")
     assert "Add --yes" in ran.err
     assert statuses(outbox, ids) == {EventStatus.FAILED}
 

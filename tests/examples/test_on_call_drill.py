@@ -107,6 +107,7 @@ async def test_the_commands_of_a_terminal_reach_the_drill(
     started = drill_command("--endpoint", local_endpoint, *where, "--fault", "2")
     assert started.returncode == 0, started.stderr
     assert started.stdout.rstrip().endswith(FAULTS[1].alert)
+    assert re.search(r"export AWS_REGION=(\S+) AWS_DEFAULT_REGION=\1$", started.stdout, re.MULTILINE)
     assert "a drill runs" in drill_command("--endpoint", local_endpoint, *where).stderr
     status = drill_command(*where, "service", "status").stdout
     pid = re.search(r"pid (\d+)", status)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import OutboxEventBus
+from dynamodb_outbox import InMemoryOutbox, OutboxEventBus, Page
+from dynamodb_outbox.dynamodb.items.stored import decode_stored
 from dynamodb_outbox.stored_events import StoredEvent
 from dynamodb_outbox.web import Role
 from dynamodb_outbox.web.dead_letters import Selection
@@ -83,6 +84,49 @@ async def test_a_redact_that_fails_hides_everything(
     assert SECRET not in await all_pages(client)
     assert "redact failed; see the log" in (await client.get("/event", id="f1")).text
     assert "redact raised an exception for event 'f1'" in caplog.text
+
+
+@pytest.fixture
+def of_another_program(outbox: InMemoryOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead letter that cannot be read as an event."""
+    item = {"id": {"S": "f1"}, "type": {"S": "card.added"}, "status": {"S": "FAILED"}, "payload": {"S": SECRET}}
+    event = decode_stored(item, numbers="native", now=0.0)
+    assert event is not None
+
+    async def get(event_id: str) -> StoredEvent:
+        return event
+
+    async def list_events(*args: Any, **options: Any) -> Page:
+        return Page(events=(event,), after=None, examined=1)
+
+    monkeypatch.setattr(outbox, "get", get)
+    monkeypatch.setattr(outbox, "list_events", list_events)
+
+
+@pytest.mark.usefixtures("of_another_program")
+async def test_an_item_that_cannot_be_read_is_shown_and_exported(client_with: Make) -> None:
+    client = client_with(*Role)
+    for path in ("/event", "/dead-letters.jsonl", "/api/event.json", "/api/events.json"):
+        body = (await client.get(path, **QUERIES[path])).body
+        assert SECRET in body, path
+        assert "1970" not in body, path
+    assert "1970" not in (await client.get("/events", **QUERIES["/events"])).body
+
+
+@pytest.mark.usefixtures("of_another_program")
+@pytest.mark.parametrize("is_broken", [False, True])
+async def test_an_item_that_cannot_be_read_is_not_shown_if_payloads_are_redacted(
+    client_with: Make, *, is_broken: bool
+) -> None:
+    def redact(event: StoredEvent) -> StoredEvent:
+        return replace(event, payload=event.payload["number"] if is_broken else "***")
+
+    assert SECRET not in await all_pages(client_with(*Role, redact=redact))
+
+
+@pytest.mark.usefixtures("of_another_program")
+async def test_an_item_that_cannot_be_read_needs_the_role_of_payloads(client_with: Make) -> None:
+    assert SECRET not in await all_pages(client_with(*(set(Role) - {Role.PAYLOAD})))
 
 
 async def test_redact_cannot_change_which_event_a_button_is_for(bus: OutboxEventBus, client_with: Make) -> None:

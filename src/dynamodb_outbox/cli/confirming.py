@@ -14,8 +14,15 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Refusal(f"{question} Add --yes, because no terminal is there to ask")
+        raise Refusal(
+            f"nothing was changed, because no terminal is there to ask: {question} Add --yes", label="REFUSED"
+        )
     click.confirm(question, abort=True, err=True)
+
+
+def assent() -> tuple[str, ...]:
+    """Return `--yes` if no terminal is there to ask: a command that is printed here needs it."""
+    return () if sys.stdin.isatty() else ("--yes",)
 
 
 def actor() -> str:

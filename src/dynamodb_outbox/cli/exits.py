@@ -23,15 +23,16 @@ BROKEN_PIPE: Final = 141
 
 
 class Refusal(click.ClickException):
-    """A sentence for stderr, with the exit code of the program."""
+    """A sentence for stderr, which begins with the label, and the exit code of the program."""
 
-    def __init__(self, message: str, code: int = USAGE) -> None:
+    def __init__(self, message: str, code: int = USAGE, *, label: str = "error") -> None:
         super().__init__(message)
         self.code = code
+        self.label = label
 
     def show(self, file: object = None) -> None:
         """Write the sentence to stderr. It may have stored text in it."""
-        click.echo(f"error: {plain(self.format_message())}", err=True)
+        click.echo(f"{self.label}: {plain(self.format_message())}", err=True)
 
 
 def refusal_of(error: Exception, *, seconds: float) -> Refusal | None:

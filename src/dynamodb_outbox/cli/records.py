@@ -24,13 +24,13 @@ def time_of(moment: datetime | None) -> str | None:
 
 
 def event_record(event: StoredEvent, *, payload: bool) -> dict[str, Any]:
-    """Write one event; `payload` and `metadata` only if they are asked for."""
+    """Write one event; `payload`, `metadata` and the `item` of an unreadable event only if they are asked for."""
     record: dict[str, Any] = {
         "id": event.id,
         "type": event.type,
         "status": str(event.status),
         "state": str(event.state),
-        "occurred_at": time_of(event.occurred_at),
+        "occurred_at": None if event.unreadable else time_of(event.occurred_at),
         "retry_count": event.retry_count,
         "due_at": time_of(event.due_at),
         "lease_expires_at": time_of(event.lease_expires_at),
@@ -54,6 +54,8 @@ def event_record(event: StoredEvent, *, payload: bool) -> dict[str, Any]:
     if payload:
         shown = {"payload": event.payload, "metadata": dict(event.metadata)}
         record |= {name: to_plain(value, decimals=True) for name, value in shown.items()}
+        if event.item is not None:
+            record["item"] = event.item
     return record
 
 

@@ -14,8 +14,8 @@ class StoredEventError(OutboxError):
         self.event_id = event_id
         self.reason = reason
         super().__init__(
-            f"the stored item {event_id!r} cannot be read as an event: {reason}; fix the item, then call "
-            f"bus.retry_events([{event_id!r}])"
+            f"the stored item {event_id!r} cannot be read as an event: {reason}; if somebody needs the event, fix the "
+            "item, then call bus.retry_events; if nobody does, call bus.discard_events"
         )
 
 

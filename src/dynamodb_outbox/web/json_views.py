@@ -31,6 +31,8 @@ def event_json(seen: VisibleEvent) -> dict[str, Any]:
     names = [one.name for one in dataclasses.fields(event) if one.name not in _LEFT_OUT]
     values = {name: getattr(event, name) for name in names}
     written = {name: value if name in _TYPED else plain(value) for name, value in values.items()}
+    if event.unreadable:
+        written["occurred_at"] = None
     return written | ({"hidden": seen.hidden} if seen.hidden else {})
 
 

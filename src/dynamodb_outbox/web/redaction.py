@@ -44,7 +44,9 @@ def visible(event: StoredEvent, access: Access, redact: Redact | None) -> Visibl
             redacted, failed = replace(event, last_error="(not shown: redact failed)"), "redact failed; see the log"
     # An id that `redact` changes would make every link and action miss the event.
     redacted = replace(redacted, id=event.id, status=event.status, state=event.state, fence=event.fence)
+    # `redact` knows payloads, and not where the same text is in the item of an event that cannot be read.
+    redacted = replace(redacted, item=event.item if redact is None else None)
     if failed is None and access.may(Role.PAYLOAD):
         return VisibleEvent(event=redacted, is_redacted=redacted.payload != event.payload)
     reason = failed or f"{shape(event.payload)}; to see it, you need the role `payload`"
-    return VisibleEvent(event=replace(redacted, payload=None, metadata={}), hidden=reason)
+    return VisibleEvent(event=replace(redacted, payload=None, metadata={}, item=None), hidden=reason)

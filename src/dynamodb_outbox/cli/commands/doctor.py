@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -93,20 +94,28 @@ async def _gather(settings: Settings, assumed: Assumed, interval: float, *, deep
 
 
 def _show(out: Printer, diagnosis: Diagnosis, *, shows_all: bool) -> None:
-    hidden = 0
     for finding in diagnosis.findings:
-        if finding.mark in ("ok", "skip") and not shows_all:
-            hidden += 1
-            continue
-        _show_finding(out, finding)
-    if hidden:
+        if shows_all or finding.mark not in ("ok", "skip"):
+            _show_finding(out, finding)
+    if not shows_all:
         passed = sum(finding.mark == "ok" for finding in diagnosis.findings)
-        out.text(f"{passed} checks are ok, {hidden - passed} could not be made; --all shows them\n", style="dim")
+        out.text(f"{passed} checks are ok; --all shows them", style="dim")
+        if skipped := [finding for finding in diagnosis.findings if finding.mark == "skip"]:
+            out.text(f"{len(skipped)} were not made: {_why_not(skipped)}", style="dim")
+        out.text("")
     out.text(diagnosis.sentence(), style="bold")
     if diagnosis.first is None:
         from dynamodb_outbox.cli.doctor.diagnosis import NOT_PROVEN  # noqa: PLC0415 - it imports the AWS SDK
 
         out.text(NOT_PROVEN)
+
+
+def _why_not(skipped: Sequence[Finding]) -> str:
+    """Name the checks that were not made, and why; those with the same reason together."""
+    names: dict[str, list[str]] = {}
+    for finding in skipped:
+        names.setdefault(finding.title, []).append(finding.check)
+    return "; ".join(f"{', '.join(checks)} ({reason})" for reason, checks in names.items())
 
 
 def _show_finding(out: Printer, finding: Finding) -> None:

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import click
 
+from dynamodb_outbox.cli.confirming import assent
 from dynamodb_outbox.cli.exits import FINDINGS, Refusal
-from dynamodb_outbox.cli.output import Printer
+from dynamodb_outbox.cli.output import Printer, as_json
 from dynamodb_outbox.cli.reading import Filter, read_events
 from dynamodb_outbox.cli.records import document, event_record
 from dynamodb_outbox.cli.running import run_async
@@ -119,8 +120,9 @@ def show_event(settings: Settings, id: str, *, payload: bool) -> None:
 
 def _show_event(out: Printer, settings: Settings, event: StoredEvent, *, payload: bool) -> None:
     now = datetime.now(UTC)
-    times = ("occurred", "due", "started", "lease_expires", "failed", "completed", "discarded", "expires")
-    moments = [(name, getattr(event, f"{name}_at")) for name in times]
+    times = ("due", "started", "lease_expires", "failed", "completed", "discarded", "expires")
+    occurred = None if event.unreadable else event.occurred_at
+    moments = [("occurred", occurred), *((name, getattr(event, f"{name}_at")) for name in times)]
     out.pairs(
         [
             ("id", event.id),
@@ -148,6 +150,8 @@ def _show_event(out: Printer, settings: Settings, event: StoredEvent, *, payload
         for name, value in (("metadata", dict(event.metadata) or None), ("payload", event.payload)):
             if value is not None:
                 out.text(f"{name}\n{to_json(value, indent=2, decimals=True)}")
+        if event.item is not None:
+            out.text(f"item, as it is stored\n{as_json(dict(event.item), indent=2)}")
     for advice in next_steps(settings, event):
         out.note(advice)
 
@@ -156,9 +160,11 @@ def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
     """Return what an operator can do about the event in its state."""
     match event.state:
         case EventState.FAILED:
+            discard = settings.command("failed", "discard", "--reason", "WHY", *assent(), *last([event.id]))
+            first = "once the item is fixed:" if event.unreadable else "to deliver it again:"
             return [
-                f"\nto deliver it again:  {settings.command('failed', 'retry', *last([event.id]))}",
-                f"to give it up:        {settings.command('failed', 'discard', '--reason', 'WHY', *last([event.id]))}",
+                f"\n{first.ljust(24)}{settings.command('failed', 'retry', *last([event.id]))}",
+                f"{'to give it up:'.ljust(24)}{discard}",
             ]
         case EventState.EXPIRED:
             return [f"\nto make it due again now:  {settings.command('recover')}"]

@@ -11,6 +11,7 @@ import click
 from dynamodb_outbox.cli.commands.events import show_event, show_events
 from dynamodb_outbox.cli.commands.repairing import discard, retry
 from dynamodb_outbox.cli.commands.replacing import replace
+from dynamodb_outbox.cli.confirming import assent
 from dynamodb_outbox.cli.output import Printer, as_json
 from dynamodb_outbox.cli.reading import Filter, Group, grouped, pages, read_events
 from dynamodb_outbox.cli.records import SCHEMA, document, event_record, time_of
@@ -68,7 +69,9 @@ def groups(settings: Settings, wanted: Filter, limit: int) -> None:
     if found.after is not None:
         printer.note(f"{found.examined} dead letters read; there are more: raise --limit")
     if made:
-        printer.note(f"\nto deliver a group again:  {settings.command('failed', 'retry', '--group', made[0].id)}")
+        printer.note(
+            f"\nto deliver a group again:  {settings.command('failed', 'retry', '--group', made[0].id, *assent())}"
+        )
 
 
 def group_record(group: Group) -> dict[str, Any]:

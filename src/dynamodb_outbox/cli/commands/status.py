@@ -29,7 +29,7 @@ STYLES: Final = {
 }
 MEANINGS: Final = {
     "due": "a worker with a free slot takes them",
-    "scheduled": "a delay or a retry is ahead",
+    "scheduled": "a delay is ahead, or a retry: `doctor` says if a handler fails",
     "processing": "a worker holds them",
     "expired": "their lease ran out: recovery takes them",
     "held": "not delivered until `resume`",

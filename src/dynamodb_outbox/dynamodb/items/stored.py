@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -87,10 +88,11 @@ class _EventFields(TypedDict):
     occurred_at: datetime
     metadata: Mapping[str, Any]
     unreadable: str | None
+    item: Mapping[str, Any] | None
 
 
 def _event_of(item: Item, numbers: Numbers) -> _EventFields:
-    """Read what was emitted; without payload and metadata if they cannot be read."""
+    """Read what was emitted. If it cannot be read, keep the whole item instead of payload, metadata and time."""
     try:
         event = decode_event(item, numbers=numbers)
     except StoredEventError as error:
@@ -101,6 +103,7 @@ def _event_of(item: Item, numbers: Numbers) -> _EventFields:
             occurred_at=_EPOCH,
             metadata={},
             unreadable=error.reason,
+            item=_as_json(item),
         )
     return _EventFields(
         id=event.id,
@@ -109,7 +112,22 @@ def _event_of(item: Item, numbers: Numbers) -> _EventFields:
         occurred_at=event.occurred_at,
         metadata=event.metadata,
         unreadable=None,
+        item=None,
     )
+
+
+def _as_json(value: Any) -> Any:
+    """Write an item in DynamoDB's JSON form, as `aws dynamodb put-item --item` reads it: with bytes as base64."""
+    match value:
+        case Mapping():
+            members: Mapping[Any, Any] = value
+            return {str(name): _as_json(member) for name, member in members.items()}
+        case bytes() | bytearray():
+            return base64.b64encode(value).decode()
+        case list() | tuple() | set() | frozenset():
+            return [_as_json(member) for member in value]
+        case _:
+            return value
 
 
 def seconds_of(number: Any, *, unit: int = 1000) -> float | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from dynamodb_outbox.cli.confirming import assent
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
 from dynamodb_outbox.cli.reading import grouped
+from dynamodb_outbox.cli.settings import last
 from dynamodb_outbox.cli.values import ago, many
 from dynamodb_outbox.port import LEASE_EXPIRED
 from dynamodb_outbox.stored_events import EventState, StoredEvent
@@ -63,7 +65,7 @@ def check_unreadable(evidence: Evidence) -> Finding:
     found = [event for event in (*failed, *evidence.of(EventState.DUE)) if event.unreadable]
     if not found:
         return ok("unreadable items", "every event that was read can be read")
-    example = found[0]
+    example, settings = found[0], evidence.settings
     ids = [event.id for event in found if event.state is EventState.FAILED][:MANY] or [example.id]
     return Finding(
         check="unreadable items",
@@ -72,10 +74,12 @@ def check_unreadable(evidence: Evidence) -> Finding:
         evidence=(f"{example.id}: {example.unreadable}",),
         cause="another program has written these items in another format",
         repair=(
-            evidence.settings.command("events", "show", example.id),
-            evidence.settings.command("failed", "discard", *ids, "--reason", "it is not an event"),
+            "if somebody needs the events, fix the items, then retry them; if nobody does, discard them. To see one:",
+            settings.command("events", "show", example.id),
+            f"{settings.command('failed', 'export', 'before-discard.jsonl')}   # a discard has no undo",
+            settings.command("failed", "discard", "--reason", "not an event", *assent(), *last(ids)),
         ),
-        docs="docs/reference/item-format.md#write-an-event-from-another-program",
+        docs="docs/how-to/on-call.md#items-that-cannot-be-read",
     )
 
 
@@ -96,7 +100,7 @@ def check_unhandled_failed(evidence: Evidence) -> Finding:
         cause="no worker had a handler for the type for the whole unhandled_timeout, an hour by default",
         repair=(
             "start the service that has the handler, then:",
-            evidence.settings.command("failed", "retry", "--type", event_type),
+            evidence.settings.command("failed", "retry", "--type", event_type, *assent()),
         ),
         docs="docs/how-to/deploys.md#roll-out-a-new-event-type",
     )
@@ -125,7 +129,7 @@ def check_dead_letters(evidence: Evidence) -> Finding:
         cause="the handler has failed in each attempt, or has rejected the events",
         repair=(
             "once its cause is fixed:",
-            evidence.settings.command("failed", "retry", "--group", largest.id),
+            evidence.settings.command("failed", "retry", "--group", largest.id, *assent()),
             f"{evidence.settings.command('failed', 'groups')}   # all groups",
         ),
         docs="docs/how-to/retries.md#dead-letters",

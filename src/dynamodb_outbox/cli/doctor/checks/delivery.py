@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from dynamodb_outbox.cli.confirming import assent
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
 from dynamodb_outbox.cli.values import many, span
@@ -14,6 +15,10 @@ from dynamodb_outbox.stored_events import EventState, Sample, StoredEvent
 
 NO_SAMPLE: Final = "not known: the index could not be read"
 PENDING_PAGE: Final = "docs/troubleshooting.md#an-event-stays-pending"
+RUNS_OR_HANGS: Final = (
+    "start the service. If its process runs, a PollingError in its log says what to repair; without one, the process "
+    "hangs: restart it"
+)
 MANY_RETRIES: Final = 3
 """So many events that wait for a retry of one error are a pattern."""
 
@@ -135,7 +140,7 @@ def check_workers(evidence: Evidence) -> Finding:
         evidence=tuple(fact for fact in facts if fact),
         cause=cause,
         repair=(
-            "start the service; if its process runs, search its log for PollingError, and restart it",
+            RUNS_OR_HANGS,
             evidence.settings.command("status", "--watch", "5"),
         ),
         docs=PENDING_PAGE,
@@ -180,12 +185,17 @@ def check_hanging(evidence: Evidence) -> Finding:
         ),
         cause="the handlers wait for something that does not answer, and occupy the slots of the workers",
         repair=(
-            evidence.settings.command("hold", "--type", oldest.type, "--reason", "its handler hangs", "--for", "30m"),
+            _hold(evidence, oldest.type, "its handler hangs"),
             f"{evidence.settings.command('resume', '--type', oldest.type)}   # once what they wait for answers again",
             evidence.settings.command("events", "list", "--state", "processing"),
         ),
         docs="docs/how-to/long-handlers.md",
     )
+
+
+def _hold(evidence: Evidence, event_type: str, reason: str) -> str:
+    words = ("hold", "--type", event_type, "--reason", reason, "--for", "30m", *assent())
+    return evidence.settings.command(*words)
 
 
 def check_busy(evidence: Evidence) -> Finding:
@@ -251,11 +261,11 @@ def check_retries(evidence: Evidence) -> Finding:
         mark=Mark.WARN,
         title=f"{number} events of {event_type!r} wait for a retry after {error or 'the same error'}",
         evidence=(example.last_error, f"for example {example.id}, in attempt {example.retry_count}"),
-        cause=f"{f'the handler {handler}' if handler else 'a handler'} fails: a service that it calls is down, or the "
-        "release has a defect",
+        cause=f"{f'the handler {handler}' if handler else 'a handler'} fails: the last release has a defect, or a "
+        "service that the handler calls is down",
         repair=(
-            evidence.settings.command("hold", "--type", event_type, "--reason", "its handler fails", "--for", "30m"),
-            "undo the release if it began with one, or wait for the service that is down; then:",
+            "undo the release if it began with one; else hold the type until that service answers, and resume:",
+            _hold(evidence, event_type, "its handler fails"),
             evidence.settings.command("resume", "--type", event_type),
             evidence.settings.command("events", "list", "--state", "scheduled", "--type", event_type),
         ),

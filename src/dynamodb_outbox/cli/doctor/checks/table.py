@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dynamodb_outbox.cli.confirming import assent
 from dynamodb_outbox.cli.doctor.checks.schema import NO_TABLE, PAGE, USABLE, delete_index, describe
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
@@ -22,7 +23,7 @@ def check_table(evidence: Evidence) -> Finding:
             title=f"the table {settings.table_name!r} does not exist here",
             evidence=(f"region {settings.region or '(default)'}, {_endpoint(evidence)}",),
             cause="the name, the region, the account or the endpoint is wrong, or somebody has deleted the table",
-            repair=(settings.aws("dynamodb", "list-tables"), settings.command("table", "create")),
+            repair=(settings.aws("dynamodb", "list-tables"), settings.command("table", "create", *assent())),
             docs=PAGE,
         )
     if evidence.table is None:
@@ -78,7 +79,7 @@ def check_time_to_live(evidence: Evidence) -> Finding:
         title=title,
         evidence=(why,),
         cause="the table was made without the templates, or its time to live was changed",
-        repair=(evidence.settings.command("table", "ttl", "--enable"),),
+        repair=(evidence.settings.command("table", "ttl", "--enable", *assent()),),
         docs=PAGE,
     )
 
