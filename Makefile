@@ -55,8 +55,8 @@ bench: $(VENV)/.installed ## measure the costs of the library next to bare calls
 bench-quick: $(VENV)/.installed ## measure a part, and fail if a promise is missed by more than half
 	$(BIN)/python -m benchmarks --quick
 
-simulate: $(VENV)/.installed ## run simulations of faults on virtual time (SEEDS=500, SEED=42 for one and its history)
-	$(BIN)/python -m reliability.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500) $(if $(FROM),--from $(FROM)))
+simulate: $(VENV)/.installed ## run simulations of faults on virtual time (SEEDS=500, SEED=42 for one and its history, KEYS=1 for ordering keys in all)
+	$(BIN)/python -m reliability.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500) $(if $(FROM),--from $(FROM))) $(if $(KEYS),--keys)
 
 soak: $(VENV)/.installed ## deliver events for MINUTES=10 among faults of all kinds, with real processes
 	$(BIN)/python -m reliability.soak --minutes $(or $(MINUTES),10)

@@ -228,7 +228,7 @@ class RecordedOutbox:
 
     async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
         """Store an event in place of another one. The discard and the emit are recorded before the call."""
-        self._records.asked([(event, None)])
+        self._records.asked([(event, None)], replaces=id)
         self._discarded([id])
         try:
             repaired = await self.outbox.replace(id, event, reason=reason, by=by)

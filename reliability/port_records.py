@@ -52,7 +52,7 @@ class PortRecords:
         self._recorder = recorder
         self._calls = 0
 
-    def asked(self, events: Iterable[tuple[Event, float | None]]) -> float:
+    def asked(self, events: Iterable[tuple[Event, float | None]], *, replaces: str = "") -> float:
         """Record that the storing of events, with their due times, was requested; return the time."""
         at = self._recorder.now()
         self._calls += 1
@@ -65,6 +65,7 @@ class PortRecords:
                 event_type=event.type,
                 ordering_key=event.ordering_key or "",
                 call=self._calls,
+                replaces=replaces,
             )
             self._recorder.write(asked)
         return at

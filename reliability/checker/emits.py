@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
 from reliability.checker.timeline import STORING, EventLife, Timeline
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
@@ -53,6 +54,7 @@ def _acknowledged_twice(life: EventLife) -> Iterator[Violation]:
 def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limits) -> Iterator[Violation]:
     """Group emits by their call of `publish` or `transact`: the events that one worker asked for at one time."""
     calls: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
+    queues = {asked.event_id: PREFIX + asked.ordering_key for asked in timeline.of(EmitAsked) if asked.ordering_key}
     asked_for = Counter((asked.worker, asked.event_id) for asked in timeline.of(EmitAsked))
     for asked in timeline.of(EmitAsked):
         calls[asked.worker, asked.at].append(asked.event_id)
@@ -69,6 +71,7 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         if len(answered) < len(event_ids):
             continue
         until, ids = max(answered), set(event_ids)
+        ids |= {queues[each] for each in event_ids if each in queues}
         released = [write for each in ids for write in timeline.writes_of(each) if _is_release(write)]
         # Another worker may have moved the event out of its window first; the emit then waits for its refused release.
         excused = [*(one for one in still if one.worker == worker), *released]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from reliability.checker.timeline import EventLife, Execution, Timeline
 from reliability.checker.verdict import Limits, Violation
-from reliability.history import Outcome, Recovered, Settled, SettleFailed, StoredQueue
+from reliability.history import ItemDeleted, Outcome, Recovered, Settled, SettleFailed, StoredQueue
 
 Call = tuple[Execution, EventLife]
 
@@ -66,6 +66,8 @@ def _blocked(queue: StoredQueue, life: EventLife | None, timeline: Timeline) -> 
     if timeline.started and all(start.skips_failed for start in timeline.started.values()):
         yield violation(f"it blocks key {queue.key!r}, and dead letters are skipped")
     stored = timeline.final.events.get(queue.front)
+    if life is not None and life.of(ItemDeleted):
+        return
     if stored is None or not stored.waits:
         state = "not stored" if stored is None else stored.status
         yield violation(f"it is {state}, and blocks key {queue.key!r}")

@@ -93,9 +93,11 @@ def foremost(lives: Sequence[EventLife], value: Callable[[EventLife], float]) ->
     """For each event, yield those with the largest value among the events that have to come before it, and it.
 
     An event has to come before another one if a caller knew that it was stored before the other one was emitted, or if
-    it is before the other one in the same call. Events that were deleted do not count.
+    it is before the other one in the same call. Events that were deleted do not count, nor events that took the place
+    of another one.
     """
     kept = [life for life in lives if life.of(EmitAsked) and not life.of(ItemDeleted)]
+    kept = [life for life in kept if not any(asked.replaces for asked in life.of(EmitAsked))]
     answered = sorted(((_answered_at(life), life) for life in kept), key=itemgetter(0))
     times = [at for at, _ in answered]
     largest = _running_largest([life for _, life in answered], value)

@@ -39,8 +39,10 @@ from reliability.history import (
 
 R = TypeVar("R")
 
-STORING: Final = frozenset({"put_item", "batch_write_item", "insert", "PutItem", "BatchWriteItem", "Insert"})
-"""The requests that store events, without transactions. An insert is a BatchExecuteStatement."""
+STORING: Final = frozenset(
+    {"put_item", "batch_write_item", "insert", "append", "PutItem", "BatchWriteItem", "Insert", "Append"}
+)
+"""The requests that store events, without transactions: inserts are BatchExecuteStatements, appends are UpdateItems."""
 _ANSWERS = (EmitAcknowledged, EmitRefused, EmitUnknown)
 _STORING = STORING | {"transact_write_items", "TransactWriteItems"}
 

@@ -25,22 +25,24 @@ def main() -> int:
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed (default: 0)")
     parser.add_argument("--processes", type=int, help="how many processes (default: one for each core)")
     parser.add_argument("--seed", type=int, help="run this seed alone, and show its history")
+    parser.add_argument("--keys", action="store_true", help="have ordering keys in the scenario of every seed")
     arguments = parser.parse_args()
     console = Console(soft_wrap=True, highlight=False)
     if arguments.seed is not None:
-        return _one(console, arguments.seed)
-    return _many(console, range(arguments.first, arguments.first + arguments.seeds), arguments.processes)
+        return _one(console, arguments.seed, has_keys=arguments.keys)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    return _many(console, seeds, arguments.processes, has_keys=arguments.keys)
 
 
-def _one(console: Console, seed: int) -> int:
-    result = run(seed)
-    console.print(str(scenario_of(seed)), markup=False)
+def _one(console: Console, seed: int, *, has_keys: bool) -> int:
+    result = run(seed, has_keys=has_keys)
+    console.print(str(scenario_of(seed, has_keys=has_keys)), markup=False)
     console.print(result.text, markup=False)
     console.print(report(list(result.violations), result.history) or "no invariant is broken", markup=False)
     return 1 if result.violations else 0
 
 
-def _many(console: Console, seeds: range, processes: int | None) -> int:
+def _many(console: Console, seeds: range, processes: int | None, *, has_keys: bool) -> int:
     total = Summary()
     columns = (
         TextColumn("{task.description}"),
@@ -51,11 +53,12 @@ def _many(console: Console, seeds: range, processes: int | None) -> int:
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("seeds", total=len(seeds), failures=0)
-        for summary in summaries_of(seeds, processes=processes):
+        for summary in summaries_of(seeds, processes=processes, has_keys=has_keys):
             for seed, failure in summary.failures.items():
                 if len(total.failures) < MOST_FAILURES:
                     console.print(f"seed {seed}: {failure}", markup=False)
-                    console.print(f"again: python -m reliability.simulation --seed {seed}", markup=False)
+                    keys = " --keys" if has_keys else ""
+                    console.print(f"again: python -m reliability.simulation --seed {seed}{keys}", markup=False)
                 total.failures[seed] = failure
             total.join(summary)
             progress.update(task, completed=total.runs, failures=len(total.failures))

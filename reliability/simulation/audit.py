@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from dynamodb_outbox import DynamoDBOutbox, EventState, Sample
-from reliability.items import is_event, is_window, stored_of, window_of
+from reliability.checker.lines import as_shown
+from reliability.history import Stored
+from reliability.items import is_event, is_queue, is_window, queue_of, stored_of, window_of
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 from reliability.simulation.log import TABLE
@@ -83,12 +85,14 @@ async def _shown(outbox: DynamoDBOutbox) -> dict[str, list[EventState]]:
 
 
 def _states(items: Mapping[str, Item], *, now: float) -> dict[str, EventState]:
-    """Work out the state of each event that has to be listed. An event of no open window waits for nobody."""
+    """Work out the state of each event that has to be listed. An event of no open window waits for nobody.
+
+    A queue is listed as the event at its front.
+    """
     windows = {window_of(item).window: window_of(item) for item in items.values() if is_window(item)}
     states: dict[str, EventState] = {}
-    for key, item in items.items():
-        stored = stored_of(item) if is_event(item) else None
-        if stored is None or stored.status not in LISTED:
+    for key, stored in _listed(items):
+        if stored.status not in LISTED:
             continue
         time = stored.sort_key
         if time is None:
@@ -98,6 +102,16 @@ def _states(items: Mapping[str, Item], *, now: float) -> dict[str, EventState]:
             has_come, is_ahead = LISTED[stored.status]
             states[key] = has_come if time <= round(now * 1000) else is_ahead
     return states
+
+
+def _listed(items: Mapping[str, Item]) -> Iterator[tuple[str, Stored]]:
+    """Yield the events; those that wait in a queue only if they are at its front, as the queue shows them."""
+    queues = {queue.front: queue for queue in (queue_of(item) for item in items.values() if is_queue(item))}
+    for key, item in items.items():
+        if is_event(item):
+            stored = as_shown(stored_of(item), queues.get(key))
+            if stored is not None:
+                yield key, stored
 
 
 def _check_sample(sample: Sample, states: list[EventState]) -> None:

@@ -33,7 +33,7 @@ def busy(scenario: Scenario, random: Random) -> Scenario:
     places = tuple(_place(random, number, place) for number, place in enumerate(scenario.places))
     workers = [place.name for place in places if place.works]
     bursts = [_burst(random, scenario.seconds, workers) for _ in range(random.choice([1, 2, 4]))]
-    disturbances = [each for burst in bursts for each in _disturbed(random, burst, scenario.lease, workers)]
+    disturbances = [each for burst in bursts for each in disturbed(random, burst, scenario.lease, workers)]
     actions = sorted([*scenario.actions, *disturbances], key=lambda action: action.at)
     # Where many calls fail, few windows open.
     calm, chances = random.choice([0.0, 0.1, 0.1, 0.3, 1.0]), scenario.weather.chances
@@ -85,7 +85,7 @@ def _burst(random: Random, seconds: float, workers: list[str]) -> Emission:
     return Emission(at=at, place=random.choice(workers), way=Way.BURST, types=types, delay=None)
 
 
-def _disturbed(random: Random, burst: Emission, lease: float, workers: list[str]) -> list[Action]:
+def disturbed(random: Random, burst: Emission, lease: float, workers: list[str]) -> list[Action]:
     """Draw what happens to the process of a burst, and to the worker that recovers its window."""
     if random.random() < 0.35:
         return []

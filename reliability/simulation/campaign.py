@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from reliability.checker import report
@@ -51,13 +52,13 @@ class Summary:
         self.failures.update(other.failures)
 
 
-def summary_of(seeds: Sequence[int]) -> Summary:
+def summary_of(seeds: Sequence[int], *, has_keys: bool = False) -> Summary:
     """Run seeds in this process, one after the other. An exception in a run is a failure of its seed."""
     summary = Summary()
     left = list(seeds)
     while left:
         try:
-            for result in run_each(tuple(left)):
+            for result in run_each(tuple(left), has_keys=has_keys):
                 left.pop(0)
                 summary.add(result)
         except Exception:  # any error of a run is a failure of its seed
@@ -66,13 +67,14 @@ def summary_of(seeds: Sequence[int]) -> Summary:
     return summary
 
 
-def summaries_of(seeds: range, *, processes: int | None = None) -> Iterator[Summary]:
+def summaries_of(seeds: range, *, processes: int | None = None, has_keys: bool = False) -> Iterator[Summary]:
     """Run seeds in several processes, by default one for each core; yield a summary for every few seeds."""
+    summarize = partial(summary_of, has_keys=has_keys)
     chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
     count = min(processes or os.cpu_count() or 1, len(chunks))
     if count <= 1:
-        yield from map(summary_of, chunks)
+        yield from map(summarize, chunks)
         return
     # Forked processes would inherit the open files of the parent.
     with multiprocessing.get_context("spawn").Pool(count) as pool:
-        yield from pool.imap_unordered(summary_of, chunks)
+        yield from pool.imap_unordered(summarize, chunks)

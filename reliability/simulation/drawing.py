@@ -11,7 +11,8 @@ from typing import Any
 
 from reliability.simulation.busy import busy
 from reliability.simulation.client import Retries
-from reliability.simulation.faults import OF_CALLS, OF_OPERATORS, OF_WRITES, STORMS, Kind, Storm, Weather
+from reliability.simulation.faults import OF_CALLS, OF_KEYS, OF_OPERATORS, OF_WRITES, STORMS, Kind, Storm, Weather
+from reliability.simulation.ordered import ordered
 from reliability.simulation.scenario import (
     ACTIONS,
     COUNTS,
@@ -25,11 +26,11 @@ from reliability.simulation.scenario import (
 )
 
 
-def scenario_of(seed: int) -> Scenario:
-    """Draw a scenario."""
+def scenario_of(seed: int, *, has_keys: bool = False) -> Scenario:
+    """Draw a scenario. With `has_keys` its events have ordering keys; otherwise those of some scenarios do."""
     random = Random(seed)
     seconds = random.choice([5.0, 15.0, 30.0])
-    drawn = [kind for kind in Kind if kind not in OF_OPERATORS]
+    drawn = [kind for kind in Kind if kind not in (*OF_OPERATORS, *OF_KEYS)]
     has: set[Kind] = {kind for kind in drawn if random.random() < random.choice([0.1, 0.3, 0.5])}
     places = _deployed(Random(f"{seed} deploy"), _places(random, has))
     names = [place.name for place in places]
@@ -49,7 +50,8 @@ def scenario_of(seed: int) -> Scenario:
         # Drawn separately, so that other scenarios stay unchanged.
         is_large=Random(f"{seed} large").random() < 0.08,
     )
-    return _operated(busy(scenario, Random(f"{seed} busy")), Random(f"{seed} operator"))
+    operated = _operated(busy(scenario, Random(f"{seed} busy")), Random(f"{seed} operator"))
+    return ordered(operated, Random(f"{seed} keys"), always=has_keys)
 
 
 def _operated(scenario: Scenario, random: Random) -> Scenario:

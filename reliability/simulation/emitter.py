@@ -39,22 +39,27 @@ class Emitter:
         match emission.way:
             case Way.SINGLE:
                 await in_spite_of_faults(self._bus.emit(first, delay=delay))
-            case Way.MANY:
-                await in_spite_of_faults(self._bus.emit_many(events, delay=delay))
-            case Way.TRANSACTION:
-                await in_spite_of_faults(self._transaction(events, delay))
+            case Way.MANY | Way.TRANSACTION:
+                emit = self._bus.emit_many if emission.way is Way.MANY else self._transaction
+                await in_spite_of_faults(emit(events, delay=delay))
             case Way.REPEATED:
-                for _ in range(REPEATS):
-                    if await in_spite_of_faults(self._bus.emit(first, delay=delay, if_exists="ignore")):
-                        return
-                    await asyncio.sleep(self._random.uniform(0, 5))
+                await self._until_stored(first, delay)
             case Way.IMPATIENT:
                 await self._impatiently(events, delay)
+            case Way.SERIES:
+                for event in events:
+                    await self._alone(event, None)
             case Way.TWICE:
                 twice = [self._begin(self._alone(event, delay)) for event in events for _ in range(2)]
                 await asyncio.wait(twice)
             case _:
                 raise AssertionError(f"{emission.way} has a separate method")
+
+    async def _until_stored(self, event: Event, delay: float | None) -> None:
+        for _ in range(REPEATS):
+            if await in_spite_of_faults(self._bus.emit(event, delay=delay, if_exists="ignore")):
+                return
+            await asyncio.sleep(self._random.uniform(0, 5))
 
     async def burst(self, makers: Sequence[Callable[[], Event]]) -> None:
         """Emit events like a busy service: one by one and in groups, in all ways, and some of them twice.

@@ -62,6 +62,7 @@ class Kind(StrEnum):
     REPLACE = "event replaced"
     HOLD = "type held"
     RESUME = "type resumed"
+    SKIP = "blocking events skipped"
 
 
 OF_CALLS: Final = (
@@ -85,6 +86,8 @@ STORMS: Final = (
     Kind.INDEX_LAG,
 )
 OF_OPERATORS: Final = (Kind.DISCARD, Kind.REPLACE, Kind.HOLD, Kind.RESUME)
+OF_KEYS: Final = (Kind.SKIP,)
+"""What an operator does where events have ordering keys."""
 ENDPOINT: Final = "https://dynamodb.simulated"
 _PARTIAL: Final = frozenset({"batch_write_item", "batch_get_item"})
 """The operations whose answers may leave out items."""

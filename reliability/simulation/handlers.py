@@ -87,13 +87,16 @@ class Handlers:
         if event.type == CHILD:
             return
         # A handler does the same in each attempt, like a real handler.
-        choice = Random(f"{event.id} {number}").random()
+        random = Random(f"{event.id} {number}")
+        choice, key = random.random(), None
+        if event.ordering_key is not None:
+            key = random.choice([event.ordering_key, event.ordering_key, "another key", None])
         if choice < 0.15:
-            await delivery.emit(CHILD, {"of": event.id})
+            await delivery.emit(CHILD, {"of": event.id}, ordering_key=key)
         elif choice < 0.3:
             async with delivery.transaction() as transaction:
                 transaction.put(TableName=BUSINESS, Item={"id": f"{event.id} {number}"})
-                transaction.emit(CHILD, {"of": event.id})
+                transaction.emit(CHILD, {"of": event.id}, ordering_key=key)
 
 
 async def in_spite_of_faults(work: Awaitable[object]) -> bool:

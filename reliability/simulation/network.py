@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Protocol
 
 from botocore.exceptions import ClientError
 
+from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
 from reliability.history import Record, ReplyLost, StoringRequest
 from reliability.items import is_event
 from reliability.simulation.backend import Backend
@@ -26,7 +27,9 @@ from reliability.simulation.values import Item
 
 INSERT: Final = "insert"
 """What a history calls a `batch_execute_statement` that inserts items. Others update items."""
-_STORING: Final = frozenset({"put_item", "batch_write_item", "transact_write_items", INSERT})
+APPEND: Final = "append"
+"""What a history calls an `update_item` that appends events to the queue of their key."""
+_STORING: Final = frozenset({"put_item", "batch_write_item", "transact_write_items", INSERT, APPEND})
 """The operations that store events."""
 _READING: Final = frozenset({"get_item", "batch_get_item"})
 """The operations by which an emit finds out whether an event is stored."""
@@ -175,6 +178,8 @@ def partly_read(answer: dict[str, Any], parameters: dict[str, Any]) -> dict[str,
 
 
 def _name_of(operation: str, parameters: dict[str, Any]) -> str:
+    if operation == "update_item" and events_appended(parameters):
+        return APPEND
     try:
         if operation == "batch_execute_statement" and items_of_statements(parameters):
             return INSERT
@@ -191,7 +196,11 @@ def _events_stored(name: str, parameters: dict[str, Any]) -> tuple[str, ...]:
         return tuple(key["id"]["S"] for key in keys)
     if name not in _STORING:
         return ()
-    return tuple(item["id"]["S"] for item in _items_stored(name, parameters) if is_event(item))
+    stored = [item["id"]["S"] for item in _items_stored(name, parameters) if is_event(item)]
+    entries = [parameters] if name == APPEND else []
+    if name == "transact_write_items":
+        entries = [entry["Update"] for entry in parameters["TransactItems"] if "Update" in entry]
+    return tuple(dict.fromkeys([*stored, *(each for entry in entries for each in events_appended(entry))]))
 
 
 def _items_stored(name: str, parameters: dict[str, Any]) -> list[Item]:
@@ -203,8 +212,18 @@ def _items_stored(name: str, parameters: dict[str, Any]) -> list[Item]:
             return [request["PutRequest"]["Item"] for request in puts]
         case "transact_write_items":
             return [entry["Put"]["Item"] for entry in parameters["TransactItems"] if "Put" in entry]
-        case _:
+        case "insert":
             return items_of_statements(parameters)
+        case _:
+            return []
+
+
+def events_appended(update: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the events that an update appends to the queue of their key."""
+    new = update.get("ExpressionAttributeValues", {}).get(":new")
+    if new is None or not update["Key"]["id"]["S"].startswith(PREFIX):
+        return ()
+    return tuple(member["S"] for member in new["L"])
 
 
 def _error_of(answer: asyncio.Future[Any]) -> str:

@@ -30,6 +30,8 @@ class Operator:
     def act(self, action: Action, keys: Sequence[str], random: Random, *, now: float) -> None:
         """Make the call of an action; `keys` are the ids of all events."""
         match action.kind:
+            case Kind.SKIP:
+                self._do(self._skip(random))
             case Kind.REDRIVE:
                 self._do(self._redrive_listed() if action.amount < 0.5 else self._redrive_selected())
             case Kind.DISCARD if keys:
@@ -57,6 +59,15 @@ class Operator:
                     break
                 await asyncio.sleep(1)
         return True
+
+    def unblock(self, random: Random) -> None:
+        """Retry or skip the dead letters that block keys."""
+        self._do(self._skip(random) if random.random() < 0.3 else self._redrive_listed())
+
+    async def _skip(self, random: Random) -> None:
+        failed = await self._bus.get_failed_events()
+        blocking = [event.id for event in failed if event.blocks_key]
+        await self._bus.skip_events(random.sample(blocking, (len(blocking) + 1) // 2))
 
     def _do(self, work: Awaitable[object]) -> None:
         self._begin(in_spite_of_faults(work))

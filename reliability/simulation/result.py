@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,8 @@ LONGEST_PAUSE: Final = 90.0
 """The extra time at the end for pauses after errors, delays and the backlog, beyond lease, backoff and clocks."""
 LONGEST_GIVE_BACK: Final = 60.0
 """The longest wait of an event that was released without a handler."""
+LATENCIES_PER_EVENT: Final = 20.0
+"""How many latencies an event of an ordering key takes, with its mark and its pop, and perhaps a poll."""
 LATEST_SWEEP: Final = 600.0
 """How long an event may stay HELD that a worker has held after the end of the hold, and then died."""
 
@@ -72,7 +75,13 @@ def longest_end(scenario: Scenario) -> float:
     backoffs = float(options["base_backoff"]) * 2.0 ** int(options["max_retries"])
     pauses = failed_looks(scenario) * LONGEST_PAUSE + LONGEST_GIVE_BACK * scenario.is_deploying
     pauses += LATEST_SWEEP * scenario.is_operated
-    return 6 * scenario.lease + 2 * backoffs + 2 * scenario.greatest_offset + pauses
+    return 6 * scenario.lease + 2 * backoffs + 2 * scenario.greatest_offset + pauses + longest_line(scenario)
+
+
+def longest_line(scenario: Scenario) -> float:
+    """Return how long it may take to work off the events of the most frequent ordering key, with their children."""
+    counts = Counter(key for emission in scenario.emissions for key in emission.keys if key is not None)
+    return 2 * max(counts.values(), default=0) * (1.0 + LATENCIES_PER_EVENT * scenario.weather.latency)
 
 
 def limits_of(scenario: Scenario) -> Limits:

@@ -46,9 +46,10 @@ class Way(StrEnum):
     IMPATIENT = "given up after a while, and emitted again"
     TWICE = "emitted from two tasks at once"
     BURST = "many, one by one and in groups, for a while"
+    SERIES = "one after the other, each after the answer to the one before"
 
 
-"""Only busy scenarios have bursts, see `busy.py`."""
+"""Only busy scenarios have bursts, see `busy.py`; only scenarios with ordering keys have series, see `ordered.py`."""
 
 
 COUNTS: Final[Mapping[Way, tuple[int, ...]]] = {
@@ -64,13 +65,17 @@ COUNTS: Final[Mapping[Way, tuple[int, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emission:
-    """Some events, emitted at a time and place; `delay` (seconds) is None if they are due at once."""
+    """Some events, emitted at a time and place; `delay` (seconds) is None if they are due at once.
+
+    `keys` has the ordering key of each event, or None; it is empty if none of them has one.
+    """
 
     at: float
     place: str
     way: Way
     types: tuple[str, ...]
     delay: float | None
+    keys: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +120,14 @@ class WindowSizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSizes:
+    """How many ids a queue has before it splits, and how many events of a key a worker handles in a row."""
+
+    width: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """The decisions before a run. Times are seconds of virtual time."""
 
@@ -134,6 +147,10 @@ class Scenario:
     sizes: WindowSizes | None = None
     waits_for_windows: bool = True
     """Whether the workers stop only when no window is open."""
+    queues: QueueSizes | None = None
+    """Only scenarios with ordering keys have it."""
+    unblocks: bool = False
+    """Whether an operator retries or skips dead letters at the end, until none blocks a key."""
 
     @property
     def greatest_offset(self) -> float:

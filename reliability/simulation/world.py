@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
 from random import Random
-from typing import Any, Final
+from typing import Final
 
-from dynamodb_outbox import DynamoDBOutbox, Event
-from dynamodb_outbox.dynamodb.items.codec import DELIVERY_BYTES, MAX_ITEM_BYTES
+from dynamodb_outbox import DynamoDBOutbox
 from reliability.checker import check
 from reliability.history import CallsCounted, FaultBegan, FaultEnded, ItemDeleted, Record
-from reliability.items import final_state, is_event, is_window, window_of
+from reliability.items import final_state, is_event, is_queue, is_window, window_of
 from reliability.simulation.audit import audited
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
@@ -22,20 +21,21 @@ from reliability.simulation.faults import Faults, Kind
 from reliability.simulation.handlers import BUSINESS_TABLE
 from reliability.simulation.log import TABLE, Log, index_key_of
 from reliability.simulation.loop import Timeline
+from reliability.simulation.making import makers_of
 from reliability.simulation.network import Network
-from reliability.simulation.operator import RESUMES
+from reliability.simulation.operator import RESUMES, Operator
 from reliability.simulation.process import Process
 from reliability.simulation.result import Result, limits_of, longest_end, starved, unforeseen, unseen
-from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario, Way
+from reliability.simulation.scenario import JUMP_SECONDS, Action, Emission, Place, Scenario
 
 EPOCH: Final = 1_790_000_000.0
 """When a run begins (epoch seconds)."""
-LARGEST: Final = MAX_ITEM_BYTES - DELIVERY_BYTES - 256
-"""The characters of a payload with which an event comes close to the maximum size of an emit."""
 POLL_SECONDS: Final = 0.5
 """Seconds between checks whether all events have ended."""
 STOP_SECONDS: Final = 120.0
 """How long the stops at the end may take."""
+UNBLOCK_SECONDS: Final = 5.0
+"""How often an operator looks for blocked keys at the end."""
 WEATHER: Final = "all faults"
 
 
@@ -57,6 +57,7 @@ class World:
             choose_replica=lambda: random.randrange(scenario.replicas),
             on_written=self.log.written,
         )
+        self.backend.deletes_missing = Random(f"{scenario.seed} deletes").random() < 0.5
         self.network = Network(self.timeline, self.backend, self.faults, write=self.write, now=self.now)
         self._places = {place.name: place for place in scenario.places}
         self._lives: Counter[str] = Counter()
@@ -131,25 +132,8 @@ class World:
             self.timeline.call_later(1.0, partial(self.emit, emission))
             return
         self._emitted += len(emission.types)
-        made_here = 0.95 if emission.way is Way.BURST else 0.5
-        makers = [
-            partial(self._make, event_type, number, None if self.random.random() < made_here else self._emitted)
-            for number, event_type in enumerate(emission.types)
-        ]
+        makers = makers_of(emission, self._emitted, self.scenario, self.random, now=self.now)
         process.emit(emission, makers)
-
-    def _make(self, event_type: str, number: int, emission: int | None) -> Event:
-        """Make an event, in its process. The number of its emission is in its id, if the service chooses the id."""
-        occurred_at, payload = datetime.fromtimestamp(self.now(), UTC), self._payload(number)
-        if emission is None:
-            return Event(event_type, payload, occurred_at=occurred_at)
-        return Event(event_type, payload, id=f"e{emission}-{number}", occurred_at=occurred_at)
-
-    def _payload(self, number: int) -> dict[str, Any]:
-        """Make a payload. Some payloads leave hardly more room in the item than delivery needs."""
-        if not self.scenario.is_large:
-            return {"n": number}
-        return {"n": number, "filler": "x" * (LARGEST - self.random.randrange(1024))}
 
     # Faults
 
@@ -234,19 +218,29 @@ class World:
             process.loop.doom(0, lambda: None)
         self.write(FaultEnded(at=self.now(), name=WEATHER, kind="weather"))
         for seconds in RESUMES if self.scenario.is_operated else ():
-            self.timeline.call_later(seconds, self._resume_all)
+            self.timeline.call_later(seconds, partial(self._operate, Operator.resume_all))
+        if self.scenario.unblocks:
+            self.timeline.call_later(UNBLOCK_SECONDS, self._unblock)
 
-    def _resume_all(self) -> None:
-        """End all holds, if a process runs."""
+    def _operate(self, act: Callable[[Operator], None]) -> None:
+        """Have an operator act, if a process runs."""
         alive = [each for each in self._processes.values() if not (each.is_dead or each.has_ended or each.is_leaving)]
         if alive:
-            alive[0].operator.resume_all()
+            act(alive[0].operator)
+
+    def _unblock(self) -> None:
+        """Have the keys unblocked that dead letters block, again and again."""
+        if not self._closing:
+            self._operate(lambda operator: operator.unblock(self.random))
+            self.timeline.call_later(UNBLOCK_SECONDS, self._unblock)
 
     def _unfinished(self) -> list[str]:
-        """List the events that have not ended, and the windows that a recovery has to close."""
+        """List the events and queues that have not ended, and the windows that a recovery has to close."""
         items = self.backend.tables[TABLE].items.values()
-        statuses = ("PENDING", "PROCESSING", "HELD")
+        statuses = ["PENDING", "PROCESSING", "HELD"]
         events = [item["id"]["S"] for item in items if is_event(item) and item["status"]["S"] in statuses]
+        statuses += ["FAILED"] if self.scenario.unblocks else []
+        events += [item["id"]["S"] for item in items if is_queue(item) and item["status"]["S"] in statuses]
         alive = {process.name for process in self._processes.values() if not (process.is_dead or process.has_ended)}
         if self.scenario.waits_for_windows:
             alive.clear()

@@ -20,7 +20,7 @@ from dynamodb_outbox.dynamodb.delivering import claim, recovery, settle
 from dynamodb_outbox.dynamodb.items import codec
 from dynamodb_outbox.dynamodb.transport import caller
 from dynamodb_outbox.worker import claim_on_emit, recover
-from reliability.simulation import world
+from reliability.simulation import making
 from reliability.simulation.campaign import Summary, summaries_of
 from reliability.simulation.faults import Kind
 from reliability.simulation.runs import run, run_each
@@ -124,7 +124,7 @@ def test_put_without_its_condition_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_names_of_handlers_that_find_no_room_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "LARGEST", world.LARGEST + codec.DELIVERY_BYTES - 1_024)
+    monkeypatch.setattr(making, "LARGEST", making.LARGEST + codec.DELIVERY_BYTES - 1_024)
     monkeypatch.setattr(codec, "DELIVERY_BYTES", 1_024)
     assert letters_found("D", first=909) & set("D")
 
