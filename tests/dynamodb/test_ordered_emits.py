@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from benchmarks.units import MeteringClient
-from dynamodb_outbox import DuplicateEventError, DynamoDBOutbox, Event, EventTooLargeError, OutboxEventBus
+from dynamodb_outbox import (
+    DuplicateEventError,
+    DynamoDBOutbox,
+    Event,
+    EventTooLargeError,
+    OutboxEventBus,
+    PartialPublishError,
+    StorageError,
+)
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
+from reliability.proxy import refused
+from tests.adapter_timing import with_timing
 from tests.dynamodb.ordered import Shop, ids_of, line_of, open_shop, orders, patient, steps_of
 
 KEY = "order-17"
@@ -142,6 +152,23 @@ async def test_event_that_an_ended_emit_left_unlisted_is_listed_by_the_next_emit
         await shop.bus.emit("order.paid", id=events[0].id, ordering_key=KEY)
     stored = await shop.bus.emit_many(events, if_exists="ignore")
     assert [event.already_stored for event in stored] == [True] * 3
+    assert await shop.line(KEY) == ids_of(events)
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "ThrottlingException"])
+async def test_event_that_is_stored_and_not_listed_may_be_stored(shop: Shop, code: str) -> None:
+    with_timing(shop.outbox, publish=0.5)
+    shop.proxy.rule = lambda request: refused(code, "no") if request.operation == "UpdateItem" else None
+    events = orders(3)
+    with pytest.raises(StorageError, match=r"before you emit it again|may have been applied") as raised:
+        await shop.bus.emit(events[0])
+    assert raised.value.maybe_applied
+    with pytest.raises(PartialPublishError) as many:
+        await shop.bus.emit_many(events[1:])
+    assert [cause.maybe_applied for cause in many.value.causes.values()] == [True, True]  # type: ignore[attr-defined]  # errors of the storage
+    shop.proxy.rule = lambda request: None
+    for event in events:
+        await shop.bus.emit(event, if_exists="ignore")
     assert await shop.line(KEY) == ids_of(events)
 
 

@@ -14,6 +14,7 @@ from dynamodb_outbox.claims import EmitClaim
 from dynamodb_outbox.dynamodb.emitting.publish_result import Place, Put
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, behind
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
+from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
 from dynamodb_outbox.errors import DuplicateEventError, StorageError
 
 
@@ -48,7 +49,8 @@ class OrderedEvents:
         for put, arrival in arrivals.items():
             # An event that was stored before stays a duplicate.
             if arrival.error is not None:
-                put.error = arrival.error
+                why = f"event {put.event.id!r} is stored, but is not delivered before you emit it again"
+                put.error = with_maybe_applied(arrival.error, why=why)
 
 
 def _arrival_of(put: Put, emit_claim: EmitClaim | None) -> Arrival:

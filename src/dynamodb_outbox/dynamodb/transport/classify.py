@@ -183,15 +183,18 @@ def _is_foreign(error: BaseException) -> bool:
     return any(message in text for message in _FOREIGN_MESSAGES)
 
 
-def with_maybe_applied(error: StorageError) -> StorageError:
-    """Return the error with `maybe_applied` true, because an earlier attempt of the same write got no response."""
+_NO_RESPONSE: Final = "DynamoDB did not respond to an earlier attempt, which may have been applied"
+
+
+def with_maybe_applied(error: StorageError, *, why: str = _NO_RESPONSE) -> StorageError:
+    """Return the error with `maybe_applied` true: usually because an earlier attempt of the write got no response."""
     if error.maybe_applied:
         return error
     if isinstance(error, (ThrottledError, UnavailableError)):
         return restated(error, maybe_applied=True)
     doubted = type(error).__new__(type(error))
     doubted.__dict__.update(error.__dict__, maybe_applied=True)
-    doubted.args = (f"{error}; DynamoDB did not respond to an earlier attempt, which may have been applied",)
+    doubted.args = (f"{error}; {why}",)
     doubted.__cause__ = error.__cause__
     return doubted
 
