@@ -19,6 +19,8 @@ from reliability.history import (
     Written,
 )
 
+PROBE = "probe"
+"""The event of requests that find out which statements the backend takes. The first emit may wait for them."""
 CERTAIN = frozenset({"", "ConditionalCheckFailedException"})
 """The errors of responses that say whether a write was applied, and by which request."""
 
@@ -71,7 +73,7 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         if len(answered) < len(event_ids):
             continue
         until, ids = max(answered), set(event_ids)
-        ids |= {queues[each] for each in event_ids if each in queues}
+        ids |= {PROBE, *(queues[each] for each in event_ids if each in queues)}
         released = [write for each in ids for write in timeline.writes_of(each) if _is_release(write)]
         # Another worker may have moved the event out of its window first; the emit then waits for its refused release.
         excused = [*(one for one in still if one.worker == worker), *released]

@@ -141,9 +141,10 @@ def as_shown(stored: Stored | None, queue: StoredQueue | None) -> Stored | None:
     """Return the item of an event with what its queue says of its delivery, while it is at the front."""
     if stored is None or queue is None or queue.front != stored.event_id:
         return stored
+    # An event that was set aside, and came back to the line, keeps the names of the handlers that are done.
+    handled_by = tuple(sorted({*stored.handled_by, *queue.handled_by}))
     if not stored.waits:
         # It has ended, and is still to be taken from the queue.
-        handled_by = tuple(sorted({*stored.handled_by, *queue.handled_by}))
         token = None if stored.status == "DISCARDED" else queue.token
         retries = queue.retry_count if stored.status == "COMPLETED" else stored.retry_count
         return replace(stored, token=token, handled_by=handled_by, retry_count=retries)
@@ -153,7 +154,7 @@ def as_shown(stored: Stored | None, queue: StoredQueue | None) -> Stored | None:
         retry_count=queue.retry_count,
         sort_key=queue.sort_key,
         token=queue.token,
-        handled_by=queue.handled_by,
+        handled_by=handled_by,
         indexed=queue.indexed,
         unhandled_since=queue.unhandled_since,
     )

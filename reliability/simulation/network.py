@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
+from dynamodb_outbox.event import RESERVED_IDS
 from reliability.history import Record, ReplyLost, StoringRequest
 from reliability.items import is_event
 from reliability.simulation.backend import Backend
@@ -27,10 +28,13 @@ from reliability.simulation.values import Item
 
 INSERT: Final = "insert"
 """What a history calls a `batch_execute_statement` that inserts items. Others update items."""
+PROBE: Final = "probe"
+"""What a history calls the statements that find out which statements the backend takes. Its events are `probe`."""
 APPEND: Final = "append"
 """What a history calls an `update_item` that appends events to the queue of their key."""
 _STORING: Final = frozenset({"put_item", "batch_write_item", "transact_write_items", INSERT, APPEND})
 """The operations that store events."""
+_PROBES: Final = f"{RESERVED_IDS}-probe"
 _READING: Final = frozenset({"get_item", "batch_get_item"})
 """The operations by which an emit finds out whether an event is stored."""
 
@@ -181,8 +185,10 @@ def _name_of(operation: str, parameters: dict[str, Any]) -> str:
     if operation == "update_item" and events_appended(parameters):
         return APPEND
     try:
-        if operation == "batch_execute_statement" and items_of_statements(parameters):
-            return INSERT
+        if operation == "batch_execute_statement":
+            if any(key.startswith(_PROBES) for key in keys_of_statements(parameters)):
+                return PROBE
+            return INSERT if items_of_statements(parameters) else operation
     except UnknownExpressionError:
         pass  # the backend raises it, and the run ends
     return operation
@@ -194,6 +200,8 @@ def _events_stored(name: str, parameters: dict[str, Any]) -> tuple[str, ...]:
         ((_, wanted),) = parameters["RequestItems"].items() if name == "batch_get_item" else [("", {})]
         keys = wanted["Keys"] if wanted else [parameters["Key"]]
         return tuple(key["id"]["S"] for key in keys)
+    if name == PROBE:
+        return (PROBE,)
     if name not in _STORING:
         return ()
     stored = [item["id"]["S"] for item in _items_stored(name, parameters) if is_event(item)]
