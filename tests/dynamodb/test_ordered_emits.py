@@ -172,6 +172,31 @@ async def test_event_that_is_stored_and_not_listed_may_be_stored(shop: Shop, cod
     assert await shop.line(KEY) == ids_of(events)
 
 
+async def test_event_that_is_stored_but_not_listed_is_no_duplicate_behind_one_that_fails(
+    endpoint: str, table_name: str
+) -> None:
+    async with open_shop(endpoint, table_name, conditional_writes="single") as shop:
+        first, unlisted, delivered = orders(3)
+        await shop.bus.emit_many([unlisted, delivered])
+        await shop.delete(queue_id(KEY))
+        await shop.client.update_item(
+            TableName=shop.outbox.table_name,
+            Key={"id": {"S": delivered.id}},
+            UpdateExpression="SET #status = :completed",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues={":completed": {"S": "COMPLETED"}},
+        )
+        shop.proxy.rule = lambda request: refused("AccessDeniedException") if first.id in str(request.body) else None
+        with pytest.raises(PartialPublishError) as raised:
+            await shop.bus.emit_many([first, unlisted, delivered], if_exists="ignore")
+        assert unlisted in raised.value.failed
+        assert not isinstance(raised.value.causes[unlisted.id], DuplicateEventError)
+        assert delivered not in raised.value.failed
+        shop.proxy.rule = lambda request: None
+        await shop.bus.emit_many([first, unlisted, delivered], if_exists="ignore")
+        assert await shop.line(KEY) == [first.id, unlisted.id]
+
+
 async def test_event_that_is_too_large_is_refused_before_anything_is_sent(shop: Shop) -> None:
     small, large = orders(1)[0], Event("order.paid", "x" * 410_000, ordering_key=KEY)
     with pytest.raises(EventTooLargeError):

@@ -15,7 +15,7 @@ from dynamodb_outbox.dynamodb.emitting.publish_result import Place, Put
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, behind
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
-from dynamodb_outbox.errors import DuplicateEventError, StorageError
+from dynamodb_outbox.errors import StorageError
 
 
 class OrderedEvents:
@@ -65,14 +65,17 @@ def _arrival_of(put: Put, emit_claim: EmitClaim | None) -> Arrival:
 
 
 def _without_gap(puts: Sequence[Put]) -> list[Put]:
-    """List the events to append: those before the first one that could not be stored. The later ones fail."""
+    """List the events to append: those before the first one that could not be stored. The later ones fail.
+
+    A later one that was stored before fails, too: the queue may not list it, so its caller must not go on.
+    """
     stored: list[Put] = []
     failed: StorageError | None = None
     for put in puts:
         if isinstance(put.error, StorageError):
             failed = failed or put.error
         elif failed is not None:
-            if not isinstance(put.error, DuplicateEventError):
+            if put.place is not Place.OVER:
                 put.error = behind(put.event.id, failed)
         elif put.place is not Place.OVER:
             stored.append(put)
