@@ -1,4 +1,4 @@
-"""What operators read of an `InMemoryOutbox`: one event, and pages of events."""
+"""Reads events of an `InMemoryOutbox` for operators: one event, and pages of events."""
 
 from __future__ import annotations
 

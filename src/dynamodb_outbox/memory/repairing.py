@@ -1,4 +1,4 @@
-"""What operators do to one event of an `InMemoryOutbox`. Each repair tells whether it was carried out.
+"""The repairs of one event of an `InMemoryOutbox`. Each repair tells whether it was carried out.
 
 An event with an ordering key may be at the front of its queue, in line behind it, or set aside. A repair of the one at
 the front sees, and changes, the delivery of the queue.

@@ -1,4 +1,4 @@
-"""What an `InMemoryOutbox` stores: its events, the queues of their ordering keys, and holds.
+"""The data of an `InMemoryOutbox`: its events, the queues of their ordering keys, and holds.
 
 An event with an ordering key is QUEUED until it is COMPLETED, FAILED or DISCARDED. Meanwhile, the delivery of the event
 at the front is kept with the queue of its key, as in DynamoDB. An event that is done leaves the queue when it is at the

@@ -54,7 +54,7 @@ class Worker:
         self._reports, self._settles, self._dispatcher = setup.stages(
             on_settled=self._on_settled,
             is_cancelled=lambda: self._task is not None and self._task.cancelling() > 0,
-            is_held=lambda event_type: self._gate.is_held_now(event_type),  # noqa: PLW0108 - the gate is made below
+            is_held=self._is_held_now,
             kept_keys=KeptKeys(self._may_keep_keys, take=self._take_in_own_context, poll=self.wake),
         )
         self._gate = HoldGate(outbox, start=self._begin, settle=self._settles.submit, timing=self._timing)
@@ -292,6 +292,9 @@ class Worker:
             self._settles.abandon_at(max(deadline, anyio.current_time()) + self._timing.settle_seconds)
 
     # Claims
+
+    async def _is_held_now(self, event_type: str) -> bool:
+        return await self._gate.is_held_now(event_type)
 
     def _may_keep_keys(self) -> bool:
         # Not in `run_once`, which ends after one batch.

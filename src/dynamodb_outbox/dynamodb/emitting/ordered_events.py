@@ -1,7 +1,7 @@
 """Events with ordering keys: once they are stored, the queues of their keys have to list them.
 
 An emit that ends in between leaves an event that is stored and not listed. It is never delivered, and its emit has
-returned to nobody. If the id is emitted again, the put is refused, and the event is appended all the same.
+not returned. If the id is emitted again, the put is refused, and the event is appended.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _arrival_of(put: Put, emit_claim: EmitClaim | None) -> Arrival:
 
 
 def _without_gap(puts: Sequence[Put]) -> list[Put]:
-    """List the events to append: those before the first one that could not be stored. The later ones fail.
+    """List the events to append, up to the first event that could not be stored. The later ones fail.
 
     A later one that was stored before fails, too: the queue may not list it, so its caller must not go on.
     """

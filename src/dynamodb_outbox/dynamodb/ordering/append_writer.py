@@ -120,7 +120,7 @@ class AppendWriter:
                 return None
 
     async def _wait(self, state: _Appending, error: ThrottledError | UnavailableError) -> bool:
-        """Wait for the next attempt; false if there is none. Submissions whose own time is over fail."""
+        """Wait for the next attempt; false after the last one. Submissions whose own time is over fail."""
         delay, now = state.retries.next_delay(), anyio.current_time()
         for arrival in state.arrivals:
             if arrival.is_wanted and (delay is None or now >= arrival.submission.since + self._seconds):
@@ -159,7 +159,7 @@ class AppendWriter:
             state.note_listed(ids)
 
     async def _bear(self, state: _Appending, item: Any, *, within: float) -> None:
-        """Claim the queue, if an append of ours has created it; `item` is the queue as it is now."""
+        """Claim the queue, if our append has created it; `item` is the queue as it is now."""
         if state.bearer is not None and item is not None:
             await self._births.take(state.bearer, item, is_certain=not state.is_doubtful, within=within)
         state.bearer = None
@@ -178,7 +178,7 @@ class AppendWriter:
             raise deadline_error("an append", ErrorKind.THROTTLED, attempts=state.refusals, reason=reason)
 
     async def see(self, key: str, item: Mapping[str, Any] | None, *, within: float) -> Queue | None:
-        """Return a queue, from the item that a refusal showed, or as it is now; None if there is none.
+        """Return a queue, from the item that a refusal showed, or as it is now; None without a queue.
 
         Raises `StorageError`.
         """
@@ -211,7 +211,7 @@ class AppendWriter:
         return with_maybe_applied(self._caller.fatal(error, "an append"))
 
     def _step(self, state: _Appending, ids: tuple[str, ...]) -> _Step:
-        """Return the next request: the one that fits the queue, as far as it is known."""
+        """Return the next request, which fits the queue as far as it is known."""
         table_name, seen = self._caller.table_name, state.seen
         if seen is None or len(seen.ids) + len(ids) <= WIDTH:
             birth = self._births.begin(state.arrivals[0])

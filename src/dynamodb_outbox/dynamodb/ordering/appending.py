@@ -1,6 +1,6 @@
 """The writes by which events enter a queue: APPEND, SPLIT and SPILL, as arguments of DynamoDB's operations.
 
-- APPEND adds ids to `ids`, and creates the queue if there is none. It is refused if `ids` has no room, or if the first
+- APPEND adds ids to `ids`, and creates a missing queue. It is refused if `ids` has no room, or if the first
   of the ids is listed already, because an earlier attempt was applied.
 - SPLIT makes the full `ids` the `head`, and begins new `ids`.
 - SPILL moves the full `ids` to a new page, where there is a `head` already.
@@ -37,7 +37,7 @@ _MAY_APPEND: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Birth:
-    """What a new queue begins with: claimed by this worker until `ends` (epoch seconds), or PENDING at `now`."""
+    """The delivery of a new queue: claimed by this worker until `ends` (epoch seconds), or PENDING at `now`."""
 
     now: float
     token: str = NOBODY

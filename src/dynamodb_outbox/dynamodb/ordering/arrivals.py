@@ -16,7 +16,7 @@ from dynamodb_outbox.errors import StorageError
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """An event that is to be appended to the queue of its key, and what became of it."""
+    """An event that is to be appended to the queue of its key, and its result."""
 
     event_id: str
     is_new: bool = True
@@ -67,7 +67,7 @@ class Submission:
             self.done.set_result(None)
 
     def fail(self, error: StorageError, sent: Iterable[Arrival] = ()) -> None:
-        """Note why no further arrival is listed. The ones that were sent may be listed, all others are not."""
+        """Note why no further arrival is listed. Arrivals that were sent may be listed, all others are not."""
         for arrival in self._left:
             arrival.error = error if arrival in sent else behind(arrival.event_id, error)
         if not self.done.done():

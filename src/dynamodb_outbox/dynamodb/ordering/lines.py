@@ -49,7 +49,7 @@ class Lines:
         await submission.done
 
     async def see(self, key: str, item: Mapping[str, Any] | None, *, within: float) -> Queue | None:
-        """Return a queue, from the item that a refusal showed, or as it is now; None if there is none.
+        """Return a queue, from the item that a refusal showed, or as it is now; None without a queue.
 
         Raises `StorageError`.
         """
@@ -61,7 +61,7 @@ class Lines:
             await asyncio.wait(self._tasks)
 
     async def _run(self, key: str, waiting: deque[Arrival]) -> None:
-        """Append what waits, until nothing does. A task of its own, so that a cancelled call ends no append."""
+        """Append what waits, until nothing does. It has a separate task, so that a cancelled call ends no append."""
         sent: list[Arrival] = []
         try:
             while sent := take(waiting):
