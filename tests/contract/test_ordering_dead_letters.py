@@ -1,4 +1,7 @@
-"""Every adapter blocks a key or sets the event aside, and lets operators see, repair and hold the events of a key."""
+"""Every adapter blocks a key or sets its event aside, and shows and holds a key as the event at its front.
+
+`test_ordered_repairs.py` has the repairs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import pytest
 
 from dynamodb_outbox import (
     Count,
-    DuplicateEventError,
     Event,
     EventState,
     EventStatus,
@@ -105,20 +107,7 @@ async def test_failure_of_a_worker_that_lost_the_key_changes_nothing(adapter: Ad
     assert await statuses(outbox, "a", "b") == [COMPLETED, PENDING]
 
 
-# Retries by operators
-
-
-async def test_redrive_retries_a_dead_letter_in_its_place(
-    adapter: Adapter, outbox: Outbox, clock: Clock, told: list[Any]
-) -> None:
-    await outbox.publish(keyed("a", "b"))
-    await fail(outbox, "a", clock)
-    assert await outbox.redrive(["b", "a"]) == Repaired(done=("a",), refused={"b": QUEUED})
-    assert told == [("order-17", "a", "retry")]
-    again = await claim_one(adapter.make())
-    assert (again.event.id, again.attempt, again.handled_by) == ("a", 1, {"mail"})
-    assert await settle_one(outbox, again, Completed()) is None
-    assert await work_off(adapter.make()) == ["b"]
+# Repairs
 
 
 @pytest.mark.parametrize("waiting", [0, 1, WIDTH, 3 * WIDTH])
@@ -141,18 +130,6 @@ async def test_redrive_of_an_event_that_was_set_aside_puts_it_at_the_end(
     assert await outbox.redrive(["a"]) == Repaired(refused={"a": COMPLETED})
 
 
-async def test_redrive_is_refused_once_the_event_is_not_as_it_was_seen(
-    adapter: Adapter, outbox: Outbox, clock: Clock
-) -> None:
-    await outbox.publish(keyed("a", "b"))
-    await fail(outbox, "a", clock)
-    seen = {"a": (await see(outbox, "a")).fence}
-    assert (await outbox.redrive(["a"], fences=seen)).done == ("a",)
-    await fail(adapter.make(), "a", clock)
-    assert await outbox.redrive(["a"], fences=seen) == Repaired(refused={"a": FAILED})
-    assert (await outbox.redrive(["a"], fences={"a": (await see(outbox, "a")).fence})).done == ("a",)
-
-
 async def test_late_outcome_after_a_redrive_is_refused(adapter: Adapter, outbox: Outbox, clock: Clock) -> None:
     await outbox.publish(keyed("a", "b"))
     claim = await claim_one(outbox)
@@ -161,23 +138,6 @@ async def test_late_outcome_after_a_redrive_is_refused(adapter: Adapter, outbox:
     for outcome in (Retry(delay=0, error="late"), FAILURE, Released()):
         assert isinstance(await settle_one(outbox, claim, outcome), LeaseLostError)
     assert (await claim_one(adapter.make())).event.id == "a"
-
-
-# Skips
-
-
-async def test_skip_sets_a_dead_letter_aside(adapter: Adapter, outbox: Outbox, clock: Clock, told: list[Any]) -> None:
-    await outbox.publish(keyed("a", "b", "c"))
-    await settle_one(outbox, await claim_one(outbox), Retry(delay=0, error="no"))
-    await fail(adapter.make(), "a", clock)
-    assert await outbox.skip(["a", "b", "nobody"]) == Repaired(done=("a",), refused={"b": PENDING, "nobody": None})
-    assert told == [("order-17", "a", "skip")]
-    assert await statuses(outbox, "a", "b") == [FAILED, PENDING]
-    (failed,) = await outbox.failed_events(type=None, limit=10)
-    assert (failed.id, failed.blocks_key, failed.retry_count, failed.handled_by) == ("a", False, 1, {"mail"})
-    assert (failed.last_error, failed.error_type, failed.error_handler) == ("bill: no", "ValueError", "bill")
-    assert await outbox.skip(["a"]) == Repaired(refused={"a": FAILED})
-    assert await work_off(adapter.make()) == ["b", "c"]
 
 
 async def test_skip_of_the_last_event_empties_the_key(adapter: Adapter, outbox: Outbox, clock: Clock) -> None:
@@ -196,43 +156,6 @@ async def test_skip_is_refused_for_events_that_block_no_key(outbox: Outbox, cloc
     refused = {"a": PENDING, "b": QUEUED, "free": FAILED, "nobody": None}
     assert await outbox.skip(["a", "b", "free", "nobody"]) == Repaired(refused=refused)
     assert await statuses(outbox, "a", "b", "free") == [PENDING, QUEUED, FAILED]
-
-
-# Discards and replacements
-
-
-async def test_discard_of_a_dead_letter_lets_the_key_go_on(
-    adapter: Adapter, outbox: Outbox, clock: Clock, told: list[Any]
-) -> None:
-    await outbox.publish(keyed("a", "b"))
-    await fail(outbox, "a", clock)
-    seen = await see(outbox, "a")
-    assert (await outbox.discard(["a"], **WHO, fences={"a": seen.fence})).done == ("a",)
-    assert told == [("order-17", "a", "discard")]
-    discarded = await see(outbox, "a")
-    assert (discarded.status, discarded.discard_reason, discarded.discarded_by) == (DISCARDED, *WHO.values())
-    assert await work_off(adapter.make()) == ["b"]
-    with pytest.raises(DuplicateEventError):
-        await outbox.publish(keyed("a"))
-
-
-async def test_discarded_event_is_left_out_when_its_turn_comes(adapter: Adapter, outbox: Outbox, clock: Clock) -> None:
-    await outbox.publish(keyed("a", "b", "c", "d"))
-    await settle_one(outbox, await claim_one(outbox), Retry(delay=16, error="no"))
-    assert (await outbox.discard(["a", "c"], **WHO)).done == ("a", "c")
-    assert await statuses(outbox, "a", "c") == [DISCARDED, DISCARDED]
-    clock.now += 16
-    assert await work_off(adapter.make()) == ["b", "d"]
-    assert await outbox.count(PENDING) == 0
-
-
-async def test_event_that_a_worker_handles_is_not_discarded(outbox: Outbox) -> None:
-    await outbox.publish(keyed("a", "b"))
-    claim = await claim_one(outbox)
-    assert await outbox.discard(["a"], **WHO) == Repaired(refused={"a": PROCESSING})
-    assert not await outbox.replace("a", keyed("new")[0], **WHO)
-    (following,) = await outbox.settle([(claim, Completed())], keep_keys=True)
-    assert isinstance(following, Claim)
 
 
 async def test_event_that_was_set_aside_is_discarded(adapter: Adapter, outbox: Outbox, clock: Clock) -> None:
@@ -257,14 +180,6 @@ async def test_replacement_of_a_dead_letter_takes_its_place(
     assert (claim.event, claim.attempt, claim.handled_by, claim.last_error) == (new, 1, frozenset(), "")
     assert await settle_one(outbox, claim, Completed()) is None
     assert await work_off(adapter.make()) == ["b"]
-
-
-async def test_replacement_of_other_events_goes_to_the_end(adapter: Adapter, outbox: Outbox, clock: Clock) -> None:
-    await outbox.publish(keyed("a", "b", "c"))
-    await fail(adapter.make(failed_key="skip"), "a", clock)
-    assert (await outbox.replace("a", keyed("a2")[0], **WHO)).done == ("a",)
-    assert (await outbox.replace("c", keyed("c2")[0], **WHO)).done == ("c",)
-    assert await work_off(adapter.make()) == ["b", "a2", "c2"]
 
 
 # Reading
