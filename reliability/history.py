@@ -33,7 +33,7 @@ from reliability.records.events import (
     SettleRefused,
     Skipped,
 )
-from reliability.records.queues import QueueWritten, StoredQueue
+from reliability.records.queues import PageWritten, QueueWritten, StoredQueue
 from reliability.records.surroundings import (
     CallsCounted,
     ErrorReported,
@@ -84,6 +84,7 @@ __all__ = [
     "LeaseRenewed",
     "Noted",
     "Outcome",
+    "PageWritten",
     "QueueWritten",
     "Record",
     "Recovered",
@@ -149,6 +150,7 @@ Record = (
     | Written
     | WindowWritten
     | QueueWritten
+    | PageWritten
     | HoldAsked
     | HoldStored
     | ResumeAsked
@@ -165,7 +167,7 @@ WORKERS_LIFE: Final = (WorkerStarted, WorkerStopped, WorkerKilled, WorkerSuspend
 class FinalState:
     """The final state: the items by event id, the open windows by name, and the workers that have not ended.
 
-    `queues` has the queues by their ordering keys.
+    `queues` has the queues by their ordering keys, and `stray_pages` the pages that no queue has.
     """
 
     at: float
@@ -173,6 +175,7 @@ class FinalState:
     left: tuple[str, ...] = ()
     windows: Mapping[str, StoredWindow] = field(default_factory=dict[str, StoredWindow])
     queues: Mapping[str, StoredQueue] = field(default_factory=dict[str, StoredQueue])
+    stray_pages: tuple[str, ...] = ()
 
 
 def event_ids_of(record: Record) -> tuple[str, ...]:

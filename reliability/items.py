@@ -9,6 +9,7 @@ from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, PAGE_PREFIX, PREFIX,
 from dynamodb_outbox.dynamodb.windows.item import VOID, WINDOW, WINDOW_IDS
 from reliability.history import (
     FinalState,
+    PageWritten,
     QueueWritten,
     Stored,
     StoredQueue,
@@ -19,7 +20,7 @@ from reliability.history import (
 
 Item = Mapping[str, Mapping[str, Any]]
 
-AnyWritten = Written | WindowWritten | QueueWritten
+AnyWritten = Written | WindowWritten | QueueWritten | PageWritten
 QUEUED: Final = "QUEUED"
 _NO_WINDOW: Final = StoredWindow(window="", status="")
 
@@ -110,7 +111,7 @@ def record_of_write(
     began_at: float | None = None,
     transaction: int = 0,
 ) -> AnyWritten | None:
-    """Make the record of a change of an item; None if the item is neither an event, nor a queue, nor a window.
+    """Make the record of a change of an item; None if it is neither an event, nor a queue or its page, nor a window.
 
     A tombstone counts as no item: an event that is stored over it is new.
     """
@@ -119,6 +120,8 @@ def record_of_write(
     if any(map(is_window, known)):
         before, after = (None if item is None else window_of(item) for item in (old, new))
         return WindowWritten(window=(before or after or _NO_WINDOW).window, before=before, after=after, **facts)
+    if known and known[0]["id"]["S"].startswith(PAGE_PREFIX):
+        return _page_written(known[0]["id"]["S"], new, transaction=transaction, **facts)
     if any(map(is_queue, known)):
         facts["transaction"] = transaction
         was, now = (None if item is None else queue_of(item, index_key=index_key) for item in (old, new))
@@ -135,16 +138,28 @@ def final_state(items: Iterable[Item], *, at: float, index_key: str = "status") 
     windows = [window_of(item) for item in listed if is_window(item)]
     pages = {item["id"]["S"]: ids_in(item, "ids") for item in listed if item["id"]["S"].startswith(PAGE_PREFIX)}
     queues = [queue_of(item, index_key=index_key, paged=_paged(item, pages)) for item in listed if is_queue(item)]
+    listed_pages = {page_id for item in listed if is_queue(item) for page_id in _pages_of(item)}
     return FinalState(
         at=at,
         events={item["id"]["S"]: stored_of(item, index_key=index_key) for item in listed if is_event(item)},
         windows={window.window: window for window in windows if window.is_open},
         queues={queue.key: queue for queue in queues},
+        stray_pages=tuple(sorted(pages.keys() - listed_pages)),
     )
 
 
 def _paged(item: Item, pages: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """List the ids in the pages of a queue. A page that is missing has no ids."""
+    return tuple(each for page_id in _pages_of(item) for each in pages.get(page_id, ()))
+
+
+def _pages_of(item: Item) -> list[str]:
     queue = read_queue(item)
-    numbers = range(queue.first_page, queue.last_page + 1) if queue is not None and queue.pages else range(0)
-    return tuple(each for number in numbers for each in pages.get(queue.page_id(number) if queue else "", ()))
+    if queue is None or not queue.pages:
+        return []
+    return [queue.page_id(number) for number in range(queue.first_page, queue.last_page + 1)]
+
+
+def _page_written(page_id: str, new: Item | None, **facts: Any) -> PageWritten:
+    epoch, number, key = page_id.removeprefix(PAGE_PREFIX).split("/", 2)
+    return PageWritten(key=key, epoch=epoch, number=int(number), ids=() if new is None else ids_in(new, "ids"), **facts)

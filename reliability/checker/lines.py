@@ -6,14 +6,21 @@ shows each event as its queue describes it while it is at the front, so that the
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from reliability.history import ClaimRefused, QueueWritten, Recovered, ReplyLost, Stored, StoredQueue, Written
+from reliability.history import (
+    ClaimRefused,
+    PageWritten,
+    QueueWritten,
+    Recovered,
+    ReplyLost,
+    Stored,
+    StoredQueue,
+    Written,
+)
 
-_NO_QUEUE: Final = StoredQueue(key="", status="", ids=())
+AnyWrite = Written | QueueWritten | PageWritten
 
 
 @dataclass(slots=True)
@@ -24,15 +31,6 @@ class Entry:
     place: int
     listed: QueueWritten
     left: QueueWritten | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What a write does to the events of a queue: it takes the front, or puts another one there, or appends."""
-
-    takes: bool = False
-    replaces: bool = False
-    added: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -53,88 +51,59 @@ class Line:
     replies_lost: list[ReplyLost] = field(default_factory=list[ReplyLost])
     refused_claims: list[ClaimRefused] = field(default_factory=list[ClaimRefused])
     recovered: list[Recovered] = field(default_factory=list[Recovered])
-    _pages: deque[tuple[str, ...]] = field(default_factory=deque[tuple[str, ...]])
+    _pages: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict[tuple[str, int], tuple[str, ...]])
 
     @property
     def waiting(self) -> tuple[str, ...]:
         """The ids of the events that wait, in order."""
         return tuple(entry.event_id for entry in self.entries[self.front :])
 
+    def add_page(self, write: PageWritten) -> None:
+        """Take a page. A page that was deleted stays known, because the log may tell that before the queue changes."""
+        if write.ids:
+            self._pages[write.epoch, write.number] = write.ids
+
     def add(self, write: QueueWritten) -> Entry | None:
         """Follow a write; return the listing that left the queue."""
         self.writes.append(write)
         self.stored = write.after
-        change = self._change(write.before or _NO_QUEUE, write.after)
+        before, after = self._events_of(write.before), self._events_of(write.after)
         left: Entry | None = None
-        if change is None:
-            self.illegal.append(write)
-            self._begin_anew(write)
+        if before != self.waiting:
+            self._begin_anew(after, write)
+        elif after[: len(before)] == before:
+            self._list(after[len(before) :], write)
+        elif after == before[1:]:
+            left = self._leave(write)
+            self.front += 1
+        elif len(after) == len(before) and after[1:] == before[1:]:
+            left = self._leave(write)
+            self.entries[self.front] = Entry(after[0], self.front, write)
         else:
-            if change.takes:
-                left = self.entries[self.front]
-                left.left = write
-                self.front += 1
-            if change.replaces:
-                left = self.entries[self.front]
-                left.left = write
-                self.entries[self.front] = Entry(write.after.front if write.after else "", self.front, write)
-            self._list(change.added, write)
+            self._begin_anew(after, write)
         if write.after is not None and write.after.token is not None and self.front < len(self.entries):
             self.claimed.setdefault(write.after.token, self.entries[self.front])
         return left
 
+    def _events_of(self, queue: StoredQueue | None) -> tuple[str, ...]:
+        if queue is None:
+            return ()
+        numbers = range(queue.first_page, queue.last_page + 1) if queue.epoch else range(0)
+        paged = [event_id for number in numbers for event_id in self._pages.get((queue.epoch, number), ())]
+        return (*queue.head, *paged, *queue.ids)
+
     def _list(self, ids: tuple[str, ...], write: QueueWritten) -> None:
         self.entries += [Entry(each, len(self.entries) + n, write) for n, each in enumerate(ids)]
 
-    def _begin_anew(self, write: QueueWritten) -> None:
+    def _leave(self, write: QueueWritten) -> Entry:
+        left = self.entries[self.front]
+        left.left = write
+        return left
+
+    def _begin_anew(self, events: tuple[str, ...], write: QueueWritten) -> None:
+        self.illegal.append(write)
         self.front = len(self.entries)
-        self._pages.clear()
-        self._list(() if write.after is None else write.after.head + write.after.ids, write)
-
-    def _change(self, before: StoredQueue, after: StoredQueue | None) -> _Change | None:
-        """Work out what a write does to the events; None if no transition does that."""
-        if after is None:
-            return _Change(takes=True) if len(before.ids) == 1 and not before.head else None
-        if (after.epoch, after.last_page) != (before.epoch, before.last_page):
-            return self._spilled(before, after)
-        if after.first_page != before.first_page:
-            return self._refilled(before, after)
-        if before.ids == after.ids and before.head == after.head:
-            return _Change()
-        if bool(before.head) != bool(after.head):
-            return self._split_or_joined(before, after)
-        return _of_lists(before, after)
-
-    def _spilled(self, before: StoredQueue, after: StoredQueue) -> _Change | None:
-        if not before.head or after.head != before.head or not before.ids or not after.ids:
-            return None
-        self._pages.append(before.ids)
-        return _Change(added=after.ids)
-
-    def _refilled(self, before: StoredQueue, after: StoredQueue) -> _Change | None:
-        page = self._pages.popleft() if self._pages else ()
-        fits = after.first_page == before.first_page + 1 and len(before.head) == 1 and after.ids == before.ids
-        return _Change(takes=True) if fits and after.head == page else None
-
-    def _split_or_joined(self, before: StoredQueue, after: StoredQueue) -> _Change | None:
-        if after.head:
-            return _Change(added=after.ids) if after.head == before.ids and after.ids else None
-        fits = len(before.head) == 1 and after.ids == before.ids and not self._pages
-        return _Change(takes=True) if fits else None
-
-
-def _of_lists(before: StoredQueue, after: StoredQueue) -> _Change | None:
-    """Work out what a write does that neither makes nor takes a head or a page."""
-    if after.head == before.head and after.ids[: len(before.ids)] == before.ids:
-        return _Change(added=after.ids[len(before.ids) :])
-    (front, rest), (new_front, new_rest) = [
-        (queue.head, queue.ids) if queue.head else (queue.ids, ()) for queue in (before, after)
-    ]
-    if rest != new_rest or not new_front:
-        return None
-    if new_front == front[1:]:
-        return _Change(takes=True)
-    return _Change(replaces=True) if len(front) == len(new_front) and front[1:] == new_front[1:] else None
+        self._list(events, write)
 
 
 def as_shown(stored: Stored | None, queue: StoredQueue | None) -> Stored | None:
@@ -171,7 +140,7 @@ class Lines:
         """Return the queue of a key."""
         return self.by_key.setdefault(key, Line(key))
 
-    def written(self, writes: Sequence[tuple[str, Written | QueueWritten]]) -> list[Written]:
+    def written(self, writes: Sequence[tuple[str, AnyWrite]]) -> list[Written]:
         """Follow the changes of one transaction, or a single change, each with its key.
 
         Return the changes of the events, each as its queue shows it while it is at the front.
@@ -181,6 +150,8 @@ class Lines:
             if isinstance(write, Written):
                 affected[write.event_id] = (key, write)
                 self._events[write.event_id] = write.before
+            elif isinstance(write, PageWritten):
+                self.of(key).add_page(write)
             else:
                 fronts = [queue.front for queue in (write.before, write.after) if queue is not None]
                 affected |= {front: affected.get(front, (key, write)) for front in fronts}
@@ -189,7 +160,7 @@ class Lines:
         for key, write in writes:
             if isinstance(write, Written):
                 self._events[write.event_id] = write.after
-            elif (entry := self.of(key).add(write)) is not None:
+            elif isinstance(write, QueueWritten) and (entry := self.of(key).add(write)) is not None:
                 left.append((self.of(key), entry))
         for line, entry in left:
             stored = self._events.get(entry.event_id)

@@ -23,13 +23,15 @@ def check_order(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       called for an event before it in the queue: not again either.
     - Where one emit was acknowledged before another one began, or came before it in the same call, its event was listed
       first.
-    - At the end, the queue has the events that were listed and have not left.
+    - At the end, the queue has the events that were listed and have not left. No page is left over.
 
     Without a log, by the records of the workers: see `check_precedence`.
 
     In both cases, a call may come late because the clocks of two workers differ, so that the lease was over by one of
     them. A holder itself calls no handler after the end of its lease by its own clock.
     """
+    for page in timeline.final.stray_pages:
+        yield _violation(None, f"page {page!r} is left, and no queue has it")
     lives: defaultdict[str, list[EventLife]] = defaultdict(list)
     for life in timeline:
         if life.line is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
 from dynamodb_outbox.dynamodb.ordering.queue import PAGE_PREFIX, PREFIX
-from reliability.checker.lines import Line, Lines, as_shown
+from reliability.checker.lines import AnyWrite, Line, Lines, as_shown
 from reliability.history import (
     Claimed,
     ClaimRefused,
@@ -23,6 +23,7 @@ from reliability.history import (
     History,
     ItemDeleted,
     LeaseRenewed,
+    PageWritten,
     QueueWritten,
     Record,
     Recovered,
@@ -151,7 +152,7 @@ class Timeline:
         self.ended: dict[str, WorkerStopped | WorkerKilled] = {}
         self.replies_lost_of_unknown: list[ReplyLost] = []
         self.windows: dict[str, list[WindowWritten]] = {}
-        self._transaction: list[tuple[str, Written | QueueWritten]] = []
+        self._transaction: list[tuple[str, AnyWrite]] = []
         for record in history:
             if self._transaction and not self._is_same_transaction(record):
                 self._end_transaction()
@@ -160,7 +161,7 @@ class Timeline:
 
     def _is_same_transaction(self, record: Record) -> bool:
         number = self._transaction[-1][1].transaction
-        return bool(number) and isinstance(record, (Written, QueueWritten)) and record.transaction == number
+        return bool(number) and isinstance(record, AnyWrite) and record.transaction == number
 
     def _end_transaction(self) -> None:
         for write in self.lines.written(self._transaction):
@@ -168,7 +169,7 @@ class Timeline:
         self._transaction.clear()
 
     def _add(self, record: Record) -> None:
-        if isinstance(record, QueueWritten):
+        if isinstance(record, (QueueWritten, PageWritten)):
             self._transaction.append((record.key, record))
         elif isinstance(record, Written) and record.event_id in self._keys:
             self._transaction.append((self._keys[record.event_id], record))

@@ -50,3 +50,17 @@ class QueueWritten:
     worker: str = ""
     began_at: float | None = None
     transaction: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageWritten:
+    """A page of a queue was stored, with its ids, or deleted; see `Written`."""
+
+    at: float
+    key: str
+    epoch: str
+    number: int
+    ids: tuple[str, ...] = ()
+    worker: str = ""
+    began_at: float | None = None
+    transaction: int = 0

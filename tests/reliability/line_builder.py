@@ -15,6 +15,7 @@ from reliability.history import (
     HandlerEnded,
     HandlerStarted,
     Outcome,
+    PageWritten,
     QueueWritten,
     Record,
     Result,
@@ -37,6 +38,7 @@ class LineBuilder:
         self.records: list[Record] = []
         self.events: dict[str, Stored] = {}
         self.queue: StoredQueue | None = None
+        self.stray_pages: tuple[str, ...] = ()
         self.tokens: dict[str, str] = {}
         self._calls = 0
         given = {"lease": LEASE, "poll_interval": 1.0, "max_retries": 2, "base_backoff": 1.0, **options}
@@ -62,6 +64,10 @@ class LineBuilder:
         if self.log:
             self.add(QueueWritten(at=at, key=KEY, before=before, after=after, worker=worker))
         return self
+
+    def page(self, at: float, number: int, *ids: str) -> Self:
+        """Store a page of the queue."""
+        return self.add(PageWritten(at=at, key=KEY, epoch="e", number=number, ids=ids)) if self.log else self
 
     def put(self, at: float, event_id: str, worker: str = "") -> Self:
         """Store an event; no queue has it yet."""
@@ -128,7 +134,7 @@ class LineBuilder:
         self, at: float, event_id: str, worker: str = "w1", *, token: str | None = None, handler: str = "h"
     ) -> Self:
         facts = {"event_id": event_id, "worker": worker, "token": token or self.tokens[worker], "handler": handler}
-        return self.add(HandlerStarted(at=at, attempt=1, **facts))  # type: ignore[arg-type]  # of each test
+        return self.add(HandlerStarted(at=at, attempt=1, **facts))
 
     def end(
         self, at: float, event_id: str, worker: str = "w1", *, result: str = "succeeded", token: str | None = None
@@ -174,7 +180,8 @@ class LineBuilder:
     def violations(self, limits: Limits = LIMITS) -> list[Violation]:
         history = sorted(self.records, key=attrgetter("at"))
         queues = {} if self.queue is None else {KEY: self.queue}
-        return check(history, FinalState(at=100.0, events=self.events, queues=queues), limits=limits)
+        final = FinalState(at=100.0, events=self.events, queues=queues, stray_pages=self.stray_pages)
+        return check(history, final, limits=limits)
 
     def broken(self) -> str:
         """The letters of the invariants that are broken, in the order of the alphabet."""

@@ -217,13 +217,13 @@ def test_pages_are_followed() -> None:
     story = LineBuilder()
     for each in ids:
         story.put(0.1, each)
-    story.append(0.2, *ids[:2])
-    story.change(0.3, queue(head=tuple(ids[:2]), ids=tuple(ids[2:4])))
-    story.change(0.4, queue(head=tuple(ids[:2]), ids=tuple(ids[4:6]), **PAGED))
+    story.append(0.2, *ids[:2]).change(0.3, queue(head=tuple(ids[:2]), ids=tuple(ids[2:4])))
+    # One transaction may store several pages.
+    story.page(0.4, 1, *ids[2:4]).page(0.4, 2, *ids[4:6])
     story.change(0.5, queue(head=tuple(ids[:2]), ids=tuple(ids[6:]), epoch="e", first_page=1, last_page=2))
     story.mark(0.6, "e0").change(0.7, queue(head=("e1",), ids=tuple(ids[6:]), epoch="e", first_page=1, last_page=2))
     refilled = queue(head=tuple(ids[2:4]), ids=tuple(ids[6:]), epoch="e", first_page=2, last_page=2)
-    story.mark(0.8, "e1").change(0.9, refilled)
+    story.mark(0.8, "e1").change(0.9, refilled).page(0.9, 1)
     story.queue = replace(refilled, paged=tuple(ids[4:6]))
     assert not [violation for violation in story.violations() if violation.invariant == "O"]
     story.queue = replace(refilled, paged=tuple(ids[4:5]))
@@ -232,6 +232,12 @@ def test_pages_are_followed() -> None:
     story.change(1.0, replace(refilled, head=("e3",)))
     story.change(1.1, replace(refilled, head=tuple(ids[6:]), first_page=3))
     assert any("no transition makes" in str(violation) for violation in story.violations())
+
+
+def test_page_that_no_queue_has_is_found() -> None:
+    story = handled()
+    story.stray_pages = ("dynamodb-outbox-page/e/1/k",)
+    assert story.broken() == "O"
 
 
 # Lost and stuck
