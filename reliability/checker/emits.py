@@ -57,6 +57,7 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
     """Group emits by their call of `publish` or `transact`: the events that one worker asked for at one time."""
     calls: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
     queues = {asked.event_id: PREFIX + asked.ordering_key for asked in timeline.of(EmitAsked) if asked.ordering_key}
+    replaced = {asked.event_id: asked.replaces for asked in timeline.of(EmitAsked) if asked.replaces}
     asked_for = Counter((asked.worker, asked.event_id) for asked in timeline.of(EmitAsked))
     for asked in timeline.of(EmitAsked):
         calls[asked.worker, asked.at].append(asked.event_id)
@@ -73,7 +74,8 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         if len(answered) < len(event_ids):
             continue
         until, ids = max(answered), set(event_ids)
-        ids |= {PROBE, *(queues[each] for each in event_ids if each in queues)}
+        # A replacement reads the event that it replaces first.
+        ids |= {PROBE, *(known[each] for known in (queues, replaced) for each in event_ids if each in known)}
         released = [write for each in ids for write in timeline.writes_of(each) if _is_release(write)]
         # Another worker may have moved the event out of its window first; the emit then waits for its refused release.
         excused = [*(one for one in still if one.worker == worker), *released]

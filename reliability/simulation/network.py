@@ -35,6 +35,7 @@ APPEND: Final = "append"
 _STORING: Final = frozenset({"put_item", "batch_write_item", "transact_write_items", INSERT, APPEND})
 """The operations that store events."""
 _PROBES: Final = f"{RESERVED_IDS}-probe"
+_CERTAIN: Final = frozenset({"ConditionalCheckFailed", "DuplicateItem"})
 _READING: Final = frozenset({"get_item", "batch_get_item"})
 """The operations by which an emit finds out whether an event is stored."""
 
@@ -238,7 +239,14 @@ def _error_of(answer: asyncio.Future[Any]) -> str:
     error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code"))
-    return "" if error is None else type(error).__name__
+    return _error_in(answer.result()) if error is None else type(error).__name__
+
+
+def _error_in(reply: Mapping[str, Any]) -> str:
+    """Return the code of a statement whose answer leaves open whether it was applied."""
+    responses = reply.get("Responses", [])
+    codes = [each["Error"]["Code"] for each in responses if isinstance(each, Mapping) and "Error" in each]
+    return next((code for code in codes if code not in _CERTAIN), "")
 
 
 def _event_ids(operation: str, parameters: dict[str, Any]) -> tuple[str, ...]:
