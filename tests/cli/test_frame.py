@@ -88,7 +88,7 @@ def test_no_command_has_an_option_of_the_program() -> None:
 
 
 def test_every_changing_command_has_a_dry_run() -> None:
-    changing = {"retry", "discard", "replace", "recover", "hold", "resume", "emit", "create", "ttl"}
+    changing = {"retry", "skip", "discard", "replace", "recover", "hold", "resume", "emit", "create", "ttl"}
     found = {}
 
     def collect(command: object) -> None:

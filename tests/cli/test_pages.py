@@ -15,6 +15,8 @@ from dynamodb_outbox.cli.program import program
 from dynamodb_outbox.cli.settings import Settings
 from tests.cli.doctoring import Patient
 from tests.docs.test_pages import anchors_of
+from tests.dynamodb.lines import line_of
+from tests.fakes import Clock
 
 ROOT = Path(__file__).resolve().parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
@@ -37,6 +39,9 @@ async def table(moto_client: Any, table_name: str, tmp_path: Path, monkeypatch: 
         await patient.store_dead_letter(
             "ship: KeyError: 'a'", id={"S": f"order-{number}"}, type={"S": event_type}, **error
         )
+    line = line_of(moto_client, table_name, Clock())
+    await line.emit("order-21", "order-22")
+    await line.block()
     monkeypatch.chdir(tmp_path)
     return table_name
 

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from dynamodb_outbox import Event, InMemoryOutbox
 from tests.cli.conftest import Cli
-from tests.cli.stored import dead_letters, emit
+from tests.cli.stored import dead_letters, emit, fail
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "reference" / "command-line.schema.json").read_text())
@@ -25,6 +25,10 @@ ON_MEMORY = [
     ["failed", "groups"],
     ["failed", "retry", "--all", "--dry-run"],
     ["failed", "retry", "dead-0", "gone"],
+    ["failed", "show", "blocking"],
+    ["failed", "skip", "blocking", "--dry-run"],
+    ["failed", "skip", "blocking", "gone"],
+    ["events", "show", "waiting"],
     ["failed", "discard", "dead-1", "--reason", "x", "--yes"],
     ["failed", "replace", "dead-2", "{}", "--reason", "x", "--dry-run"],
     ["recover"],
@@ -53,6 +57,8 @@ def test_the_schema_is_a_schema() -> None:
 def test_documents_fit_the_schema(cli: Cli, outbox: InMemoryOutbox) -> None:
     emit(outbox, Event("order.placed", {"n": 1}, id="order-1"), due_at=time.time() - 100)
     dead_letters(outbox, 3)
+    fail(outbox, Event("order.paid", id="blocking", ordering_key="order-1"))
+    emit(outbox, *(Event("order.paid", id=each, ordering_key="order-1") for each in ("next", "waiting")))
     written = set()
     for arguments in ON_MEMORY:
         written.add(check(cli(*arguments, "--output", "json").json))

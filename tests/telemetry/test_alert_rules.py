@@ -80,6 +80,21 @@ CASES = (
         firing={4: False, 12: True},
     ),
     Case(
+        alert="OutboxKeysBlocked",
+        label="for long",
+        series={of("dynamodb_outbox_blocked_keys", "a"): "0x4 2x30", of("dynamodb_outbox_blocked_keys", "b"): "0x40"},
+        firing={4: False, 18: False, 22: True},
+    ),
+    Case(
+        alert="OutboxKeysBlocked",
+        label="dead letters that block nothing",
+        series={
+            of("dynamodb_outbox_blocked_keys"): "0x40",
+            of("dynamodb_outbox_events", outbox_status="failed"): "5x40",
+        },
+        firing={30: False},
+    ),
+    Case(
         alert="OutboxDeadLettersRising",
         label="many",
         series={of("dynamodb_outbox_event_failed_total", outbox_reason="rejected"): "0x4 40x20"},

@@ -50,13 +50,17 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Dead letters of one type that failed with one kind of error in one handler."""
+    """Dead letters of one type that failed with one kind of error in one handler.
+
+    `blocking` of them block their ordering keys.
+    """
 
     id: str
     type: str
     error_type: str | None
     error_handler: str | None
     count: int
+    blocking: int
     first: datetime | None
     last: datetime | None
     example: StoredEvent
@@ -116,6 +120,7 @@ def grouped(events: Iterable[StoredEvent]) -> list[Group]:
                 error_type=event.error_type,
                 error_handler=event.error_handler,
                 count=1,
+                blocking=int(event.blocks_key),
                 first=event.failed_at,
                 last=event.failed_at,
                 example=event,
@@ -123,6 +128,10 @@ def grouped(events: Iterable[StoredEvent]) -> list[Group]:
         else:
             moments = [each for each in (known.first, known.last, event.failed_at) if each is not None]
             groups[name] = replace(
-                known, count=known.count + 1, first=min(moments, default=None), last=max(moments, default=None)
+                known,
+                count=known.count + 1,
+                blocking=known.blocking + event.blocks_key,
+                first=min(moments, default=None),
+                last=max(moments, default=None),
             )
     return sorted(groups.values(), key=lambda group: -group.count)

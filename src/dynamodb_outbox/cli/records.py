@@ -50,6 +50,10 @@ def event_record(event: StoredEvent, *, payload: bool) -> dict[str, Any]:
         "replaced_by": event.replaced_by,
         "expires_at": time_of(event.expires_at),
         "unreadable": event.unreadable,
+        "ordering_key": event.ordering_key,
+        "blocks_key": event.blocks_key,
+        "waiting_behind": None if event.waiting_behind is None else count_record(event.waiting_behind),
+        "waits_for": event.waits_for,
     }
     if payload:
         shown = {"payload": event.payload, "metadata": dict(event.metadata)}
@@ -69,6 +73,7 @@ def sample_record(sample: Sample) -> dict[str, Any]:
         "oldest_expired_age": round(sample.oldest_expired_age, 3),
         "latest_failed": time_of(sample.latest_failed),
         "read_units": sample.read_units,
+        "blocked_keys": count_record(sample.blocked_keys),
     }
 
 

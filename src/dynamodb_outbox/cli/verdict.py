@@ -35,6 +35,9 @@ def judge(sample: Sample, holds: Sequence[Hold]) -> Judgement:
     ]
     if sample.failed.at_least:
         found.append((HealthStatus.DEGRADED, many(sample.failed, "dead letter")))
+    if sample.blocked_keys.at_least:
+        blocked = many(sample.blocked_keys, "ordering key")
+        found.append((HealthStatus.DEGRADED, f"{blocked} blocked by dead letters: the later events of a key wait"))
     for hold in holds:
         seconds = (sample.at - hold.since).total_seconds()
         status = HealthStatus.DEGRADED if seconds > LONG_HOLD_SECONDS else HealthStatus.HEALTHY

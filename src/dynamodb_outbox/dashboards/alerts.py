@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from dynamodb_outbox.dashboards.promql import FAILURES, TABLE, TYPE, in_state, increase, largest, rate, series
 from dynamodb_outbox.integrations.metrics import (
+    BLOCKED_KEYS,
     FAILED,
     LAST_POLL_TIME,
     LEASE_LOST,
@@ -74,6 +75,14 @@ ALERTS: Final = (
         lasts="0m",
         summary=f"Many events of outbox {_OF_TABLE} fail",
         description="{{ $value | humanize }} events became dead letters in 15 minutes. Nobody handles them by itself.",
+    ),
+    Alert(
+        name="OutboxKeysBlocked",
+        severity="page",
+        expression=f"{largest(BLOCKED_KEYS)} > 0",
+        lasts="15m",
+        summary=f"Ordering keys of outbox {_OF_TABLE} are blocked",
+        description="Dead letters block {{ $value | humanize }} keys. Their later events wait until somebody acts.",
     ),
     Alert(
         name="OutboxDeadLetters",

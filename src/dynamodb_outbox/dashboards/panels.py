@@ -89,6 +89,13 @@ _STUCK: Final = Row(
             limits=(1, 100),
         ),
         Panel(
+            title="Blocked keys",
+            description="Ordering keys whose events wait for a dead letter. Normal: 0. Retry or skip the dead letter.",
+            queries=((largest(of.BLOCKED_KEYS, _HERE), "keys"),),
+            kind="stat",
+            limits=(1, 10),
+        ),
+        Panel(
             title="Last poll",
             description="How long ago a worker polled with success. Normal: below the poll interval.",
             queries=((f"time() - {largest(of.LAST_POLL_TIME, _HERE)}", "ago"),),
@@ -152,6 +159,15 @@ _FLOW: Final = Row(
             title="Failed events by reason",
             description="New dead letters per second. Normal: none.",
             queries=(_per_second(of.FAILED, by=(TYPE, REASON), legend=f"{{{{{TYPE}}}}} {{{{{REASON}}}}}"),),
+            unit="ops",
+        ),
+        Panel(
+            title="Keys blocked and unblocked",
+            description="Ordering keys per second. Normal: none. Only repairs by your services count as unblocked.",
+            queries=(
+                _per_second(of.KEY_BLOCKED, legend="blocked"),
+                _per_second(of.KEY_UNBLOCKED, by=(REASON,), legend=f"unblocked by {{{{{REASON}}}}}"),
+            ),
             unit="ops",
         ),
         Panel(

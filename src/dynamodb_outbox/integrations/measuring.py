@@ -18,6 +18,8 @@ from dynamodb_outbox.observers import (
     HandlerCancelled,
     HandlerFailed,
     HandlerSucceeded,
+    KeyBlocked,
+    KeyUnblocked,
     LeaseLost,
     Observation,
     Polled,
@@ -139,6 +141,8 @@ class Measuring:
             RetryScheduled: self._retried,
             EventReleased: self._released,
             EventRecovered: self._recovered,
+            KeyBlocked: self._key_blocked,
+            KeyUnblocked: self._key_unblocked,
             Polled: self._polled,
             StorageCalled: self._stored,
             LeaseLost: self._lease_lost,
@@ -176,7 +180,7 @@ class Measuring:
     def start_counting(self, event_type: str) -> None:
         """Add 0 to the counters of a type: Prometheus sees no increase of a counter that did not exist before."""
         own = (metrics.TYPE, self._of(event_type).name)
-        for metric in (metrics.COMPLETED, metrics.RETRIED, metrics.LEASE_LOST):
+        for metric in (metrics.COMPLETED, metrics.RETRIED, metrics.LEASE_LOST, metrics.KEY_BLOCKED):
             self._series(metric, *own)(0)
         for reason in ("rejected", "retries_exhausted", "unhandled"):
             self._series(metrics.FAILED, *own, metrics.REASON, reason)(0)
@@ -185,6 +189,8 @@ class Measuring:
         """Add 0 to the counters that have no type."""
         for reason in ("lease_expired", "unreadable"):
             self._series(metrics.FAILED, metrics.TYPE, "?", metrics.REASON, reason)(0)
+        for repair in ("retry", "skip", "discard"):
+            self._series(metrics.KEY_UNBLOCKED, metrics.REASON, repair)(0)
         for metric in (metrics.RECOVERED, metrics.CLAIM_REFUSED):
             self._series(metric)(0)
 
@@ -242,6 +248,12 @@ class Measuring:
 
     def _recovered(self, seen: EventRecovered) -> None:
         self._series(metrics.RECOVERED)(1)
+
+    def _key_blocked(self, seen: KeyBlocked) -> None:
+        self._series(metrics.KEY_BLOCKED, metrics.TYPE, self._of(seen.event_type).name)(1)
+
+    def _key_unblocked(self, seen: KeyUnblocked) -> None:
+        self._series(metrics.KEY_UNBLOCKED, metrics.REASON, seen.repair)(1)
 
     def _polled(self, seen: Polled) -> None:
         self._series(metrics.LAST_POLL_TIME)(self._clock())

@@ -146,6 +146,26 @@ EVENTS: Final = Metric(
     description="Stored events by state. Counts stop at a limit, 1,000 by default: then there are at least as many.",
     attributes=(STATUS,),
 )
+BLOCKED_KEYS: Final = Metric(
+    name="dynamodb_outbox.blocked_keys",
+    kind="gauge",
+    unit="{key}",
+    description="Ordering keys whose events wait for a dead letter. The count stops at a limit, 1,000 by default.",
+)
+KEY_BLOCKED: Final = Metric(
+    name="dynamodb_outbox.key.blocked",
+    kind="counter",
+    unit="{key}",
+    description="Dead letters that blocked their ordering keys.",
+    attributes=(TYPE,),
+)
+KEY_UNBLOCKED: Final = Metric(
+    name="dynamodb_outbox.key.unblocked",
+    kind="counter",
+    unit="{key}",
+    description="Ordering keys that go on after a repair by this process: retry, skip or discard.",
+    attributes=(REASON,),
+)
 OLDEST_DUE_AGE: Final = Metric(
     name="dynamodb_outbox.oldest_due.age",
     kind="gauge",
@@ -230,6 +250,9 @@ METRICS: Final = (
     RELEASED,
     RECOVERED,
     EVENTS,
+    BLOCKED_KEYS,
+    KEY_BLOCKED,
+    KEY_UNBLOCKED,
     OLDEST_DUE_AGE,
     OLDEST_EXPIRED_AGE,
     SAMPLE_TIME,

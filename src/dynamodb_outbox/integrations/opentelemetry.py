@@ -36,7 +36,13 @@ from dynamodb_outbox.validation import check_bool
 
 __all__ = ["instrument", "uninstrument"]
 
-SAMPLED: Final = (metrics.EVENTS, metrics.OLDEST_DUE_AGE, metrics.OLDEST_EXPIRED_AGE, metrics.SAMPLE_TIME)
+SAMPLED: Final = (
+    metrics.EVENTS,
+    metrics.BLOCKED_KEYS,
+    metrics.OLDEST_DUE_AGE,
+    metrics.OLDEST_EXPIRED_AGE,
+    metrics.SAMPLE_TIME,
+)
 """The metrics that a sample of the table has."""
 logger: Final = logging.getLogger("dynamodb_outbox")
 
@@ -193,6 +199,8 @@ class _Meters:
         elif metric is metrics.EVENTS and sample is not None:
             for state in LISTED:
                 yield Observation(getattr(sample, state.value).at_least, {**common, metrics.STATUS: state.value})
+        elif metric is metrics.BLOCKED_KEYS and sample is not None:
+            yield Observation(sample.blocked_keys.at_least, common)
         elif sample is not None:
             is_due = metric is metrics.OLDEST_DUE_AGE
             yield Observation(sample.oldest_due_age if is_due else sample.oldest_expired_age, common)

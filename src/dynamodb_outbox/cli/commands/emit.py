@@ -21,12 +21,21 @@ from dynamodb_outbox.typed_json import from_json
 @click.argument("type")
 @click.argument("payload", default="null")
 @click.option("--id", help="The id. With the same id, the event is stored once, however often you repeat the command.")
+@click.option("--ordering-key", metavar="KEY", help="Deliver it after the earlier events of this key, and not before.")
 @click.option("--in", "delay", type=DURATION, metavar="DURATION", help="Deliver it after this long, such as 5m.")
 @click.option("--metadata", default="{}", help="The metadata, a JSON object.")
 @click.option("--dry-run", is_flag=True, help="Check type, payload and size, and store nothing.")
 @click.pass_obj
 def emit(
-    settings: Settings, *, type: str, payload: str, id: str | None, delay: float | None, metadata: str, dry_run: bool
+    settings: Settings,
+    *,
+    type: str,
+    payload: str,
+    id: str | None,
+    ordering_key: str | None,
+    delay: float | None,
+    metadata: str,
+    dry_run: bool,
 ) -> None:
     """Store an event of TYPE. PAYLOAD is JSON, or `-` to read it from stdin; without it, the payload is null.
 
@@ -36,9 +45,16 @@ def emit(
     described = _parsed(metadata, "--metadata")
     if not isinstance(described, dict):
         raise Refusal("--metadata must be a JSON object")
-    options = {"id": id, "delay": delay, "metadata": described, "if_exists": "ignore"}
+    options = {"id": id, "ordering_key": ordering_key, "delay": delay, "metadata": described, "if_exists": "ignore"}
     event = run_async(settings, lambda: _emit(settings, type, content, options, is_real=not dry_run))
-    made = document("emit", id=event.id, type=event.type, occurred_at=time_of(event.occurred_at), dry_run=dry_run)
+    made = document(
+        "emit",
+        id=event.id,
+        type=event.type,
+        occurred_at=time_of(event.occurred_at),
+        ordering_key=event.ordering_key,
+        dry_run=dry_run,
+    )
     text = "could be stored; nothing was changed" if dry_run else f"stored with the id {event.id}"
     Printer.of(settings).show(made, lambda out: out.text(text))
 

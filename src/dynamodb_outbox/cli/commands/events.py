@@ -67,11 +67,14 @@ def show_events(
 
 def _show_list(out: Printer, found: tuple[StoredEvent, ...]) -> None:
     now = datetime.now(UTC)
+    # A column that is empty for most users, and so is left out for them.
+    has_keys = any(event.ordering_key is not None for event in found)
     rows = [
         (
             event.id,
             event.type,
-            event.state,
+            *((event.ordering_key,) if has_keys else ()),
+            f"{event.state}, blocks its key" if event.blocks_key else event.state,
             event.retry_count,
             ago(now, moment_of(event)),
             event.claimed_by,
@@ -79,7 +82,8 @@ def _show_list(out: Printer, found: tuple[StoredEvent, ...]) -> None:
         )
         for event in found
     ]
-    out.table(("id", "type", "state", "retries", "since", "claimed by", "last error"), rows)
+    key = ("ordering key",) if has_keys else ()
+    out.table(("id", "type", *key, "state", "retries", "since", "claimed by", "last error"), rows)
 
 
 def moment_of(event: StoredEvent) -> datetime | None:
@@ -128,6 +132,9 @@ def _show_event(out: Printer, settings: Settings, event: StoredEvent, *, payload
             ("id", event.id),
             ("type", event.type),
             ("state", f"{event.state} ({event.status})"),
+            ("ordering key", event.ordering_key),
+            ("waits for", waits_for(event)),
+            ("waiting behind it", event.waiting_behind),
             ("retries", event.retry_count),
             *(
                 (name.replace("_", " "), moment and f"{moment.isoformat()} ({ago(now, moment)})")
@@ -156,16 +163,28 @@ def _show_event(out: Printer, settings: Settings, event: StoredEvent, *, payload
         out.note(advice)
 
 
+def waits_for(event: StoredEvent) -> str | None:
+    """Say what an event waits for that has an ordering key, and is not at the front of its line."""
+    if event.state is not EventState.WAITING:
+        return None
+    return event.waits_for or "its emit, which has not put it into its line yet"
+
+
 def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
     """Return what an operator can do about the event in its state."""
     match event.state:
         case EventState.FAILED:
             discard = settings.command("failed", "discard", "--reason", "WHY", *assent(), *last([event.id]))
-            first = "once the item is fixed:" if event.unreadable else "to deliver it again:"
-            return [
-                f"\n{first.ljust(24)}{settings.command('failed', 'retry', *last([event.id]))}",
-                f"{'to give it up:'.ljust(24)}{discard}",
-            ]
+            place = " in its place" if event.blocks_key else " at the end of its line" if event.ordering_key else ""
+            first = "once the item is fixed" if event.unreadable else f"to deliver it again{place}"
+            steps = {first: settings.command("failed", "retry", *last([event.id]))}
+            if event.blocks_key:
+                steps["to let its key go on without it"] = settings.command("failed", "skip", *last([event.id]))
+            steps["to give it up"] = discard
+            width = max(24, *(len(what) + 3 for what in steps))
+            return ["", *(f"{f'{what}:'.ljust(width)}{command}" for what, command in steps.items())]
+        case EventState.WAITING if event.waits_for is not None:
+            return [f"\nto see what it waits for:  {settings.command('events', 'show', *last([event.waits_for]))}"]
         case EventState.EXPIRED:
             return [f"\nto make it due again now:  {settings.command('recover')}"]
         case EventState.HELD:

@@ -1,4 +1,4 @@
-"""`failed`: list, group, show and export dead letters; `repairing.py` next to it retries and discards them."""
+"""`failed`: list, group, show and export dead letters; `repairing.py` next to it retries, skips and discards them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from dynamodb_outbox.cli.commands.events import show_event, show_events
-from dynamodb_outbox.cli.commands.repairing import discard, retry
+from dynamodb_outbox.cli.commands.repairing import discard, retry, skip
 from dynamodb_outbox.cli.commands.replacing import replace
 from dynamodb_outbox.cli.confirming import assent
 from dynamodb_outbox.cli.output import Printer, as_json
@@ -27,7 +27,7 @@ GROUPED: Final = 10_000
 
 @click.group()
 def failed() -> None:
-    """See, retry, discard and replace dead letters."""
+    """See, retry, skip, discard and replace dead letters."""
 
 
 @failed.command("list")
@@ -82,6 +82,7 @@ def group_record(group: Group) -> dict[str, Any]:
         "error_type": group.error_type,
         "error_handler": group.error_handler,
         "count": group.count,
+        "blocked_keys": group.blocking,
         "first_failed_at": time_of(group.first),
         "last_failed_at": time_of(group.last),
         "example_id": group.example.id,
@@ -91,10 +92,12 @@ def group_record(group: Group) -> dict[str, Any]:
 
 def _show_groups(out: Printer, made: list[Group]) -> None:
     now = datetime.now(UTC)
+    has_blocked = any(group.blocking for group in made)
     rows = [
         (
             group.id,
             group.count,
+            *((group.blocking,) if has_blocked else ()),
             group.type,
             group.error_type,
             group.error_handler,
@@ -103,7 +106,8 @@ def _show_groups(out: Printer, made: list[Group]) -> None:
         )
         for group in made
     ]
-    out.table(("group", "events", "type", "error", "handler", "latest", "example"), rows)
+    blocked = ("blocked keys",) if has_blocked else ()
+    out.table(("group", "events", *blocked, "type", "error", "handler", "latest", "example"), rows)
 
 
 @failed.command()
@@ -141,5 +145,6 @@ def _write(write: Callable[[str], object], found: list[StoredEvent]) -> int:
 
 
 failed.add_command(retry)
+failed.add_command(skip)
 failed.add_command(discard)
 failed.add_command(replace)

@@ -1,4 +1,4 @@
-"""`failed retry` and `failed discard`: for ids, or for all dead letters that a selection takes."""
+"""`failed retry` and `failed discard`, for ids, or for all dead letters that a selection takes; and `failed skip`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dynamodb_outbox.cli.selecting import Decorator, selecting
 from dynamodb_outbox.cli.settings import Settings, last
 from dynamodb_outbox.cli.values import RATE, decimal, many
 from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.repairs import FailedSelector, Repaired
 from dynamodb_outbox.stored_events import EventState, StoredEvent
 
@@ -130,6 +131,27 @@ def retry(
 
 
 @click.command()
+@click.argument("ids", nargs=-1, required=True)
+@click.option("--dry-run", is_flag=True, help="Say which events it would be, and change nothing.")
+@click.pass_obj
+def skip(settings: Settings, *, ids: tuple[str, ...], dry_run: bool) -> None:
+    """Let the ordering keys go on that dead letters block. The events stay dead letters.
+
+    A later `failed retry` puts them to the ends of their lines.
+    """
+    selection = Selection(ids, Filter(), is_all=False)
+    if _dry_run(settings, selection, "skip", is_wanted=dry_run):
+        return
+
+    async def repair(outbox: Outbox, on_progress: Callable[[int], None]) -> Repaired:
+        from dynamodb_outbox.repairing import skip  # noqa: PLC0415 - it imports the event loop
+
+        return await skip(outbox, ids)
+
+    _run(settings, selection, "skip", repair)
+
+
+@click.command()
 @_bulk
 @click.option("--reason", required=True, help="Why nobody needs these events. It is stored with each of them.")
 @click.option("--by", default=actor, show_default="USER@HOST", help="Who decides. It is stored with each event.")
@@ -220,7 +242,13 @@ def _run(settings: Settings, selection: Selection, action: str, repair: Repair, 
 
 
 def _show(out: Printer, action: str, repaired: Repaired) -> None:
-    past = {"retry": "due again", "discard": "discarded"}[action]
+    past = {"retry": "due again", "skip": "set aside", "discard": "discarded"}[action]
     out.text(f"{many(len(repaired.done), 'event')} {past}")
     for event_id, status in repaired.refused.items():
-        out.text(f"{event_id}: not changed, {'there is no such event' if status is None else f'it is {status}'}")
+        out.text(f"{event_id}: not changed, {_why(action, status)}")
+
+
+def _why(action: str, status: EventStatus | None) -> str:
+    if status is None:
+        return "there is no such event"
+    return f"it is {status}{', and blocks no ordering key' if action == 'skip' else ''}"

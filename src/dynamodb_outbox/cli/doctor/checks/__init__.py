@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from dynamodb_outbox.cli.doctor.checks.blocked_keys import check_blocked_keys
 from dynamodb_outbox.cli.doctor.checks.connection import check_clock, check_credentials, check_endpoint, check_latency
 from dynamodb_outbox.cli.doctor.checks.dead_letters import (
     check_dead_letters,
@@ -60,6 +61,7 @@ CHECKS: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     check_app,
     check_probe,
     # Events that have failed.
+    check_blocked_keys,
     check_poison,
     check_unreadable,
     check_unhandled_failed,
