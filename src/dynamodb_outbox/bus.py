@@ -312,8 +312,9 @@ class OutboxEventBus(BusOperations):
     async def run_once(self) -> int:
         """Recover, claim one batch, run its handlers and settle, without a running worker; return the number settled.
 
-        Use it in cron jobs and in functions that a platform calls, such as AWS Lambda. There is no quarantine: events
-        that may kill their process are handled at the same time as the rest of the batch. Raises `StorageError`.
+        Use it in cron jobs and in functions that a platform calls, such as AWS Lambda. A call handles one event of each
+        ordering key at most; call it again until it returns 0. There is no quarantine: events that may kill their
+        process are handled at the same time as the rest of the batch. Raises `StorageError`.
         """
         self._loop.check("bus.run_once")
         return await self._lifecycle.run_once()

@@ -53,8 +53,8 @@ def decide_outcome(
     `policies` has the retry policy of every handler of the event, whether the handler was called or not.
     `default_backoff` replaces a backoff that raises.
 
-    A handler is interrupted if the worker stops, the lease is lost, it gets no permit, or its type is held when it gets
-    one. The first rule that applies decides:
+    A handler is interrupted if the worker stops, the lease is lost, it gets no permit, its type is held when it gets
+    one, or the lease of its ordering key is over before it starts. The first rule that applies decides:
 
     1. Every handler has succeeded: completed.
     2. The stop interrupted a handler, or a handler was interrupted and none failed: released, no attempt is counted.
