@@ -16,6 +16,7 @@ from tests.web.conftest import Make, fail_events, failing
 NEEDS = {
     "/dead-letters.jsonl": {Role.VIEW, Role.PAYLOAD},
     "/retry": {Role.VIEW, Role.RETRY},
+    "/skip": {Role.VIEW, Role.RETRY},
     "/recover": {Role.VIEW, Role.RETRY},
     "/retry-many": {Role.VIEW, Role.RETRY},
     "/discard": {Role.VIEW, Role.DISCARD},

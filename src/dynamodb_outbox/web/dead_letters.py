@@ -64,10 +64,14 @@ def key_of(event: StoredEvent) -> tuple[str, str | None, str | None]:
 
 @dataclass(slots=True)
 class Group:
-    """Dead letters with the same type, error class and handler. `sample` is the latest of them."""
+    """Dead letters with the same type, error class and handler. `sample` is the latest of them.
+
+    `blocked_keys` of them block their ordering keys.
+    """
 
     sample: StoredEvent
     count: int = 0
+    blocked_keys: int = 0
     first: datetime | None = None
     last: datetime | None = None
 
@@ -80,6 +84,7 @@ class Group:
     def add(self, event: StoredEvent) -> None:
         """Count an event."""
         self.count += 1
+        self.blocked_keys += event.blocks_key
         if (at := event.failed_at) is not None:
             self.first = at if self.first is None else min(self.first, at)
             if self.last is None or at >= self.last:
@@ -113,23 +118,45 @@ async def survey(outbox: Outbox, selection: Selection | None = None, *, before: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """The change of each dead letter of a selection. Without a `reason` they are retried, with one discarded."""
+    """The change of each dead letter of a selection.
+
+    With `skips`, the ordering keys that they block go on. Else they are retried without a `reason`, and discarded with
+    one.
+    """
 
     by: str
     reason: str | None = None
+    skips: bool = False
 
     async def apply(self, outbox: Outbox, events: Iterable[StoredEvent]) -> Repaired:
         """Repair events, unless they have changed since they were read."""
-        fences = {event.id: event.fence for event in events}
+        # The earliest failure first: events that were set aside return to their lines in that order.
+        fences = {event.id: event.fence for event in reversed(list(events))}
         return await self.apply_to(outbox, fences)
 
     async def apply_to(self, outbox: Outbox, fences: dict[str, str]) -> Repaired:
         """Repair the events of these ids, if each has its fence still."""
         if not fences:
             return Repaired()
+        if self.skips:
+            return await _skip(outbox, fences)
         if self.reason is None:
             return await outbox.redrive(list(fences), fences=fences)
         return await outbox.discard(list(fences), reason=self.reason, by=self.by, fences=fences)
+
+
+async def _skip(outbox: Outbox, fences: dict[str, str]) -> Repaired:
+    """Skip events, unless they have changed since they were seen. The outbox itself checks that they block a key."""
+    seen: list[str] = []
+    refused: dict[str, EventStatus | None] = {}
+    for event_id, fence in fences.items():
+        stored = await outbox.get(event_id)
+        if stored is not None and stored.fence == fence:
+            seen.append(event_id)
+        else:
+            refused[event_id] = None if stored is None else stored.status
+    repaired = await outbox.skip(seen) if seen else Repaired()
+    return Repaired(done=repaired.done, refused={**refused, **repaired.refused})
 
 
 @dataclass(slots=True, kw_only=True)

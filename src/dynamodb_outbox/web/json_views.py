@@ -31,6 +31,7 @@ def event_json(seen: VisibleEvent) -> dict[str, Any]:
     names = [one.name for one in dataclasses.fields(event) if one.name not in _LEFT_OUT]
     values = {name: getattr(event, name) for name in names}
     written = {name: value if name in _TYPED else plain(value) for name, value in values.items()}
+    written["blocks_key"] = event.blocks_key
     if event.unreadable:
         written["occurred_at"] = None
     return written | ({"hidden": seen.hidden} if seen.hidden else {})
@@ -59,6 +60,7 @@ def group_json(group: Group) -> dict[str, Any]:
         "error_type": group.sample.error_type,
         "error_handler": group.sample.error_handler,
         "count": group.count,
+        "blocked_keys": group.blocked_keys,
         "first": plain(group.first),
         "last": plain(group.last),
     }

@@ -33,6 +33,7 @@ ROUTES: Final[Mapping[str, Route]] = {
     "/api/dead-letters.json": Route(_VIEW, get=dead_letters.dead_letters_json),
     "/api/health.json": Route(_VIEW, get=process.health_json_page),
     "/retry": Route(_RETRY, post=selected.retry),
+    "/skip": Route(_RETRY, post=selected.skip),
     "/discard": Route(_DISCARD, post=selected.discard),
     "/recover": Route(_RETRY, post=selected.recover),
     "/retry-many": Route(_RETRY, get=bulk.confirm_retry_many, post=bulk.retry_many),

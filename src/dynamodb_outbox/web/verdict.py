@@ -116,6 +116,17 @@ def _of_sample(now: datetime, sample: Sample, holds: Sequence[Hold]) -> Iterator
         yield from _of_due(sample)
     if sample.oldest_expired_age > LAGGING_SECONDS and (held or sample.oldest_due_age <= STUCK_SECONDS):
         yield _no_recovery(sample, Level.DEGRADED)
+    if sample.blocked_keys.at_least:
+        yield Finding(
+            level=Level.DEGRADED,
+            title=f"{sample.blocked_keys} ordering {_keys_are(sample)} blocked",
+            why="A dead letter is at the front of each. The later events of the key wait until somebody decides.",
+            next="See the errors. Fix the cause and retry, or skip the event if the later ones may go on without it.",
+            page="events?state=failed",
+            page_name="Dead letters, one by one",
+            command="dynamodb-outbox doctor",
+            runbook="outboxkeysblocked",
+        )
     if sample.failed.at_least:
         yield Finding(
             level=Level.DEGRADED,
@@ -139,6 +150,10 @@ def _of_sample(now: datetime, sample: Sample, holds: Sequence[Hold]) -> Iterator
             command="dynamodb-outbox resume --all",
             runbook="outboxheldlong",
         )
+
+
+def _keys_are(sample: Sample) -> str:
+    return "key is" if str(sample.blocked_keys) == "1" else "keys are"
 
 
 def _of_due(sample: Sample) -> Iterator[Finding]:

@@ -142,3 +142,20 @@ async def test_page_is_refreshed_but_not_under_the_hands_of_a_reader(bus: Outbox
     await page.get_by_label("refresh every 5 s").check()
     await page.clock.run_for(5_500)
     await expect(completed).to_have_text("2")
+
+
+@both
+async def test_skip_of_an_event_that_blocks_its_key(
+    bus: OutboxEventBus, outbox: InMemoryOutbox, visitor: Visitor, script: bool
+) -> None:
+    await fail_events(bus, failing(id="f1", ordering_key=HOSTILE_ID))
+    await bus.emit("user.created", id="next", ordering_key=HOSTILE_ID)
+    page = await visitor.page("/event?id=next", java_script_enabled=script)
+    await page.get_by_role("link", name="f1", exact=True).click()
+    await press(page, "Skip …")
+    await press(page, "Skip")
+    await expect(page.get_by_role("status").first).to_contain_text("goes on without it")
+    await expect(page.get_by_role("button", name="Skip …")).to_have_count(0)
+    event = await outbox.get("next")
+    assert event is not None
+    assert event.status is EventStatus.PENDING

@@ -52,7 +52,13 @@ def _new_event(stored: StoredEvent, text: str, reason: str) -> Event:
     try:
         check_reason(reason)
         payload, metadata = typed_json.from_json(text), {**stored.metadata, REPLACES: stored.id}
-        return Event(stored.type, payload, occurred_at=stored.occurred_at, metadata=metadata)
+        return Event(
+            stored.type,
+            payload,
+            occurred_at=stored.occurred_at,
+            metadata=metadata,
+            ordering_key=stored.ordering_key,
+        )
     except (ValueError, OutboxError) as error:
         raise _RefusedError(f"This cannot be stored: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Retries and discards chosen events, and recovers events whose lease ran out."""
+"""Retries, skips and discards chosen events, and recovers events whose lease ran out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ async def retry(visit: Visit) -> Response:
     if not visit.form.get("confirmed"):
         return _confirm(visit, "retry", fences)
     return await _repair(visit, "retried", fences, Repair(by=visit.by))
+
+
+async def skip(visit: Visit) -> Response:
+    """Let the ordering keys go on that chosen dead letters block."""
+    fences = _chosen(visit)
+    if not visit.form.get("confirmed"):
+        return _confirm(visit, "skip", fences)
+    return await _repair(visit, "skipped", fences, Repair(by=visit.by, skips=True))
 
 
 async def discard(visit: Visit) -> Response:

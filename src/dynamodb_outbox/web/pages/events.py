@@ -20,6 +20,8 @@ from dynamodb_outbox.web.site import Visit
 PAGE_SIZE: Final = 50
 NOTES: Final = {
     "retried": "The event is due again, with all its retries. Handlers that succeeded do not run again.",
+    "skipped": "The event is set aside: its ordering key goes on without it. It stays a dead letter. A retry puts it "
+    "to the end of its line.",
     "discarded": "The event is discarded: it will not be delivered, and its id stays taken.",
     "replaced": "This event replaces the discarded one.",
 }
@@ -69,6 +71,7 @@ async def event(visit: Visit) -> Response:
         code=_code(seen.event),
         trace=_trace(visit, seen.event),
         can_retry=stored.status is EventStatus.FAILED and visit.access.may(Role.RETRY),
+        can_skip=stored.blocks_key and visit.access.may(Role.RETRY),
         can_discard=stored.status in DISCARDABLE and visit.access.may(Role.DISCARD),
         can_replace=may_replace(visit, seen),
     )
@@ -140,7 +143,11 @@ def _explanation(event: StoredEvent) -> str:
         EventState.EXPIRED: f"A worker claimed it for attempt {attempt}, and has not renewed its lease. Recovery makes "
         "it due again.",
         EventState.HELD: "Its type is held. It is due again once somebody resumes the type.",
-        EventState.FAILED: f"Attempt {attempt} failed, and there is no further one.",
+        EventState.WAITING: "It waits behind an earlier event of its ordering key."
+        if event.waits_for
+        else "Its emit has not put it into the line of its ordering key.",
+        EventState.FAILED: f"Attempt {attempt} failed, and there is no further one."
+        + (" The later events of its ordering key wait for it." if event.blocks_key else ""),
         EventState.COMPLETED: "Every handler succeeded.",
         EventState.DISCARDED: f"{event.discarded_by or 'Somebody'} has decided that it is never delivered.",
     }
