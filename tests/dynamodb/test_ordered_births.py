@@ -10,12 +10,12 @@ import anyio
 import pytest
 
 from benchmarks.units import MeteringClient
-from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, UnavailableError
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, StorageError, UnavailableError
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
 from dynamodb_outbox.observations import Observation, Published
 from dynamodb_outbox.outcome import Completed
-from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, refused
 from tests.dynamodb.impatience import giving_up_after
 from tests.dynamodb.ordered import Shop, ids_of, nth_step, open_shop, orders, step_of
 from tests.fakes import Recorder
@@ -134,6 +134,44 @@ async def test_event_of_an_id_that_another_emit_has_brought_to_its_end_is_not_ha
     shop.proxy.rule = once("append", handled_before)
     assert await publish(shop, event) == []
     assert await shop.line(KEY) == []
+
+
+async def test_emits_of_one_append_do_not_wait_for_the_load_of_the_first(local_shop: Shop) -> None:
+    shop, let_fail, let_load = local_shop, asyncio.Event(), asyncio.Event()
+    (before,), (other,) = orders(1), orders(1)
+    event = Event("order.placed", id="order-17-placed", ordering_key=KEY)
+
+    def rule(request: Recorded) -> Any:
+        if step_of(request) == "append" and before.id in str(request.body):
+            return refused_after(let_fail)
+        return let_load.wait() if request.operation == "BatchGetItem" else None
+
+    shop.proxy.rule = rule
+    waiting = shop.outbox._parts.publisher._ordered._lines._waiting
+    emits = [asyncio.create_task(publish(shop, before))]
+    with anyio.fail_after(60):
+        while not shop.proxy.count("UpdateItem"):
+            await anyio.sleep(0.01)
+        emits.append(asyncio.create_task(publish(shop, event)))
+        while not waiting[KEY]:
+            await anyio.sleep(0.01)
+        emits.append(asyncio.create_task(publish(shop, other)))
+        while len(waiting[KEY]) < 2:
+            await anyio.sleep(0.01)
+        let_fail.set()
+        with pytest.raises(StorageError):
+            await emits[0]
+        assert await emits[2] == []
+        assert not emits[1].done()
+        let_load.set()
+        (claim,) = await emits[1]
+    assert claim.event.id == event.id
+    assert await shop.line(KEY) == [event.id, other.id]
+
+
+async def refused_after(moment: asyncio.Event) -> Any:
+    await moment.wait()
+    return refused("AccessDeniedException")
 
 
 async def test_own_id_is_claimed_on_emit_after_the_event_was_loaded(local_shop: Shop) -> None:

@@ -155,8 +155,17 @@ class AppendWriter:
             reason = refused.reasons[-1] if refused.reasons else {}
             await self._note_refused(state, reason.get("Item"), within=within)
         else:
-            await self._bear(state, item, within=within)
-            state.note_listed(ids)
+            await self._note_listed(state, ids, item, within=within)
+
+    async def _note_listed(self, state: _Appending, ids: Collection[str], item: Any, *, within: float) -> None:
+        """Note which events are listed. The one whose append may have created the queue is noted after its claim.
+
+        The others do not wait for the claim, which may have to load the event first.
+        """
+        bearer = state.bearer
+        state.note_listed([each for each in ids if bearer is None or each != bearer.event_id])
+        await self._bear(state, item, within=within)
+        state.note_listed(ids)
 
     async def _bear(self, state: _Appending, item: Any, *, within: float) -> None:
         """Claim the queue, if our append has created it; `item` is the queue as it is now."""
@@ -169,9 +178,8 @@ class AppendWriter:
         state.step = None
         item = item or await self._read(state.key, within=within)
         state.seen = await self.see(state.key, item, within=within)
-        await self._bear(state, item, within=within)
-        if state.seen is not None:
-            state.note_listed(state.seen.known_ids)
+        known_ids = () if state.seen is None else state.seen.known_ids
+        await self._note_listed(state, known_ids, item, within=within)
         state.refusals += 1
         if state.arrivals and state.refusals > USUAL_REFUSALS:
             reason = "other processes have changed the queue of the key first, again and again"
