@@ -56,7 +56,7 @@ class PortRecords:
         """Record that the storing of events, with their due times, was requested; return the time."""
         at = self._recorder.now()
         self._calls += 1
-        for event, due_at in events:
+        for number, (event, due_at) in enumerate(events):
             asked = EmitAsked(
                 at=at,
                 event_id=event.id,
@@ -65,6 +65,7 @@ class PortRecords:
                 event_type=event.type,
                 ordering_key=event.ordering_key or "",
                 call=self._calls,
+                number=number,
                 replaces=replaces,
             )
             self._recorder.write(asked)

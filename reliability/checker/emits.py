@@ -12,6 +12,7 @@ from reliability.history import (
     EmitAcknowledged,
     EmitAsked,
     ItemDeleted,
+    QueueWritten,
     ReplyLost,
     StoringRequest,
     WorkerKilled,
@@ -31,7 +32,8 @@ def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - An emit sends its own request within `emit_wait`, even if other requests are in flight; and it returns within
       `emit_wait` after the last response to its own requests. The check applies where the requests are known, unless
       the process stood still in the meantime. An emit may wait for another emit of the same event.
-      An event that was stored after the end of its window is released before the emit returns.
+      An event that was stored after the end of its window is released before the emit returns. So is the queue of an
+      ordering key that the emit has claimed, and whose event it cannot load.
     - An event is acknowledged to one emit only. Exceptions are a response that leaves open whether the write was
       applied, when the writer is unknown, and a deletion.
     """
@@ -76,7 +78,9 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         until, ids = max(answered), set(event_ids)
         # A replacement reads the event that it replaces first.
         ids |= {PROBE, *(known[each] for known in (queues, replaced) for each in event_ids if each in known)}
-        released = [write for each in ids for write in timeline.writes_of(each) if _is_release(write)]
+        released: list[Written | QueueWritten] = []
+        released += [write for each in ids for write in timeline.writes_of(each) if _is_release(write)]
+        released += _queues_released(timeline, worker, [queues[each] for each in event_ids if each in queues])
         # Another worker may have moved the event out of its window first; the emit then waits for its refused release.
         excused = [*(one for one in still if one.worker == worker), *released]
         if any(asked_at <= one.at <= until for one in excused):
@@ -92,6 +96,17 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         for seconds, when in ((before, "before it was sent"), (until - answered_at, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
+
+
+def _queues_released(timeline: Timeline, worker: str, queues: Sequence[str]) -> list[QueueWritten]:
+    return [
+        write
+        for queue in queues
+        for write in timeline.lines.of(queue.removeprefix(PREFIX)).writes
+        if write.worker == worker
+        and (write.before is not None and write.before.status == "PROCESSING")
+        and (write.after is not None and write.after.status == "PENDING")
+    ]
 
 
 def _is_release(write: Written) -> bool:

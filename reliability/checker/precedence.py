@@ -109,7 +109,8 @@ def foremost(lives: Sequence[EventLife], value: Callable[[EventLife], float]) ->
             yield largest[count - 1], life
         if asked.call and _is_stored_by(life, asked):
             calls[asked.worker, asked.call].append(life)
-    for together in calls.values():
+    for of_call in calls.values():
+        together = sorted(of_call, key=lambda life: life.of(EmitAsked)[0].number)
         before = _running_largest(together, value)
         yield from zip(before, together[1:], strict=False)
 

@@ -12,8 +12,8 @@ from enum import StrEnum
 class EmitAsked:
     """An event was passed to the outbox. `due_at` (epoch seconds) is None if the event is due at once.
 
-    The records of one call have the same `call` and `worker`, and are in the order of its events. `replaces` is the id
-    of the event whose place it takes.
+    The records of one call have the same `call` and `worker`, and `number` is the place of the event in the call.
+    `replaces` is the id of the event whose place it takes.
     """
 
     at: float
@@ -23,6 +23,7 @@ class EmitAsked:
     event_type: str = ""
     ordering_key: str = ""
     call: int = 0
+    number: int = 0
     replaces: str = ""
 
 

@@ -24,7 +24,10 @@ R = TypeVar("R")
 
 _SERVICE: Final = "service"
 """The name of the tasks of the service."""
-_EMITS: Final = (_SERVICE, "dynamodb-outbox emit", "dynamodb-outbox emits", "dynamodb-outbox commit")
+_EMITS: Final = (
+    _SERVICE,
+    *(f"dynamodb-outbox {name}" for name in ("emit", "emits", "commit", "appends")),
+)
 EMIT_SECONDS: Final = 200.0
 """How long a service tries to emit an event."""
 

@@ -99,7 +99,7 @@ class LineBuilder:
         """Begin an emit of events in one call."""
         self._calls += 1
         asked = {"worker": worker, "call": self._calls, "ordering_key": KEY}
-        return self.add(*(EmitAsked(at=at, event_id=each, **asked) for each in ids))  # type: ignore[arg-type]  # as above
+        return self.add(*(EmitAsked(at=at, event_id=each, number=n, **asked) for n, each in enumerate(ids)))  # type: ignore[arg-type]  # as above
 
     def emit(self, at: float, *ids: str, worker: str = "emitter") -> Self:
         """Emit events in one call, within 0.1 s."""
