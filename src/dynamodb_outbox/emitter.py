@@ -181,7 +181,7 @@ class Emitter:
         return [_as_stored(event, duplicates.get(event.id)) for event in events]
 
     def _reserve(self, events: Sequence[Event]) -> tuple[EmitClaim | None, Collection[str]]:
-        """Reserve slots for events; return the ids of those that were claimed, too: empty before the write."""
+        """Reserve slots for events; also return the ids of claimed events: empty before the write."""
         worker, claimed = self._worker(), set[str]()
         if worker is None or not events or not self._outbox.options.claim_on_emit:
             return None, claimed

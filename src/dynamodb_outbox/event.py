@@ -62,7 +62,8 @@ class Event:
     - `occurred_at` is a datetime with a time zone; it is kept in UTC, to the microsecond. The default is now.
     - `metadata` is a mapping that is stored and delivered with the payload. The default is empty.
     - `ordering_key`, 1 to 1,024 bytes, puts the event into the line of its key: the events of one key are handled one
-      at a time, in the order of their emits. The default is None: in any order.
+      at a time, in the order of their emits. The default is None: in any order. A short key costs less: an event with
+      a key of 36 bytes costs 6 write units, and one with a key of 1,024 bytes costs 16.
 
     The repr shows neither payload nor metadata. The handlers of one event get the same object: copy the payload before
     you change it.

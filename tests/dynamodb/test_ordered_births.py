@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from benchmarks.units import MeteringClient
+from benchmarks.units import MeteringClient, Projection
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, StorageError, UnavailableError
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
@@ -247,18 +247,34 @@ async def test_worker_handles_events_of_a_key_in_order_and_observers_see_each_pu
     assert sorted(published) == sorted(ids_of(events + more))
 
 
-@pytest.mark.parametrize(("size", "projection", "units"), [(700, "ALL", 6), (700, "KEYS_ONLY", 6), (9_900, "ALL", 24)])
-async def test_event_that_is_claimed_on_emit_costs_six_units(
-    local_client: Any, table_name: str, size: int, projection: Any, units: int
-) -> None:
-    metering: Any = MeteringClient(local_client, projection)
+async def units_of(client: Any, table_name: str, event: Event, projection: Projection) -> float:
+    """Emit and complete an event that is claimed on emit, and count its write units."""
+    metering: Any = MeteringClient(client, projection)
     outbox = DynamoDBOutbox(metering, table_name=table_name, conditional_writes="single")
     await outbox.create_table(projection=projection)
     shop = Shop(metering, outbox, None, OutboxEventBus(outbox))  # type: ignore[arg-type]
     metering.start_over()
-    (claim,) = await publish(shop, Event("order.paid", {"text": "x" * size}, ordering_key=KEY))
+    (claim,) = await publish(shop, event)
     assert await outbox.settle([(claim, Completed())]) == [None]
-    assert (sum(metering.written.values()), metering.read, metering.refused) == (units, 0, 0)
+    assert (metering.read, metering.refused) == (0, 0)
+    written: float = sum(metering.written.values())
+    return written
+
+
+@pytest.mark.parametrize(("size", "projection", "units"), [(700, "ALL", 6), (700, "KEYS_ONLY", 6), (9_900, "ALL", 24)])
+async def test_event_that_is_claimed_on_emit_costs_six_units(
+    local_client: Any, table_name: str, size: int, projection: Projection, units: int
+) -> None:
+    event = Event("order.paid", {"text": "x" * size}, ordering_key=KEY)
+    assert await units_of(local_client, table_name, event, projection) == units
+
+
+@pytest.mark.parametrize(("length", "units"), [(400, 6), (1_024, 16)])
+async def test_long_key_costs_more_with_every_write(
+    local_client: Any, table_name: str, length: int, units: int
+) -> None:
+    event = Event("order.paid", ordering_key="k" * length)
+    assert await units_of(local_client, table_name, event, "ALL") == units
 
 
 def once(step: str, act: Callable[[Recorded], Any]) -> Callable[[Recorded], Any]:

@@ -65,7 +65,7 @@ class Put:
     maybe_stored: bool = False
     """Whether an earlier write of this event was not answered."""
     place: Place = Place.NEW
-    """What is known of the place of an event with an ordering key, once it is stored."""
+    """The place of an event with an ordering key, as far as its put tells."""
     is_done: bool = False
     error: OutboxError | None = None
     queued_at: float = 0.0

@@ -76,7 +76,7 @@ class Attempt:
         return not (is_joined and record.is_possible_in(reason.get("Item") or {}))
 
     def listed(self, reasons: Sequence[Mapping[str, Any]]) -> list[CancellationReason]:
-        """List why the transaction was cancelled. A queue without room is no reason: it would be planned again."""
+        """List why the transaction was cancelled. A full queue is left out: its append is planned again."""
         event_ids = {index: put.event.id for index, put in self.puts.items()}
         return [
             reason
@@ -126,7 +126,7 @@ def _put_arguments(put: TransactionPut, table_name: str) -> dict[str, Any]:
 
 
 def _joined(append: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Join the update that appends events and the one that records a handler: `SET ...` and `ADD ...` of one item."""
+    """Join the update that appends events and the record of a handler: `SET ...` and `ADD ...` of one item."""
     return {
         **append,
         "UpdateExpression": f"{append['UpdateExpression']} {record['UpdateExpression']}",

@@ -1,4 +1,4 @@
-"""What a transaction writes: the writes of the user, events, the queues of their keys, and the record of a handler."""
+"""The contents of a transaction: writes of the user, events, the queues of their keys, and the record of a handler."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.transaction import TransactionWrite
 
 _QUEUE_BYTES: Final = 1_536
-"""What a queue takes besides its key and the new ids: its other attributes, and 20 UUIDs that wait already."""
+"""The size of a queue without its key and the new ids: its other attributes, and 20 UUIDs that wait already."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +58,7 @@ class LineWrite:
 
 @dataclass(slots=True, kw_only=True)
 class Contents:
-    """What a transaction writes."""
+    """The contents of a transaction."""
 
     writes: list[dict[str, Any]]
     puts: list[TransactionPut]
@@ -103,7 +103,7 @@ class ContentsEncoder:
         return Contents(writes=transact_items, puts=puts, lines=lines, record=record)
 
     def _line_writes(self, events: Sequence[Event], record: HandlerRecord | None, *, now: float) -> list[LineWrite]:
-        """Plan the appends: as if no queue existed, except the one that this delivery holds."""
+        """Plan the appends: as if no queue existed, except the queue that this delivery holds."""
         by_key: dict[str, list[str]] = {}
         for event in events:
             if event.ordering_key is not None:
