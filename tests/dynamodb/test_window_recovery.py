@@ -351,7 +351,7 @@ async def test_drain_waits_for_the_events_of_windows(table: Table, worker: DeadW
     await worker.put(item)
     bus = OutboxEventBus(table.outbox(poll_interval=0.02))
     with pytest.raises(WaitTimeoutError) as raised:
-        await bus.drain(timeout=5)
+        await bus.drain(timeout=10)
     assert raised.value.left == {"PENDING": 0, "PROCESSING": 1}
     await table.client.put_item(TableName=table.name, Item=item | {"status": {"S": "COMPLETED"}})
     await bus.drain(timeout=20)
