@@ -82,7 +82,7 @@ def longest_line(scenario: Scenario) -> float:
     """Return how long it may take to work off the events of the most frequent ordering key, with their children."""
     counts = Counter(key for emission in scenario.emissions for key in emission.keys if key is not None)
     options = [place.options for place in scenario.places]
-    poll = max(float(each.get("max_poll_interval") or each["poll_interval"]) for each in options)
+    poll = max(float(each.get("max_poll_interval") or each.get("poll_interval", 1.0)) for each in options)
     polled = 0.0 if scenario.queues is None else 2 * poll / scenario.queues.kept
     return 2 * max(counts.values(), default=0) * (1.0 + LATENCIES_PER_EVENT * scenario.weather.latency + polled)
 
