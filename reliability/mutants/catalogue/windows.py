@@ -40,7 +40,7 @@ WINDOWS: Final = (
         file=_UPKEEP,
         text="        window.start, end = self._extension\n",
         replacement="        window.start, end = self._extension\n        window.end = end\n",
-        test=f"{_BUSY}[14]",
+        test=f"{_BUSY}[5]",
     ),
     Mutant(
         row=89,
