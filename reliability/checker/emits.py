@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
 from reliability.checker.timeline import STORING, EventLife, Timeline
@@ -75,11 +75,10 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         answered = [at for at in answers if at is not None]
         if len(answered) < len(event_ids):
             continue
-        until, ids = max(answered), set(event_ids)
-        # A replacement reads the event that it replaces first.
-        ids |= {PROBE, *(known[each] for known in (queues, replaced) for each in event_ids if each in known)}
-        released: list[Written | QueueWritten] = []
-        released += [write for each in ids for write in timeline.writes_of(each) if _is_release(write)]
+        until, ids = max(answered), _touched(event_ids, queues, replaced)
+        released: list[Written | QueueWritten] = [
+            write for each in ids for write in timeline.writes_of(each) if _is_release(write)
+        ]
         released += _queues_released(timeline, worker, [queues[each] for each in event_ids if each in queues])
         # Another worker may have moved the event out of its window first; the emit then waits for its refused release.
         excused = [*(one for one in still if one.worker == worker), *released]
@@ -89,13 +88,17 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         own = [one for one in under_way if not ids.isdisjoint(one.event_ids)]
         if not own:
             continue
-        is_repeated = any(asked_for[worker, each] > 1 for each in ids)
         others = [one for one in under_way if ids.isdisjoint(one.event_ids)]
         sent, answered_at = min(one.began_at for one in own), max(one.at for one in own)
-        before = 0.0 if is_repeated else sent - asked_at
+        before = 0.0 if any(asked_for[worker, each] > 1 for each in ids) else sent - asked_at
         for seconds, when in ((before, "before it was sent"), (until - answered_at, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
+
+
+def _touched(event_ids: Sequence[str], queues: Mapping[str, str], replaced: Mapping[str, str]) -> set[str]:
+    """Return the ids of the items that an emit may name. A replacement reads the event that it replaces first."""
+    return {PROBE, *event_ids, *(known[each] for known in (queues, replaced) for each in event_ids if each in known)}
 
 
 def _queues_released(timeline: Timeline, worker: str, queues: Sequence[str]) -> list[QueueWritten]:
