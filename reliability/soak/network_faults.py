@@ -13,6 +13,7 @@ from reliability.history import FaultBegan, FaultEnded, ReplyLost
 from reliability.journal import Write
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, RESET_AFTER, Proxy, Recorded, Reply, refused
 from reliability.rules import LaggingIndex, partly_refused
+from reliability.simulation.network import events_appended
 from reliability.simulation.updates import Insert, parse_statement
 
 
@@ -32,6 +33,8 @@ class Kind(StrEnum):
 
 INSERT: Final = "Insert"
 """What a history calls a BatchExecuteStatement that inserts items. Others update items."""
+APPEND: Final = "Append"
+"""What a history calls an UpdateItem that appends events to the queue of their key."""
 _READS: Final = frozenset({"Query", "DescribeTable", "GetItem", "BatchGetItem"})
 SPELL: Final = (0.5, 3.0)
 PAUSE: Final = (1.0, 4.0)
@@ -143,8 +146,14 @@ class NetworkFaults:
     def _lost(self, request: Recorded, *, applied: bool | None) -> None:
         ids = tuple(dict.fromkeys(event_ids_in(request)))
         if ids or request.operation not in _READS:
-            operation = INSERT if _inserts(request) else request.operation
-            self._write(ReplyLost(at=self._now(), operation=operation, event_ids=ids, applied=applied))
+            self._write(ReplyLost(at=self._now(), operation=operation_of(request), event_ids=ids, applied=applied))
+
+
+def operation_of(request: Recorded) -> str:
+    """Return what a history calls the operation of a request."""
+    if request.operation == "UpdateItem" and events_appended(request.body):
+        return APPEND
+    return INSERT if _inserts(request) else request.operation
 
 
 def event_ids_in(request: Recorded) -> list[str]:

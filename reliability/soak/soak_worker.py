@@ -29,6 +29,9 @@ from reliability.resources import connections_in_use
 
 TYPES: Final = ("plain", "shared", "long", "committed")
 STOP_SECONDS: Final = 3.0
+KEYS: Final = tuple(f"key {number}" for number in range(20))
+KEYED: Final = 0.4
+"""The share of the groups of events that have ordering keys."""
 REPEATED: Final = 0.4
 """The share of the emits that time out and are repeated."""
 
@@ -98,18 +101,25 @@ def register(bus: OutboxEventBus, *, lease: float) -> None:
     @bus.on("committed", name="committed")
     async def committed(event: Event, delivery: Delivery) -> None:
         async with delivery.transaction() as tx:
-            tx.emit("plain", {"parent": event.id})
+            tx.emit("plain", {"parent": event.id}, ordering_key=event.ordering_key)
 
 
 async def emit(bus: OutboxEventBus, rate: float, stopping: asyncio.Event) -> None:
-    """Emit events at a rate: one by one, several at once, delayed, in transactions, and repeated after a timeout."""
+    """Emit events at a rate: one by one, several at once, delayed, in transactions, and repeated after a timeout.
+
+    Some groups have ordering keys. Such events cannot be delayed.
+    """
     while rate > 0 and not stopping.is_set():
         started = time.monotonic()
-        made = [Event(kind, {"failures": random.randint(0, 2)}) for kind in _kinds(random.randint(1, 10))]
+        has_keys = random.random() < KEYED
+        made = [
+            Event(kind, {"failures": random.randint(0, 2)}, ordering_key=_key(kind) if has_keys else None)
+            for kind in _kinds(random.randint(1, 10))
+        ]
         if random.random() < REPEATED:
             await emit_impatiently(bus, made)
         else:
-            await emit_somehow(bus, made, delay=random.choice([None, None, 0.5]))
+            await emit_somehow(bus, made, delay=None if has_keys else random.choice([None, None, 0.5]))
         seconds = max(len(made) / rate - (time.monotonic() - started), 0.01)
         try:
             await asyncio.wait_for(stopping.wait(), seconds)
@@ -157,6 +167,12 @@ async def emit_somehow(
 
 def _kinds(count: int) -> list[str]:
     return random.choices(TYPES, weights=(60, 30, 2, 8), k=count)
+
+
+def _key(kind: str) -> str | None:
+    """Draw a key, of which few are frequent. A long event would hold its key up for seconds."""
+    weights = [1 / (number + 1) for number in range(len(KEYS))]
+    return None if kind == "long" else random.choices(KEYS, weights)[0]
 
 
 async def sample(recorder: Recorder, client: Any) -> None:

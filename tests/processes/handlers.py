@@ -106,3 +106,15 @@ def deadly(bus: OutboxEventBus, recorder: Recorder, client: Any) -> None:
         die(recorder)
 
     sleeping(bus, recorder, client)
+
+
+def ordered(bus: OutboxEventBus, recorder: Recorder, client: Any, *, seconds: float) -> None:
+    """Takes some time. Fails once for some events, and emits an event of another key for some."""
+
+    @bus.on("order.placed", name="ordered")
+    async def handler(event: Event, delivery: Delivery) -> None:
+        await asyncio.sleep(seconds)
+        if event.payload["fails"] and delivery.attempt == 1:
+            raise ValueError("not yet")
+        if child_key := event.payload["child_key"]:
+            await delivery.emit("order.placed", {"fails": False, "child_key": None}, ordering_key=child_key)

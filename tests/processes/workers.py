@@ -74,6 +74,10 @@ class Workers:
         self.processes.append(process)
         return process
 
+    def connect_to(self, endpoint: str) -> None:
+        """Have later processes connect to another endpoint, such as that of a proxy."""
+        self._arguments[0] = endpoint
+
     # What they do to them
 
     def kill(self, process: Process) -> None:
