@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from reliability.mutants.catalogue.appending import APPENDING
 from reliability.mutants.catalogue.callers import CALLERS
 from reliability.mutants.catalogue.faults import FAULTS
 from reliability.mutants.catalogue.handlers import HANDLERS
@@ -23,4 +24,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *OPERATORS,
     *READING,
     *ORDERING,
+    *APPENDING,
 )

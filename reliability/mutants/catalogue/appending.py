@@ -1,0 +1,129 @@
+"""Mutants of emits with an ordering key, of the recovery of their queues, and of their retries."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from reliability.mutants.mutant import Mutant
+
+_EMITS: Final = "tests/dynamodb/test_ordered_emits.py"
+_BIRTHS: Final = "tests/dynamodb/test_ordered_births.py"
+_RACES: Final = "tests/dynamodb/test_ordered_races.py"
+_KEY: Final = "[order-17]"
+
+APPENDING: Final = (
+    Mutant(
+        row=122,
+        name="an emit is acknowledged before its event is listed",
+        file="dynamodb/emitting/publish.py",
+        text="            await self._ordered.append(puts, emit_claim)\n",
+        replacement="",
+        test=f"{_EMITS}::test_events_of_a_key_are_listed_in_the_order_of_their_emits[local]",
+    ),
+    Mutant(
+        row=122,
+        name="an event is listed before it is stored",
+        file="dynamodb/emitting/publish.py",
+        text="            await self._store(puts)\n            await self._ordered.append(puts, emit_claim)\n",
+        replacement="            await self._ordered.append(puts, emit_claim)\n            await self._store(puts)\n",
+        test=f"{_EMITS}::test_event_is_stored_in_no_index_and_its_queue_is_due[local]",
+    ),
+    Mutant(
+        row=122,
+        name="an event that is stored counts as listed",
+        file="dynamodb/emitting/publish_result.py",
+        text="    return Place.UNKNOWN if waits and",
+        replacement="    return Place.OVER if waits and",
+        test=f"{_EMITS}::test_event_that_an_ended_emit_left_unlisted_is_listed_by_the_next_emit[local]",
+    ),
+    Mutant(
+        row=122,
+        name="an event behind a gap is called a duplicate",
+        file="dynamodb/emitting/ordered_events.py",
+        text="            if put.place is not Place.OVER:\n",
+        replacement="            if put.error is None:\n",
+        test=f"{_EMITS}::test_event_that_is_stored_but_not_listed_is_no_duplicate_behind_one_that_fails[local]",
+    ),
+    Mutant(
+        row=123,
+        name="an append makes a claimed queue PENDING",
+        file="dynamodb/ordering/appending.py",
+        text="#status = if_not_exists(#status, :status)",
+        replacement="#status = :status",
+        test=f"{_RACES}::test_append_leaves_a_claimed_queue_claimed",
+    ),
+    Mutant(
+        row=123,
+        name="a claim on emit overwrites the token of a queue",
+        file="dynamodb/ordering/appending.py",
+        text="claimToken = if_not_exists(claimToken, :token)",
+        replacement="claimToken = :token",
+        test=f"{_RACES}::test_append_leaves_a_claimed_queue_claimed",
+    ),
+    Mutant(
+        row=124,
+        name="a claim on emit after a lost answer does not load the event",
+        file="dynamodb/ordering/births.py",
+        text="        if is_certain and arrival.is_sole and arrival.is_wanted:\n",
+        replacement="        if arrival.is_sole and arrival.is_wanted:\n",
+        test=f"{_BIRTHS}::test_event_that_was_handled_meanwhile_is_not_handled_again",
+    ),
+    Mutant(
+        row=124,
+        name="a claim on emit of an id that another emit may have does not load the event",
+        file="dynamodb/ordering/births.py",
+        text="        if is_certain and arrival.is_sole and arrival.is_wanted:\n",
+        replacement="        if is_certain and arrival.is_wanted:\n",
+        test=f"{_BIRTHS}::test_event_of_an_id_that_another_emit_has_brought_to_its_end_is_not_handled_again",
+    ),
+    Mutant(
+        row=125,
+        name="a repeated append lists an event of the head twice",
+        file="dynamodb/ordering/appending.py",
+        text='"AND (attribute_not_exists(head) OR NOT contains(head, :first)))"',
+        replacement='")"',
+        test=f"{_RACES}::test_repeated_append_lists_no_event_twice",
+    ),
+    Mutant(
+        row=125,
+        name="a queue is split over its head",
+        file="dynamodb/ordering/appending.py",
+        text='"attribute_not_exists(head) AND size(ids) > :room AND NOT contains(ids, :first)"',
+        replacement='"size(ids) > :room AND NOT contains(ids, :first)"',
+        test=f"{_RACES}::test_second_split_of_a_queue_is_refused",
+    ),
+    Mutant(
+        row=125,
+        name="ids are moved to a page unseen",
+        file="dynamodb/ordering/appending.py",
+        text='(head) AND ids = :seen"',
+        replacement='(head) AND (ids = :seen OR ids <> :seen)"',
+        test=f"{_RACES}::test_spill_of_ids_that_have_grown_is_refused",
+    ),
+    Mutant(
+        row=126,
+        name="the lease of a queue is recovered although it was renewed",
+        file="dynamodb/ordering/transitions.py",
+        text='    condition="status = :PROCESSING AND gsiSortKey = :seen",\n',
+        replacement='    condition="status = :PROCESSING",\n',
+        test=f"{_RACES}::test_stale_lease_of_a_queue_is_not_recovered",
+    ),
+    Mutant(
+        row=127,
+        name="a handler of a key starts after its lease",
+        file="worker/handling/handler_task.py",
+        text="        if is_too_late(self._lease, self._context.options.clock):\n            self._started_at = None\n",
+        replacement="        if False:\n            self._started_at = None\n",
+        test="tests/worker/test_ordering_too_late.py"
+        f"::test_event_of_a_key_is_released_where_its_handler_would_start_after_the_lease{_KEY}",
+    ),
+    Mutant(
+        row=128,
+        name="an event that was set aside is QUEUED again, and not listed",
+        file="dynamodb/operating/line_plans.py",
+        text="        return Plan([*back, *self._writes.append(standing, key=key, event_id=standing.event_id)])\n",
+        replacement="        return Plan(back)\n",
+        test="tests/dynamodb/test_ordered_repairs.py"
+        "::test_retry_of_an_event_that_was_set_aside_puts_it_to_the_end_of_its_line[local-batch]",
+    ),
+)
