@@ -73,15 +73,16 @@ async def test_append_leaves_a_claimed_queue_claimed(line: Line) -> None:
     await line.emit("a")
     claim = await line.claim()
     before = await line.item()
-    # Another process appends, and would claim the queue if it created it.
-    birth = Birth(now=NOW, token="another", ends=NOW + 30)
-    await line.client.update_item(**append_of(line, "b", birth=birth).append(TABLE))
+    # Other processes append, and the first would claim the queue if it created it.
+    births = {"b": Birth(now=NOW, token="another", ends=NOW + 30), "c": Birth(now=NOW)}
+    for event_id, birth in births.items():
+        await line.client.update_item(**append_of(line, event_id, birth=birth).append(TABLE))
     after = await line.item()
     assert {name: value for name, value in after.items() if name != "ids"} == {
         name: value for name, value in before.items() if name != "ids"
     }
     assert after["claimToken"] == {"S": claim.token}
-    assert await events_of(line) == ["a", "b"]
+    assert await events_of(line) == ["a", "b", "c"]
 
 
 async def test_repeated_append_lists_no_event_twice(line: Line) -> None:
