@@ -22,6 +22,8 @@ from reliability.history import (
 
 PROBE = "probe"
 """The event of requests that find out which statements the backend takes. The first emit may wait for them."""
+PROBE_SECONDS = 5.0
+"""How long such requests are repeated."""
 CERTAIN = frozenset({"", "ConditionalCheckFailedException"})
 """The errors of responses that say whether a write was applied, and by which request."""
 
@@ -90,10 +92,16 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
             continue
         others = [one for one in under_way if ids.isdisjoint(one.event_ids)]
         sent, answered_at = min(one.began_at for one in own), max(one.at for one in own)
-        before = 0.0 if any(asked_for[worker, each] > 1 for each in ids) else sent - asked_at
+        is_repeated = any(asked_for[worker, each] > 1 for each in ids)
+        before = 0.0 if is_repeated or _is_probed(by_worker[worker], asked_at) else sent - asked_at
         for seconds, when in ((before, "before it was sent"), (until - answered_at, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
+
+
+def _is_probed(requests: Sequence[StoringRequest], asked_at: float) -> bool:
+    """Tell whether an emit may wait for a probe that began before it, and is repeated."""
+    return any(PROBE in one.event_ids and one.at >= asked_at - PROBE_SECONDS for one in requests)
 
 
 def _touched(event_ids: Sequence[str], queues: Mapping[str, str], replaced: Mapping[str, str]) -> set[str]:

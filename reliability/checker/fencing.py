@@ -25,6 +25,7 @@ from reliability.history import (
 
 _BY_ANYBODY = (Step.CLAIM, Step.REDRIVE, Step.RESUME, Step.DISCARD, Step.ADVANCE)
 """The steps from a state in which no worker holds the event."""
+_MARKS = (Outcome.COMPLETE, Outcome.FAIL)
 _REPEATS_REFUSED = (Outcome.RELEASE, Outcome.HOLD)
 """A repeat of these that was refused counts as written, because an earlier try may have been applied."""
 
@@ -131,10 +132,17 @@ def _accepted_late(life: EventLife) -> Iterator[Violation]:
         own = claims.get(record.token)
         for claim in claims.values():
             # The later claim began after the response to this claim, and was answered before the write began.
-            if own is not None and own.at < began(claim) and claim.at < began(record):
+            if own is not None and own.at < began(claim) and claim.at < began(record) and not _is_marked(life, record):
                 what = "an outcome" if isinstance(record, Settled) else "a renewal"
                 sentence = f"{what} of {record.worker} was accepted after {claim.worker} had claimed it"
                 yield _violation(life, sentence, own, claim, record)
+
+
+def _is_marked(life: EventLife, record: Settled | LeaseRenewed) -> bool:
+    """Tell whether an event with a key was marked as ended, and nobody knows by whom it was taken from its queue."""
+    if life.line is None or not isinstance(record, Settled) or record.outcome not in _MARKS:
+        return False
+    return any(began(record) <= reply.at <= record.at for reply in life.replies_lost)
 
 
 def _recovered_early(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
