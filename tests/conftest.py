@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from io import BytesIO
 from threading import Lock, Thread
@@ -13,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 
 import dynamodb_local
@@ -41,12 +44,30 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+_load_file = JSONFileLoader.load_file
+
+
+@cache
+def _load_once(path: str) -> Any:
+    return _load_file(JSONFileLoader(), path)
+
+
+# Each session of the SDK parses the model of the service again, which takes longer than a short test.
+JSONFileLoader.load_file = lambda self, path: _load_once(path)  # type: ignore[method-assign]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ENGINES] = {}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     leave_out(config, items)
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests are listed. The garbage collector need not look through them during each of them.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,26 +1,32 @@
 """How much the tests try: with THOROUGH=1, as the checks before a release do, more than every day.
 
-Every day, three things are less. Tests that try something many times try it less often. Tests that are marked as
-`thorough` do not run: they take ten seconds and more, of processes that die and of engines that fail. And a test that
+Every day, four things are less. Tests that try something many times try it less often. Tests that are marked as
+`thorough` do not run: they take ten seconds and more, of processes that die and of engines that fail. A test that
 runs on several engines, in several write modes or with several clients runs in one of these variants; a test next to it
-runs in another one. With VARIANTS=all, it runs in all of them. A test that is named on the command line runs in any
-case.
+runs in another one. And a test with many parameters runs with four of them, unless it is a test of a
+unit or of the documentation, or is marked with another number, `@pytest.mark.cases(12)`. What is chosen depends on
+nothing but the names of the tests and the version of Python. A test that is named on the command line runs in any case.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 import zlib
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
 THOROUGH: Final = os.environ.get("THOROUGH") == "1"
-ALL_VARIANTS: Final = os.environ.get("VARIANTS") == "all"
 LEFT_OUT: Final = pytest.StashKey[tuple[int, int]]()
-"""How many marked tests and how many variants did not run."""
+"""How many marked tests and how many variants and parameters did not run."""
+CASES: Final = 4
+"""With so many parameters a test runs every day."""
+EVERY_CASE: Final = 1_000
+_SHORT: Final = ("tests/unit/", "tests/docs/")
 _VARIANT: Final = re.compile(r"\b(moto|local|batch|single|auto|plain|connect|one attempt)\b")
 _IN_THIS_PROCESS: Final = re.compile(r"\b(memory|simulated)\b")
 
@@ -35,20 +41,40 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     config.stash[LEFT_OUT] = (0, 0)
     if THOROUGH or any("::" in argument for argument in config.args):
         return
-    marked = [item for item in items if item.get_closest_marker("thorough") is not None]
-    kept = [item for item in items if item not in set(marked)]
+    unmarked = [item for item in items if item.get_closest_marker("thorough") is None]
+    kept = set(_few_cases(list(_one_variant_each(unmarked))))
+    config.stash[LEFT_OUT] = (len(items) - len(unmarked), len(unmarked) - len(kept))
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
+def _one_variant_each(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Choose one of the variants of each test, and all that need no engine."""
     variants: dict[str, list[pytest.Item]] = defaultdict(list)
-    for item in kept:
+    for item in items:
         function, _, variant = item.nodeid.partition("[")
-        if _VARIANT.search(variant) and not ALL_VARIANTS and not _IN_THIS_PROCESS.search(variant):
+        if _VARIANT.search(variant) and not _IN_THIS_PROCESS.search(variant):
             variants[f"{function}[{_VARIANT.sub('*', variant)}"].append(item)
-    chosen = {of_test[zlib.crc32(name.encode()) % len(of_test)] for name, of_test in variants.items()}
-    others = {item for of_test in variants.values() for item in of_test} - chosen
-    left_out = [*marked, *others]
-    config.stash[LEFT_OUT] = (len(marked), len(others))
-    config.hook.pytest_deselected(items=left_out)
-    gone = set(left_out)
-    items[:] = [item for item in items if item not in gone]
+        else:
+            yield item
+    for name, of_test in variants.items():
+        yield of_test[_draw(name) % len(of_test)]
+
+
+def _few_cases(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Choose a few of the parameters of each test."""
+    tests: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        tests[item.nodeid.partition("[")[0]].append(item)
+    for name, of_test in tests.items():
+        marker = of_test[0].get_closest_marker("cases")
+        few = marker.args[0] if marker else EVERY_CASE if name.startswith(_SHORT) else CASES
+        yield from sorted(of_test, key=lambda item: _draw(item.nodeid))[:few]
+
+
+def _draw(name: str) -> int:
+    """Draw a number for a name: the same in each process of a run, another one for another version of Python."""
+    return zlib.crc32(f"{sys.version_info.minor} {name}".encode())
 
 
 def what_was_left_out(config: pytest.Config) -> str:
@@ -56,4 +82,4 @@ def what_was_left_out(config: pytest.Config) -> str:
     tests, variants = config.stash.get(LEFT_OUT, (0, 0))
     if not tests and not variants:
         return ""
-    return f"{tests} long tests and {variants} variants of others run with THOROUGH=1 only"
+    return f"{tests} long tests and {variants} variants and parameters of others run with THOROUGH=1 only"

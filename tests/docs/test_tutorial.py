@@ -29,6 +29,7 @@ def test_every_block_is_followed() -> None:
     assert len(steps_of(PAGE)) == len(re.findall(r"^```\w+$", PAGE, re.MULTILINE))
 
 
+@pytest.mark.thorough
 def test_page_keeps_what_it_says_with_moto(reader: Reader) -> None:
     follow(reader, PAGE.replace("8001", str(free_port())))
 

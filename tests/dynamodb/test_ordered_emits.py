@@ -167,6 +167,7 @@ async def test_event_that_is_stored_and_not_listed_may_be_stored(shop: Shop, cod
         await shop.bus.emit_many(events[1:])
     assert [cause.maybe_applied for cause in many.value.causes.values()] == [True, True]  # type: ignore[attr-defined]  # errors of the storage
     shop.proxy.rule = lambda request: None
+    patient(shop.outbox)
     for event in events:
         await shop.bus.emit(event, if_exists="ignore")
     assert await shop.line(KEY) == ids_of(events)

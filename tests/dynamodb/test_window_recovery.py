@@ -234,6 +234,7 @@ async def test_two_recoveries_at_once_recover_each_event_once(table: Table) -> N
         assert (await worker.stored(worker.id_of(220)))["retryCount"] == {"N": "1"}
 
 
+@pytest.mark.cases(2)
 @pytest.mark.parametrize("is_sent", [True, False], ids=["after", "before"])
 async def test_recovery_that_dies_at_any_step_is_repeated_by_the_next(table: Table, *, is_sent: bool) -> None:
     steps = 0
@@ -345,13 +346,14 @@ async def test_events_far_up_in_a_window_are_found_if_no_others_are_open(table: 
     assert await table.outbox().count(PROCESSING) == 2
 
 
+@pytest.mark.cases(2)
 async def test_drain_waits_for_the_events_of_windows(table: Table, worker: DeadWorker) -> None:
     await worker.store_window(ended=-LEASE)
     item = worker.unlisted(220)
     await worker.put(item)
     bus = OutboxEventBus(table.outbox(poll_interval=0.02))
     with pytest.raises(WaitTimeoutError) as raised:
-        await bus.drain(timeout=10)
+        await bus.drain(timeout=5)
     assert raised.value.left == {"PENDING": 0, "PROCESSING": 1}
     await table.client.put_item(TableName=table.name, Item=item | {"status": {"S": "COMPLETED"}})
     await bus.drain(timeout=20)

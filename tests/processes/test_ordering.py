@@ -31,7 +31,7 @@ KEYS: Final = int(os.environ.get("ORDERING_KEYS", often(25, thorough=80)))
 HARMS: Final = max(often(2, thorough=4), EVENTS // 500)
 LONGEST: Final = 600 if EVENTS <= 600 else 7200
 """The time limit in seconds, which only a hang reaches."""
-WORKERS: Final = 3
+WORKERS: Final = 4
 EMITTERS: Final = 4
 LEASE: Final = 2.0
 LOST: Final = 0.03

@@ -11,6 +11,7 @@ import pytest
 from reliability.mutants.catalogue import MUTANTS
 from reliability.mutants.mutant import PACKAGE, ROOT, Mutant, StaleMutantError
 from reliability.mutants.trial import try_mutant, try_unbroken
+from tests.thorough import EVERY_CASE
 
 BACKOFF = Mutant(
     row=0,
@@ -22,6 +23,7 @@ BACKOFF = Mutant(
 )
 
 
+@pytest.mark.cases(EVERY_CASE)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant_breaks_code_that_is_there_and_names_a_test_that_is_there(mutant: Mutant) -> None:
     code = (ROOT / PACKAGE / mutant.file).read_text()
