@@ -11,9 +11,10 @@ from random import Random
 from typing import Final
 
 from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox.dynamodb.windows.item import WINDOW
 from reliability.checker import check
 from reliability.history import CallsCounted, FaultBegan, FaultEnded, ItemDeleted, Record
-from reliability.items import final_state, is_event, is_queue, is_window, window_of
+from reliability.items import final_state, is_event, is_queue, is_window
 from reliability.simulation.audit import audited
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
@@ -236,16 +237,24 @@ class World:
 
     def _unfinished(self) -> list[str]:
         """List the events and queues that have not ended, and the windows that a recovery has to close."""
-        items = self.backend.tables[TABLE].items.values()
-        statuses = ["PENDING", "PROCESSING", "HELD"]
-        events = [item["id"]["S"] for item in items if is_event(item) and item["status"]["S"] in statuses]
-        statuses += ["FAILED"] if self.scenario.unblocks else []
-        events += [item["id"]["S"] for item in items if is_queue(item) and item["status"]["S"] in statuses]
+        unfinished = ("PENDING", "PROCESSING", "HELD")
+        of_queues = (*unfinished, "FAILED") if self.scenario.unblocks else unfinished
+        events: list[str] = []
+        queues: list[str] = []
+        windows: list[str] = []
+        # Most items are events that have ended: they are passed over first, because this is asked again and again.
+        for item in self.backend.tables[TABLE].items.values():
+            status = item["status"]["S"] if "status" in item else None
+            if status in unfinished and is_event(item):
+                events.append(item["id"]["S"])
+            elif status in of_queues and is_queue(item):
+                queues.append(item["id"]["S"])
+            elif status == WINDOW and is_window(item):
+                windows.append(item["id"]["S"])
         alive = {process.name for process in self._processes.values() if not (process.is_dead or process.has_ended)}
         if self.scenario.waits_for_windows:
             alive.clear()
-        windows = [item["id"]["S"] for item in items if is_window(item) and window_of(item).is_open]
-        return [*events, *(each for each in windows if self.log.holders[each] not in alive)]
+        return [*events, *queues, *(each for each in windows if self.log.holders[each] not in alive)]
 
     def _wait_for_the_ends(self) -> bool:
         """Wait until all events have ended; return whether they ended in time."""
