@@ -161,6 +161,7 @@ async def test_no_event_overtakes_another_one_of_its_key_while_replies_are_lost(
 ) -> None:
     workers.connect_to(lossy_endpoint)
     async with open_client(lossy_endpoint) as client:
-        lossy = with_timing(DynamoDBOutbox(client, table_name=outbox.table_name), publish=120.0, operator=120.0)
+        lossy = DynamoDBOutbox(client, table_name=outbox.table_name)
+        with_timing(lossy, publish=120.0, transact=120.0, operator=120.0)
         await deliver(workers, OutboxEventBus(workers.recorder.around(lossy)))
     await check_all(workers, local_client, judge_by_account)
