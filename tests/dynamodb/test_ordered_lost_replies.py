@@ -242,6 +242,19 @@ async def test_fronts_that_cannot_be_loaded_are_released(line: Line, proxy: Prox
     assert await line.work_off() == ["b"]
 
 
+async def test_unreadable_front_that_could_not_be_marked_stays_in_its_queue(line: Line, proxy: Proxy) -> None:
+    await line.emit("a", "b")
+    await line.change("a", payload={"S": "no map"})
+    is_mark = {"id": {"S": "a"}}
+    proxy.rule = lambda request: refused("ThrottlingException") if request.body.get("Key") == is_mark else None
+    with giving_up_after(2):
+        assert await line.another(failed_key="skip").claim(10) == []
+    proxy.rule = lambda request: None
+    queue = await line.queue()
+    assert queue is not None
+    assert (await line.status("a"), queue.ids) == ("QUEUED", ("a", "b"))
+
+
 async def test_pop_compares_the_front(line: Line) -> None:
     await line.emit("a", "b", "c")
     claim = await line.claim()

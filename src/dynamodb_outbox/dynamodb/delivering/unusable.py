@@ -8,7 +8,7 @@ from typing import Final
 
 from dynamodb_outbox.dynamodb.conditional.fitted_writes import FittedWriter, with_details
 from dynamodb_outbox.dynamodb.conditional.transitions import FAIL, FAIL_UNCLAIMED, Write
-from dynamodb_outbox.dynamodb.conditional.write_result import Applied
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
 from dynamodb_outbox.dynamodb.items.codec import Item, error_text, millis
@@ -65,7 +65,11 @@ class UnusableItems:
 
         results = await self._writer.write(write_of, len(unreadable), within=self._timing.late_settle)
         if self._exits.skips:
-            await self._exits.give_up([each for each in unreadable if each.queue is not None])
+            # Refused: it is marked already. Without a mark, an event that left its queue would be lost.
+            marked = [
+                each for each, result in zip(unreadable, results, strict=True) if isinstance(result, (Applied, Refused))
+            ]
+            await self._exits.give_up(marked)
         return [
             Unusable(each.error, isinstance(result, Applied), None if self._exits.skips else each.queue)
             for each, result in zip(unreadable, results, strict=True)
