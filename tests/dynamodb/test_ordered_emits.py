@@ -155,6 +155,27 @@ async def test_event_that_an_ended_emit_left_unlisted_is_listed_by_the_next_emit
     assert await shop.line(KEY) == ids_of(events)
 
 
+@pytest.mark.parametrize("key", [None, "another"])
+@pytest.mark.parametrize("call", ["emit", "emit_many", "transaction"])
+async def test_event_that_was_left_unlisted_is_listed_by_an_emit_with_another_key(
+    shop: Shop, call: str, key: str | None
+) -> None:
+    await shop.bus.emit("order.paid", id="twice", ordering_key=KEY)
+    await shop.delete(queue_id(KEY))
+    # The program emits the id with another key by now.
+    again, other = Event("order.paid", id="twice", ordering_key=key), Event("order.paid", ordering_key=key)
+    if call == "transaction":
+        with pytest.raises(DuplicateEventError):
+            async with shop.bus.transaction() as tx:
+                tx.emit(again)
+    else:
+        events = [again, other] if call == "emit_many" else [again]
+        stored = await shop.bus.emit_many(events, if_exists="ignore")
+        assert (stored[0].already_stored, stored[0].ordering_key) == (True, KEY)
+        assert await shop.line("another") == ids_of(events[1:] if key else [])
+    assert await shop.line(KEY) == ["twice"]
+
+
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "ThrottlingException"])
 async def test_event_that_is_stored_and_not_listed_may_be_stored(shop: Shop, code: str) -> None:
     with_timing(shop.outbox, publish=0.5)

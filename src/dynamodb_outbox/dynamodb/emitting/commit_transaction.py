@@ -185,11 +185,11 @@ class Transactor:
         self._leave_window([put for put in puts if put not in held], is_unsure=refused.repeated)
         return held
 
-    async def _list(self, puts: Sequence[TransactionPut], duplicate: DuplicateEventError) -> None:
+    async def _list(self, events: Sequence[tuple[str, str]], duplicate: DuplicateEventError) -> None:
         """Append events that an emit has stored, and perhaps not appended, because it ended in between."""
-        for put in puts:
-            arrival = Arrival(put.event.id, is_new=False)
-            await self._lines.join(put.item["orderingKey"]["S"], [arrival])
+        for key, event_id in events:
+            arrival = Arrival(event_id, is_new=False)
+            await self._lines.join(key, [arrival])
             if arrival.error is not None:
                 raise arrival.error from duplicate
 

@@ -31,7 +31,8 @@ class OrderedEvents:
         """
         by_key: dict[str, list[Put]] = {}
         for put in puts:
-            by_key.setdefault(put.item["orderingKey"]["S"], []).append(put)
+            if put.key is not None:
+                by_key.setdefault(put.key, []).append(put)
         if len(by_key) == 1:
             await self._append(*by_key.popitem(), emit_claim)
             return

@@ -22,7 +22,7 @@ from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.in_flight import TableInFlight
 from dynamodb_outbox.dynamodb.emitting.inserts import Inserts
 from dynamodb_outbox.dynamodb.emitting.ordered_events import OrderedEvents
-from dynamodb_outbox.dynamodb.emitting.publish_result import PublishResult, Put, chunks_of
+from dynamodb_outbox.dynamodb.emitting.publish_result import Place, PublishResult, Put, chunks_of
 from dynamodb_outbox.dynamodb.emitting.single_puts import SinglePuts
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
 from dynamodb_outbox.dynamodb.schema.shards import Shards
@@ -86,12 +86,12 @@ class Publisher:
             emit_claim.sending()
         ordered = [put for put in puts if put.is_ordered]
         if not ordered:
-            await self._store(puts)
+            await self._store_without_order(puts)
         elif len(ordered) == len(puts):
             await self._store_in_order(puts, emit_claim)
         else:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._store, [put for put in puts if not put.is_ordered])
+                group.start_soon(self._store_without_order, [put for put in puts if not put.is_ordered])
                 group.start_soon(self._store_in_order, ordered, emit_claim)
         raise_unless_stored(events, {put.event.id: put.error for put in puts if put.error is not None})
 
@@ -106,6 +106,13 @@ class Publisher:
             return Put(event, item, size, event.take_unpublished(), None)
         is_claimed = emit_claim is not None and event.id in emit_claim.tokens
         return Put(event, self._shards.placed(item), size, event.take_unpublished(), emit_claim if is_claimed else None)
+
+    async def _store_without_order(self, puts: Sequence[Put]) -> None:
+        """Store events without ordering keys."""
+        await self._store(puts)
+        if unlisted := [put for put in puts if put.place is Place.UNKNOWN]:
+            # Their ids are those of events with ordering keys, which were stored before.
+            await self._ordered.append(unlisted, None)
 
     async def _store_in_order(self, puts: Sequence[Put], emit_claim: EmitClaim | None) -> None:
         """Store events with ordering keys, and append them to the queues of their keys."""

@@ -13,7 +13,7 @@ import anyio
 
 from dynamodb_outbox.claims import EmitClaim
 from dynamodb_outbox.dynamodb.emitting.in_flight import InFlight
-from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, decode_event
+from dynamodb_outbox.dynamodb.items.codec import Item, attribute, decode_claim, decode_event
 from dynamodb_outbox.dynamodb.transport.classify import restated, with_maybe_applied
 from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
 from dynamodb_outbox.dynamodb.windows.window import Entry
@@ -36,7 +36,7 @@ class Place(Enum):
     UNKNOWN = auto()
     """It was stored before: an emit that ended before it appended the event may have left it unlisted."""
     OVER = auto()
-    """It has been delivered, or belongs to another queue."""
+    """It has been delivered, or has no ordering key."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +66,8 @@ class Put:
     """Whether an earlier write of this event was not answered."""
     place: Place = Place.NEW
     """The place of an event with an ordering key, as far as its put tells."""
+    key: str | None = field(init=False)
+    """The ordering key of the stored event. If the id was stored before, it may differ from the key that was sent."""
     is_done: bool = False
     error: OutboxError | None = None
     queued_at: float = 0.0
@@ -74,6 +76,7 @@ class Put:
 
     def __post_init__(self) -> None:
         self.pending = self.item
+        self.key = self.event.ordering_key
 
     @property
     def is_ordered(self) -> bool:
@@ -84,6 +87,12 @@ class Put:
     def is_given_up(self) -> bool:
         """Whether its caller gave up, perhaps in this step of the event loop."""
         return not self.is_wanted or (self.written is not None and self.written.cancelled())
+
+    def note_stored(self, stored: Any) -> None:
+        """Note the item that has refused the event, because its id is stored."""
+        key = waiting_key(stored)
+        self.place = Place.OVER if key is None else Place.UNKNOWN
+        self.key = key or self.key
 
 
 class PublishResult:
@@ -196,10 +205,15 @@ def is_same_claim(sent: Item, stored: Mapping[str, Any]) -> bool:
     return "claimToken" not in sent or stored.get("claimToken") == sent["claimToken"]
 
 
-def place_of(sent: Item, stored: Any) -> Place:
-    """Tell what the stored item says of the place of an event that was refused because its id is stored."""
-    waits = isinstance(stored, dict) and stored.get("status") == {"S": EventStatus.QUEUED.value}
-    return Place.UNKNOWN if waits and stored.get("orderingKey") == sent["orderingKey"] else Place.OVER
+def waiting_key(stored: Any) -> str | None:
+    """Return the ordering key of a stored event that its queue may not list: of one that is QUEUED.
+
+    The emit that finds it may have another key, and may be the last one of the id, if it ignores duplicates.
+    """
+    if not isinstance(stored, dict) or stored.get("status") != {"S": EventStatus.QUEUED.value}:
+        return None
+    key = attribute(stored, "orderingKey", "S")
+    return key if isinstance(key, str) and key else None
 
 
 def stored_event(item: Any, *, numbers: Numbers) -> Event | None:

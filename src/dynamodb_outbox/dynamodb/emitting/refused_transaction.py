@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dynamodb_outbox.dynamodb.emitting.forms import is_tombstone
-from dynamodb_outbox.dynamodb.emitting.publish_result import Place, is_same_claim, is_same_event, place_of, stored_event
+from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_claim, is_same_event, stored_event, waiting_key
 from dynamodb_outbox.dynamodb.emitting.transaction_attempt import REFUSED, Attempt
 from dynamodb_outbox.dynamodb.emitting.transaction_contents import TransactionPut
 from dynamodb_outbox.dynamodb.transport.caller import TransactionRefused
@@ -52,12 +52,10 @@ def stored_before(
     raise cancelled from None
 
 
-def perhaps_unlisted(refused: TransactionRefused, attempt: Attempt) -> list[TransactionPut]:
-    """Return the events that were stored before, and that the queue of their key perhaps does not list."""
+def perhaps_unlisted(refused: TransactionRefused, attempt: Attempt) -> list[tuple[str, str]]:
+    """Return the keys and ids of events that were stored before, and that their queues perhaps do not list."""
     return [
-        put
-        for put, item in _refused_puts(refused, attempt)
-        if put.event.ordering_key is not None and place_of(put.item, item) is Place.UNKNOWN
+        (key, put.event.id) for put, item in _refused_puts(refused, attempt) if (key := waiting_key(item)) is not None
     ]
 
 

@@ -14,7 +14,6 @@ from dynamodb_outbox.dynamodb.emitting.publish_result import (
     Put,
     is_same_claim,
     is_same_event,
-    place_of,
     stored_event,
 )
 from dynamodb_outbox.dynamodb.items.codec import is_unlisted
@@ -107,8 +106,7 @@ class SinglePuts:
         """Find out whether an earlier attempt of this write has stored the id, or another emit."""
         stored = refused.item
         tried_before = refused.repeated or put.maybe_stored
-        if put.is_ordered:
-            put.place = place_of(put.item, stored)
+        put.note_stored(stored)
         if isinstance(stored, dict) and is_same_event(put.item, stored) and (put.unpublished or tried_before):
             if is_same_claim(put.item, stored):
                 if put.entry is None or is_unlisted(stored):
