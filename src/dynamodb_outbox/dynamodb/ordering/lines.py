@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
@@ -43,7 +44,8 @@ class Lines:
             waiting = self._waiting[key] = deque(arrivals)
             task = asyncio.create_task(self._run(key, waiting), name="dynamodb-outbox appends")
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            # A callback, because a task that is cancelled before its first step does not reach its own end.
+            task.add_done_callback(partial(self._ended, key, waiting))
         else:
             waiting.extend(arrivals)
         await submission.done
@@ -75,18 +77,24 @@ class Lines:
                         arrival.submission.fail(error)
         except BaseException as error:
             # The loop ends, or an unforeseen error. No caller may wait for ever.
-            unknown = (
-                self._writer.unforeseen(error)
-                if isinstance(error, Exception)
-                else UnavailableError(operation="update_item", attempts=1, reason="cancelled", maybe_applied=True)
-            )
+            unknown = self._writer.unforeseen(error) if isinstance(error, Exception) else _cancelled()
             _fail([*sent, *waiting], unknown, sent)
             if not isinstance(error, Exception):
                 raise
         finally:
             del self._waiting[key]
 
+    def _ended(self, key: str, waiting: deque[Arrival], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waiting.get(key) is waiting:
+            del self._waiting[key]
+            _fail(waiting, _cancelled(), list(waiting))
 
-def _fail(arrivals: Sequence[Arrival], error: StorageError, sent: Sequence[Arrival]) -> None:
+
+def _cancelled() -> UnavailableError:
+    return UnavailableError(operation="update_item", attempts=1, reason="cancelled", maybe_applied=True)
+
+
+def _fail(arrivals: Iterable[Arrival], error: StorageError, sent: Sequence[Arrival]) -> None:
     for arrival in arrivals:
         arrival.submission.fail(error, sent)
