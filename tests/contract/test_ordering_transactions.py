@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from dynamodb_outbox import DuplicateEventError, Event, EventStatus, LeaseLostError
+from dynamodb_outbox import DuplicateEventError, Event, EventStatus, LeaseLostError, TransactionTooLargeError
 from dynamodb_outbox.adapter import Claim, Completed, HandlerDone, Outbox
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.contract.lines import WIDTH, keyed, numbered, statuses, work_off
@@ -40,6 +40,22 @@ async def test_refused_transaction_lines_up_nothing(outbox: Outbox) -> None:
     assert await statuses(outbox, "b", "c") == [None, None]
     await outbox.publish(keyed("d"))
     assert [each for each in await work_off(outbox) if each != "taken"] == ["a", "d"]
+
+
+async def test_items_of_queues_count_among_the_hundred_of_a_transaction(outbox: Outbox) -> None:
+    one_key = [(event, None) for event in keyed(*numbered(91))]
+    with pytest.raises(TransactionTooLargeError, match=r"102 items \(0 writes, 91 events, up to 11 for the queues of"):
+        await outbox.transact([], one_key)
+    many_keys = [(event, None) for key in numbered(34) for event in keyed(f"{key}-1", key=key)]
+    with pytest.raises(TransactionTooLargeError, match=r"102 items \(0 writes, 34 events, up to 68 for the queues of"):
+        await outbox.transact([], many_keys)
+    await outbox.publish(keyed("parent"))
+    claim = await claim_one(outbox)
+    children = [(event, None) for event in keyed(*numbered(90))]
+    with pytest.raises(
+        TransactionTooLargeError, match=r"101 items \(0 writes, 90 events, up to 9 for the .* record of"
+    ):
+        await outbox.transact([], children, done=HandlerDone(claim=claim, handler="bill", completes=True))
 
 
 async def complete(outbox: Outbox, claim: Claim, children: Sequence[Event] = ()) -> None:

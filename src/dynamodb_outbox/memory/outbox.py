@@ -24,7 +24,7 @@ from dynamodb_outbox.fences import Fence, fences_of
 from dynamodb_outbox.memory.reading import dead_letters, page_of, read_event
 from dynamodb_outbox.memory.repairing import Repairs, is_discardable
 from dynamodb_outbox.memory.storage import Discard, StoredEvent
-from dynamodb_outbox.memory.table import Table, records_of
+from dynamodb_outbox.memory.table import Table, sizes_of
 from dynamodb_outbox.observers import KeyUnblocked, Observer, Observers
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
 from dynamodb_outbox.port import (
@@ -161,7 +161,8 @@ class InMemoryOutbox:
         items = [
             encode_event(event, due_at=due, numbers=numbers) for (event, _), due in zip(events, due_at, strict=True)
         ]
-        check_size(writes, events=[size for _, size in items], records=records_of(events, done))
+        records, queues = sizes_of(events, done)
+        check_size(writes, events=[size for _, size in items], records=records, queues=(queues, 0))
         delivered = self._table.held_by(done.claim) if done is not None else None
         if done is not None and delivered is not None and delivered.is_recorded(done):
             return
@@ -288,7 +289,7 @@ class InMemoryOutbox:
     async def discard(
         self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
     ) -> Repaired:
-        """Make events DISCARDED that are FAILED, PENDING or HELD; see `Outbox.discard`."""
+        """Make events DISCARDED that are FAILED, PENDING, HELD or QUEUED; see `Outbox.discard`."""
         self._loop.check("outbox.discard")
         repairs, discard = self._repairs(), Discard(reason=reason, by=by, at=self._options.clock())
         return self._repair(ids, fences, lambda event_id, fence: repairs.discard(event_id, discard, fence))

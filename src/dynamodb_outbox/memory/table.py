@@ -7,12 +7,13 @@ front: at once, or when its turn comes.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from dynamodb_outbox.claims import Claim, HandlerDone
+from dynamodb_outbox.dynamodb.emitting.transact_items import most_items_for
 from dynamodb_outbox.dynamodb.items.codec import Item
 from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.memory.storage import StoredEvent
@@ -181,11 +182,12 @@ class Table:
         return stored is None or stored.status is not EventStatus.QUEUED
 
 
-def records_of(events: Sequence[tuple[Event, float | None]], done: HandlerDone | None) -> int:
-    """Count the items of a transaction that are neither writes nor events: what is done, and the queues of keys."""
-    keys = {event.ordering_key for event, _ in events if event.ordering_key is not None}
+def sizes_of(events: Sequence[tuple[Event, float | None]], done: HandlerDone | None) -> tuple[int, int]:
+    """Count the items of a transaction for the record of a handler, and those for the queues of ordering keys."""
+    ids = Counter(event.ordering_key for event, _ in events if event.ordering_key is not None)
+    queues = sum(most_items_for(number) for number in ids.values())
     if done is None:
-        return len(keys)
+        return 0, queues
     key = done.claim.event.ordering_key
-    # The queue of the delivered event is one item, and the event itself another.
-    return len(keys | {key}) + (done.completes and key is not None)
+    # The record of an event with a key is written to its queue, which an append to this queue shares.
+    return 1 + (done.completes and key is not None), queues - (key in ids)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from dynamodb_outbox.dynamodb.items.sizes import size_of
 from dynamodb_outbox.dynamodb.items.unstorable import Unstorable
 from dynamodb_outbox.dynamodb.items.values import AttributeValue, encode, text_size
+from dynamodb_outbox.dynamodb.ordering.queue import WIDTH
 from dynamodb_outbox.errors import ConfigurationError, TransactionTooLargeError, UnstorableValueError
 from dynamodb_outbox.transaction import TransactionWrite
 from dynamodb_outbox.wording import shown
@@ -47,6 +48,11 @@ def transact_item_of(write: TransactionWrite) -> tuple[dict[str, Any], int]:
         elif isinstance(value, str):
             size += text_size(value)
     return {write.operation: arguments}, size
+
+
+def most_items_for(events: int) -> int:
+    """Count the items that a queue takes at most, to append some events: itself, and a page for each ten ids."""
+    return 1 - (-events // WIDTH)
 
 
 def check_size(

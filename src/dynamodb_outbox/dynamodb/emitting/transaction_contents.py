@@ -9,11 +9,11 @@ from typing import Any, Final
 from dynamodb_outbox.claims import EmitClaim, HandlerDone
 from dynamodb_outbox.dynamodb.emitting.forms import Forms
 from dynamodb_outbox.dynamodb.emitting.handler_record import HandlerRecord, HandlerRecords
-from dynamodb_outbox.dynamodb.emitting.transact_items import check_size
+from dynamodb_outbox.dynamodb.emitting.transact_items import check_size, most_items_for
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
 from dynamodb_outbox.dynamodb.items.values import text_size
 from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
-from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, WIDTH, Queue, queue_id
+from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, queue_id
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.windows.window import Entry
 from dynamodb_outbox.event import Event
@@ -46,8 +46,8 @@ class LineWrite:
 
     @property
     def most_items(self) -> int:
-        """How many items of a transaction the append takes at most: the queue, and a page for each ten ids."""
-        return 1 - (-len(self.append.ids) // WIDTH)
+        """How many items of a transaction the append takes at most."""
+        return most_items_for(len(self.append.ids))
 
     @property
     def size(self) -> int:
