@@ -60,12 +60,12 @@ async def redrive(
 
 
 async def skip(outbox: Outbox, ids: Iterable[str]) -> Repaired:
-    """Set events aside that block their ordering keys. Raises `StorageError`."""
+    """Set events aside that block their ordering keys: ids only, no selector. Raises `StorageError`."""
 
     async def skip(ids: Sequence[str], *, fences: Mapping[str, str] | None) -> Repaired:
         return await outbox.skip(ids)
 
-    return await _repair(_groups(outbox, ids, None, MOST_AT_ONCE), skip, rate=None, on_progress=None)
+    return await _repair(_groups(outbox, check_event_ids(ids), None, MOST_AT_ONCE), skip, rate=None, on_progress=None)
 
 
 async def discard(

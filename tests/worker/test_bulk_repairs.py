@@ -266,6 +266,12 @@ async def test_event_that_changes_while_it_is_replaced_is_not_replaced(
 # Arguments
 
 
+async def test_skip_takes_no_selector_because_it_gives_the_order_up(bus: OutboxEventBus) -> None:
+    selector: Any = FailedSelector(type="refund")
+    with pytest.raises(ConfigurationError, match="ids must be a list of ids"):
+        await bus.skip_events(selector)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
