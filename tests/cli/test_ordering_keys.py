@@ -92,6 +92,7 @@ def test_skip_lets_the_key_go_on(cli: Cli, blocked: InMemoryOutbox) -> None:
 def test_skip_wants_ids_and_can_be_tried(cli: Cli, blocked: InMemoryOutbox) -> None:
     assert cli("failed", "skip").code == 2
     assert cli("failed", "skip", "a", "--dry-run", "-o", "json").json["ids"] == ["a"]
+    assert "1 event; nothing was changed" in cli("failed", "skip", "a", "--dry-run").err
     assert cli("failed", "skip", "a").out == "1 event set aside\n"
 
 
@@ -169,6 +170,18 @@ async def test_doctor_names_what_blocks_a_key_and_how_to_unblock_it(patient: Pat
     assert first.repair[0].endswith("events show a")
     assert first.repair[2].endswith("failed retry a x")
     assert first.repair[-1].endswith("failed skip a x")
+
+
+async def test_doctor_recognises_a_worker_of_a_release_without_keys(patient: Patient) -> None:
+    line = line_of(patient.client, patient.table, Clock())
+    await line.emit("a", "b")
+    await line.block()
+    error = "the stored item 'dynamodb-outbox-key/order-17' cannot be read as an event: the attribute 'type' is missing"
+    await line.be("FAILED", lastError={"S": error}, errorType={"S": "StoredEventError"})
+    first = await patient.first()
+    assert first.check == "blocked keys"
+    assert first.cause == "a worker of a release before ordering keys has taken the queue of the key for an event"
+    assert first.repair[1] == "stop each worker of the older release, then retry it in its place:"
 
 
 async def test_doctor_is_content_with_dead_letters_that_block_nothing(patient: Patient) -> None:

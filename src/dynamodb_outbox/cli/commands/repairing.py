@@ -198,7 +198,9 @@ def _dry_run(settings: Settings, selection: Selection, action: str, *, is_wanted
     def people(out: Printer) -> None:
         for event_id in found:
             out.text(event_id)
-        out.note(f"{len(found)}{'' if is_complete else ' or more'} events; nothing was changed")
+        out.note(
+            f"{many(len(found), 'event') if is_complete else f'{len(found):,} or more events'}; nothing was changed"
+        )
 
     Printer.of(settings).show(made, people)
     return True
