@@ -157,7 +157,7 @@ class EventReleased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyBlocked:
-    """A dead letter blocks its ordering key: the later events of the key wait until it is retried or skipped."""
+    """A dead letter blocks its ordering key: the later events wait until it is retried, skipped or discarded."""
 
     ordering_key: str
     event_id: str

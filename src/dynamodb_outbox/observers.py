@@ -161,6 +161,7 @@ _LEVELS: Final[dict[type, int]] = {
     PublishFailed: logging.WARNING,
     HandlerFailed: logging.WARNING,
     EventFailed: logging.ERROR,
+    KeyBlocked: logging.WARNING,
     LeaseLost: logging.WARNING,
     EventRecovered: logging.WARNING,
     PollingFailed: logging.WARNING,

@@ -349,10 +349,11 @@ async def test_logging_is_an_observer(caplog: pytest.LogCaptureFixture) -> None:
         raise ValueError("broken")
 
     with caplog.at_level(logging.INFO, logger="dynamodb_outbox"):
-        await bus.emit("order.placed", id="e")
+        await bus.emit("order.placed", id="e", ordering_key="order-17")
         await bus.run_once()
     lines = [(record.levelname, record.getMessage().partition("(")[0]) for record in caplog.records]
     assert lines[0] == ("INFO", "Published")
     assert ("WARNING", "HandlerFailed") in lines
     assert ("ERROR", "EventFailed") in lines
+    assert ("WARNING", "KeyBlocked") in lines
     assert "event_id='e'" in caplog.text
