@@ -21,7 +21,8 @@ handlers](../how-to/long-handlers.md), [several handlers](../how-to/several-hand
 | wait, in tests | [`drain`](#outboxeventbusdrain), [`wait_for`](#outboxeventbuswait_for) | \
 [testing](../how-to/testing.md) |
 | repair events | [`get_failed_events`](#outboxeventbusget_failed_events), \
-[`retry_events`](#outboxeventbusretry_events), [`discard_events`](#outboxeventbusdiscard_events), \
+[`retry_events`](#outboxeventbusretry_events), [`skip_events`](#outboxeventbusskip_events), \
+[`discard_events`](#outboxeventbusdiscard_events), \
 [`replace_event`](#outboxeventbusreplace_event) | [dead letters](../how-to/retries.md#dead-letters), \
 [repairing](../how-to/repairing.md) |
 | hold events | [`hold`](#outboxeventbushold), [`resume`](#outboxeventbusresume), [`holds`](#outboxeventbusholds) | \

@@ -57,8 +57,9 @@ class BusOperations(ABC):
         """List the events of a state, up to 1,000: the longest due first, or the latest failure first.
 
         The next page follows with `after=page.after`, until that is None. With a `type`, a page reads at most 1,000
-        events, and may have few of that type or none. COMPLETED and DISCARDED events cannot be listed. Raises
-        `ConfigurationError` and `StorageError`.
+        events, and may have few of that type or none. COMPLETED and DISCARDED events cannot be listed,
+        nor the events that wait behind an earlier one of their ordering key. Raises `ConfigurationError` and
+        `StorageError`.
         """
         self._loop.check("bus.list_events")
         return await self._outbox.list_events(state, type=type, after=after, limit=limit)
@@ -113,20 +114,25 @@ class BusOperations(ABC):
         rate: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> Repaired:
-        """Make events DISCARDED that are FAILED, PENDING or HELD: they are never delivered again.
+        """Make events DISCARDED that are FAILED, PENDING, HELD or QUEUED: they are never delivered again.
 
         The events keep the reason (up to 500 characters), who did it, and when; `by` defaults to USER@HOST. They stay
         stored, so that their ids cannot be emitted again, until the `retention` of the outbox is over. A PROCESSING
-        event is refused: a worker has it. See `retry_events` for the other arguments. Raises `StorageError`.
+        event is refused: a worker has it. If an event blocks its ordering key, the next event of the key is due. See
+        `retry_events` for the other arguments. Raises `StorageError`.
         """
         self._loop.check("bus.discard_events")
-        return await repairing.discard(self._outbox, ids, reason=reason, by=by, rate=rate, on_progress=on_progress)
+        repaired = await repairing.discard(self._outbox, ids, reason=reason, by=by, rate=rate, on_progress=on_progress)
+        if repaired:
+            self.notify()  # the next event of an ordering key may be due
+        return repaired
 
     async def replace_event(self, id: str, payload: Any, *, reason: str, by: str | None = None) -> Event:
-        """Store an event with another payload in place of one that is FAILED, PENDING or HELD; return the new event.
+        """Store an event with another payload in place of one, and return the new event.
 
-        One transaction stores the new event, due now, and discards the old one. The new event has its own id, the type,
-        the time and the metadata of the old one, and `metadata["replaces"]`. All handlers run for it, also those that
+        The old one is FAILED, PENDING, HELD or QUEUED. One transaction stores the new event, due now, and discards the
+        old one. The new event has its own id, the type, the time, the metadata and the ordering key of the old one, in
+        its place in line, and `metadata["replaces"]`. All handlers run for it, also those that
         succeeded with the old payload. Emit middleware does not run. Raises `RepairRefusedError` if the old event is
         not there or has another status, `InvalidEventError` for a payload that cannot be stored, and `StorageError`.
         If its `maybe_applied` is true, `bus.get_event(id)` tells by `replaced_by` whether the event was replaced.

@@ -63,8 +63,8 @@ def listed_state(state: EventState | str) -> EventState:
         raise ConfigurationError(f"state={shown(state)}: it must be one of {', '.join(LISTED)}") from None
     if known not in LISTED:
         raise ConfigurationError(
-            f"state={shown(state)}: {known} events are not in the index, so they cannot be listed; call get with the "
-            "id of one, or Scan the table with a filter on its attribute status"
+            f"state={shown(state)}: {known} events are not in the index, so they cannot be listed; call "
+            "bus.get_event with the id of one, or Scan the table with a filter on its attribute status"
         )
     return known
 

@@ -154,7 +154,8 @@ class Outbox(Protocol):
     async def count(self, status: EventStatus | str) -> int:
         """Count events that are PENDING, PROCESSING, FAILED or HELD; events with a delay or retry ahead are PENDING.
 
-        Raises `ConfigurationError` for COMPLETED and DISCARDED, whose events are not in the index, and for other words.
+        Raises `ConfigurationError` for COMPLETED, DISCARDED and QUEUED, whose events are not in the index, and for
+        other words.
         """
         ...
 
@@ -205,7 +206,7 @@ class Outbox(Protocol):
     async def discard(
         self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
     ) -> Repaired:
-        """Make events DISCARDED that are FAILED, PENDING or HELD. They keep the reason, who did it, and when.
+        """Make events DISCARDED that are FAILED, PENDING, HELD or QUEUED. They keep the reason, who did it, and when.
 
         A discard is final: a late outcome of a former worker is refused. The item stays, so that its id cannot be
         emitted again, until the `retention` is over. For `fences` see `redrive`. The call may be repeated. Raises
@@ -216,8 +217,8 @@ class Outbox(Protocol):
     async def replace(self, id: str, event: Event, *, reason: str, by: str) -> Repaired:
         """Store `event`, due now, and make the event of `id` DISCARDED with `replaced_by`, both or neither.
 
-        Refused unless the old event is FAILED, PENDING or HELD. The call may be repeated with the same `event`. Raises
-        `InvalidEventError` before anything is sent, `DuplicateEventError` if the id of `event` is stored, and
+        Refused unless the old event is FAILED, PENDING, HELD or QUEUED. The call may be repeated with the same `event`.
+        Raises `InvalidEventError` before anything is sent, `DuplicateEventError` if the id of `event` is stored, and
         `StorageError`.
         """
         ...

@@ -185,6 +185,28 @@ async def test_failed_event_blocks_its_key_and_observers_hear_of_it(
     assert kinds == [EventFailed, KeyBlocked]
 
 
+@pytest.mark.parametrize("repair", ["discard", "replace"])
+async def test_key_goes_on_at_once_after_a_repair_of_this_bus(repair: str) -> None:
+    bus = OutboxEventBus(ScriptedOutbox(poll_interval=60.0, on_error=lambda _: None))
+    handled: list[Any] = []
+
+    @bus.on("order.paid")
+    async def refuse(event: Event) -> None:
+        handled.append(event.id if event.payload is None else event.payload)
+        if event.id == "a":
+            raise Reject("no")
+
+    async with bus:
+        await emit(bus, "a", "b")
+        await bus.drain(60)
+        if repair == "discard":
+            assert await bus.discard_events(["a"], reason="sent twice")
+        else:
+            await bus.replace_event("a", "corrected", reason="in cents")
+        await bus.drain(1)  # long before the next poll
+    assert handled == (["a", "b"] if repair == "discard" else ["a", "corrected", "b"])
+
+
 async def test_key_goes_on_without_a_failed_event_where_that_is_chosen(errors: list[Any]) -> None:
     outbox = ScriptedOutbox(poll_interval=60.0, failed_key="skip", on_error=errors.append)
     bus = OutboxEventBus(outbox)

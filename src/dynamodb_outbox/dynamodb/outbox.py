@@ -341,7 +341,7 @@ class DynamoDBOutbox:
     async def discard(
         self, ids: Sequence[str], *, reason: str, by: str, fences: Mapping[str, str] | None = None
     ) -> Repaired:
-        """Make events DISCARDED that are FAILED, PENDING or HELD; see `Outbox.discard`."""
+        """Make events DISCARDED that are FAILED, PENDING, HELD or QUEUED; see `Outbox.discard`."""
         self._loop.check("outbox.discard")
         return await self._parts.repairs.discard(ids, reason=reason, by=by, fences=fences)
 

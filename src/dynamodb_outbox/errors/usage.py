@@ -53,7 +53,7 @@ class MiddlewareError(OutboxError):
 
 
 class RepairRefusedError(OutboxError):
-    """An event was not replaced, because it is not FAILED, PENDING or HELD. Nothing was changed.
+    """An event was not replaced, because it is not FAILED, PENDING, HELD or QUEUED. Nothing was changed.
 
     `status` is the status that it has, None if there is no such event. `replaced_by` is the id of the event that it was
     replaced by before.
@@ -67,8 +67,8 @@ class RepairRefusedError(OutboxError):
         before = "" if replaced_by is None else f", and replaced by event {replaced_by!r}"
         then = "; wait until its worker is done, and look again" if status is EventStatus.PROCESSING else ""
         super().__init__(
-            f"event {event_id!r} was not replaced: {now}{before}{then}. Only FAILED, PENDING and HELD events can be "
-            "replaced"
+            f"event {event_id!r} was not replaced: {now}{before}{then}. Only FAILED, PENDING, HELD and QUEUED "
+            "events can be replaced"
         )
 
 
