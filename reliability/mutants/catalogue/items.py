@@ -48,6 +48,15 @@ ITEMS: Final = (
         test=f"{_LIMIT}::test_stored_items_of_all_kinds_end_and_delay_no_other_event[PENDING-full]",
     ),
     Mutant(
+        row=118,
+        name="an unreadable event leaves its queue though it was not marked",
+        file="dynamodb/delivering/unusable.py",
+        text=" if isinstance(result, (Applied, Refused))\n",
+        replacement="\n",
+        test="tests/dynamodb/test_ordered_lost_replies.py"
+        "::test_unreadable_front_that_could_not_be_marked_stays_in_its_queue[batch]",
+    ),
+    Mutant(
         row=49,
         name="one row that cannot be written ends a recovery",
         file="dynamodb/delivering/recovered.py",
