@@ -131,6 +131,26 @@ async def test_retry_of_an_event_that_was_set_aside_begins_a_new_line(adapter: A
     assert await handled(outbox, clock) == ["a", "b"]
 
 
+@pytest.mark.parametrize("way", ["skip", "discard", "replace", "complete"])
+async def test_event_that_comes_to_the_front_is_not_shown_with_an_earlier_claim(
+    outbox: Outbox, clock: Clock, way: str
+) -> None:
+    await outbox.publish(keyed("a", "b"))
+    if way == "complete":
+        await settle(outbox, clock, Completed())
+    else:
+        await block(outbox, clock)
+        assert (await get(outbox, "a")).claimed_by is not None
+    if way == "skip":
+        await outbox.skip(["a"])
+    elif way == "discard":
+        await outbox.discard(["a"], **WHO)
+    elif way == "replace":
+        await outbox.replace("a", keyed("x")[0], **WHO)
+    front = await get(outbox, "x" if way == "replace" else "b")
+    assert (front.state, front.claimed_by, front.started_at) == (EventState.DUE, None, None)
+
+
 async def test_discards_unblock_a_key_and_leave_out_events_that_wait(outbox: Outbox, clock: Clock) -> None:
     await outbox.publish(keyed("a", "b", "c", "d"))
     await block(outbox, clock)

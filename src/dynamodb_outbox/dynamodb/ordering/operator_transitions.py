@@ -11,7 +11,7 @@ from typing import Final
 
 from dynamodb_outbox.dynamodb.conditional.repair_transitions import IS_SEEN
 from dynamodb_outbox.dynamodb.conditional.transitions import Transition
-from dynamodb_outbox.dynamodb.ordering.transitions import DUE_FOR_ALL, OF_THE_FRONT
+from dynamodb_outbox.dynamodb.ordering.transitions import DUE_FOR_ALL, OF_THE_CLAIM, OF_THE_FRONT
 
 IS_FRONT: Final = "((attribute_not_exists(head) AND ids[0] = :front) OR head[0] = :front)"
 """The condition that an event is at the front of a queue."""
@@ -48,7 +48,7 @@ def substitute(*, in_head: bool) -> Transition:
     return Transition(
         name="substitute the front",
         set=(*DUE_FOR_ALL, "retryCount = :zero", f"{place} = :replacement"),
-        remove=OF_THE_FRONT,
+        remove=(*OF_THE_FRONT, *OF_THE_CLAIM),
         condition=f"{IS_SEEN} AND {is_there}",
         batched=False,
     )

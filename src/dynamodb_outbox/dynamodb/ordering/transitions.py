@@ -48,6 +48,8 @@ _FRONT_IS: Final = {
 _GONE: Final = {Pop.IDS: ("ids[0]",), Pop.HEAD: ("head[0]",), Pop.UNHEAD: ("head",), Pop.REFILL: ()}
 OF_THE_FRONT: Final = ("handledBy", "lastError", "errorType", "errorHandler", "unhandledSince", "type")
 """The attributes that a queue stores of the event at its front. A HELD queue has the `type`."""
+OF_THE_CLAIM: Final = ("claimedBy", "startedOn")
+"""The attributes that say who has claimed the event at the front, and when."""
 _IS_MINE: Final = "claimToken = :token AND status <> :FAILED"
 _CLAIMED: Final = (
     "status = :PROCESSING",
@@ -83,7 +85,7 @@ def pop(form: Pop, *, keeps: bool, by_operator: bool = False) -> Transition:
     return Transition(
         name=f"pop by {form.value}",
         set=(*(_CLAIMED if keeps else DUE_FOR_ALL), "retryCount = :zero", *refill),
-        remove=(*_GONE[form], *OF_THE_FRONT),
+        remove=(*_GONE[form], *OF_THE_FRONT, *(() if keeps else OF_THE_CLAIM)),
         condition=condition,
         batched=form is not Pop.REFILL and not by_operator,
         returning=keeps and form is not Pop.REFILL,
