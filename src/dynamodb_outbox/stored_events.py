@@ -64,7 +64,7 @@ class StoredEvent:
     - `handled_by` has the names of the handlers that succeeded.
     - `discarded_by`, `discard_reason` and `replaced_by` (an event id) are set for DISCARDED events.
     - `ordering_key` is the key of an event that is delivered in order. The event at the front of the line has
-      `waiting_behind`, the number of events behind it, exactly if there are few. All others are `waiting`, and have
+      `waiting_behind`, the number of events behind it, exactly up to 20. All others are `waiting`, and have
       `waits_for`, the id of the event at the front; None if the emit has not put the event into the line yet.
     - `fence` says what was read. A repair with it is refused if the event has changed since.
     """

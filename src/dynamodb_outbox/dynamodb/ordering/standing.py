@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Final
 
 from dynamodb_outbox.dynamodb.items.codec import Item, attribute
@@ -26,6 +27,8 @@ from dynamodb_outbox.stored_events import Count, StoredEvent
 
 _QUEUED: Final = {"S": EventStatus.QUEUED.value}
 _FAILED: Final = {"S": EventStatus.FAILED.value}
+COUNTED_PAGES: Final = 4
+"""So many pages are read to count what waits. Two in a row have 11 ids or more: all counts up to 20 are exact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Standing:
     queue_item: Item | None = None
     next_page: tuple[str, ...] | None = None
     """The first page of the queue, if it was read."""
+    counted: tuple[int, ...] = ()
+    """The numbers of ids of the first pages, as far as they were read."""
 
     @property
     def is_front(self) -> bool:
@@ -82,7 +87,9 @@ class Standing:
         """How many events the queue lists behind the event at the front; None for other events."""
         if self.queue is None or not self.is_front or not (self.is_queued or self.blocks_key):
             return None
-        return Count(at_least=len(self.queue.known_ids) - 1 + self.queue.pages, is_exact=not self.queue.pages)
+        # A page has one id at least.
+        uncounted = self.queue.pages - len(self.counted)
+        return Count(at_least=len(self.queue.known_ids) - 1 + sum(self.counted) + uncounted, is_exact=not uncounted)
 
     @property
     def waits_for(self) -> str | None:
@@ -152,6 +159,19 @@ class Standings:
                 standings[each] = replace(standings[each], next_page=page_ids(pages[page_id]))
         return standings
 
+    async def counted(self, standings: Mapping[str, Standing]) -> dict[str, Standing]:
+        """Read the first pages of queues, to count the events behind those at the front. Raises `StorageError`."""
+        pages_of = {
+            each: [queue.page_id(queue.first_page + number) for number in range(min(queue.pages, COUNTED_PAGES))]
+            for each, standing in standings.items()
+            if (queue := standing.queue) is not None and standing.waiting_behind is not None
+        }
+        pages = await self._get(chain.from_iterable(pages_of.values()))
+        return {
+            each: replace(standing, counted=_lengths([pages.get(page) for page in pages_of.get(each, ())]))
+            for each, standing in standings.items()
+        }
+
     async def _get(self, ids: Iterable[str]) -> dict[str, Any]:
         unique = list(dict.fromkeys(ids))
         items: dict[str, Any] = {}
@@ -175,3 +195,9 @@ def _standing(event_id: str, event: Item, queues: Mapping[str, Any]) -> Standing
     key = key_of(event)
     item = None if key is None else queues.get(queue_id(key))
     return Standing(event_id=event_id, event=event, queue=None if item is None else read_queue(item), queue_item=item)
+
+
+def _lengths(pages: Sequence[Item | None]) -> tuple[int, ...]:
+    """Count the ids of pages, up to the first page that is missing, because it was worked off meanwhile."""
+    there = pages[: pages.index(None)] if None in pages else pages
+    return tuple(len(page_ids(page or {})) for page in there)

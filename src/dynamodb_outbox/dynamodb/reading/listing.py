@@ -135,7 +135,7 @@ class Listing:
         """Read the events of rows, by the ids of the rows. The row of a queue shows the event at its front."""
         items = await get_items(self._caller, ids, within=self._within) if ids else {}
         queues = {each: item for each, item in items.items() if is_queue_id(each)}
-        fronts = await self._standings.of_fronts(queues) if queues else {}
+        fronts = await self._standings.counted(await self._standings.of_fronts(queues)) if queues else {}
         numbers, now = self._options.numbers, self._options.clock()
         return {
             each: fronts[each].decode(numbers=numbers, now=now) if each in fronts else self._event_of(item)

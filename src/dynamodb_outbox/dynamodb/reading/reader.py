@@ -8,7 +8,7 @@ from dynamodb_outbox.dynamodb.delivering.index import StatusIndex
 from dynamodb_outbox.dynamodb.items.codec import Item, attribute, is_unlisted
 from dynamodb_outbox.dynamodb.items.stored import decode_stored, seconds_of
 from dynamodb_outbox.dynamodb.ordering.queue import is_queue_id
-from dynamodb_outbox.dynamodb.ordering.standing import Standings, may_be_in_line
+from dynamodb_outbox.dynamodb.ordering.standing import Standing, Standings, may_be_in_line
 from dynamodb_outbox.dynamodb.reading.listing import Listing
 from dynamodb_outbox.dynamodb.reading.sampling import Sampling
 from dynamodb_outbox.dynamodb.reading.window_events import WindowEvents
@@ -41,7 +41,7 @@ class Reader:
         """
         if is_queue_id(event_id):
             standing = (await self._standings.read([event_id]))[event_id]
-            return standing.decode(numbers=self._options.numbers, now=self._options.clock())
+            return await self._counted(standing)
         if not may_be_id(event_id):
             return None
         item = await self._item_of(event_id)
@@ -63,7 +63,11 @@ class Reader:
             # The event has probably left its queue before the queue was read.
             item = await self._item_of(event_id) or item
             standing = replace(standing, event=item)
-        return standing.decode(numbers=self._options.numbers, now=self._options.clock())
+        return await self._counted(standing)
+
+    async def _counted(self, standing: Standing) -> StoredEvent | None:
+        counted = (await self._standings.counted({standing.event_id: standing}))[standing.event_id]
+        return counted.decode(numbers=self._options.numbers, now=self._options.clock())
 
     async def _item_of(self, event_id: str) -> Item | None:
         return (await get_items(self._caller, [event_id], within=self._within)).get(event_id)
