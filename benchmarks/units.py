@@ -11,6 +11,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
+from botocore.exceptions import ClientError
+
 from dynamodb_outbox.dynamodb.delivering.announcements import WORKERS_ID
 from dynamodb_outbox.dynamodb.items.sizes import size_of
 from dynamodb_outbox.dynamodb.items.values import text_size
@@ -18,6 +20,8 @@ from dynamodb_outbox.dynamodb.windows.item import WINDOW_IDS
 
 WRITE_STEP: Final = 1024
 READ_STEP: Final = 4096
+TRANSACTIONAL: Final = 2
+"""A transaction costs the units of the table twice, and those of the index once."""
 METERED: Final = frozenset({"put_item", "update_item", "delete_item", "batch_write_item", "query", "batch_get_item"})
 _INSERTED: Final = re.compile(r"'(\w+)': \?")
 INDEX_KEYS: Final = ("status", "gsiSortKey")
@@ -60,8 +64,8 @@ def _steps(size: int) -> int:
 class MeteringClient:
     """A client that asks for the consumed capacity of every request, and counts the units.
 
-    DynamoDB Local does not report the capacity of PartiQL statements, so they are counted by the rule. A refused
-    statement counts like a write of the unchanged item.
+    DynamoDB Local does not report the capacity of PartiQL statements, and reports too much for transactions, so the
+    rule counts both. A refused write counts like a write of the unchanged item.
     """
 
     def __init__(self, client: Any, projection: Projection = "ALL") -> None:
@@ -80,6 +84,8 @@ class MeteringClient:
         attribute = getattr(self._client, name)
         if name in METERED:
             return self._metered(name, attribute)
+        if name == "transact_write_items":
+            return self._by_transaction(attribute)
         return self._by_rule(attribute) if name == "batch_execute_statement" else attribute
 
     @property
@@ -98,7 +104,12 @@ class MeteringClient:
 
     def _metered(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(**arguments: Any) -> Any:
-            reply = await method(**{**arguments, "ReturnConsumedCapacity": "INDEXES"})
+            try:
+                reply = await method(**{**arguments, "ReturnConsumedCapacity": "INDEXES"})
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
+                    self._refuse(_id_of(arguments))
+                raise
             consumed = reply.get("ConsumedCapacity", {})
             units = sum(each["CapacityUnits"] for each in (consumed if isinstance(consumed, list) else [consumed]))
             if name == "query":
@@ -115,6 +126,20 @@ class MeteringClient:
                 self.know([write["PutRequest"]["Item"] for write in writes])
             if "orderingKey" in arguments.get("UpdateExpression", ""):
                 await self._know_stored(arguments["TableName"], _id_of(arguments))
+            return reply
+
+        return call
+
+    def _by_transaction(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(**arguments: Any) -> Any:
+            writes = [write for entry in arguments["TransactItems"] for write in entry.values()]
+            olds = [self._items.get(_id_of(write)) for write in writes]
+            reply = await method(**arguments)
+            for write, old in zip(writes, olds, strict=True):
+                new = await self._know_stored(write["TableName"], _id_of(write))
+                table = _steps(max(item_bytes(each) if each else 0 for each in (old, new)))
+                units = write_units(old, new, self._projection) + (TRANSACTIONAL - 1) * table
+                self._add(_id_of(write), "rule", units)
             return reply
 
         return call
@@ -139,8 +164,7 @@ class MeteringClient:
     async def _count_of_key(self, statement: dict[str, Any], response: dict[str, Any], old: dict[str, Any]) -> None:
         """Count a write of an event with an ordering key, or of the queue of a key, by what is stored after it."""
         if "Error" in response:
-            self.refused += 1
-            self.written["rule"] += _steps(item_bytes(old))
+            self._refuse(old["id"]["S"])
             return
         table_name = statement["Statement"].split('"')[1]
         new = await self._know_stored(table_name, old["id"]["S"])
@@ -164,6 +188,11 @@ class MeteringClient:
         else:
             self.written[source] += units
 
+    def _refuse(self, item_id: str, item: Item | None = None) -> None:
+        """Count a refused write: of the item as it is stored, or of the new one if the stored one is not known."""
+        self.refused += 1
+        self._add(item_id, "rule", _steps(max(item_bytes(self._items.get(item_id, item or {})), 1)))
+
     def _count(self, statement: dict[str, Any], response: dict[str, Any]) -> None:
         if statement["Statement"].startswith("INSERT"):
             self._count_insert(statement, response)
@@ -172,8 +201,7 @@ class MeteringClient:
         if old is None:
             return  # the probe uses an item that does not exist
         if "Error" in response:
-            self.refused += 1
-            self.written["rule"] += _steps(item_bytes(old))
+            self._refuse(old["id"]["S"])
             return
         new = response.get("Item") or _completed(old)
         self.written["rule"] += write_units(old, new, self._projection)
@@ -183,8 +211,7 @@ class MeteringClient:
         item = dict(zip(_INSERTED.findall(statement["Statement"]), statement["Parameters"], strict=True))
         item_id = item["id"]["S"]
         if "Error" in response:
-            self.refused += 1
-            self._add(item_id, "rule", _steps(item_bytes(self._items.get(item_id, item))))
+            self._refuse(item_id, item)
             return
         self._add(item_id, "rule", write_units(None, item, self._projection))
         self.know([item])
