@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from dynamodb_outbox import DuplicateEventError, Event, EventStatus, LeaseLostError, PartialPublishError
 from dynamodb_outbox.adapter import Claim, Completed, EmitClaim, Failed, Outbox, Outcome, Released, Retry
-from dynamodb_outbox.port import LEASE_EXPIRED
+from dynamodb_outbox.port import LEASE_EXPIRED, Settled
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.contract.lines import WIDTH, keyed, numbered, statuses, work_off
 from tests.fakes import Clock
@@ -104,15 +102,39 @@ async def test_settle_hands_on_the_claim_of_the_next_event(adapter: Adapter, out
     assert await outbox.count(PROCESSING) == 0
 
 
+async def complete_kept(outbox: Outbox, claim: Claim, *, most: int = 1_000, then: Outcome | None = None) -> list[str]:
+    """Complete a claim and the claims that follow from it, at most so many; settle one more with `then`."""
+    answer: Settled = claim
+    handled: list[str] = []
+    while isinstance(answer, Claim) and len(handled) < most:
+        handled.append(answer.event.id)
+        (answer,) = await outbox.settle([(answer, Completed())], keep_keys=True)
+    if isinstance(answer, Claim) and then is not None:
+        (answer,) = await outbox.settle([(answer, then)])
+    assert answer is None
+    return handled
+
+
 async def test_worker_does_not_keep_a_key_for_ever(adapter: Adapter, outbox: Outbox) -> None:
     await outbox.publish(keyed(*numbered(70)))
-    answer: Any = await claim_one(outbox)
-    handled = 0
-    while isinstance(answer, Claim):
-        handled += 1
-        (answer,) = await outbox.settle([(answer, Completed())], keep_keys=True)
-    assert (answer, handled) == (None, 50)
+    assert await complete_kept(outbox, await claim_one(outbox)) == numbered(50)
     assert (await claim_one(adapter.make())).event.id == "e050"
+
+
+async def test_worker_keeps_a_key_as_long_after_a_claim_on_emit(adapter: Adapter, outbox: Outbox) -> None:
+    emit, claims = emit_claim("e000")
+    await outbox.publish(keyed(*numbered(70)), emit_claim=emit)
+    assert len(await complete_kept(outbox, *claims)) == 50
+    assert len(await complete_kept(outbox, await claim_one(adapter.make()))) == 20
+
+
+@pytest.mark.parametrize("outcome", [Retry(delay=0, error="no"), Released()], ids=str)
+async def test_events_in_a_row_are_counted_from_the_last_poll(
+    adapter: Adapter, outbox: Outbox, outcome: Outcome
+) -> None:
+    await outbox.publish(keyed(*numbered(70)))
+    assert len(await complete_kept(outbox, await claim_one(outbox), most=10, then=outcome)) == 10
+    assert len(await complete_kept(outbox, await claim_one(adapter.make()))) == 50
 
 
 @pytest.mark.parametrize("outcome", [Retry(delay=0, error="no"), Released(), Failed(error="no")], ids=str)

@@ -196,6 +196,8 @@ class InMemoryOutbox:
         now = self._options.clock()
         self._table.drop_done(now)
         due = list(self._table.due(EventStatus.PENDING, now))[:limit]
+        for stored in due:
+            self._table.begin_row(stored)
         return [self._claim(stored, token_hex(16), now) for stored in due]
 
     def _claim(self, stored: StoredEvent, token: str, now: float) -> Claim:

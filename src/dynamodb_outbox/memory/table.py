@@ -33,7 +33,7 @@ class Queue:
     ids: deque[str]
     front: StoredEvent
     kept: int = 1
-    """How many events of the key the worker that holds it has handled in a row."""
+    """How many events of the key the worker that holds it has begun since its last poll."""
 
     @property
     def waiting(self) -> int:
@@ -110,7 +110,7 @@ class Table:
         stored = StoredEvent(item, sort_key=None)
         stored.wait()
         self.events[stored.event_id] = stored
-        queue.ids[0], queue.front, queue.kept = stored.event_id, stored.at_front(now), 1
+        queue.ids[0], queue.front = stored.event_id, stored.at_front(now)
 
     def append(self, stored: StoredEvent, now: float) -> StoredEvent | None:
         """Put an event at the end of the queue of its key; return the front if that is the event, else None."""
@@ -129,9 +129,14 @@ class Table:
         while queue.ids and self._is_done(queue.ids[0]):
             queue.ids.popleft()
         if queue.ids:
-            queue.front, queue.kept = self.events[queue.ids[0]].at_front(now), 1
+            queue.front = self.events[queue.ids[0]].at_front(now)
         else:
             del self.queues[queue.key]
+
+    def begin_row(self, stored: StoredEvent) -> None:
+        """Count the events in a row from this one, which a worker takes after a poll."""
+        if (queue := self.queue_at(stored)) is not None:
+            queue.kept = 1
 
     def settle(self, claim: Claim, outcome: Outcome, now: float) -> bool:
         """Write the outcome of a claim to what bears its lease; tell whether it has the token of the claim."""
