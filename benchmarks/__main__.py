@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks import criteria, plots, report, suite
 from benchmarks.backend import connected, use_fake_credentials
+from benchmarks.scale import FULL, QUICK, Scale
 from tools.dynamodb_local import running
 
 DOCS: Final = Path(__file__).parent.parent / "docs"
@@ -26,7 +27,7 @@ def main() -> int:
     """Measure and print the results; return 1 if a quick run misses a promise by more than half."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="measure less; fail if a promise is missed by half")
-    parser.add_argument("--only", nargs="+", choices=suite.FULL.groups, help="measure only these groups")
+    parser.add_argument("--only", nargs="+", choices=FULL.groups, help="measure only these groups")
     given = parser.parse_args()
     use_fake_credentials()
     logging.getLogger("dynamodb_outbox").setLevel(logging.CRITICAL)
@@ -36,7 +37,7 @@ def main() -> int:
     def say(what: str) -> None:
         console.print(f"[dim]{time.monotonic() - started:5.0f} s  {what}")
 
-    scale = suite.QUICK if given.quick else suite.FULL
+    scale = QUICK if given.quick else FULL
     if given.only:
         scale = replace(scale, groups=tuple(given.only))
     with running() as endpoint:
@@ -50,7 +51,7 @@ def main() -> int:
     return int(given.quick and any(each.failed for each in judged))
 
 
-async def _measure(endpoint: str, scale: suite.Scale, say: suite.Say) -> suite.Results:
+async def _measure(endpoint: str, scale: Scale, say: suite.Say) -> suite.Results:
     async with connected(endpoint) as clients:
         return await suite.measure(clients, endpoint, scale, say)
 

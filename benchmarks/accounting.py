@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from benchmarks.delivering import Counting
 from benchmarks.payloads import TYPE, events
 from benchmarks.units import MeteringClient, Projection
 from benchmarks.windows import open_window
-from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
+from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 
 
@@ -32,20 +33,15 @@ class Units:
         return self.emit + self.deliver
 
 
-async def polled(
-    client: Any,
-    *,
-    count: int,
-    mode: WriteMode,
-    payload: dict[str, Any] | None = None,
-    projection: Projection = "ALL",
-) -> Units:
-    """Count the units of events that are emitted, then polled."""
+async def polled(client: Any, *batches: Sequence[Event], mode: WriteMode, projection: Projection = "ALL") -> Units:
+    """Count the units of events that are emitted, one batch after the other, and then polled."""
     table = await new_table(client, projection)
     meter = MeteringClient(client, projection)
+    count = sum(map(len, batches))
     bus, handler = _bus(meter, table, count, mode)
-    await bus.emit_many(events(count, payload))
-    emitted, by = sum(meter.written.values()), {meter.units_by}
+    for batch in batches:
+        await bus.emit_many(batch)
+    emitted, by = sum(meter.written.values()), meter.units_by
     meter.start_over()
     async with bus:
         await handler.done.wait()
@@ -54,19 +50,20 @@ async def polled(
         emit=emitted / count,
         deliver=sum(meter.written.values()) / count,
         read=meter.read / count,
-        by=" + ".join(sorted(by | {meter.units_by})),
+        by=" + ".join(sorted({*by.split(" + "), *meter.units_by.split(" + ")})),
     )
 
 
-async def on_emit(client: Any, *, count: int, mode: WriteMode, projection: Projection = "ALL") -> Units:
+async def on_emit(client: Any, waiting: Sequence[Event], *, mode: WriteMode, projection: Projection = "ALL") -> Units:
     """Count the units of events that are claimed on emit, and stored in the index."""
+    count = len(waiting)
     table = await new_table(client, projection)
     meter = MeteringClient(client, projection)
     bus, handler = _bus(meter, table, count, mode)
     async with bus:
         await asyncio.sleep(0.1)
         meter.start_over()
-        for event in events(count):
+        for event in waiting:
             await bus.emit(event)
         await handler.done.wait()
         await bus.stop()

@@ -10,6 +10,7 @@ from typing import Final
 from benchmarks.accounting import Units
 from benchmarks.comparison import Comparison
 from benchmarks.latency import LatencyRun
+from benchmarks.ordered import PROMISED
 from benchmarks.partitions import OFFERED, ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
 from benchmarks.recoveries import RecoveryRun
@@ -21,7 +22,15 @@ TOLERANCE: Final = 1.5
 """A quick run shares its machine with other work, so it fails only if a promise is missed by more than half."""
 
 SHARDS_COMPARED: Final = 8
-UNITS: Final = {"polled": 7, "claimed on emit": 4, "in a window": 2}
+UNITS: Final = {
+    "polled": 7,
+    "claimed on emit": 4,
+    "in a window": 2,
+    "with a key, claimed on emit": 6,
+    "with a key, polled": 9,
+    "with a key, busy, ALL": 7,
+    "with a key, busy, KEYS_ONLY": 6,
+}
 """Write units of an event of at most 1 KB."""
 TELEMETRY: Final = {"recording": 1.3, "not set up": 1.02}
 """The CPU of a delivery by the CPU of the same delivery without `instrument`."""
@@ -72,6 +81,7 @@ def judge(results: Results) -> list[Criterion]:
         *_of_in_process(results.in_process),
         *_of_telemetry(results.comparisons),
         *_of_samples(results.samples),
+        *_of_keys(results.comparisons),
     ]
 
 
@@ -89,7 +99,7 @@ def _of_cpu(found: dict[str, Comparison]) -> Iterator[Criterion]:
 
 def _of_units(units: dict[str, Units]) -> Iterator[Criterion]:
     for name, each in units.items():
-        limit = UNITS[name.partition(",")[0]]
+        limit = next(units for kind, units in UNITS.items() if name.startswith(f"{kind},"))
         yield Criterion(number=3, promise=f"write units: {name}", figure=each.written, limit=limit, exact=True)
 
 
@@ -152,6 +162,11 @@ def _of_telemetry(found: dict[str, Comparison]) -> Iterator[Criterion]:
         if sdk in TELEMETRY:
             promise = f"{flow}, OpenTelemetry {sdk}: CPU by none"
             yield Criterion(number=11, promise=promise, figure=comparison.ratio, limit=TELEMETRY[sdk])
+
+
+def _of_keys(found: dict[str, Comparison]) -> Iterator[Criterion]:
+    if ordered := found.get(PROMISED):
+        yield Criterion(number=13, promise=f"{PROMISED}: CPU by the baseline", figure=ordered.ratio, limit=1.4)
 
 
 def _of_recoveries(runs: list[RecoveryRun]) -> Iterator[Criterion]:

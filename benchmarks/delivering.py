@@ -60,13 +60,15 @@ async def backlog(
     with Measure() as measured:
         async with bus:
             await handler.done.wait()
-    return await _with_baseline(clients, recorder.recording, measured, count=count, source=ours, target=target)
+    return await with_baseline(clients, recorder.recording, measured, count=count, source=ours, target=target)
 
 
-async def on_emit(clients: Clients, *, count: int, mode: WriteMode = "batch") -> Run:
+async def on_emit(
+    clients: Clients, *, count: int, mode: WriteMode = "batch", waiting: Sequence[Event] | None = None
+) -> Run:
     """Emit in the process of the worker, 25 events per call; the baseline makes the same writes and completions.
 
-    The events are stored in the index; `benchmarks.windows` measures events in a window.
+    The events, which may be given in `waiting`, are stored in the index. `benchmarks.windows` measures others.
     """
     ours, target = await new_table(clients.ours), await new_table(clients.ours)
     recorder = RecordingClient(clients.ours)
@@ -74,10 +76,10 @@ async def on_emit(clients: Clients, *, count: int, mode: WriteMode = "batch") ->
     async with _worker(recorder, ours, handler, mode) as bus:
         recorder.start_over()
         with Measure() as measured:
-            await _emit(bus, events(count))
+            await _emit(bus, waiting or events(count))
             await handler.done.wait()
             await bus.stop()
-    return await _with_baseline(clients, recorder.recording, measured, count=count, source=ours, target=target)
+    return await with_baseline(clients, recorder.recording, measured, count=count, source=ours, target=target)
 
 
 async def mixed(clients: Clients, *, count: int) -> Run:
@@ -98,7 +100,7 @@ async def mixed(clients: Clients, *, count: int) -> Run:
         async with bus:
             await _emit(bus, emitted)
             await handler.done.wait()
-    return await _with_baseline(clients, recorder.recording, measured, count=count // 2 * 2, source=ours, target=target)
+    return await with_baseline(clients, recorder.recording, measured, count=count // 2 * 2, source=ours, target=target)
 
 
 @asynccontextmanager
@@ -129,9 +131,10 @@ async def _emit(bus: OutboxEventBus, waiting: Sequence[Event]) -> None:
     await asyncio.gather(*(emitter() for _ in range(EMITS_AT_ONCE)))
 
 
-async def _with_baseline(
+async def with_baseline(
     clients: Clients, recording: Recording, measured: Measure, *, count: int, source: str, target: str
 ) -> Run:
+    """Measure the baseline of a recording on a table in the same state, and delete both tables."""
     usage = await baseline.replayed(clients.bare, baseline.moved(recording, source=source, target=target))
     await drop_table(clients.ours, source)
     await drop_table(clients.ours, target)

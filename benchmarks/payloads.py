@@ -49,6 +49,12 @@ def events(count: int, payload: dict[str, Any] | None = None) -> list[Event]:
     return [Event(TYPE, content) for _ in range(count)]
 
 
+def ordered_events(keys: int, *, of_key: int = 1) -> list[list[Event]]:
+    """Make new events with ordering keys: a list of one event of each key, as often as each key has events."""
+    names = [f"order-{number}" for number in range(keys)]
+    return [[Event(TYPE, order(), ordering_key=name) for name in names] for _ in range(of_key)]
+
+
 def prepared_items(waiting: Sequence[Event]) -> list[dict[str, Any]]:
     """Make the items of events with the codec of the library, without storing them."""
     now = time.time()

@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks import accounting, delivering, emitting
 from benchmarks.backend import Clients
-from benchmarks.payloads import text
+from benchmarks.payloads import events, text
 
 KILOBYTES: Final = (0.5, 1.0, 4.0, 10.0, 30.0, 100.0)
 COUNTED: Final = 10
@@ -35,10 +35,8 @@ async def of_payload(clients: Clients, *, kilobytes: float, count: int) -> SizeR
     count = max(50, round(count / max(kilobytes, 1.0)))
     emitted = await emitting.many(clients, count=count, payload=payload)
     delivered = await delivering.backlog(clients, count=count, payload=payload)
-    everything = await accounting.polled(clients.ours, count=COUNTED, mode="single", payload=payload)
-    keys_only = await accounting.polled(
-        clients.ours, count=COUNTED, mode="single", payload=payload, projection="KEYS_ONLY"
-    )
+    everything = await accounting.polled(clients.ours, events(COUNTED, payload), mode="single")
+    keys_only = await accounting.polled(clients.ours, events(COUNTED, payload), mode="single", projection="KEYS_ONLY")
     return SizeRun(
         kilobytes=kilobytes,
         emit_cpu=emitted.ours.cpu / count * 1e6,

@@ -13,6 +13,7 @@ from benchmarks import (
     delivering,
     emitting,
     latency,
+    ordered,
     partitions,
     processes,
     recoveries,
@@ -27,50 +28,14 @@ from benchmarks.comparison import Comparison, Run
 from benchmarks.latency import LatencyRun
 from benchmarks.measure import calibrate
 from benchmarks.partitions import ShardsRun
+from benchmarks.payloads import events
 from benchmarks.processes import BacklogRun, WorkersRun
 from benchmarks.recoveries import RecoveryRun
 from benchmarks.samples import SampleRun
+from benchmarks.scale import Scale
 from benchmarks.sizes import SizeRun
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """The extent of the measurements: runs, and events per run."""
-
-    runs: int
-    more_runs: int = 2
-    """Runs of the measurements without a promise."""
-    pieces: int
-    """Pieces per run.
-
-    The pieces of all measurements alternate with their baselines, so that a change of the machine's speed affects
-    all measurements alike.
-    """
-    events: int
-    """Events per piece; `emit_many` and the 100 emitters use twice this number, single requests a fifth."""
-    samples: int = 100
-    shared: int = 5000
-    shared_by_fewer: int = 1000
-    workers: tuple[int, ...] = (1, 2, 4, 8)
-    backlogs: tuple[int, ...] = (1000, 10_000, 100_000)
-    shards: tuple[int, ...] = partitions.SHARDS
-    shards_in_process: tuple[int, ...] = (1, 8)
-    recovered: int = 1000
-    groups: tuple[str, ...]
-
-
-_FIRST: Final = ("emit", "deliver", "windows", "telemetry", "bare-telemetry", "more", "units", "latency")
-FULL: Final = Scale(
-    runs=5,
-    pieces=2,
-    events=500,
-    groups=(*_FIRST, "recovery", "sizes", "workers", "backlog", "shards", "in-process", "samples"),
-)
-QUICK: Final = Scale(
-    runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "telemetry", "units", "samples")
-)
 
 
 @dataclass(slots=True)
@@ -113,7 +78,7 @@ async def _compare(group: str, clients: Clients, scale: Scale, say: Say, results
     measurements = [measurement for measurement in _comparisons(clients, scale) if measurement.group == group]
     for measurement in measurements:
         results.comparisons[measurement.name] = Comparison(name=measurement.name, baseline=measurement.baseline)
-    runs = scale.more_runs if group == "more" else scale.runs
+    runs = scale.more_runs if group.startswith("more") else scale.runs
     for run in range(runs):
         say(f"{group}, {run + 1} of {runs}")
         results.calibrations.append(calibrate())
@@ -128,9 +93,10 @@ async def _compare(group: str, clients: Clients, scale: Scale, say: Say, results
 
 async def _units(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
     for mode in ("single", "batch"):
-        results.units[f"polled, {mode}"] = await accounting.polled(clients.ours, count=100, mode=mode)
-        results.units[f"claimed on emit, {mode}"] = await accounting.on_emit(clients.ours, count=100, mode=mode)
+        results.units[f"polled, {mode}"] = await accounting.polled(clients.ours, events(100), mode=mode)
+        results.units[f"claimed on emit, {mode}"] = await accounting.on_emit(clients.ours, events(100), mode=mode)
         results.units[f"in a window, {mode}"] = await accounting.in_window(clients.ours, count=100, mode=mode)
+    results.units |= await ordered.units(clients.ours)
 
 
 async def _latency(clients: Clients, endpoint: str, scale: Scale, results: Results) -> None:
@@ -250,6 +216,7 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             lambda: delivering.backlog(clients, count=many, batch_size=10),
         ),
         *_of_windows(clients, few=few, many=many),
+        *_of_keys(clients, count=few // 2),
         *_of_telemetry(clients, few=few, many=many),
         _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.on_emit(clients, count=many)),
         _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
@@ -265,6 +232,13 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
             "the same requests",
             lambda: delivering.backlog(supplied, count=many),
         ),
+    ]
+
+
+def _of_keys(clients: Clients, *, count: int) -> list[_Measurement]:
+    return [
+        _Measurement("keys" if name == ordered.PROMISED else "more-keys", name, "the same requests", run)
+        for name, run in ordered.flows(clients, count=count).items()
     ]
 
 
