@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox, Event, StorageError
+from dynamodb_outbox import CredentialsError, DynamoDBOutbox, Event, StorageError
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.probe import MAX_STATEMENTS
 from dynamodb_outbox.outcome import Completed
@@ -130,6 +130,24 @@ async def test_without_the_right_to_delete_in_batches_queues_are_deleted_one_by_
     assert await line.work_off() == ["c"]
     (warning,) = caplog.messages
     assert "dynamodb:PartiQLDelete" in warning
+
+
+@pytest.mark.parametrize("rule", [denying_deletes, denying_requests_with_deletes])
+async def test_with_batches_only_the_error_names_the_right_that_is_missing(
+    lines: list[Line], proxy: Proxy, rule: Callable[[Recorded], Any]
+) -> None:
+    line = lines[0]
+    await line.emit("a")
+    claim = await line.claim()
+    proxy.rule = rule
+    error = await line.settle(claim)
+    assert isinstance(error, CredentialsError)
+    assert error.action == "dynamodb:PartiQLDelete"
+    assert "allow dynamodb:PartiQLDelete" in str(error)
+    proxy.rule = lambda request: None
+    # Once it is allowed, a repeat takes the event from its queue.
+    assert await line.settle(claim) is None
+    assert await line.queue() is None
 
 
 async def test_pop_that_is_refused_as_invalid_becomes_single_writes(

@@ -70,3 +70,13 @@ def test_refusal_names_its_reason() -> None:
     refused = CredentialsError(operation="put_item", reason="AccessDenied: no")
     assert not refused.missing
     assert str(refused).startswith("put_item was not allowed: AccessDenied: no; ")
+    assert refused.action is None
+
+
+@pytest.mark.parametrize("action", ["dynamodb:PutItem", "dynamodb:PartiQLDelete"])
+def test_refusal_names_the_action_to_allow(action: str) -> None:
+    reason = f"User: arn:aws:sts::1:assumed-role/worker/1 is not authorized to perform: {action} on resource: arn:t"
+    error = CredentialsError(operation="put_item", reason=reason)
+    assert error.action == action
+    assert f"; allow {action}, as the library's IAM policy template does" in str(error)
+    assert ('conditional_writes="auto"' in str(error)) is ("PartiQL" in action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +11,8 @@ from dynamodb_outbox.wording import times
 
 _READS: Final = frozenset({"batch_get_item", "describe_table", "describe_time_to_live", "get_item", "query", "scan"})
 """A read changes nothing, so its error does not say whether it was applied."""
+_ACTION: Final = re.compile(r"not authorized to perform: ([a-z0-9-]+:\w+)")
+"""How AWS names the action that a role lacks."""
 
 
 class StorageError(OutboxError):
@@ -77,20 +80,29 @@ class TableMismatchError(StorageError):
 class CredentialsError(StorageError):
     """The credentials are missing or expired, or do not allow `operation`. `reason` is the text of the AWS SDK.
 
-    `missing` is true if the SDK found no credentials, so that nothing was sent.
+    `missing` is true if the SDK found no credentials, so that nothing was sent. `action` is the IAM action that the
+    role lacks, such as "dynamodb:PartiQLDelete", or None if the reason names none.
     """
 
     def __init__(self, *, operation: str, reason: str, missing: bool = False) -> None:
         self.operation = operation
         self.reason = reason
         self.missing = missing
-        super().__init__(
-            f"{operation} failed: the AWS SDK found no credentials ({reason}); configure a role or a profile, or set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            if missing
-            else f"{operation} was not allowed: {reason}; check the credentials, and compare the permissions of the "
-            "role with the library's IAM policy template"
-        )
+        named = _ACTION.search(reason)
+        self.action: str | None = named[1] if named else None
+        if missing:
+            problem = f"{operation} failed: the AWS SDK found no credentials ({reason})"
+            advice = "configure a role or a profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        else:
+            problem = f"{operation} was not allowed: {reason}"
+            advice = (
+                "check the credentials, and compare the permissions of the role with the library's IAM policy template"
+                if self.action is None
+                else f"allow {self.action}, as the library's IAM policy template does"
+            )
+            if self.action is not None and self.action.startswith("dynamodb:PartiQL"):
+                advice += ', or pass conditional_writes="auto", which can do without'
+        super().__init__(f"{problem}; {advice}")
 
 
 class InvalidRequestError(StorageError):
