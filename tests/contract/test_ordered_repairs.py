@@ -220,3 +220,52 @@ async def test_retry_that_is_scheduled_holds_its_line(outbox: Outbox, clock: Clo
     assert [event.id for event in (await outbox.list_events("scheduled")).events] == ["a"]
     assert await outbox.discard(["a"], **WHO) == Repaired(done=("a",))
     assert await handled(outbox, clock) == ["b"]
+
+
+async def test_discarded_event_keeps_what_is_known_of_its_delivery(outbox: Outbox, clock: Clock) -> None:
+    await outbox.publish(keyed("a", "b", "c"))
+    await settle(outbox, clock, Retry(delay=0, error="bill: no", error_handler="bill", handled_by=frozenset({"mail"})))
+    await block(outbox, clock)
+    assert await outbox.discard(["a"], **WHO) == Repaired(done=("a",))
+    event = await get(outbox, "a")
+    assert (event.status, event.retry_count, event.last_error) == (DISCARDED, 1, "bill: no")
+    assert (event.error_handler, event.handled_by) == ("bill", {"mail"})
+    assert (await get(outbox, "b")).last_error == ""
+
+
+async def test_event_that_is_discarded_behind_the_front_is_taken_by_a_claim(outbox: Outbox, clock: Clock) -> None:
+    await outbox.publish(keyed("a", "b", "c"))
+    assert await outbox.discard(["b"], **WHO) == Repaired(done=("b",))
+    await settle(outbox, clock, Completed())
+    # Its key is due, as the next claim has to take it.
+    assert await outbox.count(PENDING) == 1
+    assert (await outbox.list_events("due")).events == ()
+    assert await handled(outbox, clock) == ["c"]
+    assert await outbox.count(PENDING) == 0
+
+
+async def test_event_that_comes_back_to_its_line_keeps_its_last_error(adapter: Adapter, clock: Clock) -> None:
+    outbox = adapter.make(failed_key="skip")
+    await outbox.publish(keyed("a"))
+    await block(outbox, clock)
+    await outbox.redrive(["a"])
+    event = await get(outbox, "a")
+    assert (event.status, event.retry_count, event.last_error, event.error_handler) == (PENDING, 0, "bill: no", "bill")
+
+
+@pytest.mark.parametrize("repair", ["redrive", "skip"])
+async def test_key_that_is_blocked_by_an_event_that_has_succeeded_late_is_unblocked(
+    adapter: Adapter, outbox: Outbox, clock: Clock, repair: str
+) -> None:
+    await outbox.publish(keyed("a", "b"))
+    late = await claim_one(outbox)
+    clock.now += 31
+    await outbox.recover()
+    await block(adapter.make(), clock)
+    assert await settle_one(outbox, late, Completed()) is not None
+    (letter,) = await outbox.failed_events(type=None, limit=10)
+    assert (letter.id, letter.blocks_key) == ("a", True)
+    assert await outbox.discard(["a"], **WHO) == Repaired(refused={"a": FAILED})
+    assert await getattr(outbox, repair)(["a"]) == Repaired(done=("a",))
+    assert (await get(outbox, "a")).status is EventStatus.COMPLETED
+    assert await handled(outbox, clock) == ["b"]

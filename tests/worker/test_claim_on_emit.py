@@ -164,6 +164,20 @@ async def test_duplicate_ids_do_not_keep_slots(errors: list[Any]) -> None:
         await bus.drain(5)
 
 
+async def test_events_that_wait_behind_others_of_their_key_take_no_slots(errors: list[Any]) -> None:
+    outbox = outbox_of(errors, concurrency=8)
+    bus = OutboxEventBus(outbox)
+    bus.on("order.placed", handler := Handler())
+    async with bus:
+        ordered = [Event("order.placed", {"n": n}, ordering_key="order-17") for n in range(10)]
+        await bus.emit_many([*ordered, Event("order.placed", ordering_key="order-18"), Event("order.placed")])
+        assert outbox.claimed_on_emit == [3]
+        await settled(bus)
+    assert [event.payload["n"] for event in handler.events if event.ordering_key == "order-17"] == list(range(10))
+    assert len(handler.events) == 12
+    assert errors == []
+
+
 async def test_transaction_is_handled_after_its_commit(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
     bus.on("order.placed", handler := Handler())
     async with bus:

@@ -22,7 +22,7 @@ from dynamodb_outbox.event import Event, EventStatus, FailedEvent
 from dynamodb_outbox.event_states import sample_of
 from dynamodb_outbox.fences import Fence, fences_of
 from dynamodb_outbox.memory.reading import dead_letters, page_of, read_event
-from dynamodb_outbox.memory.repairing import Repairs, is_discardable
+from dynamodb_outbox.memory.repairing import Repairs
 from dynamodb_outbox.memory.storage import Discard, StoredEvent
 from dynamodb_outbox.memory.table import Table, sizes_of
 from dynamodb_outbox.observers import KeyUnblocked, Observer, Observers
@@ -258,7 +258,7 @@ class InMemoryOutbox:
     async def get(self, id: str) -> PublicEvent | None:
         """Read an event; see `Outbox.get`."""
         self._loop.check("outbox.get")
-        stored = self._table.find(id)
+        stored = self._table.shown(id)
         return None if stored is None else read_event(stored, self._table, self._options)
 
     async def list_events(
@@ -304,7 +304,7 @@ class InMemoryOutbox:
         old, new = self._table.find(id), self._stored(event.id)
         if old is not None and new is not None and old.discarded is not None and old.discarded.replaced_by == event.id:
             return Repaired(done=(id,))
-        if old is None or not is_discardable(old):
+        if old is None or not self._table.may_be_discarded(old):
             return Repaired(refused={id: None if old is None else old.status})
         if new is not None:
             raise DuplicateEventError(event_id=event.id, within="a transaction", stored=new)

@@ -20,7 +20,7 @@ Events = Mapping[str, storage.StoredEvent]
 def read_event(stored: storage.StoredEvent, table: Table, options: OutboxOptions) -> StoredEvent | None:
     """Read an event as it is now."""
     event = decode_stored(stored.as_item(), numbers=options.numbers, now=options.clock())
-    queue = table.queue_at(stored)
+    queue = None if stored.status in (EventStatus.COMPLETED, EventStatus.DISCARDED) else table.queue_at(stored)
     if event is None or queue is None:
         return event if event is None else replace(event, waits_for=table.front_before(stored))
     return replace(event, waiting_behind=Count(at_least=queue.waiting, is_exact=True))
@@ -56,7 +56,7 @@ def page_of(
     examined = 0
     for examined, (sort_key, stored) in enumerate(left, 1):
         event = read_event(stored, table, options)
-        if event is not None and event.state is state and type in (None, event.type):
+        if event is not None and event.state is state and type in (None, event.type) and not table.is_left(stored):
             found.append(event)
         is_full = len(found) == limit or examined == max(limit, EXAMINED)
         if is_full and examined < len(left):

@@ -14,7 +14,6 @@ from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.fences import Fence
 from dynamodb_outbox.memory.storage import Discard, StoredEvent
 from dynamodb_outbox.memory.table import Queue, Table
-from dynamodb_outbox.repairs import DISCARDABLE
 
 OnUnblocked = Callable[[StoredEvent, Literal["retry", "skip", "discard"]], None]
 """Called with the event that blocked its key, and what was done to it."""
@@ -58,7 +57,7 @@ class Repairs:
     def discard(self, event_id: str, discard: Discard, fence: Fence | None) -> bool:
         """Make an event DISCARDED that no worker holds."""
         stored = self._table.find(event_id)
-        if stored is None or not is_discardable(stored) or not stored.is_as_seen(fence):
+        if stored is None or not self._table.may_be_discarded(stored) or not stored.is_as_seen(fence):
             return False
         queue = self._table.queue_at(stored)
         self._discard(stored, queue, discard)
@@ -84,8 +83,3 @@ class Repairs:
         self._table.events[stored.event_id] = stored
         if blocked:
             self._on_unblocked(stored, "discard")
-
-
-def is_discardable(stored: StoredEvent) -> bool:
-    """Tell whether no worker holds an event, and it is not done."""
-    return stored.status in (*DISCARDABLE, EventStatus.QUEUED)

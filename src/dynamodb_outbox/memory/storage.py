@@ -73,8 +73,18 @@ class StoredEvent:
         self.status, self.sort_key, self.token, self.retry_count = EventStatus.QUEUED, None, None, 0
 
     def at_front(self, now: float) -> StoredEvent:
-        """Return the delivery of a QUEUED event whose turn has come: it is due now."""
-        return StoredEvent(self.item, sort_key=round(now * 1000), handled_by=self.handled_by)
+        """Return the delivery of a QUEUED event whose turn has come: it is due now.
+
+        One that was set aside before keeps what is known of its handlers and of its last error.
+        """
+        return StoredEvent(
+            self.item,
+            sort_key=round(now * 1000),
+            handled_by=self.handled_by,
+            last_error=self.last_error,
+            error_type=self.error_type,
+            error_handler=self.error_handler,
+        )
 
     def complete(self, now: float) -> None:
         """Make the event COMPLETED."""

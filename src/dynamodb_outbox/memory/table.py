@@ -19,10 +19,14 @@ from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.memory.storage import StoredEvent
 from dynamodb_outbox.outcome import Completed, Failed, Outcome
 from dynamodb_outbox.port import FailedKey
-from dynamodb_outbox.repairs import Hold
+from dynamodb_outbox.repairs import DISCARDABLE, Hold
 
 KEPT_IN_A_ROW: Final = 50
 """A worker handles this many events of a key in a row; then other keys have their turn."""
+
+
+_IN_LINE: Final = (EventStatus.QUEUED, EventStatus.FAILED)
+"""The statuses of events whose queue may say more about them."""
 
 
 @dataclass(slots=True)
@@ -34,6 +38,11 @@ class Queue:
     front: StoredEvent
     kept: int = 1
     """How many events of the key the worker that holds it has begun since its last poll."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the later events wait, because the one at the front has failed."""
+        return self.front.status is EventStatus.FAILED
 
     @property
     def waiting(self) -> int:
@@ -57,12 +66,27 @@ class Table:
         queue = None if stored is None else self.queue_at(stored)
         return stored if queue is None else queue.front
 
+    def shown(self, event_id: str) -> StoredEvent | None:
+        """Find an event as an operator sees it: one that is done does not show that its queue is blocked."""
+        own = self.events.get(event_id)
+        return self.find(event_id) if own is not None and own.status in _IN_LINE else own
+
+    def may_be_discarded(self, stored: StoredEvent) -> bool:
+        """Tell whether no worker holds an event, and it is not done."""
+        own = self.events[stored.event_id]
+        return {own.status, stored.status} <= {*DISCARDABLE, EventStatus.QUEUED}
+
     def queue_at(self, stored: StoredEvent) -> Queue | None:
-        """Return the queue of an event that is QUEUED and at the front; else None."""
-        if stored.ordering_key is None or self._is_done(stored.event_id):
+        """Return the queue of an event that is QUEUED and at the front, or blocks its key; else None."""
+        queue = self.queues.get(stored.ordering_key or "")
+        if queue is None or queue.ids[0] != stored.event_id:
             return None
-        queue = self.queues.get(stored.ordering_key)
-        return queue if queue is not None and queue.ids[0] == stored.event_id else None
+        return None if self._is_done(stored.event_id) and not queue.is_blocked else queue
+
+    def is_left(self, stored: StoredEvent) -> bool:
+        """Tell whether this is the front of a queue, and done: the next claim takes it, without handlers."""
+        queue = self.queues.get(stored.ordering_key or "")
+        return queue is not None and queue.front is stored and self._is_done(stored.event_id) and not queue.is_blocked
 
     def front_before(self, stored: StoredEvent) -> str | None:
         """Return the id of the event at the front, if this event waits behind it."""
@@ -124,9 +148,12 @@ class Table:
         return queue.front
 
     def pop(self, queue: Queue, now: float) -> None:
-        """Take the event at the front, and those behind it that are done; the next one is due, for every worker."""
+        """Take the event at the front; the next one is due, for every worker. If that one is done, a claim takes it.
+
+        Events that were deleted are left out.
+        """
         queue.ids.popleft()
-        while queue.ids and self._is_done(queue.ids[0]):
+        while queue.ids and queue.ids[0] not in self.events:
             queue.ids.popleft()
         if queue.ids:
             queue.front = self.events[queue.ids[0]].at_front(now)
@@ -158,7 +185,10 @@ class Table:
             self.set_aside(queue)
         kept = queue.kept + 1
         self.pop(queue, now)
-        if not keep_keys or not queue.ids or kept > KEPT_IN_A_ROW:
+        if not keep_keys or kept > KEPT_IN_A_ROW:
+            return None
+        self._drop_done_of(queue, now)
+        if not queue.ids:
             return None
         queue.kept = kept
         return queue.front
@@ -173,14 +203,21 @@ class Table:
             stored.complete(now)
 
     def set_aside(self, queue: Queue) -> None:
-        """Give the event at the front what the queue knows of its delivery: it is FAILED, and stays a dead letter."""
-        self.events[queue.ids[0]] = queue.front
+        """Give the event at the front what the queue knows of its delivery: it is FAILED, and stays a dead letter.
+
+        An event stays COMPLETED that a worker has completed which had lost its lease.
+        """
+        if not self._is_done(queue.ids[0]):
+            self.events[queue.ids[0]] = queue.front
 
     def drop_done(self, now: float) -> None:
         """Take events from the fronts that are done, or were deleted, and that no worker holds."""
         for queue in list(self.queues.values()):
-            if queue.front.status is EventStatus.PENDING and self._is_done(queue.ids[0]):
-                self.pop(queue, now)
+            self._drop_done_of(queue, now)
+
+    def _drop_done_of(self, queue: Queue, now: float) -> None:
+        while queue.ids and queue.front.status is EventStatus.PENDING and self._is_done(queue.ids[0]):
+            self.pop(queue, now)
 
     def _is_done(self, event_id: str) -> bool:
         stored = self.events.get(event_id)

@@ -20,6 +20,7 @@ from dynamodb_outbox.fences import Fence
 FAILED: Final = EventStatus.FAILED.value
 FREE: Final = (EventStatus.FAILED.value, EventStatus.PENDING.value, EventStatus.HELD.value)
 """The statuses of a queue that no worker holds."""
+_DELIVERY: Final = ("retryCount", "lastError", "errorType", "errorHandler", "claimedBy")
 
 
 class LinePlans:
@@ -90,8 +91,22 @@ class LinePlans:
         event = standing.event or {}
         write = self._discards.write(standing.event_id, values, None, room)
         condition = "status = :was" if standing.is_queued else "status = :was AND gsiSortKey = :seen"
-        transition = replace(write.transition, condition=condition)
-        return Write(transition, write.event_id, {**write.values, **seen_in(event)})
+        write = Write(
+            replace(write.transition, condition=condition), write.event_id, {**write.values, **seen_in(event)}
+        )
+        if standing.is_front and standing.is_queued and room is Room.ENOUGH:
+            return _with_delivery(write, standing.queue_item or {})
+        return write
+
+
+def _with_delivery(write: Write, queue: Mapping[str, AttributeValue]) -> Write:
+    """Let a discarded event keep what its queue knows of its handlers and of its last error, for operators."""
+    known = [name for name in _DELIVERY if name in queue]
+    transition = write.transition.also_set(*(f"{name} = :{name}" for name in known))
+    values = {**write.values, **{name: queue[name] for name in known}}
+    if "handledBy" in queue:
+        transition, values = transition.also_add("handledBy", ":handled"), {**values, "handled": queue["handledBy"]}
+    return Write(transition, write.event_id, values)
 
 
 def _status_in(item: Mapping[str, AttributeValue] | None) -> str:
