@@ -139,10 +139,14 @@ def _accepted_late(life: EventLife) -> Iterator[Violation]:
 
 
 def _is_marked(life: EventLife, record: Settled | LeaseRenewed) -> bool:
-    """Tell whether an event with a key was marked as ended, and nobody knows by whom it was taken from its queue."""
+    """Tell whether an event with a key was marked as ended, and nobody knows by whom it was taken from its queue.
+
+    That is so if a reply was lost, or if the event was the last one: some backends delete a queue that is gone, too.
+    """
     if life.line is None or not isinstance(record, Settled) or record.outcome not in _MARKS:
         return False
-    return any(began(record) <= reply.at <= record.at for reply in life.replies_lost)
+    is_lost = any(began(record) <= reply.at <= record.at for reply in life.replies_lost)
+    return is_lost or life.line.may_be_gone(began(record), record.at)
 
 
 def _recovered_early(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:

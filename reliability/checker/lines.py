@@ -85,6 +85,12 @@ class Line:
             self.claimed.setdefault(write.after.token, self.entries[self.front])
         return left
 
+    def may_be_gone(self, since: float, until: float) -> bool:
+        """Tell whether there may have been no queue for a moment."""
+        before = [write for write in self.writes if write.at <= since]
+        meanwhile = [write for write in self.writes if since <= write.at <= until]
+        return not before or any(write.after is None for write in (before[-1], *meanwhile))
+
     def _events_of(self, queue: StoredQueue | None) -> tuple[str, ...]:
         if queue is None:
             return ()

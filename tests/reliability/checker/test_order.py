@@ -307,6 +307,19 @@ def test_worker_that_has_lost_its_lease_may_still_mark_its_event(*, log: bool) -
     assert story.violations() == []
 
 
+def test_queue_that_is_gone_tells_nobody_who_took_its_last_event() -> None:
+    for ids, broken in (("a",), ""), (("a", "b"), "F"):
+        story = LineBuilder().emit(0.5, *ids).claim(2.0).start(2.1, "a")
+        token = story.tokens["w1"]
+        assert story.queue is not None
+        story.change(12.2, replace(story.queue, status="PENDING", retry_count=1, sort_key=12_200), "w2")
+        story.claim(12.5, "w2", attempt=2).handle(12.6, "a", "w2").end(13.1, "a", token=token)
+        story.settle(13.3, "a", began_at=13.15, token=token)
+        if "b" in ids:
+            story.claim(14.0).handle(14.1, "b")
+        assert story.broken() == broken
+
+
 def test_mark_of_a_worker_that_never_had_the_event_is_found() -> None:
     story = two().claim(2.0).start(2.1, "a").end(2.2, "a").mark(2.3, "a", "w2").pop(2.4).settle(2.5, "a")
     assert story.claim(3.0).handle(3.1, "b").broken() == "F"
