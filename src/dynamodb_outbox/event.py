@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic
 from weakref import WeakValueDictionary
 
 from dynamodb_outbox.event_errors import UnstorableValueError
@@ -48,15 +49,31 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # A bare `Event` is an `Event[Any]`, because of the default.
+    PayloadT = TypeVar("PayloadT", default=Any, covariant=True)
+
+    class _Parametrised(Generic[PayloadT]): ...
+else:
+    PayloadT = Any
+
+    class _Parametrised:
+        # Not `typing.Generic`: with slots, a call of `Event[X]` raises TypeError on Python 3.11 and 3.12.
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+
 @dataclass(frozen=True, slots=True)
-class Event:
+class Event(_Parametrised[PayloadT]):
     """Something that happened. An event is delivered to every handler of its type.
 
     - `type` names what happened, such as `user.created`.
     - `payload` may hold str, int, float, bool, None, bytes, Decimal, dict with str keys, list, tuple, set of one kind,
       datetime, date, UUID, Enum and dataclasses. JSON-like values, bytes and sets come back equal, the others in
       their JSON form. A whole number comes back as int, any other number as float, or as Decimal with the outbox's
-      `numbers="decimal"`.
+      `numbers="decimal"`. In a handler of a registered class, it is an instance of the class: `Event[OrderPlaced]`.
     - `id` identifies the event, 1 to 2,048 bytes. The default is a random UUID. With an id that you choose, an emit
       can be repeated safely.
     - `occurred_at` is a datetime with a time zone; it is kept in UTC, to the microsecond. The default is now.
@@ -73,7 +90,7 @@ class Event:
     """
 
     type: str
-    payload: Any = field(default=None, repr=False)
+    payload: PayloadT = field(default=None, repr=False)  # type: ignore[assignment]
     id: str = field(default_factory=event_ids.new, kw_only=True)
     occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, repr=False)
@@ -130,7 +147,7 @@ class Event:
         """Whether an emit with `if_exists="ignore"` found the id stored, and returned the stored event."""
         return self._already_stored
 
-    def as_already_stored(self) -> Event:
+    def as_already_stored(self) -> Event[PayloadT]:
         """Copy the event, and mark the copy as `already_stored`."""
         copy = _restore(self.type, self.payload, self.id, self.occurred_at, self.metadata, self.ordering_key)
         object.__setattr__(copy, "_already_stored", True)
