@@ -29,6 +29,7 @@ from dynamodb_outbox.errors import (
     HandlerTimeoutError,
     IndexNotFoundError,
     InvalidEventError,
+    InvalidPayloadError,
     InvalidRequestError,
     ItemTooLargeError,
     LeaseLostError,
@@ -50,6 +51,8 @@ from dynamodb_outbox.errors import (
     TransactionCancelledError,
     TransactionTooLargeError,
     UnavailableError,
+    UnknownVersionError,
+    UnregisteredClassError,
     UnstorableValueError,
     UsageError,
     WaitTimeoutError,
@@ -66,6 +69,8 @@ from dynamodb_outbox.repairs import FailedSelector, Hold, Repaired
 from dynamodb_outbox.retry import Backoff, ExponentialBackoff, FixedBackoff
 from dynamodb_outbox.stored_events import Count, EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import Transaction
+from dynamodb_outbox.typed.event_types import EventType, event_type
+from dynamodb_outbox.typed.upcasting import upcast
 
 if TYPE_CHECKING:
     from dynamodb_outbox.bus import OutboxEventBus
@@ -91,6 +96,7 @@ __all__ = [
     "EventState",
     "EventStatus",
     "EventTooLargeError",
+    "EventType",
     "ExponentialBackoff",
     "FailedEvent",
     "FailedSelector",
@@ -107,6 +113,7 @@ __all__ = [
     "InMemoryOutbox",
     "IndexNotFoundError",
     "InvalidEventError",
+    "InvalidPayloadError",
     "InvalidRequestError",
     "ItemTooLargeError",
     "LeaseLostError",
@@ -140,11 +147,15 @@ __all__ = [
     "TransactionCancelledError",
     "TransactionTooLargeError",
     "UnavailableError",
+    "UnknownVersionError",
+    "UnregisteredClassError",
     "UnstorableValueError",
     "UsageError",
     "WaitTimeoutError",
     "WindowLostError",
     "WorkerError",
+    "event_type",
+    "upcast",
 ]
 
 _ON_DEMAND = {

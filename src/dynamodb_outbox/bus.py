@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, overload
 
 import anyio
 
 from dynamodb_outbox.bound_loop import BoundLoop
+from dynamodb_outbox.bus_handlers import BusHandlers
 from dynamodb_outbox.bus_operations import BusOperations
 from dynamodb_outbox.cancellation import is_from_a_scope
 from dynamodb_outbox.emit_options import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
-from dynamodb_outbox.errors import ConfigurationError, WaitTimeoutError
-from dynamodb_outbox.event import Event
-from dynamodb_outbox.handlers import Handler, HandlerOptions, HandlerRegistry, check_type, warn_of_many_handlers
+from dynamodb_outbox.errors import WaitTimeoutError
+from dynamodb_outbox.event import Event, with_payload
+from dynamodb_outbox.handlers import HandlerRegistry, warn_of_many_handlers
 from dynamodb_outbox.health import Health, HealthOptions
 from dynamodb_outbox.health_checks import HealthMonitor
 from dynamodb_outbox.lifecycle import Lifecycle
@@ -28,17 +30,19 @@ from dynamodb_outbox.reporting import ErrorReporter, OnError
 from dynamodb_outbox.sampling import Sampler
 from dynamodb_outbox.start_reminder import StartReminder
 from dynamodb_outbox.transaction import Transaction
+from dynamodb_outbox.typed.event_types import EventType, event_type_of, type_name
+from dynamodb_outbox.typed.stored_form import from_stored
 from dynamodb_outbox.validation import check_callable, check_outbox, check_timeout
 from dynamodb_outbox.waiters import Waiters, wait_until_drained, why_not_running
 from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.setup import WorkerSetup
 from dynamodb_outbox.worker.unhandled import UnhandledTypes
 
-H = TypeVar("H", bound=Handler)
+T = TypeVar("T")
 OnMaxHandlers = Callable[["OutboxEventBus", str, int], None]
 
 
-class OutboxEventBus(BusOperations):
+class OutboxEventBus(BusHandlers, BusOperations):
     """Emits events into an outbox, and delivers them to handlers while it is started.
 
     `async with bus` starts the worker, and stops the worker at the end of the block. The block ends when the worker has
@@ -97,63 +101,7 @@ class OutboxEventBus(BusOperations):
         )
         self._lifecycle = Lifecycle(self._setup, reminder=self._reminder)
 
-    # Handlers
-
-    @overload
-    def on(self, type: str, handler: None = None, **options: Unpack[HandlerOptions]) -> Callable[[H], H]: ...
-    @overload
-    def on(self, type: str, handler: H, **options: Unpack[HandlerOptions]) -> H: ...
-    def on(self, type: str, handler: H | None = None, **options: Unpack[HandlerOptions]) -> H | Callable[[H], H]:
-        """Register an async handler of a type, as a decorator or by a call; see `HandlerOptions` for the options.
-
-        Raises `DuplicateHandlerError` for a second handler of the same name, and `ConfigurationError` for a bad option
-        or a handler that is not async.
-        """
-        check_type(type)
-
-        def register(handler: H) -> H:
-            self._registry.add([type], handler, **options)
-            return handler
-
-        if handler is None:
-            return register
-        self._registry.add([type], handler, **options)  # not by `register`: the warning of many names the caller's line
-        return handler
-
-    def once(self, type: str, handler: Handler, **options: Unpack[HandlerOptions]) -> None:
-        """Register a handler that is removed after its first success.
-
-        The handler still runs for events that the worker claimed before that success.
-        """
-        self._registry.add([type], handler, once=True, **options)
-
-    def subscribe(self, types: Iterable[str], handler: Handler, **options: Unpack[HandlerOptions]) -> None:
-        """Register one handler for several types; see `on`. If one type is refused, nothing is registered."""
-        if isinstance(types, str):
-            raise ConfigurationError(
-                f"types={shown(types)}: it must be a list of types; for one type, use on({shown(types)}, handler)"
-            )
-        self._registry.add(list(types), handler, **options)
-
-    def off(self, type: str, handler: Handler) -> bool:
-        """Remove a handler; return whether it was registered. Running attempts are not cancelled."""
-        return self._registry.remove(type, handler)
-
-    def remove_all_handlers(self, type: str | None = None) -> None:
-        """Remove the handlers of a type, or without a type the handlers of all types."""
-        self._registry.clear(type)
-
-    def handlers(self, type: str) -> list[Handler]:
-        """List the handlers of a type, in the order of their registration."""
-        return [registration.handler for registration in self._registry.of(type)]
-
-    def handler_names(self, type: str) -> list[str]:
-        """List the names of the handlers of a type, as `handled_by` of a stored event has them."""
-        return [registration.name for registration in self._registry.of(type)]
-
-    def event_types(self) -> list[str]:
-        """List the types that have handlers, in alphabetical order."""
-        return self._registry.types()
+    # Middleware of handlers
 
     def add_handler_middleware(self, *middleware: Middleware) -> None:
         """Wrap every call of a handler in `async def m(event, call_next)`. The first middleware added is outermost.
@@ -169,7 +117,7 @@ class OutboxEventBus(BusOperations):
 
     async def emit(
         self,
-        type_or_event: str | Event,
+        type_or_event: object,
         payload: Any = None,
         *,
         id: str | None = None,
@@ -182,6 +130,9 @@ class OutboxEventBus(BusOperations):
         transaction: Transaction | None = None,
     ) -> Event | None:
         """Store one event and return it. Once `emit` returns, the event will be delivered.
+
+        Takes a type and a payload, an `Event`, an instance of a class that `event_type` registered, or an `EventType`
+        and a payload. The returned event has the stored payload.
 
         `delay` (seconds) or `deliver_at` (a datetime with a time zone) postpones the delivery, by ten years at most. A
         second emit of an `id`, or of the same `Event`, raises `DuplicateEventError`; with `if_exists="ignore"` it
@@ -201,7 +152,7 @@ class OutboxEventBus(BusOperations):
 
     async def emit_many(
         self,
-        events: Iterable[Event],
+        events: Iterable[object],
         *,
         delay: float | None = None,
         deliver_at: datetime | None = None,
@@ -209,6 +160,8 @@ class OutboxEventBus(BusOperations):
         transaction: Transaction | None = None,
     ) -> list[Event]:
         """Store many events, 25 to a request; return them in their order. See `emit` for the options.
+
+        Takes `Event` objects, and instances of classes that `event_type` registered.
 
         Events with the same ordering key keep their order in the list. If one event is invalid, nothing is sent, and
         `InvalidEventError` is raised. If this call did not store all events, it raises `PartialPublishError`, which has
@@ -343,11 +296,20 @@ class OutboxEventBus(BusOperations):
             unhandled=self._setup.unhandled.still_unhandled,
         )
 
-    async def wait_for(self, type: str, *, timeout: float = 5.0) -> Event:
-        """Return the next event of a type that this bus completes. Raises `WaitTimeoutError` after `timeout`."""
+    @overload
+    async def wait_for(self, type: str, *, timeout: float = 5.0) -> Event: ...
+    @overload
+    async def wait_for(self, type: builtins.type[T] | EventType[T], *, timeout: float = 5.0) -> Event[T]: ...
+    async def wait_for(self, type: str | builtins.type | EventType[Any], *, timeout: float = 5.0) -> Event:
+        """Return the next event of a type that this bus completes. Raises `WaitTimeoutError` after `timeout`.
+
+        For a class, the payload of the event is an instance; an invalid payload raises `InvalidPayloadError`.
+        """
         self._loop.check("bus.wait_for")
         check_timeout("timeout", timeout)
+        known, name = event_type_of(type), type_name(type)
         with anyio.move_on_after(timeout):
-            return await self._waiters.next_of(type)
+            event = await self._waiters.next_of(name)
+            return event if known is None else with_payload(event, from_stored(event, known))
         stopped = why_not_running(self._lifecycle.worker)
-        raise WaitTimeoutError(f"this bus completed no {shown(type)} event within {timeout:g} s{stopped}")
+        raise WaitTimeoutError(f"this bus completed no {shown(name)} event within {timeout:g} s{stopped}")

@@ -15,6 +15,7 @@ from dynamodb_outbox.event import Event
 from dynamodb_outbox.fingerprint import Fingerprint, fingerprint_of
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.transaction import Transaction
+from dynamodb_outbox.typed.stored_form import to_stored
 from dynamodb_outbox.validation import check_seconds
 from dynamodb_outbox.wording import shape
 
@@ -100,7 +101,7 @@ class Delivery:
 
     async def emit(
         self,
-        type: str,
+        type: object,
         payload: Any = None,
         *,
         key: str | None = None,
@@ -111,6 +112,8 @@ class Delivery:
     ) -> Event | None:
         """Emit an event that follows from this one. A retried handler emits it once.
 
+        Takes a type and a payload, or an instance of a class that `event_type` registered.
+
         The id of the new event is derived from the id of this event, the name of the handler, and the position among
         the handler's emits. Give a `key` instead of the position where the order may change from attempt to attempt, or
         where the handler goes on after a failed emit. Without a `key`, an emit that equals a failed emit of the same
@@ -120,14 +123,14 @@ class Delivery:
         chain. `delay` (seconds) or `deliver_at` postpones the delivery, by ten years at most. Returns None if an emit
         middleware dropped the event. Raises `InvalidEventError` before anything is sent, and `StorageError`.
         """
-        _refuse_event(type)
+        name, payload, metadata = _stored_child(type, payload, metadata)
         options = EmitOptions(delay=delay, deliver_at=deliver_at, if_exists="ignore")
         described = self._metadata(metadata)
         # The fingerprint is taken before the emit, because the caller may change the payload during the emit.
-        content = fingerprint_of((type, payload, described, ordering_key, delay, deliver_at)) if key is None else None
+        content = fingerprint_of((name, payload, described, ordering_key, delay, deliver_at)) if key is None else None
         failed_id = self._take_failed(content)
         child_id = failed_id or self._id_of_emit(key)
-        child = event_of(type, payload, id=child_id, metadata=described, ordering_key=ordering_key)
+        child = event_of(name, payload, id=child_id, metadata=described, ordering_key=ordering_key)
         try:
             stored = await self._emit([child], options)
         except BaseException as error:  # also when cancelled, because the child may be stored
@@ -151,7 +154,7 @@ class Delivery:
     def _child_in_transaction(
         self,
         positions: Iterator[int],
-        type_or_event: str | Event,
+        type_or_event: object,
         payload: Any = None,
         *,
         id: str | None = None,
@@ -183,9 +186,13 @@ class Delivery:
         return {"correlationId": correlation, **(given or {}), "causationId": self._event.id}
 
 
-def _refuse_event(type: object) -> None:
-    if not isinstance(type, str):
+def _stored_child(type: object, payload: Any, metadata: Any) -> tuple[str, Any, Any]:
+    name = type
+    if not isinstance(type, Event):
+        name, payload, metadata = to_stored(type, payload, metadata)
+    if not isinstance(name, str):
         raise InvalidEventError(
             f"delivery.emit takes a type and a payload, not {shape(type)}: it derives the id of the child event; "
             "to emit an Event with your own id, call bus.emit"
         )
+    return name, payload, metadata

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, get_args
 from dynamodb_outbox.errors import ConfigurationError, InvalidEventError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import LONGEST_DELAY
+from dynamodb_outbox.typed.stored_form import to_stored
 from dynamodb_outbox.validation import check_seconds
 from dynamodb_outbox.wording import shape, shown
 
@@ -73,7 +74,7 @@ class EmitOptions:
 
 
 def event_of(
-    type_or_event: str | Event,
+    type_or_event: Any,
     payload: Any = None,
     *,
     id: str | None = None,
@@ -81,7 +82,12 @@ def event_of(
     metadata: dict[str, Any] | None = None,
     ordering_key: str | None = None,
 ) -> Event:
-    """Make the event of an emit. Raises `InvalidEventError` for an `Event` together with a payload or other fields."""
+    """Make the event of an emit: of an `Event`, a type and a payload, or an instance of a registered class.
+
+    Raises `InvalidEventError` for an `Event` together with a payload or other fields.
+    """
+    if not isinstance(type_or_event, (Event, str)):
+        type_or_event, payload, metadata = to_stored(type_or_event, payload, metadata)
     given: dict[str, Any] = {}
     if id is not None:
         given["id"] = id

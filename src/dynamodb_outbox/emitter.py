@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from dynamodb_outbox.bound_loop import BoundLoop
 from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone
 from dynamodb_outbox.emit_chain import pass_middleware
-from dynamodb_outbox.emit_options import EmitOptions
+from dynamodb_outbox.emit_options import EmitOptions, event_of
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
@@ -25,6 +25,7 @@ from dynamodb_outbox.observers import Published, PublishFailed
 from dynamodb_outbox.port import Outbox, raise_unless_stored
 from dynamodb_outbox.storage_calls import observed
 from dynamodb_outbox.transaction import Transaction, TransactionEmit, TransactionWrite
+from dynamodb_outbox.typed.event_types import EventType
 from dynamodb_outbox.wording import shape
 
 _NOTHING_WAS_SENT: Final = (InvalidEventError, ConfigurationError, UsageError)
@@ -65,7 +66,7 @@ class Emitter:
 
     async def emit(
         self,
-        events: Iterable[Event],
+        events: Iterable[object],
         options: EmitOptions,
         *,
         transaction: Transaction | None = None,
@@ -238,18 +239,23 @@ def _first_of_each_key(events: Sequence[Event]) -> list[Event]:
     ]
 
 
-def _listed(events: Iterable[Event]) -> list[Event]:
-    """List the events of an emit. Raises `InvalidEventError` for any other value."""
+def _listed(events: Iterable[object]) -> list[Event]:
+    """List the events of an emit; instances of registered classes become events.
+
+    Raises `InvalidEventError` for any other value.
+    """
     if not isinstance(events, Iterable):
         raise InvalidEventError(f"emit_many takes several events, not {shape(events)}; emit takes one")
-    listed = list(events)
-    for event in listed:
-        if not isinstance(event, Event):
-            raise InvalidEventError(
-                f"emit_many takes Event objects, not {shape(event)}; "
-                "for a type and a payload, write Event(type, payload)"
-            )
-    return listed
+    return [event if isinstance(event, Event) else _event_of(event) for event in events]
+
+
+def _event_of(instance: object) -> Event:
+    if type(instance).__module__ == "builtins" or isinstance(instance, EventType):
+        raise InvalidEventError(
+            f"emit_many takes Event objects and instances of registered classes, not {shape(instance)}; "
+            "for a type and a payload, write Event(type, payload)"
+        )
+    return event_of(instance)
 
 
 def _as_stored(event: Event, duplicate: DuplicateEventError | None) -> Event:

@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     # A bare `Event` is an `Event[Any]`, because of the default.
-    PayloadT = TypeVar("PayloadT", default=Any, covariant=True)
+    Payload_co = TypeVar("Payload_co", default=Any, covariant=True)
 
-    class _Parametrised(Generic[PayloadT]): ...
+    class _Parametrised(Generic[Payload_co]): ...
 else:
-    PayloadT = Any
+    Payload_co = Any
 
     class _Parametrised:
         # Not `typing.Generic`: with slots, a call of `Event[X]` raises TypeError on Python 3.11 and 3.12.
@@ -66,7 +66,7 @@ else:
 
 
 @dataclass(frozen=True, slots=True)
-class Event(_Parametrised[PayloadT]):
+class Event(_Parametrised[Payload_co]):
     """Something that happened. An event is delivered to every handler of its type.
 
     - `type` names what happened, such as `user.created`.
@@ -90,7 +90,7 @@ class Event(_Parametrised[PayloadT]):
     """
 
     type: str
-    payload: PayloadT = field(default=None, repr=False)  # type: ignore[assignment]
+    payload: Payload_co = field(default=None, repr=False)  # type: ignore[assignment]
     id: str = field(default_factory=event_ids.new, kw_only=True)
     occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, repr=False)
@@ -147,7 +147,7 @@ class Event(_Parametrised[PayloadT]):
         """Whether an emit with `if_exists="ignore"` found the id stored, and returned the stored event."""
         return self._already_stored
 
-    def as_already_stored(self) -> Event[PayloadT]:
+    def as_already_stored(self) -> Event[Payload_co]:
         """Copy the event, and mark the copy as `already_stored`."""
         copy = _restore(self.type, self.payload, self.id, self.occurred_at, self.metadata, self.ordering_key)
         object.__setattr__(copy, "_already_stored", True)
@@ -195,10 +195,21 @@ def with_metadata(event: Event, metadata: Mapping[str, Any]) -> Event:
     """Copy an event, with other metadata. Nothing of the event is checked again, so that a copy costs little."""
     if type(event) is not Event:
         return replace(event, metadata=metadata)
+    return _copy_of(event, event.payload, metadata)
+
+
+def with_payload(event: Event, payload: Any) -> Event:
+    """Copy an event, with another payload; see `with_metadata`."""
+    if type(event) is not Event:
+        return replace(event, payload=payload)
+    return _copy_of(event, payload, event.metadata)
+
+
+def _copy_of(event: Event, payload: Any, metadata: Mapping[str, Any]) -> Event:
     copy = object.__new__(Event)
     write = object.__setattr__
     write(copy, "type", event.type)
-    write(copy, "payload", event.payload)
+    write(copy, "payload", payload)
     write(copy, "id", event.id)
     write(copy, "occurred_at", event.occurred_at)
     write(copy, "metadata", metadata)

@@ -36,6 +36,20 @@ class UnstorableValueError(InvalidEventError):
         super().__init__(f"{path}{of} cannot be stored: {reason}")
 
 
+class UnregisteredClassError(UnstorableValueError):
+    """An emit got an instance of `payload_class`, which is not registered as an event type."""
+
+    def __init__(self, *, payload_class: type) -> None:
+        self.payload_class = payload_class
+        name = payload_class.__qualname__.replace("<locals>.", "")
+        super().__init__(
+            path="type",
+            reason=f"{name} is not registered as an event type; decorate the class with "
+            '@event_type("order.placed"), or emit EventType("order.placed", ...) and the instance. A subclass of a '
+            "registered class needs its own registration",
+        )
+
+
 class EventTooLargeError(InvalidEventError):
     """An event that does not fit into one DynamoDB item. `size` and `limit` are in bytes."""
 

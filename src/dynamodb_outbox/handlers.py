@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
 from dynamodb_outbox.delivery import Delivery
@@ -13,6 +13,7 @@ from dynamodb_outbox.errors import ConfigurationError, DuplicateHandlerError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.repairs import MOST_RETRIES
 from dynamodb_outbox.retry import Backoff
+from dynamodb_outbox.typed.event_types import EventType, event_type_of, type_name
 from dynamodb_outbox.validation import check_int, check_seconds, fits, is_async
 from dynamodb_outbox.wording import shown
 
@@ -24,6 +25,8 @@ The handlers of one event run at the same time, and share the event object and i
 
 LONGEST_TIMEOUT = 7 * 86_400.0
 """A week, in seconds."""
+ALL_TYPES = "*"
+"""Stands for every type in the announcements of handlers, and in the calls of `on_max_handlers`."""
 MAX_NAME_BYTES = 255
 """The names of handlers that are done are stored with the event, and DynamoDB limits the size of an item."""
 
@@ -72,6 +75,8 @@ class Registration:
     timeout: float | None = None
     concurrency: int | None = None
     no_retry_on: tuple[type[BaseException], ...] = ()
+    classes: Mapping[str, EventType[Any]] = field(default_factory=dict[str, EventType[Any]])
+    """The types whose events the handler gets as instances of a class, by name."""
 
     def __post_init__(self) -> None:
         if self.max_retries is not None:
@@ -99,30 +104,60 @@ class HandlerRegistry:
         self._max_handlers = max_handlers
         self._on_max_handlers = on_max_handlers
         self._by_type: dict[str, tuple[Registration, ...]] = {}
+        self._of_all: tuple[Registration, ...] = ()
+        self._merged: dict[str, tuple[Registration, ...]] = {}
         self.revision = 0
         """Counts the changes."""
 
     def add(
-        self, event_types: Sequence[str], handler: Handler, *, once: bool = False, **options: Unpack[HandlerOptions]
+        self,
+        event_types: Sequence[str | type | EventType[Any]],
+        handler: Handler,
+        *,
+        once: bool = False,
+        **options: Unpack[HandlerOptions],
     ) -> None:
-        """Register a handler for types, which share its concurrency. If one type is refused, nothing is registered.
+        """Register a handler for types, by name or by class, which share its concurrency.
+
+        If one type is refused, nothing is registered.
 
         Calls `on_max_handlers` if a type now has more than `max_handlers`. Raises `DuplicateHandlerError`, or
         `ConfigurationError` for a handler that is not async or for an invalid type.
         """
-        registration = _registration(handler, options, once=once)
+        classes = {known.name: known for each in event_types if (known := event_type_of(each)) is not None}
+        for known in classes.values():
+            known.check_readable()
+        registration = replace(_registration(handler, options, once=once), classes=classes)
         added: dict[str, tuple[Registration, ...]] = {}
-        for event_type in event_types:
+        for event_type in map(type_name, event_types):
             check_type(event_type)
             registered = added.get(event_type) or self._by_type.get(event_type, ())
-            if any(other.name == registration.name for other in registered):
+            if any(other.name == registration.name for other in (*registered, *self._of_all)):
                 raise DuplicateHandlerError(event_type=event_type, name=registration.name)
             added[event_type] = (*registered, registration)
         self._by_type.update(added)
-        self.revision += 1
+        self._changed()
         for event_type, registered in added.items():
             if len(registered) > self._max_handlers:
                 self._on_max_handlers(event_type, len(registered))
+
+    def add_for_all(self, handler: Handler, **options: Unpack[HandlerOptions]) -> None:
+        """Register a handler for the events of every type. Raises the errors of `add`."""
+        registration = _registration(handler, options, once=False)
+        for event_type, registered in [*self._by_type.items(), (ALL_TYPES, self._of_all)]:
+            if any(other.name == registration.name for other in registered):
+                raise DuplicateHandlerError(event_type=event_type, name=registration.name)
+        self._of_all = (*self._of_all, registration)
+        self._changed()
+        if len(self._of_all) > self._max_handlers:
+            self._on_max_handlers(ALL_TYPES, len(self._of_all))
+
+    def remove_for_all(self, handler: Handler) -> bool:
+        """Remove a handler of every type; return whether it was registered."""
+        before = len(self._of_all)
+        self._of_all = tuple(other for other in self._of_all if other.handler != handler)
+        self._changed()
+        return len(self._of_all) < before
 
     def remove(self, event_type: str, handler: Handler) -> bool:
         """Remove a handler; return whether it was registered."""
@@ -138,20 +173,29 @@ class HandlerRegistry:
         before = self._by_type.pop(event_type, ())
         if registrations:
             self._by_type[event_type] = registrations
-        self.revision += 1
+        self._changed()
         return len(registrations) < len(before)
 
     def clear(self, event_type: str | None = None) -> None:
-        """Remove the handlers of a type, or of all types."""
-        self.revision += 1
+        """Remove the handlers of a type, or all handlers."""
         if event_type is None:
             self._by_type.clear()
+            self._of_all = ()
         else:
             self._by_type.pop(event_type, None)
+        self._changed()
 
     def of(self, event_type: str) -> tuple[Registration, ...]:
-        """List the handlers of a type."""
-        return self._by_type.get(event_type, ())
+        """List the handlers of a type: its own, then the handlers of every type."""
+        own = self._by_type.get(event_type, ())
+        if not self._of_all or not own:
+            return own or self._of_all
+        # Kept, because callers compare the handlers of a type by identity.
+        return self._merged.setdefault(event_type, (*own, *self._of_all))
+
+    def _changed(self) -> None:
+        self._merged.clear()
+        self.revision += 1
 
     def types(self) -> list[str]:
         """List the types that have handlers, in alphabetical order."""
@@ -161,13 +205,13 @@ class HandlerRegistry:
         """List the names of the handlers by type, without `once` handlers, which are removed after one event."""
         named = {
             event_type: tuple(each.name for each in handlers if not each.once)
-            for event_type, handlers in self._by_type.items()
+            for event_type, handlers in [*self._by_type.items(), (ALL_TYPES, self._of_all)]
         }
         return {event_type: names for event_type, names in named.items() if names}
 
     def most_retries(self, default: int) -> int:
         """Return the largest `max_retries` of all handlers; handlers without that option have the `default`."""
-        declared = [each.max_retries for handlers in self._by_type.values() for each in handlers]
+        declared = [each.max_retries for handlers in (*self._by_type.values(), self._of_all) for each in handlers]
         return max([default, *(retries for retries in declared if retries is not None)])
 
 
@@ -186,10 +230,10 @@ def check_type(event_type: object) -> None:
         raise ConfigurationError(
             f'type={shown(event_type)}: an event type must be a string that is not empty, as in @bus.on("order.placed")'
         )
-    if event_type == "*":
+    if event_type == ALL_TYPES:
         raise ConfigurationError(
-            "type='*': a handler cannot be registered for all types; list them: "
-            "bus.subscribe(['user.created', 'user.deleted'], handler)"
+            "type='*': a pattern cannot be a type; for the events of every type, use bus.on_any(handler), and for some "
+            "types bus.subscribe(['user.created', 'user.deleted'], handler)"
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from dynamodb_outbox.errors import InvalidPayloadError
 from dynamodb_outbox.outcome import LONGEST_DELAY, Reject, RetryLater
 from dynamodb_outbox.validation import check_part, check_seconds
 from dynamodb_outbox.wording import shown
@@ -89,8 +90,8 @@ class RetryPolicy:
 
     def is_final(self, error: BaseException) -> bool:
         """Tell whether the exception allows no retry, even if retries are left."""
-        if isinstance(error, (Reject, RetryLater)):
-            return isinstance(error, Reject)
+        if isinstance(error, (Reject, RetryLater, InvalidPayloadError)):
+            return not isinstance(error, RetryLater)
         if isinstance(error, BaseExceptionGroup) and self.no_retry_on:
             return error.subgroup(self.no_retry_on) is not None
         return isinstance(error, self.no_retry_on)

@@ -119,7 +119,7 @@ class Transaction:
 
     def emit(
         self,
-        type_or_event: str | Event,
+        type_or_event: object,
         payload: Any = None,
         *,
         id: str | None = None,

@@ -9,6 +9,7 @@ OutboxError
 ├── PublishError                   an emit or a transaction did not store all its events
 │   ├── InvalidEventError          an event that cannot be stored; nothing was sent
 │   │   ├── UnstorableValueError   a value that DynamoDB cannot hold, with its path
+│   │   │   └── UnregisteredClassError   an instance of a class without an event type
 │   │   └── EventTooLargeError     larger than a DynamoDB item may be
 │   ├── DuplicateEventError        an event with the same id is stored already
 │   ├── PartialPublishError        a call did not store some or all of its events
@@ -31,6 +32,8 @@ OutboxError
 │   ├── HandlerStuckError          a handler did not end when it was cancelled
 │   ├── LoopBlockedError           a handler blocked the event loop
 │   ├── NoHandlerError             this process has no handler for the type
+│   ├── InvalidPayloadError        a stored payload is not valid for the class of its handler
+│   ├── UnknownVersionError        a payload has a newer version than the class of its handler
 │   └── LeaseLostError             a write was refused: another worker has claimed the event
 ├── SettleError                    an outcome could not be written; the event is recovered later
 ├── RecoveryError                  an event whose lease ran out could not be written; the others are recovered
@@ -45,6 +48,7 @@ from dynamodb_outbox.errors.delivery import (
     HandlerError,
     HandlerStuckError,
     HandlerTimeoutError,
+    InvalidPayloadError,
     LeaseLostError,
     LoopBlockedError,
     NoHandlerError,
@@ -52,6 +56,7 @@ from dynamodb_outbox.errors.delivery import (
     RecoveryError,
     SettleError,
     StoredEventError,
+    UnknownVersionError,
     WindowLostError,
     WorkerError,
 )
@@ -87,6 +92,7 @@ from dynamodb_outbox.event_errors import (
     InvalidEventError,
     OutboxError,
     PublishError,
+    UnregisteredClassError,
     UnstorableValueError,
 )
 
@@ -104,6 +110,7 @@ __all__ = [
     "HandlerTimeoutError",
     "IndexNotFoundError",
     "InvalidEventError",
+    "InvalidPayloadError",
     "InvalidRequestError",
     "ItemTooLargeError",
     "LeaseLostError",
@@ -125,6 +132,8 @@ __all__ = [
     "TransactionCancelledError",
     "TransactionTooLargeError",
     "UnavailableError",
+    "UnknownVersionError",
+    "UnregisteredClassError",
     "UnstorableValueError",
     "UsageError",
     "WaitTimeoutError",

@@ -130,6 +130,53 @@ class NoHandlerError(DeliveryError):
         )
 
 
+class InvalidPayloadError(DeliveryError):
+    """A stored payload is not valid for the class of a handler, so the event became FAILED without a retry.
+
+    `path` is the place of the value, such as `payload.lines[3].price`; `reason` says what is wrong with the value.
+    `payload_class` is the name of the class.
+    """
+
+    def __init__(self, *, event_id: str, event_type: str, payload_class: str, path: str, reason: str) -> None:
+        self.payload_class = payload_class
+        self.path = path
+        self.reason = reason
+        super().__init__(
+            f"{path} of {event_type!r} event {event_id!r} is not valid for {payload_class}: {reason}; correct the "
+            f"class, then call bus.retry_events([{event_id!r}]), or replace the event with bus.replace_event",
+            event_id=event_id,
+            event_type=event_type,
+        )
+
+
+class UnknownVersionError(DeliveryError):
+    """The payload of an event has a newer version than the class of a handler. The event is released to other workers.
+
+    No attempt is counted. The error is reported once for each type and version. `known` is the version of the class.
+    If the event became FAILED after the outbox's `unhandled_timeout`, `seconds` says for how long no worker knew the
+    version.
+    """
+
+    def __init__(
+        self, *, event_id: str, event_type: str, version: int, known: int, seconds: float | None = None
+    ) -> None:
+        self.version = version
+        self.known = known
+        self.seconds = seconds
+        became = (
+            "the event was released to other workers, without an attempt, as in a deployment that is under way"
+            if seconds is None
+            else f"no worker knew the version for {seconds:.0f} s; start a worker that does, then call "
+            f"bus.retry_events([{event_id!r}])"
+        )
+        super().__init__(
+            f"{event_type!r} event {event_id!r} has version {version}, but the class here has version {known}: "
+            f"{became}",
+            event_id=event_id,
+            event_type=event_type,
+        )
+
+
 class LeaseLostError(DeliveryError):
     """A write was refused, because this worker does not hold the event any more.
 

@@ -20,11 +20,13 @@ from dynamodb_outbox.worker.handling.outcomes import (
     default_backoff_of,
     handled_by,
     outcome_of_internal_error,
+    outcome_of_newer_version,
     outcome_without_handler,
     policies_of,
 )
+from dynamodb_outbox.worker.handling.results import CancelReason, Interrupted
 from dynamodb_outbox.worker.settle_queue import SettleQueue
-from dynamodb_outbox.worker.unhandled import UnhandledTypes
+from dynamodb_outbox.worker.unhandled import MAX_TYPES, UnhandledTypes
 
 
 class Dispatcher:
@@ -104,7 +106,8 @@ class Dispatcher:
     def _policies_of(self, attempt: Attempt) -> dict[str, RetryPolicy]:
         """Find the retry policies of the handlers. They are built once, until the handlers of the type change."""
         event_type, registered = attempt.claim.event.type, attempt.registered
-        if self._revision != self._context.registry.revision:
+        # `on_any` handles any number of types.
+        if self._revision != self._context.registry.revision or len(self._policies) >= MAX_TYPES:
             self._revision = self._context.registry.revision
             self._policies.clear()
         known = self._policies.get(event_type)
@@ -127,4 +130,11 @@ class Dispatcher:
             return outcome_of_internal_error(known, error, options)
         for failed_backoff in decision.errors:
             report(failed_backoff)
-        return decision.outcome
+        outcome, unknown = decision.outcome, attempt.unknown_version
+        if unknown is None:
+            return outcome
+        if self._unhandled.meet_version(claim.event.type, unknown.version):
+            report(unknown)
+        if not isinstance(outcome, Released) or Interrupted(CancelReason.STOP) in attempt.results.values():
+            return outcome
+        return outcome_of_newer_version(claim, unknown, options, handled_by=outcome.handled_by)

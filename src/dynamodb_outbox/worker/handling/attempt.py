@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dynamodb_outbox.claims import Claim
+from dynamodb_outbox.errors import UnknownVersionError
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.handler_task import HandlerTask
 from dynamodb_outbox.worker.handling.lease import Lease
 from dynamodb_outbox.worker.handling.results import CancelReason, HandlerResult, Succeeded
+from dynamodb_outbox.worker.handling.typed_payloads import TypedPayloads
 
 
 class Attempt:
     """The handling of one claim. `on_done` is called once, when every handler has a result."""
 
-    __slots__ = ("_context", "_on_done", "lease", "registered", "results", "tasks")
+    __slots__ = ("_context", "_on_done", "_payloads", "lease", "registered", "results", "tasks")
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class Attempt:
             on_own=context.keeper.on_moved_out,
         )
         self.registered = registered
+        self._payloads = TypedPayloads(claim.event)
         self.tasks: list[HandlerTask] = []
         self.results: dict[str, HandlerResult] = {}
 
@@ -42,6 +45,11 @@ class Attempt:
     def claim(self) -> Claim:
         """The claim, with its lease as it is now."""
         return self.lease.claim
+
+    @property
+    def unknown_version(self) -> UnknownVersionError | None:
+        """The error of the handlers whose classes do not know the version of the payload yet."""
+        return self._payloads.unknown_version
 
     @property
     def is_completed(self) -> bool:
@@ -59,6 +67,7 @@ class Attempt:
                     self.lease,
                     context=self._context,
                     completes=self._completes,
+                    payloads=self._payloads,
                     on_done=self._on_result,
                 )
                 self.tasks.append(task)

@@ -11,6 +11,7 @@ from dynamodb_outbox.errors import (
     HandlerError,
     HandlerStuckError,
     HandlerTimeoutError,
+    InvalidPayloadError,
     LeaseLostError,
     LoopBlockedError,
     WorkerError,
@@ -26,6 +27,7 @@ from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.delivery import WorkerDelivery
 from dynamodb_outbox.worker.handling.lease import Lease
 from dynamodb_outbox.worker.handling.results import (
+    NOT_CALLED,
     SUCCEEDED,
     CancelReason,
     HandlerFailure,
@@ -36,6 +38,7 @@ from dynamodb_outbox.worker.handling.results import (
     signal_in,
 )
 from dynamodb_outbox.worker.handling.too_late import is_too_late
+from dynamodb_outbox.worker.handling.typed_payloads import TypedPayloads
 
 
 class HandlerTask:
@@ -49,22 +52,9 @@ class HandlerTask:
     """
 
     __slots__ = (
-        "_cancel_reason",
-        "_completes",
-        "_context",
-        "_deadline",
-        "_delivery",
-        "_lease",
-        "_limit",
-        "_on_done",
-        "_permits",
-        "_started_at",
-        "_task",
-        "_timer",
-        "has_committed",
-        "is_done",
-        "registration",
-    )
+        "_cancel_reason", "_completes", "_context", "_deadline", "_delivery", "_lease", "_limit", "_on_done",
+        "_payloads", "_permits", "_started_at", "_task", "_timer", "has_committed", "is_done", "registration",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +63,7 @@ class HandlerTask:
         *,
         context: HandlingContext,
         completes: Callable[[Registration], bool],
+        payloads: TypedPayloads,
         on_done: Callable[[Registration, HandlerResult], None],
     ) -> None:
         self.registration = registration
@@ -82,6 +73,7 @@ class HandlerTask:
         self._lease = lease
         self._context = context
         self._completes = completes
+        self._payloads = payloads
         self._on_done = on_done
         self._cancel_reason: CancelReason | None = None
         self._delivery: WorkerDelivery | None = None
@@ -171,8 +163,11 @@ class HandlerTask:
     def _call_handler(self, event: Event) -> Awaitable[None]:
         if self._context.middleware and is_too_late(self._lease, self._context.options.clock):
             self._interrupt(CancelReason.TOO_LATE)  # a middleware has taken its time
+        typed = self._payloads.typed(event, self.registration) if self.registration.classes else event
+        if typed is None:
+            self._interrupt(CancelReason.NEWER_VERSION)
         if not self.registration.takes_delivery:
-            return self.registration.handler(event)
+            return self.registration.handler(typed)
         self._delivery = backend = WorkerDelivery(
             self.registration,
             self._lease,
@@ -181,7 +176,7 @@ class HandlerTask:
             on_extend=self._extend_limit,
             on_commit=self._on_commit,
         )
-        return self.registration.handler(event, backend.delivery())
+        return self.registration.handler(typed, backend.delivery())
 
     def _on_commit(self, done: HandlerDone) -> None:
         if not self.is_done:
@@ -244,7 +239,7 @@ class HandlerTask:
 
     def _result_of(self, error: BaseException | None, *, has_returned: bool = False) -> HandlerResult:
         reason = self._cancel_reason
-        if self.has_committed or (has_returned and reason is not CancelReason.TOO_LATE):
+        if self.has_committed or (has_returned and reason not in NOT_CALLED):
             return SUCCEEDED
         if reason is not None and reason is not CancelReason.TIMEOUT:
             return Interrupted(reason)
@@ -277,7 +272,7 @@ class HandlerTask:
     def _report_error(self, error: BaseException, *, rejected: bool = False) -> None:
         if isinstance(error, LeaseLostError):
             return  # the settle finds out whether the lease is lost, and reports it
-        if not isinstance(error, HandlerTimeoutError):
+        if not isinstance(error, (HandlerTimeoutError, InvalidPayloadError)):
             attempt = self._lease.claim.attempt
             error = HandlerError(**self._subject, attempt=attempt, cause=error, rejected=rejected)
         self._context.report(error)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypedDict
 
 from dynamodb_outbox.claims import Claim
-from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, WorkerError
+from dynamodb_outbox.errors import DeliveryError, NoHandlerError, OutboxError, UnknownVersionError, WorkerError
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.outcome import (
     LONGEST_DELAY,
@@ -176,6 +176,27 @@ def outcome_without_handler(claim: Claim, options: OutboxOptions) -> Outcome:
         error = NoHandlerError(event_id=claim.event.id, event_type=claim.event.type, seconds=now - since)
         return Failed(error=str(error), reason="unhandled", error_type=type(error).__name__)
     return Released(delay=max(options.poll_interval, min(now - since, LONGEST_GIVE_BACK)), unhandled_since=since)
+
+
+def outcome_of_newer_version(
+    claim: Claim, unknown: UnknownVersionError, options: OutboxOptions, *, handled_by: frozenset[str]
+) -> Outcome:
+    """Decide to give back an event whose payload no class here can read yet, or to make it FAILED.
+
+    It waits as an event that has no handler here does; see `outcome_without_handler`.
+    """
+    given_back = outcome_without_handler(claim, options)
+    if isinstance(given_back, Released):
+        return replace(given_back, handled_by=handled_by)
+    since = options.clock() if claim.unhandled_since is None else claim.unhandled_since
+    error = UnknownVersionError(
+        event_id=claim.event.id,
+        event_type=claim.event.type,
+        version=unknown.version,
+        known=unknown.known,
+        seconds=options.clock() - since,
+    )
+    return Failed(error=str(error), reason="unhandled", error_type=type(error).__name__, handled_by=handled_by)
 
 
 def outcome_of_internal_error(claim: Claim, error: OutboxError, options: OutboxOptions) -> Outcome:

@@ -19,7 +19,12 @@ class CancelReason(Enum):
     HELD = "its type was held while it waited for a permit"
     TOO_LATE = "the lease of its ordering key was over before the handler could start"
     NOT_RENEWED = "the lease that the event shares was not renewed"
+    NEWER_VERSION = "its payload has a newer version than the class of the handler"
     LEASE_LOST = "another worker may hold the event"
+
+
+NOT_CALLED: Final = frozenset({CancelReason.TOO_LATE, CancelReason.NEWER_VERSION})
+"""With these reasons a handler has not succeeded, even if a middleware has swallowed the cancellation."""
 
 
 @dataclass(frozen=True, slots=True)
