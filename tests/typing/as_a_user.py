@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, assert_type
+from decimal import Decimal
+from typing import Any, TypedDict, assert_type
 
+from pydantic import BaseModel
 from starlette.routing import Route
 
 from dynamodb_outbox import (
@@ -12,6 +15,7 @@ from dynamodb_outbox import (
     Delivery,
     DynamoDBOutbox,
     Event,
+    EventType,
     FailedEvent,
     HandlerError,
     HealthOptions,
@@ -22,6 +26,8 @@ from dynamodb_outbox import (
     Reject,
     Repaired,
     RetryLater,
+    event_type,
+    upcast,
 )
 from dynamodb_outbox.adapter import Outbox
 from dynamodb_outbox.integrations.fastapi import health_routes
@@ -79,3 +85,73 @@ async def with_a_client_of_its_own() -> None:
         assert_type(outbox, DynamoDBOutbox)
         OutboxEventBus(outbox, on_max_handlers=lambda bus, type, count: print(bus, type, count))
     OutboxEventBus(InMemoryOutbox(poll_interval=0.01), health=HealthOptions(sample_interval=None))
+
+
+@event_type("order.placed", version=2)
+class OrderPlaced(BaseModel):
+    order: str
+    total: Decimal
+
+
+@upcast("order.placed", from_version=1)
+def add_total(payload: dict[str, Any]) -> dict[str, Any]:
+    return {**payload, "total": 0}
+
+
+@event_type("order.paid")
+@dataclass
+class OrderPaid:
+    order: str
+
+
+class Shipment(TypedDict):
+    order: str
+
+
+shipped = EventType("order.shipped", Shipment)
+anything = EventType("order.changed", dict[str, Any])
+
+
+async def with_typed_events(bus: OutboxEventBus) -> None:
+    @bus.on(OrderPlaced)
+    async def bill(event: Event[OrderPlaced]) -> None:
+        assert_type(event, Event[OrderPlaced])
+        assert_type(event.payload.order, str)
+        assert_type(event.payload.total, Decimal)
+
+    @bus.on(OrderPaid, max_retries=3)
+    async def ship(event: Event[OrderPaid], delivery: Delivery) -> None:
+        assert_type(event.payload.order, str)
+        await delivery.emit(OrderPaid(event.payload.order))
+        async with delivery.transaction() as tx:
+            assert_type(tx.emit(OrderPaid("a")), Event)
+
+    @bus.on(shipped)
+    async def track(event: Event[Shipment]) -> None:
+        assert_type(event.payload["order"], str)
+
+    @bus.on(anything)
+    async def log(event: Event[dict[str, Any]]) -> None:
+        assert_type(event.payload, dict[str, Any])
+
+    @bus.on_any
+    async def publish(event: Event) -> None:
+        assert_type(event.payload, Any)
+
+    @bus.on_any(name="audit")
+    async def audit(event: Event, delivery: Delivery) -> None: ...
+
+    bus.on(OrderPlaced, bill)
+    bus.on("order.placed", bill)
+    bus.on(shipped, track, name="again")
+    bus.once(OrderPaid, ship)
+    bus.subscribe([OrderPlaced, "order.cancelled", shipped], publish)
+    bus.off(OrderPlaced, bill)
+    assert_type(await bus.emit(OrderPlaced(order="a", total=Decimal(1))), Event | None)
+    await bus.emit(shipped, {"order": "a"})
+    await bus.emit_many([OrderPaid("a"), Event("order.cancelled")])
+    assert_type(await bus.wait_for(OrderPaid), Event[OrderPaid])
+    assert_type((await bus.wait_for(shipped)).payload, Shipment)
+    assert_type(await bus.wait_for("order.paid"), Event)
+    assert_type(Event("order.paid", OrderPaid("a")).payload, OrderPaid)
+    await bill(Event[OrderPlaced]("order.placed", OrderPlaced(order="a", total=Decimal(1))))

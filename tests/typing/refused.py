@@ -7,9 +7,19 @@ A checker that accepts one of these lines reports an unused `type: ignore`, and 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import assert_type
 
-from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, InMemoryOutbox, OutboxEventBus, Transaction
+from dynamodb_outbox import (
+    Delivery,
+    DynamoDBOutbox,
+    Event,
+    EventType,
+    InMemoryOutbox,
+    OutboxEventBus,
+    Transaction,
+    event_type,
+)
 from dynamodb_outbox.adapter import Claim, OutboxOptions
 
 
@@ -45,3 +55,23 @@ def handlers_and_options() -> None:
 def adapters() -> None:
     OutboxOptions(retries=3)  # type: ignore[call-arg]
     Claim(event=Event("order.placed"), token="a", attempt="1", lease_expires_at=0.0)  # type: ignore[arg-type]
+
+
+@dataclass
+class Placed:
+    order: str
+
+
+def handlers_of_other_classes(bus: OutboxEventBus) -> None:
+    async def of_numbers(event: Event[int]) -> None: ...
+
+    async def of_numbers_with_delivery(event: Event[int], delivery: Delivery) -> None: ...
+
+    bus.on(Placed)(of_numbers)  # type: ignore[arg-type]
+    bus.on(Placed, of_numbers)  # type: ignore[arg-type]
+    bus.on(EventType("order.placed", Placed), of_numbers_with_delivery)  # type: ignore[arg-type]
+    event_type("order.placed", version="2")  # type: ignore[arg-type]
+
+    @bus.on(Placed)
+    async def misspells(event: Event[Placed]) -> None:
+        print(event.payload.oder)  # type: ignore[attr-defined]

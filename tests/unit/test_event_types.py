@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -30,9 +30,9 @@ from dynamodb_outbox.typed.stored_form import from_stored
 
 
 @pytest.fixture
-def name() -> Iterator[str]:
+def name() -> str:
     """A name that no other test registers: registrations last as long as the process."""
-    yield f"test.{uuid4().hex}"
+    return f"test.{uuid4().hex}"
 
 
 def a_class(name: str, *, version: int = 1, class_name: str = "Order") -> Any:
@@ -116,7 +116,7 @@ def test_a_subclass_and_an_unregistered_class_are_refused(name: str) -> None:
     kind = a_class(name)
     below = type("Below", (kind,), {})
     for instance in (below([]), make_dataclass("Other", ["x"])(1)):
-        with pytest.raises(UnregisteredClassError, match="not registered.*@event_type") as caught:
+        with pytest.raises(UnregisteredClassError, match=r"not registered.*@event_type") as caught:
             event_of(instance)
         assert caught.value.payload_class is type(instance)
     with pytest.raises(ConfigurationError, match="not registered"):
@@ -210,5 +210,5 @@ def test_a_version_that_is_no_number_is_invalid(name: str, bad: Any) -> None:
     event = Event(name, {"steps": []}, metadata={"schemaVersion": bad})
     found = event_type_of(kind)
     assert found is not None
-    with pytest.raises(InvalidPayloadError, match="metadata.schemaVersion"):
+    with pytest.raises(InvalidPayloadError, match=r"metadata\.schemaVersion"):
         from_stored(event, found)
