@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final, Generic, TypeVar
 
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.typed.models import check_payload_class, class_name, payload_reader
+from dynamodb_outbox.typed.kinds import check_payload_class, class_name
 from dynamodb_outbox.typed.upcasting import Upcaster, note_version, upcasters_of
 from dynamodb_outbox.wording import shown
 
@@ -45,6 +45,8 @@ class EventType(Generic[T]):
     @cached_property
     def read(self) -> Callable[[Any], Any]:
         """The function that turns a stored payload into an instance; see `payload_reader`."""
+        from dynamodb_outbox.typed.models import payload_reader  # noqa: PLC0415 - programs without classes do not pay
+
         return payload_reader(self.payload_class)
 
     def check_readable(self) -> None:

@@ -10,10 +10,9 @@ from typing import Any, Final, Literal, NotRequired, Required, Union, get_args, 
 
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.typed.kinds import is_attrs, is_typed_dict
-from dynamodb_outbox.typed.scalars import SCALARS, Mismatch
+from dynamodb_outbox.typed.mismatch import Mismatch
+from dynamodb_outbox.typed.scalars import SCALARS
 from dynamodb_outbox.wording import shape, shown
-
-__all__ = ["Mismatch", "reader_of"]
 
 Reader = Callable[[Any], Any]
 _LISTS: Final = frozenset({list, Sequence, Iterable, Collection})

@@ -5,38 +5,14 @@ pydantic and msgspec are optional. They are imported when a class of theirs is u
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Final, get_origin
+from typing import Any
 
-from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.typed.fields import Mismatch, reader_of
-from dynamodb_outbox.typed.kinds import is_attrs, is_pydantic, is_struct, is_typed_dict
-from dynamodb_outbox.wording import describe, shown
-
-_KINDS: Final = "a pydantic model, a dataclass, a msgspec Struct, an attrs class, a TypedDict or a dict"
-
-
-def class_name(payload_class: Any) -> str:
-    """Write a class for a message."""
-    return getattr(payload_class, "__qualname__", str(payload_class)).replace("<locals>.", "")
-
-
-def check_payload_class(payload_class: Any) -> None:
-    """Raise `ConfigurationError` for a class whose instances cannot be stored."""
-    is_known = is_pydantic(payload_class) or is_struct(payload_class) or is_attrs(payload_class)
-    is_mapping = is_typed_dict(payload_class) or (get_origin(payload_class) or payload_class) in {dict, Mapping}
-    is_dataclass = isinstance(payload_class, type) and dataclasses.is_dataclass(payload_class)
-    if not (is_known or is_mapping or is_dataclass):
-        hint = "; write @event_type(...) above @dataclass" if hasattr(payload_class, "__annotations__") else ""
-        raise ConfigurationError(f"{shown(payload_class)} cannot be an event type: it must be {_KINDS}{hint}")
-
-
-def is_payload_of(payload: object, payload_class: Any) -> bool:
-    """Tell whether a payload is an instance of a class, or a mapping where the class is one."""
-    kind = get_origin(payload_class) or payload_class
-    return isinstance(payload, Mapping) if issubclass(kind, Mapping) else isinstance(payload, kind)
+from dynamodb_outbox.typed.fields import reader_of
+from dynamodb_outbox.typed.kinds import is_pydantic, is_struct
+from dynamodb_outbox.typed.mismatch import Mismatch
+from dynamodb_outbox.wording import describe
 
 
 def payload_reader(payload_class: Any) -> Callable[[Any], Any]:

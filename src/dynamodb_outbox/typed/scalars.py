@@ -9,20 +9,8 @@ from types import NoneType
 from typing import Any, Final
 from uuid import UUID
 
+from dynamodb_outbox.typed.mismatch import Mismatch
 from dynamodb_outbox.wording import shape
-
-
-class Mismatch(Exception):  # noqa: N818 - it becomes an InvalidPayloadError
-    """A stored value that does not fit its type. `steps` lead to the value, the innermost first."""
-
-    def __init__(self, reason: str, *, steps: list[str] | None = None) -> None:
-        self.reason = reason
-        self.steps = steps or []
-        super().__init__(reason)
-
-    def path(self) -> str:
-        """Write the place of the value, such as `payload.lines[3].price`."""
-        return "payload" + "".join(reversed(self.steps))
 
 
 def _as_it_is(value: Any) -> Any:

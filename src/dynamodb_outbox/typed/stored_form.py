@@ -14,9 +14,8 @@ from dynamodb_outbox.errors import (
 )
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.typed.event_types import EventType, registered_type
-from dynamodb_outbox.typed.models import class_name, is_payload_of
-from dynamodb_outbox.typed.plain import to_plain
-from dynamodb_outbox.typed.scalars import Mismatch
+from dynamodb_outbox.typed.kinds import class_name, is_payload_of
+from dynamodb_outbox.typed.mismatch import Mismatch
 from dynamodb_outbox.wording import describe, shape
 
 VERSION: Final = "schemaVersion"
@@ -47,6 +46,8 @@ def to_stored(type_or_instance: Any, payload: Any, metadata: Any) -> tuple[Any, 
 
 
 def _stored(event_type: EventType[Any], payload: Any, metadata: Any) -> tuple[str, Any, Any]:
+    from dynamodb_outbox.typed.plain import to_plain  # noqa: PLC0415 - programs without classes do not pay
+
     try:
         plain = to_plain(payload)
     except Exception as error:  # of a serializer
