@@ -77,11 +77,16 @@ _SAMPLES: Final[dict[str, Any]] = {
     "items": 110,
     "window": "5f0c3d9a7b1e4826",
     "tombstones": 180,
+    "version": 3,
+    "known": 2,
+    "payload_class": "OrderPlaced",
     "max_items": 100,
     "max_size": 4_194_304,
 }
 _OF_CLASS: Final[dict[str, dict[str, Any]]] = {
     "UnstorableValueError": {"reason": "DynamoDB cannot store nan as a number; store None or a string"},
+    "UnregisteredClassError": {"payload_class": type("OrderPlaced", (), {})},
+    "InvalidPayloadError": {"reason": "it must be Decimal, not a dict with 2 keys"},
     "StoredEventError": {"reason": "the attribute 'payload' is not of the type M"},
     "CredentialsError": {"reason": "The security token included in the request is expired"},
     "InvalidRequestError": {

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args, get_origin
 
+from dynamodb_outbox.bus_handlers import BusHandlers
 from dynamodb_outbox.bus_operations import BusOperations
 
 WIDTH: Final = 100
@@ -121,8 +122,10 @@ def signature_of(function: Callable[..., Any], *, name: str | None = None) -> st
 
 def members_of(cls: type) -> Iterator[tuple[str, Any]]:
     """List the public methods and properties of a class in the order of the source: name and function."""
-    # `BusOperations` is a part of the bus, in a file of its own.
+    # Two parts of the bus are in files of their own.
     members = dict(vars(cls))
+    if issubclass(cls, BusHandlers):
+        members = {**vars(BusHandlers), **members}
     if issubclass(cls, BusOperations):
         members |= {name: member for name, member in vars(BusOperations).items() if name not in members}
     for name, member in members.items():
