@@ -25,6 +25,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.adapter import Outbox
 from dynamodb_outbox.integrations.fastapi import health_routes
+from dynamodb_outbox.publishers import SqsPublisher
 
 
 async def with_any_client(client: Any) -> None:
@@ -79,3 +80,10 @@ async def with_a_client_of_its_own() -> None:
         assert_type(outbox, DynamoDBOutbox)
         OutboxEventBus(outbox, on_max_handlers=lambda bus, type, count: print(bus, type, count))
     OutboxEventBus(InMemoryOutbox(poll_interval=0.01), health=HealthOptions(sample_interval=None))
+
+
+async def with_a_publisher(bus: OutboxEventBus) -> None:
+    async with SqsPublisher(queue_url="https://sqs/orders", group=lambda event: event.ordering_key) as publisher:
+        await publisher.verify()
+        bus.subscribe(["order.placed"], publisher, name="to-sqs")
+        assert_type(bus.on("order.paid", publisher), SqsPublisher)

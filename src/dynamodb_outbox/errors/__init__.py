@@ -32,6 +32,7 @@ OutboxError
 │   ├── LoopBlockedError           a handler blocked the event loop
 │   ├── NoHandlerError             this process has no handler for the type
 │   └── LeaseLostError             a write was refused: another worker has claimed the event
+├── TargetError                    a publisher could not hand an event to its target
 ├── SettleError                    an outcome could not be written; the event is recovered later
 ├── RecoveryError                  an event whose lease ran out could not be written; the others are recovered
 ├── WindowLostError                the window of this worker was not renewed in time
@@ -52,6 +53,7 @@ from dynamodb_outbox.errors.delivery import (
     RecoveryError,
     SettleError,
     StoredEventError,
+    TargetError,
     WindowLostError,
     WorkerError,
 )
@@ -121,6 +123,7 @@ __all__ = [
     "StoredEventError",
     "TableMismatchError",
     "TableNotFoundError",
+    "TargetError",
     "ThrottledError",
     "TransactionCancelledError",
     "TransactionTooLargeError",
