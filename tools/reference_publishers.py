@@ -10,8 +10,8 @@ from dynamodb_outbox import publishers
 from tools.api_source import node_of, options_of, parameters_of
 
 INTRO: Final = """\
-The module `dynamodb_outbox.publishers` is imported by itself. The guide: \
-[publish to SQS](../how-to/publish-to-sqs.md)."""
+The module `dynamodb_outbox.publishers` is imported by itself. The guides: \
+[publish to SQS](../how-to/publish-to-sqs.md), [publish to SNS](../how-to/publish-to-sns.md)."""
 
 
 def publishers_page(section: Callable[..., str]) -> str:

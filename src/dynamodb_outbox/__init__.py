@@ -4,7 +4,7 @@ outbox = DynamoDBOutbox(client, table_name="events-outbox")
 bus = OutboxEventBus(outbox)
 
 The other public modules are `dynamodb_outbox.errors`, `dynamodb_outbox.observers` (the observations),
-`dynamodb_outbox.adapter` (for authors of storage adapters), `dynamodb_outbox.publishers` (which forward events to SQS),
+`dynamodb_outbox.adapter` (for authors of storage adapters), `dynamodb_outbox.publishers` (to forward events),
 `dynamodb_outbox.web` (the dashboard), and the integrations
 `dynamodb_outbox.integrations.opentelemetry`, `dynamodb_outbox.integrations.emf`,
 `dynamodb_outbox.integrations.fastapi` and `dynamodb_outbox.integrations.aiohttp`. Every other module is private.

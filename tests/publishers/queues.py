@@ -67,7 +67,7 @@ class FailingTarget:
             return refused("RequestThrottled", "Rate exceeded")
         if self.decide is None and self.requests % 7 == 6:
             self.cut += 1
-            return CUT_BEFORE if self.cut % 2 else CUT_AFTER
+            return CUT_AFTER if self.cut % 2 else CUT_BEFORE
         return self._answer(request)
 
     def _code_of(self, entry: dict[str, Any]) -> str | None:

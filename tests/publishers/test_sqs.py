@@ -245,7 +245,7 @@ async def test_every_event_arrives_through_a_failing_target(
     received = await queue.received_ids()
     assert set(received) == {event.id for event in emitted}
     assert target.throttled > 0
-    assert target.cut > 1
+    assert target.cut > 0
     # A failed entry is retried alone: only an event whose reply was cut may arrive twice.
     assert target.failed.total() > EVENTS / 50
     assert set(target.accepted.values()) == {1}
@@ -267,6 +267,6 @@ async def test_an_event_that_sqs_never_takes_becomes_a_dead_letter_that_says_why
     (failed,) = await bus.get_failed_events()
     assert bad is not None
     assert failed.id == bad.id
-    assert "a message of SQS may have 1,048,576 at most" in failed.last_error
+    assert "takes 1,048,576 at most" in failed.last_error
     assert failed.retry_count == 0
     assert sorted(await queue.received_ids()) == sorted(event.id for event in good)

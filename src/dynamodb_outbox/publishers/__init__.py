@@ -7,6 +7,7 @@ handler:
 """
 
 from dynamodb_outbox.publishers.messages import MessageFormat
+from dynamodb_outbox.publishers.sns import SnsPublisher
 from dynamodb_outbox.publishers.sqs import SqsPublisher
 
-__all__ = ["MessageFormat", "SqsPublisher"]
+__all__ = ["MessageFormat", "SnsPublisher", "SqsPublisher"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from dynamodb_outbox import ConfigurationError, Event
 from dynamodb_outbox.publishers.cloudevents import CONTENT_TYPE, structured
+from dynamodb_outbox.publishers.fitting_ids import fitting_id
 from dynamodb_outbox.publishers.json_form import to_json
 
 MessageFormat = Literal["cloudevents", "payload"]
@@ -48,3 +50,12 @@ def message_of(event: Event, *, format: MessageFormat, source: str) -> Message:
     attributes = {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
     size = len(body.encode()) + sum(len(name) + len("String") + len(text.encode()) for name, text in texts.items())
     return Message(body, attributes, size)
+
+
+def group_of(event: Event, group: Callable[[Event], str | None] | None, *, is_fifo: bool) -> dict[str, str]:
+    """Return the group and the deduplication id of a message, as far as the queue or the topic takes them."""
+    name = None if group is None else group(event)
+    if name is None and is_fifo:
+        name = event.id if event.ordering_key is None else event.ordering_key
+    ids = {} if name is None else {"MessageGroupId": fitting_id(name)}
+    return ids | {"MessageDeduplicationId": fitting_id(event.id)} if is_fifo else ids
