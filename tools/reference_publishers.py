@@ -11,7 +11,8 @@ from tools.api_source import node_of, options_of, parameters_of
 
 INTRO: Final = """\
 The module `dynamodb_outbox.publishers` is imported by itself. The guides: \
-[publish to SQS](../how-to/publish-to-sqs.md), [publish to SNS](../how-to/publish-to-sns.md)."""
+[SQS](../how-to/publish-to-sqs.md), [SNS](../how-to/publish-to-sns.md), \
+[EventBridge](../how-to/publish-to-eventbridge.md), [Kinesis](../how-to/publish-to-kinesis.md)."""
 
 
 def publishers_page(section: Callable[..., str]) -> str:

@@ -139,3 +139,14 @@ async def test_a_cancelled_batch_leaves_no_caller_waiting(time: VirtualTime) -> 
     target.broken = asyncio.CancelledError()
     results = await asyncio.gather(*target.submit("a", "b"), return_exceptions=True)
     assert [type(result) for result in results] == [asyncio.CancelledError] * 2
+
+
+async def test_callers_of_one_turn_of_the_loop_go_together_however_long_the_turn_takes(time: VirtualTime) -> None:
+    target = Target(time)
+
+    async def slow(entry: str) -> None:
+        time.pass_by(0.004)
+        await target.batcher.submit(entry, 1)
+
+    await asyncio.gather(slow("a"), slow("b"), slow("c"))
+    assert target.batches == [["a", "b", "c"]]

@@ -64,7 +64,13 @@ PUBLIC = {
     "dynamodb_outbox.integrations.fastapi": {"health_routes"},
     "dynamodb_outbox.integrations.opentelemetry": {"instrument", "uninstrument"},
     "dynamodb_outbox.observers": OBSERVERS,
-    "dynamodb_outbox.publishers": {"MessageFormat", "SnsPublisher", "SqsPublisher"},
+    "dynamodb_outbox.publishers": {
+        "EventBridgePublisher",
+        "KinesisPublisher",
+        "MessageFormat",
+        "SnsPublisher",
+        "SqsPublisher",
+    },
     "dynamodb_outbox.web": WEB,
 }
 """The public modules and their names. Every other module is private."""

@@ -6,8 +6,10 @@ handler:
     bus.subscribe(["order.placed", "order.paid"], SqsPublisher(queue_url=QUEUE_URL))
 """
 
+from dynamodb_outbox.publishers.eventbridge import EventBridgePublisher
+from dynamodb_outbox.publishers.kinesis import KinesisPublisher
 from dynamodb_outbox.publishers.messages import MessageFormat
 from dynamodb_outbox.publishers.sns import SnsPublisher
 from dynamodb_outbox.publishers.sqs import SqsPublisher
 
-__all__ = ["MessageFormat", "SnsPublisher", "SqsPublisher"]
+__all__ = ["EventBridgePublisher", "KinesisPublisher", "MessageFormat", "SnsPublisher", "SqsPublisher"]

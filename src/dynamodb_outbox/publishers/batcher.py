@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -54,7 +55,8 @@ class Batcher(Generic[T]):
         waiting = _Waiting(entry, size, loop.time() + self._linger, loop.create_future())
         self._waiting.append(waiting)
         self._bytes += size
-        self._start_batches(loop)
+        # By count and bytes only: all callers of this turn of the loop go together, however slow the machine is.
+        self._start_batches(loop, until=-math.inf)
         try:
             await waiting.result
         except asyncio.CancelledError:
@@ -67,23 +69,26 @@ class Batcher(Generic[T]):
         """Send everything that waits without further delay, and wait until no batch is under way."""
         self._closing = True
         try:
-            self._start_batches(asyncio.get_running_loop())
+            self._start_due_batches(asyncio.get_running_loop())
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
             self._closing = False
 
-    def _start_batches(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._waiting and len(self._tasks) < self._max_in_flight and self._is_time(loop.time()):
+    def _start_due_batches(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._start_batches(loop, until=loop.time())
+
+    def _start_batches(self, loop: asyncio.AbstractEventLoop, *, until: float) -> None:
+        while self._waiting and len(self._tasks) < self._max_in_flight and self._is_time(until):
             # The batch belongs to many callers, so it runs in the context of none of them.
             task = loop.create_task(self._deliver(self._take()), name="dynamodb-outbox batch", context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._on_done)
         self._set_timer(loop)
 
-    def _is_time(self, now: float) -> bool:
+    def _is_time(self, until: float) -> bool:
         is_full = len(self._waiting) >= self._max_entries or self._bytes >= self._max_bytes
-        return self._closing or is_full or now >= self._waiting[0].due
+        return self._closing or is_full or self._waiting[0].due <= until
 
     def _take(self) -> list[_Waiting[T]]:
         batch = [self._waiting.popleft()]
@@ -99,11 +104,11 @@ class Batcher(Generic[T]):
             self._timer.cancel()
             self._timer = None
         if self._waiting and len(self._tasks) < self._max_in_flight:
-            self._timer = loop.call_at(self._waiting[0].due, self._start_batches, loop)
+            self._timer = loop.call_at(self._waiting[0].due, self._start_due_batches, loop)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._start_batches(task.get_loop())
+        self._start_due_batches(task.get_loop())
 
     async def _deliver(self, batch: list[_Waiting[T]]) -> None:
         try:
