@@ -192,6 +192,18 @@ async def test_verify(sqs: Any, queue: Queue, moto_endpoint: str) -> None:
         await SqsPublisher(queue_url=f"{moto_endpoint}/123456789012/missing", client=sqs).verify()
 
 
+async def test_a_client_that_cannot_be_opened_is_an_error_of_the_target(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    publisher = SqsPublisher(queue_url=queue.url)
+    (result,) = await publish(publisher, Event("a"))
+    assert isinstance(result, TargetError)
+    assert (result.code, result.maybe_sent) == ("NoRegionError", False)
+    with pytest.raises(TargetError, match="You must specify a region"):
+        await publisher.verify()
+
+
 async def test_a_closed_publisher_opens_again(publisher: SqsPublisher, queue: Queue) -> None:
     await publish(publisher, Event("a"))
     await publisher.close()

@@ -80,17 +80,16 @@ class AwsPublisher:
 
     async def _read(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """Make a request for `verify`. Raises `TargetError`."""
-        client = await self._client.get()
         try:
+            client = await self._client.get()
             reply: Mapping[str, Any] = await getattr(client, operation)(**parameters)
         except Exception as error:
             raise target_error(error, target=self._target) from error
         return reply
 
     async def _send(self, entries: list[Entry]) -> Sequence[Exception | None]:
-        client = await self._client.get()
         try:
-            failures = await self._call(client, entries)
+            failures = await self._call(await self._client.get(), entries)
         except Exception as error:
             return await self._after_refusal(entries, error)
         return [None if failure is None else self._entry_error(failure) for failure in failures]
