@@ -142,11 +142,11 @@ async def test_a_cancelled_batch_leaves_no_caller_waiting(time: VirtualTime) -> 
 
 
 async def test_callers_of_one_turn_of_the_loop_go_together_however_long_the_turn_takes(time: VirtualTime) -> None:
-    target = Target(time)
+    target = Target(time, max_entries=10)
 
     async def slow(entry: str) -> None:
         time.pass_by(0.004)
         await target.batcher.submit(entry, 1)
 
-    await asyncio.gather(slow("a"), slow("b"), slow("c"))
-    assert target.batches == [["a", "b", "c"]]
+    await asyncio.gather(slow("a"), slow("b"), slow("c"), slow("d"))
+    assert target.batches == [["a", "b", "c", "d"]]
