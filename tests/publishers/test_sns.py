@@ -89,7 +89,7 @@ async def test_a_fifo_topic_gets_the_ordering_key_as_group_and_removes_repeats(s
 
 
 async def test_a_failed_entry_fails_its_own_event_only(sns: Any, queue: Queue) -> None:
-    entries = {"bad": ("InvalidParameter", True), "kms": ("KMSAccessDenied", True), "busy": ("InternalError", False)}
+    entries = {"bad": ("InvalidParameter", True), "kms": ("KMSAccessDenied", True), "busy": ("InvalidParameter", False)}
     client = FailingClient(sns, entries=entries)
     publisher = SnsPublisher(topic_arn=await topic_to(sns, queue), client=client)
     results = await publish(publisher, Event("good"), Event("bad"), Event("kms"), Event("busy"))
