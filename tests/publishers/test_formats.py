@@ -98,7 +98,8 @@ def test_a_cloudevent_has_the_attributes_of_the_event() -> None:
 def test_metadata_become_extensions_where_their_names_and_values_may() -> None:
     metadata = {
         "correlationId": "c", "traceparent": "00-1-2-01", "schemaVersion": 2, "big": 2**40, "flag": True,
-        "with-dash": "x", "map": {"a": 1}, "data": "no", "Type": "no", "empty": "", "ratio": 0.5,
+        "with-dash": "x", "dataSchema": "no", "subject": "no",
+        "map": {"a": 1}, "data": "no", "Type": "no", "empty": "", "ratio": 0.5,
     }  # fmt: skip
     received = read(Event("a", None, metadata=metadata))
     extensions = {name: value for name, value in received.get_attributes().items() if name in map(str.lower, metadata)}
