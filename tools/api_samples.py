@@ -93,6 +93,7 @@ _OF_CLASS: Final[dict[str, dict[str, Any]]] = {
         "operation": "transact_write_items",
         "reason": "ValidationException: Transaction request cannot include multiple operations on one item",
     },
+    "TargetError": {"target": "SQS queue 'orders'", "code": "ThrottlingException", "reason": "Rate exceeded"},
     "EventFailed": {"reason": "retries_exhausted"},
     "StorageCalled": {"operation": "claim", "events": 3, "seconds": 0.012, "error": None},
     "ItemTooLargeError": {"reason": "ValidationException: Item size to update has exceeded the maximum allowed size"},

@@ -35,6 +35,7 @@ from tools.api_source import (
 )
 from tools.reference_integrations import integrations_page
 from tools.reference_names import BUS_NAMES, EVENT_NAMES, INTERNAL, NOT_CONSTRUCTED, OBSERVER_NAMES, OUTBOX_NAMES
+from tools.reference_publishers import publishers_page
 from tools.reference_web import web_page
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -71,6 +72,7 @@ def render_pages() -> dict[str, str]:
         "errors.md": _errors_page,
         "observations.md": _observations_page,
         "integrations.md": lambda: integrations_page(_section),
+        "publishers.md": lambda: publishers_page(_section),
         "web.md": lambda: web_page(_section),
     }
     return {name: f"{NOTE}\n\n{_with_links(render(), name).strip()}\n" for name, render in rendered.items()}

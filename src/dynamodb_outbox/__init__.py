@@ -4,7 +4,8 @@ outbox = DynamoDBOutbox(client, table_name="events-outbox")
 bus = OutboxEventBus(outbox)
 
 The other public modules are `dynamodb_outbox.errors`, `dynamodb_outbox.observers` (the observations),
-`dynamodb_outbox.adapter` (for authors of storage adapters), `dynamodb_outbox.web` (the dashboard), and the integrations
+`dynamodb_outbox.adapter` (for authors of storage adapters), `dynamodb_outbox.publishers` (to forward events),
+`dynamodb_outbox.web` (the dashboard), and the integrations
 `dynamodb_outbox.integrations.opentelemetry`, `dynamodb_outbox.integrations.emf`,
 `dynamodb_outbox.integrations.fastapi` and `dynamodb_outbox.integrations.aiohttp`. Every other module is private.
 """
@@ -47,6 +48,7 @@ from dynamodb_outbox.errors import (
     StoredEventError,
     TableMismatchError,
     TableNotFoundError,
+    TargetError,
     ThrottledError,
     TransactionCancelledError,
     TransactionTooLargeError,
@@ -142,6 +144,7 @@ __all__ = [
     "StoredEventError",
     "TableMismatchError",
     "TableNotFoundError",
+    "TargetError",
     "ThrottledError",
     "Transaction",
     "TransactionCancelledError",

@@ -31,6 +31,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.adapter import Outbox
 from dynamodb_outbox.integrations.fastapi import health_routes
+from dynamodb_outbox.publishers import SqsPublisher
 
 
 async def with_any_client(client: Any) -> None:
@@ -155,3 +156,10 @@ async def with_typed_events(bus: OutboxEventBus) -> None:
     assert_type(await bus.wait_for("order.paid"), Event)
     assert_type(Event("order.paid", OrderPaid("a")).payload, OrderPaid)
     await bill(Event[OrderPlaced]("order.placed", OrderPlaced(order="a", total=Decimal(1))))
+
+
+async def with_a_publisher(bus: OutboxEventBus) -> None:
+    async with SqsPublisher(queue_url="https://sqs/orders", group=lambda event: event.ordering_key) as publisher:
+        await publisher.verify()
+        bus.subscribe(["order.placed"], publisher, name="to-sqs")
+        assert_type(bus.on("order.paid", publisher), SqsPublisher)

@@ -31,7 +31,7 @@ ERRORS = {
     "MiddlewareError", "NoHandlerError", "OutboxError", "PartialPublishError", "PollingError", "PublishError",
     "RecoveryError", "RepairRefusedError",
     "SettleError", "StorageError", "StoredEventError", "TableMismatchError", "TableNotFoundError",
-    "ThrottledError", "TransactionCancelledError", "TransactionTooLargeError", "UnavailableError",
+    "TargetError", "ThrottledError", "TransactionCancelledError", "TransactionTooLargeError", "UnavailableError",
     "UnstorableValueError", "UsageError", "WaitTimeoutError", "WindowLostError",
     "InvalidPayloadError", "UnknownVersionError", "UnregisteredClassError",
     "WorkerError",
@@ -66,6 +66,13 @@ PUBLIC = {
     "dynamodb_outbox.integrations.fastapi": {"health_routes"},
     "dynamodb_outbox.integrations.opentelemetry": {"instrument", "uninstrument"},
     "dynamodb_outbox.observers": OBSERVERS,
+    "dynamodb_outbox.publishers": {
+        "EventBridgePublisher",
+        "KinesisPublisher",
+        "MessageFormat",
+        "SnsPublisher",
+        "SqsPublisher",
+    },
     "dynamodb_outbox.web": WEB,
 }
 """The public modules and their names. Every other module is private."""
@@ -91,7 +98,7 @@ def test_public_modules_are_those_that_the_package_names() -> None:
 def test_import_of_the_package_imports_no_integration() -> None:
     program = (
         "import sys, dynamodb_outbox; "
-        "apart = ('dynamodb_outbox.integrations', 'dynamodb_outbox.web'); "
+        "apart = ('dynamodb_outbox.integrations', 'dynamodb_outbox.publishers', 'dynamodb_outbox.web'); "
         "print([name for name in sys.modules if name.startswith(apart)], "
         "[name for name in ('fastapi', 'starlette', 'opentelemetry', 'jinja2', 'uvicorn', "
         "'pydantic', 'msgspec', 'attr') if name in sys.modules])"

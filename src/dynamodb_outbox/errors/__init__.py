@@ -35,6 +35,7 @@ OutboxError
 │   ├── InvalidPayloadError        a stored payload is not valid for the class of its handler
 │   ├── UnknownVersionError        a payload has a newer version than the class of its handler
 │   └── LeaseLostError             a write was refused: another worker has claimed the event
+├── TargetError                    a publisher could not hand an event to its target
 ├── SettleError                    an outcome could not be written; the event is recovered later
 ├── RecoveryError                  an event whose lease ran out could not be written; the others are recovered
 ├── WindowLostError                the window of this worker was not renewed in time
@@ -56,6 +57,7 @@ from dynamodb_outbox.errors.delivery import (
     RecoveryError,
     SettleError,
     StoredEventError,
+    TargetError,
     UnknownVersionError,
     WindowLostError,
     WorkerError,
@@ -128,6 +130,7 @@ __all__ = [
     "StoredEventError",
     "TableMismatchError",
     "TableNotFoundError",
+    "TargetError",
     "ThrottledError",
     "TransactionCancelledError",
     "TransactionTooLargeError",

@@ -1,0 +1,87 @@
+"""The AWS client of a publisher, and what its errors mean."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import anyio
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from dynamodb_outbox import ConfigurationError, TargetError
+
+IN_FLIGHT: Final = 10
+"""How many requests of a publisher are under way at a time."""
+_NOT_SENT: Final = (
+    "EndpointConnectionError", "ConnectTimeoutError", "NoCredentialsError", "NoRegionError", "ProxyConnectionError",
+    "TokenRetrievalError", "CredentialRetrievalError",
+)  # fmt: skip
+
+
+class AwsClient:
+    """A client of the caller, which stays open, or a client that is made at its first use, and closed by `close`."""
+
+    def __init__(
+        self, service: str, client: Any = None, *, region_name: str | None = None, endpoint_url: str | None = None
+    ) -> None:
+        if client is not None and (region_name is not None or endpoint_url is not None):
+            raise ConfigurationError("client: pass either client=, or region_name= and endpoint_url=")
+        if client is not None and client.meta.service_model.service_name != service:
+            raise ConfigurationError(f"client={client!r}: it must be an open aiobotocore client of {service!r}")
+        self._service = service
+        self._given = client
+        self._own: Any = None
+        self._options = {"region_name": region_name, "endpoint_url": endpoint_url}
+        self._stack = AsyncExitStack()
+        self._lock = anyio.Lock()
+
+    async def get(self) -> Any:
+        """Return the client; open it if necessary."""
+        if self._given is not None:
+            return self._given
+        async with self._lock:
+            if self._own is None:
+                # The outbox retries by itself, within the lease; the retries of the SDK would outlast the lease.
+                config = AioConfig(
+                    max_pool_connections=IN_FLIGHT,
+                    connect_timeout=5,
+                    read_timeout=15,
+                    retries={"mode": "standard", "total_max_attempts": 1},
+                    user_agent="dynamodb-outbox",
+                )
+                made = AioSession().create_client(self._service, config=config, **self._options)
+                self._own = await self._stack.enter_async_context(made)
+        return self._own
+
+    async def close(self) -> None:
+        """Close the client, if this object made it. The next `get` opens another."""
+        async with self._lock:
+            self._own = None
+            await self._stack.aclose()
+
+
+def target_error(error: Exception, *, target: str) -> TargetError:
+    """Make a `TargetError` of an error of the SDK."""
+    if isinstance(error, ClientError):
+        details: Any = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code = plain_code(details.get("Code"))
+        made = TargetError(
+            target=target,
+            code=code,
+            reason=details.get("Message") or str(error),
+            maybe_sent=status >= 500,  # noqa: PLR2004
+        )
+    else:
+        name = type(error).__name__
+        was_sent = isinstance(error, BotoCoreError) and not isinstance(error, ParamValidationError)
+        made = TargetError(target=target, code=name, reason=str(error), maybe_sent=was_sent and name not in _NOT_SENT)
+    made.__cause__ = error
+    return made
+
+
+def plain_code(code: object) -> str:
+    """Return an error code without the names before it, such as `com.amazonaws.sqs#` and `AWS.SimpleQueueService.`."""
+    return str(code or "Unknown").rpartition("#")[2].rpartition(".")[2]

@@ -1,0 +1,136 @@
+"""What the publishers of AWS services have in common: a client, a batcher, and the errors of requests and entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from botocore.exceptions import ClientError
+
+from dynamodb_outbox import ConfigurationError, Reject, TargetError
+from dynamodb_outbox.publishers.aws_client import AwsClient, plain_code, target_error
+from dynamodb_outbox.publishers.batcher import Batcher
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a target did not accept an entry. `is_fault_of_entry` is false if the target failed itself."""
+
+    code: str
+    reason: str
+    is_fault_of_entry: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits of a request, and the errors that no retry can help.
+
+    An entry is rejected for a failure whose code is one of `permanent_entries`. If a whole request is refused with one
+    of `spoiled_requests`, each entry is sent alone; an entry that was alone is rejected for one of
+    `permanent_requests`. All other errors, such as a missing permission, reject nothing.
+    """
+
+    entries: int
+    request_bytes: int
+    entry_bytes: int
+    permanent_entries: frozenset[str] = frozenset()
+    permanent_requests: frozenset[str] = frozenset()
+    spoiled_requests: frozenset[str] = frozenset()
+
+
+class AwsPublisher:
+    """The base of the publishers of AWS services. A service implements `_call`."""
+
+    def __init__(self, target: str, client: AwsClient, limits: Limits, *, linger: float) -> None:
+        if not isinstance(linger, (int, float)) or not 0 <= linger <= 1:
+            raise ConfigurationError(f"linger={linger!r}: it must be a number of seconds from 0 to 1")
+        self._target = target
+        self._client = client
+        self._limits = limits
+        self._batcher = Batcher(self._send, max_entries=limits.entries, max_bytes=limits.request_bytes, linger=linger)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._target})"
+
+    async def close(self) -> None:
+        """Send what waits, wait for the requests under way, and close the client, if the publisher made it."""
+        await self._batcher.flush()
+        await self._client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
+        """Send one request; return the failure of each entry, None if it was accepted."""
+        raise NotImplementedError
+
+    async def _submit(self, entry: Entry, size: int) -> None:
+        if size > self._limits.entry_bytes:
+            raise Reject(f"the event has {size:,} bytes, and {self._target} takes {self._limits.entry_bytes:,} at most")
+        await self._batcher.submit(entry, size)
+
+    async def _read(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
+        """Make a request for `verify`. Raises `TargetError`."""
+        try:
+            client = await self._client.get()
+            reply: Mapping[str, Any] = await getattr(client, operation)(**parameters)
+        except Exception as error:
+            raise target_error(error, target=self._target) from error
+        return reply
+
+    async def _send(self, entries: list[Entry]) -> Sequence[Exception | None]:
+        try:
+            failures = await self._call(await self._client.get(), entries)
+        except Exception as error:
+            return await self._after_refusal(entries, error)
+        return [None if failure is None else self._entry_error(failure) for failure in failures]
+
+    async def _after_refusal(self, entries: list[Entry], error: Exception) -> Sequence[Exception | None]:
+        raised = target_error(error, target=self._target)
+        if isinstance(error, ClientError) and len(entries) > 1 and raised.code in self._limits.spoiled_requests:
+            return [result for entry in entries for result in await self._send([entry])]
+        if isinstance(error, ClientError) and len(entries) == 1 and raised.code in self._limits.permanent_requests:
+            return [Reject(f"{self._target} refused the event: {raised.code}: {raised.reason}")]
+        # Each caller raises its own exception, because raising changes the traceback.
+        return [target_error(error, target=self._target) for _ in entries]
+
+    def _entry_error(self, failure: Failure) -> Exception:
+        if failure.is_fault_of_entry and failure.code in self._limits.permanent_entries:
+            return Reject(f"{self._target} refused the event: {failure.code}: {failure.reason}")
+        return TargetError(target=self._target, code=failure.code, reason=failure.reason)
+
+
+def with_positions(entries: Sequence[Entry]) -> list[Entry]:
+    """Add an id to each entry. AWS takes 80 letters and digits, so the id is the position, not the id of the event."""
+    return [{"Id": str(position), **entry} for position, entry in enumerate(entries)]
+
+
+def failures_by_id(count: int, reply: Mapping[str, Any]) -> list[Failure | None]:
+    """Read the result of each entry of SQS and SNS. An entry that the reply does not mention has failed."""
+    sent = {success["Id"] for success in reply.get("Successful", ())}
+    failed: dict[str, Mapping[str, Any]] = {failure["Id"]: failure for failure in reply.get("Failed", ())}
+    return [None if str(n) in sent else _failure(failed.get(str(n), {})) for n in range(count)]
+
+
+def failures_by_position(count: int, results: Sequence[Mapping[str, Any]]) -> list[Failure | None]:
+    """Read the results of EventBridge and Kinesis, which have the order of the entries."""
+    read = [
+        Failure(str(result["ErrorCode"]), str(result.get("ErrorMessage", ""))) if result.get("ErrorCode") else None
+        for result in results[:count]
+    ]
+    return [*read, *[Failure("Unknown", "the reply has no result for the event")] * (count - len(read))]
+
+
+def _failure(failure: Mapping[str, Any]) -> Failure:
+    code = plain_code(failure.get("Code"))
+    reason = failure.get("Message") or "the reply gives no reason"
+    return Failure(code, reason, is_fault_of_entry=failure.get("SenderFault", True))

@@ -1,0 +1,57 @@
+"""Events as CloudEvents 1.0, in the structured JSON format.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from dynamodb_outbox import Event
+from dynamodb_outbox.publishers.json_form import to_json, to_plain
+
+CONTENT_TYPE: Final = "application/cloudevents+json"
+DEFAULT_SOURCE: Final = "dynamodb-outbox"
+_RESERVED: Final = frozenset({
+    "id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data", "database64",
+})  # fmt: skip
+_LETTERS_AND_DIGITS: Final = re.compile(r"[a-z0-9]+")
+_INTEGER: Final = 2**31
+"""CloudEvents has integers of 32 bits."""
+
+
+def structured(event: Event, *, source: str = DEFAULT_SOURCE) -> str:
+    """Write an event as a CloudEvent.
+
+    The payload is `data`. The ordering key becomes `partitionkey`. Each entry of the metadata whose name has letters
+    and digits only, and whose value is a string, an integer or a boolean, becomes an extension with the name in lower
+    case: `correlationId` is `correlationid`. Other metadata is left out.
+    """
+    attributes: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": source,
+        "type": event.type,
+        "time": event.occurred_at.isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+    }
+    if event.ordering_key is not None:
+        attributes["partitionkey"] = event.ordering_key
+    return to_json({**_extensions(event), **attributes, "data": event.payload})
+
+
+def _extensions(event: Event) -> dict[str, Any]:
+    extensions: dict[str, Any] = {}
+    for key, value in event.metadata.items():
+        name, plain = str(key).lower(), to_plain(value)
+        if (
+            not _LETTERS_AND_DIGITS.fullmatch(name)
+            or name in _RESERVED
+            or not isinstance(plain, (str, int))
+            or plain == ""
+        ):
+            continue
+        is_long = not isinstance(plain, (str, bool)) and not -_INTEGER <= plain < _INTEGER
+        extensions[name] = str(plain) if is_long else plain
+    return extensions

@@ -1,0 +1,61 @@
+"""Messages of SQS and SNS: a body, and attributes to filter by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+from dynamodb_outbox import ConfigurationError, Event
+from dynamodb_outbox.publishers.cloudevents import CONTENT_TYPE, structured
+from dynamodb_outbox.publishers.fitting_ids import fitting_id
+from dynamodb_outbox.publishers.json_form import to_json
+
+MessageFormat = Literal["cloudevents", "payload"]
+"""The body of a message: the event as a CloudEvent in JSON, or its payload alone in JSON."""
+
+_TRACE_CONTEXT: Final = ("traceparent", "tracestate")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message, and its size in bytes as AWS counts it."""
+
+    body: str
+    attributes: dict[str, dict[str, Any]]
+    size: int
+
+
+def check_format(format: object) -> None:
+    """Raise `ConfigurationError` unless the value is a `MessageFormat`."""
+    if format not in get_args(MessageFormat):
+        raise ConfigurationError(
+            f"format={format!r}: it must be one of {', '.join(map(repr, get_args(MessageFormat)))}"
+        )
+
+
+def message_of(event: Event, *, format: MessageFormat, source: str) -> Message:
+    """Make the message of an event. It has at most six attributes: a receiver behind SNS may get ten at most."""
+    texts = {"type": event.type}
+    if format == "cloudevents":
+        body = structured(event, source=source)
+        texts["content-type"] = CONTENT_TYPE
+    else:
+        body = to_json(event.payload)
+        texts |= {"content-type": "application/json", "id": event.id, "time": event.occurred_at.isoformat()}
+    for name in _TRACE_CONTEXT:
+        value = event.metadata.get(name)
+        if isinstance(value, str) and value:
+            texts[name] = value
+    attributes = {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
+    size = len(body.encode()) + sum(len(name) + len("String") + len(text.encode()) for name, text in texts.items())
+    return Message(body, attributes, size)
+
+
+def group_of(event: Event, group: Callable[[Event], str | None] | None, *, is_fifo: bool) -> dict[str, str]:
+    """Return the group and the deduplication id of a message, as far as the queue or the topic takes them."""
+    name = None if group is None else group(event)
+    if name is None and is_fifo:
+        name = event.id if event.ordering_key is None else event.ordering_key
+    ids = {} if name is None else {"MessageGroupId": fitting_id(name)}
+    return ids | {"MessageDeduplicationId": fitting_id(event.id)} if is_fifo else ids

@@ -1,0 +1,112 @@
+"""`SnsPublisher`: sends events to a topic of SNS.
+
+The limits are those of the service model of SNS, 2010-03-31:
+https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from dynamodb_outbox import ConfigurationError, Event
+from dynamodb_outbox.publishers.aws_client import AwsClient
+from dynamodb_outbox.publishers.aws_publisher import (
+    AwsPublisher,
+    Entry,
+    Failure,
+    Limits,
+    failures_by_id,
+    with_positions,
+)
+from dynamodb_outbox.publishers.cloudevents import DEFAULT_SOURCE
+from dynamodb_outbox.publishers.messages import MessageFormat, check_format, group_of, message_of
+
+DEFAULT_BYTES: Final = 262_144
+"""What a topic takes unless its `MaximumMessageSize` was raised, which may be up to 1 MiB."""
+_INVALID: Final = frozenset({"InvalidParameter", "InvalidParameterValue", "ParameterValueInvalid"})
+LIMITS: Final = Limits(
+    entries=10,
+    request_bytes=250_000,  # below the limit of most topics, because AWS does not say what exactly it counts
+    entry_bytes=1_048_576,
+    permanent_entries=_INVALID,
+    permanent_requests=frozenset({"BatchRequestTooLong"}),
+    spoiled_requests=_INVALID | {"BatchRequestTooLong", "ValidationException"},
+)
+
+
+class SnsPublisher(AwsPublisher):
+    """A handler that sends each event to a topic of SNS. Register it with `bus.subscribe` or `bus.on`.
+
+    Events of several handler calls go in one request, at most ten. Each event is completed, retried or rejected by the
+    result of its own entry. An event that SNS can never take is rejected: it becomes FAILED, and its error says why.
+    Every other error is raised as `TargetError`, so that the event is retried. An event may arrive twice, as with every
+    handler.
+
+    `async with publisher` closes the client at the end of the block, if the publisher made it; put it around
+    `async with bus`. The publisher belongs to the event loop that uses it first.
+
+    Args:
+        topic_arn: The ARN of the topic. The name of a FIFO topic ends in `.fifo`.
+        client: An open aiobotocore client of SNS, which the publisher does not close. By default it makes a client,
+            with one attempt for each request: the outbox retries.
+        region_name: The region of the client that the publisher makes.
+        endpoint_url: The endpoint of the client that the publisher makes.
+        format: `"cloudevents"` sends the event as a CloudEvent 1.0 in structured JSON, `"payload"` the payload alone in
+            JSON, with `id` and `time` as message attributes.
+        source: The `source` of the CloudEvents, such as `/shop`. The default is `dynamodb-outbox`.
+        group: Returns the message group id of an event. By default, messages to a FIFO topic have the ordering key of
+            the event as their group, or else its id, and messages to a standard topic have no group. A standard topic
+            passes groups on to standard queues of SQS only.
+        linger: How long (seconds) an event waits for others at most, to be sent in the same request.
+    """
+
+    def __init__(
+        self,
+        *,
+        topic_arn: str,
+        client: Any = None,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        format: MessageFormat = "cloudevents",
+        source: str | None = None,
+        group: Callable[[Event], str | None] | None = None,
+        linger: float = 0.005,
+    ) -> None:
+        if not isinstance(topic_arn, str) or not topic_arn:
+            raise ConfigurationError(f"topic_arn={topic_arn!r}: it must be the ARN of a topic")
+        check_format(format)
+        name = topic_arn.rpartition(":")[2]
+        client = AwsClient("sns", client, region_name=region_name, endpoint_url=endpoint_url)
+        super().__init__(f"SNS topic {name!r}", client, LIMITS, linger=linger)
+        self._topic_arn = topic_arn
+        self._is_fifo = name.endswith(".fifo")
+        self._format: MessageFormat = format
+        self._source = source or DEFAULT_SOURCE
+        self._group = group
+
+    async def __call__(self, event: Event) -> None:
+        """Send an event, and return when SNS has it. Raises `TargetError`, and `Reject` if SNS can never take it."""
+        message = message_of(event, format=self._format, source=self._source)
+        entry: Entry = {"Message": message.body, "MessageAttributes": message.attributes}
+        await self._submit(entry | group_of(event, self._group, is_fifo=self._is_fifo), message.size)
+
+    async def verify(self, *, max_message_bytes: int = DEFAULT_BYTES) -> None:
+        """Check the topic: that it exists, may be read, and takes messages of `max_message_bytes`.
+
+        Events may have 400 KB, and a topic takes 256 KiB unless you raise its `MaximumMessageSize`. The check needs the
+        permission `sns:GetTopicAttributes`, which sending does not need. Raises `TargetError` if the topic does not
+        answer, and `ConfigurationError` if it does not fit.
+        """
+        reply = await self._read("get_topic_attributes", TopicArn=self._topic_arn)
+        attributes: Mapping[str, str] = reply.get("Attributes", {})
+        limit = int(attributes.get("MaximumMessageSize", DEFAULT_BYTES))
+        if limit < max_message_bytes:
+            raise ConfigurationError(
+                f"{self._target} takes messages of {limit:,} bytes at most, and {max_message_bytes:,} are needed; "
+                "raise its MaximumMessageSize, or pass the size of your largest event as max_message_bytes="
+            )
+
+    async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
+        reply = await client.publish_batch(TopicArn=self._topic_arn, PublishBatchRequestEntries=with_positions(entries))
+        return failures_by_id(len(entries), reply)

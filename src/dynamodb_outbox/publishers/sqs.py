@@ -1,0 +1,110 @@
+"""`SqsPublisher`: sends events to a queue of SQS.
+
+The limits are those of the service model of SQS, 2012-11-05:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from dynamodb_outbox import ConfigurationError, Event
+from dynamodb_outbox.publishers.aws_client import AwsClient
+from dynamodb_outbox.publishers.aws_publisher import (
+    AwsPublisher,
+    Entry,
+    Failure,
+    Limits,
+    failures_by_id,
+    with_positions,
+)
+from dynamodb_outbox.publishers.cloudevents import DEFAULT_SOURCE
+from dynamodb_outbox.publishers.messages import MessageFormat, check_format, group_of, message_of
+
+_TOO_LONG: Final = frozenset({"BatchRequestTooLong", "InvalidMessageContents"})
+_INVALID: Final = frozenset({"InvalidParameterValue", "InvalidAttributeValue", "MessageTooLong"})
+LIMITS: Final = Limits(
+    entries=10,
+    request_bytes=1_000_000,  # below the limit of 1 MiB, because AWS does not say what exactly it counts
+    entry_bytes=1_048_576,
+    permanent_entries=_TOO_LONG | _INVALID,
+    permanent_requests=_TOO_LONG,
+    spoiled_requests=_TOO_LONG | _INVALID,
+)
+
+
+class SqsPublisher(AwsPublisher):
+    """A handler that sends each event to a queue of SQS. Register it with `bus.subscribe` or `bus.on`.
+
+    Events of several handler calls go in one request, at most ten. Each event is completed, retried or rejected by the
+    result of its own entry. An event that SQS can never take is rejected: it becomes FAILED, and its error says why.
+    Every other error is raised as `TargetError`, so that the event is retried. An event may arrive twice, as with every
+    handler.
+
+    `async with publisher` closes the client at the end of the block, if the publisher made it; put it around
+    `async with bus`. The publisher belongs to the event loop that uses it first.
+
+    Args:
+        queue_url: The URL of the queue. The name of a FIFO queue ends in `.fifo`.
+        client: An open aiobotocore client of SQS, which the publisher does not close. By default it makes a client,
+            with one attempt for each request: the outbox retries.
+        region_name: The region of the client that the publisher makes.
+        endpoint_url: The endpoint of the client that the publisher makes.
+        format: `"cloudevents"` sends the event as a CloudEvent 1.0 in structured JSON, `"payload"` the payload alone in
+            JSON, with `id` and `time` as message attributes.
+        source: The `source` of the CloudEvents, such as `/shop`. The default is `dynamodb-outbox`.
+        group: Returns the message group id of an event. By default, messages to a FIFO queue have the ordering key of
+            the event as their group, or else its id, and messages to a standard queue have no group. A standard queue
+            uses groups to serve tenants fairly.
+        linger: How long (seconds) an event waits for others at most, to be sent in the same request.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue_url: str,
+        client: Any = None,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        format: MessageFormat = "cloudevents",
+        source: str | None = None,
+        group: Callable[[Event], str | None] | None = None,
+        linger: float = 0.005,
+    ) -> None:
+        if not isinstance(queue_url, str) or not queue_url:
+            raise ConfigurationError(f"queue_url={queue_url!r}: it must be the URL of a queue")
+        check_format(format)
+        name = queue_url.rpartition("/")[2]
+        client = AwsClient("sqs", client, region_name=region_name, endpoint_url=endpoint_url)
+        super().__init__(f"SQS queue {name!r}", client, LIMITS, linger=linger)
+        self._queue_url = queue_url
+        self._is_fifo = name.endswith(".fifo")
+        self._format: MessageFormat = format
+        self._source = source or DEFAULT_SOURCE
+        self._group = group
+
+    async def __call__(self, event: Event) -> None:
+        """Send an event, and return when SQS has it. Raises `TargetError`, and `Reject` if SQS can never take it."""
+        message = message_of(event, format=self._format, source=self._source)
+        entry: Entry = {"MessageBody": message.body, "MessageAttributes": message.attributes}
+        await self._submit(entry | group_of(event, self._group, is_fifo=self._is_fifo), message.size)
+
+    async def verify(self, *, max_message_bytes: int = 400_000) -> None:
+        """Check the queue: that it exists, may be read, and takes messages of `max_message_bytes`.
+
+        The check needs the permission `sqs:GetQueueAttributes`, which sending does not need. Raises `TargetError` if
+        the queue does not answer, and `ConfigurationError` if it does not fit.
+        """
+        reply = await self._read("get_queue_attributes", QueueUrl=self._queue_url, AttributeNames=["All"])
+        attributes: Mapping[str, str] = reply.get("Attributes", {})
+        limit = int(attributes.get("MaximumMessageSize", LIMITS.entry_bytes))
+        if limit < max_message_bytes:
+            raise ConfigurationError(
+                f"{self._target} takes messages of {limit:,} bytes at most, and {max_message_bytes:,} are needed; "
+                "raise its MaximumMessageSize, or pass the size of your largest event as max_message_bytes="
+            )
+
+    async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
+        reply = await client.send_message_batch(QueueUrl=self._queue_url, Entries=with_positions(entries))
+        return failures_by_id(len(entries), reply)

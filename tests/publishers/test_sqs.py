@@ -1,0 +1,284 @@
+"""`SqsPublisher` with the moto server, and with a proxy that fails as AWS documents."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import ConfigurationError, Event, InMemoryOutbox, OutboxError, OutboxEventBus, Reject, TargetError
+from dynamodb_outbox.publishers import SqsPublisher
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, refused
+from tests.publishers.queues import FailingTarget, Queue
+
+EVENTS = int(os.environ.get("PUBLISHED_EVENTS", "100"))
+
+
+@pytest.fixture
+async def publisher(queue: Queue, sqs_proxy: Proxy) -> AsyncIterator[SqsPublisher]:
+    """Its own client sends through the proxy."""
+    async with SqsPublisher(
+        queue_url=queue.url, region_name="us-east-1", endpoint_url=sqs_proxy.endpoint, source="/shop"
+    ) as made:
+        yield made
+
+
+async def publish(publisher: SqsPublisher, *events: Event) -> list[Any]:
+    return await asyncio.gather(*map(publisher, events), return_exceptions=True)
+
+
+async def test_an_event_arrives_as_a_cloudevent_with_attributes(publisher: SqsPublisher, queue: Queue) -> None:
+    event = Event("order.placed", {"order": "A-1"}, metadata={"traceparent": "00-ab-cd-01", "tracestate": "a=b"})
+    assert await publish(publisher, event) == [None]
+    (message,) = await queue.receive_all()
+    assert json.loads(message["Body"]) == {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": "/shop",
+        "type": "order.placed",
+        "time": event.occurred_at.isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "data": {"order": "A-1"},
+        "traceparent": "00-ab-cd-01",
+        "tracestate": "a=b",
+    }
+    assert {name: value["StringValue"] for name, value in message["MessageAttributes"].items()} == {
+        "type": "order.placed",
+        "content-type": "application/cloudevents+json",
+        "traceparent": "00-ab-cd-01",
+        "tracestate": "a=b",
+    }
+    assert "MessageGroupId" not in message["Attributes"]
+
+
+async def test_the_payload_alone_has_the_id_as_an_attribute(sqs: Any, queue: Queue) -> None:
+    event = Event("order.placed", {"photo": b"\x01"}, id="A-1")
+    await SqsPublisher(queue_url=queue.url, client=sqs, format="payload")(event)
+    (message,) = await queue.receive_all()
+    assert message["Body"] == '{"photo":"AQ=="}'
+    assert {name: value["StringValue"] for name, value in message["MessageAttributes"].items()} == {
+        "type": "order.placed",
+        "content-type": "application/json",
+        "id": "A-1",
+        "time": event.occurred_at.isoformat(),
+    }
+
+
+async def test_events_of_several_calls_go_in_one_request(
+    publisher: SqsPublisher, queue: Queue, sqs_proxy: Proxy
+) -> None:
+    # An id of an event may be longer, and have other characters, than the id of an entry.
+    events = [Event("a", n, id=f"{n}/ä{'x' * 100}") for n in range(12)]
+    assert await publish(publisher, *events) == [None] * 12
+    assert [len(body["Entries"]) for body in sqs_proxy.of("SendMessageBatch")] == [10, 2]
+    assert sorted(await queue.received_ids()) == sorted(event.id for event in events)
+
+
+async def test_ten_of_the_largest_events_arrive(publisher: SqsPublisher, queue: Queue, sqs_proxy: Proxy) -> None:
+    events = [Event("a", "x" * 399_000) for _ in range(10)]
+    assert await publish(publisher, *events) == [None] * 10
+    assert [len(body["Entries"]) for body in sqs_proxy.of("SendMessageBatch")] == [2] * 5
+    assert len(await queue.receive_all()) == 10
+
+
+async def test_a_failed_entry_fails_its_own_event_only(
+    publisher: SqsPublisher, queue: Queue, sqs: Any, sqs_proxy: Proxy
+) -> None:
+    events = [Event("a", n, id=f"e{n}") for n in range(4)]
+    codes = {"e1": "InternalError", "e2": "InvalidMessageContents", "e3": "KmsAccessDenied"}
+    sqs_proxy.rule = FailingTarget(sqs, decide=lambda entry: codes.get(json.loads(entry["MessageBody"])["id"]))
+    results = await publish(publisher, *events)
+    assert [type(result) for result in results] == [type(None), TargetError, Reject, TargetError]
+    assert (results[1].code, results[1].maybe_sent) == ("InternalError", False)
+    assert "InvalidMessageContents" in results[2].reason
+    assert await queue.received_ids() == ["e0"]
+
+
+async def test_an_entry_without_a_result_fails(publisher: SqsPublisher, sqs_proxy: Proxy) -> None:
+    sqs_proxy.rule = lambda request: Reply(200, {"Successful": [{"Id": "0"}]})
+    results = await publish(publisher, Event("a"), Event("b"))
+    assert [type(result) for result in results] == [type(None), TargetError]
+
+
+@pytest.mark.parametrize("code", ["BatchRequestTooLong", "InvalidMessageContents"])
+async def test_a_request_that_one_entry_spoils_is_sent_one_by_one(
+    publisher: SqsPublisher, queue: Queue, sqs_proxy: Proxy, code: str
+) -> None:
+    def refuse_bad(request: Any) -> Any:
+        bodies = [json.loads(entry["MessageBody"]) for entry in request.body.get("Entries", [])]
+        return refused(f"com.amazonaws.sqs#{code}", "no") if any(b["id"] == "bad" for b in bodies) else None
+
+    sqs_proxy.rule = refuse_bad
+    results = await publish(publisher, Event("a", id="e1"), Event("a", id="bad"), Event("a", id="e2"))
+    assert [type(result) for result in results] == [type(None), Reject, type(None)]
+    assert code in results[1].reason
+    assert sorted(await queue.received_ids()) == ["e1", "e2"]
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "maybe_sent"),
+    [
+        (refused("AccessDeniedException", "not authorized"), "AccessDeniedException", False),
+        (refused("AWS.SimpleQueueService.NonExistentQueue", "no"), "NonExistentQueue", False),
+        (refused("RequestThrottled", "Rate exceeded"), "RequestThrottled", False),
+        (refused("ServiceUnavailable", "later", status=503), "ServiceUnavailable", True),
+        (CUT_BEFORE, "", True),
+        (CUT_AFTER, "", True),
+    ],
+)
+async def test_other_errors_reject_nothing(
+    publisher: SqsPublisher, sqs_proxy: Proxy, action: Any, code: str, maybe_sent: bool
+) -> None:
+    sqs_proxy.rule = nth(1, "SendMessageBatch", action)
+    results = await publish(publisher, Event("a"), Event("b"))
+    assert [type(result) for result in results] == [TargetError, TargetError]
+    assert code in results[0].code
+    assert results[0].maybe_sent is maybe_sent
+    assert sqs_proxy.count("SendMessageBatch") == 1  # the SDK does not retry
+    assert await publish(publisher, Event("a")) == [None]
+
+
+async def test_a_message_that_is_too_large_is_rejected_before_it_is_sent(
+    publisher: SqsPublisher, sqs_proxy: Proxy
+) -> None:
+    # JSON needs six characters for a control character.
+    results = await publish(publisher, Event("a", "\x01" * 390_000), Event("b"))
+    assert isinstance(results[0], Reject)
+    assert "2,340," in results[0].reason
+    assert results[1] is None
+
+
+async def test_groups_and_deduplication_of_a_fifo_queue(sqs: Any, fifo: Queue) -> None:
+    publisher = SqsPublisher(queue_url=fifo.url, client=sqs)
+    long_id = "ü" * 200
+    await publish(publisher, Event("a", id="e1", ordering_key="order 17"), Event("a", id="e2", ordering_key="k"))
+    await publish(publisher, Event("a", id="e3"), Event("a", id=long_id), Event("a", 2, id="e2", ordering_key="k"))
+    received = {json.loads(m["Body"])["id"]: m["Attributes"] for m in await fifo.receive_all()}
+    assert received.keys() == {"e1", "e2", "e3", long_id}
+    assert received["e2"]["MessageGroupId"] == "k"
+    assert received["e3"]["MessageGroupId"] == "e3"
+    assert received["e3"]["MessageDeduplicationId"] == "e3"
+    # A space does not fit, and neither does an id that is too long.
+    for attribute in (received["e1"]["MessageGroupId"], received[long_id]["MessageDeduplicationId"]):
+        assert len(attribute) == 64
+        assert int(attribute, 16)
+
+
+async def test_a_group_of_the_user(queue: Queue, sqs_proxy: Proxy) -> None:
+    async with SqsPublisher(
+        queue_url=queue.url,
+        region_name="us-east-1",
+        endpoint_url=sqs_proxy.endpoint,
+        group=lambda event: event.payload.get("tenant"),
+    ) as publisher:
+        await publish(publisher, Event("a", {"tenant": "t1"}), Event("a", {}))
+    entries = [entry for body in sqs_proxy.of("SendMessageBatch") for entry in body["Entries"]]
+    assert [entry.get("MessageGroupId") for entry in entries] == ["t1", None]
+    assert not any("MessageDeduplicationId" in entry for entry in entries)
+
+
+async def test_verify(sqs: Any, queue: Queue, moto_endpoint: str) -> None:
+    publisher = SqsPublisher(queue_url=queue.url, client=sqs)
+    await publisher.verify()
+    await sqs.set_queue_attributes(QueueUrl=queue.url, Attributes={"MaximumMessageSize": "65536"})
+    with pytest.raises(ConfigurationError, match="takes messages of 65,536 bytes at most, and 400,000 are needed"):
+        await publisher.verify()
+    await publisher.verify(max_message_bytes=65_536)
+    with pytest.raises(TargetError, match="SQS queue 'missing' did not accept"):
+        await SqsPublisher(queue_url=f"{moto_endpoint}/123456789012/missing", client=sqs).verify()
+
+
+async def test_a_client_that_cannot_be_opened_is_an_error_of_the_target(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    publisher = SqsPublisher(queue_url=queue.url)
+    (result,) = await publish(publisher, Event("a"))
+    assert isinstance(result, TargetError)
+    assert (result.code, result.maybe_sent) == ("NoRegionError", False)
+    with pytest.raises(TargetError, match="You must specify a region"):
+        await publisher.verify()
+
+
+async def test_a_closed_publisher_opens_again(publisher: SqsPublisher, queue: Queue) -> None:
+    await publish(publisher, Event("a"))
+    await publisher.close()
+    await publish(publisher, Event("b"))
+    assert len(await queue.receive_all()) == 2
+
+
+async def test_a_client_of_the_caller_stays_open(sqs: Any, queue: Queue) -> None:
+    async with SqsPublisher(queue_url=queue.url, client=sqs) as publisher:
+        await publish(publisher, Event("a"))
+    assert len(await queue.receive_all()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"queue_url": ""}, "queue_url=''"),
+        ({"linger": -1}, "linger=-1"),
+        ({"format": "xml"}, "format='xml'"),
+        ({"endpoint_url": "http://x", "client": object()}, "pass either client="),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        SqsPublisher(**({"queue_url": "http://x/orders"} | options))
+
+
+async def test_a_client_of_another_service_is_refused(moto_client: Any) -> None:
+    with pytest.raises(ConfigurationError, match="client of 'sqs'"):
+        SqsPublisher(queue_url="http://x/orders", client=moto_client)
+
+
+def a_bus(publisher: SqsPublisher, errors: list[OutboxError], **options: Any) -> OutboxEventBus:
+    outbox = InMemoryOutbox(poll_interval=0.01, base_backoff=0.01, batch_size=100, concurrency=100, **options)
+    bus = OutboxEventBus(outbox, on_error=errors.append)
+    bus.on("order.placed", publisher)
+    return bus
+
+
+async def test_every_event_arrives_through_a_failing_target(
+    publisher: SqsPublisher, queue: Queue, sqs: Any, sqs_proxy: Proxy
+) -> None:
+    target = FailingTarget(sqs)
+    sqs_proxy.rule = target
+    errors: list[OutboxError] = []
+    bus = a_bus(publisher, errors, max_retries=100)
+    async with bus:
+        emitted = await bus.emit_many([Event("order.placed", {"n": n}) for n in range(EVENTS)])
+        await bus.drain(EVENTS)
+    assert await bus.get_failed_events() == []
+    received = await queue.received_ids()
+    assert set(received) == {event.id for event in emitted}
+    assert target.throttled > 0
+    assert target.cut > 0
+    # A failed entry is retried alone: only an event whose reply was cut may arrive twice.
+    assert target.failed.total() > EVENTS / 50
+    assert set(target.accepted.values()) == {1}
+    assert len(received) - len(emitted) <= 10 * target.cut
+    # Nothing is completed that did not arrive: the events that failed were reported, each as often as it failed.
+    reported = [error for error in errors if isinstance(error.__cause__, TargetError)]
+    assert sum(error.__cause__.code == "InternalError" for error in reported) == target.failed.total()
+
+
+async def test_an_event_that_sqs_never_takes_becomes_a_dead_letter_that_says_why(
+    publisher: SqsPublisher, queue: Queue
+) -> None:
+    errors: list[OutboxError] = []
+    bus = a_bus(publisher, errors)
+    async with bus:
+        good = await bus.emit_many([Event("order.placed", {"n": n}) for n in range(9)])
+        bad = await bus.emit("order.placed", "\x01" * 390_000)
+        await bus.drain(30)
+    (failed,) = await bus.get_failed_events()
+    assert bad is not None
+    assert failed.id == bad.id
+    assert "takes 1,048,576 at most" in failed.last_error
+    assert failed.retry_count == 0
+    assert sorted(await queue.received_ids()) == sorted(event.id for event in good)
