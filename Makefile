@@ -46,7 +46,7 @@ $(VENV)/.installed-demo: pyproject.toml $(CREATED)
 demo: $(firstword $(wildcard $(VENV)/.installed) $(VENV)/.installed-demo) ## deliver 1,000 events with three worker processes, one of which is killed (DASHBOARD=1 to watch them)
 	@PYTHONPATH=$(CURDIR)/src $(BIN)/python -m examples.demo $(if $(ENDPOINT),--endpoint $(ENDPOINT)) $(if $(EVENTS),--events $(EVENTS)) $(if $(DASHBOARD),--dashboard)
 
-test: $(VENV)/.installed ## run the tests on all cores (THOROUGH=1 for all of them, PYTEST_ARGS="tests/worker -k stop" for a part)
+test: $(VENV)/.installed ## run the tests on all cores (THOROUGH=1 for more, EVERYTHING=1 for all of them, PYTEST_ARGS="tests/worker -k stop" for a part)
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed ## measure the costs of the library next to bare calls, and draw the pictures of the documentation

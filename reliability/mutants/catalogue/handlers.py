@@ -78,8 +78,8 @@ HANDLERS: Final = (
         row=73,
         name="children that wait for different times are the same",
         file="delivery.py",
-        text="fingerprint_of((type, payload, described, ordering_key, delay, deliver_at))",
-        replacement="fingerprint_of((type, payload, described, ordering_key))",
+        text="fingerprint_of((name, payload, described, ordering_key, delay, deliver_at))",
+        replacement="fingerprint_of((name, payload, described, ordering_key))",
         test="tests/worker/test_failed_children.py::test_child_that_differs_in_anything_is_another_one[first2-second2]",
     ),
     Mutant(

@@ -307,6 +307,17 @@ def test_worker_that_has_lost_its_lease_may_still_mark_its_event(*, log: bool) -
     assert story.violations() == []
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_dead_letter_may_be_completed_late_under_a_lease_that_was_lost(*, late: bool) -> None:
+    story = two().claim(2.0).start(2.1, "a")
+    lost = story.tokens["w1"]
+    assert story.queue is not None
+    story.change(12.2, replace(story.queue, status="PENDING", retry_count=2, sort_key=12_200), "w1")
+    story.claim(12.5, attempt=3).fail(12.6, "a")
+    story.end(13.0, "a", token=lost if late else None).mark(13.1, "a").add(Skipped(at=14.0, event_id="a")).pop(14.1)
+    assert ("A" in story.claim(15.0).handle(15.1, "b").broken()) is not late
+
+
 def test_queue_that_is_gone_tells_nobody_who_took_its_last_event() -> None:
     for ids, broken in (("a",), ""), (("a", "b"), "F"):
         story = LineBuilder().emit(0.5, *ids).claim(2.0).start(2.1, "a")
