@@ -24,7 +24,7 @@ from dynamodb_outbox.event_ids import event_ids
 from reliability.proxy import Proxy, running_proxy
 from tests.backends import CLIENTS, ENGINES, open_client, open_tuned_client
 from tests.programs import PACKAGES, path_of
-from tests.thorough import LEFT_OUT, leave_out, spread, what_was_left_out
+from tests.thorough import LEFT_OUT, leave_out, what_was_left_out
 
 # The SDK must find credentials, and must not look for others on this machine.
 os.environ |= {
@@ -62,7 +62,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     leave_out(config, items)
-    spread(items)
 
 
 def pytest_collection_finish() -> None:

@@ -17,9 +17,8 @@ import os
 import re
 import sys
 import zlib
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator
-from itertools import groupby
 from typing import Final
 
 import pytest
@@ -31,7 +30,6 @@ LEFT_OUT: Final = pytest.StashKey[tuple[int, int]]()
 CASES: Final = 4
 """With so many parameters a test runs every day."""
 EVERY_CASE: Final = 1_000
-_WAITING: Final = "tests/processes/"
 _SHORT: Final = ("tests/unit/", "tests/docs/")
 _VARIANT: Final = re.compile(r"\b(moto|local|batch|single|auto|plain|connect|one attempt)\b")
 _IN_THIS_PROCESS: Final = re.compile(r"\b(memory|simulated)\b")
@@ -82,24 +80,6 @@ def _few_cases(items: list[pytest.Item]) -> Iterator[pytest.Item]:
 def _draw(name: str) -> int:
     """Draw a number for a name: the same in each process of a run, another one for another version of Python."""
     return zlib.crc32(f"{sys.version_info.minor} {name}".encode())
-
-
-def spread(items: list[pytest.Item]) -> None:
-    """Put the tests that mostly wait between the modules of the others, so that no processor waits at the end."""
-    waiting = [item for item in items if item.nodeid.startswith(_WAITING) or item.get_closest_marker("thorough")]
-    is_waiting = set(waiting)
-    others = [item for item in items if item not in is_waiting]
-    modules = [list(tests) for _, tests in groupby(others, key=lambda item: item.nodeid.partition("::")[0])]
-    items.clear()
-    left = deque(waiting)
-    for tests in modules:
-        items += tests
-        # After four fifths of the others, all of them have begun.
-        done = len(items) - (len(waiting) - len(left))
-        due = len(waiting) - len(waiting) * done * 5 // (len(others) * 4)
-        while len(left) > max(due, 0):
-            items.append(left.popleft())
-    items += left
 
 
 def what_was_left_out(config: pytest.Config) -> str:

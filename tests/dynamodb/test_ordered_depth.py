@@ -20,9 +20,8 @@ from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.dynamodb.delivering.queue_exits import MAX_KEPT
 from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, is_queue_id
 from tests.dynamodb.ordered import ids_of, orders, patient
-from tests.thorough import often
 
-DEPTH: Final = int(os.environ.get("DEPTH") or often(200, thorough=500))
+DEPTH: Final = int(os.environ.get("DEPTH") or 160)
 SHALLOW: Final = 100
 LARGEST_QUEUE: Final = 2048
 

@@ -15,7 +15,7 @@ from tests.processes.program import name_of
 from tests.processes.workers import Workers, statuses
 from tests.thorough import often
 
-EVENTS = often(400, thorough=1000)
+EVENTS = often(400, thorough=600)
 
 
 @pytest.mark.thorough

@@ -22,6 +22,7 @@ from reliability.models.windows.mutants import MUTANTS, SURVIVORS
 from reliability.models.windows.rules import Rules
 
 
+@pytest.mark.cases(4)  # and all of them with THOROUGH=1
 @pytest.mark.parametrize("configuration", SMALL, ids=lambda configuration: configuration.name)
 def test_every_property_holds_in_every_state(configuration: Configuration) -> None:
     result = explored(configuration)
@@ -31,12 +32,14 @@ def test_every_property_holds_in_every_state(configuration: Configuration) -> No
 
 
 @pytest.mark.thorough
+@pytest.mark.cases(4)  # and all of them with THOROUGH=1
 @pytest.mark.parametrize("configuration", PARTLY, ids=lambda configuration: configuration.name)
 def test_every_property_but_liveness_holds_in_the_first_states(configuration: Configuration) -> None:
     result = explored(configuration, most_states=15_000)
     assert (result.broken, result.trace, result.is_complete) == (None, (), False)
 
 
+@pytest.mark.cases(4)  # and all of them with THOROUGH=1
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_protocol_without_a_rule_is_found_to_be_broken(mutant: Mutant) -> None:
     trial = tried(mutant)
@@ -44,12 +47,14 @@ def test_protocol_without_a_rule_is_found_to_be_broken(mutant: Mutant) -> None:
     assert trial.explored.trace
 
 
+@pytest.mark.cases(4)  # and all of them with THOROUGH=1
 @pytest.mark.parametrize("survivor", SURVIVORS, ids=lambda survivor: survivor.name)
 def test_redundant_rule_may_be_dropped(survivor: Survivor) -> None:
     trial = tried(survivor, most_states=5_000)
     assert trial.is_as_expected, trial.text
 
 
+@pytest.mark.cases(4)  # and all of them with THOROUGH=1
 @pytest.mark.parametrize("configuration", WALKED, ids=lambda configuration: configuration.name)
 def test_random_walks_through_large_configurations_break_nothing(configuration: Configuration) -> None:
     result = walk_until(configuration.model(), is_over=lambda walks: walks == 50, seed=1)

@@ -11,7 +11,7 @@ from dynamodb_outbox import InMemoryOutbox, OutboxEventBus, health_checks, heart
 from dynamodb_outbox.worker import heartbeat, vitals
 from dynamodb_outbox.worker.handling import blocked_loop
 from tests.fakes import ScriptedOutbox, quick_outbox
-from tests.thorough import THOROUGH
+from tests.thorough import EVERYTHING
 from tests.virtual_time import VirtualTime, install
 
 
@@ -33,8 +33,8 @@ def bus(outbox: ScriptedOutbox, errors: list[Any]) -> OutboxEventBus:
 
 @pytest.fixture(autouse=True)
 async def debug_mode() -> None:
-    """With THOROUGH=1, the worker's tests run in asyncio's debug mode, which takes twice as long."""
-    asyncio.get_running_loop().set_debug(THOROUGH)
+    """With EVERYTHING=1, the worker's tests run in asyncio's debug mode, which takes twice as long."""
+    asyncio.get_running_loop().set_debug(EVERYTHING)
 
 
 @pytest.fixture(autouse=True)
