@@ -21,7 +21,7 @@ from dynamodb_outbox.dynamodb.delivering.queue_exits import MAX_KEPT
 from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, is_queue_id
 from tests.dynamodb.ordered import ids_of, orders, patient
 
-DEPTH: Final = int(os.environ.get("DEPTH") or 160)
+DEPTH: Final = int(os.environ.get("DEPTH") or 200)
 SHALLOW: Final = 100
 LARGEST_QUEUE: Final = 2048
 

@@ -33,7 +33,7 @@ LONGEST: Final = 600 if EVENTS <= 600 else 7200
 """The time limit in seconds, which only a hang reaches."""
 WORKERS: Final = 4
 EMITTERS: Final = 4
-LEASE: Final = 2.0
+LEASE: Final = 3.0
 LOST: Final = 0.03
 OPTIONS: Final[dict[str, Any]] = {
     "handler": "ordered",
