@@ -15,7 +15,7 @@ from tests.thorough import often
 
 EMITS = 200
 DEATHS = often(4, thorough=20)
-LEASE = 2.0
+LEASE = 4.0
 ANY_TIMES = 100
 """So many retries that no event fails where a busy machine answers requests later than the lease lasts."""
 
