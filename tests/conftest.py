@@ -53,7 +53,7 @@ def _load_once(path: str) -> Any:
 
 
 # Each session of the SDK parses the model of the service again, which takes longer than a short test.
-JSONFileLoader.load_file = lambda self, path: _load_once(path)  # type: ignore[method-assign]
+JSONFileLoader.load_file = lambda self, path: _load_once(path)  # type: ignore[method-assign]  # on purpose
 
 
 def pytest_configure(config: pytest.Config) -> None:

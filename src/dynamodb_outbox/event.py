@@ -90,7 +90,7 @@ class Event(_Parametrised[Payload_co]):
     """
 
     type: str
-    payload: Payload_co = field(default=None, repr=False)  # type: ignore[assignment]
+    payload: Payload_co = field(default=None, repr=False)  # type: ignore[assignment]  # an event without a payload has None
     id: str = field(default_factory=event_ids.new, kw_only=True)
     occurred_at: datetime = field(default_factory=_utc_now, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any], kw_only=True, repr=False)

@@ -46,7 +46,7 @@ class FailingClient:
         self._entries = entries
         self._request = request
 
-    async def publish_batch(self, *, TopicArn: str, PublishBatchRequestEntries: list[dict[str, Any]]) -> Any:  # noqa: N803
+    async def publish_batch(self, *, TopicArn: str, PublishBatchRequestEntries: list[dict[str, Any]]) -> Any:  # noqa: N803 - the names of AWS
         self.calls.append(len(PublishBatchRequestEntries))
         types = {each["Id"]: each["MessageAttributes"]["type"]["StringValue"] for each in PublishBatchRequestEntries}
         bad = {n: self._entries[name] for n, name in types.items() if name in self._entries}

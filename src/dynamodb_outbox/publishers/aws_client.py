@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from http import HTTPStatus
 from typing import Any, Final
 
 import anyio
@@ -72,7 +73,7 @@ def target_error(error: Exception, *, target: str) -> TargetError:
             target=target,
             code=code,
             reason=details.get("Message") or str(error),
-            maybe_sent=status >= 500,  # noqa: PLR2004
+            maybe_sent=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
         )
     else:
         name = type(error).__name__

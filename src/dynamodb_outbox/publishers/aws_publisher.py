@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -42,7 +43,7 @@ class Limits:
     spoiled_requests: frozenset[str] = frozenset()
 
 
-class AwsPublisher:
+class AwsPublisher(ABC):
     """The base of the publishers of AWS services. A service implements `_call`."""
 
     def __init__(self, target: str, client: AwsClient, limits: Limits, *, linger: float) -> None:
@@ -69,9 +70,9 @@ class AwsPublisher:
     ) -> None:
         await self.close()
 
+    @abstractmethod
     async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
         """Send one request; return the failure of each entry, None if it was accepted."""
-        raise NotImplementedError
 
     async def _submit(self, entry: Entry, size: int) -> None:
         if size > self._limits.entry_bytes:

@@ -76,7 +76,7 @@ class _Readers:
         if issubclass(kind, Enum):
             return _enum(kind)
         if is_typed_dict(kind):
-            required: Collection[str] = kind.__required_keys__  # type: ignore[attr-defined]
+            required: Collection[str] = kind.__required_keys__  # type: ignore[attr-defined]  # of a TypedDict
             fields = [_Field(name, name, name in required) for name in _hints(kind)]
             return self._object(kind, fields, make=dict, extra=True)
         if is_attrs(kind):
