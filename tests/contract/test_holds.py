@@ -149,6 +149,7 @@ async def test_resume_of_all_types_leaves_held_events(outbox: Outbox) -> None:
     assert await outbox.count(HELD) == 1
 
 
+@pytest.mark.cases(2, thorough=4)
 async def test_resume_takes_many(outbox: Outbox) -> None:
     await outbox.publish([Event("refund", id=f"e{number}") for number in range(105)])
     for _ in range(2):

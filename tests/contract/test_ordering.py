@@ -42,6 +42,7 @@ async def test_list_keeps_its_order_however_long_it_is(outbox: Outbox, count: in
     assert [await outbox.count(status) for status in (PENDING, PROCESSING, FAILED)] == [0, 0, 0]
 
 
+@pytest.mark.cases(2, thorough=4)
 async def test_line_that_grows_while_it_is_worked_off_keeps_its_order(adapter: Adapter, outbox: Outbox) -> None:
     ids, handled = numbered(6 * WIDTH), list[str]()
     worker = adapter.make()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from dynamodb_outbox import Event, EventStatus, LeaseLostError
 from dynamodb_outbox.adapter import Completed, Failed, Outbox
 from tests.contract.adapters import Adapter, claim_one, settle_one
@@ -88,6 +90,7 @@ async def test_redrive_counts_what_it_did_and_leaves_the_rest(adapter: Adapter, 
     }
 
 
+@pytest.mark.cases(2, thorough=4)
 async def test_redrive_takes_many(outbox: Outbox) -> None:
     events = [Event("order.placed") for _ in range(105)]
     ids = [event.id for event in events]

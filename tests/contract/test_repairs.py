@@ -154,6 +154,7 @@ async def test_discard_of_a_claimed_event_is_refused_with_the_fence_of_the_claim
     assert await outbox.discard(["e"], **WHO, fences=seen) == Repaired(refused={"e": PROCESSING})
 
 
+@pytest.mark.cases(2, thorough=4)
 async def test_repairs_take_many(outbox: Outbox, clock: Clock) -> None:
     events = [Event("order.placed") for _ in range(105)]
     ids = [event.id for event in events]

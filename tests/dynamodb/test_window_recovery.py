@@ -234,7 +234,7 @@ async def test_two_recoveries_at_once_recover_each_event_once(table: Table) -> N
         assert (await worker.stored(worker.id_of(220)))["retryCount"] == {"N": "1"}
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(2, thorough=4)
 @pytest.mark.parametrize("is_sent", [True, False], ids=["after", "before"])
 async def test_recovery_that_dies_at_any_step_is_repeated_by_the_next(table: Table, *, is_sent: bool) -> None:
     steps = 0
@@ -346,7 +346,7 @@ async def test_events_far_up_in_a_window_are_found_if_no_others_are_open(table: 
     assert await table.outbox().count(PROCESSING) == 2
 
 
-@pytest.mark.cases(2)
+@pytest.mark.cases(2, thorough=3)
 async def test_drain_waits_for_the_events_of_windows(table: Table, worker: DeadWorker) -> None:
     await worker.store_window(ended=-LEASE)
     item = worker.unlisted(220)

@@ -26,7 +26,7 @@ from reliability.simulation.faults import Kind
 from reliability.simulation.runs import run, run_each
 from tests.thorough import often
 
-SEEDS = often(30, thorough=120)
+SEEDS = often(30, thorough=80)
 MOST_SEEDS = 300
 """So many are tried at most, until a library that is broken is found out."""
 
@@ -46,7 +46,7 @@ def test_no_invariant_is_broken() -> None:
 
 
 def test_one_seed_makes_one_history_to_the_letter() -> None:
-    seeds = [str(seed) for seed in range(often(2, thorough=8))]
+    seeds = [str(seed) for seed in range(often(2, thorough=4))]
     histories = [
         subprocess.run(
             [sys.executable, "-c", PRINT, *seeds],
