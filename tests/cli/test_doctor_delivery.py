@@ -230,6 +230,7 @@ async def test_a_scan_finds_events_that_are_not_in_the_index(patient: Patient) -
     assert event_id in first.evidence[1]
 
 
+@pytest.mark.cases(1, thorough=2)
 @pytest.mark.parametrize("shards", [1, 4])
 async def test_a_scan_reports_no_queue_of_an_ordering_key_unless_no_worker_can_find_it(
     patient: Patient, shards: int

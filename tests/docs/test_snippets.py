@@ -92,7 +92,7 @@ async def engine(emptied_endpoint: str) -> str:
     return emptied_endpoint
 
 
-@pytest.mark.cases(12)
+@pytest.mark.cases(8)
 @pytest.mark.parametrize("snippet", PROGRAMS)
 def test_program_prints_what_its_page_says(engine: str, snippet: Snippet, tmp_path: Path) -> None:
     # The suite of the newest aiobotocore has no aioboto3, which cannot be installed beside it.

@@ -163,6 +163,7 @@ def waits(errors: list[Any], loop: str) -> list[float]:
     return [error.retry_in for error in errors if isinstance(error, PollingError) and error.loop == loop]
 
 
+@pytest.mark.thorough
 async def test_worker_may_start_before_its_backend(local_endpoint: str, table_name: str) -> None:
     port = dynamodb_local.free_port()
     errors: list[Any] = []

@@ -76,6 +76,7 @@ async def test_events_with_and_without_a_key_are_settled_in_one_batch(lines: lis
     assert [len(texts) for texts in statements(proxy)] == [2, 1]
 
 
+@pytest.mark.cases(1, thorough=2)
 @pytest.mark.parametrize("shards", [1, 4])
 async def test_second_probe_has_every_statement_of_queues(
     client: Any, proxy: Proxy, table_name: str, shards: int

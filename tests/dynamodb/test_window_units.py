@@ -40,6 +40,7 @@ async def units_per_event(
     return written / count
 
 
+@pytest.mark.cases(1, thorough=2)
 @pytest.mark.parametrize("together", [25, 1])
 async def test_event_of_1_kb_costs_two_units_in_a_window(local_client: Any, table_name: str, together: int) -> None:
     count = 1000 if together > 1 else 200

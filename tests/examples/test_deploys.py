@@ -64,6 +64,7 @@ async def test_a_signal_lets_a_running_handler_finish(
     assert server.returncode in ([0, -signal.SIGTERM] if raised_again else [0])
 
 
+@pytest.mark.thorough
 async def test_running_handlers_finish_and_the_rest_goes_to_another_worker_at_once(
     settings: None, moto_client: Any, table_name: str
 ) -> None:

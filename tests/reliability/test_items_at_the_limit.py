@@ -104,6 +104,7 @@ async def test_large_event_of_many_handlers_runs_none_again_that_succeeded_and_k
     assert (await items())["large"]["status"] == {"S": "FAILED"}
 
 
+@pytest.mark.cases(1, thorough=3)
 @pytest.mark.parametrize("count", [3, 20, 60])
 async def test_event_whose_worker_dies_after_its_handlers_filled_the_item_ends(
     make: Callable[..., Any], items: Items, time: Time, count: int

@@ -13,7 +13,6 @@ from dynamodb_outbox.web.dead_letters import Selection
 from dynamodb_outbox.web.text import packed
 from tests.backends import ENGINES
 from tests.programs import missing
-from tests.thorough import often
 from tests.web.browser.conftest import Visitor
 from tests.web.conftest import fail_events, failing
 
@@ -89,7 +88,8 @@ def axe_core(request: pytest.FixtureRequest) -> str:
     return script
 
 
-@pytest.mark.parametrize(("scheme", "width"), LOOKS[: often(1, thorough=2)])
+@pytest.mark.thorough
+@pytest.mark.parametrize(("scheme", "width"), LOOKS[:2])
 async def test_axe_finds_no_fault(
     bus: OutboxEventBus, visitor: Visitor, axe_core: str, scheme: Any, width: int
 ) -> None:
