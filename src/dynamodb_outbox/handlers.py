@@ -20,7 +20,8 @@ from dynamodb_outbox.wording import shown
 Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Awaitable[None]]
 """An async function of the event, or of the event and its delivery.
 
-The handlers of one event run at the same time, and share the event object and its payload.
+The handlers of one event run at the same time, and share the event object and its payload. If a handler is an object
+with an `async def on_bus_stop(self)`, it is awaited, for five seconds at most, when a bus with the handler has stopped.
 """
 
 LONGEST_TIMEOUT = 7 * 86_400.0
@@ -200,6 +201,10 @@ class HandlerRegistry:
     def types(self) -> list[str]:
         """List the types that have handlers, in alphabetical order."""
         return sorted(self._by_type)
+
+    def handlers(self) -> list[object]:
+        """List the handlers of all types; one that is registered for several types is there several times."""
+        return [each.handler for registered in (*self._by_type.values(), self._of_all) for each in registered]
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """List the names of the handlers by type, without `once` handlers, which are removed after one event."""

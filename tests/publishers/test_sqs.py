@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from dynamodb_outbox import ConfigurationError, Event, InMemoryOutbox, OutboxError, OutboxEventBus, Reject, TargetError
 from dynamodb_outbox.publishers import SqsPublisher
@@ -211,6 +213,20 @@ async def test_a_closed_publisher_opens_again(publisher: SqsPublisher, queue: Qu
     assert len(await queue.receive_all()) == 2
 
 
+async def test_a_client_that_the_publisher_made_is_closed_when_the_bus_has_stopped(
+    queue: Queue, moto_endpoint: str
+) -> None:
+    # As the documentation has it: nobody but the bus knows this publisher.
+    bus = a_bus(SqsPublisher(queue_url=queue.url, region_name="us-east-1", endpoint_url=moto_endpoint), [])
+    before = open_sessions()
+    async with bus:
+        await bus.emit("order.placed")
+        await bus.drain(30)
+        assert len(open_sessions() - before) == 1
+    assert open_sessions() == before
+    assert len(await queue.receive_all()) == 1
+
+
 async def test_a_client_of_the_caller_stays_open(sqs: Any, queue: Queue) -> None:
     async with SqsPublisher(queue_url=queue.url, client=sqs) as publisher:
         await publish(publisher, Event("a"))
@@ -234,6 +250,10 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 async def test_a_client_of_another_service_is_refused(moto_client: Any) -> None:
     with pytest.raises(ConfigurationError, match="client of 'sqs'"):
         SqsPublisher(queue_url="http://x/orders", client=moto_client)
+
+
+def open_sessions() -> set[ClientSession]:
+    return {each for each in gc.get_objects() if isinstance(each, ClientSession) and not each.closed}
 
 
 def a_bus(publisher: SqsPublisher, errors: list[OutboxError], **options: Any) -> OutboxEventBus:

@@ -62,6 +62,10 @@ class AwsPublisher(ABC):
         await self._batcher.flush()
         await self._client.close()
 
+    async def on_bus_stop(self) -> None:
+        """See `close`; the bus calls this when it has stopped. A later event opens a client again."""
+        await self.close()
+
     async def __aenter__(self) -> Self:
         return self
 

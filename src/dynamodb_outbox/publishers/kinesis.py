@@ -33,8 +33,9 @@ class KinesisPublisher(AwsPublisher):
     its own record. An event that the stream does not accept raises `TargetError`, and is retried. Events with the same
     ordering key keep their order in the stream. An event may arrive twice, as with every handler.
 
-    `async with publisher` closes the client at the end of the block, if the publisher made it; put it around
-    `async with bus`. The publisher belongs to the event loop that uses it first.
+    A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
+    it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
+    it first.
 
     Args:
         stream_name: The name of the stream.

@@ -43,8 +43,9 @@ class SnsPublisher(AwsPublisher):
     Every other error is raised as `TargetError`, so that the event is retried. An event may arrive twice, as with every
     handler.
 
-    `async with publisher` closes the client at the end of the block, if the publisher made it; put it around
-    `async with bus`. The publisher belongs to the event loop that uses it first.
+    A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
+    it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
+    it first.
 
     Args:
         topic_arn: The ARN of the topic. The name of a FIFO topic ends in `.fifo`.

@@ -42,8 +42,9 @@ class SqsPublisher(AwsPublisher):
     Every other error is raised as `TargetError`, so that the event is retried. An event may arrive twice, as with every
     handler.
 
-    `async with publisher` closes the client at the end of the block, if the publisher made it; put it around
-    `async with bus`. The publisher belongs to the event loop that uses it first.
+    A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
+    it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
+    it first.
 
     Args:
         queue_url: The URL of the queue. The name of a FIFO queue ends in `.fifo`.

@@ -25,6 +25,8 @@ class Timing:
     """Outcomes may still be written after the deadline of a stop."""
     retire_seconds: float = 1.0
     """A stop waits for the worker's announcement to be withdrawn."""
+    close_seconds: float = 5.0
+    """A stop waits for handlers that close what they opened."""
     report_seconds: float = 5.0
     """A stop waits for calls of an async `on_error`, which may never return."""
 

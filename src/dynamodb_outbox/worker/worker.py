@@ -23,6 +23,7 @@ from dynamodb_outbox.errors import OutboxError, WorkerError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.outcome import Outcome, Released
 from dynamodb_outbox.worker.claim_on_emit import EmitClaims
+from dynamodb_outbox.worker.closing import tell_of_stop
 from dynamodb_outbox.worker.handling.quarantine import Quarantine, is_suspected_poison
 from dynamodb_outbox.worker.hold_gate import HoldGate
 from dynamodb_outbox.worker.kept_keys import KeptKeys
@@ -198,11 +199,12 @@ class Worker:
                     await self._handle(poll)
                 finally:
                     self._enter(Phase.SETTLING)
-            # `run_once` keeps the announcement that refused claims may have caused: the next call goes on with it.
+            # `run_once` keeps what it announced, and what its handlers opened: the next call goes on with them.
             if leases is not None:
                 with anyio.move_on_after(self._timing.retire_seconds):
                     await leases.close()
                     await self._outbox.retire()
+                await tell_of_stop(self._setup.registry.handlers(), seconds=self._timing.close_seconds)
             with anyio.move_on_after(self._timing.report_seconds):
                 await self._reports.finish()
             reporting.cancel_scope.cancel()
@@ -278,8 +280,7 @@ class Worker:
                 case Phase.RELEASING:
                     self._dispatcher.release_all()
                     self._recovery.abandon_at(now)
-                    # If the answer to a claim comes later, its events stay PROCESSING. Recovery resets them after their
-                    # lease, and counts an attempt.
+                    # If the answer to a claim comes later, its events stay PROCESSING until recovery resets them.
                     self._polling.abandon_at(now + self._timing.claim_seconds)
                 case Phase.SETTLING:
                     self._settles.close()
@@ -297,8 +298,7 @@ class Worker:
         return await self._gate.is_held_now(event_type)
 
     def _may_keep_keys(self) -> bool:
-        # Not in `run_once`, which ends after one batch.
-        return self.running and self._started.is_set() and not self._gate.holds_all
+        return self.running and self._started.is_set() and not self._gate.holds_all  # not in `run_once`: it ends soon
 
     def _take(self, claim: Claim) -> None:
         self._slots.take(claim.token)

@@ -1,0 +1,112 @@
+"""Handlers that are told of the stop of their bus."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import pytest
+
+from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, OutboxEventBus
+
+
+class Publisher:
+    """A handler that opens a connection for its first event, and closes it when the bus has stopped."""
+
+    def __init__(self, outbox: InMemoryOutbox) -> None:
+        self._outbox = outbox
+        self.is_open = False
+        self.stops: list[list[EventStatus | None]] = []
+        self._ids: list[str] = []
+
+    async def __call__(self, event: Event) -> None:
+        self.is_open = True
+        self._ids.append(event.id)
+        await anyio.sleep(1)
+
+    async def on_bus_stop(self) -> None:
+        self.is_open = False
+        self.stops.append([self._outbox.status_of(each) for each in self._ids])
+
+
+@pytest.fixture
+def outbox() -> InMemoryOutbox:
+    return InMemoryOutbox()
+
+
+async def test_handler_is_told_once_after_its_last_event_is_settled(outbox: InMemoryOutbox) -> None:
+    bus, publisher = OutboxEventBus(outbox), Publisher(outbox)
+    bus.subscribe(["order.placed", "order.paid"], publisher)
+    bus.on_any(publisher, name="also")
+    async with bus:
+        await bus.emit("order.placed", id="A")
+        await anyio.sleep(0.5)
+        assert publisher.is_open
+    assert publisher.stops == [[EventStatus.COMPLETED] * 2]
+    assert not publisher.is_open
+    async with bus:
+        pass
+    assert len(publisher.stops) == 2
+
+
+async def test_handler_is_told_although_the_bus_was_stopped_by_a_handler(outbox: InMemoryOutbox) -> None:
+    bus, publisher = OutboxEventBus(outbox), Publisher(outbox)
+    bus.on("order.placed", publisher)
+
+    @bus.on("shop.closed")
+    async def stop(event: Event) -> None:
+        await bus.stop()
+
+    await bus.start()
+    await bus.emit("shop.closed")
+    await anyio.sleep(5)
+    assert not bus.running
+    assert publisher.stops == [[]]
+
+
+async def test_handler_is_not_told_by_run_once_because_the_next_call_goes_on_with_it(outbox: InMemoryOutbox) -> None:
+    bus, publisher = OutboxEventBus(outbox), Publisher(outbox)
+    bus.on("order.placed", publisher)
+    await bus.emit("order.placed")
+    assert await bus.run_once() == 1
+    assert publisher.is_open
+    assert publisher.stops == []
+
+
+async def test_bus_stops_though_a_handler_fails_to_close_and_another_one_never_does(
+    outbox: InMemoryOutbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Publisher):
+        async def on_bus_stop(self) -> None:
+            raise OSError("the socket is gone")
+
+    class Endless(Publisher):
+        async def on_bus_stop(self) -> None:
+            await anyio.sleep_forever()
+
+    bus, publisher = OutboxEventBus(outbox), Publisher(outbox)
+    for handler in (Failing(outbox), Endless(outbox), publisher):
+        bus.on("order.placed", handler)
+    began = anyio.current_time()
+    async with bus:
+        pass
+    assert anyio.current_time() - began == pytest.approx(5, abs=0.5)
+    assert publisher.stops == [[]]
+    texts = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(texts) == 2
+    assert "raised an exception" in texts[0]
+    assert "did not return within 5 s" in texts[1]
+
+
+async def test_handler_closes_in_peace_when_a_cancelled_scope_ends_the_bus(outbox: InMemoryOutbox) -> None:
+    class Slow(Publisher):
+        async def on_bus_stop(self) -> None:
+            await anyio.sleep(2)
+            await super().on_bus_stop()
+
+    bus, publisher = OutboxEventBus(outbox), Slow(outbox)
+    bus.on("order.placed", publisher)
+    with anyio.move_on_after(1):
+        async with bus:
+            await anyio.sleep_forever()
+    assert publisher.stops == [[]]
