@@ -14,7 +14,17 @@ import pytest
 
 from tests.backends import ENGINES
 
-PACKAGES: Final = {"Chromium": "chromium", "promtool": "prometheus", "libfaketime": "faketime"}
+PACKAGES: Final = {
+    "Chromium": "chromium",
+    "promtool": "prometheus",
+    "libfaketime": "faketime",
+    "NATS": "nats-server",
+    "Redis": "redis-server",
+    "RabbitMQ": "rabbitmq-server",
+}
+_RABBITMQ: Final = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+"""Debian's script in /usr/sbin wants to be root, and becomes another user."""
+_COMMANDS: Final = {"NATS": "nats-server", "Redis": "redis-server"}
 
 
 def _found(program: str) -> str | None:
@@ -23,7 +33,10 @@ def _found(program: str) -> str | None:
     if program == "libfaketime":
         library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
         return None if library is None else str(library)
-    return shutil.which(program)
+    if program == "RabbitMQ":
+        return _RABBITMQ if Path(_RABBITMQ).exists() else None
+    # Debian has some servers in /usr/sbin, where not every user looks.
+    return shutil.which(_COMMANDS.get(program, program), path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def path_of(program: str, config: pytest.Config) -> str:
