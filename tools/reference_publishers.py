@@ -12,7 +12,8 @@ from tools.api_source import node_of, options_of, parameters_of
 INTRO: Final = """\
 The module `dynamodb_outbox.publishers` is imported by itself. The guides: \
 [SQS](../how-to/publish-to-sqs.md), [SNS](../how-to/publish-to-sns.md), \
-[EventBridge](../how-to/publish-to-eventbridge.md), [Kinesis](../how-to/publish-to-kinesis.md)."""
+[EventBridge](../how-to/publish-to-eventbridge.md), [Kinesis](../how-to/publish-to-kinesis.md), \
+[NATS, Redis, RabbitMQ and Kafka](../how-to/publish-to-brokers.md)."""
 
 
 def publishers_page(section: Callable[..., str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +11,9 @@ from aiobotocore.config import AioConfig
 
 from reliability.proxy import Proxy, running_proxy
 from tests.backends import ENDPOINT, SESSION
+from tests.programs import path_of
 from tests.publishers.queues import Queue
+from tests.publishers.servers import NatsServer, RabbitServer, RedisServer, running
 
 
 @pytest.fixture
@@ -37,3 +39,25 @@ async def fifo(sqs: Any) -> Queue:
 async def sqs_proxy(moto_endpoint: str) -> AsyncIterator[Proxy]:
     async with running_proxy(moto_endpoint) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def nats_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    path = path_of("NATS", request.config)
+    with running(NatsServer(path, tmp_path_factory.mktemp("nats"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    path = path_of("Redis", request.config)
+    with running(RedisServer(path, tmp_path_factory.mktemp("redis"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """It takes seconds to start."""
+    path = path_of("RabbitMQ", request.config)
+    with running(RabbitServer(path, tmp_path_factory.mktemp("rabbitmq"))) as server:
+        yield server

@@ -68,6 +68,7 @@ PUBLIC = {
     "dynamodb_outbox.observers": OBSERVERS,
     "dynamodb_outbox.publishers": {
         "EventBridgePublisher",
+        "FastStreamPublisher",
         "KinesisPublisher",
         "MessageFormat",
         "SnsPublisher",

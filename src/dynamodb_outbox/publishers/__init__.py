@@ -7,9 +7,17 @@ handler:
 """
 
 from dynamodb_outbox.publishers.eventbridge import EventBridgePublisher
+from dynamodb_outbox.publishers.faststream import FastStreamPublisher
 from dynamodb_outbox.publishers.kinesis import KinesisPublisher
 from dynamodb_outbox.publishers.messages import MessageFormat
 from dynamodb_outbox.publishers.sns import SnsPublisher
 from dynamodb_outbox.publishers.sqs import SqsPublisher
 
-__all__ = ["EventBridgePublisher", "KinesisPublisher", "MessageFormat", "SnsPublisher", "SqsPublisher"]
+__all__ = [
+    "EventBridgePublisher",
+    "FastStreamPublisher",
+    "KinesisPublisher",
+    "MessageFormat",
+    "SnsPublisher",
+    "SqsPublisher",
+]
