@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import version
 from io import BytesIO
@@ -116,7 +116,9 @@ def moto_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
     def answer(environ: dict[str, Any], start_response: Any) -> Any:
         # A caller that sends half of a request keeps no other waiting.
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        with turn:
+        # A long poll of SQS would keep all others waiting, and the sender of its message among them.
+        is_poll = environ.get("HTTP_X_AMZ_TARGET") == "AmazonSQS.ReceiveMessage"
+        with nullcontext() if is_poll else turn:
             return moto(environ | {"wsgi.input": BytesIO(body)}, start_response)
 
     server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=MotoRequestHandler)

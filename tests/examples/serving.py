@@ -21,7 +21,10 @@ COMMANDS = {
     "aiohttp": ["-m", "examples.aiohttp_app"],
 }
 """The services that create users."""
-DASHBOARD = {"dashboard": ["-m", "uvicorn", "examples.dashboard_app:app", "--port", "{port}"]}
+OTHERS = {
+    "dashboard": ["-m", "uvicorn", "examples.dashboard_app:app", "--port", "{port}"],
+    "orders": ["-m", "uvicorn", "examples.orders.service:app", "--port", "{port}"],
+}
 
 
 async def eventually(look: Callable[[], Awaitable[Any]], *, within: float = 120.0) -> Any:
@@ -42,7 +45,7 @@ async def serving(runner: str, **environment: str) -> AsyncIterator[tuple[subpro
     """Serve an example until the end of the block; yields its process, once it is healthy, and its address."""
     port = free_port()
     server = subprocess.Popen(  # noqa: ASYNC220 - starting it takes no time
-        [sys.executable, *(part.format(port=port) for part in (COMMANDS | DASHBOARD)[runner])],
+        [sys.executable, *(part.format(port=port) for part in (COMMANDS | OTHERS)[runner])],
         cwd=ROOT,
         env=os.environ | environment | {"PORT": str(port)},
         stdout=subprocess.PIPE,
