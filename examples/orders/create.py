@@ -25,14 +25,14 @@ async def create(prefix: str) -> dict[str, str]:
         session.create_client("dynamodb") as dynamodb,
         session.create_client("sqs") as sqs,
         session.create_client("events") as events,
+        DynamoDBOutbox.connect(table_name=f"{prefix}-outbox") as outbox,
     ):
-        await DynamoDBOutbox(dynamodb, table_name=f"{prefix}-outbox").create_table()
+        await outbox.create_table()
         for name in ("orders", "shipments"):
             await create_table(dynamodb, f"{prefix}-{name}")
         _, dead_letters = await create_queue(sqs, f"{prefix}-dead-letters.fifo", FifoQueue="true")
         redrive = json.dumps({"deadLetterTargetArn": dead_letters, "maxReceiveCount": 3})
         queue_url, _ = await create_queue(sqs, f"{prefix}-orders.fifo", FifoQueue="true", RedrivePolicy=redrive)
-        await events.create_event_bus(Name=prefix)
         await subscribe(events, sqs, bus=prefix, queue=f"{prefix}-audit")
     return {
         "OUTBOX_TABLE": f"{prefix}-outbox",
@@ -61,7 +61,8 @@ async def create_queue(sqs: Any, name: str, **attributes: str) -> tuple[str, str
 
 
 async def subscribe(events: Any, sqs: Any, *, bus: str, queue: str) -> None:
-    """Send every event of the orders on to one more queue, as another team would do."""
+    """Create a bus that sends every event of the orders on to one more queue, as another team would have it."""
+    await events.create_event_bus(Name=bus)
     url, arn = await create_queue(sqs, queue)
     pattern = json.dumps({"source": ["orders"]})
     rule = (await events.put_rule(Name=queue, EventBusName=bus, EventPattern=pattern))["RuleArn"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -19,28 +19,31 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus, StorageError, TransactionCancelledError
+from dynamodb_outbox import (
+    DynamoDBOutbox,
+    ExponentialBackoff,
+    OutboxEventBus,
+    StorageError,
+    TransactionCancelledError,
+)
 from dynamodb_outbox.integrations.fastapi import health_routes
 from dynamodb_outbox.publishers import EventBridgePublisher, SqsPublisher
 from examples.orders.events import OrderCancelled, OrderPaid, OrderPlaced
 
 logger = logging.getLogger("uvicorn.error")
 ORDERS = os.environ["ORDERS_TABLE"]
+LEASE = float(os.environ.get("LEASE_SECONDS", "30"))  # how long the events of a killed process wait
 ONE_ATTEMPT = AioConfig(retries={"mode": "standard", "total_max_attempts": 1})  # the outbox retries, within its lease
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, OutboxEventBus]]:
     session = get_session()
     # Closed from below: first the bus, then the publishers, and last the clients that they use.
     async with (
-        session.create_client("dynamodb") as dynamodb,
         session.create_client("sqs", config=ONE_ATTEMPT) as sqs,
         session.create_client("events", config=ONE_ATTEMPT) as events,
-        DynamoDBOutbox.connect(
-            table_name=os.environ["OUTBOX_TABLE"],
-            processing_timeout=float(os.environ.get("LEASE_SECONDS", "30")),
-        ) as outbox,
+        DynamoDBOutbox.connect(table_name=os.environ["OUTBOX_TABLE"], processing_timeout=LEASE) as outbox,
         SqsPublisher(queue_url=os.environ["QUEUE_URL"], client=sqs, source="/orders") as queue,
         EventBridgePublisher(
             bus_name=os.environ["EVENT_BUS"], client=events, source="orders", format="cloudevents"
@@ -48,11 +51,13 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     ):
         await asyncio.gather(outbox.verify_table(), queue.verify(), event_bus.verify())
         bus = OutboxEventBus(outbox, stop_timeout=20)
+        # A target may fail for an hour. Meanwhile the other events of an order wait, so that none overtakes.
+        patient = ExponentialBackoff(cap=300, jitter=0.1)
         # The table stores these names: they stay, whatever the variables are called.
-        bus.on_any(queue, name="queue")
-        bus.on_any(event_bus, name="event-bus")
+        bus.on_any(queue, name="queue", max_retries=20, backoff=patient)
+        bus.on_any(event_bus, name="event-bus", max_retries=20, backoff=patient)
         async with bus:
-            yield {"bus": bus, "dynamodb": dynamodb}
+            yield {"bus": bus}
 
 
 def bus_of(request: Request) -> OutboxEventBus:
@@ -107,7 +112,7 @@ async def place(
             tx.emit(OrderPlaced(order=order.id, **new.model_dump()), ordering_key=order.id)
     except TransactionCancelledError as error:
         stored = found_instead(error)
-        if stored is None or int(stored["cents"]["N"]) != order.cents:
+        if stored is None or stored["cents"]["N"] != str(order.cents):
             raise HTTPException(422, "this Idempotency-Key was used for another order") from None
     return order
 
@@ -142,12 +147,3 @@ async def change(bus: OutboxEventBus, order: str, status: str, event: BaseModel)
         if (found := stored["status"]["S"]) != status:
             raise HTTPException(409, f"the order is {found}") from None
     return {"id": order, "status": status}
-
-
-@app.get("/orders/{order}")
-async def show(order: str, request: Request) -> dict[str, str | int]:
-    reply = await request.state.dynamodb.get_item(TableName=ORDERS, Key={"id": {"S": order}}, ConsistentRead=True)
-    if (stored := reply.get("Item")) is None:
-        raise HTTPException(404, "there is no such order")
-    texts = {name: stored[name]["S"] for name in ("id", "customer", "status")}
-    return {**texts, "cents": int(stored["cents"]["N"])}
