@@ -39,16 +39,16 @@ ONE_ATTEMPT = AioConfig(retries={"mode": "standard", "total_max_attempts": 1})  
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, OutboxEventBus]]:
     session = get_session()
-    # Closed from below: first the bus, then the publishers, and last the clients that they use.
+    # The bus is the innermost, so that the clients are open until it has stopped.
     async with (
         session.create_client("sqs", config=ONE_ATTEMPT) as sqs,
         session.create_client("events", config=ONE_ATTEMPT) as events,
         DynamoDBOutbox.connect(table_name=os.environ["OUTBOX_TABLE"], processing_timeout=LEASE) as outbox,
-        SqsPublisher(queue_url=os.environ["QUEUE_URL"], client=sqs, source="/orders") as queue,
-        EventBridgePublisher(
-            bus_name=os.environ["EVENT_BUS"], client=events, source="orders", format="cloudevents"
-        ) as event_bus,
     ):
+        queue = SqsPublisher(queue_url=os.environ["QUEUE_URL"], client=sqs, source="/orders")
+        event_bus = EventBridgePublisher(
+            bus_name=os.environ["EVENT_BUS"], client=events, source="orders", format="cloudevents"
+        )
         await asyncio.gather(outbox.verify_table(), queue.verify(), event_bus.verify())
         bus = OutboxEventBus(outbox, stop_timeout=20)
         # A target may fail for an hour. Meanwhile the other events of an order wait, so that none overtakes.
