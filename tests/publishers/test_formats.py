@@ -97,7 +97,7 @@ def test_a_cloudevent_has_the_attributes_of_the_event() -> None:
 
 def test_metadata_become_extensions_where_their_names_and_values_may() -> None:
     metadata = {
-        "correlationId": "c", "traceparent": "00-1-2-01", "schemaVersion": 2, "big": 2**40, "flag": True,
+        "correlationId": "c", "traceparent": "00-1-2-01", "schemaVersion": Decimal(2), "big": 2**40, "flag": True,
         "with-dash": "x", "dataSchema": "no", "subject": "no",
         "map": {"a": 1}, "data": "no", "Type": "no", "empty": "", "ratio": 0.5,
     }  # fmt: skip

@@ -78,6 +78,10 @@ class Batcher(Generic[T]):
     def _start_due_batches(self, loop: asyncio.AbstractEventLoop) -> None:
         self._start_batches(loop, until=loop.time())
 
+    def _on_time(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._start_due_batches(loop)
+
     def _start_batches(self, loop: asyncio.AbstractEventLoop, *, until: float) -> None:
         while self._waiting and len(self._tasks) < self._max_in_flight and self._is_time(until):
             # The batch belongs to many callers, so it runs in the context of none of them.
@@ -100,11 +104,12 @@ class Batcher(Generic[T]):
         return batch
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._timer is not None:
+        # A timer that was set for an entry that has gone comes too early, which does no harm.
+        if self._waiting and self._timer is None and len(self._tasks) < self._max_in_flight:
+            self._timer = loop.call_at(self._waiting[0].due, self._on_time, loop)
+        elif not self._waiting and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._waiting and len(self._tasks) < self._max_in_flight:
-            self._timer = loop.call_at(self._waiting[0].due, self._start_due_batches, loop)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -6,10 +6,12 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
+from enum import Enum
 from typing import Any, Final
 
 from dynamodb_outbox import Event
-from dynamodb_outbox.publishers.json_form import to_json, to_plain
+from dynamodb_outbox.publishers.json_form import plain, to_json
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 DEFAULT_SOURCE: Final = "dynamodb-outbox"
@@ -43,15 +45,16 @@ def structured(event: Event, *, source: str = DEFAULT_SOURCE) -> str:
 
 def _extensions(event: Event) -> dict[str, Any]:
     extensions: dict[str, Any] = {}
-    for key, value in event.metadata.items():
-        name, plain = str(key).lower(), to_plain(value)
+    for key, stored in event.metadata.items():
+        name = str(key).lower()
+        value = plain(stored) if isinstance(stored, (Decimal, Enum)) else stored
         if (
             not _LETTERS_AND_DIGITS.fullmatch(name)
             or name in _RESERVED
-            or not isinstance(plain, (str, int))
-            or plain == ""
+            or not isinstance(value, (str, int))
+            or value == ""
         ):
             continue
-        is_long = not isinstance(plain, (str, bool)) and not -_INTEGER <= plain < _INTEGER
-        extensions[name] = str(plain) if is_long else plain
+        is_long = not isinstance(value, (str, bool)) and not -_INTEGER <= value < _INTEGER
+        extensions[name] = str(value) if is_long else value
     return extensions
