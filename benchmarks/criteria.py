@@ -13,6 +13,7 @@ from benchmarks.latency import LatencyRun
 from benchmarks.ordered import PROMISED
 from benchmarks.partitions import OFFERED, ShardsRun
 from benchmarks.processes import BacklogRun, WorkersRun
+from benchmarks.publishing import SAME_REQUESTS
 from benchmarks.recoveries import RecoveryRun
 from benchmarks.samples import SampleRun
 from benchmarks.suite import Results
@@ -82,6 +83,7 @@ def judge(results: Results) -> list[Criterion]:
         *_of_telemetry(results.comparisons),
         *_of_samples(results.samples),
         *_of_keys(results.comparisons),
+        *_of_publishing(results.comparisons),
     ]
 
 
@@ -167,6 +169,14 @@ def _of_telemetry(found: dict[str, Comparison]) -> Iterator[Criterion]:
 def _of_keys(found: dict[str, Comparison]) -> Iterator[Criterion]:
     if ordered := found.get(PROMISED):
         yield Criterion(number=13, promise=f"{PROMISED}: CPU by the baseline", figure=ordered.ratio, limit=1.4)
+
+
+def _of_publishing(found: dict[str, Comparison]) -> Iterator[Criterion]:
+    if published := found.get(SAME_REQUESTS):
+        yield Criterion(number=14, promise=f"{SAME_REQUESTS}: CPU by the baseline", figure=published.ratio, limit=1.5)
+        yield Criterion(
+            number=14, promise=f"{SAME_REQUESTS}: its requests by event", figure=published.requests, limit=0.12
+        )
 
 
 def _of_recoveries(runs: list[RecoveryRun]) -> Iterator[Criterion]:

@@ -6,13 +6,16 @@ import gc
 import json
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, thread_time
 from types import TracebackType
-from typing import Self
+from typing import Final, Self, TypeVar
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,10 @@ class Usage:
 
 
 class Measure:
-    """Measures its `with` block. It collects garbage first, so that older garbage does not count."""
+    """Measures its `with` block, without what `uncounted` calls take there.
+
+    It collects garbage first, so that older garbage does not count.
+    """
 
     def __init__(self) -> None:
         self.usage = Usage(0.0, 0.0)
@@ -37,13 +43,25 @@ class Measure:
 
     def __enter__(self) -> Self:
         gc.collect()
-        self._cpu, self._started = cpu_seconds(), perf_counter()
+        self._cpu, self._started = cpu_seconds() - _uncounted[0], perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.usage = Usage(cpu_seconds() - self._cpu, perf_counter() - self._started)
+        self.usage = Usage(cpu_seconds() - _uncounted[0] - self._cpu, perf_counter() - self._started)
+
+
+_uncounted: Final = [0.0]
+
+
+def uncounted(work: Callable[[A], T], argument: A) -> T:
+    """Do a part of the measuring itself, whose CPU is not that of the library."""
+    before = thread_time()
+    try:
+        return work(argument)
+    finally:
+        _uncounted[0] += thread_time() - before
 
 
 def cpu_seconds() -> float:

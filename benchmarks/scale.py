@@ -43,6 +43,8 @@ _FIRST: Final = (
     "telemetry",
     "bare-telemetry",
     "more",
+    "publish",
+    "more-publish",
     "units",
     "latency",
 )
@@ -53,5 +55,8 @@ FULL: Final = Scale(
     groups=(*_FIRST, "recovery", "sizes", "workers", "backlog", "shards", "in-process", "samples"),
 )
 QUICK: Final = Scale(
-    runs=5, pieces=2, events=250, groups=("emit", "deliver", "windows", "keys", "telemetry", "units", "samples")
+    runs=5,
+    pieces=2,
+    events=250,
+    groups=("emit", "deliver", "windows", "keys", "telemetry", "publish", "units", "samples"),
 )

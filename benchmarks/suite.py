@@ -16,6 +16,7 @@ from benchmarks import (
     ordered,
     partitions,
     processes,
+    publishing,
     recoveries,
     samples,
     sizes,
@@ -218,6 +219,18 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
         *_of_windows(clients, few=few, many=many),
         *_of_keys(clients, count=few // 2),
         *_of_telemetry(clients, few=few, many=many),
+        _Measurement(
+            "publish",
+            publishing.SAME_REQUESTS,
+            "the same requests",
+            lambda: publishing.by_same_requests(clients, count=many),
+        ),
+        _Measurement(
+            "more-publish",
+            publishing.SENDS_ALONE,
+            "send_message_batch of ten",
+            lambda: publishing.by_sends(clients, count=many),
+        ),
         _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.on_emit(clients, count=many)),
         _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
         _Measurement(

@@ -78,7 +78,7 @@ async def _compared(clients: Clients, emit: Emit, *, count: int, window: bool) -
     handler = Counting(count)
     async with warm(recorder, ours, window=window) as bus:
         bus.on(TYPE, handler, name="count")
-        await _copy(clients.ours, ours, target)
+        await copied(clients.ours, ours, target)
         recorder.start_over()
         with Measure() as measured:
             await emit(bus, count)
@@ -114,7 +114,7 @@ async def warm(client: Any, table: str, *, window: bool) -> AsyncGenerator[Outbo
         yield bus
 
 
-async def _copy(client: Any, source: str, target: str) -> None:
+async def copied(client: Any, source: str, target: str) -> None:
     """Bring the table of the baseline into the same state: it needs the window, which later requests renew."""
     items = (await client.scan(TableName=source))["Items"]
     await stored(client, items, table=target)
