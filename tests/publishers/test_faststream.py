@@ -11,7 +11,7 @@ import pytest
 from faststream.kafka import KafkaBroker, KafkaMessage, TestKafkaBroker
 from faststream.nats import NatsBroker
 from faststream.rabbit import RabbitBroker
-from faststream.redis import RedisBroker
+from faststream.redis import RedisBroker, TestRedisBroker
 
 from dynamodb_outbox import ConfigurationError, Event, TargetError
 from dynamodb_outbox.publishers import FastStreamPublisher
@@ -85,6 +85,15 @@ async def test_kafka_gets_the_ordering_key_as_key_and_nothing_is_confirmed_by_no
     assert message.headers["message_id"] == "%C3%A4%201"
     assert message.headers["type"] == "orders"
     assert message.content_type == "application/json"
+
+
+@pytest.mark.parametrize("redis_type", ["stream", "list"])
+async def test_an_empty_reply_of_redis_confirms_nothing(redis_type: Any) -> None:
+    broker = RedisBroker()
+    async with TestRedisBroker(broker):
+        with pytest.raises(TargetError) as raised:
+            await FastStreamPublisher(broker, destination="orders", redis_type=redis_type)(Event("order.placed"))
+    assert (raised.value.code, raised.value.maybe_sent) == ("NotConfirmed", True)
 
 
 def test_headers_of_a_message() -> None:

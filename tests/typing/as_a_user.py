@@ -31,7 +31,7 @@ from dynamodb_outbox import (
 )
 from dynamodb_outbox.adapter import Outbox
 from dynamodb_outbox.integrations.fastapi import health_routes
-from dynamodb_outbox.publishers import SqsPublisher
+from dynamodb_outbox.publishers import FastStreamPublisher, SqsPublisher
 
 
 async def with_any_client(client: Any) -> None:
@@ -163,3 +163,9 @@ async def with_a_publisher(bus: OutboxEventBus) -> None:
         await publisher.verify()
         bus.subscribe(["order.placed"], publisher, name="to-sqs")
         assert_type(bus.on("order.paid", publisher), SqsPublisher)
+
+
+def with_a_broker(bus: OutboxEventBus, broker: Any) -> None:
+    publisher = FastStreamPublisher(broker, destination=lambda event: event.type, stream="ORDERS", timeout=10)
+    assert_type(bus.on("order.placed", publisher), FastStreamPublisher)
+    FastStreamPublisher(broker, destination="orders", redis_type="list")

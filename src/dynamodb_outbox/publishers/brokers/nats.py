@@ -63,8 +63,8 @@ class NatsTarget:
         size = (
             len(message.body) + len("NATS/1.0\r\n\r\n") + sum(len(f"{name}: {text}\r\n") for name, text in sent.items())
         )
-        limit = int(self._broker.connection.max_payload)
-        if size > limit:
+        limit = self._broker.connection.max_payload
+        if isinstance(limit, int) and size > limit:  # FastStream's broker for tests has no connection
             raise Reject(f"the event has {size:,} bytes, and NATS takes {limit:,} at most; raise its max_payload")
 
 
