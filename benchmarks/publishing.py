@@ -1,7 +1,7 @@
 """Measures events from their emit to a queue of SQS, claimed on emit in a window.
 
-One baseline makes the same requests: those of DynamoDB, and a loop of `send_message_batch` of ten messages each. The
-other one is the loop alone, which is what a service does that has no outbox.
+One baseline makes the same requests to DynamoDB, and sends the messages in a loop of `send_message_batch` of ten each.
+The other baseline is the loop alone, which is what a service does that has no outbox.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _Sends:
         self.sizes.clear()
 
     def entries(self) -> list[dict[str, Any]]:
-        """Return all entries, numbered anew from 0 to 9."""
+        """Return all entries, with ids from 0 to 9 again."""
         sent = [entry for each in self._packed for entry in unpacked(each)["Entries"]]
         return [{**entry, "Id": str(number % 10)} for number, entry in enumerate(sent)]
 

@@ -190,7 +190,6 @@ class _Measurement:
 
 def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
     many, few, emitted = scale.events, scale.events // 5, 2 * scale.events
-    supplied = Clients(ours=clients.bare, bare=clients.bare)
     return [
         _Measurement("more", "emit, one by one", "PutItem", lambda: emitting.one(clients, count=few)),
         _Measurement(
@@ -219,20 +218,16 @@ def _comparisons(clients: Clients, scale: Scale) -> list[_Measurement]:
         *_of_windows(clients, few=few, many=many),
         *_of_keys(clients, count=few // 2),
         *_of_telemetry(clients, few=few, many=many),
-        _Measurement(
-            "publish",
-            publishing.SAME_REQUESTS,
-            "the same requests",
-            lambda: publishing.by_same_requests(clients, count=many),
-        ),
-        _Measurement(
-            "more-publish",
-            publishing.SENDS_ALONE,
-            "send_message_batch of ten",
-            lambda: publishing.by_sends(clients, count=many),
-        ),
+        *_of_publishing(clients, count=many),
         _Measurement("more", "deliver, on emit", "the same requests", lambda: delivering.on_emit(clients, count=many)),
         _Measurement("more", "mixed", "the same requests", lambda: delivering.mixed(clients, count=many)),
+        *_of_a_supplied_client(clients, many=many, emitted=emitted),
+    ]
+
+
+def _of_a_supplied_client(clients: Clients, *, many: int, emitted: int) -> list[_Measurement]:
+    supplied = Clients(ours=clients.bare, bare=clients.bare)
+    return [
         _Measurement(
             "more",
             "emit_many, supplied client",
@@ -252,6 +247,23 @@ def _of_keys(clients: Clients, *, count: int) -> list[_Measurement]:
     return [
         _Measurement("keys" if name == ordered.PROMISED else "more-keys", name, "the same requests", run)
         for name, run in ordered.flows(clients, count=count).items()
+    ]
+
+
+def _of_publishing(clients: Clients, *, count: int) -> list[_Measurement]:
+    return [
+        _Measurement(
+            "publish",
+            publishing.SAME_REQUESTS,
+            "the same requests",
+            lambda: publishing.by_same_requests(clients, count=count),
+        ),
+        _Measurement(
+            "more-publish",
+            publishing.SENDS_ALONE,
+            "send_message_batch of ten",
+            lambda: publishing.by_sends(clients, count=count),
+        ),
     ]
 
 

@@ -63,6 +63,12 @@ class AwsClient:
             await self._stack.aclose()
 
 
+def check_service(service: str) -> None:
+    """Raise `ConfigurationError` if the SDK is older than a service."""
+    if service not in AioSession().get_available_services():
+        raise ConfigurationError(f"the installed aiobotocore has no client of {service!r}; install a newer version")
+
+
 def target_error(error: Exception, *, target: str) -> TargetError:
     """Make a `TargetError` of an error of the SDK."""
     if isinstance(error, ClientError):

@@ -1,7 +1,8 @@
 """`EventBridgePublisher`: sends events to a bus of EventBridge.
 
-The limits are those of the service model of EventBridge, 2015-10-07:
-https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
+The limits are those of the service models of EventBridge, 2015-10-07, and of its custom event buses, 2025-05-15:
+https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html and
+https://docs.aws.amazon.com/eventbridgev2/latest/APIReference/API_PutEvents.html
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dynamodb_outbox import ConfigurationError, Event, Reject
-from dynamodb_outbox.publishers.aws_client import AwsClient
+from dynamodb_outbox.publishers.aws_client import AwsClient, check_service
 from dynamodb_outbox.publishers.aws_publisher import AwsPublisher, Entry, Failure, Limits, failures_by_position
 from dynamodb_outbox.publishers.cloudevents import structured
+from dynamodb_outbox.publishers.fitting_ids import fitting_id
 from dynamodb_outbox.publishers.json_form import to_json
 from dynamodb_outbox.publishers.messages import MessageFormat, check_format
 
@@ -26,6 +28,15 @@ LIMITS: Final = Limits(
     permanent_entries=frozenset({"MalformedDetail", "InvalidArgument"}),
     spoiled_requests=frozenset({"ValidationException"}),
 )
+V2_LIMITS: Final = Limits(
+    entries=100,
+    request_bytes=1_000_000,
+    entry_bytes=1_000_000,
+    permanent_entries=frozenset({"MalformedDetail", "InvalidArgument", "InvalidInputException"}),
+    spoiled_requests=frozenset({"InvalidInputException"}),
+)
+_V2: Final = ":event-busv2/"
+"""Is in the ARN of a custom event bus."""
 
 
 class EventBridgePublisher(AwsPublisher):
@@ -37,7 +48,8 @@ class EventBridgePublisher(AwsPublisher):
     Events of several handler calls go in one request, at most ten. Each event is completed, retried or rejected by the
     result of its own entry. An event that EventBridge can never take is rejected: it becomes FAILED, and its error says
     why. Every other error is raised as `TargetError`, so that the event is retried. An event may arrive twice, as with
-    every handler, and EventBridge does not remove repeats.
+    every handler. A classic bus does not remove repeats. A custom event bus (EventBridge V2) does, within five minutes:
+    events go there with their id as the deduplication id, and with their ordering key as the group id.
 
     A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
     it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
@@ -46,9 +58,11 @@ class EventBridgePublisher(AwsPublisher):
     Args:
         source: The `source` of the events, such as `shop`. It must not begin with `aws.`.
         bus_name: The name of the bus. Without a name and an ARN, it is the default bus of the account.
-        bus_arn: The ARN of the bus, in place of its name; necessary for a bus of another account.
-        client: An open aiobotocore client of EventBridge (`events`), which the publisher does not close. By default it
-            makes a client, with one attempt for each request: the outbox retries.
+        bus_arn: The ARN of the bus, in place of its name; necessary for a bus of another account, and for a custom
+            event bus, whose client aiobotocore has from 3.10 on.
+        client: An open aiobotocore client of EventBridge (`events`, or `eventbridgev2` for a custom event bus), which
+            the publisher does not close. By default it makes a client, with one attempt for each request: the outbox
+            retries.
         region_name: The region of the client that the publisher makes.
         endpoint_url: The endpoint of the client that the publisher makes.
         format: `"payload"` makes the payload the `detail`. `"cloudevents"` makes a CloudEvent 1.0 the `detail`, which
@@ -74,8 +88,12 @@ class EventBridgePublisher(AwsPublisher):
             raise ConfigurationError("bus_name, bus_arn: pass one of them, or none for the default bus")
         check_format(format)
         self._bus = bus_arn or bus_name or "default"
-        client = AwsClient("events", client, region_name=region_name, endpoint_url=endpoint_url)
-        super().__init__(f"EventBridge bus {self._bus!r}", client, LIMITS, linger=linger)
+        self._is_v2 = _V2 in self._bus
+        service, limits = ("eventbridgev2", V2_LIMITS) if self._is_v2 else ("events", LIMITS)
+        if self._is_v2 and client is None:
+            check_service(service)
+        client = AwsClient(service, client, region_name=region_name, endpoint_url=endpoint_url)
+        super().__init__(f"EventBridge bus {self._bus!r}", client, limits, linger=linger)
         self._source = source
         self._format: MessageFormat = format
 
@@ -90,12 +108,15 @@ class EventBridgePublisher(AwsPublisher):
             )
         detail = self._detail(event)
         entry: Entry = {
-            "EventBusName": self._bus,
             "Source": self._source,
             "DetailType": event.type,
             "Detail": detail,
             "Time": event.occurred_at,
         }
+        if self._is_v2:
+            entry["SystemMetadata"] = _system_metadata(event)
+        else:
+            entry["EventBusName"] = self._bus
         await self._submit(entry, _TIME_BYTES + sum(len(part.encode()) for part in (self._source, event.type, detail)))
 
     async def verify(self) -> None:
@@ -103,7 +124,7 @@ class EventBridgePublisher(AwsPublisher):
 
         The check needs the permission `events:DescribeEventBus`, which sending does not need. Raises `TargetError`.
         """
-        await self._read("describe_event_bus", Name=self._bus)
+        await self._read("describe_event_bus", **{"EventBusArn" if self._is_v2 else "Name": self._bus})
 
     def _detail(self, event: Event) -> str:
         if self._format == "cloudevents":
@@ -111,5 +132,11 @@ class EventBridgePublisher(AwsPublisher):
         return to_json(event.payload if isinstance(event.payload, Mapping) else {"data": event.payload})
 
     async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
-        reply = await client.put_events(Entries=entries)
+        bus = {"EventBusArn": self._bus} if self._is_v2 else {}
+        reply = await client.put_events(**bus, Entries=entries)
         return failures_by_position(len(entries), reply.get("Entries", ()))
+
+
+def _system_metadata(event: Event) -> dict[str, str]:
+    ids = {"DeduplicationId": fitting_id(event.id)}
+    return ids if event.ordering_key is None else ids | {"EventGroupId": fitting_id(event.ordering_key)}
