@@ -22,6 +22,7 @@ Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Await
 
 The handlers of one event run at the same time, and share the event object and its payload. If a handler is an object
 with an `async def on_bus_stop(self)`, it is awaited, for five seconds at most, when a bus with the handler has stopped.
+If its class has `takes_stored_payload = True`, as that of a publisher has, it gets stored payloads, also for a class.
 """
 
 LONGEST_TIMEOUT = 7 * 86_400.0
@@ -128,6 +129,8 @@ class HandlerRegistry:
         classes = {known.name: known for each in event_types if (known := event_type_of(each)) is not None}
         for known in classes.values():
             known.check_readable()
+        if getattr(type(handler), "takes_stored_payload", False):
+            classes = {}
         registration = replace(_registration(handler, options, once=once), classes=classes)
         added: dict[str, tuple[Registration, ...]] = {}
         for event_type in map(type_name, event_types):

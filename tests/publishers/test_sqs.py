@@ -7,12 +7,27 @@ import gc
 import json
 import os
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import BaseModel
 
-from dynamodb_outbox import ConfigurationError, Event, InMemoryOutbox, OutboxError, OutboxEventBus, Reject, TargetError
+from dynamodb_outbox import (
+    ConfigurationError,
+    Event,
+    InMemoryOutbox,
+    OutboxError,
+    OutboxEventBus,
+    Reject,
+    TargetError,
+    event_type,
+)
+from dynamodb_outbox.integrations.opentelemetry import instrument
 from dynamodb_outbox.publishers import SqsPublisher
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, refused
 from tests.publishers.queues import FailingTarget, Queue
@@ -250,6 +265,40 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 async def test_a_client_of_another_service_is_refused(moto_client: Any) -> None:
     with pytest.raises(ConfigurationError, match="client of 'sqs'"):
         SqsPublisher(queue_url="http://x/orders", client=moto_client)
+
+
+@event_type("published.by-class")
+class Published(BaseModel):
+    total: Decimal
+
+
+async def test_a_publisher_of_a_class_sends_the_stored_payload(publisher: SqsPublisher, queue: Queue) -> None:
+    bus = a_bus(publisher, [])
+    bus.on(Published, publisher)
+    async with bus:
+        await bus.emit(Published(total=Decimal("1.10")))
+        # Of a version that this process does not know: receivers may.
+        await bus.emit("published.by-class", {"sum": 5}, metadata={"schemaVersion": 7})
+        await bus.drain(30)
+    assert await bus.get_failed_events() == []
+    sent = [json.loads(message["Body"])["data"] for message in await queue.receive_all()]
+    assert sorted(sent, key=str) == [{"sum": 5}, {"total": 1.1}]
+
+
+async def test_the_receiver_gets_the_trace_of_the_emit(publisher: SqsPublisher, queue: Queue) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    bus = a_bus(publisher, [])
+    instrument(bus, tracer_provider=provider)
+    async with bus:
+        await bus.emit("order.placed")
+        await bus.drain(30)
+    (emitted,) = [span.context for span in exporter.get_finished_spans() if span.name == "emit order.placed"]
+    assert emitted is not None
+    (message,) = await queue.receive_all()
+    traceparent = f"00-{emitted.trace_id:032x}-{emitted.span_id:016x}-"  # and flags
+    assert message["MessageAttributes"]["traceparent"]["StringValue"].startswith(traceparent)
+    assert json.loads(message["Body"])["traceparent"].startswith(traceparent)
 
 
 def open_sessions() -> set[ClientSession]:

@@ -46,6 +46,8 @@ class Limits:
 class AwsPublisher(ABC):
     """The base of the publishers of AWS services. A service implements `_call`."""
 
+    takes_stored_payload = True
+
     def __init__(self, target: str, client: AwsClient, limits: Limits, *, linger: float) -> None:
         if not isinstance(linger, (int, float)) or not 0 <= linger <= 1:
             raise ConfigurationError(f"linger={linger!r}: it must be a number of seconds from 0 to 1")

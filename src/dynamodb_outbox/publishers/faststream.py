@@ -48,6 +48,8 @@ class FastStreamPublisher:
             may arrive twice.
     """
 
+    takes_stored_payload = True
+
     def __init__(
         self,
         broker: Any,
