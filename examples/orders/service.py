@@ -21,7 +21,6 @@ from pydantic import BaseModel, Field
 
 from dynamodb_outbox import (
     DynamoDBOutbox,
-    ExponentialBackoff,
     OutboxEventBus,
     StorageError,
     TransactionCancelledError,
@@ -51,11 +50,10 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, OutboxEventBus]]:
         )
         await asyncio.gather(outbox.verify_table(), queue.verify(), event_bus.verify())
         bus = OutboxEventBus(outbox, stop_timeout=20)
-        # A target may fail for an hour. Meanwhile the other events of an order wait, so that none overtakes.
-        patient = ExponentialBackoff(cap=300, jitter=0.1)
+        # A publisher tries for an hour. Meanwhile the other events of an order wait, so that none overtakes.
         # The table stores these names: they stay, whatever the variables are called.
-        bus.on_any(queue, name="queue", max_retries=20, backoff=patient)
-        bus.on_any(event_bus, name="event-bus", max_retries=20, backoff=patient)
+        bus.on_any(queue, name="queue")
+        bus.on_any(event_bus, name="event-bus")
         async with bus:
             yield {"bus": bus}
 

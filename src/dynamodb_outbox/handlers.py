@@ -23,6 +23,7 @@ Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Await
 The handlers of one event run at the same time, and share the event object and its payload. If a handler is an object
 with an `async def on_bus_stop(self)`, it is awaited, for five seconds at most, when a bus with the handler has stopped.
 If its class has `takes_stored_payload = True`, as that of a publisher has, it gets stored payloads, also for a class.
+The `default_options` of its class are the `HandlerOptions` that its registration does not give.
 """
 
 LONGEST_TIMEOUT = 7 * 86_400.0
@@ -251,7 +252,7 @@ def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> R
             f"handler={shown(handler)}: it must be an async function (async def) of the event; to run blocking code, "
             "await anyio.to_thread.run_sync(...) in the handler"
         )
-    given: dict[str, Any] = dict(options)
+    given: dict[str, Any] = {**getattr(type(handler), "default_options", {}), **options}
     name = given.pop("name", None)
     if name is None:
         name = _default_name(handler)

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from dynamodb_outbox import (
     ConfigurationError,
     Event,
+    ExponentialBackoff,
     InMemoryOutbox,
     OutboxError,
     OutboxEventBus,
@@ -305,10 +306,10 @@ def open_sessions() -> set[ClientSession]:
     return {each for each in gc.get_objects() if isinstance(each, ClientSession) and not each.closed}
 
 
-def a_bus(publisher: SqsPublisher, errors: list[OutboxError], **options: Any) -> OutboxEventBus:
-    outbox = InMemoryOutbox(poll_interval=0.01, base_backoff=0.01, batch_size=100, concurrency=100, **options)
+def a_bus(publisher: SqsPublisher, errors: list[OutboxError]) -> OutboxEventBus:
+    outbox = InMemoryOutbox(poll_interval=0.01, base_backoff=0.01, batch_size=100, concurrency=100)
     bus = OutboxEventBus(outbox, on_error=errors.append)
-    bus.on("order.placed", publisher)
+    bus.on("order.placed", publisher, max_retries=100, backoff=ExponentialBackoff(base=0.01))
     return bus
 
 
@@ -319,7 +320,7 @@ async def test_every_event_arrives_through_a_failing_target(
     target = FailingTarget(sqs)
     sqs_proxy.rule = target
     errors: list[OutboxError] = []
-    bus = a_bus(publisher, errors, max_retries=100)
+    bus = a_bus(publisher, errors)
     emitted: list[Event] = []
     received: list[str] = []
     async with bus:

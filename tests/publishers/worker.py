@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from dynamodb_outbox import DynamoDBOutbox, OutboxEventBus
+from dynamodb_outbox import DynamoDBOutbox, ExponentialBackoff, OutboxEventBus
 from dynamodb_outbox.publishers import SqsPublisher
 
 
@@ -17,13 +17,11 @@ async def main(endpoint: str, table_name: str, sqs_endpoint: str, queue_url: str
             endpoint_url=endpoint,
             processing_timeout=2.0,
             poll_interval=0.1,
-            base_backoff=0.05,
-            max_retries=100,
         ) as outbox,
         SqsPublisher(queue_url=queue_url, region_name="us-east-1", endpoint_url=sqs_endpoint) as publisher,
     ):
         bus = OutboxEventBus(outbox)
-        bus.on("order.placed", publisher)
+        bus.on("order.placed", publisher, max_retries=100, backoff=ExponentialBackoff(base=0.05))
         async with bus:
             await asyncio.Event().wait()
 

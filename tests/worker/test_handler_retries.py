@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,6 +16,7 @@ from dynamodb_outbox import (
     RetryLater,
     WorkerError,
 )
+from dynamodb_outbox.handlers import HandlerOptions
 from tests.fakes import Clock, ScriptedOutbox
 
 
@@ -73,6 +74,22 @@ async def test_handler_has_its_own_number_of_retries(
     (failed,) = await bus.get_failed_events()
     assert failed.retry_count == len(attempts) - 1
     assert failed.last_error == "own: ValueError: broken"
+
+
+async def test_a_class_of_handlers_has_default_options(bus: OutboxEventBus, clock: Clock) -> None:
+    class Patient(Handler):
+        default_options: ClassVar[HandlerOptions] = {"max_retries": 4, "backoff": FixedBackoff(10)}
+
+    patient, other = Patient(), Patient()
+    bus.on("patient", patient)
+    bus.on("other", other, max_retries=1)
+    await bus.emit("patient")
+    await bus.emit("other")
+    for _ in range(6):
+        await bus.run_once()
+        clock.now += 10
+    assert patient.attempts == [1, 2, 3, 4, 5]
+    assert other.attempts == [1, 2]
 
 
 async def test_delivery_knows_its_own_number_of_attempts(bus: OutboxEventBus) -> None:

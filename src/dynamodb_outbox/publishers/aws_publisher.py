@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from dynamodb_outbox import ConfigurationError, Reject, TargetError
 from dynamodb_outbox.publishers.aws_client import AwsClient, plain_code, target_error
 from dynamodb_outbox.publishers.batcher import Batcher
+from dynamodb_outbox.publishers.publisher import Publisher
 
 Entry = dict[str, Any]
 
@@ -43,10 +44,8 @@ class Limits:
     spoiled_requests: frozenset[str] = frozenset()
 
 
-class AwsPublisher(ABC):
+class AwsPublisher(Publisher, ABC):
     """The base of the publishers of AWS services. A service implements `_call`."""
-
-    takes_stored_payload = True
 
     def __init__(self, target: str, client: AwsClient, limits: Limits, *, linger: float) -> None:
         if not isinstance(linger, (int, float)) or not 0 <= linger <= 1:

@@ -12,6 +12,7 @@ from dynamodb_outbox.publishers.brokers.outgoing import outgoing_of
 from dynamodb_outbox.publishers.brokers.target import NOT_CONNECTED, BrokerTarget
 from dynamodb_outbox.publishers.cloudevents import DEFAULT_SOURCE
 from dynamodb_outbox.publishers.messages import MessageFormat, check_format
+from dynamodb_outbox.publishers.publisher import Publisher
 
 _SECONDS: Final = 300
 _OPTIONS: Final = {
@@ -24,7 +25,7 @@ _MODULES: Final = ("faststream.nats.", "faststream.redis.", "faststream.rabbit."
 _BROKERS: Final = "NatsBroker, RedisBroker, RabbitBroker or KafkaBroker"
 
 
-class FastStreamPublisher:
+class FastStreamPublisher(Publisher):
     """A handler that sends each event to a broker of FastStream. Register it with `bus.subscribe` or `bus.on`.
 
     An event is completed when the broker has confirmed it, and retried otherwise: `TargetError` says why. An event that
@@ -47,8 +48,6 @@ class FastStreamPublisher:
         timeout: How long (seconds) to wait for the broker to confirm an event. The event is retried afterwards, so it
             may arrive twice.
     """
-
-    takes_stored_payload = True
 
     def __init__(
         self,
