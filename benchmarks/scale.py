@@ -55,7 +55,7 @@ FULL: Final = Scale(
     groups=(*_FIRST, "recovery", "sizes", "workers", "backlog", "shards", "in-process", "samples"),
 )
 QUICK: Final = Scale(
-    runs=5,
+    runs=3,
     pieces=2,
     events=250,
     groups=("emit", "deliver", "windows", "keys", "telemetry", "publish", "units", "samples"),

@@ -26,8 +26,8 @@ from tests.processes.program import name_of
 from tests.processes.workers import Workers, statuses
 from tests.thorough import often
 
-EVENTS: Final = int(os.environ.get("ORDERING_EVENTS", often(150, thorough=300)))
-KEYS: Final = int(os.environ.get("ORDERING_KEYS", often(25, thorough=50)))
+EVENTS: Final = int(os.environ.get("ORDERING_EVENTS", often(150, thorough=220)))
+KEYS: Final = int(os.environ.get("ORDERING_KEYS", often(25, thorough=36)))
 HARMS: Final = max(often(2, thorough=4), EVENTS // 500)
 LONGEST: Final = 600 if EVENTS <= 600 else 7200
 """The time limit in seconds, which only a hang reaches."""

@@ -21,7 +21,7 @@ from reliability.simulation.faults import Kind
 from reliability.simulation.runs import run_each
 from tests.thorough import often
 
-SEEDS = often(15, thorough=50)
+SEEDS = often(15, thorough=40)
 MOST_SEEDS = 300
 """So many are tried at most, until a library that is broken is found out."""
 

@@ -26,7 +26,7 @@ from reliability.simulation.faults import Kind
 from reliability.simulation.runs import run, run_each
 from tests.thorough import often
 
-SEEDS = often(30, thorough=80)
+SEEDS = often(30, thorough=60)
 MOST_SEEDS = 300
 """So many are tried at most, until a library that is broken is found out."""
 
