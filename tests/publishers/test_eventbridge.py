@@ -110,7 +110,7 @@ async def test_verify(publisher: EventBridgePublisher, moto_endpoint: str) -> No
     await publisher.verify()
     options: dict[str, Any] = {"region_name": "us-east-1", "endpoint_url": moto_endpoint}
     async with EventBridgePublisher(bus_name="missing", source="shop", **options) as missing:
-        with pytest.raises(TargetError, match="EventBridge bus 'missing' did not accept"):
+        with pytest.raises(TargetError, match="EventBridge bus 'missing' could not be checked"):
             await missing.verify()
 
 
@@ -119,6 +119,9 @@ async def test_verify(publisher: EventBridgePublisher, moto_endpoint: str) -> No
     [
         ({"source": "aws.s3"}, "source='aws.s3'"),
         ({"source": "shop", "bus_name": "a", "bus_arn": "b"}, "pass one of them"),
+        ({"source": "shop", "bus_name": ""}, "bus_name='': it must be a name, or None for the default bus"),
+        ({"source": "shop", "bus_arn": ""}, "bus_arn='': it must be the ARN of a bus"),
+        ({"source": "shop", "bus_arn": "arn:aws:sns:us-east-1:1:orders"}, "must be the ARN of a bus"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

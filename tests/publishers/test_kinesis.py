@@ -68,6 +68,16 @@ async def test_a_partition_key_of_the_user_and_the_payload_alone(kinesis: Any, s
     assert (record["Data"], record["PartitionKey"]) == (b'{"tenant":"t1"}', "t1")
 
 
+async def test_a_partition_key_that_is_no_text_is_an_error_that_says_so(kinesis: Any, stream: str) -> None:
+    publisher = KinesisPublisher(
+        stream_name=stream, client=kinesis, partition_key=lambda event: event.payload["tenant"]
+    )
+    for tenant in (7, ""):
+        (result,) = await publish(publisher, Event("a", {"tenant": tenant}))
+        assert isinstance(result, ConfigurationError)
+        assert str(result) == f"partition_key= must return a string that is not empty, not {tenant!r}"
+
+
 async def test_a_failed_record_fails_its_own_event_only(publisher: KinesisPublisher, sqs_proxy: Proxy) -> None:
     def rule(request: Recorded) -> Any:
         def change(reply: dict[str, Any]) -> dict[str, Any]:
@@ -90,10 +100,11 @@ async def test_a_refused_request_rejects_nothing(publisher: KinesisPublisher, sq
 
 async def test_verify(publisher: KinesisPublisher, kinesis: Any) -> None:
     await publisher.verify()
-    with pytest.raises(TargetError, match="Kinesis stream 'missing' did not accept"):
+    with pytest.raises(TargetError, match="Kinesis stream 'missing' could not be checked"):
         await KinesisPublisher(stream_name="missing", client=kinesis).verify()
 
 
 def test_wrong_options() -> None:
-    with pytest.raises(ConfigurationError, match="stream_name=''"):
-        KinesisPublisher(stream_name="")
+    for name in ("", "arn:aws:kinesis:us-east-1:1:stream/orders"):
+        with pytest.raises(ConfigurationError, match=f"stream_name='{name}': it must be the name of a stream"):
+            KinesisPublisher(stream_name=name)

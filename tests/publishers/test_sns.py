@@ -129,7 +129,7 @@ async def test_verify(sns: Any) -> None:
     await publisher.verify()
     with pytest.raises(ConfigurationError, match="takes messages of 262,144 bytes at most, and 400,000 are needed"):
         await publisher.verify(max_message_bytes=400_000)
-    with pytest.raises(TargetError, match="SNS topic 'missing' did not accept"):
+    with pytest.raises(TargetError, match="SNS topic 'missing' could not be checked"):
         await SnsPublisher(topic_arn=topic.rpartition(":")[0] + ":missing", client=sns).verify()
 
 
@@ -140,5 +140,7 @@ async def test_its_own_client_is_closed(sns: Any, queue: Queue, moto_endpoint: s
 
 
 def test_wrong_options() -> None:
-    with pytest.raises(ConfigurationError, match="topic_arn=''"):
-        SnsPublisher(topic_arn="")
+    for topic_arn in ("", "orders", "arn:aws:sqs:us-east-1:123456789012:orders"):
+        with pytest.raises(ConfigurationError, match=f"topic_arn='{topic_arn}': it must be the ARN of a topic"):
+            SnsPublisher(topic_arn=topic_arn)
+    SnsPublisher(topic_arn="arn:aws-cn:sns:cn-north-1:123456789012:orders")

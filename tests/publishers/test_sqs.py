@@ -206,7 +206,7 @@ async def test_verify(sqs: Any, queue: Queue, moto_endpoint: str) -> None:
     with pytest.raises(ConfigurationError, match="takes messages of 65,536 bytes at most, and 400,000 are needed"):
         await publisher.verify()
     await publisher.verify(max_message_bytes=65_536)
-    with pytest.raises(TargetError, match="SQS queue 'missing' did not accept"):
+    with pytest.raises(TargetError, match="SQS queue 'missing' could not be checked: NonExistentQueue"):
         await SqsPublisher(queue_url=f"{moto_endpoint}/123456789012/missing", client=sqs).verify()
 
 
@@ -253,6 +253,9 @@ async def test_a_client_of_the_caller_stays_open(sqs: Any, queue: Queue) -> None
     ("options", "message"),
     [
         ({"queue_url": ""}, "queue_url=''"),
+        ({"queue_url": "orders"}, "must be the URL of a queue"),
+        ({"queue_url": "arn:aws:sqs:us-east-1:123456789012:orders"}, "must be the URL of a queue"),
+        ({"client": object()}, "must be an open aiobotocore client of 'sqs'"),
         ({"linger": -1}, "linger=-1"),
         ({"format": "xml"}, "format='xml'"),
         ({"endpoint_url": "http://x", "client": object()}, "pass either client="),
@@ -261,6 +264,15 @@ async def test_a_client_of_the_caller_stays_open(sqs: Any, queue: Queue) -> None
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         SqsPublisher(**({"queue_url": "http://x/orders"} | options))
+
+
+async def test_a_group_that_is_no_text_is_an_error_that_says_so(sqs: Any, queue: Queue) -> None:
+    for name in (7, ""):
+        publisher = SqsPublisher(queue_url=queue.url, client=sqs, group=lambda event, name=name: name)  # type: ignore[misc,return-value,arg-type]
+        (result,) = await publish(publisher, Event("a"))
+        assert isinstance(result, ConfigurationError)
+        assert str(result).endswith(f"or a string that is not empty, not {name!r}")
+    assert await queue.receive_all() == []
 
 
 async def test_a_client_of_another_service_is_refused(moto_client: Any) -> None:

@@ -75,17 +75,21 @@ class HandlerTimeoutError(DeliveryError):
 class TargetError(OutboxError):
     """A publisher could not hand an event to its `target`, which refused the event or did not answer.
 
-    The event is retried. `code` and `reason` are those of the target or of the AWS SDK. `maybe_sent` is true if the
-    target did not answer, so that the event may arrive twice.
+    The event is retried. `verify` raises the error, too, if the target cannot be checked. `code` and `reason` are those
+    of the target or of the AWS SDK. `maybe_sent` is true if the target did not answer, so that the event may arrive
+    twice.
     """
 
-    def __init__(self, *, target: str, code: str, reason: str, maybe_sent: bool = False) -> None:
+    def __init__(
+        self, *, target: str, code: str, reason: str, maybe_sent: bool = False, in_verify: bool = False
+    ) -> None:
         self.target = target
         self.code = code
         self.reason = reason
         self.maybe_sent = maybe_sent
         sent = " (the event may have been sent)" if maybe_sent else ""
-        super().__init__(f"{target} did not accept the event{sent}: {code}: {reason}")
+        failure = "could not be checked" if in_verify else f"did not accept the event{sent}"
+        super().__init__(f"{target} {failure}: {code}: {reason}")
 
 
 class HandlerStuckError(DeliveryError):

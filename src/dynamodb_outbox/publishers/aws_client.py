@@ -29,7 +29,7 @@ class AwsClient:
     ) -> None:
         if client is not None and (region_name is not None or endpoint_url is not None):
             raise ConfigurationError("client: pass either client=, or region_name= and endpoint_url=")
-        if client is not None and client.meta.service_model.service_name != service:
+        if client is not None and _service_of(client) != service:
             raise ConfigurationError(f"client={client!r}: it must be an open aiobotocore client of {service!r}")
         self._service = service
         self._given = client
@@ -62,6 +62,23 @@ class AwsClient:
             self._own = None
             await self._stack.aclose()
 
+    def forget(self) -> None:
+        """Give up a client that was made in an event loop that is closed. The next `get` opens another."""
+        self._own = None
+        self._stack = AsyncExitStack()
+        self._lock = anyio.Lock()
+
+
+def _service_of(client: Any) -> str | None:
+    """Return the service of a client; None for anything else, such as a client that was not opened."""
+    model = getattr(getattr(client, "meta", None), "service_model", None)
+    return getattr(model, "service_name", None)
+
+
+def is_arn_of(service: str, value: object) -> bool:
+    """Tell whether a value is an ARN of a service, in any partition, such as `aws-cn`."""
+    return isinstance(value, str) and value.startswith("arn:") and value.split(":")[2:3] == [service]
+
 
 def check_service(service: str) -> None:
     """Raise `ConfigurationError` if the SDK is older than a service."""
@@ -69,7 +86,7 @@ def check_service(service: str) -> None:
         raise ConfigurationError(f"the installed aiobotocore has no client of {service!r}; install a newer version")
 
 
-def target_error(error: Exception, *, target: str) -> TargetError:
+def target_error(error: Exception, *, target: str, in_verify: bool = False) -> TargetError:
     """Make a `TargetError` of an error of the SDK."""
     if isinstance(error, ClientError):
         details: Any = error.response.get("Error", {})
@@ -80,11 +97,13 @@ def target_error(error: Exception, *, target: str) -> TargetError:
             code=code,
             reason=details.get("Message") or str(error),
             maybe_sent=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+            in_verify=in_verify,
         )
     else:
         name = type(error).__name__
         was_sent = isinstance(error, BotoCoreError) and not isinstance(error, ParamValidationError)
-        made = TargetError(target=target, code=name, reason=str(error), maybe_sent=was_sent and name not in _NOT_SENT)
+        maybe_sent = was_sent and name not in _NOT_SENT
+        made = TargetError(target=target, code=name, reason=str(error), maybe_sent=maybe_sent, in_verify=in_verify)
     made.__cause__ = error
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Self
 
 from botocore.exceptions import ClientError
 
-from dynamodb_outbox import ConfigurationError, Reject, TargetError
+from dynamodb_outbox import ConfigurationError, Reject, TargetError, UsageError
 from dynamodb_outbox.publishers.aws_client import AwsClient, plain_code, target_error
 from dynamodb_outbox.publishers.batcher import Batcher
 from dynamodb_outbox.publishers.publisher import Publisher
@@ -53,13 +54,16 @@ class AwsPublisher(Publisher, ABC):
         self._target = target
         self._client = client
         self._limits = limits
-        self._batcher = Batcher(self._send, max_entries=limits.entries, max_bytes=limits.request_bytes, linger=linger)
+        self._linger = linger
+        self._batcher = self._new_batcher()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._target})"
 
     async def close(self) -> None:
         """Send what waits, wait for the requests under way, and close the client, if the publisher made it."""
+        self._enter_loop()
         await self._batcher.flush()
         await self._client.close()
 
@@ -82,15 +86,33 @@ class AwsPublisher(Publisher, ABC):
     async def _submit(self, entry: Entry, size: int) -> None:
         if size > self._limits.entry_bytes:
             raise Reject(f"the event has {size:,} bytes, and {self._target} takes {self._limits.entry_bytes:,} at most")
+        self._enter_loop()
         await self._batcher.submit(entry, size)
+
+    def _new_batcher(self) -> Batcher[Entry]:
+        limits = self._limits
+        return Batcher(self._send, max_entries=limits.entries, max_bytes=limits.request_bytes, linger=self._linger)
+
+    def _enter_loop(self) -> None:
+        """Bind to the running loop. Begin anew if the loop before it is closed; raise `UsageError` if it is not."""
+        running = asyncio.get_running_loop()
+        if self._loop is running:
+            return
+        if self._loop is not None:
+            if not self._loop.is_closed():
+                raise UsageError(f"{self!r} belongs to another event loop; make a publisher for each loop")
+            self._batcher = self._new_batcher()
+            self._client.forget()
+        self._loop = running
 
     async def _read(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """Make a request for `verify`. Raises `TargetError`."""
+        self._enter_loop()
         try:
             client = await self._client.get()
             reply: Mapping[str, Any] = await getattr(client, operation)(**parameters)
         except Exception as error:
-            raise target_error(error, target=self._target) from error
+            raise target_error(error, target=self._target, in_verify=True) from error
         return reply
 
     async def _send(self, entries: list[Entry]) -> Sequence[Exception | None]:

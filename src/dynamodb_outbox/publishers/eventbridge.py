@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dynamodb_outbox import ConfigurationError, Event, Reject
-from dynamodb_outbox.publishers.aws_client import AwsClient, check_service
+from dynamodb_outbox.publishers.aws_client import AwsClient, check_service, is_arn_of
 from dynamodb_outbox.publishers.aws_publisher import AwsPublisher, Entry, Failure, Limits, failures_by_position
 from dynamodb_outbox.publishers.cloudevents import structured
 from dynamodb_outbox.publishers.fitting_ids import fitting_id
@@ -86,6 +86,10 @@ class EventBridgePublisher(AwsPublisher):
             raise ConfigurationError(f"source={source!r}: it must be a name that does not begin with 'aws.'")
         if bus_name is not None and bus_arn is not None:
             raise ConfigurationError("bus_name, bus_arn: pass one of them, or none for the default bus")
+        if bus_name is not None and (not isinstance(bus_name, str) or not bus_name):
+            raise ConfigurationError(f"bus_name={bus_name!r}: it must be a name, or None for the default bus")
+        if bus_arn is not None and not is_arn_of("events", bus_arn):
+            raise ConfigurationError(f"bus_arn={bus_arn!r}: it must be the ARN of a bus, arn:aws:events:...")
         check_format(format)
         self._bus = bus_arn or bus_name or "default"
         self._is_v2 = _V2 in self._bus

@@ -61,8 +61,8 @@ class KinesisPublisher(AwsPublisher):
         partition_key: Callable[[Event], str] | None = None,
         linger: float = 0.005,
     ) -> None:
-        if not isinstance(stream_name, str) or not stream_name:
-            raise ConfigurationError(f"stream_name={stream_name!r}: it must be the name of a stream")
+        if not isinstance(stream_name, str) or not stream_name or stream_name.startswith("arn:"):
+            raise ConfigurationError(f"stream_name={stream_name!r}: it must be the name of a stream, not its ARN")
         check_format(format)
         client = AwsClient("kinesis", client, region_name=region_name, endpoint_url=endpoint_url)
         super().__init__(f"Kinesis stream {stream_name!r}", client, LIMITS, linger=linger)
@@ -94,6 +94,8 @@ class KinesisPublisher(AwsPublisher):
     def _key_of(self, event: Event) -> str:
         if self._partition_key is not None:
             key = self._partition_key(event)
+            if not isinstance(key, str) or not key:
+                raise ConfigurationError(f"partition_key= must return a string that is not empty, not {key!r}")
         else:
             key = event.id if event.ordering_key is None else event.ordering_key
         return key if len(key) <= MAX_KEY_CHARS else hashlib.sha256(key.encode()).hexdigest()

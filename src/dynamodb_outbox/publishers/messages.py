@@ -55,6 +55,8 @@ def message_of(event: Event, *, format: MessageFormat, source: str) -> Message:
 def group_of(event: Event, group: Callable[[Event], str | None] | None, *, is_fifo: bool) -> dict[str, str]:
     """Return the group and the deduplication id of a message, as far as the queue or the topic takes them."""
     name = None if group is None else group(event)
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ConfigurationError(f"group= must return None, or a string that is not empty, not {name!r}")
     if name is None and is_fifo:
         name = event.id if event.ordering_key is None else event.ordering_key
     ids = {} if name is None else {"MessageGroupId": fitting_id(name)}

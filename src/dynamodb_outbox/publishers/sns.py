@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from dynamodb_outbox import ConfigurationError, Event
-from dynamodb_outbox.publishers.aws_client import AwsClient
+from dynamodb_outbox.publishers.aws_client import AwsClient, is_arn_of
 from dynamodb_outbox.publishers.aws_publisher import (
     AwsPublisher,
     Entry,
@@ -74,8 +74,8 @@ class SnsPublisher(AwsPublisher):
         group: Callable[[Event], str | None] | None = None,
         linger: float = 0.005,
     ) -> None:
-        if not isinstance(topic_arn, str) or not topic_arn:
-            raise ConfigurationError(f"topic_arn={topic_arn!r}: it must be the ARN of a topic")
+        if not is_arn_of("sns", topic_arn):
+            raise ConfigurationError(f"topic_arn={topic_arn!r}: it must be the ARN of a topic, arn:aws:sns:...")
         check_format(format)
         name = topic_arn.rpartition(":")[2]
         client = AwsClient("sns", client, region_name=region_name, endpoint_url=endpoint_url)

@@ -73,8 +73,8 @@ class SqsPublisher(AwsPublisher):
         group: Callable[[Event], str | None] | None = None,
         linger: float = 0.005,
     ) -> None:
-        if not isinstance(queue_url, str) or not queue_url:
-            raise ConfigurationError(f"queue_url={queue_url!r}: it must be the URL of a queue")
+        if not isinstance(queue_url, str) or not queue_url.startswith(("https://", "http://")):
+            raise ConfigurationError(f"queue_url={queue_url!r}: it must be the URL of a queue, with https://")
         check_format(format)
         name = queue_url.rpartition("/")[2]
         client = AwsClient("sqs", client, region_name=region_name, endpoint_url=endpoint_url)
