@@ -112,6 +112,25 @@ def test_a_second_class_of_a_name_is_refused_and_a_reloaded_one_is_not(name: str
         a_class(name, class_name="Invoice")
 
 
+def test_a_decorator_without_a_name_is_refused_before_it_replaces_the_class() -> None:
+    with pytest.raises(ConfigurationError, match=r"as in @event_type"):
+        event_type(make_dataclass("Order", ["x"]))  # type: ignore[arg-type] # @event_type, without (...)
+
+
+def test_a_second_name_of_a_class_is_refused(name: str) -> None:
+    kind = a_class(name)
+    with pytest.raises(ConfigurationError, match=rf"Order is registered as '{name}' already.*use EventType\('other'"):
+        event_type("other")(kind)
+    assert event_of(kind([])).type == name
+    assert event_of(EventType("other", kind), kind([])).type == "other"
+
+
+def test_a_class_in_place_of_an_instance_is_refused(name: str) -> None:
+    for kind in (a_class(name), make_dataclass("Order", ["x"])):
+        with pytest.raises(UnstorableValueError, match="Order is a class; emit an instance of it"):
+            event_of(kind)
+
+
 def test_a_subclass_and_an_unregistered_class_are_refused(name: str) -> None:
     kind = a_class(name)
     below = type("Below", (kind,), {})
@@ -198,6 +217,21 @@ def test_an_upcaster_that_raises_makes_the_payload_invalid(name: str) -> None:
     assert (caught.value.path, caught.value.payload_class) == ("payload", "Order")
 
 
+def test_an_upcaster_that_returns_nothing_is_named(name: str) -> None:
+    kind = a_class(name, version=2)
+    upcast(name, from_version=1)(lambda payload: payload.update(steps=[1]))  # type: ignore[type-var]
+    with pytest.raises(InvalidPayloadError, match="the upcaster from version 1 returned None; it must return the new"):
+        read(name, kind, {})
+
+
+def test_an_async_upcaster_is_refused(name: str) -> None:
+    async def load(payload: dict[str, Any]) -> dict[str, Any]:
+        return payload
+
+    with pytest.raises(ConfigurationError, match="load is async; an upcaster must be a function without async"):
+        upcast(name, from_version=1)(load)  # type: ignore[type-var]
+
+
 def test_a_newer_version_is_not_invalid(name: str) -> None:
     with pytest.raises(UnknownVersionError) as caught:
         read(name, a_class(name), {}, 3)
@@ -210,5 +244,6 @@ def test_a_version_that_is_no_number_is_invalid(name: str, bad: Any) -> None:
     event = Event(name, {"steps": []}, metadata={"schemaVersion": bad})
     found = event_type_of(kind)
     assert found is not None
-    with pytest.raises(InvalidPayloadError, match=r"metadata\.schemaVersion"):
+    shown = "0" if bad == 0 else r"(a str of length 1|None|a bool|a float)"
+    with pytest.raises(InvalidPayloadError, match=rf"metadata\.schemaVersion.*from 1, not {shown};"):
         from_stored(event, found)

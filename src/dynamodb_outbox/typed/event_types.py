@@ -32,11 +32,7 @@ class EventType(Generic[T]):
     version: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name or self.name == "*":
-            raise ConfigurationError(
-                f"name={shown(self.name)}: the name of an event type must be a string that is not empty, such as "
-                "'order.placed'"
-            )
+        _check_name(self.name)
         if not isinstance(self.version, int) or isinstance(self.version, bool) or self.version < 1:
             raise ConfigurationError(f"version={shown(self.version)}: it must be a whole number from 1")
         check_payload_class(self.payload_class)
@@ -72,11 +68,19 @@ def event_type(name: str, *, version: int = 1) -> Callable[[C], C]:
     path of the class, so that the class may be moved and renamed. A subclass needs its own registration.
 
     Raise `version` when the stored payload changes in a way that the class cannot read, and write an `upcast`. Raises
-    `ConfigurationError` for a class that is not supported, and for a second class of the same name.
+    `ConfigurationError` for a class that is not supported, for a second class of the same name, and for a second name
+    of the same class.
     """
+    _check_name(name)  # at once: `@event_type` without a name would put a function in place of the class
 
     def register(payload_class: C) -> C:
         registered: EventType[Any] = EventType(name, payload_class, version)
+        earlier = _BY_CLASS.get(payload_class)
+        if earlier is not None and earlier.name != name:
+            raise ConfigurationError(
+                f"{class_name(payload_class)} is registered as {earlier.name!r} already, so it cannot be registered as "
+                f"{name!r}; to emit and handle it under another name, use EventType({name!r}, {payload_class.__name__})"
+            )
         other = _BY_NAME.get(name)
         if other is not None and not _is_reloaded(other.payload_class, payload_class):
             raise ConfigurationError(
@@ -88,6 +92,14 @@ def event_type(name: str, *, version: int = 1) -> Callable[[C], C]:
         return payload_class
 
     return register
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name or name == "*":
+        raise ConfigurationError(
+            f"name={shown(name)}: the name of an event type must be a string that is not empty, as in "
+            '@event_type("order.placed")'
+        )
 
 
 def _is_reloaded(old: type, new: type) -> bool:

@@ -35,6 +35,9 @@ def to_stored(type_or_instance: Any, payload: Any, metadata: Any) -> tuple[Any, 
     kind = type(type_or_instance)
     registered = registered_type(kind)
     if registered is None:
+        if isinstance(type_or_instance, type) and type_or_instance.__module__ != "builtins":
+            reason = f"{class_name(type_or_instance)} is a class; emit an instance of it"
+            raise UnstorableValueError(path="payload", reason=reason)
         if kind.__module__ == "builtins":
             return type_or_instance, payload, metadata  # `Event` refuses it
         raise UnregisteredClassError(payload_class=kind)
@@ -73,7 +76,7 @@ def from_stored(event: Event, event_type: EventType[Any]) -> Any:
     """
     version = event.metadata.get(VERSION, 1)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        reason = f"it must be a whole number from 1, not {shape(version)}"
+        reason = f"it must be a whole number from 1, not {version if type(version) is int else shape(version)}"
         raise _invalid(event, event_type, path=f"metadata.{VERSION}", reason=reason)
     if version > event_type.version:
         raise UnknownVersionError(event_id=event.id, event_type=event.type, version=version, known=event_type.version)
@@ -94,6 +97,9 @@ def _upcast(event: Event, event_type: EventType[Any], version: int) -> Any:
         except Exception as error:
             reason = f"the upcaster from version {step} raised {describe(error)}"
             raise _invalid(event, event_type, path="payload", reason=reason) from error
+        if payload is None:
+            reason = f"the upcaster from version {step} returned None; it must return the new payload"
+            raise _invalid(event, event_type, path="payload", reason=reason)
     return payload
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar
 
 from dynamodb_outbox.errors import ConfigurationError
@@ -24,8 +25,8 @@ def upcast(name: str, *, from_version: int) -> Callable[[U], U]:
     version of the class. Each gets a copy of the stored payload, and returns the new one. The stored event is not
     changed, and handlers that are registered by name get the payload as it is stored.
 
-    Raises `ConfigurationError` for a second upcaster of the same version, and for a version that the class of the name
-    has or has not reached. `bus.on(Class)` raises it if a version has no upcaster.
+    Raises `ConfigurationError` for a second upcaster of the same version, for an async function, and for a version that
+    the class of the name has or has not reached. `bus.on(Class)` raises it if a version has no upcaster.
     """
     if not isinstance(from_version, int) or isinstance(from_version, bool) or from_version < 1:
         raise ConfigurationError(f"from_version={shown(from_version)}: it must be a whole number from 1")
@@ -36,6 +37,8 @@ def upcast(name: str, *, from_version: int) -> Callable[[U], U]:
         )
 
     def register(upcaster: U) -> U:
+        if iscoroutinefunction(upcaster):
+            raise ConfigurationError(f"{_name_of(upcaster)} is async; an upcaster must be a function without async")
         known = _UPCASTERS.setdefault(name, {})
         other = known.get(from_version)
         if other is not None and _name_of(other) != _name_of(upcaster):
