@@ -53,7 +53,7 @@ class EventBridgePublisher(AwsPublisher):
 
     A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
     it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
-    it first.
+    it first, and after that loop is closed, to the next one.
 
     Args:
         source: The `source` of the events, such as `shop`. It must not begin with `aws.`.

@@ -45,7 +45,7 @@ class SnsPublisher(AwsPublisher):
 
     A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
     it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
-    it first.
+    it first, and after that loop is closed, to the next one.
 
     Args:
         topic_arn: The ARN of the topic. The name of a FIFO topic ends in `.fifo`.

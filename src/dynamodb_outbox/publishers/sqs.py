@@ -44,7 +44,7 @@ class SqsPublisher(AwsPublisher):
 
     A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
     it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
-    it first.
+    it first, and after that loop is closed, to the next one.
 
     Args:
         queue_url: The URL of the queue. The name of a FIFO queue ends in `.fifo`.
