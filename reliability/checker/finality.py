@@ -119,7 +119,9 @@ def _claimed_after(life: EventLife, end: Settled | Recovered, *, is_failure: boo
         if began(claim) <= end.at:
             continue
         redriven = is_failure and any(_since(life, end) <= at <= claim.at for at in _redrives(life))
-        if not redriven and not life.begins_anew(began(end), claim.at):
+        # The settle of an event with an ordering key goes on though its item was deleted: its queue has to go on.
+        since = began(end) if life.line is None else _since(life, end)
+        if not redriven and not life.begins_anew(since, claim.at):
             state = "FAILED, and not redriven" if is_failure else "COMPLETED"
             yield _violation(life, f"it was claimed again after it was {state}", end, claim)
 

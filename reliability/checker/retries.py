@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reliability.checker.steps import Step, step_of
+from reliability.checker.steps import Step, is_mark, step_of
 from reliability.checker.timeline import EventLife, Timeline, began
 from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
@@ -74,10 +74,18 @@ def _counted_by(
             yield _violation(life, f"retryCount went from {before} to {after}, and had to be {at_claim + 1}", write)
     elif step is Step.DISCARD and write.before is not None and write.before.waits:
         pass  # it leaves its retries in the queue
+    elif step is Step.FAIL and _is_late_mark(life, write, after):
+        pass  # under a lease that was lost; the recovery has counted its attempt in the queue
     elif after != before:
         yield _violation(life, f"retryCount went from {before} to {after} with a {step.value}", write)
     elif step is Step.RELEASE:
         yield from _not_counted(life, write)
+
+
+def _is_late_mark(life: EventLife, write: Written, retries: int) -> bool:
+    """Return whether a worker marked an event of a key with the retries that it knew from one of its claims."""
+    claims = [claim for claim in life.of(Claimed) if claim.worker == write.worker and began(claim) <= write.at]
+    return is_mark(write) and any(claim.attempt - 1 == retries for claim in claims)
 
 
 def _is_explained(life: EventLife, write: Written, timeline: Timeline, limits: Limits) -> bool:

@@ -336,6 +336,34 @@ def test_mark_of_a_worker_that_never_had_the_event_is_found() -> None:
     assert story.claim(3.0).handle(3.1, "b").broken() == "F"
 
 
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_late_mark_of_a_dead_letter_has_the_retries_that_its_worker_knew(retries: int) -> None:
+    story = two(skips_failed=True).claim(2.0).start(2.1, "a").end(2.2, "a", result="failed")
+    assert story.queue is not None
+    story.change(12.1, replace(story.queue, status="PENDING", retry_count=1, sort_key=12_100), "w2")
+    story.events["a"] = replace(story.events["a"], retry_count=0)
+    failed = replace(story.events["a"], status="FAILED", waits=False, indexed=True, sort_key=2_200, retry_count=retries)
+    story.write(12.3, "a", failed, "w1").claim(12.5, "w2", event_id="a", attempt=2).pop(12.9, "w2")
+    story.claim(13.5, "w2").handle(13.6, "b", "w2")
+    # w2 alone may have known of one retry.
+    assert ("R" in story.broken()) is (retries > 0)
+
+
+@pytest.mark.parametrize("stored_again", [True, False])
+def test_event_whose_item_was_deleted_during_its_attempt_may_come_again(*, stored_again: bool) -> None:
+    story = LineBuilder().emit(0.5, "a").claim(2.0).start(2.1, "a")
+    story.add(ItemDeleted(at=2.2, event_id="a")).write(2.2, "a", None).end(3.1, "a").pop(3.2)
+    if stored_again:
+        story.ask(2.15, "a").put(3.3, "a", "emitter").append(3.4, "a")
+    # The settle began after the deletion, and was answered after the event was stored again.
+    story.settle(3.6, "a", began_at=3.15)
+    if stored_again:
+        story.claim(4.0, "w2").handle(4.1, "a", "w2")
+    else:
+        story.claimed(4.0, "a", "w2", token="t")
+    assert ("A" in story.broken()) is not stored_again
+
+
 def test_lost_reply_about_a_queue_explains_a_second_call() -> None:
     def story(key: str) -> LineBuilder:
         made = two(log=False).claim(2.0).start(2.1, "a").end(2.2, "a")
