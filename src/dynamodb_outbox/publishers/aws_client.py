@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import ClientError
 
 from dynamodb_outbox import ConfigurationError, TargetError
 
@@ -17,7 +17,7 @@ IN_FLIGHT: Final = 10
 """How many requests of a publisher are under way at a time."""
 _NOT_SENT: Final = (
     "EndpointConnectionError", "ConnectTimeoutError", "NoCredentialsError", "NoRegionError", "ProxyConnectionError",
-    "TokenRetrievalError", "CredentialRetrievalError",
+    "TokenRetrievalError", "CredentialRetrievalError", "ParamValidationError",
 )  # fmt: skip
 
 
@@ -90,22 +90,27 @@ def target_error(error: Exception, *, target: str, in_verify: bool = False) -> T
     """Make a `TargetError` of an error of the SDK."""
     if isinstance(error, ClientError):
         details: Any = error.response.get("Error", {})
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = plain_code(details.get("Code"))
         made = TargetError(
             target=target,
             code=code,
             reason=details.get("Message") or str(error),
-            maybe_sent=status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+            maybe_sent=status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR,
             in_verify=in_verify,
         )
     else:
         name = type(error).__name__
-        was_sent = isinstance(error, BotoCoreError) and not isinstance(error, ParamValidationError)
-        maybe_sent = was_sent and name not in _NOT_SENT
+        # What is not an error of the SDK comes from a reply that it cannot read.
+        maybe_sent = name not in _NOT_SENT
         made = TargetError(target=target, code=name, reason=str(error), maybe_sent=maybe_sent, in_verify=in_verify)
     made.__cause__ = error
     return made
+
+
+def status_of(error: ClientError) -> int:
+    """Return the status of the reply."""
+    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status
 
 
 def plain_code(code: object) -> str:

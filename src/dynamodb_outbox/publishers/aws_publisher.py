@@ -6,13 +6,14 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from botocore.exceptions import ClientError
 
 from dynamodb_outbox import ConfigurationError, Reject, TargetError, UsageError
-from dynamodb_outbox.publishers.aws_client import AwsClient, plain_code, target_error
+from dynamodb_outbox.publishers.aws_client import AwsClient, plain_code, status_of, target_error
 from dynamodb_outbox.publishers.batcher import Batcher
 from dynamodb_outbox.publishers.publisher import Publisher
 
@@ -21,11 +22,20 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a target did not accept an entry. `is_fault_of_entry` is false if the target failed itself."""
+    """Why a target did not accept an entry. `is_fault_of_entry` is false if the target failed itself.
+
+    `maybe_sent` is true if the target has not told whether it accepted the entry.
+    """
 
     code: str
     reason: str
     is_fault_of_entry: bool = True
+    maybe_sent: bool = False
+
+
+_NO_RESULT: Final = Failure("Unknown", "the reply has no result for the event", maybe_sent=True)
+_PROOFS: Final = frozenset({"EventId", "SuccessCode", "SequenceNumber"})
+"""What EventBridge and Kinesis tell of an entry that they have accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +43,7 @@ class Limits:
     """The limits of a request, and the errors that no retry can help.
 
     An entry is rejected for a failure whose code is one of `permanent_entries`. If a whole request is refused with one
-    of `spoiled_requests`, each entry is sent alone; an entry that was alone is rejected for one of
+    of `spoiled_requests`, or because it is too large, each entry is sent alone; an entry that was alone is rejected for one of
     `permanent_requests`. All other errors, such as a missing permission, reject nothing.
     """
 
@@ -124,17 +134,22 @@ class AwsPublisher(Publisher, ABC):
 
     async def _after_refusal(self, entries: list[Entry], error: Exception) -> Sequence[Exception | None]:
         raised = target_error(error, target=self._target)
-        if isinstance(error, ClientError) and len(entries) > 1 and raised.code in self._limits.spoiled_requests:
+        if len(entries) > 1 and self._is_spoiled(error, raised.code):
             return [result for entry in entries for result in await self._send([entry])]
         if isinstance(error, ClientError) and len(entries) == 1 and raised.code in self._limits.permanent_requests:
             return [Reject(f"{self._target} refused the event: {raised.code}: {raised.reason}")]
         # Each caller raises its own exception, because raising changes the traceback.
         return [target_error(error, target=self._target) for _ in entries]
 
+    def _is_spoiled(self, error: Exception, code: str) -> bool:
+        """Tell whether one entry may be the reason why the request was refused."""
+        is_too_large = isinstance(error, ClientError) and status_of(error) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return is_too_large or (isinstance(error, ClientError) and code in self._limits.spoiled_requests)
+
     def _entry_error(self, failure: Failure) -> Exception:
         if failure.is_fault_of_entry and failure.code in self._limits.permanent_entries:
             return Reject(f"{self._target} refused the event: {failure.code}: {failure.reason}")
-        return TargetError(target=self._target, code=failure.code, reason=failure.reason)
+        return TargetError(target=self._target, code=failure.code, reason=failure.reason, maybe_sent=failure.maybe_sent)
 
 
 def with_positions(entries: Sequence[Entry]) -> list[Entry]:
@@ -143,22 +158,42 @@ def with_positions(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def failures_by_id(count: int, reply: Mapping[str, Any]) -> list[Failure | None]:
-    """Read the result of each entry of SQS and SNS. An entry that the reply does not mention has failed."""
-    sent = {success["Id"] for success in reply.get("Successful", ())}
-    failed: dict[str, Mapping[str, Any]] = {failure["Id"]: failure for failure in reply.get("Failed", ())}
-    return [None if str(n) in sent else _failure(failed.get(str(n), {})) for n in range(count)]
+    """Read the result of each entry of SQS and SNS. An entry that the reply does not mention has failed.
+
+    An entry that has succeeded and failed has failed: it is better sent twice than lost.
+    """
+    sent = {success.get("Id") for success in reply.get("Successful", ())}
+    failed: dict[Any, Mapping[str, Any]] = {failure.get("Id"): failure for failure in reply.get("Failed", ())}
+    results: list[Failure | None] = []
+    for position in map(str, range(count)):
+        if position in failed:
+            results.append(_failure(failed[position], maybe_sent=position in sent))
+        else:
+            results.append(None if position in sent else _NO_RESULT)
+    return results
 
 
 def failures_by_position(count: int, results: Sequence[Mapping[str, Any]]) -> list[Failure | None]:
-    """Read the results of EventBridge and Kinesis, which have the order of the entries."""
-    read = [
-        Failure(str(result["ErrorCode"]), str(result.get("ErrorMessage", ""))) if result.get("ErrorCode") else None
-        for result in results[:count]
-    ]
-    return [*read, *[Failure("Unknown", "the reply has no result for the event")] * (count - len(read))]
+    """Read the results of EventBridge and Kinesis, which have the order of the entries.
+
+    If there are more or fewer results than entries, nobody knows which belongs to which, so every entry has failed.
+    """
+    if len(results) != count:
+        return [_NO_RESULT] * count
+    return [_failure_of_result(result) for result in results]
 
 
-def _failure(failure: Mapping[str, Any]) -> Failure:
-    code = plain_code(failure.get("Code"))
+def _failure_of_result(result: Mapping[str, Any]) -> Failure | None:
+    if result.get("ErrorCode"):
+        return Failure(str(result["ErrorCode"]), str(result.get("ErrorMessage", "")))
+    return None if _PROOFS & result.keys() else _NO_RESULT
+
+
+def _failure(failure: Mapping[str, Any], *, maybe_sent: bool) -> Failure:
     reason = failure.get("Message") or "the reply gives no reason"
-    return Failure(code, reason, is_fault_of_entry=failure.get("SenderFault", True))
+    return Failure(
+        plain_code(failure.get("Code")),
+        reason,
+        is_fault_of_entry=failure.get("SenderFault", True),
+        maybe_sent=maybe_sent,
+    )
