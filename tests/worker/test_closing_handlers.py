@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -109,4 +111,43 @@ async def test_handler_closes_in_peace_when_a_cancelled_scope_ends_the_bus(outbo
     with anyio.move_on_after(1):
         async with bus:
             await anyio.sleep_forever()
+    assert publisher.stops == [[]]
+
+
+async def test_bus_stops_without_a_handler_that_swallows_its_cancellation(outbox: InMemoryOutbox) -> None:
+    may_end = anyio.Event()
+
+    class Stubborn(Publisher):
+        async def on_bus_stop(self) -> None:
+            while not may_end.is_set():
+                with suppress(asyncio.CancelledError):
+                    await may_end.wait()
+            await super().on_bus_stop()
+
+    bus, publisher = OutboxEventBus(outbox), Stubborn(outbox)
+    bus.on("order.placed", publisher)
+    with anyio.fail_after(60):
+        async with bus:
+            pass
+    assert not bus.running
+    assert publisher.stops == []
+    may_end.set()
+    await anyio.sleep(1)
+    assert publisher.stops == [[]]
+
+
+async def test_a_method_that_cannot_even_be_read_keeps_no_other_from_its_end(outbox: InMemoryOutbox) -> None:
+    class Unreadable:
+        async def __call__(self, event: Event) -> None:
+            pass
+
+        @property
+        def on_bus_stop(self) -> None:
+            raise OSError("lazily connected")
+
+    bus, publisher = OutboxEventBus(outbox), Publisher(outbox)
+    for handler in (Unreadable(), publisher):
+        bus.on("order.placed", handler)
+    async with bus:
+        pass
     assert publisher.stops == [[]]

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
-
-import anyio
+from collections.abc import Iterable
+from typing import Any, Final
 
 logger = logging.getLogger("dynamodb_outbox")
 
 HOOK = "on_bus_stop"
 
 
+_GRACE_SECONDS: Final = 0.5
+"""How long a hook that was cancelled may take to end."""
+_abandoned: Final[set[asyncio.Task[None]]] = set()
+"""The event loop itself has weak references only."""
+
+
 async def tell_of_stop(handlers: Iterable[object], *, seconds: float) -> None:
-    """Await `on_bus_stop()` of each handler that has it, once, all at the same time; give up after `seconds`."""
+    """Await `on_bus_stop()` of each handler that has it, once, all at the same time; give up after `seconds`.
+
+    Each runs in a task of its own, because a task group would wait for one that does not end when it is cancelled.
+    """
     # Of the class, because a mock has every attribute.
-    hooks = {id(handler): getattr(handler, HOOK) for handler in handlers if hasattr(type(handler), HOOK)}
-    with anyio.move_on_after(seconds) as scope:
-        async with anyio.create_task_group() as group:
-            for hook in hooks.values():
-                group.start_soon(partial(_call, hook))
-    if scope.cancelled_caught:
-        logger.warning("on_bus_stop of a handler did not return within %g s; the bus stops without it", seconds)
-
-
-async def _call(hook: Callable[[], Awaitable[None]]) -> None:
+    told = {id(handler): handler for handler in handlers if hasattr(type(handler), HOOK)}
+    if not told:
+        return
+    tasks = [asyncio.create_task(_call(handler), name=f"{HOOK} of a handler") for handler in told.values()]
     try:
-        await hook()
+        _, late = await asyncio.wait(tasks, timeout=seconds)
+    finally:
+        for task in tasks:
+            task.cancel()
+    if late:
+        logger.warning("on_bus_stop of a handler did not return within %g s; the bus stops without it", seconds)
+        for task in late:
+            _abandoned.add(task)
+            task.add_done_callback(_abandoned.discard)
+        await asyncio.wait(late, timeout=_GRACE_SECONDS)
+
+
+async def _call(handler: Any) -> None:
+    try:
+        await getattr(handler, HOOK)()
     except Exception:
         logger.exception("on_bus_stop of a handler raised an exception; the bus stops nevertheless")
