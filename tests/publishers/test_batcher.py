@@ -150,3 +150,25 @@ async def test_callers_of_one_turn_of_the_loop_go_together_however_long_the_turn
 
     await asyncio.gather(slow("a"), slow("b"), slow("c"), slow("d"))
     assert target.batches == [["a", "b", "c", "d"]]
+
+
+async def test_flush_does_not_wait_for_what_comes_later(time: VirtualTime) -> None:
+    target, begun = Target(time), time.time()
+    first = target.submit("a", "b", "c")
+    await asyncio.sleep(0.5)
+    flush = asyncio.ensure_future(target.batcher.flush())
+    second = target.submit("d", "e", "f")
+    await flush
+    assert time.time() - begun == pytest.approx(1)
+    assert [task.done() for task in first + second] == [True] * 3 + [False] * 3
+    await asyncio.gather(*second)
+
+
+async def test_a_batch_that_is_cancelled_before_it_begins_leaves_no_caller_waiting(time: VirtualTime) -> None:
+    target = Target(time)
+    calls = target.submit("a", "b", "c")
+    await asyncio.sleep(0)
+    (batch,) = target.batcher._tasks
+    batch.cancel()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert (target.batches, [type(result) for result in results]) == ([], [asyncio.CancelledError] * 3)

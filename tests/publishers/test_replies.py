@@ -10,11 +10,9 @@ import pytest
 
 from dynamodb_outbox import Event, TargetError
 from dynamodb_outbox.publishers import EventBridgePublisher, KinesisPublisher, SqsPublisher
-from dynamodb_outbox.publishers.aws_publisher import AwsPublisher
 from reliability.proxy import Proxy, Recorded, Reply, running_proxy
 
-Make = Callable[..., AwsPublisher]
-MADE: dict[str, Make] = {
+MADE: dict[str, Callable[..., SqsPublisher | KinesisPublisher | EventBridgePublisher]] = {
     "sqs": lambda **options: SqsPublisher(queue_url="http://x/orders", **options),
     "kinesis": lambda **options: KinesisPublisher(stream_name="orders", **options),
     "eventbridge": lambda **options: EventBridgePublisher(source="shop", **options),
@@ -30,7 +28,7 @@ async def proxy() -> AsyncIterator[Proxy]:
 
 async def publish(name: str, proxy: Proxy, *events: Event, **options: Any) -> list[Any]:
     async with MADE[name](region_name="us-east-1", endpoint_url=proxy.endpoint, **options) as publisher:
-        return await asyncio.gather(*map(publisher, events), return_exceptions=True)
+        return await asyncio.gather(*[publisher(event) for event in events], return_exceptions=True)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,6 +23,13 @@ _NOT_SENT: Final = (
 )  # fmt: skip
 
 
+@dataclass(slots=True, eq=False)
+class _Opened:
+    client: Any
+    stack: AsyncExitStack
+    users: int = 0
+
+
 class AwsClient:
     """A client of the caller, which stays open, or a client that is made at its first use, and closed by `close`."""
 
@@ -33,40 +42,59 @@ class AwsClient:
             raise ConfigurationError(f"client={client!r}: it must be an open aiobotocore client of {service!r}")
         self._service = service
         self._given = client
-        self._own: Any = None
         self._options = {"region_name": region_name, "endpoint_url": endpoint_url}
-        self._stack = AsyncExitStack()
+        self._own: _Opened | None = None
         self._lock = anyio.Lock()
-
-    async def get(self) -> Any:
-        """Return the client; open it if necessary."""
-        if self._given is not None:
-            return self._given
-        async with self._lock:
-            if self._own is None:
-                # The outbox retries by itself, within the lease; the retries of the SDK would outlast the lease.
-                config = AioConfig(
-                    max_pool_connections=IN_FLIGHT,
-                    connect_timeout=5,
-                    read_timeout=15,
-                    retries={"mode": "standard", "total_max_attempts": 1},
-                    user_agent="dynamodb-outbox",
-                )
-                made = AioSession().create_client(self._service, config=config, **self._options)
-                self._own = await self._stack.enter_async_context(made)
-        return self._own
-
-    async def close(self) -> None:
-        """Close the client, if this object made it. The next `get` opens another."""
-        async with self._lock:
-            self._own = None
-            await self._stack.aclose()
+        self._closes = 0
 
     def forget(self) -> None:
-        """Give up a client that was made in an event loop that is closed. The next `get` opens another."""
+        """Give up a client that was made in an event loop that is closed. The next use opens another."""
         self._own = None
-        self._stack = AsyncExitStack()
         self._lock = anyio.Lock()
+
+    @asynccontextmanager
+    async def use(self) -> AsyncGenerator[Any]:
+        """Open the client if necessary. It stays open until the block ends, also if it is closed meanwhile."""
+        if self._given is not None:
+            yield self._given
+            return
+        opened = await self._take()
+        try:
+            yield opened.client
+        finally:
+            opened.users -= 1
+            if not opened.users and opened is not self._own:
+                await opened.stack.aclose()
+
+    async def close(self) -> None:
+        """Close the client, if this object made it, or let its last user close it. The next use opens another."""
+        self._closes += 1
+        opened, self._own = self._own, None
+        if opened is not None and not opened.users:
+            await opened.stack.aclose()
+
+    async def _take(self) -> _Opened:
+        async with self._lock:
+            opened, closes = self._own, self._closes
+            if opened is None:
+                opened = await self._open()
+                if closes == self._closes:
+                    self._own = opened
+            opened.users += 1
+        return opened
+
+    async def _open(self) -> _Opened:
+        # The outbox retries by itself, within the lease; the retries of the SDK would outlast the lease.
+        config = AioConfig(
+            max_pool_connections=IN_FLIGHT,
+            connect_timeout=5,
+            read_timeout=15,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            user_agent="dynamodb-outbox",
+        )
+        stack = AsyncExitStack()
+        made = AioSession().create_client(self._service, config=config, **self._options)
+        return _Opened(await stack.enter_async_context(made), stack)
 
 
 def _service_of(client: Any) -> str | None:

@@ -43,8 +43,8 @@ class Limits:
     """The limits of a request, and the errors that no retry can help.
 
     An entry is rejected for a failure whose code is one of `permanent_entries`. If a whole request is refused with one
-    of `spoiled_requests`, or because it is too large, each entry is sent alone; an entry that was alone is rejected for one of
-    `permanent_requests`. All other errors, such as a missing permission, reject nothing.
+    of `spoiled_requests`, or because it is too large, each entry is sent alone; an entry that was alone is rejected for
+    one of `permanent_requests`. All other errors, such as a missing permission, reject nothing.
     """
 
     entries: int
@@ -74,8 +74,10 @@ class AwsPublisher(Publisher, ABC):
     async def close(self) -> None:
         """Send what waits, wait for the requests under way, and close the client, if the publisher made it."""
         self._enter_loop()
-        await self._batcher.flush()
-        await self._client.close()
+        try:
+            await self._batcher.flush()
+        finally:
+            await self._client.close()
 
     async def on_bus_stop(self) -> None:
         """See `close`; the bus calls this when it has stopped. A later event opens a client again."""
@@ -119,23 +121,30 @@ class AwsPublisher(Publisher, ABC):
         """Make a request for `verify`. Raises `TargetError`."""
         self._enter_loop()
         try:
-            client = await self._client.get()
-            reply: Mapping[str, Any] = await getattr(client, operation)(**parameters)
+            async with self._client.use() as client:
+                reply: Mapping[str, Any] = await getattr(client, operation)(**parameters)
         except Exception as error:
             raise target_error(error, target=self._target, in_verify=True) from error
         return reply
 
     async def _send(self, entries: list[Entry]) -> Sequence[Exception | None]:
         try:
-            failures = await self._call(await self._client.get(), entries)
+            async with self._client.use() as client:
+                return await self._send_with(client, entries)
+        except Exception as error:  # the client could not be opened
+            return [target_error(error, target=self._target) for _ in entries]
+
+    async def _send_with(self, client: Any, entries: list[Entry]) -> Sequence[Exception | None]:
+        try:
+            failures = await self._call(client, entries)
         except Exception as error:
-            return await self._after_refusal(entries, error)
+            return await self._after_refusal(client, entries, error)
         return [None if failure is None else self._entry_error(failure) for failure in failures]
 
-    async def _after_refusal(self, entries: list[Entry], error: Exception) -> Sequence[Exception | None]:
+    async def _after_refusal(self, client: Any, entries: list[Entry], error: Exception) -> Sequence[Exception | None]:
         raised = target_error(error, target=self._target)
         if len(entries) > 1 and self._is_spoiled(error, raised.code):
-            return [result for entry in entries for result in await self._send([entry])]
+            return [result for entry in entries for result in await self._send_with(client, [entry])]
         if isinstance(error, ClientError) and len(entries) == 1 and raised.code in self._limits.permanent_requests:
             return [Reject(f"{self._target} refused the event: {raised.code}: {raised.reason}")]
         # Each caller raises its own exception, because raising changes the traceback.

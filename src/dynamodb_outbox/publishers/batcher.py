@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -44,7 +45,6 @@ class Batcher(Generic[T]):
         self._bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._closing = False
 
     async def submit(self, entry: T, size: int) -> None:
         """Send an entry of `size` bytes, and return when it has arrived. Raises the error of this entry.
@@ -66,14 +66,17 @@ class Batcher(Generic[T]):
             raise
 
     async def flush(self) -> None:
-        """Send everything that waits without further delay, and wait until no batch is under way."""
-        self._closing = True
-        try:
-            self._start_due_batches(asyncio.get_running_loop())
-            while self._tasks:
-                await asyncio.wait(self._tasks)
-        finally:
-            self._closing = False
+        """Send what waits without further delay, and wait until it has arrived, and what is under way.
+
+        It does not wait for entries that come later, such as those of another bus.
+        """
+        loop = asyncio.get_running_loop()
+        for waiting in self._waiting:
+            waiting.due = loop.time()
+        self._start_due_batches(loop)
+        pending = {*self._tasks, *(waiting.result for waiting in self._waiting)}
+        if pending:
+            await asyncio.wait(pending)
 
     def _start_due_batches(self, loop: asyncio.AbstractEventLoop) -> None:
         self._start_batches(loop, until=loop.time())
@@ -85,14 +88,15 @@ class Batcher(Generic[T]):
     def _start_batches(self, loop: asyncio.AbstractEventLoop, *, until: float) -> None:
         while self._waiting and len(self._tasks) < self._max_in_flight and self._is_time(until):
             # The batch belongs to many callers, so it runs in the context of none of them.
-            task = loop.create_task(self._deliver(self._take()), name="dynamodb-outbox batch", context=Context())
+            batch = self._take()
+            task = loop.create_task(self._deliver(batch), name="dynamodb-outbox batch", context=Context())
             self._tasks.add(task)
-            task.add_done_callback(self._on_done)
+            task.add_done_callback(partial(self._on_done, batch))
         self._set_timer(loop)
 
     def _is_time(self, until: float) -> bool:
         is_full = len(self._waiting) >= self._max_entries or self._bytes >= self._max_bytes
-        return self._closing or is_full or self._waiting[0].due <= until
+        return is_full or self._waiting[0].due <= until
 
     def _take(self) -> list[_Waiting[T]]:
         batch = [self._waiting.popleft()]
@@ -111,7 +115,9 @@ class Batcher(Generic[T]):
             self._timer.cancel()
             self._timer = None
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, batch: list[_Waiting[T]], task: asyncio.Task[None]) -> None:
+        for waiting in batch:
+            waiting.result.cancel()  # without effect unless the task was cancelled, perhaps before it began
         self._tasks.discard(task)
         self._start_due_batches(task.get_loop())
 
@@ -120,10 +126,6 @@ class Batcher(Generic[T]):
             results = await self._send([waiting.entry for waiting in batch])
         except Exception as error:
             results = [error] * len(batch)
-        except asyncio.CancelledError:
-            for waiting in batch:
-                waiting.result.cancel()
-            raise
         for waiting, result in zip(batch, results, strict=True):
             if waiting.result.done():
                 continue  # its caller was cancelled

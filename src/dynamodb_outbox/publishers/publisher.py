@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dynamodb_outbox import ExponentialBackoff
-from dynamodb_outbox.handlers import HandlerOptions
+from dynamodb_outbox import ExponentialBackoff, HandlerOptions
 
 
 class Publisher:
