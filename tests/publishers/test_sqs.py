@@ -218,7 +218,7 @@ async def test_a_client_that_cannot_be_opened_is_an_error_of_the_target(
     (result,) = await publish(publisher, Event("a"))
     assert isinstance(result, TargetError)
     assert (result.code, result.maybe_sent) == ("NoRegionError", False)
-    with pytest.raises(TargetError, match="You must specify a region"):
+    with pytest.raises(TargetError, match=r"a region\. Pass region_name=, or set AWS"):
         await publisher.verify()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, make_dataclass
 from typing import Any, TypedDict
 from uuid import uuid4
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +130,14 @@ def test_a_class_in_place_of_an_instance_is_refused(name: str) -> None:
     for kind in (a_class(name), make_dataclass("Order", ["x"])):
         with pytest.raises(UnstorableValueError, match="Order is a class; emit an instance of it"):
             event_of(kind)
+
+
+def test_a_class_that_becomes_a_list_is_refused_by_the_emit(name: str) -> None:
+    class Row(msgspec.Struct, array_like=True):
+        number: int
+
+    with pytest.raises(UnstorableValueError, match="Row becomes a list of 1; use a class that becomes a dict"):
+        event_of(event_type(name)(Row)(1))
 
 
 def test_a_subclass_and_an_unregistered_class_are_refused(name: str) -> None:

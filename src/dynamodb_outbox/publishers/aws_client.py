@@ -11,7 +11,7 @@ from typing import Any, Final
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoRegionError
 
 from dynamodb_outbox import ConfigurationError, TargetError
 
@@ -130,7 +130,9 @@ def target_error(error: Exception, *, target: str, in_verify: bool = False) -> T
         name = type(error).__name__
         # What is not an error of the SDK comes from a reply that it cannot read.
         maybe_sent = name not in _NOT_SENT
-        made = TargetError(target=target, code=name, reason=str(error), maybe_sent=maybe_sent, in_verify=in_verify)
+        advice = " Pass region_name=, or set AWS_DEFAULT_REGION" if isinstance(error, NoRegionError) else ""
+        reason = f"{error}{advice}"
+        made = TargetError(target=target, code=name, reason=reason, maybe_sent=maybe_sent, in_verify=in_verify)
     made.__cause__ = error
     return made
 

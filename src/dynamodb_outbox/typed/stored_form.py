@@ -57,8 +57,11 @@ def _stored(event_type: EventType[Any], payload: Any, metadata: Any) -> tuple[st
         # Without the text of the error, which shows the value.
         reason = f"its class cannot serialize it ({type(error).__name__}); validate the instance before the emit"
         raise UnstorableValueError(path="payload", reason=reason) from error
-    if not isinstance(plain, dict) or not is_payload_of(payload, event_type.payload_class):
+    if not is_payload_of(payload, event_type.payload_class):
         reason = f"it must be {class_name(event_type.payload_class)}, not {shape(payload)}"
+        raise UnstorableValueError(path="payload", reason=reason)
+    if not isinstance(plain, dict):
+        reason = f"{class_name(event_type.payload_class)} becomes {shape(plain)}; use a class that becomes a dict"
         raise UnstorableValueError(path="payload", reason=reason)
     if isinstance(metadata, Mapping) or metadata is None:
         # Metadata that a handler passes on have the version of another payload.
