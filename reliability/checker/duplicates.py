@@ -75,6 +75,9 @@ def _is_explained(life: EventLife, first: Execution, second: Execution, timeline
     claim, other = life.claims().get(one.token), life.claims().get(second.started.token)
     # A handler may wait for its permit, so the second call may be under the earlier claim.
     since = min(one.at if each is None else began(each) for each in (claim, other))
+    if one.token == second.started.token:
+        # The item was deleted and stored again, and the records of the calls do not tell the two claims apart.
+        since = min(since, *(began(each) for each in life.of(Claimed) if each.worker == one.worker))
     if since <= timeline.killed_at(one.worker) <= until or first.keep_abandoned:
         return True
     if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):

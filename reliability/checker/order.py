@@ -9,7 +9,7 @@ from reliability.checker.lines import Line
 from reliability.checker.precedence import check_precedence, foremost, is_late_by_a_clock, lease_ends
 from reliability.checker.timeline import EventLife, Timeline
 from reliability.checker.verdict import Limits, Violation
-from reliability.history import HandlerStarted, Record
+from reliability.history import Discarded, HandlerStarted, Record
 
 
 def check_order(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
@@ -108,7 +108,8 @@ def _listed_out_of_order(line: Line, lives: Sequence[EventLife]) -> Iterator[Vio
     places: dict[str, int] = {}
     for entry in line.entries:
         places.setdefault(entry.event_id, entry.place)
-    listed = [life for life in lives if life.event_id in places]
+    # A repeated emit may list an event again that an operator has discarded. It is not handled any more.
+    listed = [life for life in lives if life.event_id in places and not life.of(Discarded)]
     for earlier, later in foremost(listed, lambda life: places[life.event_id]):
         one, other = places[earlier.event_id], places[later.event_id]
         if one > other:

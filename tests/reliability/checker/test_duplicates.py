@@ -29,6 +29,13 @@ def test_deleted_event_that_is_emitted_again_has_two_claims_of_one_attempt() -> 
     assert story.add(ItemDeleted(at=2.11, event_id="e")).broken() == ""
 
 
+def test_calls_of_two_claims_around_a_deletion_may_have_the_token_of_the_second() -> None:
+    story = HistoryBuilder().emit().claim(2.0).emit(2.12).claim(2.4).start(2.5).start(2.51).end(2.6).end(2.61)
+    story.settle(2.7, "complete").ends()
+    assert "D" in story.broken()
+    assert "D" not in story.add(ItemDeleted(at=2.11, event_id="e")).broken()
+
+
 def test_second_call_after_a_success_must_be_explained() -> None:
     story = HistoryBuilder().emit().claim(2.0).start(2.1).end(2.2)
     story.attempt(11.95, "succeeded", "complete", "w2", number=2).ends(retries=1)

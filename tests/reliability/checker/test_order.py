@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reliability.history import (
+    Discarded,
     EmitAcknowledged,
     EmitRefused,
     HandlerEnded,
@@ -102,6 +103,18 @@ def test_event_is_not_overtaken_by_a_later_emit(*, log: bool) -> None:
     story = LineBuilder(log=log).ask(0.5, "a").put(0.51, "a").add(EmitAcknowledged(at=0.52, event_id="a"))
     story.emit(0.7, "b").append(0.9, "a").claim(2.0).handle(2.1, "b", keeps=True).handle(2.6, "a")
     assert story.broken() == "O"
+
+
+@pytest.mark.parametrize("is_discarded", [True, False])
+def test_discarded_event_may_be_listed_again(*, is_discarded: bool) -> None:
+    story = LineBuilder().ask(0.5, "a").put(0.51, "a").add(EmitAcknowledged(at=0.52, event_id="a"))
+    if is_discarded:
+        story.add(Discarded(at=0.6, event_id="a"))
+        story.write(0.65, "a", replace(story.events["a"], status="DISCARDED", waits=False), "w1")
+    story.emit(0.7, "b").append(0.9, "a").claim(2.0).handle(2.1, "b", keeps=is_discarded is False)
+    if is_discarded:
+        story.pop(2.8, "w1")
+    assert ("O" in story.broken()) is not is_discarded
 
 
 @with_and_without_log
