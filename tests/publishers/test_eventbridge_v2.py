@@ -106,11 +106,12 @@ async def test_each_event_gets_the_result_of_its_own_entry(publisher: EventBridg
         {"EventId": "1", "SuccessCode": "DEDUPLICATED"},
         {"ErrorCode": "InvalidInputException", "ErrorMessage": "no"},
         {"ErrorCode": "ThrottlingException", "ErrorMessage": "later"},
+        {},
     ]
-    target.replies = [(200, {"FailedEntryCount": 2, "Entries": entries})]
+    target.replies = [(200, {"FailedEntryCount": 3, "Entries": entries})]
     results = await publish(publisher, Event("a"), Event("b"), Event("c"), Event("d"))
     assert [type(result) for result in results] == [type(None), Reject, TargetError, TargetError]
-    assert results[3].code == "Unknown"  # the reply says nothing about it
+    assert results[3].code == "Unknown"  # the reply does not say that it was published
 
 
 @needs_client
