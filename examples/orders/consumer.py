@@ -64,7 +64,7 @@ class Consumer:
             await self.apply(json.loads(message["Body"]))
             # Only now: if this process dies before it, the message comes again.
             await self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
-        except Exception:
+        except Exception:  # one message must not end the consumer
             # It comes again after the visibility timeout, and goes to the dead-letter queue in the end.
             logger.exception("message %s was not handled", message["MessageId"])
 

@@ -48,8 +48,8 @@ class Mutant:
 def copy_of_library(folder: Path) -> Path:
     """Copy the library below a folder as it is; returns what to put first on the path.
 
-    The copy has the compiled modules, too, which takes a third off a trial. Python compiles a file anew that is not of
-    the time and the size that its compiled module names.
+    The copy has the compiled modules, too, which takes a third off a trial. Python compiles a file again if its time or
+    its size differs from what the compiled module names.
     """
     source = folder / "src"
     shutil.copytree(ROOT / PACKAGE, source / PACKAGE.name)

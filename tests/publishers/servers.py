@@ -78,7 +78,7 @@ class Server(ABC):
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
-                time.sleep(0.02)
+                time.sleep(0.02)  # a server does not say when it listens
             else:
                 return
         raise RuntimeError(f"{self.command()[0]} has not started: {(self.folder / 'log').read_text()[-2000:]}")
@@ -99,7 +99,7 @@ class RedisServer(Server):
 
 
 class Epmd(Server):
-    """Where the nodes of Erlang find each other. Without one of its own, RabbitMQ would start one that stays."""
+    """The name server of Erlang. RabbitMQ would otherwise start one on the default port, and leave it running."""
 
     def command(self) -> list[str]:
         return [self.program, "-address", "127.0.0.1", "-port", str(self.port)]

@@ -75,5 +75,5 @@ async def test_a_publisher_in_two_running_loops_is_refused(moto_endpoint: str) -
         await publisher.verify()
         for call in (publisher.verify, publisher.close, lambda: publisher(Event("a"))):
             with pytest.raises(UsageError, match="belongs to another event loop; make a publisher for each loop"):
-                await asyncio.to_thread(lambda call=call: asyncio.run(call()))  # type: ignore[misc]
+                await asyncio.to_thread(lambda call=call: asyncio.run(call()))  # type: ignore[misc]  # of the lambda
         await publisher.verify()

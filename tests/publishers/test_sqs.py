@@ -268,7 +268,7 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 
 async def test_a_group_that_is_no_text_is_an_error_that_says_so(sqs: Any, queue: Queue) -> None:
     for name in (7, ""):
-        publisher = SqsPublisher(queue_url=queue.url, client=sqs, group=lambda event, name=name: name)  # type: ignore[misc,return-value,arg-type]
+        publisher = SqsPublisher(queue_url=queue.url, client=sqs, group=lambda event, name=name: name)  # type: ignore[misc,return-value,arg-type]  # wrong
         (result,) = await publish(publisher, Event("a"))
         assert isinstance(result, ConfigurationError)
         assert str(result).endswith(f"or a string that is not empty, not {name!r}")

@@ -228,7 +228,7 @@ def test_an_upcaster_that_raises_makes_the_payload_invalid(name: str) -> None:
 
 def test_an_upcaster_that_returns_nothing_is_named(name: str) -> None:
     kind = a_class(name, version=2)
-    upcast(name, from_version=1)(lambda payload: payload.update(steps=[1]))  # type: ignore[type-var]
+    upcast(name, from_version=1)(lambda payload: payload.update(steps=[1]))  # type: ignore[type-var]  # returns None
     with pytest.raises(InvalidPayloadError, match="the upcaster from version 1 returned None; it must return the new"):
         read(name, kind, {})
 
@@ -238,7 +238,7 @@ def test_an_async_upcaster_is_refused(name: str) -> None:
         return payload
 
     with pytest.raises(ConfigurationError, match="load is async; an upcaster must be a function without async"):
-        upcast(name, from_version=1)(load)  # type: ignore[type-var]
+        upcast(name, from_version=1)(load)  # type: ignore[type-var]  # async
 
 
 def test_a_newer_version_is_not_invalid(name: str) -> None:

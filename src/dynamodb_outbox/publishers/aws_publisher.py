@@ -106,7 +106,7 @@ class AwsPublisher(Publisher, ABC):
         return Batcher(self._send, max_entries=limits.entries, max_bytes=limits.request_bytes, linger=self._linger)
 
     def _enter_loop(self) -> None:
-        """Bind to the running loop. Begin anew if the loop before it is closed; raise `UsageError` if it is not."""
+        """Bind to the running loop. Raises `UsageError` if another loop has the publisher and is not closed."""
         running = asyncio.get_running_loop()
         if self._loop is running:
             return
@@ -185,7 +185,7 @@ def failures_by_id(count: int, reply: Mapping[str, Any]) -> list[Failure | None]
 def failures_by_position(count: int, results: Sequence[Mapping[str, Any]]) -> list[Failure | None]:
     """Read the results of EventBridge and Kinesis, which have the order of the entries.
 
-    If there are more or fewer results than entries, nobody knows which belongs to which, so every entry has failed.
+    If the number of results differs from the number of entries, every entry has failed: no result has a known entry.
     """
     if len(results) != count:
         return [_NO_RESULT] * count

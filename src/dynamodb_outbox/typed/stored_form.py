@@ -97,7 +97,7 @@ def _upcast(event: Event, event_type: EventType[Any], version: int) -> Any:
     for step, upcaster in enumerate(event_type.upcasters_from(version), start=version):
         try:
             payload = upcaster(payload)
-        except Exception as error:
+        except Exception as error:  # of the user's upcaster
             reason = f"the upcaster from version {step} raised {describe(error)}"
             raise _invalid(event, event_type, path="payload", reason=reason) from error
         if payload is None:

@@ -21,7 +21,7 @@ _abandoned: Final[set[asyncio.Task[None]]] = set()
 async def tell_of_stop(handlers: Iterable[object], *, seconds: float) -> None:
     """Await `on_bus_stop()` of each handler that has it, once, all at the same time; give up after `seconds`.
 
-    Each runs in a task of its own, because a task group would wait for one that does not end when it is cancelled.
+    Each runs in a separate task: a task group would wait for a hook that ignores its cancellation.
     """
     # Of the class, because a mock has every attribute.
     told = {id(handler): handler for handler in handlers if hasattr(type(handler), HOOK)}

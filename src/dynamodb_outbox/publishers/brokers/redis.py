@@ -1,4 +1,4 @@
-"""Redis: appends to a stream or a list. Channels are not supported: Redis drops what nobody listens to."""
+"""Redis: appends to a stream or a list. Channels are not supported: Redis drops a message without a subscriber."""
 
 from __future__ import annotations
 
