@@ -9,14 +9,15 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
-from opentelemetry import context, propagate, trace
+from opentelemetry import context, trace
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter, TextMapPropagator
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from dynamodb_outbox.event import Event, with_metadata
 from dynamodb_outbox.instrumentation import HandlerCall
 from dynamodb_outbox.integrations import metrics
+from dynamodb_outbox.integrations.event_contexts import NO_CONTEXT, EventContexts
 from dynamodb_outbox.integrations.measuring import OPERATIONS, error_type, outcome_of
 from dynamodb_outbox.outcome import RetryLater
 
@@ -29,7 +30,6 @@ SPAN_TABLE: Final = "messaging.dynamodb_outbox.table"
 ATTEMPT: Final = "messaging.dynamodb_outbox.attempt"
 MAX_ATTEMPTS: Final = "messaging.dynamodb_outbox.max_attempts"
 SPAN_OUTCOME: Final = "messaging.dynamodb_outbox.outcome"
-BAGGAGE: Final = "baggage"
 SUPPRESSED: Final[str] = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
 """The key by which instrumentations of OpenTelemetry see that they should make no spans."""
 MAX_DESCRIPTION: Final = 500
@@ -37,7 +37,6 @@ MAX_LINKS: Final = 128
 """A span has at most this many links, which is the default limit of the SDK."""
 MAX_PREPARED: Final = 1000
 """The attributes of so many kinds of spans are kept, however many event types there are."""
-_NO_CONTEXT: Final = Context()
 _NOTHING: Final = nullcontext()
 
 
@@ -54,9 +53,8 @@ class Tracing:
         self._table = table
         self._parent = parent
         self._storage_spans = storage_spans
-        self._propagator = propagator
+        self._contexts = EventContexts(propagator)
         self._prepared: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._last: tuple[dict[str, Any], TextMapPropagator | None, Context] = ({}, None, _NO_CONTEXT)
 
     # The brackets
 
@@ -77,14 +75,14 @@ class Tracing:
         """
         if not stores:
             return nullcontext([self._created(event) for event in events])
-        carried = [self._carried(event) for event in events]
+        carried = [self._contexts.creation(event) for event in events]
         links = [Link(each) for each in carried if each is not None][:MAX_LINKS]
         kind = SpanKind.PRODUCER if len(links) < len(events) else SpanKind.CLIENT
         span = self._tracer.start_span(
             _name("emit", events), kind=kind, attributes=self._described("emit", "send", events), links=links
         )
         inside = trace.set_span_in_context(span)
-        carrier = self._carrier(inside)
+        carrier = self._contexts.carrier(inside)
         prepared = [
             _with_context(event, carrier) if own is None else event for event, own in zip(events, carried, strict=True)
         ]
@@ -92,7 +90,7 @@ class Tracing:
 
     def committing(self, events: Sequence[Event]) -> AbstractContextManager[object]:
         """Surround the commit of a transaction with a span that links to the spans of its events."""
-        carried = [self._carried(event) for event in events[:MAX_LINKS]]
+        carried = [self._contexts.creation(event) for event in events[:MAX_LINKS]]
         span = self._tracer.start_span(
             _name("commit", events),
             kind=SpanKind.CLIENT,
@@ -104,7 +102,7 @@ class Tracing:
     def handling(self, call: HandlerCall) -> AbstractContextManager[object]:
         """Surround a handler with a span that links to the emit of its event, or is its child with `parent`."""
         event = call.event
-        outside, creation = self._outside(event)
+        outside, creation = self._contexts.for_handler(event, parent=self._parent)
         attributes = self._described("process", "process", (event,))
         attributes[metrics.HANDLER] = call.handler
         attributes[ATTEMPT] = call.attempt
@@ -128,14 +126,14 @@ class Tracing:
         attributes = {metrics.SYSTEM: metrics.SYSTEM_NAME, metrics.OPERATION: name, SPAN_TABLE: self._table}
         if kind is not None:
             attributes[metrics.OPERATION_TYPE] = kind
-        outside = _NO_CONTEXT
+        outside = NO_CONTEXT
         span = self._tracer.start_span(name, context=outside, kind=SpanKind.CLIENT, attributes=attributes)
         return _CurrentSpan(span, trace.set_span_in_context(span, outside), None)
 
-    # The context of an event
+    # The parts of spans
 
     def _created(self, event: Event) -> Event:
-        if self._carried(event) is not None:
+        if self._contexts.creation(event) is not None:
             return event
         span = self._tracer.start_span(
             _name("create", [event]),
@@ -143,43 +141,7 @@ class Tracing:
             attributes=self._described("create", "create", [event]),
         )
         span.end()
-        return _with_context(event, self._carrier(trace.set_span_in_context(span)))
-
-    def _carrier(self, inside: Context) -> dict[str, str]:
-        carrier: dict[str, str] = {}
-        propagator = self._propagator or propagate.get_global_textmap()
-        propagator.inject(carrier, context=inside)  # pyright: ignore[reportArgumentType] - of its own default setter
-        if self._propagator is None:
-            carrier.pop(BAGGAGE, None)
-        return carrier
-
-    def _outside(self, event: Event) -> tuple[Context, trace.SpanContext | None]:
-        """Find the context for a handler to begin in, and the span context of the emit."""
-        if not event.metadata:
-            return _NO_CONTEXT, None
-        remote = self._extracted(event)
-        creation = trace.get_current_span(remote).get_span_context()
-        if not creation.is_valid:
-            return remote, None
-        if self._parent:
-            return remote, creation
-        # Usually, the span of the emit is all that was extracted.
-        return _NO_CONTEXT if len(remote) == 1 else trace.set_span_in_context(INVALID_SPAN, remote), creation
-
-    def _extracted(self, event: Event) -> Context:
-        """Read the context that an event carries. All handlers of all events of one emit need the same, in turn."""
-        propagator = self._propagator or propagate.get_global_textmap()
-        metadata, used, extracted = self._last
-        if metadata != event.metadata or used is not propagator:
-            extracted = propagator.extract(event.metadata, context=_NO_CONTEXT, getter=_METADATA)
-            self._last = (dict(event.metadata), propagator, extracted)
-        return extracted
-
-    def _carried(self, event: Event) -> trace.SpanContext | None:
-        if not event.metadata:
-            return None
-        carried = trace.get_current_span(self._extracted(event)).get_span_context()
-        return carried if carried.is_valid else None
+        return _with_context(event, self._contexts.carrier(trace.set_span_in_context(span)))
 
     def _described(self, operation: str, kind: str, events: Sequence[Event]) -> dict[str, Any]:
         event_type = _common_type(events)
@@ -208,20 +170,6 @@ class Tracing:
             if len(self._prepared) < MAX_PREPARED:
                 self._prepared[key] = prepared
         return prepared
-
-
-class _Metadata(Getter[Mapping[str, Any]]):
-    """Reads the texts of metadata, which may have values of any kind."""
-
-    def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
-        value = carrier.get(key)
-        return [value] if isinstance(value, str) else None
-
-    def keys(self, carrier: Mapping[str, Any]) -> list[str]:
-        return list(carrier)
-
-
-_METADATA: Final = _Metadata()
 
 
 class _CurrentSpan(Generic[T]):
