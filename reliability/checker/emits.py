@@ -24,6 +24,7 @@ PROBE = "probe"
 """The event of requests that find out which statements the backend takes. The first emit may wait for them."""
 PROBE_SECONDS = 5.0
 """How long such requests are repeated."""
+READING = ("batch_get_item", "get_item")
 CERTAIN = frozenset({"", "ConditionalCheckFailedException"})
 """The errors of responses that say whether a write was applied, and by which request."""
 
@@ -94,7 +95,8 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         sent, answered_at = min(one.began_at for one in own), max(one.at for one in own)
         is_repeated = any(asked_for[worker, each] > 1 for each in ids)
         before = 0.0 if is_repeated or _is_probed(by_worker[worker], asked_at) else sent - asked_at
-        for seconds, when in ((before, "before it was sent"), (until - answered_at, "after its own answer")):
+        after = 0.0 if _gives_up(own, answered_at) else until - answered_at
+        for seconds, when in ((before, "before it was sent"), (after, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
 
@@ -116,8 +118,13 @@ def _queues_released(timeline: Timeline, worker: str, queues: Sequence[str]) -> 
         for write in timeline.lines.of(queue.removeprefix(PREFIX)).writes
         if write.worker == worker
         and (write.before is not None and write.before.status == "PROCESSING")
-        and (write.after is not None and write.after.status == "PENDING")
+        and (write.after is None or write.after.status == "PENDING" or write.after.token != write.before.token)
     ]
+
+
+def _gives_up(own: Sequence[StoringRequest], answered_at: float) -> bool:
+    """Tell whether an emit could not read its event, and gives the queue up: that write may be refused, too."""
+    return any(one.at == answered_at and one.operation in READING and one.error for one in own)
 
 
 def _is_release(write: Written) -> bool:

@@ -168,12 +168,13 @@ class KeyBlocked:
 class KeyUnblocked:
     """An ordering key goes on, by a `repair` of the dead letter that blocked it: `retry`, `skip` or `discard`.
 
-    A replacement counts as a discard.
+    A replacement counts as a discard. `completed` is no repair of an operator: a worker had completed the event under a
+    lease that it had lost, while another worker blocked the key.
     """
 
     ordering_key: str
     event_id: str
-    repair: Literal["retry", "skip", "discard"]
+    repair: Literal["retry", "skip", "discard", "completed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

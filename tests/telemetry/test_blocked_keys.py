@@ -49,7 +49,9 @@ def test_counters_begin_with_0_and_no_series_has_a_key_or_an_id() -> None:
     measured.measuring.start()
     measured.measuring.start_counting("order.paid")
     assert (metrics.KEY_BLOCKED.name, "order.paid") in measured.series
-    assert {(metrics.KEY_UNBLOCKED.name, repair) for repair in ("retry", "skip", "discard")} <= measured.series
+    assert {
+        (metrics.KEY_UNBLOCKED.name, repair) for repair in ("retry", "skip", "discard", "completed")
+    } <= measured.series
     measured.measuring(KeyBlocked(ordering_key="order-17", event_id="a", event_type="order.paid"))
     assert not any("order-17" in own for _, own in measured.series)
 

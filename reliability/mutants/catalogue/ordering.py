@@ -8,6 +8,7 @@ from reliability.mutants.mutant import Mutant
 
 _DELIVERY: Final = "tests/dynamodb/test_ordered_delivery.py"
 _LOST: Final = "tests/dynamodb/test_ordered_lost_replies.py"
+_LATE: Final = "tests/dynamodb/test_late_completions.py"
 _BATCHES: Final = "tests/dynamodb/test_ordered_batches.py"
 
 ORDERING: Final = (
@@ -114,5 +115,21 @@ ORDERING: Final = (
         text="            self._refused.update(unallowed)\n",
         replacement="",
         test=f"{_BATCHES}::test_without_the_right_to_delete_in_batches_queues_are_deleted_one_by_one[denying_deletes]",
+    ),
+    Mutant(
+        row=130,
+        name="a worker blocks a key without a look at the event",
+        file="dynamodb/delivering/settle.py",
+        text="(blocks and isinstance(results[index], Applied)) or ",
+        replacement="",
+        test=f"{_LATE}::test_event_that_is_completed_before_the_failure_blocks_nothing[local single-1]",
+    ),
+    Mutant(
+        row=130,
+        name="a late completion leaves its key blocked",
+        file="dynamodb/delivering/settle.py",
+        text=" or isinstance(following.get(index), Refused)",
+        replacement="",
+        test=f"{_LATE}::test_event_that_is_completed_after_the_failure_lets_its_key_go_on[local single-1]",
     ),
 )

@@ -38,6 +38,7 @@ from dynamodb_outbox.dynamodb.operating.replacing import Replacer
 from dynamodb_outbox.dynamodb.ordering.append_writer import AppendWriter
 from dynamodb_outbox.dynamodb.ordering.births import Births
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts
+from dynamodb_outbox.dynamodb.ordering.late_completions import LateCompletions
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.ordering.popping import Popper
 from dynamodb_outbox.dynamodb.ordering.repair_writes import RepairWrites
@@ -102,6 +103,7 @@ class Parts:
         index = StatusIndex(caller, shards, former_index_name=config.former_index_name)
         table = Table(caller, config.schema)
         fence = Fence(writer, options)
+        writes = RepairWrites(config.table_name, shards, clock=options.clock)
         fronts, exits = _ordering_parts(caller, writer, options, shards, timing=timing)
         membership, rows, claimer = _claiming_parts(
             caller, index, writer, options, observers, fronts=fronts, timing=timing
@@ -111,7 +113,7 @@ class Parts:
         publisher, transactor = _emitting_parts(
             caller, writer, config, options, keeper=keeper, fronts=fronts, timing=timing
         )
-        repairs, replacer = _repairing_parts(caller, writer, config, options, timing=timing)
+        repairs, replacer = _repairing_parts(caller, writer, config, options, writes=writes, timing=timing)
         held = HeldEvents(HoldsItem(caller, options, timing), caller, index, writer, options=options, timing=timing)
         return cls(
             timing=timing,
@@ -130,7 +132,15 @@ class Parts:
             recovery=Recovery(
                 index, writer, options, timing, windows=WindowRecovery(caller, fence, options, timing), held=held
             ),
-            settler=Settler(writer, options, keeper=keeper, exits=exits, retention=config.retention, timing=timing),
+            settler=Settler(
+                writer,
+                options,
+                keeper=keeper,
+                exits=exits,
+                late=LateCompletions(caller, writes, within=timing.late_settle),
+                retention=config.retention,
+                timing=timing,
+            ),
             exits=exits,
             unusable=UnusableItems(writer, exits, options, timing),
             dead_letters=DeadLetters(caller, index, options, timing),
@@ -227,10 +237,15 @@ def _emitting_parts(
 
 
 def _repairing_parts(
-    caller: Caller, writer: ConditionalWriter, config: DynamoDBConfig, options: OutboxOptions, *, timing: Timing
+    caller: Caller,
+    writer: ConditionalWriter,
+    config: DynamoDBConfig,
+    options: OutboxOptions,
+    *,
+    writes: RepairWrites,
+    timing: Timing,
 ) -> tuple[Repairs, Replacer]:
     discards, shards = Discards(options, retention=config.retention), config.placement
-    writes = RepairWrites(config.table_name, shards, clock=options.clock)
     plans, standings = LinePlans(writes, discards), Standings(caller, within=timing.operator)
     lines = LineRepairs(caller, standings, timing)
     repairs = Repairs(caller, writer, options, timing, discards=discards, plans=plans, lines=lines)

@@ -189,7 +189,7 @@ class Measuring:
         """Add 0 to the counters that have no type."""
         for reason in ("lease_expired", "unreadable"):
             self._series(metrics.FAILED, metrics.TYPE, "?", metrics.REASON, reason)(0)
-        for repair in ("retry", "skip", "discard"):
+        for repair in ("retry", "skip", "discard", "completed"):
             self._series(metrics.KEY_UNBLOCKED, metrics.REASON, repair)(0)
         for metric in (metrics.RECOVERED, metrics.CLAIM_REFUSED):
             self._series(metric)(0)

@@ -163,7 +163,7 @@ KEY_UNBLOCKED: Final = Metric(
     name="dynamodb_outbox.key.unblocked",
     kind="counter",
     unit="{key}",
-    description="Ordering keys that go on after a repair by this process: retry, skip or discard.",
+    description="Ordering keys that go on by this process: after a retry, a skip, a discard, or a late completion.",
     attributes=(REASON,),
 )
 OLDEST_DUE_AGE: Final = Metric(

@@ -208,7 +208,9 @@ def _found(front: Front, result: WriteResult, item: Any) -> WriteResult | Front:
     if queue is not None and front.keeps and queue.is_held_with(front.next_token):
         return Applied(item)
     is_mine = queue is not None and queue.token == front.token and queue.status != EventStatus.FAILED.value
-    if queue is not None and is_mine and queue.front == front.queue.front:
+    if queue is not None and queue.front == front.queue.front:
+        if not is_mine:
+            return Refused()  # the event is still there, so no POP was applied
         if isinstance(result, StorageError):
             return result
         return replace(front, queue=queue, is_doubtful=is_doubtful)

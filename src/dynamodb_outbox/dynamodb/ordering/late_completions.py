@@ -1,0 +1,80 @@
+"""Lets a key go on whose event has ended, although a worker has made it FAILED.
+
+A worker marks an event as COMPLETED when its handlers have succeeded, even if it has lost its lease by then. Another
+worker holds the queue meanwhile. If its attempt is the last one and fails, it blocks the key, without a look at the
+event. So both look at the event and at its queue after their own write: whoever writes second sees what the other one
+wrote, and takes the event from the front.
+
+If a worker dies before it looks, the key stays blocked until an operator retries, skips or discards the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+from uuid import uuid4
+
+from dynamodb_outbox.dynamodb.ordering.repair_writes import RepairWrites
+from dynamodb_outbox.dynamodb.ordering.standing import Standing, Standings
+from dynamodb_outbox.dynamodb.reading.side_by_side import side_by_side
+from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
+from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.observers import KeyUnblocked, logger
+
+TRIES: Final = 3
+"""How often the queue of a key is read: an emit may change it between the read and the write."""
+
+
+class LateCompletions:
+    """Looks for events that have ended, and block their keys."""
+
+    def __init__(self, caller: Caller, writes: RepairWrites, *, within: float) -> None:
+        self._caller = caller
+        self._writes = writes
+        self._standings = Standings(caller, within=within)
+        self._within = within
+
+    async def unblock(self, event_ids: Sequence[str]) -> set[str]:
+        """Take those of some events that have ended from the fronts of queues that are FAILED; return their ids.
+
+        An error is logged: the key then waits for an operator.
+        """
+        gone: set[str] = set()
+        left = list(dict.fromkeys(event_ids))
+
+        async def take(standing: Standing) -> None:
+            if await self._take(standing):
+                gone.add(standing.event_id)
+
+        try:
+            for _ in range(TRIES):
+                standings = await self._standings.read(left) if left else {}
+                ended = [each for each in standings.values() if _has_ended(each)]
+                if not ended:
+                    break
+                await side_by_side([partial(take, each) for each in ended])
+                left = [each.event_id for each in ended if each.event_id not in gone]
+        except StorageError as error:
+            logger.warning("it is unknown whether events have ended that block their ordering keys: %s", error)
+        return gone
+
+    async def _take(self, standing: Standing) -> bool:
+        """Take an event from the front; tell whether it is gone. False if its queue has changed since."""
+        entries = self._writes.pop(standing)
+        try:
+            await self._caller.call(
+                "transact_write_items", within=self._within, TransactItems=entries, ClientRequestToken=uuid4().hex
+            )
+        except TransactionRefused:
+            return False
+        key = "" if standing.queue is None else standing.queue.key
+        logger.info("ordering key %r goes on: its event %r has ended in another worker", key, standing.event_id)
+        if self._caller.observers:
+            observation = KeyUnblocked(ordering_key=key, event_id=standing.event_id, repair="completed")
+            self._caller.observers.notify(observation)
+        return True
+
+
+def _has_ended(standing: Standing) -> bool:
+    return standing.blocks_key and standing.event is not None and not standing.is_queued

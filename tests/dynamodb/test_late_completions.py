@@ -1,0 +1,131 @@
+"""A worker that has lost its lease completes an event; another one, whose attempt fails, does not block its key."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from dynamodb_outbox import DynamoDBOutbox, LeaseLostError
+from dynamodb_outbox.claims import Claim
+from dynamodb_outbox.observations import KeyUnblocked
+from dynamodb_outbox.outcome import Failed
+from reliability.proxy import Proxy, Recorded, refused, running_proxy
+from tests.backends import open_client
+from tests.dynamodb.queues import Line
+
+FAILURE = Failed(error="bill: no")
+Others = list[str]
+
+
+class Late:
+    """An event `a` that two workers have: one that has lost its lease, and one that holds the key."""
+
+    def __init__(self, line: Line, proxy: Proxy, seen: list[Any]) -> None:
+        self.line, self.proxy, self.seen = line, proxy, seen
+        self.late: Claim
+        self.held: Claim
+
+    async def begin(self, behind: Others) -> None:
+        await self.line.emit("a", *behind)
+        self.late = await self.line.claim()
+        await self.line.expire()
+        await self.line.outbox.recover()
+        self.held = await self.line.claim()
+
+    async def complete(self) -> None:
+        """Complete the event under the lost lease."""
+        assert isinstance(await self.line.settle(self.late, keep=True), LeaseLostError)
+        assert await self.line.status("a") == "COMPLETED"
+
+    async def fail(self) -> Any:
+        """Let the last attempt of the holder fail."""
+        return await self.line.settle(self.held, FAILURE, keep=True)
+
+    def at_first(self, operation: str, action: Callable[[], Awaitable[Any]]) -> None:
+        """Let something happen before the first request of a kind."""
+        left = [action]
+
+        async def rule(request: Recorded) -> Any:
+            return await left.pop()() if request.operation == operation and left else None
+
+        self.proxy.rule = rule
+
+    async def goes_on(self, behind: Others) -> bool:
+        """Tell whether the key goes on, and nothing has failed."""
+        told = [each for each in self.seen if isinstance(each, KeyUnblocked)]
+        assert told == [KeyUnblocked(ordering_key=self.line.key, event_id="a", repair="completed")] * len(told)
+        assert await self.line.outbox.failed_events(type=None, limit=10) == []
+        return await self.line.work_off() == behind and len(told) == 1
+
+
+@pytest.fixture(params=["local batch", "local single", "moto single"])
+async def late(request: pytest.FixtureRequest, table_name: str) -> AsyncIterator[Late]:
+    backend, mode = request.param.split()
+    seen: list[Any] = []
+    async with (
+        running_proxy(request.getfixturevalue(f"{backend}_endpoint")) as proxy,
+        open_client(proxy.endpoint) as client,
+    ):
+        outbox = DynamoDBOutbox(client, table_name=table_name, conditional_writes=mode, observers=[seen.append])
+        await outbox.create_table()
+        yield Late(Line(client, outbox), proxy, seen)
+
+
+@pytest.mark.parametrize("count", [0, 1, 12, 45])
+async def test_event_that_is_completed_before_the_failure_blocks_nothing(late: Late, count: int) -> None:
+    behind = [f"e{number:02}" for number in range(count)]
+    await late.begin(behind)
+    await late.complete()
+    assert isinstance(await late.fail(), LeaseLostError)
+    assert await late.goes_on(behind)
+
+
+@pytest.mark.parametrize("count", [0, 1, 12, 45])
+async def test_event_that_is_completed_after_the_failure_lets_its_key_go_on(late: Late, count: int) -> None:
+    behind = [f"e{number:02}" for number in range(count)]
+    await late.begin(behind)
+    assert await late.fail() is None
+    assert await late.line.status() == "FAILED"
+    await late.complete()
+    assert await late.goes_on(behind)
+
+
+@pytest.mark.parametrize("operation", ["BatchGetItem", "TransactWriteItems"])
+async def test_emits_beside_it_lose_nothing(late: Late, operation: str) -> None:
+    await late.begin([])
+    await late.complete()
+    late.at_first(operation, lambda: late.line.emit("b"))
+    assert isinstance(await late.fail(), LeaseLostError)
+    assert await late.goes_on(["b"])
+
+
+async def test_event_that_an_operator_retries_meanwhile_is_left_to_him(late: Late) -> None:
+    await late.begin(["b"])
+    await late.complete()
+    operator = late.line.another()
+    late.at_first("TransactWriteItems", lambda: operator.redrive(["a"]))
+    await late.fail()
+    late.proxy.rule = lambda request: None
+    assert await late.line.work_off() == ["b"]
+
+
+async def test_event_that_has_not_ended_blocks_its_key(late: Late) -> None:
+    await late.begin(["b"])
+    assert await late.fail() is None
+    assert await late.line.outbox.claim(10) == []
+    (failed,) = await late.line.outbox.failed_events(type=None, limit=10)
+    assert (failed.id, failed.blocks_key, late.seen) == ("a", True, [])
+
+
+async def test_key_stays_blocked_if_the_event_cannot_be_read(late: Late, caplog: pytest.LogCaptureFixture) -> None:
+    await late.begin(["b"])
+    await late.complete()
+    late.proxy.rule = lambda request: refused("AccessDeniedException") if request.operation == "BatchGetItem" else None
+    assert await late.fail() is None
+    late.proxy.rule = lambda request: None
+    assert "it is unknown whether events have ended that block their ordering keys" in caplog.text
+    assert await late.line.status() == "FAILED"
+    await late.line.outbox.redrive(["a"])
+    assert await late.line.work_off() == ["b"]
