@@ -251,21 +251,3 @@ async def test_event_that_comes_back_to_its_line_keeps_its_last_error(adapter: A
     await outbox.redrive(["a"])
     event = await get(outbox, "a")
     assert (event.status, event.retry_count, event.last_error, event.error_handler) == (PENDING, 0, "bill: no", "bill")
-
-
-@pytest.mark.parametrize("repair", ["redrive", "skip"])
-async def test_key_that_is_blocked_by_an_event_that_has_succeeded_late_is_unblocked(
-    adapter: Adapter, outbox: Outbox, clock: Clock, repair: str
-) -> None:
-    await outbox.publish(keyed("a", "b"))
-    late = await claim_one(outbox)
-    clock.now += 31
-    await outbox.recover()
-    await block(adapter.make(), clock)
-    assert await settle_one(outbox, late, Completed()) is not None
-    (letter,) = await outbox.failed_events(type=None, limit=10)
-    assert (letter.id, letter.blocks_key) == ("a", True)
-    assert await outbox.discard(["a"], **WHO) == Repaired(refused={"a": FAILED})
-    assert await getattr(outbox, repair)(["a"]) == Repaired(done=("a",))
-    assert (await get(outbox, "a")).status is EventStatus.COMPLETED
-    assert await handled(outbox, clock) == ["b"]

@@ -107,6 +107,25 @@ async def test_failure_of_a_worker_that_lost_the_key_changes_nothing(adapter: Ad
     assert await statuses(outbox, "a", "b") == [COMPLETED, PENDING]
 
 
+@pytest.mark.parametrize("completed", ["before", "after"])
+async def test_event_that_is_completed_under_a_lost_lease_blocks_nothing(
+    adapter: Adapter, outbox: Outbox, clock: Clock, told: list[Any], completed: str
+) -> None:
+    await outbox.publish(keyed("a", "b"))
+    late = await claim_one(outbox)
+    clock.now += 31
+    await outbox.recover()
+    held = await claim_one(outbox)
+    settlements = [(late, Completed()), (held, FAILURE)]
+    (first, first_outcome), (second, second_outcome) = settlements if completed == "before" else settlements[::-1]
+    assert (await settle_one(outbox, first, first_outcome) is None) is (completed == "after")
+    assert isinstance(await settle_one(outbox, second, second_outcome), LeaseLostError)
+    assert told == [("order-17", "a", "completed")]
+    assert await outbox.failed_events(type=None, limit=10) == []
+    assert await statuses(outbox, "a", "b") == [COMPLETED, PENDING]
+    assert await work_off(adapter.make()) == ["b"]
+
+
 # Repairs
 
 

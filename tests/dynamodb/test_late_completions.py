@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox, LeaseLostError
+from dynamodb_outbox import DynamoDBOutbox, EventStatus, LeaseLostError, Repaired
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.observations import KeyUnblocked
 from dynamodb_outbox.outcome import Failed
@@ -128,4 +128,18 @@ async def test_key_stays_blocked_if_the_event_cannot_be_read(late: Late, caplog:
     assert "it is unknown whether events have ended that block their ordering keys" in caplog.text
     assert await late.line.status() == "FAILED"
     await late.line.outbox.redrive(["a"])
+    assert await late.line.work_off() == ["b"]
+
+
+@pytest.mark.parametrize("repair", ["redrive", "skip"])
+async def test_key_of_a_worker_that_died_before_it_looked_is_repaired(late: Late, repair: str) -> None:
+    await late.begin(["b"])
+    assert await late.fail() is None
+    await late.line.change("a", status={"S": "COMPLETED"})
+    outbox = late.line.outbox
+    (letter,) = await outbox.failed_events(type=None, limit=10)
+    assert (letter.id, letter.blocks_key) == ("a", True)
+    assert await outbox.discard(["a"], reason="sent twice", by="ada") == Repaired(refused={"a": EventStatus.FAILED})
+    assert await getattr(outbox, repair)(["a"]) == Repaired(done=("a",))
+    assert await late.line.status("a") == "COMPLETED"
     assert await late.line.work_off() == ["b"]

@@ -213,7 +213,11 @@ class InMemoryOutbox:
         return [self._settle(claim, outcome, now, keep_keys=keep_keys) for claim, outcome in settlements]
 
     def _settle(self, claim: Claim, outcome: Outcome, now: float, *, keep_keys: bool) -> Settled:
-        if not self._table.settle(claim, outcome, now):
+        is_settled = self._table.settle(claim, outcome, now)
+        if (late := self._table.unblock_late(claim, now)) is not None:
+            self._on_unblocked(late, "completed")
+            is_settled = False
+        if not is_settled:
             return _lease_lost(claim, OUTCOME_NAMES[type(outcome)])
         following = self._table.leave(claim, outcome, now, failed_key=self._options.failed_key, keep_keys=keep_keys)
         return None if following is None else self._claim(following, token_hex(16), now)
@@ -315,7 +319,7 @@ class InMemoryOutbox:
     def _repairs(self) -> Repairs:
         return Repairs(self._table, self._options.clock(), self._on_unblocked)
 
-    def _on_unblocked(self, stored: StoredEvent, repair: Literal["retry", "skip", "discard"]) -> None:
+    def _on_unblocked(self, stored: StoredEvent, repair: Literal["retry", "skip", "discard", "completed"]) -> None:
         if self._observers and stored.ordering_key is not None:
             self._observers.notify(
                 KeyUnblocked(ordering_key=stored.ordering_key, event_id=stored.event_id, repair=repair)

@@ -173,6 +173,17 @@ class Table:
         stored = self.held_by(claim)
         return stored is not None and stored.settle(claim, outcome, now)
 
+    def unblock_late(self, claim: Claim, now: float) -> StoredEvent | None:
+        """Take the event of a claim from the front of a blocked queue, and return it, if it is done.
+
+        One worker has completed it after it had lost its lease, and the attempt of another one has failed.
+        """
+        queue, stored = self.queue_of(claim), self.events.get(claim.event.id)
+        if queue is None or stored is None or not queue.is_blocked or not self._is_done(stored.event_id):
+            return None
+        self.pop(queue, now)
+        return stored
+
     def leave(
         self, claim: Claim, outcome: Outcome, now: float, *, failed_key: FailedKey, keep_keys: bool
     ) -> StoredEvent | None:
