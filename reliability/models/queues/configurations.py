@@ -202,6 +202,12 @@ _OTHERS: Final = (
         emits_claim=False,
     ),
     Configuration(
+        name="2 emitters: slow, failed",
+        scripts=_TWO,
+        budget=Budget(slow=1, failures=1),
+        emits_claim=False,
+    ),
+    Configuration(
         name="2 emitters of one id: 1 crash",
         scripts=(emits(0), emits(0, 1)),
         budget=Budget(crashes=1),

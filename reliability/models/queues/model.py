@@ -7,6 +7,7 @@
 - POP: an event leaves the queue only when it is terminal.
 - FINAL: a COMPLETED event never changes again.
 - TWICE: the other writes of a transaction are applied once for each event that it emits.
+- BLOCK: no COMPLETED event blocks the key once nothing is under way, if no process crashed and every call was answered.
 - SHAPE: no list is empty or too long, and the pages are as the queue item counts them.
 - LIVE: from every state, if no further fault happens, every acknowledged event can become terminal, and the queue ends.
 """
@@ -21,6 +22,7 @@ from reliability.models.queues.emitting import steps_of_emitters
 from reliability.models.queues.failing import crashes, leases_that_run_out, steps_of_operators
 from reliability.models.queues.state import (
     COMPLETED,
+    FAILED,
     IDLE,
     IDLE_OPERATOR,
     NOT_STORED,
@@ -82,7 +84,7 @@ class QueueModel:
         return broken
 
     def broken_in(self, state: State) -> str | None:
-        """Check ONE, LOSS, TWICE and SHAPE."""
+        """Check ONE, LOSS, TWICE, BLOCK and SHAPE."""
         running = [worker for worker in state.workers if worker.step == Work.RUN and worker.token not in state.expired]
         if len(running) > 1:
             return f"ONE: events {running[0].event} and {running[1].event} run at once"
@@ -94,7 +96,15 @@ class QueueModel:
                     return f"LOSS: event {event} is acknowledged, and is {state.events[event]} in no queue"
         if max(state.written) > 1:
             return f"TWICE: the writes of a transaction are applied {max(state.written)} times"
-        return self._misshapen(state)
+        return self._blocked(state) or self._misshapen(state)
+
+    def _blocked(self, state: State) -> str | None:
+        queue, before = state.queue, self._world.budget
+        if queue is None or queue.status != FAILED or state.events[queue.front] != COMPLETED:
+            return None
+        is_faulty = state.late or (state.budget.crashes, state.budget.unanswered) != (before.crashes, before.unanswered)
+        is_busy = state.operator != IDLE_OPERATOR or any(worker != IDLE for worker in state.workers)
+        return None if is_faulty or is_busy else f"BLOCK: event {queue.front} is COMPLETED, and blocks the key"
 
     def _misshapen(self, state: State) -> str | None:
         queue = state.queue

@@ -90,6 +90,8 @@ MUTANTS: Final = (
     _mutant("a worker does not look at the status of the front", "fronts_are_loaded", breaks="ORDER", found_in=SAME_ID),
     _mutant("a worker starts a handler after its lease", "starts_need_the_lease", breaks="ORDER", found_in=SLOW),
     _mutant("a worker pops before it marks", "mark_comes_before_pop", breaks="POP", found_in=CRASH),
+    _mutant("a worker blocks a key without a look", "failures_are_looked_at", breaks="BLOCK", found_in=FAILED),
+    _mutant("a late MARK leaves the key blocked", "late_marks_are_looked_at", breaks="BLOCK", found_in=FAILED),
     # Conditions of the writes of workers
     _mutant("CLAIM does not ask for PENDING", "claim_needs_pending", breaks="ONE", found_in=CRASH),
     _mutant(

@@ -56,6 +56,10 @@ class Rules:
     """A handler starts only while the lease holds, by the clock of its worker."""
     mark_comes_before_pop: bool = True
     """An event is terminal before it leaves the queue."""
+    failures_are_looked_at: bool = True
+    """A worker that has blocked the key looks at the event, and pops it if another worker has completed it."""
+    late_marks_are_looked_at: bool = True
+    """A worker that has marked its event, and has lost the queue, pops the event if it blocks the key."""
 
     # Conditions of the writes of workers
     claim_needs_pending: bool = True

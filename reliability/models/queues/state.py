@@ -132,6 +132,12 @@ class Work:
     POP: Final = "pop"
     READ: Final = "read"
     """Read the queue item, because POP was refused or not answered."""
+    LOOK: Final = "look"
+    """Read the event, which may be over although it blocks the key."""
+    LOOK_AT_QUEUE: Final = "look at queue"
+    """Read the queue of an event that is over."""
+    UNBLOCK: Final = "unblock"
+    """Pop an event that is over, and blocks the key."""
 
 
 class Worker(NamedTuple):
@@ -147,7 +153,7 @@ class Worker(NamedTuple):
     """The page that POP REFILL is to take."""
     outcome: str = ""
     following: int = NOBODY
-    """The token of a POP that was not answered."""
+    """The token of a POP that was not answered; or that of a queue that is to be unblocked."""
     ahead: str = ""
     """The status of the next event, read while the handler of this one runs."""
     next_event: int = NO_EVENT

@@ -19,6 +19,7 @@ from reliability.models.queues.state import (
     PENDING,
     PROCESSING,
     QUEUED,
+    TERMINAL,
     Queue,
     State,
     Work,
@@ -27,6 +28,9 @@ from reliability.models.queues.state import (
 )
 from reliability.models.queues.tokens import free_token
 from reliability.models.queues.world import World
+
+MARKED: Final = "MARKED"
+"""The outcome of a worker that has marked its event as COMPLETED."""
 
 
 def with_worker(world: World, state: State, me: int, worker: Worker) -> State:
@@ -147,8 +151,13 @@ def _load_ahead(world: World, state: State, me: int, worker: Worker) -> Iterator
 
 
 def _settle(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[State]]:
+    looking = worker.outcome == "FAIL" and world.rules.failures_are_looked_at
+    settled = Worker(Work.LOOK, event=worker.event) if looking else IDLE
+
     def then(state: State, answer: Answer) -> State:
-        return state if answer is Answer.NONE else with_worker(world, state, me, IDLE)
+        if answer is Answer.NONE:
+            return state
+        return with_worker(world, state, me, settled if answer is Answer.APPLIED else IDLE)
 
     yield from call(world, state, Write(worker.outcome, token=worker.token), then)
     if state.budget.unanswered < world.budget.unanswered:
@@ -156,7 +165,8 @@ def _settle(world: World, state: State, me: int, worker: Worker) -> Iterator[Ste
 
 
 def _mark(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[State]]:
-    popping = worker._replace(step=Work.POP, outcome="") if world.rules.mark_comes_before_pop else IDLE
+    marked = MARKED if worker.outcome == "MARK COMPLETED" and world.rules.late_marks_are_looked_at else ""
+    popping = worker._replace(step=Work.POP, outcome=marked) if world.rules.mark_comes_before_pop else IDLE
 
     def then(state: State, answer: Answer) -> State:
         # Refused: the event is over already.
@@ -208,7 +218,42 @@ def _read(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[
         again = _at_the_front(world, worker._replace(step=Work.POP, following=NOBODY), queue)
         yield Step(("worker", me, "reads that the queue is still its own"), with_worker(world, state, me, again))
     else:
-        yield Step(("worker", me, "reads that it has lost the queue"), with_worker(world, state, me, IDLE))
+        left = Worker(Work.LOOK, event=worker.event) if worker.outcome == MARKED else IDLE
+        yield Step(("worker", me, "reads that it has lost the queue"), with_worker(world, state, me, left))
+
+
+# Events that are over, and block the key
+
+
+def _look(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[State]]:
+    is_over = state.events[worker.event] in TERMINAL
+    following = Worker(Work.LOOK_AT_QUEUE, event=worker.event) if is_over else IDLE
+    yield Step(("worker", me, "looks at event", worker.event), with_worker(world, state, me, following))
+
+
+def _look_at_queue(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[State]]:
+    queue = state.queue
+    if queue is None or queue.status != FAILED or queue.front != worker.event:
+        yield Step(("worker", me, "sees nothing to unblock"), with_worker(world, state, me, IDLE))
+        return
+    unblocking = _at_the_front(world, Worker(Work.UNBLOCK, following=queue.token), queue)
+    yield Step(("worker", me, "is to unblock the key"), with_worker(world, state, me, unblocking))
+
+
+def _unblock(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[State]]:
+    again = Worker(Work.LOOK, event=worker.event)
+    page = page_of(state, worker.epoch, worker.page) if worker.form == REFILL else None
+    if worker.form == REFILL and page is None:
+        yield Step(("worker", me, "finds no page", worker.page), with_worker(world, state, me, again))
+        return
+    write = Write(worker.form, (worker.event,), worker.following, by_operator=True)
+    if page is not None:
+        write = write._replace(seen=page.ids, epoch=page.epoch, page=page.number)
+
+    def then(state: State, answer: Answer) -> State:
+        return with_worker(world, state, me, IDLE if answer is Answer.APPLIED else again)
+
+    yield from call(world, state, write, then)
 
 
 _STEPS: Final[dict[str, Callable[[World, State, int, Worker], Iterator[Step[State]]]]] = {
@@ -221,4 +266,7 @@ _STEPS: Final[dict[str, Callable[[World, State, int, Worker], Iterator[Step[Stat
     Work.MARK: _mark,
     Work.POP: _pop,
     Work.READ: _read,
+    Work.LOOK: _look,
+    Work.LOOK_AT_QUEUE: _look_at_queue,
+    Work.UNBLOCK: _unblock,
 }
