@@ -45,6 +45,7 @@ from reliability.records.surroundings import (
     ItemDeleted,
     Noted,
     ReplyLost,
+    RequestFailed,
     ResumeAsked,
     Sampled,
     Stored,
@@ -90,6 +91,7 @@ __all__ = [
     "Recovered",
     "Redriven",
     "ReplyLost",
+    "RequestFailed",
     "Result",
     "ResumeAsked",
     "Sampled",
@@ -141,6 +143,7 @@ Record = (
     | Noted
     | Sampled
     | ReplyLost
+    | RequestFailed
     | StoringRequest
     | FaultBegan
     | FaultEnded
@@ -180,7 +183,7 @@ class FinalState:
 
 def event_ids_of(record: Record) -> tuple[str, ...]:
     """Return the events that a record is about; records of workers and faults have no events."""
-    if isinstance(record, (ReplyLost, StoringRequest)):
+    if isinstance(record, (ReplyLost, RequestFailed, StoringRequest)):
         return record.event_ids
     event_id: str | None = getattr(record, "event_id", None)
     return (event_id,) if event_id else ()

@@ -70,6 +70,7 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
     for request in requests:
         by_worker[request.worker].append(request)
     still: list[WorkerSuspended | WorkerKilled] = [*timeline.of(WorkerSuspended), *timeline.of(WorkerKilled)]
+    deleted = timeline.of(ItemDeleted)
     acknowledged: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for answer in timeline.of(EmitAcknowledged):
         acknowledged[answer.worker, answer.event_id].append(answer.at)
@@ -95,7 +96,8 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         sent, answered_at = min(one.began_at for one in own), max(one.at for one in own)
         is_repeated = any(asked_for[worker, each] > 1 for each in ids)
         before = 0.0 if is_repeated or _is_probed(by_worker[worker], asked_at) else sent - asked_at
-        after = 0.0 if _gives_up(own, answered_at) else until - answered_at
+        is_deleted = any(each.event_id in event_ids and asked_at <= each.at <= answered_at for each in deleted)
+        after = 0.0 if _gives_up(own, answered_at, is_deleted=is_deleted) else until - answered_at
         for seconds, when in ((before, "before it was sent"), (after, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
@@ -122,9 +124,10 @@ def _queues_released(timeline: Timeline, worker: str, queues: Sequence[str]) -> 
     ]
 
 
-def _gives_up(own: Sequence[StoringRequest], answered_at: float) -> bool:
-    """Tell whether an emit could not read its event, and gives the queue up: that write may be refused, too."""
-    return any(one.at == answered_at and one.operation in READING and one.error for one in own)
+def _gives_up(own: Sequence[StoringRequest], answered_at: float, *, is_deleted: bool) -> bool:
+    """Tell whether an emit could not read its event last, and gives the queue up: that write may be refused, too."""
+    last = [one for one in own if one.at == answered_at and one.operation in READING]
+    return any(one.error or is_deleted for one in last)
 
 
 def _is_release(write: Written) -> bool:

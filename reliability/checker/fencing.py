@@ -15,6 +15,8 @@ from reliability.history import (
     Outcome,
     Record,
     Recovered,
+    ReplyLost,
+    RequestFailed,
     Settled,
     SettleFailed,
     Skipped,
@@ -141,11 +143,13 @@ def _accepted_late(life: EventLife) -> Iterator[Violation]:
 def _is_marked(life: EventLife, record: Settled | LeaseRenewed) -> bool:
     """Tell whether an event with a key was marked as ended, and nobody knows by whom it was taken from its queue.
 
-    That is so if a reply was lost, or if the event was the last one: some backends delete a queue that is gone, too.
+    That is so if a reply was lost or an error, or if the event was the last one: some backends delete a queue that is
+    gone, too.
     """
     if life.line is None or not isinstance(record, Settled) or record.outcome not in _MARKS:
         return False
-    is_lost = any(began(record) <= reply.at <= record.at for reply in life.replies_lost)
+    unclear: list[ReplyLost | RequestFailed] = [*life.replies_lost, *life.line.failed_requests]
+    is_lost = any(began(record) <= reply.at <= record.at for reply in unclear)
     return is_lost or life.line.may_be_gone(began(record), record.at)
 
 

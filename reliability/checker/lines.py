@@ -15,6 +15,7 @@ from reliability.history import (
     QueueWritten,
     Recovered,
     ReplyLost,
+    RequestFailed,
     Stored,
     StoredQueue,
     Written,
@@ -49,6 +50,7 @@ class Line:
     early: list[Entry] = field(default_factory=list[Entry])
     """The events that left the queue before they had ended."""
     replies_lost: list[ReplyLost] = field(default_factory=list[ReplyLost])
+    failed_requests: list[RequestFailed] = field(default_factory=list[RequestFailed])
     refused_claims: list[ClaimRefused] = field(default_factory=list[ClaimRefused])
     recovered: list[Recovered] = field(default_factory=list[Recovered])
     _pages: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict[tuple[str, int], tuple[str, ...]])

@@ -28,6 +28,7 @@ from reliability.history import (
     Record,
     Recovered,
     ReplyLost,
+    RequestFailed,
     Result,
     Stored,
     WindowWritten,
@@ -194,6 +195,8 @@ class Timeline:
         line = self.lines.of(item_id.removeprefix(PREFIX))
         if isinstance(record, ReplyLost):
             line.replies_lost.append(record)
+        elif isinstance(record, RequestFailed):
+            line.failed_requests.append(record)
         elif isinstance(record, ClaimRefused):
             line.refused_claims.append(record)
         elif isinstance(record, Recovered):

@@ -108,6 +108,19 @@ class ReplyLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailed:
+    """A request, or one of its statements, was answered with an error, so that it is repeated: by whomever.
+
+    After a repeat by the SDK nobody knows whether the first try was applied.
+    """
+
+    at: float
+    operation: str
+    event_ids: tuple[str, ...]
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoringRequest:
     """A request that stores events, or reads whether they are stored, was in flight from `began_at` to `at`.
 

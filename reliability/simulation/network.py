@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
 from dynamodb_outbox.event import RESERVED_IDS
-from reliability.history import Record, ReplyLost, StoringRequest
+from reliability.history import Record, ReplyLost, RequestFailed, StoringRequest
 from reliability.items import is_event
 from reliability.simulation.backend import Backend
 from reliability.simulation.batches import items_of_statements, keys_of_statements
@@ -36,6 +36,8 @@ _STORING: Final = frozenset({"put_item", "batch_write_item", "transact_write_ite
 """The operations that store events."""
 _PROBES: Final = f"{RESERVED_IDS}-probe"
 _CERTAIN: Final = frozenset({"ConditionalCheckFailed", "DuplicateItem"})
+_REFUSALS: Final = frozenset({"", "ConditionalCheckFailedException", "TransactionCanceledException"})
+"""The errors of answers after which nothing is repeated."""
 _READING: Final = frozenset({"get_item", "batch_get_item"})
 """The operations by which an emit finds out whether an event is stored."""
 
@@ -154,6 +156,10 @@ class Network:
                     error=_error_of(call.answer),
                 )
             )
+        event_ids = _event_ids(call.operation, call.parameters)
+        if event_ids and _error_of(call.answer) not in _REFUSALS:
+            facts: dict[str, Any] = {"operation": call.name, "event_ids": event_ids, "worker": call.caller.name}
+            self._write(RequestFailed(at=self._now(), **facts))
         if call.answer.cancelled():
             self._lost(call)
 

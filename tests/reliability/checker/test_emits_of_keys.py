@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from reliability.history import EmitAcknowledged, StoredQueue, StoringRequest
+from reliability.history import EmitAcknowledged, ItemDeleted, StoredQueue, StoringRequest
 from tests.reliability.line_builder import KEY, LineBuilder
 
 
@@ -24,13 +24,15 @@ def test_emit_may_wait_until_the_queue_that_it_claimed_is_free_again() -> None:
         assert waited in str(deepcopy(asked).change(0.75, after, "w2").violations())
 
 
-@pytest.mark.parametrize("error", ["ExpiredTokenException", ""])
-def test_emit_that_cannot_read_its_event_may_wait_until_its_queue_is_free(error: str) -> None:
+@pytest.mark.parametrize(("error", "is_deleted"), [("ExpiredTokenException", False), ("", True), ("", False)])
+def test_emit_that_cannot_read_its_event_may_wait_until_its_queue_is_free(error: str, *, is_deleted: bool) -> None:
     story = LineBuilder().ask(0.5, "a", worker="w1").put(0.51, "a", "w1").append(0.52, "a", worker="w1")
     for operation, began_at, failed in (("append", 0.5, ""), ("batch_get_item", 0.6, error)):
         request = StoringRequest(
             at=began_at + 0.1, began_at=began_at, operation=operation, event_ids=("a",), worker="w1", error=failed
         )
         story.add(request)
+    if is_deleted:
+        story.add(ItemDeleted(at=0.65, event_id="a"))
     story.add(EmitAcknowledged(at=0.9, event_id="a", worker="w1"))
-    assert ("after its own answer" in str(story.violations())) is not bool(error)
+    assert ("after its own answer" in str(story.violations())) is not (bool(error) or is_deleted)

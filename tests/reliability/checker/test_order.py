@@ -16,6 +16,7 @@ from reliability.history import (
     LeaseRenewed,
     Redriven,
     ReplyLost,
+    RequestFailed,
     Result,
     Skipped,
     StoredQueue,
@@ -341,6 +342,19 @@ def test_queue_that_is_gone_tells_nobody_who_took_its_last_event() -> None:
         story.settle(13.3, "a", began_at=13.15, token=token)
         if "b" in ids:
             story.claim(14.0).handle(14.1, "b")
+        assert story.broken() == broken
+
+
+@pytest.mark.parametrize("kind", [ReplyLost, RequestFailed])
+def test_answer_that_leaves_open_who_took_the_event_explains_a_late_outcome(kind: Any) -> None:
+    for at, broken in ((13.2, ""), (13.4, "F")):
+        story = LineBuilder().emit(0.5, "a", "b").claim(2.0).start(2.1, "a")
+        token = story.tokens["w1"]
+        assert story.queue is not None
+        story.change(12.2, replace(story.queue, status="PENDING", retry_count=1, sort_key=12_200), "w2")
+        story.claim(12.5, "w2", attempt=2).handle(12.6, "a", "w2").end(13.1, "a", token=token)
+        story.add(kind(at=at, operation="update_item", event_ids=(f"dynamodb-outbox-key/{KEY}",)))
+        story.settle(13.3, "a", began_at=13.15, token=token).claim(14.0).handle(14.1, "b")
         assert story.broken() == broken
 
 
