@@ -37,6 +37,14 @@ async def test_a_broker_that_is_not_connected_is_an_error(broker: Any, options: 
     assert raised.value.maybe_sent is False
 
 
+@pytest.mark.cases(6)
+@pytest.mark.parametrize(("broker", "options"), BROKERS)
+async def test_verify_of_a_broker_that_is_not_connected(broker: Any, options: dict[str, Any]) -> None:
+    publisher = FastStreamPublisher(broker(), destination="orders", timeout=0.2, **options)
+    with pytest.raises(TargetError, match=r"Broker 'orders' could not be checked: .* was broker\.start\(\) awaited\?"):
+        await publisher.verify()
+
+
 @pytest.mark.cases(10)
 @pytest.mark.parametrize(
     ("broker", "options", "message"),

@@ -12,7 +12,7 @@ import pytest
 from faststream.nats import NatsBroker
 from nats.js import JetStreamContext
 
-from dynamodb_outbox import Event, Reject, TargetError
+from dynamodb_outbox import ConfigurationError, Event, Reject, TargetError
 from dynamodb_outbox.publishers import FastStreamPublisher
 from tests.publishers.crashes import Watched, a_bus, survives_a_crash
 from tests.publishers.servers import MAX_MESSAGE_BYTES, NatsServer
@@ -175,3 +175,30 @@ async def test_a_server_that_does_not_answer_is_an_error_of_the_target(
         assert not waiting.done()
     await waiting
     assert raised.value.maybe_sent is True
+
+
+async def test_verify_finds_a_stream_that_does_not_fit(
+    broker: NatsBroker, jetstream: JetStreamContext, stream: str
+) -> None:
+    other = f"{stream}-other"
+    await jetstream.add_stream(name=other, subjects=[f"{other}.*"])
+
+    async def verify(name: str, destination: Any) -> None:
+        await FastStreamPublisher(broker, stream=name, destination=destination).verify()
+
+    await verify(stream, f"{stream}.orders")
+    await verify("missing", lambda event: event.type)  # nothing is known but the server
+    with pytest.raises(TargetError, match="NatsBroker 'orders' could not be checked: NotFoundError"):
+        await verify("missing", "orders")
+    with pytest.raises(ConfigurationError, match="does not have the subject 'orders', and no stream has it; add it"):
+        await verify(stream, "orders")
+    with pytest.raises(ConfigurationError, match=f"the subject '{other}.x', and stream '{other}' has it; add it"):
+        await verify(stream, f"{other}.x")
+
+
+async def test_verify_of_a_server_that_does_not_answer(
+    nats_server: NatsServer, broker: NatsBroker, stream: str
+) -> None:
+    publisher = FastStreamPublisher(broker, stream=stream, destination=f"{stream}.orders", timeout=0.5)
+    with nats_server.paused(), pytest.raises(TargetError, match=r"could not be checked.* no answer within 0\.5 s"):
+        await publisher.verify()

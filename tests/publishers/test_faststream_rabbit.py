@@ -13,7 +13,7 @@ from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
 from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchange
 
-from dynamodb_outbox import Event, TargetError
+from dynamodb_outbox import ConfigurationError, Event, TargetError
 from dynamodb_outbox.publishers import FastStreamPublisher
 from tests.publishers.crashes import Watched, a_bus, survives_a_crash
 from tests.publishers.servers import MAX_MESSAGE_BYTES, RabbitServer
@@ -176,3 +176,18 @@ async def test_every_event_arrives_though_the_server_is_killed(
     publisher = FastStreamPublisher(broker, destination=queue, timeout=1)
     emitted = await survives_a_crash(rabbit_server, publisher)
     assert set(await taken_ids(rabbit, queue)) == set(emitted)
+
+
+async def test_verify_finds_a_missing_queue_or_exchange(broker: RabbitBroker, rabbit: Any, queue: str) -> None:
+    exchange = f"{queue}-exchange"
+    await FastStreamPublisher(broker, destination=queue).verify()
+    with pytest.raises(ConfigurationError, match=r"RabbitMQ has no queue 'missing': .*; declare it before the bus"):
+        await FastStreamPublisher(broker, destination="missing").verify()
+    for given in (exchange, RabbitExchange(exchange)):
+        with pytest.raises(ConfigurationError, match=f"RabbitMQ has no exchange '{exchange}'"):
+            await FastStreamPublisher(broker, destination="any", exchange=given).verify()
+    await rabbit.declare_exchange(exchange)
+    await FastStreamPublisher(broker, destination="any", exchange=exchange).verify()
+    # Events are published as before, on the channel of the broker.
+    await FastStreamPublisher(broker, destination=queue)(Event("order.placed", id="e1"))
+    assert await taken_ids(rabbit, queue) == ["e1"]

@@ -12,7 +12,7 @@ from faststream.redis import RedisBroker
 from faststream.redis.parser import BinaryMessageFormatV1
 from redis.asyncio import Redis
 
-from dynamodb_outbox import Event, OutboxEventBus, TargetError
+from dynamodb_outbox import ConfigurationError, Event, OutboxEventBus, TargetError
 from dynamodb_outbox.publishers import FastStreamPublisher
 from tests.conftest import MakeOutbox
 from tests.publishers.crashes import EVENTS, Watched, a_bus, survives_a_crash
@@ -115,3 +115,20 @@ async def test_events_of_dynamodb_arrive(broker: RedisBroker, redis: Redis, key:
         emitted = await bus.emit_many([Event("order.placed", {"n": n}) for n in range(EVENTS)])
         await bus.drain(60)
     assert {body["id"] for body, _ in await stored(redis, key)} == {event.id for event in emitted}
+
+
+async def test_verify_finds_a_key_of_another_type(broker: RedisBroker, redis: Redis, key: str) -> None:
+    streams = FastStreamPublisher(broker, destination=key)
+    lists = FastStreamPublisher(broker, destination=key, redis_type="list")
+    await streams.verify()
+    await lists.verify()
+    await streams(Event("order.placed"))
+    await streams.verify()
+    with pytest.raises(ConfigurationError, match=f"Redis key '{key}' is a stream, and redis_type is 'list'"):
+        await lists.verify()
+
+
+async def test_verify_of_a_server_that_does_not_answer(redis_server: RedisServer, broker: RedisBroker) -> None:
+    publisher = FastStreamPublisher(broker, destination="orders", timeout=0.3)
+    with redis_server.paused(), pytest.raises(TargetError, match=r"could not be checked.* no answer within 0\.3 s"):
+        await publisher.verify()

@@ -14,6 +14,7 @@ from dynamodb_outbox.publishers.cloudevents import DEFAULT_SOURCE
 from dynamodb_outbox.publishers.messages import MessageFormat, check_format
 from dynamodb_outbox.publishers.publisher import Publisher
 
+NO_REASON: Final = "the error gives no reason"
 _SECONDS: Final = 300
 _OPTIONS: Final = {
     "NatsBroker": {"stream"},
@@ -72,6 +73,7 @@ class FastStreamPublisher(Publisher):
             if value is not None and name not in _OPTIONS[self._kind]:
                 raise ConfigurationError(f"{name}={value!r}: a {self._kind} has no such option")
         self._target = _target_of(self._kind, broker, options, timeout)
+        self._broker = broker
         self._destination = destination
         self._format: MessageFormat = format
         self._source = source or DEFAULT_SOURCE
@@ -98,6 +100,30 @@ class FastStreamPublisher(Publisher):
         except Exception as error:
             raise self._target_error(error, destination) from error
 
+    async def verify(self) -> None:
+        """Check that the broker is connected and answers, and that the destination fits.
+
+        The latter is checked for JetStream (the stream has the subject), Redis (the key has the right type, or is not
+        there) and RabbitMQ (the queue is there, or the exchange), not for Kafka, and not if `destination` is a
+        function. Raises `TargetError` if the broker does not answer within `timeout` or refuses, and
+        `ConfigurationError` if the destination does not fit.
+        """
+        destination = self._destination if isinstance(self._destination, str) else ""
+        try:
+            with anyio.fail_after(self._timeout):
+                if not await self._broker.ping(self._timeout):
+                    raise TimeoutError
+                if destination:
+                    await self._target.verify(destination)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            code, reason = type(error).__name__, str(error)
+            if isinstance(error, TimeoutError):
+                reason = f"no answer within {self._timeout:g} s; is the server there, and was broker.start() awaited?"
+            target = f"{self._kind} {destination!r}" if destination else self._kind
+            raise TargetError(target=target, code=code, reason=reason or NO_REASON, in_verify=True) from error
+
     def _target_error(self, error: Exception, destination: str) -> TargetError:
         code, reason = type(error).__name__, str(error)
         if code == NOT_CONNECTED:
@@ -107,7 +133,7 @@ class FastStreamPublisher(Publisher):
         return TargetError(
             target=f"{self._kind} {destination!r}",
             code=code,
-            reason=reason or "the error gives no reason",
+            reason=reason or NO_REASON,
             maybe_sent=code != NOT_CONNECTED and not self._target.is_refusal(error),
         )
 

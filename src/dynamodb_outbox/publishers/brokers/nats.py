@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from nats.errors import BadSubjectError, MaxPayloadError
 from nats.js.api import PubAck
-from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from dynamodb_outbox import ConfigurationError, Reject
 from dynamodb_outbox.publishers.brokers.outgoing import Outgoing, header_text
@@ -52,6 +52,21 @@ class NatsTarget:
             raise Reject(f"NATS stream {self._stream!r} refused the event: {error}") from error
         if not isinstance(ack, PubAck):
             raise unconfirmed(f"NATS stream {self._stream!r}", ack, fix="a middleware has replaced the acknowledgement")
+
+    async def verify(self, destination: str) -> None:
+        """Ask JetStream whether the stream is there, and has the subject."""
+        jetstream = self._broker.connection.jetstream()
+        await jetstream.stream_info(self._stream)
+        try:
+            found = await jetstream.find_stream_name_by_subject(destination)
+        except NotFoundError:
+            found = None
+        if found != self._stream:
+            other = "no stream has it" if found is None else f"stream {found!r} has it"
+            raise ConfigurationError(
+                f"NATS stream {self._stream!r} does not have the subject {destination!r}, and {other}; add it to the "
+                "subjects of the stream"
+            )
 
     def is_refusal(self, error: Exception) -> bool:
         """Tell whether no stream took the message."""

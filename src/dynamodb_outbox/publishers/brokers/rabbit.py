@@ -10,10 +10,10 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import anyio
-from aiormq.exceptions import ChannelPreconditionFailed, DeliveryError
+from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, DeliveryError
 from pamqp.commands import Basic
 
-from dynamodb_outbox import Reject, TargetError
+from dynamodb_outbox import ConfigurationError, Reject, TargetError
 from dynamodb_outbox.publishers.brokers.outgoing import Outgoing
 from dynamodb_outbox.publishers.brokers.target import unconfirmed
 
@@ -55,6 +55,23 @@ class RabbitTarget:
                     raise Reject(f"RabbitMQ refused the event: {error}") from error
                 raise
         self._check(result, destination)
+
+    async def verify(self, destination: str) -> None:
+        """Ask RabbitMQ whether the exchange is there; without one, whether the queue is there."""
+        exchange = getattr(self._exchange, "name", self._exchange)
+        connection = await self._broker.connect()
+        # A channel of its own, because RabbitMQ closes the channel if there is no such queue or exchange.
+        async with connection.channel() as channel:
+            try:
+                if exchange:
+                    await channel.declare_exchange(exchange, passive=True)
+                else:
+                    await channel.declare_queue(destination, passive=True)
+            except ChannelNotFoundEntity as error:
+                what = f"exchange {exchange!r}" if exchange else f"queue {destination!r}"
+                raise ConfigurationError(
+                    f"RabbitMQ has no {what}: {error}; declare it before the bus starts"
+                ) from error
 
     def is_refusal(self, error: Exception) -> bool:
         """Tell whether RabbitMQ has answered with a negative confirm."""

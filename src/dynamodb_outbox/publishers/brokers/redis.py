@@ -36,6 +36,16 @@ class RedisTarget:
         if not isinstance(reply, (bytes, str) if self._type == "stream" else int) or not reply:
             raise unconfirmed(f"Redis {self._type} {destination!r}", reply, fix="a middleware has replaced the reply")
 
+    async def verify(self, destination: str) -> None:
+        """Ask Redis what the key is. A key that is not there is made by the first event."""
+        connection = await self._broker.connect()
+        found = await connection.type(destination)
+        found = found.decode() if isinstance(found, bytes) else found
+        if found not in (self._type, "none"):
+            raise ConfigurationError(
+                f"Redis key {destination!r} is a {found}, and redis_type is {self._type!r}; choose another destination"
+            )
+
     def is_refusal(self, error: Exception) -> bool:
         """Tell whether Redis has answered with an error, such as OOM, WRONGTYPE or READONLY."""
         return isinstance(error, ResponseError)

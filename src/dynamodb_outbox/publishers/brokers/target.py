@@ -21,6 +21,13 @@ class BrokerTarget(Protocol):
         """
         ...
 
+    async def verify(self, destination: str) -> None:
+        """Check that a message can go to a destination, as far as the broker tells.
+
+        Raises `ConfigurationError` if it cannot, and any other exception if that is unknown.
+        """
+        ...
+
     def is_refusal(self, error: Exception) -> bool:
         """Tell whether the broker has certainly not taken the message that failed with this error."""
         ...
