@@ -60,21 +60,17 @@ def _acknowledged_twice(life: EventLife) -> Iterator[Violation]:
 
 def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limits) -> Iterator[Violation]:
     """Group emits by their call of `publish` or `transact`: the events that one worker asked for at one time."""
-    calls: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
     queues = {asked.event_id: PREFIX + asked.ordering_key for asked in timeline.of(EmitAsked) if asked.ordering_key}
     replaced = {asked.event_id: asked.replaces for asked in timeline.of(EmitAsked) if asked.replaces}
     asked_for = Counter((asked.worker, asked.event_id) for asked in timeline.of(EmitAsked))
-    for asked in timeline.of(EmitAsked):
-        calls[asked.worker, asked.at].append(asked.event_id)
     by_worker: defaultdict[str, list[StoringRequest]] = defaultdict(list)
     for request in requests:
         by_worker[request.worker].append(request)
     still: list[WorkerSuspended | WorkerKilled] = [*timeline.of(WorkerSuspended), *timeline.of(WorkerKilled)]
-    deleted = timeline.of(ItemDeleted)
     acknowledged: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for answer in timeline.of(EmitAcknowledged):
         acknowledged[answer.worker, answer.event_id].append(answer.at)
-    for (worker, asked_at), event_ids in calls.items():
+    for (worker, asked_at), event_ids in _calls_of(timeline).items():
         answers = [min((at for at in acknowledged[worker, each] if at >= asked_at), default=None) for each in event_ids]
         answered = [at for at in answers if at is not None]
         if len(answered) < len(event_ids):
@@ -96,11 +92,19 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         sent, answered_at = min(one.began_at for one in own), max(one.at for one in own)
         is_repeated = any(asked_for[worker, each] > 1 for each in ids)
         before = 0.0 if is_repeated or _is_probed(by_worker[worker], asked_at) else sent - asked_at
-        is_deleted = any(each.event_id in event_ids and asked_at <= each.at <= answered_at for each in deleted)
-        after = 0.0 if _gives_up(own, answered_at, is_deleted=is_deleted) else until - answered_at
+        deleted = [each.at for each in timeline.of(ItemDeleted) if each.event_id in event_ids and each.at >= asked_at]
+        after = 0.0 if _gives_up(own, answered_at, deleted) else until - answered_at
         for seconds, when in ((before, "before it was sent"), (after, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
+
+
+def _calls_of(timeline: Timeline) -> dict[tuple[str, float], list[str]]:
+    """List the events of each call, by the worker and the time of the call."""
+    calls: defaultdict[tuple[str, float], list[str]] = defaultdict(list)
+    for asked in timeline.of(EmitAsked):
+        calls[asked.worker, asked.at].append(asked.event_id)
+    return calls
 
 
 def _is_probed(requests: Sequence[StoringRequest], asked_at: float) -> bool:
@@ -124,10 +128,10 @@ def _queues_released(timeline: Timeline, worker: str, queues: Sequence[str]) -> 
     ]
 
 
-def _gives_up(own: Sequence[StoringRequest], answered_at: float, *, is_deleted: bool) -> bool:
+def _gives_up(own: Sequence[StoringRequest], answered_at: float, deleted: Sequence[float]) -> bool:
     """Tell whether an emit could not read its event last, and gives the queue up: that write may be refused, too."""
     last = [one for one in own if one.at == answered_at and one.operation in READING]
-    return any(one.error or is_deleted for one in last)
+    return any(one.error or any(at <= answered_at for at in deleted) for one in last)
 
 
 def _is_release(write: Written) -> bool:

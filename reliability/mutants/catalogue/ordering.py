@@ -119,17 +119,17 @@ ORDERING: Final = (
     Mutant(
         row=130,
         name="a worker blocks a key without a look at the event",
-        file="dynamodb/delivering/settle.py",
-        text="(blocks and isinstance(results[index], Applied)) or ",
-        replacement="",
+        file="dynamodb/delivering/queue_exits.py",
+        text="(blocks or is_lost)",
+        replacement="is_lost",
         test=f"{_LATE}::test_event_that_is_completed_before_the_failure_blocks_nothing[local single-1]",
     ),
     Mutant(
         row=130,
         name="a late completion leaves its key blocked",
-        file="dynamodb/delivering/settle.py",
-        text=" or isinstance(following.get(index), Refused)",
-        replacement="",
+        file="dynamodb/delivering/queue_exits.py",
+        text="(blocks or is_lost)",
+        replacement="blocks",
         test=f"{_LATE}::test_event_that_is_completed_after_the_failure_lets_its_key_go_on[local single-1]",
     ),
 )

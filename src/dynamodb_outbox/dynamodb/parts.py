@@ -45,7 +45,6 @@ from dynamodb_outbox.dynamodb.ordering.repair_writes import RepairWrites
 from dynamodb_outbox.dynamodb.ordering.standing import Standings
 from dynamodb_outbox.dynamodb.reading.reader import Reader
 from dynamodb_outbox.dynamodb.schema.retention import RetentionReminder
-from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.schema.table import Table
 from dynamodb_outbox.dynamodb.shard_migration import ShardMigration
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -103,8 +102,7 @@ class Parts:
         index = StatusIndex(caller, shards, former_index_name=config.former_index_name)
         table = Table(caller, config.schema)
         fence = Fence(writer, options)
-        writes = RepairWrites(config.table_name, shards, clock=options.clock)
-        fronts, exits = _ordering_parts(caller, writer, options, shards, timing=timing)
+        fronts, exits = _ordering_parts(caller, writer, config, options, timing=timing)
         membership, rows, claimer = _claiming_parts(
             caller, index, writer, options, observers, fronts=fronts, timing=timing
         )
@@ -113,7 +111,7 @@ class Parts:
         publisher, transactor = _emitting_parts(
             caller, writer, config, options, keeper=keeper, fronts=fronts, timing=timing
         )
-        repairs, replacer = _repairing_parts(caller, writer, config, options, writes=writes, timing=timing)
+        repairs, replacer = _repairing_parts(caller, writer, config, options, timing=timing)
         held = HeldEvents(HoldsItem(caller, options, timing), caller, index, writer, options=options, timing=timing)
         return cls(
             timing=timing,
@@ -132,15 +130,7 @@ class Parts:
             recovery=Recovery(
                 index, writer, options, timing, windows=WindowRecovery(caller, fence, options, timing), held=held
             ),
-            settler=Settler(
-                writer,
-                options,
-                keeper=keeper,
-                exits=exits,
-                late=LateCompletions(caller, writes, within=timing.late_settle),
-                retention=config.retention,
-                timing=timing,
-            ),
+            settler=Settler(writer, options, keeper=keeper, exits=exits, retention=config.retention, timing=timing),
             exits=exits,
             unusable=UnusableItems(writer, exits, options, timing),
             dead_letters=DeadLetters(caller, index, options, timing),
@@ -174,11 +164,14 @@ class Parts:
 
 
 def _ordering_parts(
-    caller: Caller, writer: ConditionalWriter, options: OutboxOptions, shards: Shards, *, timing: Timing
+    caller: Caller, writer: ConditionalWriter, config: DynamoDBConfig, options: OutboxOptions, *, timing: Timing
 ) -> tuple[Fronts, QueueExits]:
+    shards = config.placement
     popper = Popper(caller, writer, options, shards)
     fronts = Fronts(caller, writer, popper, options, timing)
-    return fronts, QueueExits(writer, popper, fronts, options, timing)
+    writes = RepairWrites(config.table_name, shards, clock=options.clock)
+    late = LateCompletions(caller, writes, within=timing.late_settle)
+    return fronts, QueueExits(writer, popper, fronts, options, late=late, timing=timing)
 
 
 def _claiming_parts(
@@ -237,15 +230,10 @@ def _emitting_parts(
 
 
 def _repairing_parts(
-    caller: Caller,
-    writer: ConditionalWriter,
-    config: DynamoDBConfig,
-    options: OutboxOptions,
-    *,
-    writes: RepairWrites,
-    timing: Timing,
+    caller: Caller, writer: ConditionalWriter, config: DynamoDBConfig, options: OutboxOptions, *, timing: Timing
 ) -> tuple[Repairs, Replacer]:
     discards, shards = Discards(options, retention=config.retention), config.placement
+    writes = RepairWrites(config.table_name, shards, clock=options.clock)
     plans, standings = LinePlans(writes, discards), Standings(caller, within=timing.operator)
     lines = LineRepairs(caller, standings, timing)
     repairs = Repairs(caller, writer, options, timing, discards=discards, plans=plans, lines=lines)

@@ -216,8 +216,7 @@ class InMemoryOutbox:
         is_settled = self._table.settle(claim, outcome, now)
         if (late := self._table.unblock_late(claim, now)) is not None:
             self._on_unblocked(late, "completed")
-            is_settled = False
-        if not is_settled:
+        if late is not None or not is_settled:
             return _lease_lost(claim, OUTCOME_NAMES[type(outcome)])
         following = self._table.leave(claim, outcome, now, failed_key=self._options.failed_key, keep_keys=keep_keys)
         return None if following is None else self._claim(following, token_hex(16), now)

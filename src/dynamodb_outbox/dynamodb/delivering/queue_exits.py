@@ -13,11 +13,12 @@ import anyio
 
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.transitions import RENEW, Write
-from dynamodb_outbox.dynamodb.conditional.write_result import Applied, WriteResult
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
+from dynamodb_outbox.dynamodb.ordering.late_completions import LateCompletions
 from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, holder_of, queue_of
 from dynamodb_outbox.dynamodb.ordering.transitions import HOLD_QUEUE
@@ -36,12 +37,20 @@ class QueueExits:
     """Takes events that are marked from their queues."""
 
     def __init__(
-        self, writer: ConditionalWriter, popper: Popper, fronts: Fronts, options: OutboxOptions, timing: Timing
+        self,
+        writer: ConditionalWriter,
+        popper: Popper,
+        fronts: Fronts,
+        options: OutboxOptions,
+        *,
+        late: LateCompletions,
+        timing: Timing,
     ) -> None:
         self._writer = writer
         self._options = options
         self._popper = popper
         self._fronts = fronts
+        self._late = late
         self._timing = timing
         self._marked: dict[str, None] = {}
         self.skips = options.failed_key == "skip"
@@ -119,6 +128,22 @@ class QueueExits:
             # Whatever became of the next event: this one has left its queue.
             results[index] = loaded if isinstance(loaded, Claim) else Applied()
         return results
+
+    async def unblock_late(
+        self, settlements: Sequence[tuple[Claim, Outcome]], results: Sequence[WriteResult | Claim | None]
+    ) -> list[WriteResult | Claim | None]:
+        """Unblock the keys of events that another worker has ended; return the results, where these are refused.
+
+        That may be so after a failure that blocks the key, and after the POP of a completed event was refused.
+        """
+        late: dict[int, str] = {}
+        for index, ((claim, outcome), result) in enumerate(zip(settlements, results, strict=True)):
+            blocks = isinstance(outcome, Failed) and not self.skips and isinstance(result, Applied)
+            is_lost = isinstance(outcome, Completed) and isinstance(result, Refused)
+            if claim.queue is not None and (blocks or is_lost):
+                late[index] = claim.event.id
+        gone = await self._late.unblock(list(late.values())) if late else ()
+        return [Refused() if late.get(index) in gone else result for index, result in enumerate(results)]
 
     async def give_up(self, unreadable: Sequence[Unreadable]) -> None:
         """Pop events that cannot be read, and are marked as FAILED."""

@@ -28,7 +28,6 @@ from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
 from dynamodb_outbox.dynamodb.items.codec import error_text, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.dynamodb.ordering.late_completions import LateCompletions
 from dynamodb_outbox.dynamodb.ordering.queue import holder_of
 from dynamodb_outbox.dynamodb.ordering.transitions import (
     MARK_COMPLETED,
@@ -56,13 +55,11 @@ class Settler:
         *,
         keeper: WindowKeeper,
         exits: QueueExits,
-        late: LateCompletions,
         retention: float | None,
         timing: Timing,
     ) -> None:
         self._timing = timing
         self._exits = exits
-        self._late = late
         self._keeper = keeper
         self._writer = writer
         self._fitted = FittedWriter(writer)
@@ -103,28 +100,12 @@ class Settler:
             left = max(ends_at - anyio.current_time(), least)
             popped = await self._exits.pop(list(leaving.values()), keep_keys=keep_keys, within=left)
             following = dict(zip(leaving, popped, strict=True))
-        following |= await self._ended_elsewhere(settlements, results, following)
+        answers = [following.get(index, result) for index, result in enumerate(results)]
+        answers = await self._exits.unblock_late(settlements, answers)
         return [
-            _answer(claim, OUTCOME_NAMES[type(outcome)], following.get(index, results[index]))
-            for index, (claim, outcome) in enumerate(settlements)
+            _answer(claim, OUTCOME_NAMES[type(outcome)], answer)
+            for (claim, outcome), answer in zip(settlements, answers, strict=True)
         ]
-
-    async def _ended_elsewhere(
-        self,
-        settlements: Sequence[tuple[Claim, Outcome]],
-        results: Sequence[WriteResult | None],
-        following: Mapping[int, WriteResult | Claim],
-    ) -> dict[int, WriteResult]:
-        """Unblock the keys of events that have ended; return the settlements that count as refused for that reason."""
-        late: dict[int, str] = {}
-        for index, (claim, outcome) in enumerate(settlements):
-            blocks = claim.queue is not None and isinstance(outcome, Failed) and not self._exits.leaves(claim, outcome)
-            if (blocks and isinstance(results[index], Applied)) or isinstance(following.get(index), Refused):
-                late[index] = claim.event.id
-        if not late:
-            return {}
-        gone = await self._late.unblock(list(late.values()))
-        return {index: Refused() for index, event_id in late.items() if event_id in gone}
 
     async def _write_outcomes(
         self,

@@ -11,13 +11,11 @@ If a worker dies before it looks, the key stays blocked until an operator retrie
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 from uuid import uuid4
 
 from dynamodb_outbox.dynamodb.ordering.repair_writes import RepairWrites
 from dynamodb_outbox.dynamodb.ordering.standing import Standing, Standings
-from dynamodb_outbox.dynamodb.reading.side_by_side import side_by_side
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.observers import KeyUnblocked, logger
@@ -42,18 +40,15 @@ class LateCompletions:
         """
         gone: set[str] = set()
         left = list(dict.fromkeys(event_ids))
-
-        async def take(standing: Standing) -> None:
-            if await self._take(standing):
-                gone.add(standing.event_id)
-
         try:
             for _ in range(TRIES):
                 standings = await self._standings.read(left) if left else {}
                 ended = [each for each in standings.values() if _has_ended(each)]
                 if not ended:
                     break
-                await side_by_side([partial(take, each) for each in ended])
+                for each in ended:
+                    if await self._take(each):
+                        gone.add(each.event_id)
                 left = [each.event_id for each in ended if each.event_id not in gone]
         except StorageError as error:
             logger.warning("it is unknown whether events have ended that block their ordering keys: %s", error)
