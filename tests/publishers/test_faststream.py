@@ -45,7 +45,7 @@ async def test_verify_of_a_broker_that_is_not_connected(broker: Any, options: di
         await publisher.verify()
 
 
-@pytest.mark.cases(10)
+@pytest.mark.cases(11)
 @pytest.mark.parametrize(
     ("broker", "options", "message"),
     [
@@ -59,6 +59,7 @@ async def test_verify_of_a_broker_that_is_not_connected(broker: Any, options: di
         (KafkaBroker, {"destination": None}, "destination=None"),
         (KafkaBroker, {"timeout": 0}, "timeout=0"),
         (KafkaBroker, {"format": "xml"}, "format='xml'"),
+        (KafkaBroker, {"source": ""}, "source=''"),
     ],
 )
 def test_wrong_options(broker: Any, options: dict[str, Any], message: str) -> None:

@@ -258,6 +258,7 @@ async def test_a_client_of_the_caller_stays_open(sqs: Any, queue: Queue) -> None
         ({"client": object()}, "must be an open aiobotocore client of 'sqs'"),
         ({"linger": -1}, "linger=-1"),
         ({"format": "xml"}, "format='xml'"),
+        ({"source": ""}, "source=''"),
         ({"endpoint_url": "http://x", "client": object()}, "pass either client="),
     ],
 )

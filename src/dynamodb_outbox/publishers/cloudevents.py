@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
-from dynamodb_outbox import Event
+from dynamodb_outbox import ConfigurationError, Event
 from dynamodb_outbox.publishers.json_form import plain, to_json
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
@@ -21,6 +21,15 @@ _RESERVED: Final = frozenset({
 _LETTERS_AND_DIGITS: Final = re.compile(r"[a-z0-9]+")
 _INTEGER: Final = 2**31
 """CloudEvents has integers of 32 bits."""
+
+
+def source_of(given: object) -> str:
+    """Return the `source` that a publisher was given, or the default instead of None. Raises `ConfigurationError`."""
+    if given is None:
+        return DEFAULT_SOURCE
+    if not isinstance(given, str) or not given:
+        raise ConfigurationError(f"source={given!r}: it must be a name of your service, such as '/shop'")
+    return given
 
 
 def structured(event: Event, *, source: str = DEFAULT_SOURCE) -> str:

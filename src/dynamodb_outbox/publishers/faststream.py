@@ -10,7 +10,7 @@ import anyio
 from dynamodb_outbox import ConfigurationError, Event, Reject, TargetError
 from dynamodb_outbox.publishers.brokers.outgoing import outgoing_of
 from dynamodb_outbox.publishers.brokers.target import NOT_CONNECTED, BrokerTarget
-from dynamodb_outbox.publishers.cloudevents import DEFAULT_SOURCE
+from dynamodb_outbox.publishers.cloudevents import source_of
 from dynamodb_outbox.publishers.messages import MessageFormat, check_format
 from dynamodb_outbox.publishers.publisher import Publisher
 
@@ -76,7 +76,7 @@ class FastStreamPublisher(Publisher):
         self._broker = broker
         self._destination = destination
         self._format: MessageFormat = format
-        self._source = source or DEFAULT_SOURCE
+        self._source = source_of(source)
         self._timeout = timeout
 
     def __repr__(self) -> str:

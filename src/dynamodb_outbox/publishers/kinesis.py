@@ -13,7 +13,7 @@ from typing import Any, Final
 from dynamodb_outbox import ConfigurationError, Event
 from dynamodb_outbox.publishers.aws_client import AwsClient
 from dynamodb_outbox.publishers.aws_publisher import AwsPublisher, Entry, Failure, Limits, failures_by_position
-from dynamodb_outbox.publishers.cloudevents import DEFAULT_SOURCE, structured
+from dynamodb_outbox.publishers.cloudevents import source_of, structured
 from dynamodb_outbox.publishers.json_form import to_json
 from dynamodb_outbox.publishers.messages import MessageFormat, check_format
 
@@ -68,7 +68,7 @@ class KinesisPublisher(AwsPublisher):
         super().__init__(f"Kinesis stream {stream_name!r}", client, LIMITS, linger=linger)
         self._stream_name = stream_name
         self._format: MessageFormat = format
-        self._source = source or DEFAULT_SOURCE
+        self._source = source_of(source)
         self._partition_key = partition_key
 
     async def __call__(self, event: Event) -> None:

@@ -19,7 +19,7 @@ from dynamodb_outbox.publishers.aws_publisher import (
     failures_by_id,
     with_positions,
 )
-from dynamodb_outbox.publishers.cloudevents import DEFAULT_SOURCE
+from dynamodb_outbox.publishers.cloudevents import source_of
 from dynamodb_outbox.publishers.messages import MessageFormat, check_format, group_of, message_of
 
 _TOO_LONG: Final = frozenset({"BatchRequestTooLong", "InvalidMessageContents"})
@@ -82,7 +82,7 @@ class SqsPublisher(AwsPublisher):
         self._queue_url = queue_url
         self._is_fifo = name.endswith(".fifo")
         self._format: MessageFormat = format
-        self._source = source or DEFAULT_SOURCE
+        self._source = source_of(source)
         self._group = group
 
     async def __call__(self, event: Event) -> None:
