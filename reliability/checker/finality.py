@@ -86,7 +86,8 @@ def _redriven(life: EventLife, write: Written) -> Iterator[Violation]:
     if not asked:
         yield _violation(life, "it was FAILED, and became PENDING, and nobody had asked for a redrive", write)
     elif before is not None and after is not None:
-        expected = (0, None, before.handled_by)
+        # An event that returns to its line keeps the token of the claim that failed.
+        expected = (0, before.token if after.status == "QUEUED" else None, before.handled_by)
         if (after.retry_count, after.token, after.handled_by) != expected:
             sentence = "its redrive did not take off the token and the retries, or lost which handlers were done"
             yield _violation(life, sentence, write)

@@ -85,7 +85,9 @@ def _between(before: Stored, after: Stored) -> Step | None:
         return Step.REDRIVE
     if before.key is not None:
         if statuses in _OF_LINES:
-            return _OF_LINES[statuses] if after.token is None else None
+            # An event that was set aside keeps the token of the claim that failed.
+            is_kept = statuses == ("FAILED", "QUEUED") and after.token == before.token
+            return _OF_LINES[statuses] if after.token is None or is_kept else None
         if _is_mark(before, after):
             return Step.COMPLETE if after.status == "COMPLETED" else Step.FAIL
     if (step := _OF_OPERATORS.get(statuses)) is not None:

@@ -12,6 +12,7 @@ import pytest
 from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, Repaired, UnavailableError
 from dynamodb_outbox.dynamodb.ordering.queue import WIDTH
 from dynamodb_outbox.observations import KeyUnblocked
+from dynamodb_outbox.outcome import Failed
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Recorded, Reply, running_proxy
 from tests.adapter_timing import with_timing
 from tests.backends import open_client
@@ -264,3 +265,30 @@ async def test_repairs_of_several_operators_at_once_keep_every_event(broken: Bro
     assert len(listed) == len(set(listed))
     assert {each for each in ids if await line.state(each) == "QUEUED"} == set(listed)
     assert {await line.state(each) for each in set(ids) - set(listed)} <= {"FAILED"}
+
+
+@pytest.mark.parametrize("handled_by", [(), ("mail",)], ids=["none", "handled"])
+async def test_late_request_does_not_set_an_event_aside_again(broken: Broken, handled_by: tuple[str, ...]) -> None:
+    line = broken.line
+    await line.emit("a", "b")
+    worker = DynamoDBOutbox(broken.outbox._client, table_name=line.table, clock=line.clock, failed_key="skip")
+    failure = Failed(error="bill: no", handled_by=frozenset(handled_by))
+
+    async def fail(event_id: str) -> Recorded:
+        line.clock.now += 1
+        (claim,) = await worker.claim(10)
+        assert claim.event.id == event_id
+        broken.proxy.requests.clear()
+        assert await worker.settle([(claim, failure)]) == [None]
+        of_event = {"id": {"S": event_id}}
+        (request,) = [each for each in broken.proxy.requests if each.body.get("Key") == of_event]
+        return request
+
+    late = await fail("a")
+    assert await line.outbox.redrive(["a"]) == Repaired(done=("a",))
+    with pytest.raises(line.client.exceptions.ConditionalCheckFailedException):
+        await line.client.update_item(**late.body)
+    assert (await line.state("a"), await line.order()) == ("QUEUED", ["b", "a"])
+    await fail("b")
+    await fail("a")
+    assert [await line.state(each) for each in "ab"] == ["FAILED", "FAILED"]

@@ -132,4 +132,13 @@ ORDERING: Final = (
         replacement="blocks",
         test=f"{_LATE}::test_event_that_is_completed_after_the_failure_lets_its_key_go_on[local single-1]",
     ),
+    Mutant(
+        row=131,
+        name="a late request sets an event aside again",
+        file="dynamodb/ordering/transitions.py",
+        text=" AND (attribute_not_exists(claimToken) OR claimToken <> :token)",
+        replacement="",
+        test="tests/dynamodb/test_ordered_repair_faults.py"
+        "::test_late_request_does_not_set_an_event_aside_again[local-none]",
+    ),
 )

@@ -32,8 +32,8 @@ from dynamodb_outbox.dynamodb.ordering.queue import holder_of
 from dynamodb_outbox.dynamodb.ordering.transitions import (
     MARK_COMPLETED,
     MARK_COMPLETED_WITH_EXPIRY,
-    MARK_FAILED,
-    MARK_FAILED_WITH_HANDLED_BY,
+    SET_ASIDE,
+    SET_ASIDE_WITH_HANDLED_BY,
 )
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
@@ -171,7 +171,7 @@ class Settler:
                 values["error"] = error_text(error, error_chars)
                 values["retries"] = {"N": str(claim.attempt - 1)}
                 handled_by = handled_by | claim.handled_by if leaves else handled_by
-                transition = _with_handled_by(MARK_FAILED if leaves else FAIL, handled_by, values)
+                transition = _with_handled_by(SET_ASIDE if leaves else FAIL, handled_by, values)
                 transition = with_details(transition, outcome.error_type, outcome.error_handler, values)
             case Released(handled_by=handled_by, delay=delay, unhandled_since=since):
                 values["due"] = millis(now + delay)
@@ -194,7 +194,7 @@ def _with_handled_by(
     if not handled_by:
         return transition
     values["handled"] = {"SS": sorted(handled_by)}
-    return MARK_FAILED_WITH_HANDLED_BY if transition is MARK_FAILED else WITH_HANDLED_BY[transition]
+    return SET_ASIDE_WITH_HANDLED_BY if transition is SET_ASIDE else WITH_HANDLED_BY[transition]
 
 
 def _answer(claim: Claim, name: str, result: WriteResult | Claim | None) -> Settled:

@@ -15,7 +15,7 @@ from dynamodb_outbox.dynamodb.items.codec import Item, error_text, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.ordering.fronts import Unreadable
 from dynamodb_outbox.dynamodb.ordering.queue import Queue
-from dynamodb_outbox.dynamodb.ordering.transitions import MARK_FAILED
+from dynamodb_outbox.dynamodb.ordering.transitions import SET_ASIDE
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import OutboxError, StoredEventError
 from dynamodb_outbox.observers import EventFailed, KeyBlocked, Observers
@@ -60,7 +60,7 @@ class UnusableItems:
             values: dict[str, AttributeValue] = {"token": {"S": each.token}, "now": now, "retries": {"N": "0"}}
             values["error"] = error_text(text, error_chars)
             leaves = each.queue is not None and self._exits.skips
-            transition = with_details(MARK_FAILED if leaves else FAIL, type(each.error).__name__, None, values)
+            transition = with_details(SET_ASIDE if leaves else FAIL, type(each.error).__name__, None, values)
             return Write(transition, each.error.event_id if leaves else each.holder, values)
 
         results = await self._writer.write(write_of, len(unreadable), within=self._timing.late_settle)

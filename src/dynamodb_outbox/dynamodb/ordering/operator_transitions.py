@@ -31,7 +31,7 @@ RETRY_QUEUE: Final = Transition(
 RETURN_TO_LINE: Final = Transition(
     name="return to the line",
     set=("status = :QUEUED", "retryCount = :zero"),
-    remove=("gsiSortKey", "claimToken", "unhandledSince"),
+    remove=("gsiSortKey", "unhandledSince"),
     condition=f"{IS_SEEN} AND orderingKey = :key",
     batched=False,
 )
