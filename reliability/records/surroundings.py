@@ -109,9 +109,9 @@ class ReplyLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailed:
-    """A request, or one of its statements, was answered with an error, so that it is repeated: by whomever.
+    """A request, or one of its statements, was answered with an error, so that the library or the SDK repeats it.
 
-    After a repeat by the SDK nobody knows whether the first try was applied.
+    If the SDK repeats it, the library cannot tell whether the first try was applied.
     """
 
     at: float

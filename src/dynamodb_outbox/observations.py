@@ -168,8 +168,8 @@ class KeyBlocked:
 class KeyUnblocked:
     """An ordering key goes on, by a `repair` of the dead letter that blocked it: `retry`, `skip` or `discard`.
 
-    A replacement counts as a discard. `completed` is no repair of an operator: a worker had completed the event under a
-    lease that it had lost, while another worker blocked the key.
+    A replacement counts as a discard. With `completed`, no operator repaired the event: another worker had completed it
+    after it had lost its lease.
     """
 
     ordering_key: str

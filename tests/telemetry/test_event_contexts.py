@@ -92,7 +92,7 @@ def test_more_than_the_parent_is_read_by_the_propagator(more: dict[str, str]) ->
 
 def test_parent_in_a_form_of_another_propagator_is_left_to_it() -> None:
     class Other(TextMapPropagator):
-        """Has fields of its own besides those of W3C."""
+        """Reads a header that W3C does not know, too."""
 
         @property
         def fields(self) -> set[str]:

@@ -2,8 +2,8 @@
 
 A worker marks an event as COMPLETED when its handlers have succeeded, even if it has lost its lease by then. Another
 worker holds the queue meanwhile. If its attempt is the last one and fails, it blocks the key, without a look at the
-event. So both look at the event and at its queue after their own write: whoever writes second sees what the other one
-wrote, and takes the event from the front.
+event. So each of the two workers reads the event and its queue after its own write. The worker that writes second sees
+both writes, and takes the event from the front.
 
 If a worker dies before it looks, the key stays blocked until an operator retries, skips or discards the event.
 """

@@ -60,7 +60,7 @@ class RabbitTarget:
         """Ask RabbitMQ whether the exchange is there; without one, whether the queue is there."""
         exchange = getattr(self._exchange, "name", self._exchange)
         connection = await self._broker.connect()
-        # A channel of its own, because RabbitMQ closes the channel if there is no such queue or exchange.
+        # RabbitMQ closes the channel if the queue or exchange is missing, so this is not the channel of the broker.
         async with connection.channel() as channel:
             try:
                 if exchange:
