@@ -12,6 +12,7 @@ from reliability.history import (
     Claimed,
     HandlerEnded,
     HandlerStarted,
+    ItemDeleted,
     Outcome,
     Record,
     Recovered,
@@ -19,6 +20,7 @@ from reliability.history import (
     Result,
     Settled,
     SettleFailed,
+    Stored,
     Written,
 )
 
@@ -56,7 +58,7 @@ def _counted_by_the_engine(life: EventLife, timeline: Timeline, limits: Limits) 
         before, after, step = write.before, write.after, step_of(write)
         if after is None or step is None or step is Step.REDRIVE:
             continue  # invariants A and F say what is wrong with that
-        if step is Step.PUBLISH and after.retry_count != 0:
+        if step is Step.PUBLISH and after.retry_count != 0 and not _comes_back_to_its_queue(life, after):
             yield _violation(life, f"it was stored with {after.retry_count} retries", write)
         if step in (Step.PUBLISH, Step.CLAIM):
             at_claim = after.retry_count
@@ -64,6 +66,11 @@ def _counted_by_the_engine(life: EventLife, timeline: Timeline, limits: Limits) 
             yield from _counted_by(life, write, before.retry_count, after.retry_count, step, at_claim=at_claim)
         if step is Step.RETRY and not _is_explained(life, write, timeline, limits):
             yield _violation(life, "a retry was counted, and neither a failure nor an expiry explains it", write)
+
+
+def _comes_back_to_its_queue(life: EventLife, after: Stored) -> bool:
+    """Return whether an item was deleted and stored again at the front of its queue, which kept the retries."""
+    return after.key is not None and bool(life.of(ItemDeleted))
 
 
 def _counted_by(

@@ -48,6 +48,7 @@ class Process:
         self.clock_offset = place.clock_offset
         self._world = world
         self._stuck: set[str] = set()
+        self._life: asyncio.Task[None] | None = None
         self._stop_asked: asyncio.Event = asyncio.Event()
         self._timeout: float | None = None
         self.recorder = Recorder(world.write, worker=self.name, now=world.now)
@@ -73,11 +74,16 @@ class Process:
         """Whether it was killed."""
         return self.loop.is_dead
 
+    @property
+    def is_emitting(self) -> bool:
+        """Whether a call of its service has not ended, as while it is suspended: an event may still come from it."""
+        return not self.is_dead and not self.has_ended and bool(self._emits())
+
     def start(self, *, most_offset: float) -> None:
         """Start the process; `most_offset` is the largest offset of its clock during its life."""
         if self.works:
             self.recorder.started(self.outbox, clock_offset=most_offset)
-        self._begin(self._run())
+        self._life = self._begin(self._run())
 
     def _begin(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
         task = self.loop.create_task(work, name=_SERVICE)
@@ -107,7 +113,7 @@ class Process:
         self.has_ended = True
 
     def _emits(self) -> set[asyncio.Task[Any]]:
-        return {task for name in _EMITS for task in self._tasks(name)} - {asyncio.current_task()}
+        return {task for name in _EMITS for task in self._tasks(name)} - {self._life}
 
     def _tasks(self, name: str) -> set[asyncio.Task[Any]]:
         return {task for task in self.loop.tasks if task.get_name() == name}

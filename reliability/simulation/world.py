@@ -257,11 +257,11 @@ class World:
         return [*events, *queues, *(each for each in windows if self.log.holders[each] not in alive)]
 
     def _wait_for_the_ends(self) -> bool:
-        """Wait until all events have ended; return whether they ended in time."""
+        """Wait until all events and emits have ended; return whether the events ended in time."""
         limit = self.timeline.now + longest_end(self.scenario)
-        while self._unfinished():
+        while (unfinished := self._unfinished()) or any(each.is_emitting for each in self._all):
             if self.timeline.now > limit:
-                return False
+                return not unfinished
             self.pass_until(self.timeline.now + POLL_SECONDS)
         return True
 

@@ -20,10 +20,14 @@ from dynamodb_outbox.dynamodb.delivering import claim, recovery, settle
 from dynamodb_outbox.dynamodb.items import codec
 from dynamodb_outbox.dynamodb.transport import caller
 from dynamodb_outbox.worker import claim_on_emit, recover
+from reliability.history import Outcome, Settled
 from reliability.simulation import making
 from reliability.simulation.campaign import Summary, summaries_of
+from reliability.simulation.drawing import scenario_of
+from reliability.simulation.entropy import undisturbed
 from reliability.simulation.faults import Kind
-from reliability.simulation.runs import run, run_each
+from reliability.simulation.runs import run, run_each, world_of
+from reliability.simulation.scenario import Action, Emission, Way
 from tests.thorough import often
 
 SEEDS = often(30, thorough=60)
@@ -61,6 +65,18 @@ def test_one_seed_makes_one_history_to_the_letter() -> None:
     assert histories[0].count("Written") > 100
     # Also after other seeds, in a process that has done much else.
     assert run(int(seeds[-1])).text in histories[0]
+
+
+def test_event_of_a_process_that_stood_still_is_waited_for() -> None:
+    scenario = replace(scenario_of(0), emissions=(), actions=(), seconds=1.0)
+    with undisturbed(), world_of(scenario) as world:
+        world.open()
+        world.pass_until(1.0)
+        world.act(Action(at=1.0, kind=Kind.SUSPEND, place="a", amount=10.0))
+        world.emit(Emission(at=1.0, place="a", way=Way.SINGLE, types=("one",), delay=None))
+        result = world.close()
+    assert result.violations == ()
+    assert [record.outcome for record in result.history if isinstance(record, Settled)] == [Outcome.COMPLETE]
 
 
 # A library that is broken

@@ -14,6 +14,7 @@ from reliability.history import (
     HandlerEnded,
     ItemDeleted,
     LeaseRenewed,
+    Recovered,
     Redriven,
     ReplyLost,
     RequestFailed,
@@ -389,6 +390,20 @@ def test_event_whose_item_was_deleted_during_its_attempt_may_come_again(*, store
     else:
         story.claimed(4.0, "a", "w2", token="t")
     assert ("A" in story.broken()) is not stored_again
+
+
+@pytest.mark.parametrize("was_deleted", [True, False])
+def test_event_that_comes_back_to_its_queue_has_the_retries_of_the_queue(*, was_deleted: bool) -> None:
+    story = LineBuilder().emit(0.5, "a").claim(2.0).start(2.1, "a").write(2.2, "a", None)
+    story.add(WorkerKilled(at=2.3, worker="w1"))
+    if was_deleted:
+        story.add(ItemDeleted(at=2.2, event_id="a"))
+    assert story.queue is not None
+    story.change(12.2, replace(story.queue, status="PENDING", retry_count=1, sort_key=12_200), "w2")
+    story.add(Recovered(at=12.3, event_id="a", worker="w2", failed=False, began_at=12.1))
+    story.ask(12.5, "a").put(12.6, "a").add(EmitAcknowledged(at=12.7, event_id="a"))
+    story.claim(13.0, "w2", attempt=2).handle(13.1, "a", "w2")
+    assert ("R" in story.broken()) is not was_deleted
 
 
 def test_lost_reply_about_a_queue_explains_a_second_call() -> None:
