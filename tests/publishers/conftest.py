@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from aiobotocore.config import AioConfig
 
+from dynamodb_outbox.publishers import SqsPublisher
 from reliability.proxy import Proxy, running_proxy
 from tests.backends import ENDPOINT, SESSION
 from tests.programs import path_of
@@ -39,6 +40,15 @@ async def fifo(sqs: Any) -> Queue:
 async def sqs_proxy(moto_endpoint: str) -> AsyncIterator[Proxy]:
     async with running_proxy(moto_endpoint) as proxy:
         yield proxy
+
+
+@pytest.fixture
+async def publisher(queue: Queue, sqs_proxy: Proxy) -> AsyncIterator[SqsPublisher]:
+    """Its own client sends through the proxy."""
+    async with SqsPublisher(
+        queue_url=queue.url, region_name="us-east-1", endpoint_url=sqs_proxy.endpoint, source="/shop"
+    ) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,17 @@ async def test_large_events_go_in_requests_that_every_topic_takes(sns: Any, queu
     assert client.calls == [2, 2, 1]
 
 
+@pytest.mark.parametrize(("size", "names_the_limit"), [(100_000, False), (300_000, True)])
+async def test_an_event_that_is_too_large_for_most_topics_says_what_to_raise(
+    sns: Any, queue: Queue, size: int, *, names_the_limit: bool
+) -> None:
+    client = FailingClient(sns, entries={"large": ("InvalidParameter", True)})
+    publisher = SnsPublisher(topic_arn=await topic_to(sns, queue), client=client)
+    (result,) = await publish(publisher, Event("large", "x" * size))
+    assert isinstance(result, Reject)
+    assert ("a topic takes 262,144 unless you raise its MaximumMessageSize" in result.reason) is names_the_limit
+
+
 async def test_verify(sns: Any) -> None:
     topic = (await sns.create_topic(Name=f"t-{uuid4().hex[:8]}"))["TopicArn"]
     publisher = SnsPublisher(topic_arn=topic, client=sns)

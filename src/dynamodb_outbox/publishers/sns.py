@@ -6,21 +6,14 @@ https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from dynamodb_outbox import ConfigurationError, Event
+from dynamodb_outbox import ConfigurationError, Event, Reject
 from dynamodb_outbox.publishers.aws_client import AwsClient, is_arn_of
-from dynamodb_outbox.publishers.aws_publisher import (
-    AwsPublisher,
-    Entry,
-    Failure,
-    Limits,
-    failures_by_id,
-    with_positions,
-)
-from dynamodb_outbox.publishers.cloudevents import source_of
-from dynamodb_outbox.publishers.messages import MessageFormat, check_format, group_of, message_of
+from dynamodb_outbox.publishers.aws_publisher import Entry, Failure, Limits, failures_by_id, with_positions
+from dynamodb_outbox.publishers.message_publisher import MessagePublisher
+from dynamodb_outbox.publishers.messages import MessageFormat
 
 DEFAULT_BYTES: Final = 262_144
 """What a topic takes unless its `MaximumMessageSize` was raised, which may be up to 1 MiB."""
@@ -35,7 +28,7 @@ LIMITS: Final = Limits(
 )
 
 
-class SnsPublisher(AwsPublisher):
+class SnsPublisher(MessagePublisher):
     """A handler that sends each event to a topic of SNS. Register it with `bus.subscribe` or `bus.on`.
 
     Events of several handler calls go in one request, at most ten. Each event is completed, retried or rejected by the
@@ -76,21 +69,23 @@ class SnsPublisher(AwsPublisher):
     ) -> None:
         if not is_arn_of("sns", topic_arn):
             raise ConfigurationError(f"topic_arn={topic_arn!r}: it must be the ARN of a topic, arn:aws:sns:...")
-        check_format(format)
         name = topic_arn.rpartition(":")[2]
         client = AwsClient("sns", client, region_name=region_name, endpoint_url=endpoint_url)
-        super().__init__(f"SNS topic {name!r}", client, LIMITS, linger=linger)
+        super().__init__("SNS topic", name, client, LIMITS, format=format, source=source, group=group, linger=linger)
         self._topic_arn = topic_arn
-        self._is_fifo = name.endswith(".fifo")
-        self._format: MessageFormat = format
-        self._source = source_of(source)
-        self._group = group
 
     async def __call__(self, event: Event) -> None:
         """Send an event, and return when SNS has it. Raises `TargetError`, and `Reject` if SNS can never take it."""
-        message = message_of(event, format=self._format, source=self._source)
-        entry: Entry = {"Message": message.body, "MessageAttributes": message.attributes}
-        await self._submit(entry | group_of(event, self._group, is_fifo=self._is_fifo), message.size)
+        message = self._message_of(event)
+        try:
+            await self._submit_message(event, message, body="Message")
+        except Reject as error:
+            if not DEFAULT_BYTES < message.size <= LIMITS.entry_bytes:
+                raise
+            raise Reject(
+                f"{error.reason}; the event has {message.size:,} bytes, and a topic takes {DEFAULT_BYTES:,} unless you "
+                "raise its MaximumMessageSize"
+            ) from error
 
     async def verify(self, *, max_message_bytes: int = DEFAULT_BYTES) -> None:
         """Check the topic: that it exists, may be read, and takes messages of `max_message_bytes`.
@@ -100,13 +95,7 @@ class SnsPublisher(AwsPublisher):
         answer, and `ConfigurationError` if it does not fit.
         """
         reply = await self._read("get_topic_attributes", TopicArn=self._topic_arn)
-        attributes: Mapping[str, str] = reply.get("Attributes", {})
-        limit = int(attributes.get("MaximumMessageSize", DEFAULT_BYTES))
-        if limit < max_message_bytes:
-            raise ConfigurationError(
-                f"{self._target} takes messages of {limit:,} bytes at most, and {max_message_bytes:,} are needed; "
-                "raise its MaximumMessageSize, or pass the size of your largest event as max_message_bytes="
-            )
+        self._check_limit(reply.get("Attributes", {}), default=DEFAULT_BYTES, needed=max_message_bytes)
 
     async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
         reply = await client.publish_batch(TopicArn=self._topic_arn, PublishBatchRequestEntries=with_positions(entries))

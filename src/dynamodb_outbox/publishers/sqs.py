@@ -6,21 +6,14 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from dynamodb_outbox import ConfigurationError, Event
 from dynamodb_outbox.publishers.aws_client import AwsClient
-from dynamodb_outbox.publishers.aws_publisher import (
-    AwsPublisher,
-    Entry,
-    Failure,
-    Limits,
-    failures_by_id,
-    with_positions,
-)
-from dynamodb_outbox.publishers.cloudevents import source_of
-from dynamodb_outbox.publishers.messages import MessageFormat, check_format, group_of, message_of
+from dynamodb_outbox.publishers.aws_publisher import Entry, Failure, Limits, failures_by_id, with_positions
+from dynamodb_outbox.publishers.message_publisher import MessagePublisher
+from dynamodb_outbox.publishers.messages import MessageFormat
 
 _TOO_LONG: Final = frozenset({"BatchRequestTooLong", "InvalidMessageContents"})
 _INVALID: Final = frozenset({"InvalidParameterValue", "InvalidAttributeValue", "MessageTooLong"})
@@ -34,7 +27,7 @@ LIMITS: Final = Limits(
 )
 
 
-class SqsPublisher(AwsPublisher):
+class SqsPublisher(MessagePublisher):
     """A handler that sends each event to a queue of SQS. Register it with `bus.subscribe` or `bus.on`.
 
     Events of several handler calls go in one request, at most ten. Each event is completed, retried or rejected by the
@@ -75,21 +68,14 @@ class SqsPublisher(AwsPublisher):
     ) -> None:
         if not isinstance(queue_url, str) or not queue_url.startswith(("https://", "http://")):
             raise ConfigurationError(f"queue_url={queue_url!r}: it must be the URL of a queue, with https://")
-        check_format(format)
         name = queue_url.rpartition("/")[2]
         client = AwsClient("sqs", client, region_name=region_name, endpoint_url=endpoint_url)
-        super().__init__(f"SQS queue {name!r}", client, LIMITS, linger=linger)
+        super().__init__("SQS queue", name, client, LIMITS, format=format, source=source, group=group, linger=linger)
         self._queue_url = queue_url
-        self._is_fifo = name.endswith(".fifo")
-        self._format: MessageFormat = format
-        self._source = source_of(source)
-        self._group = group
 
     async def __call__(self, event: Event) -> None:
         """Send an event, and return when SQS has it. Raises `TargetError`, and `Reject` if SQS can never take it."""
-        message = message_of(event, format=self._format, source=self._source)
-        entry: Entry = {"MessageBody": message.body, "MessageAttributes": message.attributes}
-        await self._submit(entry | group_of(event, self._group, is_fifo=self._is_fifo), message.size)
+        await self._submit_message(event, self._message_of(event), body="MessageBody")
 
     async def verify(self, *, max_message_bytes: int = 400_000) -> None:
         """Check the queue: that it exists, may be read, and takes messages of `max_message_bytes`.
@@ -98,13 +84,7 @@ class SqsPublisher(AwsPublisher):
         the queue does not answer, and `ConfigurationError` if it does not fit.
         """
         reply = await self._read("get_queue_attributes", QueueUrl=self._queue_url, AttributeNames=["All"])
-        attributes: Mapping[str, str] = reply.get("Attributes", {})
-        limit = int(attributes.get("MaximumMessageSize", LIMITS.entry_bytes))
-        if limit < max_message_bytes:
-            raise ConfigurationError(
-                f"{self._target} takes messages of {limit:,} bytes at most, and {max_message_bytes:,} are needed; "
-                "raise its MaximumMessageSize, or pass the size of your largest event as max_message_bytes="
-            )
+        self._check_limit(reply.get("Attributes", {}), default=LIMITS.entry_bytes, needed=max_message_bytes)
 
     async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
         reply = await client.send_message_batch(QueueUrl=self._queue_url, Entries=with_positions(entries))
