@@ -12,14 +12,14 @@ from typing import Any, Self, TypeVar, overload
 import anyio
 
 from dynamodb_outbox.bound_loop import BoundLoop
-from dynamodb_outbox.bus_handlers import BusHandlers
+from dynamodb_outbox.bus_handlers import BusHandlers, warn_of_many_handlers
 from dynamodb_outbox.bus_operations import BusOperations
 from dynamodb_outbox.cancellation import is_from_a_scope
 from dynamodb_outbox.emit_options import EmitOptions, IfExists, event_of
 from dynamodb_outbox.emitter import Emitter
 from dynamodb_outbox.errors import WaitTimeoutError
 from dynamodb_outbox.event import Event, with_payload
-from dynamodb_outbox.handlers import HandlerRegistry, warn_of_many_handlers
+from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.health import Health, HealthOptions
 from dynamodb_outbox.health_checks import HealthMonitor
 from dynamodb_outbox.lifecycle import Lifecycle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
@@ -148,3 +149,12 @@ class BusHandlers:
     def event_types(self) -> list[str]:
         """List the types that have handlers of their own, in alphabetical order."""
         return self._registry.types()
+
+
+def warn_of_many_handlers(type: str, count: int) -> None:
+    """Warn of a type that has suspiciously many handlers."""
+    warnings.warn(
+        f"{count} handlers are registered for {type!r}, more than max_handlers allows; check that no code registers a "
+        "handler in a loop, or raise max_handlers",
+        stacklevel=4,
+    )

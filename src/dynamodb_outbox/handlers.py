@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
@@ -21,13 +20,15 @@ Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Await
 """An async function of the event, or of the event and its delivery.
 
 The handlers of one event run at the same time, and share the event object and its payload. If a handler is an object
-with an `async def on_bus_stop(self)`, it is awaited, for five seconds at most, when a bus with the handler has stopped.
+with an `async def on_bus_stop(self)`, it is awaited, for five seconds at most, when a bus has stopped that had the
+handler, even if it was removed meanwhile.
 If its class has `takes_stored_payload = True`, as that of a publisher has, it gets stored payloads, also for a class.
 The `default_options` of its class are the `HandlerOptions` that its registration does not give.
 """
 
 LONGEST_TIMEOUT = 7 * 86_400.0
 """A week, in seconds."""
+STOP_HOOK = "on_bus_stop"
 ALL_TYPES = "*"
 """Stands for every type in the announcements of handlers, and in the calls of `on_max_handlers`."""
 MAX_NAME_BYTES = 255
@@ -109,6 +110,7 @@ class HandlerRegistry:
         self._by_type: dict[str, tuple[Registration, ...]] = {}
         self._of_all: tuple[Registration, ...] = ()
         self._merged: dict[str, tuple[Registration, ...]] = {}
+        self._told_of_stop: dict[int, object] = {}
         self.revision = 0
         """Counts the changes."""
 
@@ -141,7 +143,7 @@ class HandlerRegistry:
                 raise DuplicateHandlerError(event_type=event_type, name=registration.name)
             added[event_type] = (*registered, registration)
         self._by_type.update(added)
-        self._changed()
+        self._added(handler)
         for event_type, registered in added.items():
             if len(registered) > self._max_handlers:
                 self._on_max_handlers(event_type, len(registered))
@@ -153,7 +155,7 @@ class HandlerRegistry:
             if any(other.name == registration.name for other in registered):
                 raise DuplicateHandlerError(event_type=event_type, name=registration.name)
         self._of_all = (*self._of_all, registration)
-        self._changed()
+        self._added(handler)
         if len(self._of_all) > self._max_handlers:
             self._on_max_handlers(ALL_TYPES, len(self._of_all))
 
@@ -198,6 +200,11 @@ class HandlerRegistry:
         # Kept, because callers compare the handlers of a type by identity.
         return self._merged.setdefault(event_type, (*own, *self._of_all))
 
+    def _added(self, handler: Handler) -> None:
+        if hasattr(type(handler), STOP_HOOK):  # of the class, because a mock has every attribute
+            self._told_of_stop[id(handler)] = handler
+        self._changed()
+
     def _changed(self) -> None:
         self._merged.clear()
         self.revision += 1
@@ -206,9 +213,12 @@ class HandlerRegistry:
         """List the types that have handlers, in alphabetical order."""
         return sorted(self._by_type)
 
-    def handlers(self) -> list[object]:
-        """List the handlers of all types; one that is registered for several types is there several times."""
-        return [each.handler for registered in (*self._by_type.values(), self._of_all) for each in registered]
+    def told_of_stop(self) -> list[Any]:
+        """List each handler with `on_bus_stop`, also those that were removed since the last call of this method."""
+        told = self._told_of_stop
+        kept = {id(each.handler) for registered in (*self._by_type.values(), self._of_all) for each in registered}
+        self._told_of_stop = {key: handler for key, handler in told.items() if key in kept}
+        return list(told.values())
 
     def names(self) -> dict[str, tuple[str, ...]]:
         """List the names of the handlers by type, without `once` handlers, which are removed after one event."""
@@ -222,15 +232,6 @@ class HandlerRegistry:
         """Return the largest `max_retries` of all handlers; handlers without that option have the `default`."""
         declared = [each.max_retries for handlers in (*self._by_type.values(), self._of_all) for each in handlers]
         return max([default, *(retries for retries in declared if retries is not None)])
-
-
-def warn_of_many_handlers(type: str, count: int) -> None:
-    """Warn of a type that has suspiciously many handlers."""
-    warnings.warn(
-        f"{count} handlers are registered for {type!r}, more than max_handlers allows; check that no code registers a "
-        "handler in a loop, or raise max_handlers",
-        stacklevel=4,
-    )
 
 
 def check_type(event_type: object) -> None:
@@ -247,6 +248,10 @@ def check_type(event_type: object) -> None:
 
 
 def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> Registration:
+    if isinstance(handler, type):
+        raise ConfigurationError(
+            f"handler={shown(handler)}: it is a class; pass an instance of it, such as {handler.__name__}(...)"
+        )
     if not is_async(handler):
         raise ConfigurationError(
             f"handler={shown(handler)}: it must be an async function (async def) of the event; to run blocking code, "

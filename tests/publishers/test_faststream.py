@@ -45,13 +45,15 @@ async def test_verify_of_a_broker_that_is_not_connected(broker: Any, options: di
         await publisher.verify()
 
 
-@pytest.mark.cases(11)
+@pytest.mark.cases(13)
 @pytest.mark.parametrize(
     ("broker", "options", "message"),
     [
         (object, {}, "it must be a NatsBroker, RedisBroker, RabbitBroker or KafkaBroker"),
         (NatsBroker, {}, "stream=None: pass the name of the JetStream stream"),
         (NatsBroker, {"stream": ""}, "stream=''"),
+        (NatsBroker, {"stream": "S", "destination": "orders.*"}, r"destination='orders\.\*': it has a wildcard"),
+        (NatsBroker, {"stream": "S", "destination": "orders.>"}, "it has a wildcard"),
         (NatsBroker, {"stream": "S", "exchange": "x"}, "exchange='x': a NatsBroker has no such option"),
         (RedisBroker, {"redis_type": "channel"}, "redis_type='channel'.* nobody listens to"),
         (KafkaBroker, {"stream": "S"}, "stream='S': a KafkaBroker has no such option"),

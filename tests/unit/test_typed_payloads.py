@@ -312,6 +312,52 @@ def test_fields_that_cannot_be_read_are_refused(kind: Any) -> None:
         EventType("t", made).check_readable()
 
 
+@dataclass
+class OfCents:
+    total: Decimal
+
+    def __init__(self, cents: int) -> None:
+        self.total = Decimal(cents) / 100
+
+
+@dataclass
+class WithSecret:
+    total: Decimal
+    key: dataclasses.InitVar[str]
+
+
+@attrs.define(init=False)
+class OfNothing:
+    total: Decimal
+
+
+@dataclass
+class OfAnything:
+    total: Decimal
+
+    def __init__(self, **fields: Any) -> None:
+        self.total = fields["total"]
+
+
+@pytest.mark.cases(4)
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (OfCents, r"OfCents\(\.\.\.\) must take the fields of the class by name.*'cents'"),
+        (WithSecret, "missing a required argument: 'key'"),
+        (OfNothing, "unexpected keyword argument 'total'"),
+        (dataclasses.make_dataclass("Outer", [("inner", OfCents)]), "OfCents"),
+    ],
+)
+def test_class_whose_constructor_does_not_take_its_fields_is_refused(kind: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        EventType("t", kind).check_readable()
+
+
+def test_class_whose_constructor_takes_anything_is_read() -> None:
+    assert there_and_back(OfAnything, OfAnything(total=Decimal(1))) == OfAnything(total=Decimal(1))
+
+
 def test_events_of_a_class_are_pickled() -> None:
     event = Event[Line]("order.placed", Line(Sku("a"), Decimal(1)), ordering_key="k")
     assert pickle.loads(pickle.dumps(event)) == event  # noqa: S301 - made here

@@ -51,6 +51,34 @@ async def test_handler_is_told_once_after_its_last_event_is_settled(outbox: InMe
     assert len(publisher.stops) == 2
 
 
+@pytest.mark.parametrize("way", ["off", "off_any", "remove_all_handlers", "once"])
+async def test_handler_that_was_removed_is_told_of_the_next_stop_only(outbox: InMemoryOutbox, way: str) -> None:
+    bus, publisher = OutboxEventBus(outbox), Publisher(outbox)
+    match way:
+        case "off_any":
+            bus.on_any(publisher)
+        case "once":
+            bus.once("order.placed", publisher)
+        case _:
+            bus.on("order.placed", publisher)
+    async with bus:
+        await bus.emit("order.placed", id="A")
+        await bus.drain(30)
+        match way:
+            case "off":
+                assert bus.off("order.placed", publisher)
+            case "off_any":
+                assert bus.off_any(publisher)
+            case "remove_all_handlers":
+                bus.remove_all_handlers()
+        assert bus.handler_names("order.placed") == []
+        assert publisher.is_open
+    assert publisher.stops == [[EventStatus.COMPLETED]]
+    async with bus:
+        pass
+    assert len(publisher.stops) == 1
+
+
 async def test_handler_is_told_although_the_bus_was_stopped_by_a_handler(outbox: InMemoryOutbox) -> None:
     bus, publisher = OutboxEventBus(outbox), Publisher(outbox)
     bus.on("order.placed", publisher)

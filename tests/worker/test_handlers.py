@@ -171,6 +171,7 @@ class Mailer:
     ("handler", "says"),
     [
         (Mailer.send, "register the bound method"),
+        (Mailer, r"it is a class; pass an instance of it, such as Mailer\(\.\.\.\)"),
         (not_async, "must be an async function"),
         ("text", "must be an async function"),
         (functools.partial(not_async), "must be an async function"),

@@ -62,12 +62,12 @@ class FastStreamPublisher(Publisher):
         source: str | None = None,
         timeout: float = 5.0,
     ) -> None:
+        self._kind = _kind_of(broker)
         if not callable(destination):
-            _check_destination(destination)
+            _check_destination(destination, self._kind)
         if not isinstance(timeout, (int, float)) or not 0 < timeout <= _SECONDS:
             raise ConfigurationError(f"timeout={timeout!r}: it must be a number of seconds up to {_SECONDS}")
         check_format(format)
-        self._kind = _kind_of(broker)
         options = {"stream": stream, "redis_type": redis_type, "exchange": exchange}
         for name, value in options.items():
             if value is not None and name not in _OPTIONS[self._kind]:
@@ -90,7 +90,7 @@ class FastStreamPublisher(Publisher):
         """
         destination = self._destination
         if callable(destination):
-            destination = _check_destination(destination(event))
+            destination = _check_destination(destination(event), self._kind)
         message = outgoing_of(event, format=self._format, source=self._source)
         try:
             with anyio.fail_after(self._timeout):
@@ -138,9 +138,13 @@ class FastStreamPublisher(Publisher):
         )
 
 
-def _check_destination(destination: object) -> str:
+def _check_destination(destination: object, kind: str) -> str:
     if not isinstance(destination, str) or not destination:
         raise ConfigurationError(f"destination={destination!r}: it must be a name, or a function that returns a name")
+    if kind == "NatsBroker" and not {"*", ">"}.isdisjoint(destination.split(".")):
+        raise ConfigurationError(
+            f"destination={destination!r}: it has a wildcard, and an event goes to one subject, such as 'orders.placed'"
+        )
     return destination
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.typed.kinds import is_attrs, is_typed_dict
+from dynamodb_outbox.typed.kinds import class_name, is_attrs, is_typed_dict
 from dynamodb_outbox.typed.mismatch import Mismatch
 from dynamodb_outbox.typed.scalars import SCALARS
 from dynamodb_outbox.wording import shape, shown
@@ -97,6 +98,8 @@ class _Readers:
         self, kind: type, fields: Sequence[_Field], *, make: Callable[..., Any] | None = None, extra: bool = False
     ) -> Reader:
         hints = _hints(kind)
+        if make is None:
+            _check_constructor(kind, fields)
         readers = [(field, self.of(hints.get(field.name, Any))) for field in fields]
         build: Callable[..., Any] = make or kind
 
@@ -129,6 +132,17 @@ def _attrs_fields(kind: Any) -> list[_Field]:
     from attr import NOTHING  # noqa: PLC0415 - optional
 
     return [_Field(each.name, each.alias, each.default is NOTHING) for each in kind.__attrs_attrs__ if each.init]
+
+
+def _check_constructor(kind: type, fields: Sequence[_Field]) -> None:
+    """Raise `ConfigurationError` if a class has a constructor of its own that does not take its fields."""
+    try:
+        inspect.signature(kind).bind(**{field.argument: None for field in fields})
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{class_name(kind)}(...) must take the fields of the class by name, because it makes instances of stored "
+            f"payloads: {error}; remove its own __init__, or let it take them"
+        ) from error
 
 
 def _hints(kind: type) -> dict[str, Any]:

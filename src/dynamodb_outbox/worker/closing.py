@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
+from dynamodb_outbox.handlers import STOP_HOOK
+
 logger = logging.getLogger("dynamodb_outbox")
-
-HOOK = "on_bus_stop"
-
 
 _GRACE_SECONDS: Final = 0.5
 """How long a hook that was cancelled may take to end."""
@@ -18,16 +17,14 @@ _abandoned: Final[set[asyncio.Task[None]]] = set()
 """The event loop itself has weak references only."""
 
 
-async def tell_of_stop(handlers: Iterable[object], *, seconds: float) -> None:
-    """Await `on_bus_stop()` of each handler that has it, once, all at the same time; give up after `seconds`.
+async def tell_of_stop(handlers: Sequence[Any], *, seconds: float) -> None:
+    """Await `on_bus_stop()` of the handlers, all at the same time; give up after `seconds`.
 
     Each runs in a separate task: a task group would wait for a hook that ignores its cancellation.
     """
-    # Of the class, because a mock has every attribute.
-    told = {id(handler): handler for handler in handlers if hasattr(type(handler), HOOK)}
-    if not told:
+    if not handlers:
         return
-    tasks = [asyncio.create_task(_call(handler), name=f"{HOOK} of a handler") for handler in told.values()]
+    tasks = [asyncio.create_task(_call(handler), name=f"{STOP_HOOK} of a handler") for handler in handlers]
     try:
         _, late = await asyncio.wait(tasks, timeout=seconds)
     finally:
@@ -43,6 +40,6 @@ async def tell_of_stop(handlers: Iterable[object], *, seconds: float) -> None:
 
 async def _call(handler: Any) -> None:
     try:
-        await getattr(handler, HOOK)()
+        await getattr(handler, STOP_HOOK)()
     except Exception:
         logger.exception("on_bus_stop of a handler raised an exception; the bus stops nevertheless")

@@ -204,7 +204,7 @@ class Worker:
                 with anyio.move_on_after(self._timing.retire_seconds):
                     await leases.close()
                     await self._outbox.retire()
-                await tell_of_stop(self._setup.registry.handlers(), seconds=self._timing.close_seconds)
+                await tell_of_stop(self._setup.registry.told_of_stop(), seconds=self._timing.close_seconds)
             with anyio.move_on_after(self._timing.report_seconds):
                 await self._reports.finish()
             reporting.cancel_scope.cancel()
