@@ -93,6 +93,9 @@ def test_skip_wants_ids_and_can_be_tried(cli: Cli, blocked: InMemoryOutbox) -> N
     assert cli("failed", "skip").code == 2
     assert cli("failed", "skip", "a", "--dry-run", "-o", "json").json["ids"] == ["a"]
     assert "1 event; nothing was changed" in cli("failed", "skip", "a", "--dry-run").err
+    ran = cli("failed", "skip", "a", "b", "--dry-run")
+    assert (ran.code, ran.out) == (1, "a\n")
+    assert "b: would not be changed, it is QUEUED, and blocks no ordering key\n" in ran.err
     assert cli("failed", "skip", "a").out == "1 event set aside\n"
 
 

@@ -145,6 +145,25 @@ def test_a_dry_run_changes_nothing(cli: Cli, outbox: InMemoryOutbox) -> None:
     assert statuses(outbox, ids) == {EventStatus.FAILED}
 
 
+@pytest.mark.parametrize("action", ["retry", "discard"])
+def test_a_dry_run_of_ids_tells_which_would_not_change(cli: Cli, outbox: InMemoryOutbox, action: str) -> None:
+    dead_letters(outbox, 1)
+    emit(outbox, Event("order.placed", id="due"))
+    options = ["--reason", "x"] if action == "discard" else []
+    command = ["failed", action, "dead-0", "due", "gone", *options]
+    ran = cli(*command, "--dry-run", "-o", "json")
+    would = ["dead-0", "due"] if action == "discard" else ["dead-0"]
+    refused = [{"id": "gone", "status": None}]
+    assert ran.code == 1
+    assert ran.json["ids"] == would
+    assert ran.json["refused"] == (refused if action == "discard" else [{"id": "due", "status": "PENDING"}, *refused])
+    assert "gone: would not be changed, there is no such event\n" in cli(*command, "--dry-run").err
+    # The repair itself says the same.
+    assert statuses(outbox, ["dead-0"]) == {EventStatus.FAILED}
+    done = cli(*command, *(["--yes"] if options else []), "-o", "json").json
+    assert (done["done"], done["refused"]) == (would, ran.json["refused"])
+
+
 def test_export_writes_payloads_as_jsonl(cli: Cli, outbox: InMemoryOutbox, tmp_path: Path) -> None:
     dead_letters(outbox, 3)
     file = tmp_path / "dead.jsonl"

@@ -24,6 +24,7 @@ ON_MEMORY = [
     ["failed", "list"],
     ["failed", "groups"],
     ["failed", "retry", "--all", "--dry-run"],
+    ["failed", "retry", "dead-0", "gone", "--dry-run"],
     ["failed", "retry", "dead-0", "gone"],
     ["failed", "show", "blocking"],
     ["failed", "skip", "blocking", "--dry-run"],

@@ -36,7 +36,8 @@ def recover(settings: Settings, max_retries: int | None, *, dry_run: bool) -> No
     printer = Printer.of(settings)
     if dry_run:
         found = run_async(settings, lambda: _expired(settings))
-        made = document("dry_run", action="recover", ids=found, is_complete=len(found) < DRY_RUN_LIMIT)
+        is_complete = len(found) < DRY_RUN_LIMIT
+        made = document("dry_run", action="recover", ids=found, refused=[], is_complete=is_complete)
         printer.show(made, lambda out: _list(out, found))
         return
     recovered = run_async(settings, lambda: _recover(settings, max_retries))

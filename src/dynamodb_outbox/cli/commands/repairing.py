@@ -3,89 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from dynamodb_outbox.cli.commands.dry_run import show_dry_run, why_not
+from dynamodb_outbox.cli.commands.selection import MOST_COUNTED, Selection
 from dynamodb_outbox.cli.confirming import actor, confirm
-from dynamodb_outbox.cli.exits import FINDINGS, Refusal
+from dynamodb_outbox.cli.exits import FINDINGS
 from dynamodb_outbox.cli.output import Printer
 from dynamodb_outbox.cli.progress import progress
-from dynamodb_outbox.cli.reading import Filter, pages
-from dynamodb_outbox.cli.records import document, repaired_record, time_of
+from dynamodb_outbox.cli.reading import Filter
+from dynamodb_outbox.cli.records import document, repaired_record
 from dynamodb_outbox.cli.running import Interrupt, Interrupted, install, run_async
 from dynamodb_outbox.cli.selecting import Decorator, selecting
-from dynamodb_outbox.cli.settings import Settings, last
+from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.cli.values import RATE, decimal, many
 from dynamodb_outbox.errors import StorageError
-from dynamodb_outbox.event import EventStatus
-from dynamodb_outbox.repairs import FailedSelector, Repaired
-from dynamodb_outbox.stored_events import EventState, StoredEvent
+from dynamodb_outbox.repairs import Repaired
 
 if TYPE_CHECKING:
     from dynamodb_outbox.port import Outbox
 
-DRY_RUN_LIMIT: Final = 10_000
-"""How many dead letters are counted before a repair."""
 Repair = Callable[["Outbox", Callable[[int], None]], Awaitable[Repaired]]
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The dead letters that a repair is for: ids, or a filter, or all."""
-
-    ids: tuple[str, ...]
-    wanted: Filter
-    is_all: bool
-
-    def checked(self) -> Selection:
-        """Fix the end of the selection before it is counted and asked about, so that it takes no newer dead letters.
-
-        Raises `Refusal` for no selection and for two of them.
-        """
-        has_filter = self.wanted != Filter()
-        if self.ids and (has_filter or self.is_all):
-            raise Refusal("name either ids or options that select, not both")
-        if not self.ids and not has_filter and not self.is_all:
-            raise Refusal("say which: ids, --type, --error, --handler, --group, --before, or --all")
-        if self.ids or self.wanted.before is not None:
-            return self
-        return replace(self, wanted=replace(self.wanted, before=datetime.now(UTC)))
-
-    def command(self, settings: Settings, action: str, *extra: str) -> str:
-        """Write the command that continues a repair of this selection."""
-        wanted = self.wanted
-        options = {
-            "--type": wanted.type,
-            "--error": wanted.error_type,
-            "--handler": wanted.error_handler,
-            "--group": wanted.group,
-            "--before": time_of(wanted.before),
-        }
-        words = [word for name, value in options.items() if value is not None for word in (name, value)]
-        return settings.command("failed", action, *words, *extra, *last(self.ids))
-
-    @property
-    def selected(self) -> list[str] | FailedSelector:
-        """The ids, or the selector."""
-        return list(self.ids) or self.wanted.selector()
-
-    @property
-    def only(self) -> Callable[[StoredEvent], bool] | None:
-        """Which of the dead letters of the selector are meant: those of the group."""
-        return None if self.wanted.group is None else self.wanted.takes
-
-
-async def read_ids(outbox: Outbox, wanted: Filter, *, limit: int | None = None) -> list[str]:
-    """Read the ids of the dead letters that a filter takes, up to a limit."""
-    ids: list[str] = []
-    async for page in pages(outbox, EventState.FAILED, type=wanted.type):
-        ids += [event.id for event in page.events if wanted.takes(event)]
-        if limit is not None and len(ids) >= limit:
-            break
-    return ids
 
 
 def _bulk(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +57,8 @@ def retry(
 ) -> None:
     """Deliver dead letters again, with all their retries. Handlers that had succeeded do not run again."""
     selection = Selection(ids, wanted, is_all).checked()
-    if _dry_run(settings, selection, "retry", is_wanted=dry_run):
+    if dry_run:
+        show_dry_run(settings, selection, "retry")
         return
     if not ids:
         confirm(f"{_about(settings, selection)} Deliver them again?", yes=yes)
@@ -140,7 +81,8 @@ def skip(settings: Settings, *, ids: tuple[str, ...], dry_run: bool) -> None:
     A later `failed retry` puts them to the ends of their lines.
     """
     selection = Selection(ids, Filter(), is_all=False)
-    if _dry_run(settings, selection, "skip", is_wanted=dry_run):
+    if dry_run:
+        show_dry_run(settings, selection, "skip")
         return
 
     async def repair(outbox: Outbox, on_progress: Callable[[int], None]) -> Repaired:
@@ -170,7 +112,8 @@ def discard(
 ) -> None:
     """Give dead letters up: they are never delivered. The items stay until their time to live ends."""
     selection = Selection(ids, wanted, is_all).checked()
-    if _dry_run(settings, selection, "discard", is_wanted=dry_run):
+    if dry_run:
+        show_dry_run(settings, selection, "discard")
         return
     about = f"{len(ids)} events." if ids else _about(settings, selection)
     confirm(f"{about} Discard them for ever?", yes=yes)
@@ -188,32 +131,14 @@ def _at(rate: float | None) -> tuple[str, ...]:
     return () if rate is None else ("--rate", decimal(rate))
 
 
-def _dry_run(settings: Settings, selection: Selection, action: str, *, is_wanted: bool) -> bool:
-    if not is_wanted:
-        return False
-    found = list(selection.ids) or run_async(settings, lambda: _count(settings, selection))
-    is_complete = len(found) < DRY_RUN_LIMIT
-    made = document("dry_run", action=action, ids=found, is_complete=is_complete)
-
-    def people(out: Printer) -> None:
-        for event_id in found:
-            out.text(event_id)
-        out.note(
-            f"{many(len(found), 'event') if is_complete else f'{len(found):,} or more events'}; nothing was changed"
-        )
-
-    Printer.of(settings).show(made, people)
-    return True
+def _about(settings: Settings, selection: Selection) -> str:
+    count = len(run_async(settings, lambda: _count(settings, selection)))
+    return f"{count:,}{' or more' if count >= MOST_COUNTED else ''} dead letters of {settings.table_name!r}."
 
 
 async def _count(settings: Settings, selection: Selection) -> list[str]:
     async with settings.connect() as outbox:
-        return await read_ids(outbox, selection.wanted, limit=DRY_RUN_LIMIT)
-
-
-def _about(settings: Settings, selection: Selection) -> str:
-    count = len(run_async(settings, lambda: _count(settings, selection)))
-    return f"{count:,}{' or more' if count >= DRY_RUN_LIMIT else ''} dead letters of {settings.table_name!r}."
+        return await selection.read_ids(outbox)
 
 
 def _run(settings: Settings, selection: Selection, action: str, repair: Repair, *extra: str) -> None:
@@ -247,10 +172,4 @@ def _show(out: Printer, action: str, repaired: Repaired) -> None:
     past = {"retry": "due again", "skip": "set aside", "discard": "discarded"}[action]
     out.text(f"{many(len(repaired.done), 'event')} {past}")
     for event_id, status in repaired.refused.items():
-        out.text(f"{event_id}: not changed, {_why(action, status)}")
-
-
-def _why(action: str, status: EventStatus | None) -> str:
-    if status is None:
-        return "there is no such event"
-    return f"it is {status}{', and blocks no ordering key' if action == 'skip' else ''}"
+        out.text(f"{event_id}: not changed, {why_not(action, status)}")
