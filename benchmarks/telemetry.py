@@ -28,7 +28,7 @@ from dynamodb_outbox.integrations import metrics
 from dynamodb_outbox.integrations.opentelemetry import instrument, uninstrument
 
 Sdk = Literal["recording", "not set up", "bare calls"]
-"""An SDK records; or there is none; or the handler itself calls the SDK, as little as it takes."""
+"""An SDK records; or no SDK is set up; or the handler itself calls the SDK, as seldom as possible."""
 PROMISED: Final[tuple[Sdk, ...]] = ("recording", "not set up")
 SDKS: Final[tuple[Sdk, ...]] = (*PROMISED, "bare calls")
 
@@ -76,7 +76,7 @@ class _Providers:
 class _Bare(Counting):
     """A handler that makes a span with a link to the emit, and records the three durations that each event has.
 
-    That is the least by which a library can make the spans and histograms that `instrument` makes of a delivery.
+    No library can record the spans and histograms of a delivery with fewer calls.
     """
 
     def __init__(self, expected: int, providers: _Providers) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from reliability.mutants.mutant import Mutant
 
 _EMITS: Final = "tests/dynamodb/test_ordered_emits.py"
+_ARRIVING: Final = "tests/dynamodb/test_ordered_arriving.py"
 _BIRTHS: Final = "tests/dynamodb/test_ordered_births.py"
 _RACES: Final = "tests/dynamodb/test_ordered_races.py"
 _KEY: Final = "[order-17]"
@@ -72,17 +73,41 @@ APPENDING: Final = (
         row=124,
         name="a claim on emit after a lost answer does not load the event",
         file="dynamodb/ordering/births.py",
-        text="        if is_certain and arrival.is_sole and arrival.is_wanted:\n",
-        replacement="        if arrival.is_sole and arrival.is_wanted:\n",
+        text="        if is_certain and is_recent and arrival.is_sole and arrival.is_wanted:\n",
+        replacement="        if is_recent and arrival.is_sole and arrival.is_wanted:\n",
         test=f"{_BIRTHS}::test_event_that_was_handled_meanwhile_is_not_handled_again",
     ),
     Mutant(
         row=124,
         name="a claim on emit of an id that another emit may have does not load the event",
         file="dynamodb/ordering/births.py",
-        text="        if is_certain and arrival.is_sole and arrival.is_wanted:\n",
-        replacement="        if is_certain and arrival.is_wanted:\n",
+        text="        if is_certain and is_recent and arrival.is_sole and arrival.is_wanted:\n",
+        replacement="        if is_certain and is_recent and arrival.is_wanted:\n",
         test=f"{_BIRTHS}::test_event_of_an_id_that_another_emit_has_brought_to_its_end_is_not_handled_again",
+    ),
+    Mutant(
+        row=132,
+        name="a claim on emit whose append took long does not load the event",
+        file="dynamodb/ordering/births.py",
+        text="        if is_certain and is_recent and arrival.is_sole and arrival.is_wanted:\n",
+        replacement="        if is_certain and arrival.is_sole and arrival.is_wanted:\n",
+        test=f"{_ARRIVING}::test_event_that_was_discarded_before_its_append_is_not_claimed_on_emit[local-discard]",
+    ),
+    Mutant(
+        row=132,
+        name="a discard does not wait for an emit that is under way",
+        file="dynamodb/operating/repairs.py",
+        text="waits_for_emits=True",
+        replacement="waits_for_emits=False",
+        test=f"{_ARRIVING}::test_event_that_was_discarded_before_its_append_is_not_claimed_on_emit[local-discard]",
+    ),
+    Mutant(
+        row=132,
+        name="a replacement does not wait for an emit that is under way",
+        file="dynamodb/operating/line_replacing.py",
+        text="        known = (await self._lines.settled([event_id]))[event_id]\n",
+        replacement="        known = None\n",
+        test=f"{_ARRIVING}::test_event_that_was_discarded_before_its_append_is_not_claimed_on_emit[local-replace]",
     ),
     Mutant(
         row=125,

@@ -57,5 +57,11 @@ class Timing:
 
     operator: float = 10.0
     """How long one call is tried that lists, counts or redrives dead letters, or moves events to shards."""
+    unread_birth: float = 1.0
+    """How long after its emit began an event with an ordering key is claimed on emit without a read of the event."""
+    arriving: float = 2.0
+    """How long a discard waits if no queue lists the event: its emit may be about to list it, and to claim it unread.
+
+    It is longer than `unread_birth`. After it, the emit lists the event before the discard looks again, or reads it."""
     busy_line: float = 0.1
     """How long a redrive waits for a worker that has failed an event, and is about to take it from its line."""

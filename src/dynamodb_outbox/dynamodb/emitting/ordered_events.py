@@ -24,28 +24,29 @@ class OrderedEvents:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
-    async def append(self, puts: Sequence[Put], emit_claim: EmitClaim | None) -> None:
+    async def append(self, puts: Sequence[Put], emit_claim: EmitClaim | None, *, began: float) -> None:
         """Append the events that are stored; note an error in the put of each event that could not be appended.
 
-        Events of `emit_claim` are claimed if their append creates the queue.
+        Events of `emit_claim` are claimed if their append creates the queue. `began` is when their puts began (time of
+        the event loop).
         """
         by_key: dict[str, list[Put]] = {}
         for put in puts:
             if put.key is not None:
                 by_key.setdefault(put.key, []).append(put)
         if len(by_key) == 1:
-            await self._append(*by_key.popitem(), emit_claim)
+            await self._append(*by_key.popitem(), emit_claim, began)
             return
         async with anyio.create_task_group() as group:
             for key, of_key in by_key.items():
-                group.start_soon(self._append, key, of_key, emit_claim)
+                group.start_soon(self._append, key, of_key, emit_claim, began)
 
     async def finish(self) -> None:
         """Wait until the appends that go on without their callers are answered."""
         await self._lines.finish()
 
-    async def _append(self, key: str, puts: Sequence[Put], emit_claim: EmitClaim | None) -> None:
-        arrivals = {put: _arrival_of(put, emit_claim) for put in _without_gap(puts)}
+    async def _append(self, key: str, puts: Sequence[Put], emit_claim: EmitClaim | None, began: float) -> None:
+        arrivals = {put: _arrival_of(put, emit_claim, began) for put in _without_gap(puts)}
         await self._lines.join(key, list(arrivals.values()))
         for put, arrival in arrivals.items():
             # An event that was stored before stays a duplicate.
@@ -54,10 +55,11 @@ class OrderedEvents:
                 put.error = with_maybe_applied(arrival.error, why=why)
 
 
-def _arrival_of(put: Put, emit_claim: EmitClaim | None) -> Arrival:
+def _arrival_of(put: Put, emit_claim: EmitClaim | None, began: float) -> Arrival:
     is_claimed = emit_claim is not None and put.event.id in emit_claim.tokens
     return Arrival(
         put.event.id,
+        began=began,
         is_new=put.place is Place.NEW,
         is_sole=put.unpublished,
         item=put.item,

@@ -112,13 +112,14 @@ class Publisher:
         await self._store(puts)
         if unlisted := [put for put in puts if put.place is Place.UNKNOWN]:
             # Their ids are those of events with ordering keys, which were stored before.
-            await self._ordered.append(unlisted, None)
+            await self._ordered.append(unlisted, None, began=anyio.current_time())
 
     async def _store_in_order(self, puts: Sequence[Put], emit_claim: EmitClaim | None) -> None:
         """Store events with ordering keys, and append them to the queues of their keys."""
+        began = anyio.current_time()
         try:
             await self._store(puts)
-            await self._ordered.append(puts, emit_claim)
+            await self._ordered.append(puts, emit_claim, began=began)
         finally:
             in_flight = self._in_flight.of_running_loop()
             for put in puts:

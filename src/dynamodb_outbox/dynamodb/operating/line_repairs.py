@@ -72,12 +72,27 @@ class LineRepairs:
         self._standings = standings
         self._timing = timing
 
-    async def repair(self, planners: Mapping[str, Planner], *, is_applied: IsApplied) -> dict[str, LineResult]:
+    async def settled(self, event_ids: Sequence[str]) -> dict[str, Standing]:
+        """Read events and their queues; again after a while, if the emit of one may be about to list it.
+
+        An emit that lists an event soon after it stored it claims it without a look whether it was discarded meanwhile.
+        After the wait, such an event is in its queue, or its emit will look. Raises `StorageError`.
+        """
+        standings = await self._standings.read(event_ids)
+        if any(standing.may_be_arriving for standing in standings.values()):
+            await anyio.sleep(self._timing.arriving)
+            standings = await self._standings.read(event_ids)
+        return standings
+
+    async def repair(
+        self, planners: Mapping[str, Planner], *, is_applied: IsApplied, waits_for_emits: bool = False
+    ) -> dict[str, LineResult]:
         """Repair events, by their ids. Raises `StorageError`.
 
         Keys are repaired side by side, and the events of a key in the order of the call.
         """
-        standings = await self._standings.read(list(planners))
+        read = self.settled if waits_for_emits else self._standings.read
+        standings = await read(list(planners))
         by_key: dict[str | None, list[str]] = {}
         for event_id, standing in standings.items():
             by_key.setdefault(_key_in(standing), []).append(event_id)

@@ -50,7 +50,10 @@ class LineReplacer:
         def refuse(refused: TransactionRefused, plan: Plan) -> None:
             self._refuse_duplicate(refused, event)
 
-        result = await self._lines.repair_one(event_id, plan, is_applied=lambda standing: False, refuse=refuse)
+        known = (await self._lines.settled([event_id]))[event_id]
+        result = await self._lines.repair_one(
+            event_id, plan, is_applied=lambda standing: False, known=known, refuse=refuse
+        )
         return Repaired(done=(event_id,)) if result.is_done else Repaired(refused={event_id: result.status})
 
     async def _plan(

@@ -124,7 +124,7 @@ class Repairs:
             so_far.refused |= {each: None for each in left if is_queue_id(each)}
             plan = partial(self._plans.discard, values=values)
             planners = {each: partial(plan, fence=seen.get(each)) for each in left if not is_queue_id(each)}
-            so_far.add(await self._lines.repair(planners, is_applied=_is_gone))
+            so_far.add(await self._lines.repair(planners, is_applied=_is_gone, waits_for_emits=True))
         return so_far.result(ids)
 
     async def _record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ class Arrival:
     """An event that is to be appended to the queue of its key, and its result."""
 
     event_id: str
+    began: float = -math.inf
+    """When the emit began to store it (time of the event loop)."""
     is_new: bool = True
     """Whether the caller has just stored the event. Otherwise the queue may list it already."""
     is_sole: bool = True

@@ -4,6 +4,9 @@ The claim is certain if no other emit can have the id of the event, and the firs
 an attempt was not answered, or another emit of the id may have appended the event before, the queue may have been
 created, worked off and deleted since, and is now created again. So the event is loaded first, as after every other
 claim of a queue: it may be done already.
+
+An operator may discard or replace an event that is stored and in no queue yet. If the emit took longer than usual, the
+event is loaded for that reason, too. An operator who comes sooner waits that long: see `LineRepairs.settled`.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+
+import anyio
 
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.transitions import RELEASE, Write
@@ -46,7 +51,8 @@ class Births:
         queue = read_queue(item)
         if queue is None or not queue.is_held_with(arrival.token):
             return
-        if is_certain and arrival.is_sole and arrival.is_wanted:
+        is_recent = anyio.current_time() < arrival.began + self._timing.unread_birth
+        if is_certain and is_recent and arrival.is_sole and arrival.is_wanted:
             claim = decode_claim(as_delivered(arrival.item, item), numbers=self._options.numbers)
             arrival.claimed(replace(claim, queue=queue))
             return

@@ -67,6 +67,11 @@ class Standing:
         return not self.queue.pages and self.event_id not in self.queue.known_ids
 
     @property
+    def may_be_arriving(self) -> bool:
+        """Whether its emit may be about to list the event: it is QUEUED, and no page that was not read need list it."""
+        return self.is_queued and (self.queue is None or self.event_id not in self.queue.known_ids)
+
+    @property
     def shown(self) -> Item | None:
         """The event as an operator sees it. At the front, the queue describes its delivery."""
         if self.queue_item is None or not self.is_front or not (self.is_queued or self.blocks_key):
