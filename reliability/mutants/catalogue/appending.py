@@ -11,13 +11,15 @@ _ARRIVING: Final = "tests/dynamodb/test_ordered_arriving.py"
 _BIRTHS: Final = "tests/dynamodb/test_ordered_births.py"
 _RACES: Final = "tests/dynamodb/test_ordered_races.py"
 _KEY: Final = "[order-17]"
+_STORE: Final = "            await self._store(puts)\n"
+_APPEND: Final = "            await self._ordered.append(puts, emit_claim, began=began)\n"
 
 APPENDING: Final = (
     Mutant(
         row=122,
         name="an emit is acknowledged before its event is listed",
         file="dynamodb/emitting/publish.py",
-        text="            await self._ordered.append(puts, emit_claim, began=began)\n",
+        text=_APPEND,
         replacement="",
         test=f"{_EMITS}::test_events_of_a_key_are_listed_in_the_order_of_their_emits[local]",
     ),
@@ -25,8 +27,8 @@ APPENDING: Final = (
         row=122,
         name="an event is listed before it is stored",
         file="dynamodb/emitting/publish.py",
-        text="            await self._store(puts)\n            await self._ordered.append(puts, emit_claim, began=began)\n",
-        replacement="            await self._ordered.append(puts, emit_claim, began=began)\n            await self._store(puts)\n",
+        text=_STORE + _APPEND,
+        replacement=_APPEND + _STORE,
         test=f"{_EMITS}::test_event_is_stored_in_no_index_and_its_queue_is_due[local]",
     ),
     Mutant(
