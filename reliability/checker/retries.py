@@ -20,7 +20,6 @@ from reliability.history import (
     Result,
     Settled,
     SettleFailed,
-    Stored,
     Written,
 )
 
@@ -58,7 +57,7 @@ def _counted_by_the_engine(life: EventLife, timeline: Timeline, limits: Limits) 
         before, after, step = write.before, write.after, step_of(write)
         if after is None or step is None or step is Step.REDRIVE:
             continue  # invariants A and F say what is wrong with that
-        if step is Step.PUBLISH and after.retry_count != 0 and not _comes_back_to_its_queue(life, after):
+        if step is Step.PUBLISH and after.retry_count != 0 and not _comes_back_to_its_queue(life, write):
             yield _violation(life, f"it was stored with {after.retry_count} retries", write)
         if step in (Step.PUBLISH, Step.CLAIM):
             at_claim = after.retry_count
@@ -68,9 +67,10 @@ def _counted_by_the_engine(life: EventLife, timeline: Timeline, limits: Limits) 
             yield _violation(life, "a retry was counted, and neither a failure nor an expiry explains it", write)
 
 
-def _comes_back_to_its_queue(life: EventLife, after: Stored) -> bool:
-    """Return whether an item was deleted and stored again at the front of its queue, which kept the retries."""
-    return after.key is not None and bool(life.of(ItemDeleted))
+def _comes_back_to_its_queue(life: EventLife, write: Written) -> bool:
+    """Return whether an item was deleted before, and is stored again in its queue, which has kept the retries."""
+    is_keyed = write.after is not None and write.after.key is not None
+    return is_keyed and any(deleted.at <= write.at for deleted in life.of(ItemDeleted))
 
 
 def _counted_by(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -11,15 +12,18 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, Event, EventStatus, Repaired
 from dynamodb_outbox.claims import Claim
+from dynamodb_outbox.dynamodb.operating import line_repairs
+from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.outcome import Completed
 from reliability.proxy import Recorded
 from tests.adapter_timing import with_timing
 from tests.dynamodb.ordered import Shop, open_shop, orders, step_of
+from tests.fakes import Clock
 
 KEY = "order-17"
 WHO: dict[str, Any] = {"reason": "the amount was wrong", "by": "ada@bastion"}
-UNREAD_BIRTH = 1.0
-ARRIVING = 2.0
+WAIT = 3600.0
+"""How long a discard would wait for an emit, if the tests did not end the wait."""
 
 Repair = Callable[[DynamoDBOutbox, str], Awaitable[Repaired]]
 REPAIRS: dict[str, Repair] = {
@@ -31,10 +35,39 @@ REPAIRS: dict[str, Repair] = {
 repairs = pytest.mark.parametrize("repair", REPAIRS)
 
 
+class Wait:
+    """The wait of a discard for an emit, which lasts until a test ends it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.begun = anyio.Event()
+        self.over = anyio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds != WAIT:
+            await asyncio.sleep(seconds)
+            return
+        self.count += 1
+        self.begun.set()
+        await self.over.wait()
+
+
 @pytest.fixture
-async def shop(endpoint: str, table_name: str) -> AsyncIterator[Shop]:
-    async with open_shop(endpoint, table_name) as opened:
-        with_timing(opened.outbox, unread_birth=UNREAD_BIRTH, arriving=ARRIVING)
+def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
+    wait = Wait()
+    monkeypatch.setattr(line_repairs, "anyio", SimpleNamespace(sleep=wait.sleep))
+    return wait
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def shop(endpoint: str, table_name: str, clock: Clock) -> AsyncIterator[Shop]:
+    async with open_shop(endpoint, table_name, clock=clock) as opened:
+        with_timing(opened.outbox, claim_without_read=1000.0, wait_for_emit=WAIT)
         yield opened
 
 
@@ -64,58 +97,88 @@ class HeldAppend:
         return self.claims
 
 
-@repairs
-async def test_event_that_was_discarded_before_its_append_is_not_claimed_on_emit(shop: Shop, repair: str) -> None:
-    (event,) = orders(1)
-    emit = HeldAppend(shop, event)
+async def discard_during(emit: HeldAppend, shop: Shop, event: Event, repair: str, wait: Wait) -> None:
+    """Discard or replace an event that is stored and not listed; a worker handles the event that replaces it."""
     await emit.came()
+    wait.over.set()
     assert await REPAIRS[repair](shop.outbox, event.id) == Repaired(done=(event.id,))
-    for claim in await shop.outbox.claim(10):  # the new event
+    assert wait.count == 1
+    for claim in await shop.outbox.claim(10):
         assert claim.event.id == "new"
         assert await shop.outbox.settle([(claim, Completed())]) == [None]
-    assert await emit.release() == []
-    # The next worker that looks takes the event from its queue, and the key goes on.
+
+
+async def has_left_its_line(shop: Shop, event: Event) -> bool:
+    """Tell whether the next worker that looks takes the event from its queue, and handles nothing."""
     assert await shop.outbox.claim(10) == []
-    assert await shop.line(KEY) == []
-    assert await shop.status(event) == EventStatus.DISCARDED
+    return await shop.line(KEY) == [] and await shop.status(event) == EventStatus.DISCARDED
 
 
 @repairs
-async def test_discard_comes_too_late_for_an_event_that_its_emit_claims_soon(shop: Shop, repair: str) -> None:
+async def test_event_that_was_discarded_before_its_append_is_not_claimed_on_emit(
+    shop: Shop, wait: Wait, repair: str
+) -> None:
+    with_timing(shop.outbox, claim_without_read=0.0)
+    (event,) = orders(1)
+    emit = HeldAppend(shop, event)
+    await discard_during(emit, shop, event, repair, wait)
+    assert await emit.release() == []
+    assert await has_left_its_line(shop, event)
+
+
+@repairs
+async def test_clock_tells_that_the_machine_was_suspended_during_the_emit(
+    shop: Shop, wait: Wait, clock: Clock, repair: str
+) -> None:
+    """The clock of the event loop stands still then."""
+    (event,) = orders(1)
+    emit = HeldAppend(shop, event)
+    await discard_during(emit, shop, event, repair, wait)
+    clock.now += 1001
+    assert await emit.release() == []
+    clock.now += shop.outbox.options.processing_timeout + 1
+    await shop.outbox.recover()
+    assert await has_left_its_line(shop, event)
+
+
+@repairs
+async def test_discard_comes_too_late_for_an_event_that_its_emit_claims_meanwhile(
+    shop: Shop, wait: Wait, repair: str
+) -> None:
     (event,) = orders(1)
     emit = HeldAppend(shop, event)
     await emit.came()
     discarding = asyncio.ensure_future(REPAIRS[repair](shop.outbox, event.id))
-    while shop.proxy.count("BatchGetItem") < 2:  # the event, and its queue
-        await asyncio.sleep(0.01)
+    with anyio.fail_after(60):
+        await wait.begun.wait()
     (claim,) = await emit.release()
-    assert shop.proxy.count("TransactWriteItems") == 0
+    wait.over.set()
     assert await discarding == Repaired(refused={event.id: EventStatus.PROCESSING})
     assert await shop.outbox.settle([(claim, Completed())]) == [None]
     assert await shop.status(event) == EventStatus.COMPLETED
 
 
-async def test_event_that_is_listed_is_discarded_at_once(shop: Shop) -> None:
-    with_timing(shop.outbox, arriving=3600.0)
-    first, second = orders(2)
-    await shop.bus.emit_many([first, second])
-    assert await shop.outbox.discard([second.id, first.id], **WHO) == Repaired(done=(second.id, first.id))
-
-
-async def test_discard_of_many_waits_once(shop: Shop) -> None:
-    """Nobody knows which events the pages of a long line list, which are not read."""
-    with_timing(shop.outbox, arriving=0.2)
+async def test_events_that_are_listed_are_discarded_at_once(shop: Shop, wait: Wait) -> None:
+    """The first of them is at the front, and some are in pages."""
+    wait.over.set()
     events = orders(40)
     await shop.bus.emit_many(events)
-    waits = 0
+    ids = [event.id for event in reversed(events)]
+    assert await shop.outbox.discard(ids, **WHO) == Repaired(done=tuple(ids))
+    assert wait.count == 0
 
-    async def count(seconds: float) -> None:
-        nonlocal waits
-        waits += seconds == 0.2
-        await asyncio.sleep(0)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dynamodb_outbox.dynamodb.operating.line_repairs.anyio.sleep", count)
-        repaired = await shop.outbox.discard([event.id for event in events[10:20]], **WHO)
-    assert len(repaired.done) == 10
-    assert waits == 1
+async def test_discard_of_many_waits_once(shop: Shop, wait: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a line that is too long to be searched, nobody knows which events it lists."""
+    monkeypatch.setattr("dynamodb_outbox.dynamodb.ordering.standing.SEARCHED_PAGES", 0)
+    wait.over.set()
+    events = orders(40)
+    await shop.bus.emit_many(events)
+    ids = tuple(event.id for event in events[10:20])
+    assert await shop.outbox.discard(ids, **WHO) == Repaired(done=ids)
+    assert wait.count == 1
+
+
+def test_wait_is_longer_than_claims_go_without_a_read() -> None:
+    with pytest.raises(ValueError, match="wait_for_emit must be longer"):
+        Timing(wait_for_emit=1.0)

@@ -17,7 +17,7 @@ from dynamodb_outbox.observations import Observation, Published
 from dynamodb_outbox.outcome import Completed
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, refused
 from tests.dynamodb.impatience import giving_up_after
-from tests.dynamodb.ordered import Shop, ids_of, nth_step, open_shop, orders, step_of
+from tests.dynamodb.ordered import Shop, ids_of, nth_step, open_shop, orders, patient, step_of
 from tests.fakes import Recorder
 
 KEY = "order-17"
@@ -250,7 +250,7 @@ async def test_worker_handles_events_of_a_key_in_order_and_observers_see_each_pu
 async def units_of(client: Any, table_name: str, event: Event, projection: Projection) -> float:
     """Emit and complete an event that is claimed on emit, and count its write units."""
     metering: Any = MeteringClient(client, projection)
-    outbox = DynamoDBOutbox(metering, table_name=table_name, conditional_writes="single")
+    outbox = patient(DynamoDBOutbox(metering, table_name=table_name, conditional_writes="single"))
     await outbox.create_table(projection=projection)
     shop = Shop(metering, outbox, None, OutboxEventBus(outbox))  # type: ignore[arg-type]
     metering.start_over()

@@ -107,7 +107,7 @@ APPENDING: Final = (
         row=132,
         name="a replacement does not wait for an emit that is under way",
         file="dynamodb/operating/line_replacing.py",
-        text="        known = (await self._lines.settled([event_id]))[event_id]\n",
+        text="        known = (await self._lines.read_after_emits([event_id]))[event_id]\n",
         replacement="        known = None\n",
         test=f"{_ARRIVING}::test_event_that_was_discarded_before_its_append_is_not_claimed_on_emit[local-replace]",
     ),

@@ -66,6 +66,10 @@ class Printer:
         if not self.quiet:
             click.echo(plain(text), err=True)
 
+    def warn(self, text: str) -> None:
+        """Write to stderr what the user has to know: why the program exits with another code than 0."""
+        click.echo(plain(text), err=True)
+
     def text(self, text: str, *, style: str = "") -> None:
         """Write a line for people, with a style of rich such as `bold red`."""
         self._console().print(plain(text), style=style or None, markup=False, highlight=False, soft_wrap=True)

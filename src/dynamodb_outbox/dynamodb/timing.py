@@ -57,11 +57,15 @@ class Timing:
 
     operator: float = 10.0
     """How long one call is tried that lists, counts or redrives dead letters, or moves events to shards."""
-    unread_birth: float = 1.0
+    claim_without_read: float = 1.0
     """How long after its emit began an event with an ordering key is claimed on emit without a read of the event."""
-    arriving: float = 2.0
-    """How long a discard waits if no queue lists the event: its emit may be about to list it, and to claim it unread.
+    wait_for_emit: float = 2.0
+    """How long a discard of an event waits that no queue lists, before it looks again; more than `claim_without_read`.
 
-    It is longer than `unread_birth`. After it, the emit lists the event before the discard looks again, or reads it."""
+    After that time the emit has listed the event, or will read it before it claims it."""
     busy_line: float = 0.1
     """How long a redrive waits for a worker that has failed an event, and is about to take it from its line."""
+
+    def __post_init__(self) -> None:
+        if self.wait_for_emit <= self.claim_without_read:
+            raise ValueError("wait_for_emit must be longer than claim_without_read")

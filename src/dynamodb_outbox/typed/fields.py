@@ -135,14 +135,16 @@ def _attrs_fields(kind: Any) -> list[_Field]:
 
 
 def _check_constructor(kind: type, fields: Sequence[_Field]) -> None:
-    """Raise `ConfigurationError` if a class has a constructor of its own that does not take its fields."""
+    """Raise `ConfigurationError` if a class cannot be made of its fields alone."""
     try:
         inspect.signature(kind).bind(**{field.argument: None for field in fields})
     except TypeError as error:
         raise ConfigurationError(
             f"{class_name(kind)}(...) must take the fields of the class by name, because it makes instances of stored "
-            f"payloads: {error}; remove its own __init__, or let it take them"
+            f"payloads: {error}; let its constructor take each field, and give all other arguments a default"
         ) from error
+    except ValueError:
+        return  # written in C, so that nobody knows its arguments
 
 
 def _hints(kind: type) -> dict[str, Any]:

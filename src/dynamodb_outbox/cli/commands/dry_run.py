@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -20,12 +20,14 @@ from dynamodb_outbox.stored_events import StoredEvent
 if TYPE_CHECKING:
     from dynamodb_outbox.port import Outbox
 
+AT_ONCE: Final = 20
+"""How many events are read at the same time."""
 Action = Literal["retry", "skip", "discard"]
 
 
 def show_dry_run(settings: Settings, selection: Selection, action: Action) -> None:
     """Say which events a repair would change, and why it would not change others that are named."""
-    planned = run_async(settings, lambda: _plan(settings, selection, action))
+    planned = run_async(settings, lambda: _plan(settings, selection, action), limited=False)
     found = planned.done
     is_complete = len(found) < MOST_COUNTED
     refused = repaired_record(planned)["refused"]
@@ -35,7 +37,7 @@ def show_dry_run(settings: Settings, selection: Selection, action: Action) -> No
         for event_id in found:
             out.text(event_id)
         for event_id, status in planned.refused.items():
-            out.note(f"{event_id}: would not be changed, {why_not(action, status)}")
+            out.warn(f"{event_id}: would not be changed, {why_not(action, status)}")
         out.note(
             f"{many(len(found), 'event') if is_complete else f'{len(found):,} or more events'}; nothing was changed"
         )
@@ -60,14 +62,18 @@ async def _plan(settings: Settings, selection: Selection, action: Action) -> Rep
 
 
 async def _plan_ids(outbox: Outbox, ids: tuple[str, ...], action: Action) -> Repaired:
+    import asyncio  # noqa: PLC0415 - the help needs no event loop
+
     done: list[str] = []
     refused: dict[str, EventStatus | None] = {}
-    for event_id in dict.fromkeys(ids):
-        stored = await outbox.get(event_id)
-        if stored is not None and _would_change(stored, action):
-            done.append(event_id)
-        else:
-            refused[event_id] = None if stored is None else stored.status
+    unique = list(dict.fromkeys(ids))
+    for first in range(0, len(unique), AT_ONCE):
+        some = unique[first : first + AT_ONCE]
+        for event_id, stored in zip(some, await asyncio.gather(*map(outbox.get, some)), strict=True):
+            if stored is not None and _would_change(stored, action):
+                done.append(event_id)
+            else:
+                refused[event_id] = None if stored is None else stored.status
     return Repaired(done=tuple(done), refused=refused)
 
 

@@ -12,7 +12,7 @@ import anyio
 
 from dynamodb_outbox.claims import EmitClaim
 from dynamodb_outbox.dynamodb.emitting.publish_result import Place, Put
-from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, behind
+from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, Moment, behind
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
 from dynamodb_outbox.errors import StorageError
@@ -24,11 +24,10 @@ class OrderedEvents:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
-    async def append(self, puts: Sequence[Put], emit_claim: EmitClaim | None, *, began: float) -> None:
+    async def append(self, puts: Sequence[Put], emit_claim: EmitClaim | None, *, began: Moment) -> None:
         """Append the events that are stored; note an error in the put of each event that could not be appended.
 
-        Events of `emit_claim` are claimed if their append creates the queue. `began` is when their puts began (time of
-        the event loop).
+        Events of `emit_claim` are claimed if their append creates the queue. `began` is when their puts began.
         """
         by_key: dict[str, list[Put]] = {}
         for put in puts:
@@ -45,7 +44,7 @@ class OrderedEvents:
         """Wait until the appends that go on without their callers are answered."""
         await self._lines.finish()
 
-    async def _append(self, key: str, puts: Sequence[Put], emit_claim: EmitClaim | None, began: float) -> None:
+    async def _append(self, key: str, puts: Sequence[Put], emit_claim: EmitClaim | None, began: Moment) -> None:
         arrivals = {put: _arrival_of(put, emit_claim, began) for put in _without_gap(puts)}
         await self._lines.join(key, list(arrivals.values()))
         for put, arrival in arrivals.items():
@@ -55,7 +54,7 @@ class OrderedEvents:
                 put.error = with_maybe_applied(arrival.error, why=why)
 
 
-def _arrival_of(put: Put, emit_claim: EmitClaim | None, began: float) -> Arrival:
+def _arrival_of(put: Put, emit_claim: EmitClaim | None, began: Moment) -> Arrival:
     is_claimed = emit_claim is not None and put.event.id in emit_claim.tokens
     return Arrival(
         put.event.id,

@@ -25,6 +25,7 @@ from dynamodb_outbox.dynamodb.emitting.ordered_events import OrderedEvents
 from dynamodb_outbox.dynamodb.emitting.publish_result import Place, PublishResult, Put, chunks_of
 from dynamodb_outbox.dynamodb.emitting.single_puts import SinglePuts
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
+from dynamodb_outbox.dynamodb.ordering.arrivals import Moment
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
@@ -112,11 +113,11 @@ class Publisher:
         await self._store(puts)
         if unlisted := [put for put in puts if put.place is Place.UNKNOWN]:
             # Their ids are those of events with ordering keys, which were stored before.
-            await self._ordered.append(unlisted, None, began=anyio.current_time())
+            await self._ordered.append(unlisted, None, began=Moment.now(self._options.clock))
 
     async def _store_in_order(self, puts: Sequence[Put], emit_claim: EmitClaim | None) -> None:
         """Store events with ordering keys, and append them to the queues of their keys."""
-        began = anyio.current_time()
+        began = Moment.now(self._options.clock)
         try:
             await self._store(puts)
             await self._ordered.append(puts, emit_claim, began=began)

@@ -72,15 +72,15 @@ class LineRepairs:
         self._standings = standings
         self._timing = timing
 
-    async def settled(self, event_ids: Sequence[str]) -> dict[str, Standing]:
+    async def read_after_emits(self, event_ids: Sequence[str]) -> dict[str, Standing]:
         """Read events and their queues; again after a while, if the emit of one may be about to list it.
 
         An emit that lists an event soon after it stored it claims it without a look whether it was discarded meanwhile.
         After the wait, such an event is in its queue, or its emit will look. Raises `StorageError`.
         """
         standings = await self._standings.read(event_ids)
-        if any(standing.may_be_arriving for standing in standings.values()):
-            await anyio.sleep(self._timing.arriving)
+        if await self._standings.any_may_be_arriving(standings.values()):
+            await anyio.sleep(self._timing.wait_for_emit)
             standings = await self._standings.read(event_ids)
         return standings
 
@@ -91,7 +91,7 @@ class LineRepairs:
 
         Keys are repaired side by side, and the events of a key in the order of the call.
         """
-        read = self.settled if waits_for_emits else self._standings.read
+        read = self.read_after_emits if waits_for_emits else self._standings.read
         standings = await read(list(planners))
         by_key: dict[str | None, list[str]] = {}
         for event_id, standing in standings.items():

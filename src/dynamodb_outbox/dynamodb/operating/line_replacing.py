@@ -50,7 +50,7 @@ class LineReplacer:
         def refuse(refused: TransactionRefused, plan: Plan) -> None:
             self._refuse_duplicate(refused, event)
 
-        known = (await self._lines.settled([event_id]))[event_id]
+        known = (await self._lines.read_after_emits([event_id]))[event_id]
         result = await self._lines.repair_one(
             event_id, plan, is_applied=lambda standing: False, known=known, refuse=refuse
         )

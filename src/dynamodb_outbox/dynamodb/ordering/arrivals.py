@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Self
+
+import anyio
 
 from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.dynamodb.items.codec import Item
@@ -15,13 +18,32 @@ from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, WIDTH
 from dynamodb_outbox.errors import StorageError
 
 
+class Moment(NamedTuple):
+    """A time by both clocks: that of the event loop stands still while a virtual machine is suspended."""
+
+    loop: float
+    clock: float
+
+    @classmethod
+    def now(cls, clock: Callable[[], float]) -> Self:
+        """Return the time; `clock` is that of the outbox, in epoch seconds."""
+        return cls(anyio.current_time(), clock())
+
+    def since(self, earlier: Moment) -> float:
+        """Return how many seconds have passed by the clock that has seen more of them."""
+        return max(self.loop - earlier.loop, self.clock - earlier.clock)
+
+
+LONG_AGO: Final = Moment(-math.inf, -math.inf)
+
+
 @dataclass(slots=True, eq=False)
 class Arrival:
     """An event that is to be appended to the queue of its key, and its result."""
 
     event_id: str
-    began: float = -math.inf
-    """When the emit began to store it (time of the event loop)."""
+    began: Moment = LONG_AGO
+    """When the emit began to store it."""
     is_new: bool = True
     """Whether the caller has just stored the event. Otherwise the queue may list it already."""
     is_sole: bool = True

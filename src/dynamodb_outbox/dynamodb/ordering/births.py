@@ -6,7 +6,7 @@ created, worked off and deleted since, and is now created again. So the event is
 claim of a queue: it may be done already.
 
 An operator may discard or replace an event that is stored and in no queue yet. If the emit took longer than usual, the
-event is loaded for that reason, too. An operator who comes sooner waits that long: see `LineRepairs.settled`.
+event is loaded for that reason, too. An operator who comes sooner waits that long: see `LineRepairs.read_after_emits`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import anyio
-
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.conditional.transitions import RELEASE, Write
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import decode_claim, millis
 from dynamodb_outbox.dynamodb.ordering.appending import Birth
-from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
+from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, Moment
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
 from dynamodb_outbox.dynamodb.ordering.queue import as_delivered, holder_of, queue_id, read_queue
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -51,7 +49,7 @@ class Births:
         queue = read_queue(item)
         if queue is None or not queue.is_held_with(arrival.token):
             return
-        is_recent = anyio.current_time() < arrival.began + self._timing.unread_birth
+        is_recent = Moment.now(self._options.clock).since(arrival.began) < self._timing.claim_without_read
         if is_certain and is_recent and arrival.is_sole and arrival.is_wanted:
             claim = decode_claim(as_delivered(arrival.item, item), numbers=self._options.numbers)
             arrival.claimed(replace(claim, queue=queue))

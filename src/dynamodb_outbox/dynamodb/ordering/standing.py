@@ -27,6 +27,8 @@ from dynamodb_outbox.stored_events import Count, StoredEvent
 
 _QUEUED: Final = {"S": EventStatus.QUEUED.value}
 _FAILED: Final = {"S": EventStatus.FAILED.value}
+SEARCHED_PAGES: Final = 100
+"""So many pages of a queue are searched for an event: the first thousand that wait."""
 COUNTED_PAGES: Final = 4
 """So many pages are read to count what waits. Two in a row have 11 ids or more: all counts up to 20 are exact."""
 
@@ -68,7 +70,7 @@ class Standing:
 
     @property
     def may_be_arriving(self) -> bool:
-        """Whether its emit may be about to list the event: it is QUEUED, and no page that was not read need list it."""
+        """Whether its emit may be about to list the event: it is QUEUED, and in no queue, unless a page lists it."""
         return self.is_queued and (self.queue is None or self.event_id not in self.queue.known_ids)
 
     @property
@@ -163,6 +165,18 @@ class Standings:
             if page_id in pages:
                 standings[each] = replace(standings[each], next_page=page_ids(pages[page_id]))
         return standings
+
+    async def any_may_be_arriving(self, standings: Iterable[Standing]) -> bool:
+        """Tell whether an emit may be about to list one of the events; reads pages for it. Raises `StorageError`."""
+        arriving = [standing for standing in standings if standing.may_be_arriving]
+        queues = {standing.queue.id: standing.queue for standing in arriving if standing.queue is not None}
+        pages = await self._get(
+            queue.page_id(queue.first_page + number)
+            for queue in queues.values()
+            for number in range(min(queue.pages, SEARCHED_PAGES))
+        )
+        listed = {event_id for page in pages.values() for event_id in page_ids(page)}
+        return any(standing.event_id not in listed for standing in arriving)
 
     async def counted(self, standings: Mapping[str, Standing]) -> dict[str, Standing]:
         """Read the first pages of queues, to count the events behind those at the front. Raises `StorageError`."""
