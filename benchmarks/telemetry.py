@@ -76,7 +76,7 @@ class _Providers:
 class _Bare(Counting):
     """A handler that makes a span with a link to the emit, and records the three durations that each event has.
 
-    No library can record the spans and histograms of a delivery with fewer calls.
+    So a handler would do it by itself.
     """
 
     def __init__(self, expected: int, providers: _Providers) -> None:
