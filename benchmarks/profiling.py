@@ -1,4 +1,4 @@
-"""Profile the CPU of the library: python -m benchmarks.profiling emit_many|deliver|on_emit|window|index."""
+"""Profile the CPU of the library: python -m benchmarks.profiling emit_many|deliver|on_emit|window|index|publish."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import baseline, delivering, emitting, windows
+from benchmarks import baseline, delivering, emitting, publishing, windows
 from benchmarks.backend import connected, use_fake_credentials
 from benchmarks.comparison import Run
 from benchmarks.measure import Usage
@@ -28,6 +28,7 @@ PATHS: Final[dict[str, Callable[..., Awaitable[Run]]]] = {
     "on_emit": delivering.on_emit,
     "window": partial(windows.emit_many, window=True),
     "index": partial(windows.emit_many, window=False),
+    "publish": publishing.by_same_requests,
 }
 
 
@@ -66,9 +67,9 @@ async def _profiled(endpoint: str, path: Callable[..., Awaitable[Run]], count: i
 
     async with connected(endpoint) as clients:
         await path(clients, count=200)
-        for module in (emitting, delivering, windows):
+        for module in (emitting, delivering, publishing, windows):
             vars(module)["Measure"] = Profiling
-        vars(baseline)["replayed"] = no_baseline
+        vars(baseline)["replayed"] = vars(publishing)["_sent_in_tens"] = no_baseline
         await path(clients, count=count)
     return pstats.Stats(profile)
 

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 
 from reliability.checker.timeline import EventLife, Execution, Timeline
 from reliability.checker.verdict import Limits, Violation
-from reliability.history import ItemDeleted, Outcome, Recovered, Settled, SettleFailed, StoredQueue
+from reliability.history import (
+    Claimed,
+    ItemDeleted,
+    Outcome,
+    Recovered,
+    Settled,
+    SettleFailed,
+    StoredQueue,
+    Written,
+)
 
 Call = tuple[Execution, EventLife]
 
@@ -19,6 +28,8 @@ def check_overlaps(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - While a handler runs, no handler of another claim of its key is called, unless the lease of the first claim was
       over by the clock of a worker, its worker was killed, or the handler was abandoned.
     - A queue that is FAILED at the end is blocked by an event that has failed: a worker has settled it so, or may have.
+      If a worker has completed the event after that, it looks whether it blocks its key, unless it was killed then, or
+      has no answer to its write.
       Where dead letters are skipped, no queue is FAILED.
     """
     calls: defaultdict[str, list[Call]] = defaultdict(list)
@@ -68,11 +79,21 @@ def _blocked(queue: StoredQueue, life: EventLife | None, timeline: Timeline) -> 
     stored = timeline.final.events.get(queue.front)
     if life is not None and life.of(ItemDeleted):
         return
+    if life is not None and stored is not None and stored.status == "COMPLETED" and _nobody_looked(life, timeline):
+        return
     if stored is None or not stored.waits:
         state = "not stored" if stored is None else stored.status
         yield violation(f"it is {state}, and blocks key {queue.key!r}")
     elif life is None or not (_has_failed(life) or timeline.kills_between(-math.inf, math.inf)):
         yield violation(f"it blocks key {queue.key!r}, and no worker has settled it as FAILED")
+
+
+def _nobody_looked(life: EventLife, timeline: Timeline) -> bool:
+    """Return whether the worker that completed an event was killed, or was not answered; without a log, one of all."""
+    unanswered = {each.worker for each in life.of(SettleFailed) if each.outcome is Outcome.COMPLETE}
+    completions = [each for each in life.of(Written) if each.after is not None and each.after.status == "COMPLETED"]
+    workers = {each.worker for each in completions} or {each.worker for each in life.of(Claimed)}
+    return any(each in unanswered or timeline.killed_at(each) < math.inf for each in workers)
 
 
 def _has_failed(life: EventLife) -> bool:

@@ -14,11 +14,13 @@ from reliability.history import (
     HandlerEnded,
     ItemDeleted,
     LeaseRenewed,
+    Outcome,
     Recovered,
     Redriven,
     ReplyLost,
     RequestFailed,
     Result,
+    SettleFailed,
     Skipped,
     StoredQueue,
     WorkerKilled,
@@ -283,6 +285,22 @@ def test_key_is_blocked_only_by_an_event_that_failed(*, log: bool) -> None:
 @with_and_without_log
 def test_key_that_is_blocked_by_a_completed_event_is_stuck(*, log: bool) -> None:
     assert "O" in two(log=log).claim(2.0).fail(2.1, "a").mark(3.0, "a").broken()
+
+
+@pytest.mark.parametrize("unseen", ["killed", "not answered"])
+@with_and_without_log
+def test_completed_event_may_block_its_key_if_its_worker_could_not_look(*, log: bool, unseen: str) -> None:
+    story = two(log=log).claim(2.0).start(2.1, "a").end(2.2, "a")
+    token = story.tokens["w1"]
+    # The second worker fails the event for good after the lease of the first; then the first one completes it.
+    story.claim(13.0, "w2", attempt=3, event_id="a").fail(13.1, "a", "w2").mark(14.0, "a", "w1")
+    assert "O" in story.broken()
+    if unseen == "killed":
+        story.add(WorkerKilled(at=13.9, worker="w1"))
+    else:
+        facts = {"worker": "w1", "token": token, "error": "no answer", "began_at": 13.8}
+        story.add(SettleFailed(at=13.9, event_id="a", outcome=Outcome.COMPLETE, **facts))  # type: ignore[arg-type]  # fields
+    assert "O" not in story.broken()
 
 
 @with_and_without_log
