@@ -281,13 +281,15 @@ def began(record: Any) -> float:
 
 
 def _keys_of(history: History, final: FinalState) -> dict[str, str]:
-    """Return the ordering keys of the events that have one."""
-    keys = {event_id: stored.key for event_id, stored in final.events.items() if stored.key is not None}
+    """Return the ordering keys of the events that have one.
+
+    What is stored decides: an emit with a key may have been refused, because its id is that of an event without one.
+    """
+    asked: dict[str, str | None] = {}
+    stored_with = {event_id: stored.key for event_id, stored in final.events.items()}
     for record in history:
         if isinstance(record, EmitAsked) and record.ordering_key:
-            keys[record.event_id] = record.ordering_key
-        elif isinstance(record, Written):
-            stored = record.after or record.before
-            if stored is not None and stored.key is not None:
-                keys[record.event_id] = stored.key
-    return keys
+            asked[record.event_id] = record.ordering_key
+        elif isinstance(record, Written) and (stored := record.after or record.before) is not None:
+            stored_with[record.event_id] = stored.key or stored_with.get(record.event_id)
+    return {event_id: key for event_id, key in (asked | stored_with).items() if key is not None}

@@ -22,6 +22,7 @@ from reliability.history import (
     Result,
     SettleFailed,
     Skipped,
+    Stored,
     StoredQueue,
     WorkerKilled,
     WorkerStarted,
@@ -408,6 +409,17 @@ def test_event_whose_item_was_deleted_during_its_attempt_may_come_again(*, store
     else:
         story.claimed(4.0, "a", "w2", token="t")
     assert ("A" in story.broken()) is not stored_again
+
+
+@with_and_without_log
+def test_event_without_a_key_keeps_none_when_an_emit_of_its_id_with_a_key_is_refused(*, log: bool) -> None:
+    """Two processes that are clones may make the same id."""
+    story = LineBuilder(log=log).ask(0.9, "a")
+    story.write(1.0, "a", Stored(event_id="a", status="PENDING", retry_count=0, sort_key=1_000))
+    claimed = Stored(event_id="a", status="PROCESSING", retry_count=0, sort_key=12_000, token="t")
+    story.write(2.0, "a", claimed, "w1").claimed(2.1, "a", token="t").start(2.2, "a").end(2.3, "a")
+    story.write(2.4, "a", replace(claimed, status="COMPLETED", sort_key=None, indexed=False), "w1").settle(2.5, "a")
+    assert "O" not in story.broken()
 
 
 @pytest.mark.parametrize("was_deleted", [True, False])
