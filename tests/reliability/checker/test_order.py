@@ -414,7 +414,7 @@ def test_event_whose_item_was_deleted_during_its_attempt_may_come_again(*, store
 @with_and_without_log
 def test_event_without_a_key_keeps_none_when_an_emit_of_its_id_with_a_key_is_refused(*, log: bool) -> None:
     """Two processes that are clones may make the same id."""
-    story = LineBuilder(log=log).ask(0.9, "a")
+    story = LineBuilder(log=log).emit(0.5, "b").ask(0.9, "a")
     story.write(1.0, "a", Stored(event_id="a", status="PENDING", retry_count=0, sort_key=1_000))
     claimed = Stored(event_id="a", status="PROCESSING", retry_count=0, sort_key=12_000, token="t")
     story.write(2.0, "a", claimed, "w1").claimed(2.1, "a", token="t").start(2.2, "a").end(2.3, "a")
