@@ -99,6 +99,7 @@ def drill_command(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 async def test_the_commands_of_a_terminal_reach_the_drill(
     local_endpoint: str, local_client: Any, table_name: str
 ) -> None:

@@ -33,6 +33,7 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 def test_every_event_of_the_demo_is_completed_although_a_worker_is_killed(tmp_path: Path) -> None:
     # As `make demo` runs it, but for the number of events: moto takes most of the time, and more with each of them.
     events = tmp_path / "events.jsonl"

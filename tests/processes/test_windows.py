@@ -37,6 +37,7 @@ async def until_all_are_handled(workers: Workers, bus: OutboxEventBus, client: A
     assert emitted <= {end.event_id for end in workers.succeeded()}
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 async def test_no_acknowledged_event_is_lost_however_often_its_process_is_killed(
     workers: Workers, bus: OutboxEventBus, local_client: Any, judge: Judge
