@@ -6,7 +6,7 @@ unless it is a test of a unit or of the documentation, or has a number of its ow
 Every day, four things are less. Tests that try something many times try it less often. Tests that are marked as
 `thorough` do not run: they take ten seconds and more, of processes that die and of engines that fail. A test that
 runs on several engines, in several write modes or with several clients runs in one of these variants; a test next to it
-runs in another one. And a test with many parameters runs with two of them, unless it is a test of a
+runs in another one. And a test with many parameters runs with one of them, unless it is a test of a
 unit or of the documentation, or is marked with another number, `@pytest.mark.cases(12, thorough=24)`; without
 `thorough`, all of them run with THOROUGH=1. What is chosen depends on nothing but the names of the tests and the
 version of Python. A test that is named on the command line runs in any case.
@@ -28,8 +28,9 @@ EVERYTHING: Final = os.environ.get("EVERYTHING") == "1"
 THOROUGH: Final = EVERYTHING or os.environ.get("THOROUGH") == "1"
 LEFT_OUT: Final = pytest.StashKey[tuple[int, int]]()
 """How many marked tests and how many variants and parameters did not run."""
-CASES: Final = 2
+CASES: Final = 1
 """With so many parameters a test runs every day."""
+THOROUGH_CASES: Final = 6
 EVERY_CASE: Final = 1_000
 _SHORT: Final = ("tests/unit/", "tests/docs/")
 _VARIANT: Final = re.compile(r"\b(moto|local|batch|single|auto|plain|connect|one attempt)\b")
@@ -73,8 +74,10 @@ def _few_cases(items: list[pytest.Item]) -> Iterator[pytest.Item]:
         tests[item.nodeid.partition("[")[0]].append(item)
     for name, of_test in tests.items():
         marker = of_test[0].get_closest_marker("cases")
-        every_day = marker.args[0] if marker else EVERY_CASE if name.startswith(_SHORT) else CASES
-        thorough = marker.kwargs.get("thorough", EVERY_CASE) if marker else 3 * every_day
+        is_short = name.startswith(_SHORT)
+        every_day = marker.args[0] if marker else EVERY_CASE if is_short else CASES
+        thorough = EVERY_CASE if is_short else THOROUGH_CASES
+        thorough = marker.kwargs.get("thorough", EVERY_CASE) if marker else thorough
         few = thorough if THOROUGH else every_day
         yield from sorted(of_test, key=lambda item: _draw(item.nodeid))[:few]
 
