@@ -214,7 +214,7 @@ class HandlerRegistry:
         return sorted(self._by_type)
 
     def told_of_stop(self) -> list[Any]:
-        """List each handler with `on_bus_stop`, also those that were removed since the last call of this method."""
+        """List the handlers with `on_bus_stop`. A handler that was removed is in the list once more."""
         told = self._told_of_stop
         kept = {id(each.handler) for registered in (*self._by_type.values(), self._of_all) for each in registered}
         self._told_of_stop = {key: handler for key, handler in told.items() if key in kept}

@@ -169,7 +169,7 @@ async def test_events_that_are_listed_are_discarded_at_once(shop: Shop, wait: Wa
 
 
 async def test_discard_of_many_waits_once(shop: Shop, wait: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a line that is too long to be searched, nobody knows which events it lists."""
+    """A discard does not search the pages of a line that is too long."""
     monkeypatch.setattr("dynamodb_outbox.dynamodb.ordering.standing.SEARCHED_PAGES", 0)
     wait.over.set()
     events = orders(40)

@@ -93,7 +93,7 @@ def open_sessions() -> set[ClientSession]:
 async def test_a_client_that_the_publisher_made_is_closed_when_the_bus_has_stopped(
     queue: Queue, moto_endpoint: str
 ) -> None:
-    # As the documentation has it: nobody but the bus knows this publisher.
+    # As in the documentation: only the bus has this publisher.
     bus = a_bus(SqsPublisher(queue_url=queue.url, region_name="us-east-1", endpoint_url=moto_endpoint), [])
     before = open_sessions()
     async with bus:

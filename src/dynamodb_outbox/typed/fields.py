@@ -144,7 +144,7 @@ def _check_constructor(kind: type, fields: Sequence[_Field]) -> None:
             f"payloads: {error}; let its constructor take each field, and give all other arguments a default"
         ) from error
     except ValueError:
-        return  # written in C, so that nobody knows its arguments
+        return  # a constructor in C does not tell its arguments
 
 
 def _hints(kind: type) -> dict[str, Any]:

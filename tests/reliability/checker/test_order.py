@@ -300,7 +300,7 @@ def test_completed_event_may_block_its_key_if_its_worker_could_not_look(*, log: 
         story.add(WorkerKilled(at=13.9, worker="w1"))
     else:
         facts = {"worker": "w1", "token": token, "error": "no answer", "began_at": 13.8}
-        story.add(SettleFailed(at=13.9, event_id="a", outcome=Outcome.COMPLETE, **facts))  # type: ignore[arg-type]  # fields
+        story.add(SettleFailed(at=13.9, event_id="a", outcome=Outcome.COMPLETE, **facts))  # type: ignore[arg-type]  # mypy takes all facts for one type
     assert "O" not in story.broken()
 
 
