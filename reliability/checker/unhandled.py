@@ -8,14 +8,14 @@ from reliability.checker.steps import Step, step_of
 from reliability.checker.timeline import EventLife, Timeline
 from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
-from reliability.history import HandlerStarted, Written
+from reliability.history import HandlerStarted, Stored, Written
 
 
 def check_unhandled(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Check, by the backend's log, the events without a call of a handler.
 
     - A worker makes such an event FAILED only after its `unhandled_timeout`, counted from `unhandledSince`, or because
-      the lease expired. An event that blocks its ordering key, and is set aside, was FAILED before.
+      leases expired. An event that blocks its ordering key, and is set aside, was FAILED before.
     - A further release keeps `unhandledSince`.
 
     Other checks make sure that such a release does not count an attempt, and that no event is COMPLETED without a
@@ -49,8 +49,7 @@ def _failed(
     if before.sort_key is not None and before.sort_key / 1000 <= latest:
         return
     start = timeline.started.get(write.worker)
-    # The recovery of a queue does not count retries against a limit; the worker that claims it does.
-    if before.waits and start is not None and before.retry_count > start.max_retries:
+    if start is not None and _has_no_retry_left(life, before, start.max_retries, limits):
         return
     if before.unhandled_since is None:
         yield _violation(life, "it is FAILED, and no handler was called, and none was missing before", write)
@@ -61,6 +60,19 @@ def _failed(
     if timeout is None or waited < timeout:
         sentence = f"it is FAILED after {waited:.1f} s without a handler, with an unhandled_timeout of {timeout} s"
         yield _violation(life, sentence, write)
+
+
+def _has_no_retry_left(life: EventLife, before: Stored, max_retries: int, limits: Limits) -> bool:
+    """Return whether the recoveries of expired leases have used up the retries, without a call of a handler.
+
+    A recovery does not know the limits of handlers, and that of a queue knows none at all: the next worker that claims
+    the event does. A handler with a limit of its own was called before, in an attempt that a redrive has ended.
+    """
+    default = max_retries if before.waits else None
+    called = {start.handler for start in life.of(HandlerStarted)}
+    own = [limits.rule_of(handler).max_retries for handler in called - set(before.handled_by)]
+    allowed = [default if each is None else each for each in own] or [default]
+    return all(each is not None and before.retry_count > each for each in allowed)
 
 
 def _kept(life: EventLife, write: Written) -> Iterator[Violation]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from reliability.checker import HandlerRule, Limits
 from reliability.history import Redriven, Stored
 from reliability.simulation.drawing import scenario_of
 from reliability.simulation.runs import run_each
-from tests.reliability.history_builder import HistoryBuilder, stored
+from tests.reliability.history_builder import LIMITS, HistoryBuilder, stored
 
 TIMEOUT = 20.0
 SEEDS = [seed for seed in range(60) if scenario_of(seed).is_deploying]
@@ -27,8 +28,8 @@ def failed_after(since: float | None, *, timeout: float | None = TIMEOUT, clock_
     return story.write(30.0, held(since), after, "w1").ends("FAILED", sort_key=30.0, token="t1")
 
 
-def rules_broken(story: HistoryBuilder) -> list[str]:
-    return [violation.sentence for violation in story.violations() if violation.invariant == "R"]
+def rules_broken(story: HistoryBuilder, limits: Limits = LIMITS) -> list[str]:
+    return [violation.sentence for violation in story.violations(limits) if violation.invariant == "R"]
 
 
 def test_event_that_no_handler_was_called_for_fails_only_after_the_timeout() -> None:
@@ -44,6 +45,20 @@ def test_event_that_a_handler_was_called_for_is_not_unhandled() -> None:
     redriven = failed_after(None).start(0.9).add(Redriven(at=0.95, event_id="e"))
     redriven.write(0.99, stored("FAILED", sort_key=0.9), stored("PENDING", sort_key=0.99))
     assert "none was missing before" in rules_broken(redriven)[-1]
+
+
+@pytest.mark.parametrize(("own", "handled_by", "broken"), [(1, (), False), (2, (), True), (1, ("h",), True)])
+def test_expired_leases_alone_may_use_up_the_retries_of_a_handler(
+    own: int, handled_by: tuple[str, ...], *, broken: bool
+) -> None:
+    waiting = stored("PENDING", retries=2, sort_key=29.0, handled_by=handled_by)
+    claimed = stored("PROCESSING", retries=2, sort_key=90.0, token="t2", handled_by=handled_by)
+    failed = stored("FAILED", retries=2, sort_key=30.0, token="t2", handled_by=handled_by)
+    story = HistoryBuilder("w1").emit().write(1.0, None, stored("PENDING", sort_key=1.0)).start(2.0)
+    story.write(3.0, stored("FAILED", sort_key=2.5), stored("PENDING", sort_key=3.0))
+    story.write(29.9, waiting, claimed).write(30.0, claimed, failed, "w1")
+    limits = Limits(handlers={"h": HandlerRule(max_retries=own)})
+    assert any("none was missing" in each for each in rules_broken(story, limits)) is broken
 
 
 @pytest.mark.parametrize(("later", "broken"), [(3000, False), (4000, True), (None, False)])
