@@ -16,6 +16,8 @@ from reliability.history import (
     HandlerStarted,
     ItemDeleted,
     Outcome,
+    ReplyLost,
+    RequestFailed,
     Result,
     Settled,
     SettleFailed,
@@ -31,8 +33,8 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
       If it is QUEUED, the queue of its ordering key has it. An emit with an ordering key that was refused as a
       duplicate promises the same.
     - A COMPLETED event is not in the index, and was handled: a handler succeeded, or was running or done when its
-      worker was killed, or committed a transaction, even if the response was lost, missing or late. All handlers that
-      were called under the completing claim succeeded.
+      worker was killed, or committed a transaction, even if the response was lost, missing, late or an error. All
+      handlers that were called under the completing claim succeeded.
     - If every emit of an event was definitely refused, and not as a duplicate, the event is not stored.
     - By the backend's log: if an emit was refused as a duplicate, the event was stored before.
     """
@@ -93,11 +95,12 @@ def _completed_unhandled(life: EventLife, timeline: Timeline) -> Iterator[Violat
 
 
 def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
-    """Return whether a transaction of a handler was committed, although its response was lost or it was cancelled.
+    """Return whether a transaction of a handler was committed, although its response was lost, or was an error.
 
     If the transaction of each handler was, the next attempt has no handler to call.
     """
-    if any(reply.operation in ("transact_write_items", "TransactWriteItems") for reply in life.replies_lost):
+    unclear: list[ReplyLost | RequestFailed] = [*life.replies_lost, *life.of(RequestFailed)]
+    if any(request.operation in ("transact_write_items", "TransactWriteItems") for request in unclear):
         return True
     tokens = {start.token for start in started}
     outcomes: list[Settled | SettleFailed] = [settled for settled in life.of(Settled) if settled.by_handler]

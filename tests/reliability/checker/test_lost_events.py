@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from reliability.history import EmitAsked, EmitRefused, EmitUnknown, ItemDeleted, Outcome, SettleFailed, WorkerKilled
+from reliability.history import (
+    EmitAsked,
+    EmitRefused,
+    EmitUnknown,
+    ItemDeleted,
+    Outcome,
+    ReplyLost,
+    RequestFailed,
+    SettleFailed,
+    WorkerKilled,
+)
 from tests.reliability.checker.histories import delivered
 from tests.reliability.history_builder import HistoryBuilder
 
@@ -60,6 +71,13 @@ def test_event_may_be_completed_by_a_transaction_that_its_handler_was_cancelled_
 
     assert story().broken() == "L"
     assert story(by_handler=True).broken() == ""
+
+
+@pytest.mark.parametrize("record", [ReplyLost, RequestFailed])
+def test_event_may_be_completed_by_a_transaction_whose_handler_was_cancelled_before_a_clear_answer(record: Any) -> None:
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).end(5.0, "cancelled").ends()
+    assert story.add(record(at=4.0, operation="update_item", event_ids=("e",))).broken() == "L"
+    assert story.add(record(at=4.0, operation="transact_write_items", event_ids=("e",))).broken() == ""
 
 
 def test_event_is_handled_by_transactions_that_all_its_handlers_were_cancelled_in() -> None:
