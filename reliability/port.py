@@ -194,6 +194,10 @@ class RecordedOutbox:
         """Read an event."""
         return await self.outbox.get(id)
 
+    async def get_front(self, ordering_key: str) -> StoredEvent | None:
+        """Read the event at the front of a line."""
+        return await self.outbox.get_front(ordering_key)
+
     async def list_events(
         self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
     ) -> Page:

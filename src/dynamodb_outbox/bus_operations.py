@@ -51,6 +51,15 @@ class BusOperations(ABC):
         self._loop.check("bus.get_event")
         return await self._outbox.get(check_event_id(id))
 
+    async def get_front(self, ordering_key: str) -> StoredEvent | None:
+        """Read the event at the front of the line of an ordering key: what the later events of the key wait for.
+
+        Its `waiting_behind` tells how many wait, and `blocks_key` whether they wait for a repair. None if no event of
+        the key waits or runs. Raises `ConfigurationError` for a key that no event can have, and `StorageError`.
+        """
+        self._loop.check("bus.get_front")
+        return await self._outbox.get_front(ordering_key)
+
     async def list_events(
         self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
     ) -> Page:

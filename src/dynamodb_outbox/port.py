@@ -167,6 +167,10 @@ class Outbox(Protocol):
         """Read an event as it is stored now; None if there is no event with the id."""
         ...
 
+    async def get_front(self, ordering_key: str) -> StoredEvent | None:
+        """Read the event at the front of the line of an ordering key; None if none of its events waits or runs."""
+        ...
+
     async def list_events(
         self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
     ) -> Page:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.event import Event, FailedEvent
+from dynamodb_outbox.event import MAX_ORDERING_KEY_BYTES, Event, FailedEvent
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.wording import shape, shown
 
@@ -103,6 +103,16 @@ def check_event_id(event_id: object) -> str:
     if not isinstance(event_id, str):
         raise ConfigurationError(f"id must be the id of an event, such as event.id, not {shape(event_id)}")
     return event_id
+
+
+def check_ordering_key(key: object) -> str:
+    """Return the ordering key. Raises `ConfigurationError` for one that no event can have."""
+    if not isinstance(key, str) or not key:
+        found = shown(key) if key == "" else shape(key)
+        raise ConfigurationError(f"ordering_key must be a key of events, such as event.ordering_key, not {found}")
+    if len(key.encode(errors="replace")) > MAX_ORDERING_KEY_BYTES:
+        raise ConfigurationError(f"ordering_key={shown(key)}: a key has {MAX_ORDERING_KEY_BYTES:,} bytes at most")
+    return key
 
 
 def check_event_ids(ids: object) -> list[str]:

@@ -52,6 +52,23 @@ def test_waiting_event_names_what_it_waits_for(cli: Cli, blocked: InMemoryOutbox
     assert (record["blocks_key"], record["waiting_behind"]) == (False, None)
 
 
+def test_key_leads_to_what_its_events_wait_for(cli: Cli, blocked: InMemoryOutbox) -> None:
+    shown = cli("events", "show", "--ordering-key", KEY)
+    assert shown.out == cli("events", "show", "a").out
+    assert "failed skip a\n" in shown.err
+    record = cli("events", "show", "--ordering-key", KEY, "-o", "json").json
+    assert (record["id"], record["blocks_key"], record["waiting_behind"]["at_least"]) == ("a", True, 2)
+    other = cli("events", "show", "--ordering-key", "order-18")
+    assert (other.code, "no event with the ordering key 'order-18' waits in the table" in other.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "given", [(), ("a", "--ordering-key", KEY), ("--ordering-key", ""), ("--ordering-key", "k" * 1025)]
+)
+def test_event_is_shown_by_its_id_or_by_a_key(cli: Cli, blocked: InMemoryOutbox, given: tuple[str, ...]) -> None:
+    assert cli("events", "show", *given).code == 2
+
+
 def test_lists_have_a_column_for_keys_if_an_event_has_one(cli: Cli, outbox: InMemoryOutbox) -> None:
     dead_letters(outbox, 1)
     assert "ORDERING KEY" not in cli("failed", "list").out

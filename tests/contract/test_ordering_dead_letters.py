@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import (
+    ConfigurationError,
     Count,
     Event,
     EventState,
@@ -225,6 +226,25 @@ async def test_waiting_events_are_shown_behind_the_front(outbox: Outbox, clock: 
     done, front = await see(outbox, "a"), await see(outbox, "b")
     assert (done.status, done.completed_at, done.waiting_behind) == (COMPLETED, at(clock.now), None)
     assert (front.status, front.waiting_behind) == (PENDING, Count(at_least=1, is_exact=True))
+
+
+async def test_key_leads_to_the_event_at_its_front(outbox: Outbox, clock: Clock) -> None:
+    await outbox.publish(keyed("a", "b"))
+    await fail(outbox, "a", clock)
+    front = await outbox.get_front("order-17")
+    assert front is not None
+    assert front == await see(outbox, "a")
+    assert (front.blocks_key, front.waiting_behind) == (True, Count(at_least=1, is_exact=True))
+    assert await outbox.skip(["a"]) == Repaired(done=("a",))
+    assert await outbox.get_front("order-17") == await see(outbox, "b")
+    assert await work_off(outbox) == ["b"]
+    assert await outbox.get_front("order-17") is None
+
+
+@pytest.mark.parametrize("key", ["", "k" * 1025, None, 17])
+async def test_front_of_a_key_that_no_event_can_have_is_refused(outbox: Outbox, key: Any) -> None:
+    with pytest.raises(ConfigurationError, match="ordering_key"):
+        await outbox.get_front(key)
 
 
 @pytest.mark.parametrize("count", [2 * WIDTH + 5, 5 * WIDTH])

@@ -72,10 +72,9 @@ class TinyOutbox:
 
     def _claim(self, row: Row) -> Claim:
         row.status, row.token = PROCESSING, uuid4().hex
-        row.sort_key = self.options.clock() + self.options.processing_timeout
+        row.sort_key = end = self.options.clock() + self.options.processing_timeout
         known: Any = {"handled_by": row.handled_by, "last_error": row.error, "unhandled_since": row.unhandled_since}
-        known |= {"event": self._event(row), "attempt": row.retries + 1}
-        return Claim(token=row.token, lease_expires_at=row.sort_key, **known)
+        return Claim(event=self._event(row), attempt=row.retries + 1, token=row.token, lease_expires_at=end, **known)
 
     async def settle(self, settlements: Any, *, keep_keys: bool = False) -> list[Any]:
         return [self._settle(claim, outcome) for claim, outcome in settlements]
@@ -118,14 +117,15 @@ class TinyOutbox:
         return len(self._all(port.counted_status(status)))
 
     async def failed_events(self, *, type: str | None, limit: int) -> list[FailedEvent]:
-        failed = [self._failed_event(row) for row in reversed(self._all(FAILED))]
+        rows = reversed(self._all(FAILED))
+        failed = [FailedEvent(failed_at=datetime.fromtimestamp(row.sort_key, UTC), **self._known(row)) for row in rows]
         return [event for event in failed if type in (None, event.type)][:limit]
-
-    def _failed_event(self, row: Row) -> FailedEvent:
-        return FailedEvent(failed_at=datetime.fromtimestamp(row.sort_key, UTC), **self._known(row))
 
     async def get(self, id: str) -> StoredEvent | None:
         return self._stored(self.rows[id]) if id in self.rows else None
+
+    async def get_front(self, ordering_key: str) -> StoredEvent | None:
+        return None  # this adapter keeps no order
 
     async def list_events(self, state: Any, *, type: Any = None, after: Any = None, limit: int = 50) -> Page:
         wanted = port.listed_state(state)

@@ -34,6 +34,16 @@ async def test_page_of_an_event_shows_its_key_and_what_it_waits_for(blocked: Out
     assert '"waits_for":"a"' in shown.replace(" ", "")
 
 
+async def test_key_leads_to_what_its_events_wait_for(blocked: OutboxEventBus, client: Client) -> None:
+    found = await client.get("/event", ordering_key=KEY)
+    assert "Event a" in found.text
+    assert "Waiting behind it 2" in found.text
+    assert '"id":"a"' in (await client.get("/api/event.json", ordering_key=KEY)).body.replace(" ", "")
+    nothing = await client.get("/event", ordering_key="order-18")
+    assert (nothing.status, "no event with this ordering key waits" in nothing.text) == (404, True)
+    assert (await client.get("/event", ordering_key="k" * 1025)).status == 400
+
+
 async def test_skip_asks_then_lets_the_key_go_on(
     blocked: OutboxEventBus, outbox: InMemoryOutbox, client: Client
 ) -> None:

@@ -14,7 +14,7 @@ from dynamodb_outbox.claims import Claim, EmitClaim, HandlerDone, Recovered
 from dynamodb_outbox.dynamodb.conditional.probe import WriteMode
 from dynamodb_outbox.dynamodb.config import DynamoDBConfig, OutboxKwargs
 from dynamodb_outbox.dynamodb.delivering.unusable import report_unusable
-from dynamodb_outbox.dynamodb.ordering.queue import holder_of
+from dynamodb_outbox.dynamodb.ordering.queue import holder_of, queue_id
 from dynamodb_outbox.dynamodb.parts import Parts
 from dynamodb_outbox.dynamodb.schema.table import Projection
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -34,7 +34,7 @@ from dynamodb_outbox.repairs import Hold, Repaired
 from dynamodb_outbox.reporting import ErrorReporter, OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
 from dynamodb_outbox.transaction import TransactionWrite
-from dynamodb_outbox.validation import check_bool, check_int
+from dynamodb_outbox.validation import check_bool, check_int, check_ordering_key
 from dynamodb_outbox.wording import shown
 
 
@@ -304,6 +304,14 @@ class DynamoDBOutbox:
         """Read an event, for one read unit for each 4 KB, and one more if it is in a window; see `Outbox.get`."""
         self._loop.check("outbox.get")
         return await self._parts.reader.get(id)
+
+    async def get_front(self, ordering_key: str) -> StoredEvent | None:
+        """Read the event at the front of a line, for about 3 read units, and one more for each further 4 KB of it.
+
+        See `Outbox.get_front`.
+        """
+        self._loop.check("outbox.get_front")
+        return await self._parts.reader.get(queue_id(check_ordering_key(ordering_key)))
 
     async def list_events(
         self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50

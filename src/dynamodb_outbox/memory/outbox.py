@@ -43,7 +43,7 @@ from dynamodb_outbox.reporting import OnError, Report
 from dynamodb_outbox.stored_events import EventState, Page, Sample
 from dynamodb_outbox.stored_events import StoredEvent as PublicEvent
 from dynamodb_outbox.transaction import TransactionWrite
-from dynamodb_outbox.validation import check_int
+from dynamodb_outbox.validation import check_int, check_ordering_key
 
 
 class InMemoryOutbox:
@@ -244,8 +244,9 @@ class InMemoryOutbox:
             stored.recover(now, max_retries=max_retries if stored.ordering_key is None else None)
         reset = [stored.event_id for stored in expired if stored.status is EventStatus.PENDING]
         failed = [stored.event_id for stored in expired if stored.status is EventStatus.FAILED]
-        held = {hold.type for hold in self._in_force()}
-        return Recovered(reset=tuple(reset), failed=tuple(failed), resumed=self._resume(lambda each: each not in held))
+        held = {hold.type for hold in self._table.holds_in_force(now)}
+        resumed = self._table.resume(lambda event_type: event_type not in held)
+        return Recovered(reset=tuple(reset), failed=tuple(failed), resumed=resumed)
 
     async def count(self, status: EventStatus | str) -> int:
         """Count the events of a status; see `Outbox.count`."""
@@ -263,6 +264,12 @@ class InMemoryOutbox:
         self._loop.check("outbox.get")
         stored = self._table.shown(id)
         return None if stored is None else read_event(stored, self._table, self._options)
+
+    async def get_front(self, ordering_key: str) -> PublicEvent | None:
+        """Read the event at the front of a line; see `Outbox.get_front`."""
+        self._loop.check("outbox.get_front")
+        queue = self._table.queues.get(check_ordering_key(ordering_key))
+        return None if queue is None else await self.get(queue.ids[0])
 
     async def list_events(
         self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
@@ -334,23 +341,12 @@ class InMemoryOutbox:
         """End the hold of a type, and make its HELD events PENDING; see `Outbox.resume`."""
         self._loop.check("outbox.resume")
         self._table.holds.pop(type, None)
-        return len(self._resume(lambda held: held == type))
+        return len(self._table.resume(lambda held: held == type))
 
     async def holds(self) -> list[Hold]:
         """List the holds that are in force; see `Outbox.holds`."""
         self._loop.check("outbox.holds")
-        return in_order(self._in_force())
-
-    def _in_force(self) -> list[Hold]:
-        now = self._options.clock()
-        return [hold for hold in self._table.holds.values() if hold.until is None or hold.until.timestamp() > now]
-
-    def _resume(self, is_meant: Callable[[str], bool]) -> tuple[str, ...]:
-        return tuple(
-            stored.event_id
-            for stored in self._table.rows.values()
-            if stored.status is EventStatus.HELD and is_meant(stored.item["type"]["S"]) and stored.resume()
-        )
+        return in_order(self._table.holds_in_force(self._options.clock()))
 
     def _repair(
         self, ids: Sequence[str], fences: Mapping[str, str] | None, change: Callable[[str, Fence | None], bool]

@@ -8,7 +8,7 @@ front: at once, or when its turn comes.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -121,7 +121,16 @@ class Table:
         ]
         return (stored for _, _, stored in sorted(due, key=lambda each: each[:2]))
 
+    def holds_in_force(self, now: float) -> list[Hold]:
+        """List the holds whose time is not over."""
+        return [hold for hold in self.holds.values() if hold.until is None or hold.until.timestamp() > now]
+
     # Changing
+
+    def resume(self, is_meant: Callable[[str], bool]) -> tuple[str, ...]:
+        """Make HELD events of the types that are meant PENDING; return their ids."""
+        held = [stored for stored in self.rows.values() if stored.status is EventStatus.HELD]
+        return tuple(each.event_id for each in held if is_meant(each.item["type"]["S"]) and each.resume())
 
     def put(self, item: Item, *, due_at: float) -> StoredEvent | None:
         """Store an event. Return it if it can be claimed; None if it waits behind others of its key."""

@@ -165,7 +165,7 @@ async def test_export(bus: OutboxEventBus, person_at: Open) -> None:
 
 async def test_find_events(bus: OutboxEventBus, person_at: Open) -> None:
     await fail(bus, 51)
-    await fail_events(bus, failing("order.placed", id="o1"))
+    await fail_events(bus, failing("order.placed", id="o1", ordering_key="order-17"))
     person = await person_at("/events?state=failed")
     await person.follow("Next page")
     await person.follow("First page")
@@ -176,6 +176,10 @@ async def test_find_events(bus: OutboxEventBus, person_at: Open) -> None:
     await person.write("Id", "f07")
     await person.press("Show event")
     await person.sees("the mail server is down")
+    await person.follow("Events", inside="header")
+    await person.write("Ordering key", "order-17")
+    await person.press("Show what it waits for")
+    await person.sees("Event o1")
 
 
 async def test_pages(bus: OutboxEventBus, person_at: Open) -> None:

@@ -99,12 +99,18 @@ def last_error(event: StoredEvent) -> str:
 
 
 @events.command()
-@click.argument("id")
+@click.argument("id", required=False)
+@click.option("--ordering-key", metavar="KEY", help="In place of ID: what the later events of this key wait for.")
 @click.option("--payload/--no-payload", default=True, show_default=True, help="Show payload and metadata.")
 @click.pass_obj
-def show(settings: Settings, id: str, *, payload: bool) -> None:
+def show(settings: Settings, id: str | None, ordering_key: str | None, *, payload: bool) -> None:
     """Show one event: all that is stored of it."""
-    show_event(settings, id, payload=payload)
+    if id is not None and ordering_key is None:
+        show_event(settings, id, payload=payload)
+    elif id is None and ordering_key is not None:
+        _show_front(settings, ordering_key, payload=payload)
+    else:
+        raise click.UsageError("give either an ID or --ordering-key KEY")
 
 
 def show_event(settings: Settings, id: str, *, payload: bool) -> None:
@@ -117,6 +123,22 @@ def show_event(settings: Settings, id: str, *, payload: bool) -> None:
     event = run_async(settings, read)
     if event is None:
         raise Refusal(f"there is no event {id!r} in the table {settings.table_name!r}", FINDINGS)
+    _show(settings, event, payload=payload)
+
+
+def _show_front(settings: Settings, ordering_key: str, *, payload: bool) -> None:
+    async def read() -> StoredEvent | None:
+        async with settings.connect() as outbox:
+            return await outbox.get_front(ordering_key)
+
+    event = run_async(settings, read)
+    if event is None:
+        table = settings.table_name
+        raise Refusal(f"no event with the ordering key {ordering_key!r} waits in the table {table!r}", FINDINGS)
+    _show(settings, event, payload=payload)
+
+
+def _show(settings: Settings, event: StoredEvent, *, payload: bool) -> None:
     record = event_record(event, payload=payload)
     printer = Printer.of(settings)
     printer.show(document("event", **record), lambda out: _show_event(out, settings, event, payload=payload))

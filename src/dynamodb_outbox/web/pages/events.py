@@ -57,7 +57,7 @@ async def events_json(visit: Visit) -> Response:
 
 async def event(visit: Visit) -> Response:
     """Show everything about one event. Reads the event itself, so the page is never older than the table."""
-    stored = await find_event(visit, visit.request.query.get("id"))
+    stored = await _asked_for(visit)
     seen = visit.see(stored)
     table = shlex.quote(visit.site.table)
     return visit.page(
@@ -79,8 +79,19 @@ async def event(visit: Visit) -> Response:
 
 async def event_json_page(visit: Visit) -> Response:
     """Give a program everything about one event."""
-    stored = await find_event(visit, visit.request.query.get("id"))
+    stored = await _asked_for(visit)
     return json_response("event", event_json(visit.see(stored)))
+
+
+async def _asked_for(visit: Visit) -> StoredEvent:
+    """Read the event with an id, or the one at the front of the line of an ordering key."""
+    key = visit.request.query.get("ordering_key")
+    if not key:
+        return await find_event(visit, visit.request.query.get("id"))
+    stored = await visit.site.outbox.get_front(key)
+    if stored is None:
+        raise BadRequestError("no event with this ordering key waits", status=404)
+    return stored
 
 
 async def find_event(visit: Visit, event_id: str) -> StoredEvent:
