@@ -143,6 +143,8 @@ class Lines:
     def __init__(self) -> None:
         self.by_key: dict[str, Line] = {}
         self._events: dict[str, Stored | None] = {}
+        self._deleted: set[str] = set()
+        """The events whose items somebody has deleted."""
 
     def of(self, key: str) -> Line:
         """Return the queue of a key."""
@@ -164,16 +166,8 @@ class Lines:
                 fronts = [queue.front for queue in (write.before, write.after) if queue is not None]
                 affected |= {front: affected.get(front, (key, write)) for front in fronts}
         before = self._shown({event_id: key for event_id, (key, _) in affected.items()})
-        left: list[tuple[Line, Entry]] = []
-        for key, write in writes:
-            if isinstance(write, Written):
-                self._events[write.event_id] = write.after
-            elif isinstance(write, QueueWritten) and (entry := self.of(key).add(write)) is not None:
-                left.append((self.of(key), entry))
-        for line, entry in left:
-            stored = self._events.get(entry.event_id)
-            if stored is not None and stored.waits:
-                line.early.append(entry)
+        for event_id in self._follow(writes):
+            affected.pop(event_id, None)
         after = self._shown({event_id: key for event_id, (key, _) in affected.items()})
         return [
             Written(
@@ -187,6 +181,31 @@ class Lines:
             for event_id, (_, write) in affected.items()
             if _is_change(before[event_id], after[event_id])
         ]
+
+    def _follow(self, writes: Sequence[tuple[str, AnyWrite]]) -> list[str]:
+        """Follow writes. Return the events that left a queue, and that their emits are still to list again.
+
+        These were deleted, and stored again after a worker had not found them.
+        """
+        left: list[tuple[Line, Entry]] = []
+        for key, write in writes:
+            if isinstance(write, Written):
+                self._events[write.event_id] = write.after
+                if write.after is None:
+                    self._deleted.add(write.event_id)
+            elif isinstance(write, QueueWritten) and (entry := self.of(key).add(write)) is not None:
+                left.append((self.of(key), entry))
+        early = [(line, entry) for line, entry in left if self._waits(entry.event_id)]
+        for line, entry in early:
+            if entry.event_id not in self._deleted:
+                line.early.append(entry)
+        again = [entry.event_id for _, entry in early if entry.event_id in self._deleted]
+        self._deleted.difference_update(again)
+        return again
+
+    def _waits(self, event_id: str) -> bool:
+        stored = self._events.get(event_id)
+        return stored is not None and stored.waits
 
     def _shown(self, keys: Mapping[str, str]) -> dict[str, Stored | None]:
         return {each: as_shown(self._events.get(each), self.of(key).stored) for each, key in keys.items()}

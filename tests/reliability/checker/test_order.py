@@ -98,6 +98,15 @@ def test_event_leaves_the_queue_only_after_it_has_ended(status: str) -> None:
     assert not any("and had not ended" in str(found) for found in ended.violations())
 
 
+def test_event_that_was_deleted_and_emitted_again_may_leave_the_queue_and_comes_back() -> None:
+    story = two().claim(2.0).add(ItemDeleted(at=2.04, event_id="a")).write(2.05, "a", None)
+    story.ask(2.05, "a").put(2.06, "a")
+    # The worker had looked for the event before it was stored again.
+    story.pop(2.1, token="t", status="PROCESSING", sort_key=12_000).claimed(2.15, "b", token="t")
+    story.append(2.2, "a").add(EmitAcknowledged(at=2.25, event_id="a"))
+    assert story.handle(2.3, "b", keeps=True).handle(2.8, "a").broken() == ""
+
+
 def test_event_that_was_deleted_leaves_the_queue() -> None:
     story = two().claim(2.0).add(ItemDeleted(at=2.04, event_id="a")).write(2.05, "a", None).pop(2.1)
     assert story.claim(3.0).handle(3.1, "b").violations() == []
