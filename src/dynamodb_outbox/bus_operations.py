@@ -54,8 +54,9 @@ class BusOperations(ABC):
     async def get_front(self, ordering_key: str) -> StoredEvent | None:
         """Read the event at the front of the line of an ordering key: what the later events of the key wait for.
 
-        Its `waiting_behind` tells how many wait, and `blocks_key` whether they wait for a repair. None if no event of
-        the key waits or runs. Raises `ConfigurationError` for a key that no event can have, and `StorageError`.
+        Its `waiting_behind` tells how many wait, and `blocks_key` whether they wait for a repair. An event that is
+        done, and has no `waiting_behind`, is taken from the line by the next claim of a worker. None if the line is
+        empty. Raises `ConfigurationError` for a key that no event can have, and `StorageError`.
         """
         self._loop.check("bus.get_front")
         return await self._outbox.get_front(ordering_key)

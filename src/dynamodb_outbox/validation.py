@@ -110,7 +110,11 @@ def check_ordering_key(key: object) -> str:
     if not isinstance(key, str) or not key:
         found = shown(key) if key == "" else shape(key)
         raise ConfigurationError(f"ordering_key must be a key of events, such as event.ordering_key, not {found}")
-    if len(key.encode(errors="replace")) > MAX_ORDERING_KEY_BYTES:
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"ordering_key={shown(key)}: it is not valid Unicode text") from None
+    if size > MAX_ORDERING_KEY_BYTES:
         raise ConfigurationError(f"ordering_key={shown(key)}: a key has {MAX_ORDERING_KEY_BYTES:,} bytes at most")
     return key
 

@@ -128,6 +128,30 @@ def test_show_of_an_unknown_id_exits_with_1(cli: Cli, outbox: InMemoryOutbox) ->
     assert ran.err == f"error: there is no event 'nothing' in the table '{TABLE}'\n"
 
 
+def test_names_between_colons_are_no_emoji(cli: Cli, outbox: InMemoryOutbox) -> None:
+    fail(outbox, Event("order.placed", {"tenant": ":m:5"}, id="order:id:17"), error="ship: no :x: for :b:")
+    shown = cli("events", "show", "order:id:17").out
+    assert all(text in shown for text in ("order:id:17", ":m:5", "ship: no :x: for :b:"))
+    assert cli("failed", "retry", "order:id:17", "--dry-run").out == "order:id:17\n"
+
+
+def test_lines_of_a_stored_text_do_not_look_like_lines_of_the_program(cli: Cli, outbox: InMemoryOutbox) -> None:
+    fail(outbox, Event("order.placed", id="a"), error="ship: no\ndiscarded by  ada")
+    lines = cli("events", "show", "a").out.splitlines()
+    assert not any(line.startswith("discarded by") for line in lines)
+    assert any(line.lstrip() == "discarded by  ada" for line in lines)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--type", "order.placed")])
+def test_list_ends_at_its_limit(cli: Cli, outbox: InMemoryOutbox, arguments: tuple[str, ...]) -> None:
+    emit(outbox, *(Event("order.placed", id=f"e{number:03}") for number in range(260)))
+    first = cli("events", "list", "--state", "due", "--limit", "150", "-o", "json", *arguments).json
+    assert len(first["events"]) == 150
+    options = ("--limit", "150", "--after", first["after"], *arguments)
+    rest = cli("events", "list", "--state", "due", "-o", "json", *options).json
+    assert (len(rest["events"]), rest["after"]) == (110, None)
+
+
 def test_stored_texts_do_not_drive_the_terminal(cli: Cli, outbox: InMemoryOutbox) -> None:
     emit(outbox, Event("\x1b[31mred\x07[bold]", {"\x1b]0;title\x07": 1}, id="evil\x1b[2J\n1"))
     for arguments in (["events", "list", "--state", "due"], ["events", "show", "evil\x1b[2J\n1"]):

@@ -168,8 +168,9 @@ def test_completion_completes_commands_and_options() -> None:
     assert ran.stdout.strip() == "plain,failed"
 
 
-def test_a_reader_that_ends_early_is_no_error() -> None:
-    command = f"{sys.executable} -m dynamodb_outbox template cloudformation | true; exit ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize("arguments", ["template cloudformation", "version"])
+def test_a_reader_that_ends_early_is_no_error(arguments: str) -> None:
+    command = f"{sys.executable} -m dynamodb_outbox {arguments} | true; exit ${{PIPESTATUS[0]}}"
     ran = subprocess.run(
         ["bash", "-c", command],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -241,7 +241,20 @@ async def test_key_leads_to_the_event_at_its_front(outbox: Outbox, clock: Clock)
     assert await outbox.get_front("order-17") is None
 
 
-@pytest.mark.parametrize("key", ["", "k" * 1025, None, 17])
+async def test_front_that_is_done_is_shown_until_a_claim_takes_it(outbox: Outbox, clock: Clock) -> None:
+    await outbox.publish(keyed("a", "b", "c"))
+    await outbox.discard(["b"], **WHO)
+    claim = await claim_one(outbox)
+    clock.now += 1
+    await settle_one(outbox, claim, Completed())
+    front = await outbox.get_front("order-17")
+    assert front is not None
+    assert (front.id, front.status, front.waiting_behind) == ("b", DISCARDED, None)
+    assert await work_off(outbox) == ["c"]
+    assert await outbox.get_front("order-17") is None
+
+
+@pytest.mark.parametrize("key", ["", "k" * 1025, "\ud800", None, 17])
 async def test_front_of_a_key_that_no_event_can_have_is_refused(outbox: Outbox, key: Any) -> None:
     with pytest.raises(ConfigurationError, match="ordering_key"):
         await outbox.get_front(key)

@@ -42,6 +42,7 @@ async def test_key_leads_to_what_its_events_wait_for(blocked: OutboxEventBus, cl
     nothing = await client.get("/event", ordering_key="order-18")
     assert (nothing.status, "no event with this ordering key waits" in nothing.text) == (404, True)
     assert (await client.get("/event", ordering_key="k" * 1025)).status == 400
+    assert (await client.get("/event", ordering_key=KEY, id="a")).status == 400
 
 
 async def test_skip_asks_then_lets_the_key_go_on(

@@ -7,6 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, OutboxEventBus
+from dynamodb_outbox.adapter import Recovered
+from dynamodb_outbox.errors import RecoveryError
 from dynamodb_outbox.stored_events import StoredEvent
 from dynamodb_outbox.web import Role
 from dynamodb_outbox.web.dead_letters import Selection
@@ -314,3 +316,23 @@ async def test_recover_makes_events_of_a_dead_worker_due(client_with: Make, bus:
     reply = await client.post("/recover", page.form("recover"))
     assert "e1 is due again" in reply.text
     assert outbox.status_of("e1") is EventStatus.PENDING
+
+
+async def test_recover_shows_what_could_not_be_recovered() -> None:
+    from dynamodb_outbox.web import Access, outbox_dashboard
+
+    class Broken(InMemoryOutbox):
+        async def recover(self, *, max_retries: int | None = None) -> Recovered:
+            return Recovered(errors=(RecoveryError(event_id="e1", cause=ValueError("too large")),))
+
+    client = Client(outbox_dashboard(Broken(), authorize=lambda request: Access("ada", list(Role))))
+    page = (await client.get("/events", state="expired")).page
+    reply = await client.post("/recover", page.form("recover"))
+    assert "1 could not be recovered" in reply.text
+    assert "too large" in reply.text
+    assert "No lease had run out" not in reply.text
+
+
+async def test_command_for_an_id_that_looks_like_an_option(client: Client, bus: OutboxEventBus) -> None:
+    await fail_events(bus, failing(id="-x"))
+    assert "events show -- -x" in (await client.get("/event", id="-x")).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
@@ -91,14 +92,23 @@ class Printer:
         kept = [(name, plain(str(value))) for name, value in pairs if value not in (None, "", [])]
         width = max((len(name) for name, _ in kept), default=0)
         for name, value in kept:
-            self.text(f"{name.ljust(width)}  {value}")
+            self.text(indented(f"{name.ljust(width)}  {value}", width + 2))
 
     def _console(self) -> Console:
         from rich.console import Console  # noqa: PLC0415 - JSON needs no rich
 
+        class Unadorned(Console):
+            def on_broken_pipe(self) -> None:
+                # rich would end the program with the exit code of a finding.
+                raise BrokenPipeError(errno.EPIPE, "nobody reads stdout")
+
         is_terminal = sys.stdout.isatty()
-        return Console(
-            file=sys.stdout, width=None if is_terminal else WIDE, no_color=not self.color, force_terminal=is_terminal
+        return Unadorned(
+            file=sys.stdout,
+            width=None if is_terminal else WIDE,
+            no_color=not self.color,
+            force_terminal=is_terminal,
+            emoji=False,  # an id such as order:id:17 is no emoji
         )
 
 
@@ -107,6 +117,11 @@ def as_json(record: dict[str, Any], *, indent: int | None = None) -> str:
     separators = (",", ":") if indent is None else None
     text = json.dumps(record, ensure_ascii=False, indent=indent, separators=separators)
     return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def indented(text: str, width: int) -> str:
+    """Indent all lines but the first, so that a line of a stored text does not look like one of the program."""
+    return text.replace("\n", f"\n{' ' * width}")
 
 
 def cell(value: object) -> str:

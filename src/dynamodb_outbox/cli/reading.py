@@ -81,16 +81,22 @@ async def pages(
 async def read_events(
     outbox: Outbox, state: EventState | str, wanted: Filter, *, limit: int, after: str | None = None
 ) -> Page:
-    """Read about `limit` events that pass the filter. Whole pages are read, so a filter may let a few more through."""
+    """Read up to `limit` events that pass the filter, which may be a few more if it is more than a type.
+
+    Then whole pages are read and filtered, and the cursor of the next page comes after all of them.
+    """
     events: list[StoredEvent] = []
     examined = 0
-    size = min(limit, PAGE) if wanted == Filter() else PAGE
-    async for page in pages(outbox, state, type=wanted.type, after=after, page=size):
+    is_exact = wanted == Filter(type=wanted.type)
+    while True:
+        size = min(limit - len(events), PAGE) if is_exact else PAGE
+        page = await outbox.list_events(state, type=wanted.type, after=after, limit=size)
         examined += page.examined
         events += filter(wanted.takes, page.events)
-        if len(events) >= limit or page.after is None:
-            return Page(events=tuple(events), after=page.after, examined=examined)
-    return Page(events=tuple(events), after=None, examined=examined)
+        is_last = page.after is None or page.after == after
+        if len(events) >= limit or is_last:
+            return Page(events=tuple(events), after=None if is_last else page.after, examined=examined)
+        after = page.after
 
 
 async def read_holds(outbox: Outbox) -> tuple[Hold, ...]:

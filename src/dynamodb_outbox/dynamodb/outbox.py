@@ -306,10 +306,7 @@ class DynamoDBOutbox:
         return await self._parts.reader.get(id)
 
     async def get_front(self, ordering_key: str) -> StoredEvent | None:
-        """Read the event at the front of a line, for about 3 read units, and one more for each further 4 KB of it.
-
-        See `Outbox.get_front`.
-        """
+        """Read the event at the front of a line, for about 3 read units; see `Outbox.get_front`."""
         self._loop.check("outbox.get_front")
         return await self._parts.reader.get(queue_id(check_ordering_key(ordering_key)))
 

@@ -10,7 +10,7 @@ import click
 
 from dynamodb_outbox.cli.commands.version import versions
 from dynamodb_outbox.cli.exits import FINDINGS
-from dynamodb_outbox.cli.output import Printer
+from dynamodb_outbox.cli.output import Printer, indented
 from dynamodb_outbox.cli.records import document, time_of
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
@@ -119,12 +119,10 @@ def _why_not(skipped: Sequence[Finding]) -> str:
 
 
 def _show_finding(out: Printer, finding: Finding) -> None:
-    out.text(f"{finding.mark.upper():4}  {finding.check}: {finding.title}", style=STYLES[finding.mark])
-    for line in finding.evidence:
-        out.text(f"      {line}")
-    if finding.cause:
-        out.text(f"      cause: {finding.cause}")
-    for line in finding.repair:
-        out.text(f"      do:    {line}")
+    lines = [*finding.evidence, *((f"cause: {finding.cause}",) if finding.cause else ())]
+    lines += [f"do:    {line}" for line in finding.repair]
+    out.text(indented(f"{finding.mark.upper():4}  {finding.check}: {finding.title}", 13), style=STYLES[finding.mark])
+    for line in lines:
+        out.text(indented(f"      {line}", 13))
     if finding.docs:
         out.text(f"      see:   {finding.docs}\n")

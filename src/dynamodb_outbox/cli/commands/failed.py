@@ -32,7 +32,7 @@ def failed() -> None:
 
 @failed.command("list")
 @selecting
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="About how many.")
 @click.option("--after", help="Continue after this cursor, which the last list has printed.")
 @click.option("--payload", is_flag=True, help="With json and jsonl: write payload and metadata, too.")
 @click.pass_obj

@@ -9,7 +9,7 @@ import click
 
 from dynamodb_outbox.cli.commands.dry_run import show_dry_run, why_not
 from dynamodb_outbox.cli.commands.selection import MOST_COUNTED, Selection
-from dynamodb_outbox.cli.confirming import actor, confirm
+from dynamodb_outbox.cli.confirming import actor, assent, confirm
 from dynamodb_outbox.cli.exits import FINDINGS
 from dynamodb_outbox.cli.output import Printer
 from dynamodb_outbox.cli.progress import progress
@@ -68,7 +68,7 @@ def retry(
 
         return await redrive(outbox, selection.selected, only=selection.only, rate=rate, on_progress=on_progress)
 
-    _run(settings, selection, "retry", repair, *_at(rate))
+    _run(settings, selection, "retry", repair, *_at(rate), *(() if ids else assent()))
 
 
 @click.command()
@@ -124,7 +124,7 @@ def discard(
         selected, only = selection.selected, selection.only
         return await discard(outbox, selected, reason=reason, by=by, only=only, rate=rate, on_progress=on_progress)
 
-    _run(settings, selection, "discard", repair, "--reason", reason, "--by", by, *_at(rate))
+    _run(settings, selection, "discard", repair, "--reason", reason, "--by", by, *_at(rate), *assent())
 
 
 def _at(rate: float | None) -> tuple[str, ...]:

@@ -40,8 +40,7 @@ class Reader:
         The id of a queue stands for the event at its front.
         """
         if is_queue_id(event_id):
-            standing = (await self._standings.read([event_id]))[event_id]
-            return await self._counted(standing)
+            return await self._front(event_id)
         if not may_be_id(event_id):
             return None
         item = await self._item_of(event_id)
@@ -55,6 +54,13 @@ class Reader:
         if may_be_in_line(item):
             return await self._keyed(item)
         return decode_stored(item, numbers=self._options.numbers, now=self._options.clock(), window_ends=ends)
+
+    async def _front(self, queue_id: str) -> StoredEvent | None:
+        standing = (await self._standings.read([queue_id]))[queue_id]
+        if standing.queue is not None and standing.waiting_behind is None:
+            # The event is done. A worker has probably taken it from the queue meanwhile.
+            standing = (await self._standings.read([queue_id]))[queue_id]
+        return await self._counted(standing)
 
     async def _keyed(self, item: Item) -> StoredEvent | None:
         event_id = item["id"]["S"]

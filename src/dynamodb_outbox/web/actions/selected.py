@@ -39,8 +39,9 @@ async def recover(visit: Visit) -> Response:
     """Recover every event whose lease ran out. The worker that claims it decides whether it has a retry left."""
     recovered = await visit.site.outbox.recover(max_retries=MOST_RETRIES)
     visit.site.changed()
-    visit.log("recover", reset=recovered.reset, failed=recovered.failed)
-    return visit.page("recovered.html", reset=recovered.reset, failed=recovered.failed)
+    errors = [str(error) for error in recovered.errors]
+    visit.log("recover", reset=recovered.reset, failed=recovered.failed, errors=errors)
+    return visit.page("recovered.html", reset=recovered.reset, failed=recovered.failed, errors=errors)
 
 
 def _chosen(visit: Visit) -> dict[str, str]:

@@ -59,7 +59,9 @@ async def event(visit: Visit) -> Response:
     """Show everything about one event. Reads the event itself, so the page is never older than the table."""
     stored = await _asked_for(visit)
     seen = visit.see(stored)
-    table = shlex.quote(visit.site.table)
+    table, shown_id = shlex.quote(visit.site.table), shlex.quote(stored.id)
+    if stored.id.startswith("-"):
+        shown_id = f"-- {shown_id}"
     return visit.page(
         "event.html",
         seen=seen,
@@ -67,7 +69,7 @@ async def event(visit: Visit) -> Response:
         explanation=_explanation(seen.event),
         handlers=_handlers(visit, seen.event),
         note=NOTES.get(visit.request.query.get("note"), ""),
-        command=f"dynamodb-outbox --table {table} events show {shlex.quote(stored.id)}",
+        command=f"dynamodb-outbox --table {table} events show {shown_id}",
         code=_code(seen.event),
         trace=_trace(visit, seen.event),
         can_retry=stored.status is EventStatus.FAILED and visit.access.may(Role.RETRY),
@@ -85,9 +87,11 @@ async def event_json_page(visit: Visit) -> Response:
 
 async def _asked_for(visit: Visit) -> StoredEvent:
     """Read the event with an id, or the one at the front of the line of an ordering key."""
-    key = visit.request.query.get("ordering_key")
+    key, event_id = visit.request.query.get("ordering_key"), visit.request.query.get("id")
+    if key and event_id:
+        raise BadRequestError("give either an id or an ordering key")
     if not key:
-        return await find_event(visit, visit.request.query.get("id"))
+        return await find_event(visit, event_id)
     stored = await visit.site.outbox.get_front(key)
     if stored is None:
         raise BadRequestError("no event with this ordering key waits", status=404)

@@ -8,6 +8,7 @@ from typing import Final
 
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
+from dynamodb_outbox.cli.settings import last
 from dynamodb_outbox.cli.values import span
 from dynamodb_outbox.errors import (
     CredentialsError,
@@ -124,7 +125,10 @@ def _check_emitters(evidence: Evidence) -> Finding | None:
         evidence=(f"{len(ahead)} of {len(events)} events that were read; for example {example.id}",),
         cause="the clock of a process that emits is ahead, so its events are due too late. They are delivered once "
         "this time has come",
-        repair=(evidence.settings.command("events", "show", example.id), "timedatectl status   # where it runs"),
+        repair=(
+            evidence.settings.command("events", "show", *last([example.id])),
+            "timedatectl status   # where it runs",
+        ),
         docs="docs/troubleshooting.md#an-event-is-handled-late",
     )
 

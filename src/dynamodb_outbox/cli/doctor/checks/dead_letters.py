@@ -50,7 +50,7 @@ def check_poison(evidence: Evidence) -> Finding:
         evidence=(f"{example.type} {example.id}, {ago(evidence.now, example.failed_at)}: {example.last_error}",),
         cause="the event kills its worker, for example by its memory, or its handler blocks the event loop",
         repair=(
-            evidence.settings.command("events", "show", example.id),
+            evidence.settings.command("events", "show", *last([example.id])),
             "search for out-of-memory kills at that time, and run the handler with the payload on your machine",
         ),
         docs=PAGE,
@@ -75,7 +75,7 @@ def check_unreadable(evidence: Evidence) -> Finding:
         cause="another program has written these items in another format",
         repair=(
             "if somebody needs the events, fix the items, then retry them; if nobody does, discard them. To see one:",
-            settings.command("events", "show", example.id),
+            settings.command("events", "show", *last([example.id])),
             f"{settings.command('failed', 'export', 'before-discard.jsonl')}   # a discard has no undo",
             settings.command("failed", "discard", "--reason", "not an event", *assent(), *last(ids)),
         ),

@@ -9,6 +9,7 @@ from typing import Final
 from dynamodb_outbox.cli.confirming import assent
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
+from dynamodb_outbox.cli.settings import last
 from dynamodb_outbox.cli.values import many, span
 from dynamodb_outbox.cli.verdict import LATE_SECONDS, STUCK_SECONDS
 from dynamodb_outbox.stored_events import EventState, Sample, StoredEvent
@@ -62,7 +63,7 @@ def check_lost(evidence: Evidence) -> Finding:
             title=f"{len(found.without_window)} events are in a window whose item is gone",
             evidence=(part, f"for example {found.without_window[0]}"),
             cause="somebody has deleted a window item. No worker finds its events again",
-            repair=(evidence.settings.command("events", "show", found.without_window[0]),),
+            repair=(evidence.settings.command("events", "show", *last([found.without_window[0]])),),
             docs="docs/troubleshooting.md#a-window-item-was-deleted",
         )
     if found.not_in_index:
@@ -73,7 +74,7 @@ def check_lost(evidence: Evidence) -> Finding:
             evidence=(part, f"for example {found.not_in_index[0]}"),
             cause="another program has stored them without gsiSortKey, or with another number of shards",
             repair=(
-                evidence.settings.command("events", "show", found.not_in_index[0]),
+                evidence.settings.command("events", "show", *last([found.not_in_index[0]])),
                 f"{evidence.settings.command('emit', 'TYPE', 'PAYLOAD')}   # to deliver it, as a new event",
             ),
             docs="docs/reference/item-format.md#write-an-event-from-another-program",
@@ -100,7 +101,7 @@ def check_unhandled(evidence: Evidence) -> Finding:
         cause="the release with the handler is not deployed, its worker does not run, or the type was misspelled",
         repair=(
             "start the service that has the handler, or deploy it",
-            evidence.settings.command("events", "show", oldest.id),
+            evidence.settings.command("events", "show", *last([oldest.id])),
         ),
         docs="docs/how-to/deploys.md#roll-out-a-new-event-type",
     )
