@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from dynamodb_outbox import ConfigurationError, Event, TargetError
+from dynamodb_outbox import ConfigurationError, Event, Reject, TargetError
 from dynamodb_outbox.publishers import KinesisPublisher
 from reliability.proxy import CUT_BEFORE, Proxy, Recorded, nth, refused
 from tests.backends import ENDPOINT, SESSION
@@ -96,6 +96,24 @@ async def test_a_refused_request_rejects_nothing(publisher: KinesisPublisher, sq
     for action in (refused("AccessDeniedException"), CUT_BEFORE):
         sqs_proxy.rule = nth(1, "PutRecords", action)
         assert [type(result) for result in await publish(publisher, Event("a"), Event("b"))] == [TargetError] * 2
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # of aiohttp, which sends it all the same
+@pytest.mark.parametrize("code", ["InvalidArgumentException", "ValidationException"])
+async def test_a_record_that_is_too_large_for_the_stream_is_rejected(
+    publisher: KinesisPublisher, sqs_proxy: Proxy, code: str
+) -> None:
+    def rule(request: Recorded) -> Any:
+        records = request.body.get("Records", [])
+        return refused(code, "no") if any(len(record["Data"]) > 1_000_000 for record in records) else None
+
+    sqs_proxy.rule = rule
+    # JSON needs six characters for a control character.
+    results = await publish(publisher, Event("a", "\x01" * 300_000), Event("b"))
+    assert [type(result) for result in results] == [Reject, type(None)]
+    assert code in results[0].reason
+    sqs_proxy.rule = nth(1, "PutRecords", refused(code))
+    assert [type(result) for result in await publish(publisher, Event("a"))] == [TargetError]
 
 
 async def test_verify(publisher: KinesisPublisher, kinesis: Any) -> None:

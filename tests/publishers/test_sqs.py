@@ -106,6 +106,27 @@ async def test_a_request_that_one_entry_spoils_is_sent_one_by_one(
     assert sorted(await queue.received_ids()) == ["e1", "e2"]
 
 
+async def test_entries_of_a_refused_request_do_not_wait_for_each_other(
+    publisher: SqsPublisher, sqs_proxy: Proxy
+) -> None:
+    requests, all_came = 0, asyncio.Event()
+
+    async def wait() -> None:
+        await asyncio.wait_for(all_came.wait(), 10)
+
+    def rule(request: Any) -> Any:
+        nonlocal requests
+        if len(request.body["Entries"]) > 1:
+            return refused("com.amazonaws.sqs#BatchRequestTooLong", "no")
+        requests += 1
+        if requests == 4:
+            all_came.set()
+        return wait()
+
+    sqs_proxy.rule = rule
+    assert await publish(publisher, *(Event("a", id=f"e{number}") for number in range(4))) == [None] * 4
+
+
 @pytest.mark.parametrize(
     ("action", "code", "maybe_sent"),
     [
@@ -153,6 +174,19 @@ async def test_groups_and_deduplication_of_a_fifo_queue(sqs: Any, fifo: Queue) -
     for attribute in (received["e1"]["MessageGroupId"], received[long_id]["MessageDeduplicationId"]):
         assert len(attribute) == 64
         assert int(attribute, 16)
+
+
+async def test_two_services_may_send_events_with_one_id_to_a_fifo_queue(sqs: Any, fifo: Queue) -> None:
+    for source in ("/shop", "/billing", "/shop"):
+        await SqsPublisher(queue_url=fifo.url, client=sqs, source=source)(Event("a", id="A-1"))
+    assert [json.loads(message["Body"])["source"] for message in await fifo.receive_all()] == ["/shop", "/billing"]
+
+
+async def test_attributes_have_no_characters_that_sqs_refuses(sqs_proxy: Proxy, publisher: SqsPublisher) -> None:
+    await publish(publisher, Event("a\x00b", id="x\x1fy", metadata={"traceparent": "\ufffe\t%"}))
+    (entry,) = sqs_proxy.of("SendMessageBatch")[0]["Entries"]
+    texts = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}
+    assert (texts["type"], texts["traceparent"]) == ("a%00b", "%EF%BF%BE\t%")
 
 
 async def test_a_group_of_the_user(queue: Queue, sqs_proxy: Proxy) -> None:

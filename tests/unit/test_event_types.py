@@ -218,6 +218,12 @@ def test_upcasters_that_nothing_calls_are_refused(name: str) -> None:
         upcast(name, from_version=1)(dict)
 
 
+def test_second_upcaster_without_a_name_of_its_own_is_refused(name: str) -> None:
+    upcast(name, from_version=1)(lambda payload: payload | {"a": 1})
+    with pytest.raises(ConfigurationError, match="already has an upcaster"):
+        upcast(name, from_version=1)(lambda payload: payload | {"b": 1})
+
+
 def test_an_upcaster_that_raises_makes_the_payload_invalid(name: str) -> None:
     kind = a_class(name, version=2)
     adds(name, 1)

@@ -305,6 +305,136 @@ def test_validation_of_the_class_itself_is_part_of_it() -> None:
         from_stored(Event("t", {"number": -1}), EventType("t", Positive))
 
 
+@dataclass
+class Card:
+    number: str
+
+    def __post_init__(self) -> None:
+        if not self.number.isdigit():
+            raise ValueError("digits only")
+
+
+@dataclass
+class Iban:
+    number: str
+
+
+@dataclass
+class Paid:
+    by: Card | Iban
+    again: Card | None = None
+
+
+def test_union_goes_on_after_a_type_whose_own_validation_fails() -> None:
+    assert there_and_back(Paid, Paid(Iban("DE12"))) == Paid(Iban("DE12"))
+    assert there_and_back(Paid, Paid(Card("12"))) == Paid(Card("12"))
+    with pytest.raises(InvalidPayloadError, match="ValueError: digits only") as caught:
+        from_stored(Event("t", {"by": {"number": "1"}, "again": {"number": "x"}}), EventType("t", Paid))
+    assert caught.value.path == "payload.again"
+    assert isinstance(caught.value.__cause__, Exception)
+
+
+class Rate(enum.Enum):
+    FULL = Decimal("19.99")
+    NONE = Decimal(0)
+
+
+class Place(enum.Enum):
+    HERE = (1, "a")
+    THERE = UUID(int=1)
+    THEN = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("member", [*Rate, *Place])
+@pytest.mark.parametrize("numbers", ["native", "decimal"])
+def test_enum_of_values_that_have_another_stored_form_comes_back(member: Any, numbers: Numbers) -> None:
+    kind = dataclasses.make_dataclass("Made", [("value", type(member))])
+    registered = EventType("t", kind)
+    assert there_and_back(kind, kind(member), numbers).value is member
+    with pytest.raises(InvalidPayloadError, match="it must be a value of"):
+        from_stored(Event("t", {"value": "other"}), registered)
+
+
+class StructA(msgspec.Struct):
+    value: int
+
+
+class StructB(msgspec.Struct):
+    value: str
+
+
+class Ambiguous(msgspec.Struct):
+    at: datetime | str
+
+
+class Untagged(msgspec.Struct):
+    value: StructA | StructB
+
+
+@pytest.mark.parametrize("kind", [Ambiguous, Untagged, dataclasses.make_dataclass("Outer", [("inner", Ambiguous)])])
+def test_struct_that_msgspec_cannot_read_is_refused(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read by msgspec"):
+        EventType("t", kind).check_readable()
+
+
+class Inner(pydantic.BaseModel):
+    at: date
+
+
+class Around(msgspec.Struct):
+    inner: Inner
+
+
+def test_pydantic_model_in_a_struct_comes_back() -> None:
+    around = Around(Inner(at=date(2026, 11, 30)))
+    assert there_and_back(Around, around) == around
+    with pytest.raises(InvalidPayloadError):
+        from_stored(Event("t", {"inner": {"at": "never"}}), EventType("t", Around))
+
+
+class TaggedA(pydantic.BaseModel):
+    kind: Literal["a"] = "a"
+
+
+class TaggedB(pydantic.BaseModel):
+    kind: Literal["b"] = "b"
+
+
+class Tagged(pydantic.BaseModel):
+    one: TaggedA | TaggedB = pydantic.Field(discriminator="kind")
+
+
+class StructTagged(msgspec.Struct):
+    one: Annotated[StructOne | StructTwo, "either"]
+
+
+class StructOne(msgspec.Struct, tag=True):
+    value: int
+
+
+class StructTwo(msgspec.Struct, tag=True):
+    value: int
+
+
+class StructOfEnum(msgspec.Struct):
+    one: Colour
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Tagged, {"kind": "confidential"}),
+        (StructTagged, {"type": "confidential", "value": 1}),
+        (StructOfEnum, "confidential"),
+    ],
+)
+def test_value_that_names_no_choice_is_not_in_the_message(kind: Any, value: Any) -> None:
+    with pytest.raises(InvalidPayloadError) as caught:
+        from_stored(Event("t", {"one": value}), EventType("t", kind))
+    assert "confidential" not in str(caught.value)
+    assert caught.value.path.startswith("payload.one")
+
+
 @pytest.mark.parametrize("kind", [complex, type, list[complex], "Unknown", Tree | complex])
 def test_fields_that_cannot_be_read_are_refused(kind: Any) -> None:
     made = dataclasses.make_dataclass("Made", [("value", kind)])

@@ -34,6 +34,8 @@ class Failure:
 
 
 _NO_RESULT: Final = Failure("Unknown", "the reply has no result for the event", maybe_sent=True)
+SINGLES: Final = 10
+"""So many entries of a batch that was refused are sent alone at the same time, which fits a usual pool."""
 _PROOFS: Final = frozenset({"EventId", "SuccessCode", "SequenceNumber"})
 """What EventBridge and Kinesis tell of an entry that they have accepted."""
 
@@ -144,11 +146,26 @@ class AwsPublisher(Publisher, ABC):
     async def _after_refusal(self, client: Any, entries: list[Entry], error: Exception) -> Sequence[Exception | None]:
         raised = target_error(error, target=self._target)
         if len(entries) > 1 and self._is_spoiled(error, raised.code):
-            return [result for entry in entries for result in await self._send_with(client, [entry])]
-        if isinstance(error, ClientError) and len(entries) == 1 and raised.code in self._limits.permanent_requests:
+            return await self._send_alone(client, entries)
+        if isinstance(error, ClientError) and len(entries) == 1 and self._is_hopeless(entries[0], raised.code):
             return [Reject(f"{self._target} refused the event: {raised.code}: {raised.reason}")]
         # Each caller raises its own exception, because raising changes the traceback.
         return [target_error(error, target=self._target) for _ in entries]
+
+    async def _send_alone(self, client: Any, entries: list[Entry]) -> Sequence[Exception | None]:
+        """Send each entry in a request of its own, a few at the same time: all callers wait for the last of them."""
+        limiter = asyncio.Semaphore(SINGLES)
+
+        async def send(entry: Entry) -> Exception | None:
+            async with limiter:
+                (result,) = await self._send_with(client, [entry])
+                return result
+
+        return await asyncio.gather(*map(send, entries))
+
+    def _is_hopeless(self, entry: Entry, code: str) -> bool:
+        """Tell whether the target can never take an entry that it refused alone, with an error of the request."""
+        return code in self._limits.permanent_requests
 
     def _is_spoiled(self, error: Exception, code: str) -> bool:
         """Tell whether one entry may be the reason why the request was refused."""

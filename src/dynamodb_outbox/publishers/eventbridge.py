@@ -14,7 +14,7 @@ from dynamodb_outbox import ConfigurationError, Event, Reject
 from dynamodb_outbox.publishers.aws_client import AwsClient, check_service, is_arn_of
 from dynamodb_outbox.publishers.aws_publisher import AwsPublisher, Entry, Failure, Limits, failures_by_position
 from dynamodb_outbox.publishers.cloudevents import structured
-from dynamodb_outbox.publishers.fitting_ids import fitting_id
+from dynamodb_outbox.publishers.fitting_ids import deduplication_id, fitting_id
 from dynamodb_outbox.publishers.json_form import to_json
 from dynamodb_outbox.publishers.messages import MessageFormat, check_format
 
@@ -118,7 +118,7 @@ class EventBridgePublisher(AwsPublisher):
             "Time": event.occurred_at,
         }
         if self._is_v2:
-            entry["SystemMetadata"] = _system_metadata(event)
+            entry["SystemMetadata"] = self._system_metadata(event)
         else:
             entry["EventBusName"] = self._bus
         await self._submit(entry, _TIME_BYTES + sum(len(part.encode()) for part in (self._source, event.type, detail)))
@@ -135,12 +135,11 @@ class EventBridgePublisher(AwsPublisher):
             return structured(event, source=self._source)
         return to_json(event.payload if isinstance(event.payload, Mapping) else {"data": event.payload})
 
+    def _system_metadata(self, event: Event) -> dict[str, str]:
+        ids = {"DeduplicationId": deduplication_id(event, source=self._source)}
+        return ids if event.ordering_key is None else ids | {"EventGroupId": fitting_id(event.ordering_key)}
+
     async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
         bus = {"EventBusArn": self._bus} if self._is_v2 else {}
         reply = await client.put_events(**bus, Entries=entries)
         return failures_by_position(len(entries), reply.get("Entries", ()))
-
-
-def _system_metadata(event: Event) -> dict[str, str]:
-    ids = {"DeduplicationId": fitting_id(event.id)}
-    return ids if event.ordering_key is None else ids | {"EventGroupId": fitting_id(event.ordering_key)}

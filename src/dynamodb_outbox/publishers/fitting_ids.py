@@ -5,8 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import Final
+from urllib.parse import quote
+
+from dynamodb_outbox import Event
+from dynamodb_outbox.publishers.cloudevents import DEFAULT_SOURCE
 
 _FITS: Final = re.compile(r"""[a-zA-Z0-9!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}""")
+
+
+def deduplication_id(event: Event, *, source: str) -> str:
+    """Return the id by which a target recognises repeats: the id of the event, with the source if it was given.
+
+    Two services may have events with the same id, and may send to the same target, which would drop one of them.
+    """
+    return fitting_id(event.id if source == DEFAULT_SOURCE else f"{quote(source)}#{event.id}")
 
 
 def fitting_id(text: str) -> str:

@@ -18,11 +18,14 @@ from dynamodb_outbox.publishers.json_form import to_json
 from dynamodb_outbox.publishers.messages import MessageFormat, check_format
 
 MAX_KEY_CHARS: Final = 256
+DEFAULT_BYTES: Final = 1_048_576
+"""What a stream takes in a record, with its partition key, unless its `MaxRecordSizeInKiB` was raised up to 10 MiB."""
+_INVALID: Final = frozenset({"InvalidArgumentException", "ValidationException"})
 LIMITS: Final = Limits(
     entries=500,
     request_bytes=5_000_000,  # half of the limit of a request
     entry_bytes=10_485_760,
-    spoiled_requests=frozenset({"InvalidArgumentException", "ValidationException"}),
+    spoiled_requests=_INVALID,
 )
 
 
@@ -99,6 +102,10 @@ class KinesisPublisher(AwsPublisher):
         else:
             key = event.id if event.ordering_key is None else event.ordering_key
         return key if len(key) <= MAX_KEY_CHARS else hashlib.sha256(key.encode()).hexdigest()
+
+    def _is_hopeless(self, entry: Entry, code: str) -> bool:
+        size = len(entry["Data"]) + len(entry["PartitionKey"].encode())
+        return size > DEFAULT_BYTES and code in _INVALID
 
     async def _call(self, client: Any, entries: list[Entry]) -> Sequence[Failure | None]:
         reply = await client.put_records(StreamName=self._stream_name, Records=entries)

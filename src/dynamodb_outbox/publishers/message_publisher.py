@@ -40,7 +40,9 @@ class MessagePublisher(AwsPublisher):
     async def _submit_message(self, event: Event, message: Message, *, body: str) -> None:
         """Send a message, whose body the service calls `body`."""
         entry: dict[str, Any] = {body: message.body, "MessageAttributes": message.attributes}
-        await self._submit(entry | group_of(event, self._group, is_fifo=self._is_fifo), message.size)
+        await self._submit(
+            entry | group_of(event, self._group, is_fifo=self._is_fifo, source=self._source), message.size
+        )
 
     def _check_limit(self, attributes: Mapping[str, str], *, default: int, needed: int) -> None:
         """Raise `ConfigurationError` if the target takes smaller messages only than are needed (bytes)."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
+from urllib.parse import quote
 
 from dynamodb_outbox import ConfigurationError, Event
 from dynamodb_outbox.publishers.cloudevents import CONTENT_TYPE, structured
-from dynamodb_outbox.publishers.fitting_ids import fitting_id
+from dynamodb_outbox.publishers.fitting_ids import deduplication_id, fitting_id
 from dynamodb_outbox.publishers.json_form import to_json
 
 MessageFormat = Literal["cloudevents", "payload"]
 """The body of a message: the event as a CloudEvent in JSON, or its payload alone in JSON."""
 
 _TRACE_CONTEXT: Final = ("traceparent", "tracestate")
+_REFUSED: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What is no character of XML 1.0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,23 @@ def message_of(event: Event, *, format: MessageFormat, source: str) -> Message:
         value = event.metadata.get(name)
         if isinstance(value, str) and value:
             texts[name] = value
+    texts = {name: without_control_characters(text) for name, text in texts.items()}
     attributes = {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
     size = len(body.encode()) + sum(len(name) + len("String") + len(text.encode()) for name, text in texts.items())
     return Message(body, attributes, size)
 
 
-def group_of(event: Event, group: Callable[[Event], str | None] | None, *, is_fifo: bool) -> dict[str, str]:
+def without_control_characters(text: str) -> str:
+    """Percent-encode what SQS and SNS take in no attribute: control characters and non-characters.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+    """
+    return _REFUSED.sub(lambda found: quote(found[0], safe=""), text)
+
+
+def group_of(
+    event: Event, group: Callable[[Event], str | None] | None, *, is_fifo: bool, source: str
+) -> dict[str, str]:
     """Return the group and the deduplication id of a message, as far as the queue or the topic takes them."""
     name = None if group is None else group(event)
     if name is not None and (not isinstance(name, str) or not name):
@@ -60,4 +75,4 @@ def group_of(event: Event, group: Callable[[Event], str | None] | None, *, is_fi
     if name is None and is_fifo:
         name = event.id if event.ordering_key is None else event.ordering_key
     ids = {} if name is None else {"MessageGroupId": fitting_id(name)}
-    return ids | {"MessageDeduplicationId": fitting_id(event.id)} if is_fifo else ids
+    return ids | {"MessageDeduplicationId": deduplication_id(event, source=source)} if is_fifo else ids

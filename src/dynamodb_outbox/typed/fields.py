@@ -6,12 +6,14 @@ import dataclasses
 import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Final, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.typed.kinds import class_name, is_attrs, is_typed_dict
-from dynamodb_outbox.typed.mismatch import Mismatch
+from dynamodb_outbox.typed.mismatch import Mismatch, mismatch_of
+from dynamodb_outbox.typed.plain import to_plain
 from dynamodb_outbox.typed.scalars import SCALARS
 from dynamodb_outbox.wording import shape, shown
 
@@ -160,9 +162,10 @@ def _hints(kind: type) -> dict[str, Any]:
 def _at(step: str, reader: Reader, value: Any) -> Any:
     try:
         return reader(value)
-    except Mismatch as error:
+    except Exception as raised:
+        error = mismatch_of(raised)
         error.steps.append(step)
-        raise
+        raise error from error.__cause__
 
 
 def _unreadable(kind: Any) -> ConfigurationError:
@@ -184,11 +187,17 @@ def _one_of(accepted: tuple[Any, ...]) -> Reader:
 
 
 def _enum(kind: type[Enum]) -> Reader:
+    # A value such as a Decimal, a UUID or a tuple is stored in another form.
+    by_form = [(to_plain(member), SCALARS.get(type(member.value)), member) for member in kind]
+
     def read(value: Any) -> Any:
-        try:
+        with suppress(ValueError):
             return kind(value)
-        except ValueError:
-            raise Mismatch(f"it must be a value of {kind.__qualname__}") from None
+        for form, scalar, member in by_form:
+            with suppress(Mismatch):
+                if value == form or (scalar is not None and scalar(value) == member.value):
+                    return member
+        raise Mismatch(f"it must be a value of {kind.__qualname__}")
 
     return read
 
@@ -199,13 +208,19 @@ def _union(kind: Any, readers: Sequence[Reader]) -> Reader:
         for reader in readers:
             try:
                 return reader(value)
-            except Mismatch as error:
-                nearest = error if nearest is None or len(error.steps) > len(nearest.steps) else nearest
-        if nearest is not None and nearest.steps:
-            raise nearest
+            except Exception as raised:
+                error = mismatch_of(raised)
+                nearest = error if nearest is None or _depth(error) > _depth(nearest) else nearest
+        if nearest is not None and max(_depth(nearest)):
+            raise nearest from nearest.__cause__
         raise Mismatch(f"it must be {kind}, not {shape(value)}")
 
     return read
+
+
+def _depth(error: Mismatch) -> tuple[int, int]:
+    """Rank a mismatch by how far its value has fitted: to a field within it, or to the validation of the class."""
+    return len(error.steps), int(error.__cause__ is not None)
 
 
 def _mapping(read_key: Reader, read_member: Reader) -> Reader:

@@ -5,14 +5,17 @@ pydantic and msgspec are optional. They are imported when a class of theirs is u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
+from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.typed.fields import reader_of
-from dynamodb_outbox.typed.kinds import is_pydantic, is_struct
-from dynamodb_outbox.typed.mismatch import Mismatch
-from dynamodb_outbox.wording import describe
+from dynamodb_outbox.typed.kinds import class_name, is_pydantic, is_struct
+from dynamodb_outbox.typed.mismatch import Mismatch, mismatch_of
 
 
 def payload_reader(payload_class: Any) -> Callable[[Any], Any]:
@@ -25,10 +28,9 @@ def payload_reader(payload_class: Any) -> Callable[[Any], Any]:
     def load(stored: Any) -> Any:
         try:
             return read(stored)
-        except Mismatch:
-            raise
-        except Exception as error:  # a validator, or the `__post_init__` of the user's class
-            raise Mismatch(describe(error)) from error
+        except Exception as error:
+            mismatch = mismatch_of(error)
+            raise mismatch from mismatch.__cause__
 
     return load
 
@@ -54,7 +56,9 @@ def _pydantic_reader(kind: Any) -> Callable[[Any], Any]:
         except ValidationError as error:
             first, *others = error.errors(include_url=False, include_context=False, include_input=False)
             more = f" (and {len(others)} more)" if others else ""
-            raise Mismatch(f"{first['msg']}{more}", steps=_steps(first["loc"])) from None
+            # Other messages describe what the type expects. This one would show the stored value.
+            reason = "its tag is none of the expected ones" if first["type"] == "union_tag_invalid" else first["msg"]
+            raise Mismatch(f"{reason}{more}", steps=_steps(first["loc"])) from None
 
     return read
 
@@ -66,15 +70,33 @@ def _steps(location: tuple[int | str, ...]) -> list[str]:
 def _msgspec_reader(kind: Any) -> Callable[[Any], Any]:
     from msgspec import ValidationError, convert  # noqa: PLC0415 - optional
 
+    with suppress(ValidationError):
+        try:
+            convert({}, kind, dec_hook=_decode)
+        except TypeError as error:
+            raise ConfigurationError(f"{class_name(kind)} cannot be read by msgspec: {error}") from error
+
     def read(stored: Any) -> Any:
         try:
-            return convert(stored, kind, dec_hook=_decode_number)
+            return convert(stored, kind, dec_hook=_decode)
         except ValidationError as error:
             reason, _, place = str(error).partition(" - at `$")
-            raise Mismatch(reason, steps=[place.removesuffix("`")] if place else []) from None
+            raise Mismatch(_unquoted(reason), steps=[place.removesuffix("`")] if place else []) from None
 
     return read
 
 
-def _decode_number(kind: Any, value: Any) -> Any:
-    return float(value) if kind is float and isinstance(value, Decimal) else value
+def _decode(kind: Any, value: Any) -> Any:
+    if kind is float and isinstance(value, Decimal):
+        return float(value)
+    return _nested_model(kind)(value) if is_pydantic(kind) else value
+
+
+@cache
+def _nested_model(kind: Any) -> Callable[[Any], Any]:
+    return _pydantic_reader(kind)
+
+
+def _unquoted(reason: str) -> str:
+    """Leave out the stored value, which msgspec shows if it is none of an Enum, a Literal or the tags."""
+    return re.sub(r"^(Invalid [a-z ]*value) .*", r"\1", reason, flags=re.DOTALL)

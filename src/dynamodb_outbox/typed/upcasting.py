@@ -41,7 +41,7 @@ def upcast(name: str, *, from_version: int) -> Callable[[U], U]:
             raise ConfigurationError(f"{_name_of(upcaster)} is async; an upcaster must be a function without async")
         known = _UPCASTERS.setdefault(name, {})
         other = known.get(from_version)
-        if other is not None and _name_of(other) != _name_of(upcaster):
+        if other is not None and not _is_same(other, upcaster):
             raise ConfigurationError(
                 f"event type {name!r} already has an upcaster from version {from_version}: {_name_of(other)}"
             )
@@ -67,6 +67,15 @@ def upcasters_of(name: str, version: int, current: int) -> list[Upcaster]:
             f"@upcast({name!r}, from_version={missing[0]})"
         )
     return [known[each] for each in range(version, current)]
+
+
+def _is_same(function: Any, other: Any) -> bool:
+    """Tell whether a function is another one that its module, which was loaded again, has defined once more."""
+    if _name_of(function) != _name_of(other):
+        return False
+    # Many functions have these names.
+    is_named = not _name_of(other).endswith(("._", "<lambda>"))
+    return is_named or getattr(function, "__code__", None) == getattr(other, "__code__", None)
 
 
 def _name_of(function: Any) -> str:
