@@ -108,7 +108,7 @@ class Printer:
             width=None if is_terminal else WIDE,
             no_color=not self.color,
             force_terminal=is_terminal,
-            emoji=False,  # an id such as order:id:17 is no emoji
+            emoji=False,  # otherwise `:id:` in an id becomes an emoji
         )
 
 

@@ -153,7 +153,7 @@ class AwsPublisher(Publisher, ABC):
         return [target_error(error, target=self._target) for _ in entries]
 
     async def _send_alone(self, client: Any, entries: list[Entry]) -> Sequence[Exception | None]:
-        """Send each entry in a request of its own, a few at the same time: all callers wait for the last of them."""
+        """Send each entry alone, a few at the same time, because all callers wait for the last entry."""
         limiter = asyncio.Semaphore(SINGLES)
 
         async def send(entry: Entry) -> Exception | None:

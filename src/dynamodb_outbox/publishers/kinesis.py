@@ -19,7 +19,7 @@ from dynamodb_outbox.publishers.messages import MessageFormat, check_format
 
 MAX_KEY_CHARS: Final = 256
 DEFAULT_BYTES: Final = 1_048_576
-"""What a stream takes in a record, with its partition key, unless its `MaxRecordSizeInKiB` was raised up to 10 MiB."""
+"""The largest record of a stream, with the partition key, unless its `MaxRecordSizeInKiB` was raised up to 10 MiB."""
 _INVALID: Final = frozenset({"InvalidArgumentException", "ValidationException"})
 LIMITS: Final = Limits(
     entries=500,

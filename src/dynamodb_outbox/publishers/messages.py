@@ -18,7 +18,7 @@ MessageFormat = Literal["cloudevents", "payload"]
 
 _TRACE_CONTEXT: Final = ("traceparent", "tracestate")
 _REFUSED: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What is no character of XML 1.0."""
+"""The code points that XML 1.0 excludes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def message_of(event: Event, *, format: MessageFormat, source: str) -> Message:
 
 
 def without_control_characters(text: str) -> str:
-    """Percent-encode what SQS and SNS take in no attribute: control characters and non-characters.
+    """Percent-encode the characters that SQS and SNS refuse in an attribute.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
     """

@@ -56,8 +56,8 @@ def _pydantic_reader(kind: Any) -> Callable[[Any], Any]:
         except ValidationError as error:
             first, *others = error.errors(include_url=False, include_context=False, include_input=False)
             more = f" (and {len(others)} more)" if others else ""
-            # Other messages describe what the type expects. This one would show the stored value.
-            reason = "its tag is none of the expected ones" if first["type"] == "union_tag_invalid" else first["msg"]
+            # Unlike other messages, this message would show the stored value.
+            reason = "its tag is not one of the expected tags" if first["type"] == "union_tag_invalid" else first["msg"]
             raise Mismatch(f"{reason}{more}", steps=_steps(first["loc"])) from None
 
     return read
@@ -98,5 +98,5 @@ def _nested_model(kind: Any) -> Callable[[Any], Any]:
 
 
 def _unquoted(reason: str) -> str:
-    """Leave out the stored value, which msgspec shows if it is none of an Enum, a Literal or the tags."""
+    """Leave out the stored value, which msgspec shows if an Enum, a Literal or a union of tags does not have it."""
     return re.sub(r"^(Invalid [a-z ]*value) .*", r"\1", reason, flags=re.DOTALL)
