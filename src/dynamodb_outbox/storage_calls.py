@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Coroutine, Generator, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from dynamodb_outbox.errors import StorageError
@@ -13,6 +14,28 @@ from dynamodb_outbox.observers import Observers, StorageCalled
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+_NOTE: ContextVar[Callable[[], None] | None] = ContextVar("_NOTE", default=None)
+
+
+@contextmanager
+def noting_answers(note: Callable[[], None]) -> Generator[None]:
+    """Have a function called for each answer that this task gets from the storage in the block.
+
+    One call of the outbox may make many requests, and each may be slow. The answers show that it goes on.
+    """
+    token = _NOTE.set(note)
+    try:
+        yield
+    finally:
+        _NOTE.reset(token)
+
+
+def note_answer() -> None:
+    """Note an answer of the storage; see `noting_answers`."""
+    if (note := _NOTE.get()) is not None:
+        note()
 
 
 def observed(

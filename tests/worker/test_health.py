@@ -25,6 +25,7 @@ from dynamodb_outbox import (
     UnavailableError,
 )
 from tests.fakes import ScriptedOutbox
+from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime
 
 HEALTHY, DEGRADED, UNHEALTHY = HealthStatus
@@ -174,6 +175,26 @@ async def test_loop_whose_step_never_ends_is_not_live_after_the_limit(
         gate.open()
         await anyio.sleep(1)
         assert state(bus.health()) == (HEALTHY, True, True)
+
+
+async def test_loops_over_many_shards_are_live_while_each_answer_is_slow(virtual_time: VirtualTime) -> None:
+    queries = 0
+
+    async def slow(operation: str, parameters: Any) -> None:
+        nonlocal queries
+        if operation == "query":
+            queries += 1
+            await anyio.sleep(2.5)
+
+    service = SimulatedService(virtual_time, shards=64)
+    service.before = slow
+    bus = OutboxEventBus(service.outbox())
+    bus.on("order.placed", nothing)
+    async with bus:
+        for _ in range(20):
+            await anyio.sleep(30)
+            assert (bus.health().live, bus.health().ready) == (True, True)
+    assert queries > 64
 
 
 async def test_idle_worker_that_polls_once_an_hour_is_live() -> None:

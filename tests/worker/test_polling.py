@@ -15,8 +15,10 @@ from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventCompleted, EventReleased, Observation
 from dynamodb_outbox.worker.handling.quarantine import Quarantine
 from dynamodb_outbox.worker.hold_gate import HoldGate
+from dynamodb_outbox.worker.phase import Phases
 from dynamodb_outbox.worker.poll import Poller, Slots
 from dynamodb_outbox.worker.timing import Timing
+from dynamodb_outbox.worker.vitals import Vitals
 from tests.fakes import Call, ScriptedOutbox
 from tests.virtual_time import VirtualTime
 
@@ -26,7 +28,8 @@ PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 def poller_of(outbox: InMemoryOutbox) -> Poller:
     registry = HandlerRegistry(max_handlers=10, on_max_handlers=lambda event_type, count: None)
     gate = HoldGate(outbox, start=lambda claim: None, settle=lambda claim, outcome: None, timing=Timing())
-    return Poller(outbox, registry, Slots(10), gate, on_claim=lambda claim: None, report=lambda error: None)
+    vitals = Vitals(outbox.options, Phases(), on_beat=lambda vitals: None)
+    return Poller(outbox, registry, Slots(10), gate, vitals, on_claim=lambda claim: None, report=lambda error: None)
 
 
 async def test_idle_worker_polls_less_often_until_an_event_comes() -> None:

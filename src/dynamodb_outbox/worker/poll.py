@@ -14,9 +14,10 @@ from dynamodb_outbox.observers import Polled
 from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
-from dynamodb_outbox.storage_calls import observed
+from dynamodb_outbox.storage_calls import noting_answers, observed
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 from dynamodb_outbox.worker.hold_gate import HoldGate
+from dynamodb_outbox.worker.vitals import Vitals
 
 POLLING_SHARE: Final = 4
 """One slot in four is kept for polling, so that a backlog is worked off also while this process emits much."""
@@ -100,6 +101,7 @@ class Poller:
         registry: HandlerRegistry,
         slots: Slots,
         gate: HoldGate,
+        vitals: Vitals,
         *,
         on_claim: Callable[[Claim], None],
         report: Report,
@@ -111,6 +113,7 @@ class Poller:
         self._slots = slots
         self._gate = gate
         self._on_claim = on_claim
+        self._on_answer = vitals.loops["polling"].step
         self._empty_polls = 0
 
     def reset_idle_delay(self) -> None:
@@ -120,7 +123,8 @@ class Poller:
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events. Raises `StorageError`."""
         outbox = self._outbox
-        claims = await observed(outbox.observers, "claim", 0, outbox.claim, limit, report=self._report)
+        with noting_answers(self._on_answer):
+            claims = await observed(outbox.observers, "claim", 0, outbox.claim, limit, report=self._report)
         self._note_success(len(claims))
         return claims
 

@@ -10,10 +10,11 @@ from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventFailed, EventRecovered, logger
 from dynamodb_outbox.port import LEASE_EXPIRED, Outbox
 from dynamodb_outbox.reporting import Report
-from dynamodb_outbox.storage_calls import observed
+from dynamodb_outbox.storage_calls import noting_answers, observed
 from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 from dynamodb_outbox.worker.loop import Wakeup
+from dynamodb_outbox.worker.vitals import Vitals
 
 RECOVERY_INTERVALS: Final = 1.12
 """The poll intervals from one recovery to the next. Now and then a recovery makes one query more, for windows: so an
@@ -69,8 +70,11 @@ def _first(ids: Sequence[str]) -> str:
 class Recoverer:
     """Polls for expired leases."""
 
-    def __init__(self, outbox: Outbox, registry: HandlerRegistry, *, poller: Wakeup, report: Report) -> None:
+    def __init__(
+        self, outbox: Outbox, registry: HandlerRegistry, vitals: Vitals, *, poller: Wakeup, report: Report
+    ) -> None:
         self._outbox = outbox
+        self._on_answer = vitals.loops["recovery"].step
         self._registry = registry
         self._poller = poller
         self._report = report
@@ -79,7 +83,8 @@ class Recoverer:
     async def poll(self) -> float:
         """Recover once; returns the seconds until the next time."""
         options = self._outbox.options
-        recovered = await recover(self._outbox, self._registry, report=self._report)
+        with noting_answers(self._on_answer):
+            recovered = await recover(self._outbox, self._registry, report=self._report)
         if recovered.reset or recovered.resumed:
             self._poller.wake()
         found = recovered.reset or recovered.failed or recovered.resumed

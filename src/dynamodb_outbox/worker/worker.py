@@ -71,12 +71,12 @@ class Worker:
             on_orphans=self._settles.release,
             on_unclaimed=self.wake,
         )
-        report = self._reports.report
+        take, report = self._take, self._reports.report
         self._wakeup = Wakeup(outbox.options.clock)
-        self._poller = Poller(outbox, setup.registry, self._slots, self._gate, on_claim=self._take, report=report)
-        recoverer = Recoverer(outbox, setup.registry, poller=self._wakeup, report=report)
-        self.vitals = Vitals(outbox.options, self._phases, on_beat=setup.on_beat)
-        loop = partial(PollingLoop, outbox=outbox, report=report, vitals=self.vitals)
+        vitals = self.vitals = Vitals(outbox.options, self._phases, on_beat=setup.on_beat)
+        self._poller = Poller(outbox, setup.registry, self._slots, self._gate, vitals, on_claim=take, report=report)
+        recoverer = Recoverer(outbox, setup.registry, vitals, poller=self._wakeup, report=report)
+        loop = partial(PollingLoop, outbox=outbox, report=report, vitals=vitals)
         self._polling = loop("polling", self._poller.poll, wakeup=self._wakeup, ready=self._slots.wait_for_one)
         self._recovery = loop("recovery", recoverer.poll, wakeup=Wakeup(outbox.options.clock))
         self._leases = SharedLeases(outbox, report=report, timing=self._timing)

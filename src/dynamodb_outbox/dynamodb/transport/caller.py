@@ -22,6 +22,7 @@ from dynamodb_outbox.dynamodb.transport.responses import Read, UnreadableRespons
 from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 from dynamodb_outbox.errors import ClientClosedError, StorageError
 from dynamodb_outbox.observers import Observers, Throttled
+from dynamodb_outbox.storage_calls import note_answer
 
 
 class ConditionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
@@ -119,6 +120,7 @@ class Caller:
         with anyio.fail_after(max(seconds / 2, 0.1)):
             response = await getattr(self.client, operation)(**params)
         self._state.connected()
+        note_answer()
         return response
 
     def refuse_closed(self, operation: str) -> None:
