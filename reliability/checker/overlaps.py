@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from reliability.checker.timeline import EventLife, Execution, Timeline
+from reliability.checker.timeline import EventLife, Execution, Timeline, began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
@@ -25,7 +25,7 @@ Call = tuple[Execution, EventLife]
 def check_overlaps(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """Check the claims of each ordering key.
 
-    - While a handler runs, no handler of another claim of its key is called, unless the lease of the first claim was
+    - While a handler runs, no handler of another claim of its key is called, unless the lease of the earlier claim was
       over by the clock of a worker, its worker was killed, or the handler was abandoned.
     - A queue that is FAILED at the end is blocked by an event that has failed: a worker has settled it so, or may have.
       If a worker has completed the event after that, it looks whether it blocks its key, unless it was killed then, or
@@ -51,9 +51,8 @@ def _overlapping(key: str, calls: list[Call], timeline: Timeline, limits: Limits
         start = call[0].started
         running = [other for other in running if _runs(other[0], start.at, timeline)]
         for other, life in running:
-            ends = life.lease_ends(other.started.token, before=start.at)
-            is_over = ends - timeline.greatest_offset - limits.tolerance <= start.at
-            if other.started.token != start.token and not is_over:
+            earlier = min((call, (other, life)), key=_claimed_at)
+            if other.started.token != start.token and not _was_over(earlier, start.at, timeline, limits):
                 sentence = (
                     f"{start.worker} called a handler of {start.event_id}, while {other.started.worker} held the "
                 )
@@ -61,6 +60,19 @@ def _overlapping(key: str, calls: list[Call], timeline: Timeline, limits: Limits
                 records = (other.started, start)
                 yield Violation(invariant="O", event_id=life.event_id, sentence=sentence, records=records)
         running.append(call)
+
+
+def _claimed_at(call: Call) -> float:
+    execution, life = call
+    claims = [began(claim) for claim in life.of(Claimed) if claim.token == execution.started.token]
+    return min(claims, default=execution.started.at)
+
+
+def _was_over(call: Call, moment: float, timeline: Timeline, limits: Limits) -> bool:
+    """Return whether the lease of a call was over at a moment, by any clock."""
+    execution, life = call
+    ends = life.lease_ends(execution.started.token, before=moment)
+    return ends - timeline.greatest_offset - limits.tolerance <= moment
 
 
 def _runs(execution: Execution, moment: float, timeline: Timeline) -> bool:

@@ -183,7 +183,10 @@ def _ended_in_time(life: EventLife, timeline: Timeline, limits: Limits) -> Itera
 def waits_for_a_permit(life: EventLife, settled: Settled, *, default: int, limits: Limits) -> bool:
     """Return whether a handler that still had a retry was not called in an attempt: its concurrency had no permit."""
     ends = [end for end in life.of(HandlerEnded) if end.at <= settled.at]
-    done = {end.handler for end in ends if end.token == settled.token or end.result is Result.SUCCEEDED}
+    # A success of an attempt whose outcome was not written is not known.
+    written = {other.token for other in life.of(Settled) if other.at <= settled.at}
+    known = [end for end in ends if end.result is Result.SUCCEEDED and end.token in written]
+    done = {end.handler for end in known} | {end.handler for end in ends if end.token == settled.token}
     for handler in {start.handler for start in life.of(HandlerStarted)} - done:
         own = limits.rule_of(handler).max_retries
         if settled.attempt <= (default if own is None else own):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reliability.history import (
+    Claimed,
     Discarded,
     EmitAcknowledged,
     EmitRefused,
@@ -205,6 +206,22 @@ def test_handlers_of_two_claims_do_not_overlap_while_the_first_lease_holds(*, lo
         at=9.9, event_id="a", worker="w1", token="w1 2.0", handler="h", attempt=1, result=Result.LEFT_BEHIND
     )
     assert not overlaps(abandoned.add(end))
+
+
+@pytest.mark.parametrize(("offset", "is_broken"), [(0.0, True), (300.0, False)])
+def test_claim_that_another_clock_has_ended_may_call_its_next_handler(*, offset: float, is_broken: bool) -> None:
+    story = two(clock_offset=offset).claim(2.0).start(2.1, "a").end(2.2, "a")
+    token = story.tokens["w1"]
+    assert story.queue is not None
+    story.change(3.0, replace(story.queue, status="PENDING", retry_count=1, sort_key=3000), "w2")
+    # The lease of the other worker ends by a clock that is five minutes ahead.
+    story.change(3.4, replace(story.queue, status="PROCESSING", token="t2", sort_key=round((13 + offset) * 1000)), "w2")
+    story.add(
+        Claimed(at=3.5, event_id="a", worker="w2", token="t2", attempt=2, began_at=3.3, lease_expires_at=13 + offset)
+    )
+    story.start(3.6, "a", "w2", token="t2").start(3.7, "a", token=token).end(3.8, "a", token=token)
+    story.end(3.9, "a", "w2", token="t2")
+    assert any("held the lease of key" in str(violation) for violation in story.violations()) is is_broken
 
 
 # The queue

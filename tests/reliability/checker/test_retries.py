@@ -137,6 +137,23 @@ def test_handler_without_a_permit_gets_its_turn_after_the_last_attempt_of_anothe
     assert "R" in story(0.0, later="h").broken(limits)
 
 
+@pytest.mark.parametrize("outcome", ["retry", None])
+def test_handler_whose_success_was_not_written_is_called_again(outcome: str | None) -> None:
+    limits = Limits(
+        handlers={"h": HandlerRule(max_retries=1), "limited": HandlerRule(max_retries=3)}, longest_backoff=2.0
+    )
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).start(2.1, handler="limited").end(2.2, "failed")
+    story.end(2.2, handler="limited")
+    if outcome is None:
+        story.recover(20.0)
+    else:
+        story.settle(2.4, outcome, delay=1.0)
+    story.attempt(20.5, "failed", "retry", number=2, delay=0.0)
+    story.claim(21.5, attempt=3).start(21.6, attempt=3, handler="limited").end(21.7, attempt=3, handler="limited")
+    broken = story.settle(21.9, "fail", attempt=3).ends("FAILED", retries=2).violations(limits)
+    assert any("beyond 1 retries" in str(each) for each in broken) is (outcome is not None)
+
+
 def test_event_is_not_retried_beyond_all_attempts() -> None:
     story = (
         HistoryBuilder()
