@@ -10,8 +10,8 @@ import pytest
 from dynamodb_outbox import DynamoDBOutbox, EventStatus, LeaseLostError, Repaired
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.observations import KeyUnblocked
-from dynamodb_outbox.outcome import Failed
-from reliability.proxy import Proxy, Recorded, refused, running_proxy
+from dynamodb_outbox.outcome import Completed, Failed
+from reliability.proxy import CUT_AFTER, Proxy, Recorded, nth, refused, running_proxy
 from tests.backends import open_client
 from tests.dynamodb.queues import Line
 
@@ -128,6 +128,21 @@ async def test_key_stays_blocked_if_the_event_cannot_be_read(late: Late, caplog:
     assert "it is unknown whether events have ended that block their ordering keys" in caplog.text
     assert await late.line.status() == "FAILED"
     await late.line.outbox.redrive(["a"])
+    assert await late.line.work_off() == ["b"]
+
+
+async def test_event_that_another_worker_has_set_aside_is_not_told_to_be_completed(late: Late) -> None:
+    await late.begin(["b"])
+    other = late.line.another(failed_key="skip")
+    assert await other.settle([(late.held, FAILURE)]) == [None]
+    for operation in ("UpdateItem", "BatchExecuteStatement"):
+        # The first request marks the event. The answer to the second one, which pops it, is lost.
+        late.proxy.requests.clear()
+        late.proxy.rule = nth(2, operation, CUT_AFTER)
+        (answer,) = await late.line.outbox.settle([(late.late, Completed())])
+        assert isinstance(answer, LeaseLostError)
+    late.proxy.rule = lambda request: None
+    assert await late.line.status("a") == "FAILED"
     assert await late.line.work_off() == ["b"]
 
 

@@ -130,20 +130,31 @@ class QueueExits:
         return results
 
     async def unblock_late(
-        self, settlements: Sequence[tuple[Claim, Outcome]], results: Sequence[WriteResult | Claim | None]
+        self,
+        settlements: Sequence[tuple[Claim, Outcome]],
+        written: Sequence[WriteResult | None],
+        results: Sequence[WriteResult | Claim | None],
     ) -> list[WriteResult | Claim | None]:
         """Unblock the keys of events that another worker has ended; return the results, where these are refused.
 
-        That may be so after a failure that blocks the key, and after the POP of a completed event was refused.
+        That may be so after a failure that blocks the key, and after the POP of a completed event was refused. It may
+        also be so if the mark of the event was refused, and only the lost answer to its POP says that it was popped.
         """
         late: dict[int, str] = {}
-        for index, ((claim, outcome), result) in enumerate(zip(settlements, results, strict=True)):
+        unclear: dict[int, str] = {}
+        for index, ((claim, outcome), mark, result) in enumerate(zip(settlements, written, results, strict=True)):
+            if claim.queue is None:
+                continue
             blocks = isinstance(outcome, Failed) and not self.skips and isinstance(result, Applied)
             is_lost = isinstance(outcome, Completed) and isinstance(result, Refused)
-            if claim.queue is not None and (blocks or is_lost):
+            if blocks or is_lost:
                 late[index] = claim.event.id
-        gone = await self._late.unblock(list(late.values())) if late else ()
-        return [Refused() if late.get(index) in gone else result for index, result in enumerate(results)]
+            elif isinstance(outcome, Completed) and isinstance(mark, Refused) and isinstance(result, Applied):
+                unclear[index] = claim.event.id
+        gone = await self._late.unblock(list(late.values())) if late else set[str]()
+        gone |= await self._late.dead_letters(list(unclear.values())) if unclear else set[str]()
+        ended = late | unclear
+        return [Refused() if ended.get(index) in gone else result for index, result in enumerate(results)]
 
     async def give_up(self, unreadable: Sequence[Unreadable]) -> None:
         """Pop events that cannot be read, and are marked as FAILED."""

@@ -101,7 +101,7 @@ class Settler:
             popped = await self._exits.pop(list(leaving.values()), keep_keys=keep_keys, within=left)
             following = dict(zip(leaving, popped, strict=True))
         answers = [following.get(index, result) for index, result in enumerate(results)]
-        answers = await self._exits.unblock_late(settlements, answers)
+        answers = await self._exits.unblock_late(settlements, results, answers)
         return [
             _answer(claim, OUTCOME_NAMES[type(outcome)], answer)
             for (claim, outcome), answer in zip(settlements, answers, strict=True)

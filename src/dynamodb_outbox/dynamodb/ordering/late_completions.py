@@ -18,6 +18,7 @@ from dynamodb_outbox.dynamodb.ordering.repair_writes import RepairWrites
 from dynamodb_outbox.dynamodb.ordering.standing import Standing, Standings
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
 from dynamodb_outbox.errors import StorageError
+from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import KeyUnblocked, logger
 
 TRIES: Final = 3
@@ -53,6 +54,15 @@ class LateCompletions:
         except StorageError as error:
             logger.warning("it is unknown whether events have ended that block their ordering keys: %s", error)
         return gone
+
+    async def dead_letters(self, event_ids: Sequence[str]) -> set[str]:
+        """Return those of some events that another worker has made FAILED. An error is logged: then none is known."""
+        try:
+            standings = await self._standings.read(list(dict.fromkeys(event_ids)))
+        except StorageError as error:
+            logger.warning("it is unknown whether events that were completed late have failed before: %s", error)
+            return set()
+        return {each for each, standing in standings.items() if standing.status is EventStatus.FAILED}
 
     async def _take(self, standing: Standing) -> bool:
         """Take an event from the front; tell whether it is gone. False if its queue has changed since."""
