@@ -6,6 +6,7 @@ shows each event as its queue describes it while it is at the front, so that the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -143,8 +144,8 @@ class Lines:
     def __init__(self) -> None:
         self.by_key: dict[str, Line] = {}
         self._events: dict[str, Stored | None] = {}
-        self._deleted: set[str] = set()
-        """The events whose items somebody has deleted."""
+        self._deleted: dict[str, float] = {}
+        """When somebody last deleted the item of an event."""
 
     def of(self, key: str) -> Line:
         """Return the queue of a key."""
@@ -192,15 +193,17 @@ class Lines:
             if isinstance(write, Written):
                 self._events[write.event_id] = write.after
                 if write.after is None:
-                    self._deleted.add(write.event_id)
+                    self._deleted[write.event_id] = write.at
             elif isinstance(write, QueueWritten) and (entry := self.of(key).add(write)) is not None:
                 left.append((self.of(key), entry))
-        early = [(line, entry) for line, entry in left if self._waits(entry.event_id)]
-        for line, entry in early:
-            if entry.event_id not in self._deleted:
+        again: list[str] = []
+        for line, entry in left:
+            if not self._waits(entry.event_id):
+                continue
+            if entry.listed.at <= self._deleted.get(entry.event_id, -math.inf):
+                again.append(entry.event_id)
+            else:
                 line.early.append(entry)
-        again = [entry.event_id for _, entry in early if entry.event_id in self._deleted]
-        self._deleted.difference_update(again)
         return again
 
     def _waits(self, event_id: str) -> bool:

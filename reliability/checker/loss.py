@@ -99,7 +99,9 @@ def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
 
     If the transaction of each handler was, the next attempt has no handler to call.
     """
-    unclear: list[ReplyLost | RequestFailed] = [*life.replies_lost, *life.of(RequestFailed)]
+    begun = {start.worker: start.at for start in reversed(started)}
+    failed = [request for request in life.of(RequestFailed) if begun.get(request.worker, math.inf) <= request.at]
+    unclear: list[ReplyLost | RequestFailed] = [*life.replies_lost, *failed]
     if any(request.operation in ("transact_write_items", "TransactWriteItems") for request in unclear):
         return True
     tokens = {start.token for start in started}

@@ -76,8 +76,15 @@ def test_event_may_be_completed_by_a_transaction_that_its_handler_was_cancelled_
 @pytest.mark.parametrize("record", [ReplyLost, RequestFailed])
 def test_event_may_be_completed_by_a_transaction_whose_handler_was_cancelled_before_a_clear_answer(record: Any) -> None:
     story = HistoryBuilder().emit().claim(2.0).start(2.1).end(5.0, "cancelled").ends()
-    assert story.add(record(at=4.0, operation="update_item", event_ids=("e",))).broken() == "L"
-    assert story.add(record(at=4.0, operation="transact_write_items", event_ids=("e",))).broken() == ""
+    assert story.add(record(at=4.0, operation="update_item", event_ids=("e",), worker="w1")).broken() == "L"
+    assert story.add(record(at=4.0, operation="transact_write_items", event_ids=("e",), worker="w1")).broken() == ""
+
+
+@pytest.mark.parametrize(("at", "worker"), [(2.0, "w1"), (4.0, "w2")])
+def test_failed_request_of_an_emit_is_no_transaction_of_a_handler(at: float, worker: str) -> None:
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).end(5.0, "cancelled").ends()
+    failed = RequestFailed(at=at, operation="transact_write_items", event_ids=("e",), worker=worker)
+    assert story.add(failed).broken() == "L"
 
 
 def test_event_is_handled_by_transactions_that_all_its_handlers_were_cancelled_in() -> None:

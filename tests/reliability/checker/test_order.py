@@ -108,6 +108,13 @@ def test_event_that_was_deleted_and_emitted_again_may_leave_the_queue_and_comes_
     assert story.handle(2.3, "b", keeps=True).handle(2.8, "a").broken() == ""
 
 
+def test_event_that_was_deleted_and_is_listed_again_is_handled_before_it_leaves() -> None:
+    story = two().claim(2.0).handle(2.1, "a", keeps=True).add(ItemDeleted(at=2.8, event_id="a"))
+    story.write(2.81, "a", None).ask(2.82, "a").put(2.83, "a").append(2.84, "a")
+    story.add(EmitAcknowledged(at=2.85, event_id="a")).handle(3.0, "b", keeps=True).pop(3.6)
+    assert any("and had not ended" in str(found) for found in story.violations())
+
+
 def test_event_that_was_deleted_leaves_the_queue() -> None:
     story = two().claim(2.0).add(ItemDeleted(at=2.04, event_id="a")).write(2.05, "a", None).pop(2.1)
     assert story.claim(3.0).handle(3.1, "b").violations() == []
