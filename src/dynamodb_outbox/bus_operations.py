@@ -15,7 +15,7 @@ from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.repairing import OnProgress
 from dynamodb_outbox.repairs import DISCARDABLE, FailedSelector, Hold, Repaired
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
-from dynamodb_outbox.validation import check_event_id, check_int
+from dynamodb_outbox.validation import check_event_id, check_int, check_ordering_key
 
 REPLACES = "replaces"
 """The key of the metadata that has the id of the event that an event replaces."""
@@ -55,11 +55,12 @@ class BusOperations(ABC):
         """Read the event at the front of the line of an ordering key: what the later events of the key wait for.
 
         Its `waiting_behind` tells how many wait, and `blocks_key` whether they wait for a repair. An event that is
-        done, and has no `waiting_behind`, is taken from the line by the next claim of a worker. None if the line is
-        empty. Raises `ConfigurationError` for a key that no event can have, and `StorageError`.
+        done, and has no `waiting_behind`, is taken from the line by the next claim of a worker. Returns None if the
+        line is empty, or somebody has deleted the event. Raises `ConfigurationError` for a key that no event can have,
+        and `StorageError`.
         """
         self._loop.check("bus.get_front")
-        return await self._outbox.get_front(ordering_key)
+        return await self._outbox.get_front(check_ordering_key(ordering_key))
 
     async def list_events(
         self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50

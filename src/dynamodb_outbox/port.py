@@ -168,7 +168,7 @@ class Outbox(Protocol):
         ...
 
     async def get_front(self, ordering_key: str) -> StoredEvent | None:
-        """Read the event at the front of the line of an ordering key; None if the line is empty."""
+        """Read the event at the front of the line of an ordering key; None if there is none."""
         ...
 
     async def list_events(

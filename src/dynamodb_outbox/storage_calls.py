@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Sized
+from collections.abc import Callable, Coroutine, Generator, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
@@ -16,25 +16,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-_NOTE: ContextVar[Callable[[], None] | None] = ContextVar("_NOTE", default=None)
+_NOTES: ContextVar[Sequence[Callable[[], None]]] = ContextVar("_NOTES", default=())
+"""The function to call for an answer, if there is one. Tasks that are started in the block have it, too, until its end.
+"""
 
 
 @contextmanager
 def noting_answers(note: Callable[[], None]) -> Generator[None]:
-    """Have a function called for each answer that this task gets from the storage in the block.
+    """Have a function called for each answer of the storage in the block, also for a refusal or a throttle.
 
     One call of the outbox may make many requests, and each may be slow. The answers show that it goes on.
     """
-    token = _NOTE.set(note)
+    notes = [note]
+    token = _NOTES.set(notes)
     try:
         yield
     finally:
-        _NOTE.reset(token)
+        notes.clear()
+        _NOTES.reset(token)
 
 
 def note_answer() -> None:
     """Note an answer of the storage; see `noting_answers`."""
-    if (note := _NOTE.get()) is not None:
+    for note in _NOTES.get():
         note()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import gc
 import pickle
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -388,8 +390,39 @@ class Around(msgspec.Struct):
 def test_pydantic_model_in_a_struct_comes_back() -> None:
     around = Around(Inner(at=date(2026, 11, 30)))
     assert there_and_back(Around, around) == around
-    with pytest.raises(InvalidPayloadError):
+    with pytest.raises(InvalidPayloadError, match="at: Input should be a valid date") as caught:
         from_stored(Event("t", {"inner": {"at": "never"}}), EventType("t", Around))
+    assert caught.value.path == "payload.inner"
+
+
+class Made(msgspec.Struct):
+    """Its instances cannot be made without a handler."""
+
+    at: str = msgspec.field(default_factory=lambda: {}["request"])
+
+    def __post_init__(self) -> None:
+        if self.at == "Invalid card value 17":
+            raise ValueError(self.at)
+
+
+def test_struct_is_checked_without_an_instance_of_it() -> None:
+    EventType("t", Made).check_readable()
+    with pytest.raises(InvalidPayloadError, match="Invalid card value 17"):
+        from_stored(Event("t", {"at": "Invalid card value 17"}), EventType("t", Made))
+
+
+def test_mismatch_leaves_nothing_for_the_garbage_collector() -> None:
+    registered = EventType("t", Paid)
+    event = Event("t", {"by": {"number": "1"}, "again": {"number": "x"}})
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(100):
+            with suppress(InvalidPayloadError):
+                from_stored(event, registered)
+        assert gc.collect() < 100
+    finally:
+        gc.enable()
 
 
 class TaggedA(pydantic.BaseModel):
@@ -425,6 +458,7 @@ class StructOfEnum(msgspec.Struct):
     [
         (Tagged, {"kind": "confidential"}),
         (StructTagged, {"type": "confidential", "value": 1}),
+        (StructTagged, {"type": "x - at `$confidential`", "value": 1}),
         (StructOfEnum, "confidential"),
     ],
 )

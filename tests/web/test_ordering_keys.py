@@ -40,7 +40,7 @@ async def test_key_leads_to_what_its_events_wait_for(blocked: OutboxEventBus, cl
     assert "Waiting behind it 2" in found.text
     assert '"id":"a"' in (await client.get("/api/event.json", ordering_key=KEY)).body.replace(" ", "")
     nothing = await client.get("/event", ordering_key="order-18")
-    assert (nothing.status, "no event with this ordering key waits" in nothing.text) == (404, True)
+    assert (nothing.status, "no event is at the front of this ordering key" in nothing.text) == (404, True)
     assert (await client.get("/event", ordering_key="k" * 1025)).status == 400
     assert (await client.get("/event", ordering_key=KEY, id="a")).status == 400
 

@@ -46,7 +46,8 @@ class Limits:
 
     An entry is rejected for a failure whose code is one of `permanent_entries`. If a whole request is refused with one
     of `spoiled_requests`, or because it is too large, each entry is sent alone; an entry that was alone is rejected for
-    one of `permanent_requests`. All other errors, such as a missing permission, reject nothing.
+    one of `permanent_requests`, or because it is too large. All other errors, such as a missing permission, reject
+    nothing.
     """
 
     entries: int

@@ -33,8 +33,9 @@ class KinesisPublisher(AwsPublisher):
     """A handler that sends each event to a stream of Kinesis. Register it with `bus.subscribe` or `bus.on`.
 
     Events of several handler calls go in one request, at most 500. Each event is completed or retried by the result of
-    its own record. An event that the stream does not accept raises `TargetError`, and is retried. Events with the same
-    ordering key keep their order in the stream. An event may arrive twice, as with every handler.
+    its own record. An event that the stream does not accept raises `TargetError`, and is retried; a record of more than
+    1 MiB that the stream refuses is rejected. Events with the same ordering key keep their order in the stream. An
+    event may arrive twice, as with every handler.
 
     A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
     it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
@@ -75,7 +76,10 @@ class KinesisPublisher(AwsPublisher):
         self._partition_key = partition_key
 
     async def __call__(self, event: Event) -> None:
-        """Send an event, and return when the stream has it. Raises `TargetError`."""
+        """Send an event, and return when the stream has it.
+
+        Raises `TargetError`, and `Reject` if the event is too large for the stream.
+        """
         if self._format == "cloudevents":
             data = structured(event, source=self._source).encode()
         else:

@@ -162,10 +162,11 @@ def _hints(kind: type) -> dict[str, Any]:
 def _at(step: str, reader: Reader, value: Any) -> Any:
     try:
         return reader(value)
-    except Exception as raised:
-        error = mismatch_of(raised)
+    except Mismatch as error:
         error.steps.append(step)
-        raise error from error.__cause__
+        raise
+    except Exception as error:
+        raise mismatch_of(error, step) from error
 
 
 def _unreadable(kind: Any) -> ConfigurationError:
@@ -204,16 +205,18 @@ def _enum(kind: type[Enum]) -> Reader:
 
 def _union(kind: Any, readers: Sequence[Reader]) -> Reader:
     def read(value: Any) -> Any:
-        nearest: Mismatch | None = None
-        for reader in readers:
-            try:
-                return reader(value)
-            except Exception as raised:
-                error = mismatch_of(raised)
-                nearest = error if nearest is None or _depth(error) > _depth(nearest) else nearest
-        if nearest is not None and max(_depth(nearest)):
-            raise nearest from nearest.__cause__
-        raise Mismatch(f"it must be {kind}, not {shape(value)}")
+        found: list[Mismatch] = []
+        try:
+            for reader in readers:
+                try:
+                    return reader(value)
+                except Exception as error:
+                    found.append(mismatch_of(error))
+            if any(max(_depth(each)) for each in found):
+                raise max(found, key=_depth)
+            raise Mismatch(f"it must be {kind}, not {shape(value)}")
+        finally:
+            found.clear()  # the traceback of an error has this frame, and would be a cycle for the garbage collector
 
     return read
 

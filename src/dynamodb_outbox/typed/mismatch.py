@@ -18,10 +18,10 @@ class Mismatch(Exception):  # noqa: N818 - it becomes an InvalidPayloadError
         return "payload" + "".join(reversed(self.steps))
 
 
-def mismatch_of(error: Exception) -> Mismatch:
+def mismatch_of(error: Exception, *steps: str) -> Mismatch:
     """Return the mismatch that an error means: a validator, or the `__post_init__` of a class, may raise anything."""
     if isinstance(error, Mismatch):
         return error
-    mismatch = Mismatch(describe(error))
+    mismatch = Mismatch(describe(error), steps=list(steps))
     mismatch.__cause__ = error
     return mismatch

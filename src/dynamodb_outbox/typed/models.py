@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -28,9 +27,10 @@ def payload_reader(payload_class: Any) -> Callable[[Any], Any]:
     def load(stored: Any) -> Any:
         try:
             return read(stored)
+        except Mismatch:
+            raise
         except Exception as error:
-            mismatch = mismatch_of(error)
-            raise mismatch from mismatch.__cause__
+            raise mismatch_of(error) from error
 
     return load
 
@@ -69,19 +69,21 @@ def _steps(location: tuple[int | str, ...]) -> list[str]:
 
 def _msgspec_reader(kind: Any) -> Callable[[Any], Any]:
     from msgspec import ValidationError, convert  # noqa: PLC0415 - optional
+    from msgspec.json import Decoder  # noqa: PLC0415
 
-    with suppress(ValidationError):
-        try:
-            convert({}, kind, dec_hook=_decode)
-        except TypeError as error:
-            raise ConfigurationError(f"{class_name(kind)} cannot be read by msgspec: {error}") from error
+    try:
+        Decoder(kind)  # it checks the types, and makes no instance
+    except (NameError, TypeError) as error:
+        raise ConfigurationError(f"{class_name(kind)} cannot be read by msgspec: {error}") from error
 
     def read(stored: Any) -> Any:
         try:
             return convert(stored, kind, dec_hook=_decode)
         except ValidationError as error:
-            reason, _, place = str(error).partition(" - at `$")
-            raise Mismatch(_unquoted(reason), steps=[place.removesuffix("`")] if place else []) from None
+            reason, _, place = str(error).rpartition(" - at `$")
+            if not reason:
+                raise Mismatch(_unquoted(place)) from None
+            raise Mismatch(_unquoted(reason), steps=[place.removesuffix("`")]) from None
 
     return read
 
@@ -89,7 +91,15 @@ def _msgspec_reader(kind: Any) -> Callable[[Any], Any]:
 def _decode(kind: Any, value: Any) -> Any:
     if kind is float and isinstance(value, Decimal):
         return float(value)
-    return _nested_model(kind)(value) if is_pydantic(kind) else value
+    if not is_pydantic(kind):
+        return value
+    try:
+        return _nested_model(kind)(value)
+    except Mismatch as error:
+        # msgspec adds the place of the model.
+        raise ValueError(
+            ": ".join(filter(None, (error.path().removeprefix("payload").lstrip("."), error.reason)))
+        ) from None
 
 
 @cache
@@ -99,4 +109,4 @@ def _nested_model(kind: Any) -> Callable[[Any], Any]:
 
 def _unquoted(reason: str) -> str:
     """Leave out the stored value, which msgspec shows if an Enum, a Literal or a union of tags does not have it."""
-    return re.sub(r"^(Invalid [a-z ]*value) .*", r"\1", reason, flags=re.DOTALL)
+    return re.sub(r"^(Invalid (?:enum )?value) .*", r"\1", reason, flags=re.DOTALL)

@@ -74,8 +74,13 @@ def _is_same(function: Any, other: Any) -> bool:
     if _name_of(function) != _name_of(other):
         return False
     # Many functions have these names.
-    is_named = not _name_of(other).endswith(("._", "<lambda>"))
-    return is_named or getattr(function, "__code__", None) == getattr(other, "__code__", None)
+    return not _name_of(other).endswith(("._", "<lambda>")) or _code_of(function) == _code_of(other)
+
+
+def _code_of(function: Any) -> tuple[Any, ...]:
+    """Return what a function does, wherever it stands."""
+    code = getattr(function, "__code__", None)
+    return () if code is None else (code.co_code, code.co_consts, code.co_names)
 
 
 def _name_of(function: Any) -> str:

@@ -119,10 +119,10 @@ def _why_not(skipped: Sequence[Finding]) -> str:
 
 
 def _show_finding(out: Printer, finding: Finding) -> None:
-    lines = [*finding.evidence, *((f"cause: {finding.cause}",) if finding.cause else ())]
-    lines += [f"do:    {line}" for line in finding.repair]
     out.text(indented(f"{finding.mark.upper():4}  {finding.check}: {finding.title}", 13), style=STYLES[finding.mark])
-    for line in lines:
+    for line in (*finding.evidence, *((f"cause: {finding.cause}",) if finding.cause else ())):
         out.text(indented(f"      {line}", 13))
+    for line in finding.repair:
+        out.text(f"      do:    {line}")
     if finding.docs:
         out.text(f"      see:   {finding.docs}\n")

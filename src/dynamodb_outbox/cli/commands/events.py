@@ -134,7 +134,7 @@ def _show_front(settings: Settings, ordering_key: str, *, payload: bool) -> None
     event = run_async(settings, read)
     if event is None:
         table = settings.table_name
-        raise Refusal(f"no event with the ordering key {ordering_key!r} waits in the table {table!r}", FINDINGS)
+        raise Refusal(f"no event is at the front of the ordering key {ordering_key!r} in the table {table!r}", FINDINGS)
     _show(settings, event, payload=payload)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dynamodb_outbox.cli.commands.events import STATES, last_error
-from dynamodb_outbox.cli.output import Printer, cell
+from dynamodb_outbox.cli.output import Printer
 from dynamodb_outbox.cli.records import event_record
 from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
@@ -85,4 +85,5 @@ def _show(printer: Printer, event: StoredEvent) -> None:
         return
     now = f"{datetime.now(UTC):%H:%M:%S}"
     shown = [now, event.state.ljust(10), event.type, event.id, f"retries {event.retry_count}", event.claimed_by]
-    printer.text("  ".join(cell(each) for each in [*shown, last_error(event)] if each))
+    text = "  ".join(str(each) for each in [*shown, last_error(event)] if each)
+    printer.text(text.replace("\n", " "))

@@ -84,6 +84,8 @@ class Caller:
                 return response if read is None else _read(response, read)
             except Exception as error:  # any: the HTTP client raises its own types too
                 kind = kind_of(error)
+                if kind in _ANSWERS:
+                    note_answer()
                 maybe_applied = maybe_applied or kind is ErrorKind.AMBIGUOUS or self._may_hide_an_attempt(error, kind)
                 if kind in _FINAL:
                     self._raise_final(error, kind, operation, params, maybe_applied=maybe_applied)
@@ -145,6 +147,7 @@ class Caller:
 
 
 _FINAL = frozenset({ErrorKind.REFUSED, ErrorKind.CANCELLED, ErrorKind.FATAL})
+_ANSWERS = frozenset({ErrorKind.REFUSED, ErrorKind.CANCELLED, ErrorKind.THROTTLED})
 
 
 def _read(response: Any, read: Read) -> Any:

@@ -94,7 +94,7 @@ async def _asked_for(visit: Visit) -> StoredEvent:
         return await find_event(visit, event_id)
     stored = await visit.site.outbox.get_front(key)
     if stored is None:
-        raise BadRequestError("no event with this ordering key waits", status=404)
+        raise BadRequestError("no event is at the front of this ordering key", status=404)
     return stored
 
 
