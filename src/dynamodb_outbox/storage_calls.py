@@ -17,15 +17,14 @@ T = TypeVar("T")
 
 
 _NOTES: ContextVar[Sequence[Callable[[], None]]] = ContextVar("_NOTES", default=())
-"""The function to call for an answer, if there is one. Tasks that are started in the block have it, too, until its end.
-"""
+"""The function to call after a request, if there is one. Tasks that are started in the block have it until its end."""
 
 
 @contextmanager
-def noting_answers(note: Callable[[], None]) -> Generator[None]:
-    """Have a function called for each answer of the storage in the block, also for a refusal or a throttle.
+def noting_attempts(note: Callable[[], None]) -> Generator[None]:
+    """Have a function called at the end of each request to the storage in the block, whatever became of it.
 
-    One call of the outbox may make many requests, and each may be slow. The answers show that it goes on.
+    One call of the outbox may make many requests, and each may be slow. The function hears that the call goes on.
     """
     notes = [note]
     token = _NOTES.set(notes)
@@ -36,8 +35,8 @@ def noting_answers(note: Callable[[], None]) -> Generator[None]:
         _NOTES.reset(token)
 
 
-def note_answer() -> None:
-    """Note an answer of the storage; see `noting_answers`."""
+def note_attempt() -> None:
+    """Note the end of a request to the storage; see `noting_attempts`."""
     for note in _NOTES.get():
         note()
 

@@ -14,7 +14,7 @@ from dynamodb_outbox.observers import Polled
 from dynamodb_outbox.outcome import Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.reporting import Report
-from dynamodb_outbox.storage_calls import noting_answers, observed
+from dynamodb_outbox.storage_calls import noting_attempts, observed
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 from dynamodb_outbox.worker.hold_gate import HoldGate
 from dynamodb_outbox.worker.vitals import Vitals
@@ -113,7 +113,7 @@ class Poller:
         self._slots = slots
         self._gate = gate
         self._on_claim = on_claim
-        self._on_answer = vitals.loops["polling"].step
+        self._on_attempt = vitals.loops["polling"].step
         self._empty_polls = 0
 
     def reset_idle_delay(self) -> None:
@@ -123,7 +123,7 @@ class Poller:
     async def claim(self, limit: int) -> list[Claim]:
         """Claim up to `limit` due events. Raises `StorageError`."""
         outbox = self._outbox
-        with noting_answers(self._on_answer):
+        with noting_attempts(self._on_attempt):
             claims = await observed(outbox.observers, "claim", 0, outbox.claim, limit, report=self._report)
         self._note_success(len(claims))
         return claims

@@ -10,7 +10,7 @@ from dynamodb_outbox.handlers import HandlerRegistry
 from dynamodb_outbox.observers import EventFailed, EventRecovered, logger
 from dynamodb_outbox.port import LEASE_EXPIRED, Outbox
 from dynamodb_outbox.reporting import Report
-from dynamodb_outbox.storage_calls import noting_answers, observed
+from dynamodb_outbox.storage_calls import noting_attempts, observed
 from dynamodb_outbox.wording import shown
 from dynamodb_outbox.worker.backoff import idle_delay, jittered
 from dynamodb_outbox.worker.loop import Wakeup
@@ -74,7 +74,7 @@ class Recoverer:
         self, outbox: Outbox, registry: HandlerRegistry, vitals: Vitals, *, poller: Wakeup, report: Report
     ) -> None:
         self._outbox = outbox
-        self._on_answer = vitals.loops["recovery"].step
+        self._on_attempt = vitals.loops["recovery"].step
         self._registry = registry
         self._poller = poller
         self._report = report
@@ -83,7 +83,7 @@ class Recoverer:
     async def poll(self) -> float:
         """Recover once; returns the seconds until the next time."""
         options = self._outbox.options
-        with noting_answers(self._on_answer):
+        with noting_attempts(self._on_attempt):
             recovered = await recover(self._outbox, self._registry, report=self._report)
         if recovered.reset or recovered.resumed:
             self._poller.wake()

@@ -22,7 +22,7 @@ from dynamodb_outbox.dynamodb.transport.responses import Read, UnreadableRespons
 from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
 from dynamodb_outbox.errors import ClientClosedError, StorageError
 from dynamodb_outbox.observers import Observers, Throttled
-from dynamodb_outbox.storage_calls import note_answer
+from dynamodb_outbox.storage_calls import note_attempt
 
 
 class ConditionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
@@ -84,8 +84,6 @@ class Caller:
                 return response if read is None else _read(response, read)
             except Exception as error:  # any: the HTTP client raises its own types too
                 kind = kind_of(error)
-                if kind in _ANSWERS:
-                    note_answer()
                 maybe_applied = maybe_applied or kind is ErrorKind.AMBIGUOUS or self._may_hide_an_attempt(error, kind)
                 if kind in _FINAL:
                     self._raise_final(error, kind, operation, params, maybe_applied=maybe_applied)
@@ -119,10 +117,12 @@ class Caller:
     async def _attempt(self, operation: str, params: dict[str, Any], seconds: float) -> Any:
         self.refuse_closed(operation)
         # A response may never come. Waiting half the time left allows a second attempt.
-        with anyio.fail_after(max(seconds / 2, 0.1)):
-            response = await getattr(self.client, operation)(**params)
+        try:
+            with anyio.fail_after(max(seconds / 2, 0.1)):
+                response = await getattr(self.client, operation)(**params)
+        finally:
+            note_attempt()
         self._state.connected()
-        note_answer()
         return response
 
     def refuse_closed(self, operation: str) -> None:
@@ -147,7 +147,6 @@ class Caller:
 
 
 _FINAL = frozenset({ErrorKind.REFUSED, ErrorKind.CANCELLED, ErrorKind.FATAL})
-_ANSWERS = frozenset({ErrorKind.REFUSED, ErrorKind.CANCELLED, ErrorKind.THROTTLED})
 
 
 def _read(response: Any, read: Read) -> Any:
