@@ -40,8 +40,8 @@ async def table(moto_client: Any, table_name: str, tmp_path: Path, monkeypatch: 
             "ship: KeyError: 'a'", id={"S": f"order-{number}"}, type={"S": event_type}, **error
         )
     line = line_of(moto_client, table_name, Clock())
-    await line.emit("order-21", "order-22")
-    await line.block()
+    await line.emit("order-21", "order-22", key="customer-4")
+    await line.block(key="customer-4")
     monkeypatch.chdir(tmp_path)
     return table_name
 
