@@ -108,6 +108,14 @@ def test_event_that_was_deleted_and_emitted_again_may_leave_the_queue_and_comes_
     assert story.handle(2.3, "b", keeps=True).handle(2.8, "a").broken() == ""
 
 
+def test_event_that_is_stored_again_at_the_front_has_the_handlers_that_its_queue_knows() -> None:
+    story = two().claim(2.0)
+    assert story.queue is not None
+    story.change(2.03, replace(story.queue, handled_by=("other",)), "w1").add(ItemDeleted(at=2.04, event_id="a"))
+    story.write(2.05, "a", None).ask(2.06, "a").put(2.07, "a").add(EmitAcknowledged(at=2.1, event_id="a"))
+    assert story.handle(2.2, "a", keeps=True).handle(2.8, "b").broken() == ""
+
+
 def test_event_that_was_deleted_and_is_listed_again_is_handled_before_it_leaves() -> None:
     story = two().claim(2.0).handle(2.1, "a", keeps=True).add(ItemDeleted(at=2.8, event_id="a"))
     story.write(2.81, "a", None).ask(2.82, "a").put(2.83, "a").append(2.84, "a")
