@@ -100,7 +100,7 @@ class Printer:
         class Unadorned(Console):
             def on_broken_pipe(self) -> None:
                 # rich would end the program with the exit code of a finding.
-                raise BrokenPipeError(errno.EPIPE, "nobody reads stdout")
+                raise BrokenPipeError(errno.EPIPE, "the reader of stdout has ended")
 
         is_terminal = sys.stdout.isatty()
         return Unadorned(

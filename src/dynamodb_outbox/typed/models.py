@@ -69,7 +69,7 @@ def _steps(location: tuple[int | str, ...]) -> list[str]:
 
 def _msgspec_reader(kind: Any) -> Callable[[Any], Any]:
     from msgspec import ValidationError, convert  # noqa: PLC0415 - optional
-    from msgspec.json import Decoder  # noqa: PLC0415
+    from msgspec.json import Decoder  # noqa: PLC0415 - optional
 
     try:
         Decoder(kind)  # it checks the types, and makes no instance
