@@ -127,6 +127,26 @@ async def test_event_that_is_completed_under_a_lost_lease_blocks_nothing(
     assert await work_off(adapter.make()) == ["b"]
 
 
+async def test_failure_of_an_event_that_is_completed_already_is_not_told_as_written(
+    adapter: Adapter, clock: Clock
+) -> None:
+    outbox = adapter.make(failed_key="skip")
+    told: list[Any] = []
+    outbox.observers.add(told.append)
+    await outbox.publish(keyed("a", "b", "c"))
+    late = await claim_one(outbox)
+    clock.now += 31
+    await outbox.recover()
+    held = await claim_one(outbox)
+    assert isinstance(await settle_one(outbox, late, Completed()), LeaseLostError)
+    (answer,) = await outbox.settle([(held, FAILURE)], keep_keys=True)
+    assert isinstance(answer, LeaseLostError)
+    assert not [each for each in told if isinstance(each, KeyUnblocked)]
+    assert await outbox.failed_events(type=None, limit=10) == []
+    assert await statuses(outbox, "a") == [COMPLETED]
+    assert await work_off(adapter.make()) == ["b", "c"]
+
+
 # Repairs
 
 

@@ -152,6 +152,36 @@ async def test_event_that_another_worker_has_set_aside_is_not_told_to_be_complet
     assert await late.line.work_off() == ["b"]
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_dead_letter_whose_mark_is_written_twice_is_told_as_written(late: Late, keeps: bool) -> None:
+    await late.line.emit("a", "b")
+    outbox = late.line.another(failed_key="skip")
+    claim = await late.line.claim()
+    marks: list[str] = []
+
+    def rule(request: Recorded) -> Any:
+        if FAILURE.error not in str(request.body):
+            return None
+        marks.append(request.operation)
+        return CUT_AFTER if len(marks) == 1 else None
+
+    late.proxy.rule = rule
+    (answer,) = await outbox.settle([(claim, FAILURE)], keep_keys=keeps)
+    assert len(marks) > 1  # the mark was repeated, and refused
+    assert answer is None or (keeps and isinstance(answer, Claim) and answer.event.id == "b")
+    assert isinstance(answer, Claim) is keeps
+    assert await late.line.status("a") == "FAILED"
+
+
+async def test_dead_letter_that_cannot_be_read_counts_as_written(late: Late, caplog: pytest.LogCaptureFixture) -> None:
+    await late.begin([])
+    await late.complete()
+    outbox = late.line.another(failed_key="skip")
+    late.proxy.rule = lambda request: refused("AccessDeniedException") if request.operation == "BatchGetItem" else None
+    assert await outbox.settle([(late.held, FAILURE)]) == [None]
+    assert "it is unknown whether events have ended with another outcome" in caplog.text
+
+
 @pytest.mark.parametrize("repair", ["redrive", "skip"])
 async def test_key_of_a_worker_that_died_before_it_looked_is_repaired(late: Late, repair: str) -> None:
     await late.begin(["b"])

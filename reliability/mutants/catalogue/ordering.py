@@ -8,6 +8,7 @@ from reliability.mutants.mutant import Mutant
 
 _DELIVERY: Final = "tests/dynamodb/test_ordered_delivery.py"
 _LOST: Final = "tests/dynamodb/test_ordered_lost_replies.py"
+_LETTERS: Final = "tests/contract/test_ordering_dead_letters.py"
 _LATE: Final = "tests/dynamodb/test_late_completions.py"
 _BATCHES: Final = "tests/dynamodb/test_ordered_batches.py"
 
@@ -136,9 +137,25 @@ ORDERING: Final = (
         row=133,
         name="a lost answer to a POP tells that a dead letter was completed",
         file="dynamodb/delivering/queue_exits.py",
-        text="gone |= await self._late.dead_letters(list(unclear.values())) if unclear else set[str]()",
-        replacement="pass",
+        text="return status in (EventStatus.COMPLETED, None)",
+        replacement="return True",
         test=f"{_LATE}::test_event_that_another_worker_has_set_aside_is_not_told_to_be_completed[local single]",
+    ),
+    Mutant(
+        row=134,
+        name="a completed event is told to be a dead letter",
+        file="dynamodb/delivering/queue_exits.py",
+        text="return status not in (EventStatus.COMPLETED, EventStatus.DISCARDED, None)",
+        replacement="return True",
+        test=f"{_LETTERS}::test_failure_of_an_event_that_is_completed_already_is_not_told_as_written[local-single]",
+    ),
+    Mutant(
+        row=134,
+        name="a worker keeps a key with which it does not go on",
+        file="dynamodb/delivering/queue_exits.py",
+        text="                await self._fronts.release(kept)\n",
+        replacement="                del kept\n",
+        test=f"{_LETTERS}::test_failure_of_an_event_that_is_completed_already_is_not_told_as_written[local-single]",
     ),
     Mutant(
         row=131,

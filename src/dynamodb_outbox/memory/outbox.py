@@ -26,7 +26,7 @@ from dynamodb_outbox.memory.repairing import Repairs
 from dynamodb_outbox.memory.storage import Discard, StoredEvent
 from dynamodb_outbox.memory.table import Table, sizes_of
 from dynamodb_outbox.observers import KeyUnblocked, Observer, Observers
-from dynamodb_outbox.outcome import OUTCOME_NAMES, Outcome
+from dynamodb_outbox.outcome import OUTCOME_NAMES, Failed, Outcome
 from dynamodb_outbox.port import (
     RENEWAL,
     TRANSACTION,
@@ -214,7 +214,9 @@ class InMemoryOutbox:
 
     def _settle(self, claim: Claim, outcome: Outcome, now: float, *, keep_keys: bool) -> Settled:
         is_settled = self._table.settle(claim, outcome, now)
-        if (late := self._table.unblock_late(claim, now)) is not None:
+        late = self._table.unblock_late(claim, now)
+        # A dead letter that leaves its queue does not block it.
+        if late is not None and not (isinstance(outcome, Failed) and self._options.failed_key == "skip"):
             self._on_unblocked(late, "completed")
         if late is not None or not is_settled:
             return _lease_lost(claim, OUTCOME_NAMES[type(outcome)])

@@ -23,6 +23,7 @@ from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, holder_of, queue_of
 from dynamodb_outbox.dynamodb.ordering.transitions import HOLD_QUEUE
 from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.outcome import Completed, Failed, Outcome
 from dynamodb_outbox.port import OutboxOptions
 
@@ -137,8 +138,9 @@ class QueueExits:
     ) -> list[WriteResult | Claim | None]:
         """Unblock the keys of events that another worker has ended; return the results, where these are refused.
 
-        That may be so after a failure that blocks the key, and after the POP of a completed event was refused. It may
-        also be so if the mark of the event was refused, and only the lost answer to its POP says that it was popped.
+        That may be so after a failure that blocks the key, and after the POP of a completed event was refused. If only
+        the mark of an event was refused, the event tells which outcome it has: that of an earlier attempt to write it,
+        or that of another worker, or of a transaction whose answer was lost.
         """
         late: dict[int, str] = {}
         unclear: dict[int, str] = {}
@@ -149,12 +151,23 @@ class QueueExits:
             is_lost = isinstance(outcome, Completed) and isinstance(result, Refused)
             if blocks or is_lost:
                 late[index] = claim.event.id
-            elif isinstance(outcome, Completed) and isinstance(mark, Refused) and isinstance(result, Applied):
+            elif self.leaves(claim, outcome) and isinstance(mark, Refused) and isinstance(result, (Applied, Claim)):
                 unclear[index] = claim.event.id
         gone = await self._late.unblock(list(late.values())) if late else set[str]()
-        gone |= await self._late.dead_letters(list(unclear.values())) if unclear else set[str]()
-        ended = late | unclear
-        return [Refused() if ended.get(index) in gone else result for index, result in enumerate(results)]
+        refused = {index for index, event_id in late.items() if event_id in gone}
+        if unclear:
+            statuses = await self._late.statuses(list(unclear.values()))
+            # After an error, no status is known.
+            refused |= {
+                index
+                for index, event_id in unclear.items()
+                if event_id in statuses and not _may_have(settlements[index][1], statuses[event_id])
+            }
+            # A POP may have kept the key for this worker, which does not go on with it.
+            kept = [each for index, each in enumerate(results) if index in refused and isinstance(each, Claim)]
+            if kept:
+                await self._fronts.release(kept)
+        return [Refused() if index in refused else result for index, result in enumerate(results)]
 
     async def give_up(self, unreadable: Sequence[Unreadable]) -> None:
         """Pop events that cannot be read, and are marked as FAILED."""
@@ -162,6 +175,16 @@ class QueueExits:
             Front(queue=each.queue, token=each.token, keeps=False) for each in unreadable if each.queue is not None
         ]
         await self._popper.pop(fronts, within=self._timing.late_settle)
+
+
+def _may_have(outcome: Outcome, status: EventStatus | None) -> bool:
+    """Tell whether an event with this status may have this outcome, which was written before its mark was refused.
+
+    A completed event may be deleted by now, and a dead letter may be retried.
+    """
+    if isinstance(outcome, Completed):
+        return status in (EventStatus.COMPLETED, None)
+    return status not in (EventStatus.COMPLETED, EventStatus.DISCARDED, None)
 
 
 def _queue_of(claim: Claim) -> Queue:

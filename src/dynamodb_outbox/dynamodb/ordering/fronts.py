@@ -19,7 +19,7 @@ from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
-from dynamodb_outbox.dynamodb.ordering.queue import Queue, as_delivered, read_queue
+from dynamodb_outbox.dynamodb.ordering.queue import Queue, as_delivered, holder_of, read_queue
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.batch_get import BATCH_GET, get_items
 from dynamodb_outbox.dynamodb.transport.caller import Caller
@@ -99,10 +99,17 @@ class Fronts:
         await self.release(list(left.values()))
         return results
 
-    async def release(self, held: Sequence[HeldQueue | Unreadable]) -> None:
+    async def release(self, held: Sequence[HeldQueue | Unreadable | Claim]) -> None:
         """Make queues due at once for all workers. After an error, recovery finds the queue when its lease ends."""
         due = millis(self._options.clock())
-        writes = [Write(RELEASE, each.holder, {"token": {"S": each.token}, "due": due}) for each in held]
+        writes = [
+            Write(
+                RELEASE,
+                holder_of(each) if isinstance(each, Claim) else each.holder,
+                {"token": {"S": each.token}, "due": due},
+            )
+            for each in held
+        ]
         await self._writer.write(writes, within=self._timing.late_settle, urgent=True)
 
     async def _load_once(

@@ -55,14 +55,14 @@ class LateCompletions:
             logger.warning("it is unknown whether events have ended that block their ordering keys: %s", error)
         return gone
 
-    async def dead_letters(self, event_ids: Sequence[str]) -> set[str]:
-        """Return those of some events that another worker has made FAILED. An error is logged: then none is known."""
+    async def statuses(self, event_ids: Sequence[str]) -> dict[str, EventStatus | None]:
+        """Return the statuses of events, None for those that are not stored. An error is logged: then none is known."""
         try:
             standings = await self._standings.read(list(dict.fromkeys(event_ids)))
         except StorageError as error:
-            logger.warning("it is unknown whether events that were completed late have failed before: %s", error)
-            return set()
-        return {each for each, standing in standings.items() if standing.status is EventStatus.FAILED}
+            logger.warning("it is unknown whether events have ended with another outcome: %s", error)
+            return {}
+        return {event_id: standing.status for event_id, standing in standings.items()}
 
     async def _take(self, standing: Standing) -> bool:
         """Take an event from the front; tell whether it is gone. False if its queue has changed since."""
