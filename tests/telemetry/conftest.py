@@ -47,17 +47,20 @@ class Metrics:
         self._reader = InMemoryMetricReader()
         self.provider = MeterProvider([self._reader])
 
-    def points(self, name: str) -> list[tuple[dict[str, Any], Any]]:
-        """List the attributes and the point of each time series of a metric."""
+    def collect(self) -> list[tuple[str, Any]]:
+        """Collect the metrics; return the name of the metric and the point of each time series."""
         data = self._reader.get_metrics_data()
-        found = [
-            metric
+        return [
+            (metric.name, point)
             for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
             for metric in scope.metrics
-            if metric.name == name
+            for point in metric.data.data_points
         ]
-        return [(dict(point.attributes or {}), point) for metric in found for point in metric.data.data_points]
+
+    def points(self, name: str) -> list[tuple[dict[str, Any], Any]]:
+        """List the attributes and the point of each time series of a metric."""
+        return [(dict(point.attributes or {}), point) for found, point in self.collect() if found == name]
 
     def value(self, name: str, **attributes: str) -> Any:
         """Return the value or the count of the one time series that has the attributes (`__` stands for a dot)."""

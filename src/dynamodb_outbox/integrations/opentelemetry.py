@@ -18,8 +18,9 @@ from importlib.metadata import version
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from opentelemetry import context, trace
 from opentelemetry import metrics as otel_metrics
-from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import TracerProvider
@@ -47,6 +48,8 @@ SAMPLED: Final = (
 """The metrics that a sample of the table has."""
 MAX_KEPT: Final = 256
 """So many values of histograms are kept before the SDK gets them."""
+_NO_SPAN: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+"""The context of values that no span has caused. In place of an empty context, the SDK takes the current one."""
 logger: Final = logging.getLogger("dynamodb_outbox")
 
 
@@ -192,7 +195,7 @@ class _Meters:
         self._values.give()
         # A copy, because the event loop counts on while the SDK collects in its own thread.
         known = [(count.value, count.attributes) for count in list(counts)] if self.is_active else []
-        return [Observation(value, attributes) for value, attributes in known if value is not None]
+        return [Observation(value, attributes, _NO_SPAN) for value, attributes in known if value is not None]
 
     def _observe(self, metric: Metric, options: CallbackOptions) -> Iterable[Observation]:
         """Read the last sample of the table, without waiting: the SDK calls this in its own thread.
@@ -208,15 +211,16 @@ class _Meters:
         common = self._measuring.common
         if metric is metrics.SAMPLE_TIME:
             if self._sampled_at is not None:
-                yield Observation(self._sampled_at, common)
+                yield Observation(self._sampled_at, common, _NO_SPAN)
         elif metric is metrics.EVENTS and sample is not None:
             for state in LISTED:
-                yield Observation(getattr(sample, state.value).at_least, {**common, metrics.STATUS: state.value})
+                attributes = {**common, metrics.STATUS: state.value}
+                yield Observation(getattr(sample, state.value).at_least, attributes, _NO_SPAN)
         elif metric is metrics.BLOCKED_KEYS and sample is not None:
-            yield Observation(sample.blocked_keys.at_least, common)
+            yield Observation(sample.blocked_keys.at_least, common, _NO_SPAN)
         elif sample is not None:
             is_due = metric is metrics.OLDEST_DUE_AGE
-            yield Observation(sample.oldest_due_age if is_due else sample.oldest_expired_age, common)
+            yield Observation(sample.oldest_due_age if is_due else sample.oldest_expired_age, common, _NO_SPAN)
 
 
 class _Count:
@@ -234,17 +238,20 @@ class _Count:
 
 
 class KeptValues:
-    """Values of histograms that the SDK does not have yet. It gets them before it collects, in its own thread."""
+    """Values of histograms that the SDK does not have yet. It gets them before it collects, in its own thread.
+
+    Each is given with the context in which it was measured, whose span the SDK may keep as an exemplar of the value.
+    """
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[Record, float]] = deque()
+        self._kept: deque[tuple[Callable[..., None], float, Context]] = deque()
 
-    def series(self, record: Record) -> Record:
+    def series(self, record: Callable[..., None]) -> Record:
         """Return a function that keeps values for `record`."""
         kept = self._kept
 
         def keep(value: float) -> None:
-            kept.append((record, value))
+            kept.append((record, value, context.get_current() or _NO_SPAN))
             if len(kept) >= MAX_KEPT:
                 self.give()
 
@@ -254,10 +261,10 @@ class KeptValues:
         """Give the values to the SDK. Two threads may do so at the same time: each value is taken once."""
         while self._kept:
             try:
-                record, value = self._kept.popleft()
+                record, value, measured_in = self._kept.popleft()
             except IndexError:
                 return
-            record(value)
+            record(value, context=measured_in)
 
 
 def _is_set_up(provider: object) -> bool:
