@@ -88,9 +88,7 @@ def _between(before: Stored, after: Stored) -> Step | None:
         return Step.REDRIVE
     if before.key is not None:
         if statuses in _OF_LINES:
-            # An event that was set aside keeps the token of the claim that failed.
-            is_kept = statuses == ("FAILED", "QUEUED") and after.token == before.token
-            return _OF_LINES[statuses] if after.token is None or is_kept else None
+            return _OF_LINES[statuses] if after.token is None else None
         if _is_mark(before, after):
             return Step.COMPLETE if after.status == "COMPLETED" else Step.FAIL
     if (step := _OF_OPERATORS.get(statuses)) is not None:

@@ -108,6 +108,27 @@ async def test_failure_of_a_worker_that_lost_the_key_changes_nothing(adapter: Ad
     assert await statuses(outbox, "a", "b") == [COMPLETED, PENDING]
 
 
+@pytest.mark.parametrize("keep", [True, False])
+async def test_failure_after_the_lease_counts_until_another_worker_has_the_key(
+    adapter: Adapter, clock: Clock, *, keep: bool
+) -> None:
+    outbox = adapter.make(failed_key="skip")
+    await outbox.publish(keyed("a", "b"))
+    late = await claim_one(outbox)
+    clock.now += 31
+    await adapter.make().recover()
+    (answer,) = await outbox.settle([(late, FAILURE)], keep_keys=keep)
+    assert isinstance(answer, Claim) if keep else answer is None
+    (failed,) = await outbox.failed_events(type=None, limit=10)
+    assert failed.id == "a"
+    if isinstance(answer, Claim):
+        assert answer.event.id == "b"
+        assert await settle_one(outbox, answer, Completed()) is None
+    else:
+        assert await work_off(adapter.make()) == ["b"]
+    assert await statuses(outbox, "a", "b") == [FAILED, COMPLETED]
+
+
 @pytest.mark.parametrize("completed", ["before", "after"])
 async def test_event_that_is_completed_under_a_lost_lease_blocks_nothing(
     adapter: Adapter, outbox: Outbox, clock: Clock, told: list[Any], completed: str

@@ -9,6 +9,7 @@ import pytest
 
 from dynamodb_outbox import DynamoDBOutbox, EventStatus, LeaseLostError, Repaired
 from dynamodb_outbox.claims import Claim
+from dynamodb_outbox.dynamodb.ordering.queue import id_list
 from dynamodb_outbox.observations import KeyUnblocked
 from dynamodb_outbox.outcome import Completed, Failed
 from reliability.proxy import CUT_AFTER, Proxy, Recorded, refused, running_proxy
@@ -111,6 +112,21 @@ async def test_event_that_an_operator_retries_meanwhile_is_left_to_him(late: Lat
     assert await late.line.work_off() == ["b"]
 
 
+async def test_key_whose_next_page_is_deleted_is_left_as_it_is(late: Late) -> None:
+    await late.begin([f"e{number:02}" for number in range(34)])
+    queue = await late.line.queue()
+    assert queue is not None
+    assert queue.pages > 1
+    client, table_name = late.line.client, late.line.outbox.table_name
+    await late.line.change(head=id_list(("a",)))
+    await client.delete_item(TableName=table_name, Key={"id": {"S": queue.page_id(queue.first_page)}})
+    assert await late.fail() is None
+    before = await late.line.item()
+    await late.complete()
+    assert await late.line.item() == before
+    assert late.seen == []
+
+
 async def test_event_that_has_not_ended_blocks_its_key(late: Late) -> None:
     await late.begin(["b"])
     assert await late.fail() is None
@@ -152,6 +168,26 @@ async def test_event_that_another_worker_has_set_aside_is_not_told_to_be_complet
     assert await late.line.work_off() == ["b"]
 
 
+async def test_mark_as_failed_that_arrives_when_another_worker_has_the_key_is_refused(late: Late) -> None:
+    await late.line.emit("a", "b")
+    slow = late.line.another(failed_key="skip")
+    (claim,) = await slow.claim(10)
+    others: list[Claim] = []
+
+    async def lose() -> None:
+        await late.line.expire()
+        await late.line.outbox.recover()
+        others.append(await late.line.claim())
+
+    late.at_first("TransactWriteItems", lose)
+    (answer,) = await slow.settle([(claim, FAILURE)], keep_keys=True)
+    assert isinstance(answer, LeaseLostError)
+    assert await late.line.status("a") == "QUEUED"
+    following = await late.line.settle(others[0], keep=True)
+    assert isinstance(following, Claim)
+    assert (await late.line.status("a"), following.event.id) == ("COMPLETED", "b")
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 async def test_dead_letter_whose_mark_is_written_twice_is_told_as_written(late: Late, keeps: bool) -> None:
     await late.line.emit("a", "b")
@@ -167,7 +203,7 @@ async def test_dead_letter_whose_mark_is_written_twice_is_told_as_written(late: 
 
     late.proxy.rule = rule
     (answer,) = await outbox.settle([(claim, FAILURE)], keep_keys=keeps)
-    assert len(marks) > 1  # the mark was repeated, and refused
+    assert len(marks) > 1  # the mark was repeated
     assert answer is None or (keeps and isinstance(answer, Claim) and answer.event.id == "b")
     assert isinstance(answer, Claim) is keeps
     assert await late.line.status("a") == "FAILED"

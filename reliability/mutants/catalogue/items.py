@@ -51,8 +51,8 @@ ITEMS: Final = (
         row=118,
         name="an unreadable event leaves its queue though it was not marked",
         file="dynamodb/delivering/unusable.py",
-        text=" if isinstance(result, (Applied, Refused))\n",
-        replacement="\n",
+        text=" if is_marked(mark)]",
+        replacement="]",
         test="tests/dynamodb/test_ordered_lost_replies.py"
         "::test_unreadable_front_that_could_not_be_marked_stays_in_its_queue[batch]",
     ),

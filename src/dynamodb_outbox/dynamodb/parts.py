@@ -171,7 +171,7 @@ def _ordering_parts(
     fronts = Fronts(caller, writer, popper, options, timing)
     writes = RepairWrites(config.table_name, shards, clock=options.clock)
     late = LateCompletions(caller, writes, within=timing.late_settle)
-    return fronts, QueueExits(writer, popper, fronts, options, late=late, timing=timing)
+    return fronts, QueueExits(popper, fronts, options, caller=caller, shards=shards, late=late, timing=timing)
 
 
 def _claiming_parts(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from dynamodb_outbox.dynamodb.conditional.room import Room, fitted
 from dynamodb_outbox.dynamodb.conditional.transitions import Transition, Write, without_details
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, WriteResult
-from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import MAX_ERROR_CHARS, MAX_ERROR_TYPE_BYTES, SHORT_ERROR_CHARS, short_text
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.errors import InvalidRequestError, ItemTooLargeError
@@ -16,10 +16,18 @@ from dynamodb_outbox.handlers import MAX_NAME_BYTES
 from dynamodb_outbox.observers import logger
 
 
+class Writer(Protocol):
+    """What makes the writes: a `ConditionalWriter`, or an `AsideWriter`."""
+
+    async def write(self, writes: Sequence[Write], *, within: float, urgent: bool = False) -> list[WriteResult]:
+        """Make the writes; the results are in the same order."""
+        ...
+
+
 class FittedWriter:
     """Makes writes at once. Without room in an item, it tries smaller forms."""
 
-    def __init__(self, writer: ConditionalWriter) -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     async def write(self, write_of: Callable[[int, int], Write], count: int, *, within: float) -> list[WriteResult]:

@@ -22,4 +22,14 @@ class Refused:
     repeated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Fenced(Refused):
+    """The check of the token was false: another worker has claimed the item since."""
+
+
 WriteResult = Applied | Refused | StorageError
+
+
+def is_marked(mark: WriteResult | None) -> bool:
+    """Tell whether an event may leave its queue, by the result of its mark. Refused: it was marked before."""
+    return isinstance(mark, (Applied, Refused)) and not isinstance(mark, Fenced)

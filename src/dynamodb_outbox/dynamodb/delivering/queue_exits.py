@@ -12,18 +12,21 @@ from typing import Final
 import anyio
 
 from dynamodb_outbox.claims import Claim
-from dynamodb_outbox.dynamodb.conditional.transitions import RENEW, Write
+from dynamodb_outbox.dynamodb.conditional.transitions import Write
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
-from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
-from dynamodb_outbox.dynamodb.items.codec import millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
+from dynamodb_outbox.dynamodb.ordering.aside_writer import AsideWriter
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
 from dynamodb_outbox.dynamodb.ordering.late_completions import LateCompletions
 from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, holder_of, queue_of
 from dynamodb_outbox.dynamodb.ordering.transitions import HOLD_QUEUE
+from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import EventStatus
+from dynamodb_outbox.observers import logger
 from dynamodb_outbox.outcome import Completed, Failed, Outcome
 from dynamodb_outbox.port import OutboxOptions
 
@@ -39,15 +42,17 @@ class QueueExits:
 
     def __init__(
         self,
-        writer: ConditionalWriter,
         popper: Popper,
         fronts: Fronts,
         options: OutboxOptions,
         *,
+        caller: Caller,
+        shards: Shards,
         late: LateCompletions,
         timing: Timing,
     ) -> None:
-        self._writer = writer
+        self._caller = caller
+        self._shards = shards
         self._options = options
         self._popper = popper
         self._fronts = fronts
@@ -83,27 +88,16 @@ class QueueExits:
             return None
         return Write(HOLD_QUEUE, queue.id, {**values, "nobody": {"S": NOBODY}, "type": {"S": claim.event.type}})
 
-    async def obstacles(self, settlements: Sequence[tuple[Claim, Outcome]], *, within: float) -> dict[int, WriteResult]:
-        """Get ready to mark events; return what keeps events from it, by the index of the settlement.
+    async def prepare(self, *, within: float) -> StorageError | None:
+        """Get ready to mark events, and to pop them; return what keeps them from it.
 
-        A mark does not compare the token. For a completed event it need not: the handlers have succeeded, even if
-        another worker holds the queue by now. But only the worker that holds the queue may mark an event as FAILED, so
-        it renews its lease first.
+        Before the first event with an ordering key, it is not known how events can be marked and popped.
         """
-        leaving = [index for index, (claim, outcome) in enumerate(settlements) if self.leaves(claim, outcome)]
-        if not leaving:
-            return {}
-        # Before the first event with an ordering key, it is not known how events can be marked and popped.
-        if (obstacle := await self._popper.prepare(within)) is not None:
-            return dict.fromkeys(leaving, obstacle)
-        failed = [index for index in leaving if isinstance(settlements[index][1], Failed)]
-        deadline = millis(self._options.clock() + self._options.processing_timeout)
-        renewals = [
-            Write(RENEW, holder_of(claim), {"token": {"S": claim.token}, "deadline": deadline})
-            for claim in (settlements[index][0] for index in failed)
-        ]
-        results = zip(failed, await self._writer.write(renewals, within=within, urgent=True), strict=True)
-        return {index: result for index, result in results if not isinstance(result, Applied)}
+        return await self._popper.prepare(within)
+
+    def writer_for(self, queues: Mapping[str, str]) -> AsideWriter:
+        """Return what makes events FAILED, each only while the token of its claim is that of its queue."""
+        return AsideWriter(self._caller, self._shards, queues=queues)
 
     async def pop(self, claims: Sequence[Claim], *, keep_keys: bool, within: float) -> list[WriteResult | Claim]:
         """Pop the events of claims, which are marked; return the claims of the next events that this worker keeps."""
@@ -125,49 +119,69 @@ class QueueExits:
         for index, loaded in zip(held, await self._fronts.load(list(held.values()), within=left), strict=True):
             if isinstance(loaded, Unreadable):
                 # The next claim of the queue makes it FAILED, and reports it.
-                await self._fronts.release([loaded])
+                await self._fronts.release({loaded.holder: loaded.token})
             # Whatever became of the next event: this one has left its queue.
             results[index] = loaded if isinstance(loaded, Claim) else Applied()
         return results
 
-    async def unblock_late(
+    async def judge(
         self,
         settlements: Sequence[tuple[Claim, Outcome]],
         written: Sequence[WriteResult | None],
         results: Sequence[WriteResult | Claim | None],
     ) -> list[WriteResult | Claim | None]:
-        """Unblock the keys of events that another worker has ended; return the results, where these are refused.
+        """Return what has become of settlements, by the result of each mark or write, and of each POP.
 
-        That may be so after a failure that blocks the key, and after the POP of a completed event was refused. If only
-        the mark of an event was refused, the event tells which outcome it has: that of an earlier attempt to write it,
-        or that of another worker, or of a transaction whose answer was lost.
+        An event that another worker has ended is refused, and its key is unblocked. That may be so after a failure that
+        blocks the key, and after the POP of a completed event was refused. If only the mark of an event was refused,
+        the event tells which outcome it has: that of an earlier attempt to write it, or that of another worker, or of a
+        transaction whose answer was lost.
         """
-        late: dict[int, str] = {}
-        unclear: dict[int, str] = {}
+        answers = list(results)
+        late: list[int] = []
+        unclear: list[int] = []
         for index, ((claim, outcome), mark, result) in enumerate(zip(settlements, written, results, strict=True)):
             if claim.queue is None:
                 continue
             blocks = isinstance(outcome, Failed) and not self.skips and isinstance(result, Applied)
             is_lost = isinstance(outcome, Completed) and isinstance(result, Refused)
             if blocks or is_lost:
-                late[index] = claim.event.id
-            elif self.leaves(claim, outcome) and isinstance(mark, Refused) and isinstance(result, (Applied, Claim)):
-                unclear[index] = claim.event.id
-        gone = await self._late.unblock(list(late.values())) if late else set[str]()
-        refused = {index for index, event_id in late.items() if event_id in gone}
+                late.append(index)
+            elif self.leaves(claim, outcome) and isinstance(mark, Applied):
+                answers[index] = _marked(claim, result)
+            elif self.leaves(claim, outcome) and isinstance(mark, Refused) and not isinstance(result, Refused):
+                unclear.append(index)
+        ids = [claim.event.id for claim, _ in settlements]
+        gone = await self._late.unblock([ids[index] for index in late]) if late else set[str]()
+        for index in late:
+            if ids[index] in gone:
+                answers[index] = Refused()
         if unclear:
-            statuses = await self._late.statuses(list(unclear.values()))
+            statuses = await self._late.statuses([ids[index] for index in unclear])
             # After an error, no status is known.
-            refused |= {
-                index
-                for index, event_id in unclear.items()
-                if event_id in statuses and not _may_have(settlements[index][1], statuses[event_id])
-            }
-            # A POP may have kept the key for this worker, which does not go on with it.
-            kept = [each for index, each in enumerate(results) if index in refused and isinstance(each, Claim)]
-            if kept:
-                await self._fronts.release(kept)
-        return [Refused() if index in refused else result for index, result in enumerate(results)]
+            known = {index: statuses[ids[index]] for index in unclear if ids[index] in statuses}
+            await self._compare(settlements, known, answers)
+        return answers
+
+    async def _compare(
+        self,
+        settlements: Sequence[tuple[Claim, Outcome]],
+        statuses: Mapping[int, EventStatus | None],
+        answers: list[WriteResult | Claim | None],
+    ) -> None:
+        """Put the answers into their places for events whose mark was refused, and that have these statuses."""
+        kept: dict[str, str] = {}
+        for index, status in statuses.items():
+            (claim, outcome), popped = settlements[index], answers[index]
+            if _may_have(outcome, status):
+                answers[index] = _marked(claim, popped)
+                continue
+            answers[index] = Refused()
+            if isinstance(popped, Claim):
+                kept[holder_of(popped)] = popped.token
+        if kept:
+            # POPs have kept these keys for this worker, which does not go on with them.
+            await self._fronts.release(kept)
 
     async def give_up(self, unreadable: Sequence[Unreadable]) -> None:
         """Pop events that cannot be read, and are marked as FAILED."""
@@ -175,6 +189,22 @@ class QueueExits:
             Front(queue=each.queue, token=each.token, keeps=False) for each in unreadable if each.queue is not None
         ]
         await self._popper.pop(fronts, within=self._timing.late_settle)
+
+
+def _marked(claim: Claim, popped: WriteResult | Claim | None) -> WriteResult | Claim | None:
+    """Return what has become of an event that is marked: it has ended, whatever has become of its POP.
+
+    An error that does not pass by itself, such as a missing permission, stays the answer.
+    """
+    if isinstance(popped, (UnavailableError, ThrottledError)):
+        key = claim.event.ordering_key
+        logger.warning(
+            "event %r has ended; the later events of its ordering key %r may wait until the lease of the key ends: %s",
+            claim.event.id,
+            key,
+            popped,
+        )
+    return Applied() if isinstance(popped, (UnavailableError, ThrottledError, Refused)) else popped
 
 
 def _may_have(outcome: Outcome, status: EventStatus | None) -> bool:

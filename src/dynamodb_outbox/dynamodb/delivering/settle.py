@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
@@ -23,7 +23,7 @@ from dynamodb_outbox.dynamodb.conditional.transitions import (
     Write,
     no_longer_unhandled,
 )
-from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused, WriteResult, is_marked
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
 from dynamodb_outbox.dynamodb.items.codec import error_text, millis
@@ -32,8 +32,8 @@ from dynamodb_outbox.dynamodb.ordering.queue import holder_of
 from dynamodb_outbox.dynamodb.ordering.transitions import (
     MARK_COMPLETED,
     MARK_COMPLETED_WITH_EXPIRY,
-    SET_ASIDE,
-    SET_ASIDE_WITH_HANDLED_BY,
+    MARK_FAILED,
+    MARK_FAILED_WITH_HANDLED_BY,
 )
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
@@ -76,10 +76,11 @@ class Settler:
         within = min(max(longest_left, least), max(self._options.processing_timeout, least))
         ends_at = anyio.current_time() + within
         results: list[WriteResult | None] = [None] * len(settlements)
-        obstacles: dict[int, WriteResult] = {}
+        obstacle: StorageError | None = None
         try:
-            obstacles = await self._exits.obstacles(settlements, within=within)
-            await self._write_outcomes(settlements, results, obstacles, within=within)
+            if any(self._exits.leaves(claim, outcome) for claim, outcome in settlements):
+                obstacle = await self._exits.prepare(within=within)
+            await self._write_outcomes(settlements, results, obstacle, within=within)
         finally:
             # Also when the caller was cancelled, which leaves every result open.
             for (claim, _), result in zip(settlements, results, strict=True):
@@ -91,9 +92,7 @@ class Settler:
         leaving = {
             index: claim
             for index, (claim, outcome) in enumerate(settlements)
-            if isinstance(results[index], (Applied, Refused))
-            and self._exits.leaves(claim, outcome)
-            and index not in obstacles
+            if self._exits.leaves(claim, outcome) and is_marked(results[index])
         }
         following: dict[int, WriteResult | Claim] = {}
         if leaving:
@@ -101,7 +100,7 @@ class Settler:
             popped = await self._exits.pop(list(leaving.values()), keep_keys=keep_keys, within=left)
             following = dict(zip(leaving, popped, strict=True))
         answers = [following.get(index, result) for index, result in enumerate(results)]
-        answers = await self._exits.unblock_late(settlements, results, answers)
+        answers = await self._exits.judge(settlements, results, answers)
         return [
             _answer(claim, OUTCOME_NAMES[type(outcome)], answer)
             for (claim, outcome), answer in zip(settlements, answers, strict=True)
@@ -111,27 +110,40 @@ class Settler:
         self,
         settlements: Sequence[tuple[Claim, Outcome]],
         results: list[WriteResult | None],
-        obstacles: Mapping[int, WriteResult],
+        obstacle: StorageError | None,
         *,
         within: float,
     ) -> None:
-        """Write outcomes, and put the results into their places. A marked event needs no write."""
+        """Write outcomes, and put the results into their places. A marked event needs no write.
+
+        An `obstacle` keeps events from leaving their queues.
+        """
         now = self._options.clock()
         unwritten: list[int] = []
+        aside: list[int] = []
         for index, (claim, outcome) in enumerate(settlements):
-            if index in obstacles:
-                results[index] = obstacles[index]
+            leaves = self._exits.leaves(claim, outcome)
+            if leaves and obstacle is not None:
+                results[index] = obstacle
             elif isinstance(outcome, Completed) and self._exits.take_mark(claim):
                 results[index] = Applied()
             else:
-                unwritten.append(index)
+                (aside if leaves and isinstance(outcome, Failed) else unwritten).append(index)
 
-        def write_of(index: int, error_chars: int) -> Write:
-            return self._write(*settlements[unwritten[index]], now, error_chars)
+        async def write(writer: FittedWriter, indexes: Sequence[int]) -> None:
+            def write_of(number: int, error_chars: int) -> Write:
+                return self._write(*settlements[indexes[number]], now, error_chars)
 
-        written = await self._fitted.write(write_of, len(unwritten), within=within)
-        for index, result in zip(unwritten, written, strict=True):
-            results[index] = result
+            written = await writer.write(write_of, len(indexes), within=within)
+            for index, result in zip(indexes, written, strict=True):
+                results[index] = result
+
+        async with anyio.create_task_group() as group:
+            if aside:
+                claims = [settlements[index][0] for index in aside]
+                writer = self._exits.writer_for({claim.token: holder_of(claim) for claim in claims})
+                group.start_soon(write, FittedWriter(writer), aside)
+            await write(self._fitted, unwritten)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines (epoch seconds); per renewal None, `LeaseLostError`, or the write's error.
@@ -171,7 +183,7 @@ class Settler:
                 values["error"] = error_text(error, error_chars)
                 values["retries"] = {"N": str(claim.attempt - 1)}
                 handled_by = handled_by | claim.handled_by if leaves else handled_by
-                transition = _with_handled_by(SET_ASIDE if leaves else FAIL, handled_by, values)
+                transition = _with_handled_by(MARK_FAILED if leaves else FAIL, handled_by, values)
                 transition = with_details(transition, outcome.error_type, outcome.error_handler, values)
             case Released(handled_by=handled_by, delay=delay, unhandled_since=since):
                 values["due"] = millis(now + delay)
@@ -194,7 +206,7 @@ def _with_handled_by(
     if not handled_by:
         return transition
     values["handled"] = {"SS": sorted(handled_by)}
-    return SET_ASIDE_WITH_HANDLED_BY if transition is SET_ASIDE else WITH_HANDLED_BY[transition]
+    return MARK_FAILED_WITH_HANDLED_BY if transition is MARK_FAILED else WITH_HANDLED_BY[transition]
 
 
 def _answer(claim: Claim, name: str, result: WriteResult | Claim | None) -> Settled:

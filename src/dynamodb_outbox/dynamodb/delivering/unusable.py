@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from dynamodb_outbox.dynamodb.conditional.fitted_writes import FittedWriter, with_details
-from dynamodb_outbox.dynamodb.conditional.transitions import FAIL, FAIL_UNCLAIMED, Write
-from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Refused
+from dynamodb_outbox.dynamodb.conditional.transitions import FAIL, FAIL_UNCLAIMED, Transition, Write
+from dynamodb_outbox.dynamodb.conditional.write_result import Applied, WriteResult, is_marked
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.delivering.queue_exits import QueueExits
 from dynamodb_outbox.dynamodb.items.codec import Item, error_text, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.ordering.fronts import Unreadable
 from dynamodb_outbox.dynamodb.ordering.queue import Queue
-from dynamodb_outbox.dynamodb.ordering.transitions import SET_ASIDE
+from dynamodb_outbox.dynamodb.ordering.transitions import MARK_FAILED
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.errors import OutboxError, StoredEventError
 from dynamodb_outbox.observers import EventFailed, KeyBlocked, Observers
@@ -52,6 +52,24 @@ class UnusableItems:
         return [*await self._fail_unreadable(unreadable), *await self._fail_without_room(without_room)]
 
     async def _fail_unreadable(self, unreadable: Sequence[Unreadable]) -> list[Unusable]:
+        if not unreadable:
+            return []
+        leaving = [each for each in unreadable if each.queue is not None and self._exits.skips]
+        staying = [each for each in unreadable if each not in leaving]
+        results = await self._make_failed(staying, self._writer, FAIL)
+        writer = self._exits.writer_for({each.token: each.holder for each in leaving})
+        marks = await self._make_failed(leaving, FittedWriter(writer), MARK_FAILED)
+        # Refused: it is marked already. Without a mark, an event that left its queue would be lost.
+        if marked := [each for each, mark in zip(leaving, marks, strict=True) if is_marked(mark)]:
+            await self._exits.give_up(marked)
+        return [
+            Unusable(each.error, isinstance(result, Applied), None if each in leaving else each.queue)
+            for each, result in zip([*staying, *leaving], [*results, *marks], strict=True)
+        ]
+
+    async def _make_failed(
+        self, unreadable: Sequence[Unreadable], writer: FittedWriter, transition: Transition
+    ) -> list[WriteResult]:
         now = millis(self._options.clock())
 
         def write_of(index: int, error_chars: int) -> Write:
@@ -59,21 +77,10 @@ class UnusableItems:
             text = str(each.error)
             values: dict[str, AttributeValue] = {"token": {"S": each.token}, "now": now, "retries": {"N": "0"}}
             values["error"] = error_text(text, error_chars)
-            leaves = each.queue is not None and self._exits.skips
-            transition = with_details(SET_ASIDE if leaves else FAIL, type(each.error).__name__, None, values)
-            return Write(transition, each.error.event_id if leaves else each.holder, values)
+            detailed = with_details(transition, type(each.error).__name__, None, values)
+            return Write(detailed, each.holder if transition is FAIL else each.error.event_id, values)
 
-        results = await self._writer.write(write_of, len(unreadable), within=self._timing.late_settle)
-        if self._exits.skips:
-            # Refused: it is marked already. Without a mark, an event that left its queue would be lost.
-            marked = [
-                each for each, result in zip(unreadable, results, strict=True) if isinstance(result, (Applied, Refused))
-            ]
-            await self._exits.give_up(marked)
-        return [
-            Unusable(each.error, isinstance(result, Applied), None if self._exits.skips else each.queue)
-            for each, result in zip(unreadable, results, strict=True)
-        ]
+        return await writer.write(write_of, len(unreadable), within=self._timing.late_settle)
 
     async def _fail_without_room(self, rows: Sequence[Item]) -> list[Unusable]:
         errors = [StoredEventError(event_id=row["id"]["S"], reason=NO_ROOM) for row in rows]

@@ -7,9 +7,9 @@ from typing import Any
 
 from dynamodb_outbox.dynamodb.emitting.forms import is_tombstone
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_claim, is_same_event, stored_event, waiting_key
-from dynamodb_outbox.dynamodb.emitting.transaction_attempt import REFUSED, Attempt
+from dynamodb_outbox.dynamodb.emitting.transaction_attempt import Attempt
 from dynamodb_outbox.dynamodb.emitting.transaction_contents import TransactionPut
-from dynamodb_outbox.dynamodb.transport.caller import TransactionRefused
+from dynamodb_outbox.dynamodb.transport.caller import FALSE_CONDITION, TransactionRefused
 from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, TransactionCancelledError
 from dynamodb_outbox.port import TRANSACTION, Numbers
 
@@ -64,5 +64,5 @@ def _refused_puts(refused: TransactionRefused, attempt: Attempt) -> list[tuple[T
     return [
         (attempt.puts[index], reason.get("Item") or {})
         for index, reason in enumerate(refused.reasons)
-        if index in attempt.puts and reason.get("Code") == REFUSED
+        if index in attempt.puts and reason.get("Code") == FALSE_CONDITION
     ]

@@ -8,14 +8,13 @@ emitted by, one `Update` appends the event and records the handler.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from dynamodb_outbox.dynamodb.emitting.forms import condition_of
 from dynamodb_outbox.dynamodb.emitting.transaction_contents import Contents, LineWrite, TransactionPut
+from dynamodb_outbox.dynamodb.transport.caller import FALSE_CONDITION
 from dynamodb_outbox.dynamodb.transport.classify import VERIFY, ErrorKind, kind_of_code
 from dynamodb_outbox.errors import CancellationReason
-
-REFUSED: Final = "ConditionalCheckFailed"
 
 
 class Attempt:
@@ -54,7 +53,7 @@ class Attempt:
             if code == "None" or kind_of_code(code) is ErrorKind.THROTTLED:
                 continue
             line = self._lines.get(index)
-            if line is None or code != REFUSED or self._refuses_record(index, reason):
+            if line is None or code != FALSE_CONDITION or self._refuses_record(index, reason):
                 return {}
             found[line] = reason.get("Item") or found.get(line)
         return found
@@ -63,7 +62,7 @@ class Attempt:
         """Return the item that refused the record of the handler, or the mark of its event; None if neither did."""
         for index in range(len(reasons) - 1, -1, -1):
             reason = reasons[index]
-            if reason.get("Code") == REFUSED and self._refuses_record(index, reason):
+            if reason.get("Code") == FALSE_CONDITION and self._refuses_record(index, reason):
                 item: Mapping[str, Any] = reason.get("Item") or {}
                 return item
         return None
@@ -81,7 +80,7 @@ class Attempt:
         return [
             reason
             for reason in reasons_of(reasons, self.items, event_ids)
-            if reason.code != REFUSED or reason.index not in self._lines
+            if reason.code != FALSE_CONDITION or reason.index not in self._lines
         ]
 
 

@@ -51,7 +51,7 @@ class LinePlans:
 
     async def skip(self, standing: Standing, room: Room) -> Plan | Answer:
         """A blocking event is set aside, and the next event of its key is due."""
-        if not standing.blocks_key or not _has_next(standing):
+        if not standing.blocks_key or not standing.has_next:
             return Answer.REFUSED
         aside = self._writes.set_aside(standing, room) if standing.is_queued else []
         return Plan([*aside, *self._writes.pop(standing)], unblocks="skip")
@@ -78,7 +78,7 @@ class LinePlans:
         """Return the writes by which the queue lets an event go; None if a worker holds it, or if it has changed."""
         key = None if standing.event is None else key_of(standing.event)
         if standing.is_front:
-            is_free = _status_in(standing.queue_item) in FREE and _has_next(standing)
+            is_free = _status_in(standing.queue_item) in FREE and standing.has_next
             # An event that has failed and is still at the front was seen as it is itself, or as its queue is.
             seen = standing.queue_item if standing.is_queued or standing.blocks_key else standing.event
             return Plan(self._writes.pop(standing)) if is_free and _is_as_seen(seen, fence) else None
@@ -119,10 +119,3 @@ def _is_as_seen(item: Mapping[str, AttributeValue] | None, fence: Fence | None) 
         return True
     sort_key = (item or {}).get("gsiSortKey", {}).get("N", "")
     return _status_in(item) == fence.status.value and str(sort_key) == fence.sort_key
-
-
-def _has_next(standing: Standing) -> bool:
-    """Tell whether the front can be taken: a page that should come next is missing if somebody has deleted it."""
-    queue = standing.queue
-    is_refill = queue is not None and len(queue.head) == 1 and queue.pages > 0
-    return not is_refill or bool(standing.next_page)

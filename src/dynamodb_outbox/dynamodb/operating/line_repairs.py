@@ -10,19 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from uuid import uuid4
 
 import anyio
 
 from dynamodb_outbox.dynamodb.conditional.room import Room
-from dynamodb_outbox.dynamodb.emitting.transaction_attempt import REFUSED
 from dynamodb_outbox.dynamodb.ordering.repair_writes import Entry
 from dynamodb_outbox.dynamodb.ordering.standing import Standing, Standings, key_of
-from dynamodb_outbox.dynamodb.reading.side_by_side import side_by_side
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
+from dynamodb_outbox.dynamodb.transport.side_by_side import side_by_side
 from dynamodb_outbox.errors import StorageError, UnavailableError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import KeyUnblocked, logger
@@ -135,12 +134,12 @@ class LineRepairs:
             except TransactionRefused as refused:
                 is_unsure = is_unsure or refused.repeated
                 refuse(refused, plan)
-                if has_no_room(refused) and room < max(Room):
+                if refused.has_no_room and room < max(Room):
                     room, known = Room(room + 1), standing
-                elif has_no_room(refused):
+                elif refused.has_no_room:
                     logger.warning("event %r could not be changed, because its item is full", event_id)
                     return LineResult(is_done=False, status=standing.status)
-                elif not _is_stale(refused):
+                elif not refused.has_false_condition:
                     raise _cancelled(refused, event_id) from None
                 continue
             self._tell(plan, standing)
@@ -167,27 +166,8 @@ class LineRepairs:
         raise UnavailableError(operation="a repair", attempts=TRIES, reason=reason, maybe_applied=is_unsure)
 
 
-def has_no_room(refused: TransactionRefused) -> bool:
-    """Tell whether an item has no room for its write, so that a smaller form may fit."""
-    reasons = _given(refused)
-    return bool(reasons) and all(
-        reason.get("Code") == "ValidationError" and "item size" in str(reason.get("Message", "")).lower()
-        for reason in reasons
-    )
-
-
-def _is_stale(refused: TransactionRefused) -> bool:
-    """Tell whether the event or its queue has changed since it was read."""
-    return any(reason.get("Code") == REFUSED for reason in _given(refused))
-
-
-def _given(refused: TransactionRefused) -> list[Mapping[str, Any]]:
-    return [reason for reason in refused.reasons if reason.get("Code", "None") != "None"]
-
-
 def _cancelled(refused: TransactionRefused, event_id: str) -> StorageError:
-    reasons = "; ".join(f"{reason.get('Code')}: {reason.get('Message', '')}" for reason in _given(refused))
-    error = StorageError(f"the repair of event {event_id!r} was refused: {reasons}")
+    error = StorageError(f"the repair of event {event_id!r} was refused: {refused.text}")
     return with_maybe_applied(error) if refused.repeated else error
 
 

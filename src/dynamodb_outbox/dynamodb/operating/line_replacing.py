@@ -10,14 +10,13 @@ from collections.abc import Mapping
 
 from dynamodb_outbox.dynamodb.conditional.room import Room
 from dynamodb_outbox.dynamodb.emitting.publish_result import stored_event
-from dynamodb_outbox.dynamodb.emitting.transaction_attempt import REFUSED
 from dynamodb_outbox.dynamodb.items.stored import status_of
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.operating.line_plans import LinePlans
 from dynamodb_outbox.dynamodb.operating.line_repairs import Answer, LineRepairs, Plan
 from dynamodb_outbox.dynamodb.ordering.repair_writes import Entry, RepairWrites
 from dynamodb_outbox.dynamodb.ordering.standing import Standing, Standings, key_of
-from dynamodb_outbox.dynamodb.transport.caller import TransactionRefused
+from dynamodb_outbox.dynamodb.transport.caller import FALSE_CONDITION, TransactionRefused
 from dynamodb_outbox.errors import DuplicateEventError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.port import Numbers
@@ -88,6 +87,6 @@ class LineReplacer:
     def _refuse_duplicate(self, refused: TransactionRefused, event: Event) -> None:
         """Raise `DuplicateEventError` if the id of the new event is stored, and the old event has not changed."""
         codes = [reason.get("Code", "None") for reason in refused.reasons]
-        if codes[_PUT : _OLD + 1] == [REFUSED, "None"]:
+        if codes[_PUT : _OLD + 1] == [FALSE_CONDITION, "None"]:
             stored = stored_event(refused.reasons[_PUT].get("Item"), numbers=self._numbers)
             raise DuplicateEventError(event_id=event.id, within="a transaction", stored=stored) from None

@@ -11,17 +11,17 @@ from dynamodb_outbox.dynamodb.conditional.room import Room
 from dynamodb_outbox.dynamodb.conditional.transitions import placed
 from dynamodb_outbox.dynamodb.emitting.forms import condition_of
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_event, stored_event
-from dynamodb_outbox.dynamodb.emitting.transaction_attempt import REFUSED, reasons_of
+from dynamodb_outbox.dynamodb.emitting.transaction_attempt import reasons_of
 from dynamodb_outbox.dynamodb.emitting.transaction_contents import TransactionPut
 from dynamodb_outbox.dynamodb.items.codec import encode_event
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.operating.discards import Discards
-from dynamodb_outbox.dynamodb.operating.line_repairs import OPERATION, has_no_room
+from dynamodb_outbox.dynamodb.operating.line_repairs import OPERATION
 from dynamodb_outbox.dynamodb.operating.line_replacing import LineReplacer
 from dynamodb_outbox.dynamodb.operating.repairs import status_of
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
-from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
+from dynamodb_outbox.dynamodb.transport.caller import FALSE_CONDITION, Caller, TransactionRefused
 from dynamodb_outbox.errors import DuplicateEventError, ItemTooLargeError, TransactionCancelledError
 from dynamodb_outbox.event import Event, EventStatus
 from dynamodb_outbox.port import OutboxOptions
@@ -75,7 +75,7 @@ class Replacer:
                     OPERATION, within=self._timing.transact, TransactItems=items, ClientRequestToken=uuid4().hex
                 )
             except TransactionRefused as refused:
-                if has_no_room(refused):
+                if refused.has_no_room:
                     continue
                 return self._judge(refused, event_id, put, items)
             return Repaired(done=(event_id,))
@@ -111,4 +111,4 @@ class Replacer:
 
 def _refusing(reason: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the item whose condition was false, empty if there is no item; None if the condition was true."""
-    return (reason.get("Item") or {}) if reason.get("Code") == REFUSED else None
+    return (reason.get("Item") or {}) if reason.get("Code") == FALSE_CONDITION else None

@@ -6,7 +6,7 @@ So is an event that was discarded or deleted while it waited.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,12 +19,12 @@ from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
 from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
-from dynamodb_outbox.dynamodb.ordering.queue import Queue, as_delivered, holder_of, read_queue
+from dynamodb_outbox.dynamodb.ordering.queue import Queue, as_delivered, read_queue
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.batch_get import BATCH_GET, get_items
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.dynamodb.transport.classify import concerns_all
-from dynamodb_outbox.errors import StorageError, StoredEventError
+from dynamodb_outbox.errors import StorageError, StoredEventError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import logger
 from dynamodb_outbox.port import OutboxOptions
@@ -96,20 +96,16 @@ class Fronts:
             left = await self._load_once(left, results, deadline=deadline)
             if not left or anyio.current_time() >= deadline:
                 break
-        await self.release(list(left.values()))
+        await self.release(_tokens_of(left))
         return results
 
-    async def release(self, held: Sequence[HeldQueue | Unreadable | Claim]) -> None:
-        """Make queues due at once for all workers. After an error, recovery finds the queue when its lease ends."""
+    async def release(self, tokens: Mapping[str, str]) -> None:
+        """Make queues due at once for all workers: `tokens` has the token of the claim for the id of each queue.
+
+        After an error, recovery finds the queue when its lease ends.
+        """
         due = millis(self._options.clock())
-        writes = [
-            Write(
-                RELEASE,
-                holder_of(each) if isinstance(each, Claim) else each.holder,
-                {"token": {"S": each.token}, "due": due},
-            )
-            for each in held
-        ]
+        writes = [Write(RELEASE, holder, {"token": {"S": token}, "due": due}) for holder, token in tokens.items()]
         await self._writer.write(writes, within=self._timing.late_settle, urgent=True)
 
     async def _load_once(
@@ -123,7 +119,7 @@ class Fronts:
         except StorageError as error:
             for index in left:
                 results[index] = error
-            await self.release(list(left.values()))
+            await self.release(_tokens_of(left))
             return {}
         done: dict[int, Front] = {}
         for index, queue in queues.items():
@@ -150,6 +146,7 @@ class Fronts:
         within = max(deadline - anyio.current_time(), 0.1)
         popped = await self._popper.pop(list(done.values()), within=within)
         again: dict[int, HeldQueue] = {}
+        given_up: list[Front] = []
         for (index, front), result in zip(done.items(), popped, strict=True):
             match result:
                 case Applied(item=item) if item is not None:
@@ -159,8 +156,14 @@ class Fronts:
                     results[index] = Unreadable(front.queue.id, front.token, error)
                 case StorageError():
                     results[index] = result
+                    if isinstance(result, (UnavailableError, ThrottledError)):
+                        given_up.append(front)
                 case _:
                     results[index] = None
+        if given_up:
+            # Under the token of the claim, or under the next one, if the POP was applied.
+            await self.release({front.queue.id: front.token for front in given_up})
+            await self.release({front.queue.id: front.next_token for front in given_up})
         return again
 
     def _decode(self, held: HeldQueue, queue: Queue | None, event: Item | None) -> Claim | Unreadable:
@@ -172,6 +175,10 @@ class Fronts:
         except StoredEventError as error:
             return Unreadable(queue.id, held.token, error, queue)
         return replace(claim, queue=replace(queue, kept=held.kept))
+
+
+def _tokens_of(held: Mapping[int, HeldQueue]) -> dict[str, str]:
+    return {each.holder: each.token for each in held.values()}
 
 
 def _note_missing(queue: Queue, event: Item | None) -> None:

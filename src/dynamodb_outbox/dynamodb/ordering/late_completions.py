@@ -82,4 +82,5 @@ class LateCompletions:
 
 
 def _has_ended(standing: Standing) -> bool:
-    return standing.blocks_key and standing.event is not None and not standing.is_queued
+    is_over = standing.event is not None and not standing.is_queued
+    return is_over and standing.blocks_key and standing.has_next

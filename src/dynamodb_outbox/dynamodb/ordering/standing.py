@@ -62,6 +62,13 @@ class Standing:
         return self.is_front and self.queue_item is not None and self.queue_item.get("status") == _FAILED
 
     @property
+    def has_next(self) -> bool:
+        """Whether the front can be taken: a page that should come next is missing if somebody has deleted it."""
+        queue = self.queue
+        is_refill = queue is not None and len(queue.head) == 1 and queue.pages > 0
+        return not is_refill or bool(self.next_page)
+
+    @property
     def is_unlisted(self) -> bool:
         """Whether no queue lists the event, as far as the queue itself shows: the emit is under way, or has died."""
         if self.queue is None:

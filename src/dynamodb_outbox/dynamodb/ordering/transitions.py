@@ -109,14 +109,9 @@ MARK_FAILED: Final = Transition(
     batched=False,
 )
 MARK_FAILED_WITH_HANDLED_BY: Final = MARK_FAILED.also_add("handledBy", ":handled")
-# The event keeps the token of the claim that failed, also when it is back in its line. So a request that arrives once
-# more, after that, does not set it aside again.
-SET_ASIDE: Final = replace(
-    MARK_FAILED.also_set("claimToken = :token"),
-    name="set aside",
-    condition="status = :QUEUED AND (attribute_not_exists(claimToken) OR claimToken <> :token)",
-)
-SET_ASIDE_WITH_HANDLED_BY: Final = SET_ASIDE.also_add("handledBy", ":handled")
+# Changes nothing. In a transaction, it is the check of a worker that it has the queue; also after a recovery, until
+# another worker claims the queue.
+CHECK_QUEUE: Final = Transition(name="check a queue", set=("claimToken = :token",), condition=_IS_MINE, batched=False)
 # Recovery does not count retries against a limit: the worker that claims the queue sees how many attempts there were,
 # and settles the event as Failed, so that `failed_key` applies. The token stays, so that the former worker may still
 # pop the event that it has completed, until another worker claims the queue.

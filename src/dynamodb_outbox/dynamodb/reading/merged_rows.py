@@ -18,8 +18,8 @@ from typing import Final
 from dynamodb_outbox.cursors import Cursor
 from dynamodb_outbox.dynamodb.delivering.index import Part, Partition, StatusIndex
 from dynamodb_outbox.dynamodb.items.codec import Item
-from dynamodb_outbox.dynamodb.reading.side_by_side import side_by_side
 from dynamodb_outbox.dynamodb.transport.read_units import ReadUnits
+from dynamodb_outbox.dynamodb.transport.side_by_side import side_by_side
 from dynamodb_outbox.event_states import AFTER_NOW, UP_TO_NOW
 from dynamodb_outbox.stored_events import EventState
 

@@ -16,9 +16,9 @@ from dynamodb_outbox.dynamodb.delivering.index import Part, Partition, StatusInd
 from dynamodb_outbox.dynamodb.items.stored import seconds_of, time_of
 from dynamodb_outbox.dynamodb.ordering.queue import is_queue_id
 from dynamodb_outbox.dynamodb.reading.merged_rows import MARGIN, part_of
-from dynamodb_outbox.dynamodb.reading.side_by_side import side_by_side
 from dynamodb_outbox.dynamodb.reading.window_events import LeasedWindow, WindowEvents
 from dynamodb_outbox.dynamodb.transport.read_units import ReadUnits
+from dynamodb_outbox.dynamodb.transport.side_by_side import side_by_side
 from dynamodb_outbox.event_states import LISTED, STATUS_OF
 from dynamodb_outbox.port import OutboxOptions
 from dynamodb_outbox.stored_events import Count, EventState, Sample

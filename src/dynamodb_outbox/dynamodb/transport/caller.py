@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import anyio
 from botocore.exceptions import ClientError
@@ -34,6 +34,10 @@ class ConditionRefused(Exception):  # noqa: N818 - internal: an answer, not an e
         super().__init__("the condition is false")
 
 
+FALSE_CONDITION: Final = "ConditionalCheckFailed"
+"""The reason of an item of a cancelled transaction whose condition was false."""
+
+
 class TransactionRefused(Exception):  # noqa: N818 - internal: an answer, not an error
     """A transaction was cancelled; a repeat cannot succeed. `repeated`: an earlier attempt may have been applied."""
 
@@ -41,6 +45,29 @@ class TransactionRefused(Exception):  # noqa: N818 - internal: an answer, not an
         self.reasons = reasons
         self.repeated = repeated
         super().__init__("the transaction was cancelled")
+
+    @property
+    def given(self) -> list[Mapping[str, Any]]:
+        """The reasons without those of the items that were no obstacle."""
+        return [reason for reason in self.reasons if reason.get("Code", "None") != "None"]
+
+    @property
+    def text(self) -> str:
+        """The reasons in words."""
+        return "; ".join(f"{reason.get('Code')}: {reason.get('Message', '')}" for reason in self.given)
+
+    @property
+    def has_false_condition(self) -> bool:
+        """Whether a condition was false: an item has changed since it was read."""
+        return any(reason.get("Code") == FALSE_CONDITION for reason in self.given)
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether an item has no room for its write, so that a smaller form may fit."""
+        return bool(self.given) and all(
+            reason.get("Code") == "ValidationError" and "item size" in str(reason.get("Message", "")).lower()
+            for reason in self.given
+        )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Several reads at the same time."""
+"""Several calls at the same time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import anyio
 from dynamodb_outbox.errors import StorageError
 
 AT_ONCE: Final = 8
-"""How many reads are under way at the same time, so that a table of many shards does not use up the connections."""
+"""How many calls are under way at the same time, so that a table of many shards does not use up the connections."""
 
 
 async def side_by_side(reads: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
-    """Make reads, some at a time; return their results in their order. Raises the first `StorageError`."""
+    """Make calls, some at a time; return their results in their order. Raises the first `StorageError`."""
     results: list[Any] = [None] * len(reads)
     errors: list[StorageError] = []
     limiter = anyio.CapacityLimiter(AT_ONCE)
