@@ -68,7 +68,7 @@ def test_every_rule_has_a_mutant_or_a_survivor() -> None:
 
 
 def test_every_property_is_broken_by_a_mutant() -> None:
-    properties = {"ORDER", "BLOCK", "ONE", "LOSS", "POP", "FINAL", "TWICE", "SHAPE", "LIVE"}
+    properties = {"ORDER", "BLOCK", "ONE", "LOSS", "POP", "FINAL", "TWICE", "SHAPE", "LIVE", "ASIDE"}
     assert {mutant.breaks for mutant in MUTANTS} == properties
 
 

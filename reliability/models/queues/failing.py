@@ -115,7 +115,7 @@ def _skip(world: World, state: State, operator: Operator) -> Iterator[Step[State
         def marked(state: State, answer: Answer) -> State:
             return state if answer is Answer.NONE else state._replace(operator=operator._replace(step=POP))
 
-        yield from call(world, state, Write("MARK FAILED", (operator.event,)), marked)
+        yield from call(world, state, Write("MARK FAILED", (operator.event,), by_operator=True), marked)
         return
     write = _pop_of_operator(world, state, state.queue, operator)
     if write is None:

@@ -6,6 +6,7 @@
 - LOSS: an event whose emit was acknowledged is listed, or terminal.
 - POP: an event leaves the queue only when it is terminal.
 - FINAL: a COMPLETED event never changes again.
+- ASIDE: no worker sets an event aside while another one has the queue, and handles it.
 - TWICE: the other writes of a transaction are applied once for each event that it emits.
 - BLOCK: no COMPLETED event blocks the key once nothing is under way, if no process crashed and every call was answered.
 - SHAPE: no list is empty or too long, and the pages are as the queue item counts them.
@@ -26,6 +27,8 @@ from reliability.models.queues.state import (
     IDLE,
     IDLE_OPERATOR,
     NOT_STORED,
+    PROCESSING,
+    QUEUED,
     TERMINAL,
     Emit,
     State,
@@ -73,14 +76,14 @@ class QueueModel:
         )
 
     def broken_by(self, before: State, after: State) -> str | None:
-        """Check ORDER, POP and FINAL."""
+        """Check ORDER, POP, FINAL and ASIDE."""
         broken = None
         if before.workers is not after.workers:
             broken = _breaks_order(before, after)
         if before.queue is not after.queue and before.queue is not None:
             broken = broken or _breaks_pop(before, after)
         if before.events is not after.events:
-            broken = broken or _breaks_final(before, after)
+            broken = broken or _breaks_final(before, after) or _breaks_aside(before, after)
         return broken
 
     def broken_in(self, state: State) -> str | None:
@@ -155,4 +158,18 @@ def _breaks_final(before: State, after: State) -> str | None:
     for event, (was, now) in enumerate(zip(before.events, after.events, strict=True)):
         if was == COMPLETED != now:
             return f"FINAL: event {event} was COMPLETED, and becomes {now}"
+    return None
+
+
+def _breaks_aside(before: State, after: State) -> str | None:
+    queue = after.queue
+    # The skip of an operator is two writes here, and one transaction in the library.
+    is_skip = before.operator != IDLE_OPERATOR or any(write.by_operator for write in before.late)
+    if queue is None or queue.status != PROCESSING or is_skip:
+        return None
+    for worker in after.workers:
+        event = worker.event
+        is_handled = worker.step == Work.RUN and worker.token == queue.token
+        if is_handled and (before.events[event], after.events[event]) == (QUEUED, FAILED):
+            return f"ASIDE: event {event} is set aside while another worker has the queue"
     return None

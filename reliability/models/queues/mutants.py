@@ -104,6 +104,7 @@ MUTANTS: Final = (
     _mutant("RETRY does not ask for the token", "retry_needs_the_token", breaks="ONE", found_in=RETRIED),
     _mutant("RELEASE does not ask for the token", "release_needs_the_token", breaks="ONE", found_in=RETRIED),
     _mutant("FAIL does not ask for the token", "fail_needs_the_token", breaks="ONE", found_in=FAILED),
+    _mutant("MARK FAILED does not ask for the token", "aside_needs_the_token", breaks="ASIDE", found_in=POPPED),
     _mutant("POP does not ask for the token", "pop_needs_the_token", breaks="ONE", found_in=SLOW),
     _mutant("POP does not name the front", "pop_needs_the_front", breaks="POP", found_in=OVERFLOW_UNANSWERED),
     _mutant("POP LAST does not name the whole list", "delete_needs_the_whole_list", breaks="POP", found_in=TWO),

@@ -71,6 +71,8 @@ class Rules:
     retry_needs_the_token: bool = True
     release_needs_the_token: bool = True
     fail_needs_the_token: bool = True
+    aside_needs_the_token: bool = True
+    """MARK FAILED of a worker asks for its token, and for a queue that is not FAILED."""
     pop_needs_the_token: bool = True
     pop_needs_the_front: bool = True
     """POP names the event that leaves."""

@@ -45,9 +45,16 @@ def _mark(status: str) -> Callable[[World, State, Write], State | None]:
     def mark(world: World, state: State, write: Write) -> State | None:
         (event,) = write.ids
         is_over = state.events[event] != QUEUED and world.rules.mark_needs_queued
-        return None if is_over else with_event(state, event, status)
+        is_fenced = status == FAILED and not write.by_operator and not _has_queue(world, state, write)
+        return None if is_over or is_fenced else with_event(state, event, status)
 
     return mark
+
+
+def _has_queue(world: World, state: State, write: Write) -> bool:
+    if not world.rules.aside_needs_the_token:
+        return True
+    return state.queue is not None and state.queue.token == write.token and state.queue.status != FAILED
 
 
 # Events and the queue
