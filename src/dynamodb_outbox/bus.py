@@ -132,7 +132,8 @@ class OutboxEventBus(BusHandlers, BusOperations):
         """Store one event and return it. Once `emit` returns, the event will be delivered.
 
         Takes a type and a payload, an `Event`, an instance of a class that `event_type` registered, or an `EventType`
-        and a payload. The returned event has the stored payload.
+        and a payload. The payload of the returned event is plain, also that of an instance. Values such as dates and
+        Enums in it are only converted where it is stored.
 
         `delay` (seconds) or `deliver_at` (a datetime with a time zone) postpones the delivery, by ten years at most. A
         second emit of an `id`, or of the same `Event`, raises `DuplicateEventError`; with `if_exists="ignore"` it
@@ -176,7 +177,7 @@ class OutboxEventBus(BusHandlers, BusOperations):
         In the block `tx.put`, `tx.update`, `tx.delete` and `tx.check` collect writes; `tx.emit` and
         `bus.emit(..., transaction=tx)` collect events. See `Transaction` for the errors of the commit.
         """
-        return Transaction(self._emitter.commit, prepare=self._emitter.prepare)
+        return Transaction(self._emitter.commit, prepare=self._emitter.prepare, outbox=self._outbox)
 
     def add_emit_middleware(self, *middleware: Middleware) -> None:
         """Run `async def m(event, call_next)` before an event is stored. The first middleware added is outermost.

@@ -64,12 +64,14 @@ class EmitClaim:
 class HandlerDone:
     """A handler of a claim that a transaction records as done.
 
-    `completes` is true if every other handler of the event is done.
+    `completes` is true if every other handler of the event is done. `is_other` is true if an earlier transaction of the
+    same delivery, with other contents, may have been applied.
     """
 
     claim: Claim
     handler: str
     completes: bool
+    is_other: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,11 @@ class DeliveryBackend(Protocol):
         """When the claim ends (epoch seconds)."""
         ...
 
+    @property
+    def outbox(self) -> object:
+        """The outbox of the event."""
+        ...
+
     async def extend(self, seconds: float) -> None:
         """Extend the lease and the time limit of the handler to `seconds` from now."""
         ...
@@ -97,7 +102,8 @@ class Delivery:
         """
         # Each transaction counts from 0, so that a repeated transaction makes children with the same ids.
         make_event = partial(self._child_in_transaction, count())
-        return Transaction(self._backend.commit, make_event=make_event, prepare=self._backend.prepare)
+        backend = self._backend
+        return Transaction(backend.commit, make_event=make_event, prepare=backend.prepare, outbox=backend.outbox)
 
     async def emit(
         self,

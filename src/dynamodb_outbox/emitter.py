@@ -64,6 +64,11 @@ class Emitter:
         self._on_emitted = on_emitted
         self.middleware: list[Middleware] = []
 
+    @property
+    def outbox(self) -> Outbox:
+        """The outbox that stores the events."""
+        return self._outbox
+
     async def emit(
         self,
         events: Iterable[object],
@@ -80,6 +85,7 @@ class Emitter:
         listed = _listed(events)
         options.refuse_for(listed)
         if transaction is not None:
+            transaction.refuse_for(self._outbox)
             options.refuse_in_transaction()
         instrumentation = self._outbox.observers.instrumentation
         if instrumentation is None or not listed:

@@ -13,7 +13,7 @@ from dynamodb_outbox.event import Event
 from dynamodb_outbox.repairs import MOST_RETRIES
 from dynamodb_outbox.retry import Backoff
 from dynamodb_outbox.typed.event_types import EventType, event_type_of, type_name
-from dynamodb_outbox.validation import check_int, check_seconds, fits, is_async
+from dynamodb_outbox.validation import check_async, check_int, check_seconds, fits, signature_of
 from dynamodb_outbox.wording import shown
 
 Handler = Callable[[Event], Awaitable[None]] | Callable[[Event, Delivery], Awaitable[None]]
@@ -252,11 +252,7 @@ def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> R
         raise ConfigurationError(
             f"handler={shown(handler)}: it is a class; pass an instance of it, such as {handler.__name__}(...)"
         )
-    if not is_async(handler):
-        raise ConfigurationError(
-            f"handler={shown(handler)}: it must be an async function (async def) of the event; to run blocking code, "
-            "await anyio.to_thread.run_sync(...) in the handler"
-        )
+    check_async(handler)
     given: dict[str, Any] = {**getattr(type(handler), "default_options", {}), **options}
     name = given.pop("name", None)
     if name is None:
@@ -276,7 +272,7 @@ def _registration(handler: Handler, options: HandlerOptions, *, once: bool) -> R
 
 
 def _takes_delivery(handler: Handler) -> bool:
-    signature = inspect.signature(handler)
+    signature = signature_of(handler)
     takes_one, takes_two = fits(handler, 1), fits(handler, 2)
     if not takes_one and not takes_two:
         raise ConfigurationError(

@@ -83,7 +83,7 @@ class RetryLater(Exception):  # noqa: N818 - a signal of a handler, not an error
     """
 
     def __init__(self, delay: float, reason: str = "") -> None:
-        if not 0 <= delay <= LONGEST_DELAY:
+        if not isinstance(delay, (int, float)) or not 0 <= delay <= LONGEST_DELAY:
             raise ConfigurationError(
                 f"RetryLater(delay={shown(delay)}): delay must be a number of seconds from 0 to {LONGEST_DELAY:,.0f}"
             )

@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, Literal, Self
+from uuid import UUID
 
 from dynamodb_outbox.emit_options import EmitOptions, event_of
 from dynamodb_outbox.errors import ConfigurationError, UsageError
-from dynamodb_outbox.event import Event
+from dynamodb_outbox.event import Event, with_metadata, with_payload
 from dynamodb_outbox.wording import shape
 
+_IMMUTABLE: Final = frozenset({str, int, float, bool, type(None), bytes, Decimal, datetime, UUID})
 _STRINGS: Final = ("TableName", "UpdateExpression", "ConditionExpression", "ReturnValuesOnConditionCheckFailure")
 Operation = Literal["Put", "Update", "Delete", "ConditionCheck"]
 
@@ -56,8 +60,10 @@ class Transaction:
         *,
         make_event: Callable[..., Event] = event_of,
         prepare: Callable[[Event], Event],
+        outbox: object,
     ) -> None:
         self._commit = commit
+        self._outbox = outbox
         self._prepare = prepare
         self._make_event = make_event
         self._state: Literal["new", "open", "closed"] = "new"
@@ -148,9 +154,22 @@ class Transaction:
         return event
 
     def join(self, emit: TransactionEmit) -> None:
-        """Add an event that `bus.emit(..., transaction=tx)` made."""
+        """Add an event that `bus.emit(..., transaction=tx)` made, as it is now."""
         self._check_open()
-        self.emits.append(emit)
+        event = with_metadata(with_payload(emit.event, _copied(emit.event.payload)), _copied(emit.event.metadata))
+        self.emits.append(replace(emit, event=event))
+
+    def refuse_for(self, outbox: object) -> None:
+        """Raise `UsageError` if the events of another outbox are to join: they would be stored in the wrong table."""
+        if outbox is not self._outbox:
+            raise UsageError(
+                "the transaction belongs to a bus of another outbox, which would store the event in its table; emit "
+                "the event with that bus, or begin a transaction of this one"
+            )
+
+    def has_contents_of(self, other: Transaction) -> bool:
+        """Tell whether another transaction has the same writes and events, at whatever time it was made."""
+        return self.writes == other.writes and _contents(self.emits) == _contents(other.emits)
 
     def _add(self, operation: Operation, arguments: dict[str, Any]) -> None:
         self._check_open()
@@ -190,6 +209,25 @@ class Transaction:
             await self._commit(self)
 
 
+def _contents(emits: Sequence[TransactionEmit]) -> list[tuple[Any, ...]]:
+    events = [(emit.event, emit.options) for emit in emits]
+    return [(event.id, event.type, event.payload, event.ordering_key, options) for event, options in events]
+
+
 def _copied(value: Any) -> Any:
-    """Copy a mapping, because the caller may change it later."""
-    return dict(value) if isinstance(value, Mapping) else value
+    """Copy what a caller may change before the commit. A value that cannot be copied is refused by the commit."""
+    try:
+        return _copy_of(value)
+    except Exception:  # any: of the value's own class
+        return value
+
+
+def _copy_of(value: Any) -> Any:
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return value
+    if kind is dict:
+        return {key: _copy_of(member) for key, member in value.items()}
+    if kind is list:
+        return [_copy_of(member) for member in value]
+    return deepcopy(value)

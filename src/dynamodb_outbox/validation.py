@@ -25,10 +25,36 @@ def is_async(value: object) -> bool:
     return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None))  # noqa: B004 - the method itself is looked at
 
 
+def check_async(handler: Any) -> None:
+    """Raise `ConfigurationError` unless a handler is async."""
+    if is_async(handler):
+        return
+    if is_async(inspect.unwrap(handler)):
+        raise ConfigurationError(
+            f"handler={shown(handler)}: its decorator makes it a function that is not async; the wrapper in the "
+            "decorator must be `async def`, and await the handler"
+        )
+    raise ConfigurationError(
+        f"handler={shown(handler)}: it must be an async function (async def) of the event; to run blocking code, "
+        "await anyio.to_thread.run_sync(...) in the handler"
+    )
+
+
+def signature_of(function: Any) -> inspect.Signature:
+    """Return the signature that a call has to fit.
+
+    A decorator that takes any arguments passes them on to the function that it wraps; any other decorator says by
+    itself what it takes.
+    """
+    own = inspect.signature(function, follow_wrapped=False)
+    takes_any = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in own.parameters.values())
+    return inspect.signature(function) if takes_any else own
+
+
 def fits(function: Any, count: int) -> bool:
     """Tell whether a function can be called with `count` positional arguments."""
     try:
-        inspect.signature(function).bind(*[None] * count)
+        signature_of(function).bind(*[None] * count)
     except TypeError:
         return False
     return True

@@ -9,6 +9,10 @@ LONGEST_SHOWN: Final = 200
 """How many characters of a value a message shows."""
 
 
+MAX_DESCRIBED: Final = 3
+"""How many exceptions of a group a message names."""
+
+
 def shown(value: object) -> str:
     """Write a value for a message. A long text is cut; a value whose `repr` fails is shown as its type."""
     try:
@@ -40,8 +44,12 @@ def times(count: int) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Write an exception as its type and its text; say so if the exception cannot be written as text."""
+    """Write an exception as its type and its text; say so if the exception cannot be written as text.
+
+    The text of a group, such as that of a task group, has the exceptions in it.
+    """
     try:
-        return f"{type(error).__name__}: {error}"
+        members = error.exceptions[:MAX_DESCRIBED] if isinstance(error, BaseExceptionGroup) else ()
+        return ": ".join([type(error).__name__, str(error), *(["; ".join(map(describe, members))] if members else [])])
     except Exception:  # the `__str__` of the user's class may be broken
         return f"{type(error).__name__} (it cannot be written as text)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from dynamodb_outbox import Delivery, Event, LeaseLostError, UsageError
+from dynamodb_outbox import Delivery, Event, LeaseLostError, StorageError, UsageError
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, nth
 from tests.dynamodb.bank import Bank, debit, handle_one, status_of
 from tests.dynamodb.impatience import giving_up_after
@@ -166,3 +166,34 @@ async def test_children_are_emitted_once_over_all_attempts(bank: Bank) -> None:
     assert sorted(event.payload["n"] for event in children.events) == [0, 1, 2]
     by_n = {event.payload["n"]: event for event in children.events}
     assert by_n[1].metadata == {"correlationId": "order-7", "causationId": "parent", "tenant": "x"}
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_second_transaction_after_one_that_was_applied_tells_whether_it_is_written(
+    bank: Bank, *, same: bool
+) -> None:
+    lose = True
+    bank.proxy.rule = lambda request: CUT_AFTER if request.operation == "TransactWriteItems" and lose else None
+    outcomes: list[str] = []
+
+    async def handler(event: Event, delivery: Delivery) -> None:
+        nonlocal lose
+        try:
+            async with delivery.transaction() as tx:
+                debit(tx, bank, 4)
+                tx.emit("paid", {"amount": 4})
+        except StorageError as error:
+            assert error.maybe_applied
+        lose = False
+        async with delivery.transaction() as tx:
+            debit(tx, bank, 4 if same else 1)
+            tx.emit("paid", {"amount": 4})
+        outcomes.append("committed")
+
+    with giving_up_after(3):
+        assert await handle_one(bank, handler) == 1
+    assert await bank.balance("ada") == 6
+    assert (await status_of(bank, "parent"))["status"] == {"S": "COMPLETED"}
+    assert outcomes == (["committed"] if same else [])
+    told = [str(error) for error in bank.errors]
+    assert any("nothing of this transaction was written: an earlier transaction" in each for each in told) is not same

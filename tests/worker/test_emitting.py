@@ -18,6 +18,7 @@ from dynamodb_outbox import (
     InvalidEventError,
     OutboxEventBus,
     PartialPublishError,
+    UsageError,
 )
 from tests.fakes import Recorder, ScriptedOutbox, quick_outbox
 
@@ -155,3 +156,40 @@ async def test_child_that_gets_the_metadata_of_its_parent_has_its_own_causation(
         await bus.drain(5)
     (parent,), (child,) = billed.events, children.events
     assert child.metadata == {"correlationId": "order-1", "causationId": parent.id, "tenant": "acme"}
+
+
+# Transactions
+
+
+async def test_event_of_a_transaction_is_stored_as_it_was_when_it_was_emitted(
+    bus: OutboxEventBus, outbox: ScriptedOutbox
+) -> None:
+    payload: dict[str, Any] = {"lines": []}
+    metadata: dict[str, Any] = {"n": 0}
+    async with bus.transaction() as tx:
+        for number in range(3):
+            payload["n"], metadata["n"] = number, number
+            payload["lines"].append(number)
+            event = tx.emit("order.placed", payload, metadata=metadata)
+            await bus.emit("order.joined", payload, metadata=metadata, transaction=tx)
+            assert event.payload == payload
+        payload["lines"].clear()
+    stored = [(each.type, each.payload, each.metadata["n"]) for each in (await bus.list_events("due")).events]
+    lines = [[0], [0, 1], [0, 1, 2]]
+    assert sorted(stored, key=lambda each: (each[0], each[2])) == [
+        (name, {"n": number, "lines": lines[number]}, number)
+        for name in ("order.joined", "order.placed")
+        for number in range(3)
+    ]
+
+
+async def test_transaction_of_another_outbox_takes_no_event(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
+    other = OutboxEventBus(quick_outbox())
+    with pytest.raises(UsageError, match="belongs to a bus of another outbox"):
+        async with other.transaction() as tx:
+            await bus.emit("order.placed", transaction=tx)
+    same = OutboxEventBus(outbox)
+    async with same.transaction() as tx:
+        event = await bus.emit("order.placed", transaction=tx)
+    assert event is not None
+    assert outbox.stored_ids == {event.id}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -46,6 +47,75 @@ async def test_handler_may_ask_for_its_delivery(bus: OutboxEventBus, outbox: Scr
         await bus.drain(5)
     assert [(d.attempt, d.max_attempts, d.handler) for d in got] == [(1, 6, "mail"), (2, 6, "mail")]
     assert got[0].lease_expires_at == pytest.approx(outbox.options.clock() + 30, abs=5)
+
+
+async def test_decorated_handler_gets_what_its_wrapper_takes(bus: OutboxEventBus) -> None:
+    got: list[tuple[Any, ...]] = []
+
+    async def with_session(event: Event, session: str) -> None:
+        got.append((event.type, session))
+
+    @functools.wraps(with_session)
+    async def injected(event: Event) -> None:
+        await with_session(event, "session")
+
+    async def plain(event: Event) -> None:
+        got.append((event.type,))
+
+    @functools.wraps(plain)
+    async def tells_attempt(event: Event, delivery: Delivery) -> None:
+        got.append((event.type, delivery.attempt))
+        await plain(event)
+
+    async def with_delivery(event: Event, delivery: Delivery) -> None:
+        got.append((event.type, delivery.attempt))
+
+    @functools.wraps(with_delivery)
+    async def passes_all(*args: Any, **options: Any) -> None:
+        await with_delivery(*args, **options)
+
+    bus.on("a", injected)
+    bus.on("b", tells_attempt)
+    bus.on("c", passes_all)
+    async with bus:
+        await bus.emit_many([Event("a"), Event("b"), Event("c")])
+        await bus.drain(5)
+    assert sorted(got) == [("a", "session"), ("b",), ("b", 1), ("c", 1)]
+
+
+async def test_handler_whose_decorator_is_not_async_is_told_so(bus: OutboxEventBus) -> None:
+    async def plain(event: Event) -> None: ...
+
+    @functools.wraps(plain)
+    def traced(event: Event) -> Any:
+        return plain(event)
+
+    with pytest.raises(ConfigurationError, match="its decorator makes it a function that is not async"):
+        bus.on("order.placed", traced)
+
+
+@pytest.mark.parametrize("through_middleware", [False, True])
+@pytest.mark.parametrize("way", ["coroutine", "task"])
+async def test_handler_that_returns_its_work_has_failed(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, errors: list[Any], way: str, *, through_middleware: bool
+) -> None:
+    async def work() -> None: ...
+
+    @bus.on("order.placed", name="ship", max_retries=0)
+    async def ship(event: Event) -> Any:
+        return work() if way == "coroutine" else asyncio.ensure_future(work())
+
+    async def passes_on(event: Event, call_next: Any) -> None:
+        await call_next(event)
+
+    if through_middleware:
+        bus.add_handler_middleware(passes_on)
+    async with bus:
+        event = await bus.emit("order.placed")
+        await bus.drain(5)
+    assert outbox.status_of(event.id) is FAILED
+    assert "handler 'ship' returned a" in str(errors[0])
+    assert "write `await`" in str(errors[0])
 
 
 async def test_every_handler_of_the_type_runs_and_no_other(bus: OutboxEventBus) -> None:

@@ -82,7 +82,14 @@ async def drained(bus: OutboxEventBus, *types: str) -> list[Event]:
     ("error", "text"),
     [
         (UnspeakableError(), "odd: UnspeakableError (it cannot be written as text)"),
-        (ExceptionGroup("several", [UnspeakableError()]), "odd: ExceptionGroup: several (1 sub-exception)"),
+        (
+            ExceptionGroup("several", [UnspeakableError()]),
+            "odd: ExceptionGroup: several (1 sub-exception): UnspeakableError (it cannot be written as text)",
+        ),
+        (
+            ExceptionGroup("several", [ConnectionError("bank refused"), KeyError("order")]),
+            "odd: ExceptionGroup: several (2 sub-exceptions): ConnectionError: bank refused; KeyError: 'order'",
+        ),
         (DeadlyError("enough"), "odd: DeadlyError: enough"),
     ],
 )
@@ -374,3 +381,26 @@ async def test_eager_handler_is_released_by_a_stop(bus: OutboxEventBus, outbox: 
             await began.wait()
             await bus.stop(timeout=0)
     assert (outbox.status_of(event.id), outbox.stored(event.id).retry_count) == (PENDING, 0)
+
+
+@pytest.mark.usefixtures("eager_tasks")
+async def test_eager_handler_that_emits_its_own_type_does_not_run_within_the_emit(
+    bus: OutboxEventBus, outbox: ScriptedOutbox
+) -> None:
+    depth, deepest = 0, 0
+
+    @bus.on("step")
+    async def step(event: Event, delivery: Delivery) -> None:
+        nonlocal depth, deepest
+        depth += 1
+        deepest = max(deepest, depth)
+        if event.payload["left"]:
+            await delivery.emit("step", {"left": event.payload["left"] - 1})
+        depth -= 1
+
+    with anyio.fail_after(10):
+        async with bus:
+            await bus.emit("step", {"left": 300})
+            await bus.drain()
+    assert len(outbox.stored_ids) == 301
+    assert deepest < 20

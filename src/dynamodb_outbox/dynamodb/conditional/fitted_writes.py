@@ -17,7 +17,7 @@ from dynamodb_outbox.observers import logger
 
 
 class Writer(Protocol):
-    """What makes the writes: a `ConditionalWriter`, or an `AsideWriter`."""
+    """Makes writes: a `ConditionalWriter`, or an `AsideWriter`."""
 
     async def write(self, writes: Sequence[Write], *, within: float, urgent: bool = False) -> list[WriteResult]:
         """Make the writes; the results are in the same order."""

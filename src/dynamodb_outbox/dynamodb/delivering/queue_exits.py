@@ -130,7 +130,7 @@ class QueueExits:
         written: Sequence[WriteResult | None],
         results: Sequence[WriteResult | Claim | None],
     ) -> list[WriteResult | Claim | None]:
-        """Return what has become of settlements, by the result of each mark or write, and of each POP.
+        """Return the results of settlements, by the result of each mark or write, and of each POP.
 
         An event that another worker has ended is refused, and its key is unblocked. That may be so after a failure that
         blocks the key, and after the POP of a completed event was refused. If only the mark of an event was refused,
@@ -192,7 +192,7 @@ class QueueExits:
 
 
 def _marked(claim: Claim, popped: WriteResult | Claim | None) -> WriteResult | Claim | None:
-    """Return what has become of an event that is marked: it has ended, whatever has become of its POP.
+    """Return the result for an event that is marked: it has ended, also if its POP failed.
 
     An error that does not pass by itself, such as a missing permission, stays the answer.
     """

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dynamodb_outbox.claims import HandlerDone
 from dynamodb_outbox.dynamodb.emitting.forms import is_tombstone
 from dynamodb_outbox.dynamodb.emitting.publish_result import is_same_claim, is_same_event, stored_event, waiting_key
 from dynamodb_outbox.dynamodb.emitting.transaction_attempt import Attempt
 from dynamodb_outbox.dynamodb.emitting.transaction_contents import TransactionPut
 from dynamodb_outbox.dynamodb.transport.caller import FALSE_CONDITION, TransactionRefused
-from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, TransactionCancelledError
+from dynamodb_outbox.errors import DuplicateEventError, LeaseLostError, TransactionCancelledError, UsageError
 from dynamodb_outbox.port import TRANSACTION, Numbers
 
 
@@ -37,6 +38,8 @@ def stored_before(
     record, refused_record = attempt.contents.record, attempt.refused_record(refused.reasons)
     if record is not None and refused_record is not None:
         if record.is_made_in(refused_record):
+            if record.done.is_other:
+                raise _of_earlier(record.done) from None
             return stored
         event = record.done.claim.event
         raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
@@ -50,6 +53,14 @@ def stored_before(
             event_id=put.event.id, within="a transaction", stored=stored_event(item, numbers=numbers)
         ) from cancelled
     raise cancelled from None
+
+
+def _of_earlier(done: HandlerDone) -> UsageError:
+    return UsageError(
+        f"nothing of this transaction was written: an earlier transaction of handler {done.handler!r}, which was not "
+        "answered, had been applied, and had other contents. The handler is done. After an error whose `maybe_applied` "
+        "is true, repeat the same transaction, or raise the error: the next attempt knows whether it was applied"
+    )
 
 
 def perhaps_unlisted(refused: TransactionRefused, attempt: Attempt) -> list[tuple[str, str]]:

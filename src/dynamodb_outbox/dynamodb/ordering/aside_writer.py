@@ -1,4 +1,4 @@
-"""Makes events FAILED that are set aside, each only while the claim of its worker is the last one of the queue.
+"""Makes events FAILED that leave their queues, each only while its worker has the queue.
 
 A mark as COMPLETED needs no token: the handlers have succeeded, even if another worker has the queue by now. A mark as
 FAILED does. The event and its queue are two items, so the mark and the check of the token are one transaction.
@@ -60,5 +60,5 @@ def _result_of(refused: TransactionRefused, event_id: str) -> WriteResult:
         return Refused(repeated=refused.repeated)
     if refused.has_no_room:
         return ItemTooLargeError(operation=OPERATION, reason=f"event {event_id!r} has no room for its error")
-    error = StorageError(f"event {event_id!r} could not be set aside: {refused.text}")
+    error = StorageError(f"event {event_id!r} could not be made FAILED: {refused.text}")
     return with_maybe_applied(error) if refused.repeated else error

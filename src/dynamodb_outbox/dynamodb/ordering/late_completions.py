@@ -35,7 +35,7 @@ class LateCompletions:
         self._within = within
 
     async def unblock(self, event_ids: Sequence[str]) -> set[str]:
-        """Take those of some events that have ended from the fronts of queues that are FAILED; return their ids.
+        """Take events that have ended from the fronts of queues that are FAILED; return their ids.
 
         An error is logged: the key then waits for an operator.
         """
@@ -56,7 +56,7 @@ class LateCompletions:
         return gone
 
     async def statuses(self, event_ids: Sequence[str]) -> dict[str, EventStatus | None]:
-        """Return the statuses of events, None for those that are not stored. An error is logged: then none is known."""
+        """Return the statuses of events; None means that the event is not stored. After an error, none is known."""
         try:
             standings = await self._standings.read(list(dict.fromkeys(event_ids)))
         except StorageError as error:

@@ -109,8 +109,8 @@ MARK_FAILED: Final = Transition(
     batched=False,
 )
 MARK_FAILED_WITH_HANDLED_BY: Final = MARK_FAILED.also_add("handledBy", ":handled")
-# Changes nothing. In a transaction, it is the check of a worker that it has the queue; also after a recovery, until
-# another worker claims the queue.
+# Changes nothing. A worker makes it in a transaction, to be refused when another worker has claimed the queue. After a
+# recovery alone, the queue still has the token.
 CHECK_QUEUE: Final = Transition(name="check a queue", set=("claimToken = :token",), condition=_IS_MINE, batched=False)
 # Recovery does not count retries against a limit: the worker that claims the queue sees how many attempts there were,
 # and settles the event as Failed, so that `failed_key` applies. The token stays, so that the former worker may still

@@ -8,21 +8,22 @@ from types import coroutine
 from typing import Any
 
 
-def as_coroutine(steps: Awaitable[None]) -> Coroutine[Any, Any, None]:
+def as_coroutine(steps: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
     """Return what a handler returned as a coroutine, which `timed_steps` can step."""
     return steps if isinstance(steps, Coroutine) else _awaited(steps)
 
 
-async def _awaited(steps: Awaitable[None]) -> None:
-    await steps
+async def _awaited(steps: Awaitable[Any]) -> Any:
+    return await steps
 
 
 @coroutine
 def timed_steps(
-    steps: Coroutine[Any, Any, None], longest: float, report: Callable[[float], None]
-) -> Generator[Any, Any, None]:
-    """Await a coroutine, and report each of its steps that blocked the event loop for longer than `longest` seconds.
+    steps: Coroutine[Any, Any, Any], longest: float, report: Callable[[float], None]
+) -> Generator[Any, Any, Any]:
+    """Await a coroutine, and return its result. Report each step that blocked the event loop for too long.
 
+    A step is too long with more than `longest` seconds.
     A step runs from one `await` that waits to the next. It is reported when it ends, because nothing else in the loop
     runs meanwhile. A thread that watches the loop could report it earlier, but would cost every process something.
     """
@@ -31,8 +32,8 @@ def timed_steps(
         started = perf_counter()
         try:
             awaited = steps.send(None) if error is None else steps.throw(error)
-        except StopIteration:
-            return
+        except StopIteration as end:
+            return end.value
         finally:
             seconds = perf_counter() - started
             if seconds > longest:

@@ -9,7 +9,7 @@ from functools import partial
 from dynamodb_outbox.claims import HandlerDone
 from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.emit_options import EmitOptions
-from dynamodb_outbox.errors import UsageError
+from dynamodb_outbox.errors import OutboxError, UsageError
 from dynamodb_outbox.event import Event
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.transaction import Transaction
@@ -34,6 +34,7 @@ class WorkerDelivery:
         "_on_commit",
         "_on_extend",
         "_registration",
+        "_unanswered",
     )
 
     def __init__(
@@ -53,6 +54,8 @@ class WorkerDelivery:
         self._on_extend = on_extend
         self._on_commit = on_commit
         self._commit_task: asyncio.Task[None] | None = None
+        self._unanswered: list[Transaction] = []
+        """The transactions that have failed, and may have been applied nevertheless."""
         self._is_closed = False
         self._has_ended = False
 
@@ -82,6 +85,11 @@ class WorkerDelivery:
         """When the claim ends (epoch seconds)."""
         return self._lease.claim.lease_expires_at
 
+    @property
+    def outbox(self) -> object:
+        """The outbox of the event."""
+        return self._context.emitter.outbox
+
     async def emit(self, events: Sequence[Event], options: EmitOptions) -> list[Event]:
         """Store child events."""
         self._check_open()
@@ -102,11 +110,16 @@ class WorkerDelivery:
         """Commit a transaction, which also records that the handler is done."""
         self._check_open()
         self._refuse_second_commit()
-        done = HandlerDone(claim=self._lease.claim, handler=self._name, completes=self._completes(self._registration))
+        done = HandlerDone(
+            claim=self._lease.claim,
+            handler=self._name,
+            completes=self._completes(self._registration),
+            is_other=not all(transaction.has_contents_of(earlier) for earlier in self._unanswered),
+        )
         # In its own task: a handler that is cancelled meanwhile has to know whether it has committed.
         commit = self._context.emitter.commit(transaction, done=done)
         task = self._commit_task = asyncio.create_task(commit, name="dynamodb-outbox commit")
-        task.add_done_callback(partial(self._on_answer, done))
+        task.add_done_callback(partial(self._on_answer, transaction, done))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -120,9 +133,11 @@ class WorkerDelivery:
                 "the transaction was written; await every call of a delivery before the handler returns"
             )
 
-    def _on_answer(self, done: HandlerDone, task: asyncio.Task[None]) -> None:
+    def _on_answer(self, transaction: Transaction, done: HandlerDone, task: asyncio.Task[None]) -> None:
         if not _has_failed(task):
             self._on_commit(done)
+        elif _may_be_applied(task):
+            self._unanswered.append(transaction)
 
     def _refuse_second_commit(self) -> None:
         task = self._commit_task
@@ -143,3 +158,9 @@ class WorkerDelivery:
 
 def _has_failed(task: asyncio.Task[None]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def _may_be_applied(task: asyncio.Task[None]) -> bool:
+    """Tell whether a transaction that failed may have been applied."""
+    error = None if task.cancelled() else task.exception()
+    return not isinstance(error, OutboxError) or bool(getattr(error, "maybe_applied", False))

@@ -35,6 +35,7 @@ from dynamodb_outbox.worker.handling.results import (
     Interrupted,
     Succeeded,
     blamed_error,
+    refuse_awaitable,
     signal_in,
 )
 from dynamodb_outbox.worker.handling.too_late import is_too_late
@@ -46,9 +47,7 @@ class HandlerTask:
 
     The task is not a child of a task group, because a group waits for its children: the worker has to go on without a
     handler that swallows its cancellation. The task is cancelled once, as asyncio's timeouts do, so that a handler may
-    await while it cleans up.
-
-    `completes` tells whether the event is completed once this handler succeeds.
+    await while it cleans up. `completes` tells whether the event is completed once this handler succeeds.
     """
 
     __slots__ = (
@@ -89,7 +88,6 @@ class HandlerTask:
         else:
             now = loop.time()
             self._deadline = now + self._context.timing.permit_part * (self._lease.usual_end - now)
-        # The timer comes first, because an eager task runs before `create_task` returns.
         self._timer = loop.call_at(self._deadline, self._check_deadline)
         self._task = loop.create_task(self._run(), name=f"{self.registration.name} of {self._lease.claim.event.id}")
         self._task.add_done_callback(self._on_task_done)
@@ -122,6 +120,8 @@ class HandlerTask:
         self._lease.want(self.registration.name, self._limit)
 
     async def _run(self) -> None:
+        if asyncio.get_running_loop().get_task_factory() is not None:
+            await asyncio.sleep(0)  # an eager task begins in `create_task`: the handler would run within an emit
         permits = self._context.permits.of(self.registration)
         if permits is not None:
             await permits.acquire()
@@ -151,16 +151,21 @@ class HandlerTask:
         context, event = self._context, self._lease.claim.event
         if (observers := context.observers) and HandlerStarted not in observers.ignored:
             observers.notify(HandlerStarted(**self._facts))
-        middleware, call = context.middleware, self._call_handler
-        steps = run_chain(middleware, event, call, keeps_identity=True) if middleware else call(event)
+        middleware, call = context.middleware, self._end_chain
+        steps = run_chain(middleware, event, call, keeps_identity=True) if middleware else self._call_handler(event)
         try:
-            await timed_steps(as_coroutine(steps), context.options.processing_timeout / 3, self._report_blocked_loop)
+            longest = context.options.processing_timeout / 3
+            returned = await timed_steps(as_coroutine(steps), longest, self._report_blocked_loop)
+            refuse_awaitable(returned, self.registration.name)
         finally:
             # Here and not in `_end`: tasks that the handler has left running may use the delivery before that.
             if self._delivery is not None:
                 self._delivery.close(has_ended=True)
 
-    def _call_handler(self, event: Event) -> Awaitable[None]:
+    async def _end_chain(self, event: Event) -> None:
+        refuse_awaitable(await self._call_handler(event), self.registration.name)
+
+    def _call_handler(self, event: Event) -> Awaitable[Any]:
         if self._context.middleware and is_too_late(self._lease, self._context.options.clock):
             self._interrupt(CancelReason.TOO_LATE)  # a middleware has taken its time
         typed = self._payloads.typed(event, self.registration) if self.registration.classes else event

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from dynamodb_outbox.errors import UsageError
 from dynamodb_outbox.outcome import Reject, RetryLater
+from dynamodb_outbox.wording import shape
 
 
 class CancelReason(Enum):
@@ -72,3 +75,15 @@ def signal_in(error: BaseException) -> Reject | RetryLater | None:
             if signal := signal_in(member):
                 return signal
     return None
+
+
+def refuse_awaitable(returned: object, handler: str) -> None:
+    """Raise `UsageError` if a handler returned something that nobody awaits: its work would not be done."""
+    if returned is None or not isinstance(returned, Awaitable):
+        return
+    if isinstance(returned, Coroutine):
+        returned.close()
+    raise UsageError(
+        f"handler {handler!r} returned {shape(returned)}, which nobody awaits: write `await` before the call in the "
+        "handler"
+    )
