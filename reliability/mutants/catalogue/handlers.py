@@ -105,6 +105,6 @@ HANDLERS: Final = (
         text="            if record.done.is_other:\n",
         replacement="            if False:\n",
         test="tests/dynamodb/test_delivery_transactions.py"
-        "::test_second_transaction_after_one_that_was_applied_tells_whether_it_is_written[False]",
+        "::test_second_transaction_after_one_that_was_applied_tells_whether_it_is_written[local-False]",
     ),
 )
