@@ -191,7 +191,8 @@ async def test_second_transaction_after_one_that_was_applied_tells_whether_it_is
         outcomes.append("committed")
 
     with giving_up_after(3):
-        assert await handle_one(bank, handler) == 1
+        # The failure of the handler cannot be written: its transaction has completed the event.
+        assert await handle_one(bank, handler) == int(same)
     assert await bank.balance("ada") == 6
     assert (await status_of(bank, "parent"))["status"] == {"S": "COMPLETED"}
     assert outcomes == (["committed"] if same else [])
