@@ -115,14 +115,17 @@ def _since(life: EventLife, end: Settled | Recovered) -> float:
     return max(starts, default=began(end))
 
 
+def _known_since(life: EventLife, end: Settled | Recovered) -> float:
+    # The settle of an event with an ordering key goes on though its item was deleted: its queue has to go on.
+    return began(end) if life.line is None else _since(life, end)
+
+
 def _claimed_after(life: EventLife, end: Settled | Recovered, *, is_failure: bool) -> Iterator[Violation]:
     for claim in life.of(Claimed):
         if began(claim) <= end.at:
             continue
         redriven = is_failure and any(_since(life, end) <= at <= claim.at for at in _redrives(life))
-        # The settle of an event with an ordering key goes on though its item was deleted: its queue has to go on.
-        since = began(end) if life.line is None else _since(life, end)
-        if not redriven and not life.begins_anew(since, claim.at):
+        if not redriven and not life.begins_anew(_known_since(life, end), claim.at):
             state = "FAILED, and not redriven" if is_failure else "COMPLETED"
             yield _violation(life, f"it was claimed again after it was {state}", end, claim)
 
@@ -134,7 +137,7 @@ def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: b
     redriven = is_failure and any(at >= _since(life, end) for at in _redrives(life))
     discarded = is_failure and life.stored.status == "DISCARDED" and bool(life.of(Discarded))
     allowed = redriven or discarded or (is_failure and _succeeded_late(life, end))
-    if life.stored.status != expected and not allowed and not life.begins_anew(began(end), math.inf):
+    if life.stored.status != expected and not allowed and not life.begins_anew(_known_since(life, end), math.inf):
         yield _violation(life, f"it was settled as {expected}, and is {life.stored.status} at the end", end)
 
 

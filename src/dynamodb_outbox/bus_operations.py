@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from dynamodb_outbox import holding, repairing
 from dynamodb_outbox.bound_loop import BoundLoop
-from dynamodb_outbox.errors import RepairRefusedError, StoredEventError
+from dynamodb_outbox.errors import InvalidEventError, RepairRefusedError, StoredEventError
 from dynamodb_outbox.event import Event, FailedEvent
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.repairing import OnProgress
 from dynamodb_outbox.repairs import DISCARDABLE, FailedSelector, Hold, Repaired
 from dynamodb_outbox.stored_events import EventState, Page, Sample, StoredEvent
+from dynamodb_outbox.typed.event_types import TypeOrClass, registered_type, selected_type
+from dynamodb_outbox.typed.stored_form import to_stored
 from dynamodb_outbox.validation import check_event_id, check_int, check_ordering_key
+from dynamodb_outbox.wording import shape
 
 REPLACES = "replaces"
 """The key of the metadata that has the id of the event that an event replaces."""
@@ -40,11 +43,14 @@ class BusOperations(ABC):
         """The outbox that the bus was made with."""
         return self._outbox
 
-    async def get_failed_events(self, *, type: str | None = None, limit: int = 100) -> list[FailedEvent]:
-        """List the events that are FAILED, the latest first, 1 to 1,000,000 of them. Raises `StorageError`."""
+    async def get_failed_events(self, *, type: TypeOrClass | None = None, limit: int = 100) -> list[FailedEvent]:
+        """List the events that are FAILED, the latest first, 1 to 1,000,000 of them.
+
+        `type` is the name of a type, its class, or an `EventType`. Raises `ConfigurationError` and `StorageError`.
+        """
         self._loop.check("bus.get_failed_events")
         check_int("limit", limit, 1, 1_000_000)
-        return await self._outbox.failed_events(type=type, limit=limit)
+        return await self._outbox.failed_events(type=selected_type(type), limit=limit)
 
     async def get_event(self, id: str) -> StoredEvent | None:
         """Read an event as it is stored now; None if there is no event with the id. Raises `StorageError`."""
@@ -63,7 +69,7 @@ class BusOperations(ABC):
         return await self._outbox.get_front(check_ordering_key(ordering_key))
 
     async def list_events(
-        self, state: EventState | str, *, type: str | None = None, after: str | None = None, limit: int = 50
+        self, state: EventState | str, *, type: TypeOrClass | None = None, after: str | None = None, limit: int = 50
     ) -> Page:
         """List the events of a state, up to 1,000: the longest due first, or the latest failure first.
 
@@ -73,7 +79,7 @@ class BusOperations(ABC):
         `StorageError`.
         """
         self._loop.check("bus.list_events")
-        return await self._outbox.list_events(state, type=type, after=after, limit=limit)
+        return await self._outbox.list_events(state, type=selected_type(type), after=after, limit=limit)
 
     async def sample(self, *, count_limit: int = 1_000) -> Sample:
         """Count the events in each state, up to `count_limit`, and find the oldest ones, at a bounded cost.
@@ -141,7 +147,8 @@ class BusOperations(ABC):
     async def replace_event(self, id: str, payload: Any, *, reason: str, by: str | None = None) -> Event:
         """Store an event with another payload in place of one, and return the new event.
 
-        The old one is FAILED, PENDING, HELD or QUEUED. One transaction stores the new event, due now, and discards the
+        The payload is plain, in the form of the version of the old one, or an instance of the class of the type. The
+        old event is FAILED, PENDING, HELD or QUEUED. One transaction stores the new event, due now, and discards the
         old one. The new event has its own id, the type, the time, the metadata and the ordering key of the old one, in
         its place in line, and `metadata["replaces"]`. All handlers run for it, also if they
         succeeded with the old payload. Emit middleware does not run. Raises `RepairRefusedError` if the old event is
@@ -159,11 +166,12 @@ class BusOperations(ABC):
             )
         if old.unreadable is not None:
             raise StoredEventError(event_id=id, reason=old.unreadable)
+        payload, metadata = _of_type(old.type, payload, old.metadata)
         event = Event(
             old.type,
             payload,
             occurred_at=old.occurred_at,
-            metadata={**old.metadata, REPLACES: id},
+            metadata={**metadata, REPLACES: id},
             ordering_key=old.ordering_key,
         )
         repaired = await self._outbox.replace(id, event, reason=reason, by=by)
@@ -173,7 +181,7 @@ class BusOperations(ABC):
         return event
 
     async def hold(
-        self, type: str | None = None, *, reason: str, until: datetime | None = None, by: str | None = None
+        self, type: TypeOrClass | None = None, *, reason: str, until: datetime | None = None, by: str | None = None
     ) -> None:
         """Have all workers of the table start no event of a type, or of any type, until `until` or `resume`.
 
@@ -186,7 +194,7 @@ class BusOperations(ABC):
         await holding.hold(self._outbox, type, reason=reason, until=until, by=by)
         self._forget_holds()
 
-    async def resume(self, type: str | None = None) -> int:
+    async def resume(self, type: TypeOrClass | None = None) -> int:
         """End the hold of a type, and make its HELD events PENDING, due as before; return how many there were.
 
         Without a type, only the hold of all types ends; types that are held, too, stay held. A call that was cancelled
@@ -202,3 +210,18 @@ class BusOperations(ABC):
         """List the holds that are in force, that of all types first. Raises `StorageError`."""
         self._loop.check("bus.holds")
         return await self._outbox.holds()
+
+
+def _of_type(type: str, payload: Any, metadata: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """Return the plain payload of an instance, and the metadata with the version of its class.
+
+    Raises `InvalidEventError` for an instance of the class of another type.
+    """
+    registered = registered_type(payload.__class__)
+    if registered is None:
+        return payload, metadata
+    if registered.name != type:
+        reason = f"{shape(payload)} is the payload of {registered.name!r} events, and the event is a {type!r} one"
+        raise InvalidEventError(f"payload: {reason}")
+    _, plain, described = to_stored(payload, None, dict(metadata))
+    return plain, described

@@ -203,8 +203,14 @@ def _dead_letters(sample: Sample) -> Finding:
         return _fine("dead_letters")
     are = "event is" if str(sample.failed) == "1" else "events are"
     reason = f"{sample.failed} {are} FAILED: read why with bus.get_failed_events(), then call bus.retry_events(ids)"
+    data: dict[str, Any] = {}
+    if sample.blocked_keys.at_least:
+        keys = "ordering key waits" if str(sample.blocked_keys) == "1" else "ordering keys wait"
+        reason += f"; {sample.blocked_keys} {keys} for it, and bus.skip_events(ids) lets later events go on without it"
+        data["blocked_keys"] = str(sample.blocked_keys)
     latest = sample.latest_failed
-    data = {} if latest is None else {"latest": latest.isoformat(timespec="seconds")}
+    if latest is not None:
+        data["latest"] = latest.isoformat(timespec="seconds")
     return _finding("dead_letters", DEGRADED, reason, failed=str(sample.failed), **data)
 
 

@@ -10,26 +10,21 @@ from datetime import UTC, datetime
 from dynamodb_outbox.errors import ConfigurationError
 from dynamodb_outbox.port import Outbox
 from dynamodb_outbox.repairing import check_by, check_reason
+from dynamodb_outbox.typed.event_types import selected_type
 from dynamodb_outbox.wording import shown
 
 
 async def hold(
-    outbox: Outbox, type: str | None, *, reason: str, until: datetime | None = None, by: str | None = None
+    outbox: Outbox, type: object, *, reason: str, until: datetime | None = None, by: str | None = None
 ) -> None:
     """Hold a type, or all types; see `OutboxEventBus.hold`. Raises `ConfigurationError` and `StorageError`."""
-    _check_type(type)
-    await outbox.hold(type, reason=check_reason(reason), by=check_by(by), until=_check_until(until, outbox))
+    name = selected_type(type)
+    await outbox.hold(name, reason=check_reason(reason), by=check_by(by), until=_check_until(until, outbox))
 
 
-async def resume(outbox: Outbox, type: str | None) -> int:
+async def resume(outbox: Outbox, type: object) -> int:
     """End a hold; see `OutboxEventBus.resume`. Raises `ConfigurationError` and `StorageError`."""
-    _check_type(type)
-    return await outbox.resume(type)
-
-
-def _check_type(type: object) -> None:
-    if type is not None and (not isinstance(type, str) or not type):
-        raise ConfigurationError(f"type={shown(type)}: it must be a type of events, or None for all types")
+    return await outbox.resume(selected_type(type))
 
 
 def _check_until(until: object, outbox: Outbox) -> datetime | None:

@@ -106,7 +106,7 @@ def is_meant(event: StoredEvent, selector: FailedSelector) -> bool:
     """Tell whether a selector means an event. An unset field of the selector leaves none out."""
     return (
         event.status is EventStatus.FAILED
-        and selector.type in (None, event.type)
+        and selector.type_name in (None, event.type)
         and selector.error_type in (None, event.error_type)
         and selector.error_handler in (None, event.error_handler)
         and (selector.before is None or event.failed_at is None or event.failed_at <= selector.before)
@@ -220,7 +220,7 @@ async def _groups(
 async def _pages(outbox: Outbox, selector: FailedSelector) -> AsyncIterator[list[StoredEvent]]:
     after: str | None = None
     while True:
-        page = await outbox.list_events(EventState.FAILED, type=selector.type, after=after, limit=MOST_AT_ONCE)
+        page = await outbox.list_events(EventState.FAILED, type=selector.type_name, after=after, limit=MOST_AT_ONCE)
         yield [event for event in page.events if is_meant(event, selector)]
         if page.after is None:
             return

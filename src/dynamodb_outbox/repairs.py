@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from dynamodb_outbox.event import EventStatus
+from dynamodb_outbox.typed.event_types import TypeOrClass, selected_type
 
 DISCARDABLE: Final = (EventStatus.FAILED, EventStatus.PENDING, EventStatus.HELD, EventStatus.QUEUED)
 """The statuses in which an event can be discarded or replaced: no worker holds it."""
@@ -21,13 +22,22 @@ worker that claims an event without a retry left makes it FAILED."""
 class FailedSelector:
     """Dead letters that a repair is for: those that failed up to `before`, and match every other field that is set.
 
-    `before` defaults to the time of the call, so that a bulk retry never meets its own failures.
+    `before` defaults to the time of the call, so that a bulk retry never meets its own failures. `type` is the name of
+    a type, its class, or an `EventType`. Raises `ConfigurationError` for anything else.
     """
 
-    type: str | None = None
+    type: TypeOrClass | None = None
     error_type: str | None = None
     error_handler: str | None = None
     before: datetime | None = None
+
+    def __post_init__(self) -> None:
+        selected_type(self.type)
+
+    @property
+    def type_name(self) -> str | None:
+        """The name of the type; None for all types."""
+        return selected_type(self.type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

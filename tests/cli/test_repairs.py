@@ -247,7 +247,7 @@ def test_a_group_is_changed_only_as_it_was_read(
     ids = dead_letters(outbox, 3)
     (group,) = cli("failed", "groups", "-o", "json").json["groups"]
     # The question comes before, and has to see them.
-    monkeypatch.setattr("dynamodb_outbox.cli.commands.repairing._about", lambda settings, selection: "")
+    monkeypatch.setattr("dynamodb_outbox.cli.commands.repairing._confirm", lambda *args, **options: None)
     outbox.__class__ = Busy
     ran = cli("failed", "discard", "--group", group["group"], "--reason", "x", "--yes", "-o", "json")
     assert (ran.code, ran.json["done"]) == (1, [])

@@ -10,10 +10,13 @@ import pytest
 
 from dynamodb_outbox import (
     CallNext,
+    ConfigurationError,
     Delivery,
     Event,
     EventStatus,
     EventType,
+    FailedSelector,
+    InvalidEventError,
     InvalidPayloadError,
     OutboxEventBus,
     Transaction,
@@ -302,3 +305,63 @@ async def test_classes_stand_for_names(bus: OutboxEventBus) -> None:
     bus.on(Placed, got)
     bus.remove_all_handlers(Placed)
     assert bus.event_types() == []
+
+
+# Operators
+
+
+async def test_operators_may_name_a_type_by_its_class(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
+    @bus.on(Billed, max_retries=0)
+    async def bill(event: Event[Billed]) -> None:
+        raise ValueError
+
+    async with bus:
+        event = await bus.emit(Billed("A-1"))
+        await bus.drain(5)
+    assert event is not None
+    by_class = EventType("typed.billed", Billed)
+    for kind in (Billed, by_class, "typed.billed"):
+        assert [each.id for each in await bus.get_failed_events(type=kind)] == [event.id]
+        assert [each.id for each in (await bus.list_events("failed", type=kind)).events] == [event.id]
+        assert FailedSelector(type=kind).type_name == "typed.billed"
+    assert (await bus.retry_events(FailedSelector(type=Placed))).done == ()
+    assert (await bus.retry_events(FailedSelector(type=Billed))).done == (event.id,)
+    await bus.hold(Billed, reason="the bank is down", by="ada")
+    assert [hold.type for hold in await bus.holds()] == ["typed.billed"]
+    await bus.resume(Billed)
+    assert await bus.holds() == []
+
+
+@pytest.mark.parametrize("kind", [int, "", 5, Event])
+async def test_value_that_is_no_type_is_refused_by_the_calls_of_operators(bus: OutboxEventBus, kind: Any) -> None:
+    for call in (
+        lambda: bus.get_failed_events(type=kind),
+        lambda: bus.list_events("due", type=kind),
+        lambda: bus.hold(kind, reason="why", by="ada"),
+        lambda: bus.resume(kind),
+    ):
+        with pytest.raises(ConfigurationError, match="type="):
+            await call()
+    with pytest.raises(ConfigurationError, match="type="):
+        FailedSelector(type=kind)
+
+
+async def test_replacement_may_be_an_instance_of_the_class(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:
+    got: list[Placed] = []
+
+    @bus.on(Placed)
+    async def place(event: Event[Placed]) -> None:
+        got.append(event.payload)
+
+    old = await bus.emit("typed.placed", {"order": "A-1"})
+    assert old is not None
+    with pytest.raises(InvalidEventError, match=r"is the payload of 'typed\.billed' events"):
+        await bus.replace_event(old.id, Billed("A-1"), reason="wrong", by="ada")
+    new = await bus.replace_event(old.id, Placed("A-1", "USD"), reason="wrong", by="ada")
+    async with bus:
+        await bus.drain(5)
+    assert (new.payload, new.metadata) == (
+        {"order": "A-1", "currency": "USD", "items": []},
+        {"schemaVersion": 2, "replaces": old.id},
+    )
+    assert got == [Placed("A-1", "USD")]

@@ -15,7 +15,8 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Refusal(
-            f"nothing was changed, because no terminal is there to ask: {question} Add --yes", label="REFUSED"
+            f"nothing was changed, because there is no terminal to ask you. Add --yes to answer: {question}",
+            label="REFUSED",
         )
     click.confirm(question, abort=True, err=True)
 

@@ -35,8 +35,11 @@ class Refusal(click.ClickException):
         click.echo(f"{self.label}: {plain(self.format_message())}", err=True)
 
 
-def refusal_of(error: Exception, *, seconds: float) -> Refusal | None:
-    """Translate an error of the library into an exit code; None for an error that nobody expects."""
+def refusal_of(error: Exception, *, seconds: float, doctor: str) -> Refusal | None:
+    """Translate an error of the library into an exit code; None for an error that nobody expects.
+
+    `seconds` is the time limit of the command, and `doctor` the command that finds out more.
+    """
     match error:
         case TimeoutError():
             return Refusal(
@@ -44,7 +47,7 @@ def refusal_of(error: Exception, *, seconds: float) -> Refusal | None:
                 UNREACHABLE,
             )
         case StorageError():
-            return Refusal(f"{error}\nTo find out why: dynamodb-outbox doctor", UNREACHABLE)
+            return Refusal(f"{error}\nTo find out why: {doctor}", UNREACHABLE)
         case ConfigurationError() | InvalidEventError():
             return Refusal(str(error), USAGE)
         case OutboxError():

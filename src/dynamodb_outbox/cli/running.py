@@ -49,7 +49,7 @@ def run_async(settings: Settings, work: Callable[[], Awaitable[T]], *, limited: 
     try:
         return anyio.run(bounded)
     except Exception as error:
-        refusal = refusal_of(error, seconds=settings.timeout)
+        refusal = refusal_of(error, seconds=settings.timeout, doctor=settings.command("doctor"))
         if refusal is None or isinstance(error, Refusal):
             raise
         raise refusal from error

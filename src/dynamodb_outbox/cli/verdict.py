@@ -37,7 +37,7 @@ def judge(sample: Sample, holds: Sequence[Hold]) -> Judgement:
         found.append((HealthStatus.DEGRADED, many(sample.failed, "dead letter")))
     if sample.blocked_keys.at_least:
         blocked = many(sample.blocked_keys, "ordering key")
-        found.append((HealthStatus.DEGRADED, f"{blocked} blocked by dead letters: the later events of a key wait"))
+        found.append((HealthStatus.DEGRADED, f"{blocked} blocked by dead letters: later events of such a key wait"))
     for hold in holds:
         seconds = (sample.at - hold.since).total_seconds()
         status = HealthStatus.DEGRADED if seconds > LONG_HOLD_SECONDS else HealthStatus.HEALTHY

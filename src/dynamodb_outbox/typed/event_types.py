@@ -55,6 +55,8 @@ class EventType(Generic[T]):
         return upcasters_of(self.name, version, self.version)
 
 
+TypeOrClass = str | type[Any] | EventType[Any]
+"""A type of events: its name, the class that `event_type` registered, or an `EventType`."""
 _BY_CLASS: Final[dict[type, EventType[Any]]] = {}
 _BY_NAME: Final[dict[str, EventType[Any]]] = {}
 """The classes of `@event_type`. They belong to the process as the classes do."""
@@ -134,3 +136,17 @@ def type_name(type_or_class: Any) -> Any:
     """Return the name of the type that a class or an `EventType` stands for; anything else is returned as it is."""
     found = event_type_of(type_or_class)
     return type_or_class if found is None else found.name
+
+
+def selected_type(type_or_class: object) -> str | None:
+    """Return the name of the type that a name, a class or an `EventType` stands for; None stands for all types.
+
+    Raises `ConfigurationError` for anything else.
+    """
+    name = type_name(type_or_class)
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ConfigurationError(
+            f"type={shown(name)}: it must be the name of an event type, such as 'order.placed', or its class, or None "
+            "for all types"
+        )
+    return name

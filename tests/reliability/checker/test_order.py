@@ -452,6 +452,19 @@ def test_event_whose_item_was_deleted_during_its_attempt_may_come_again(*, store
     assert ("A" in story.broken()) is not stored_again
 
 
+@pytest.mark.parametrize("was_in_flight", [True, False])
+def test_event_whose_item_was_deleted_during_its_attempt_may_be_stored_by_a_late_request(
+    *, was_in_flight: bool
+) -> None:
+    story = LineBuilder().emit(0.5, "a").claim(2.0).start(2.1, "a")
+    story.add(ItemDeleted(at=2.2, event_id="a")).write(2.2, "a", None).end(3.1, "a").pop(3.2)
+    story.settle(3.6, "a", began_at=3.15)
+    if was_in_flight:
+        story.add(ReplyLost(at=0.4, operation="put_item", event_ids=("a",)))
+    story.put(4.0, "a", "emitter")
+    assert ("A" in story.broken()) is not was_in_flight
+
+
 @with_and_without_log
 def test_event_without_a_key_keeps_none_when_an_emit_of_its_id_with_a_key_is_refused(*, log: bool) -> None:
     """Two processes that are clones may make the same id."""

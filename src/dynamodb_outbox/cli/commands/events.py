@@ -32,7 +32,8 @@ def events() -> None:
     "--state",
     "--status",
     type=click.Choice(STATES),
-    required=True,
+    default=str(EventState.DUE),
+    show_default=True,
     help="The state of the events.",
 )
 @click.option("--type", help="Only events of this type.")
@@ -202,6 +203,9 @@ def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
             steps = {first: settings.command("failed", "retry", *last([event.id]))}
             if event.blocks_key:
                 steps["to let its key go on without it"] = settings.command("failed", "skip", *last([event.id]))
+            if not event.unreadable:
+                replace = settings.command("failed", "replace", "--edit", "--reason", "WHY", *last([event.id]))
+                steps["to correct its payload"] = replace
             steps["to give it up"] = discard
             width = max(24, *(len(what) + 3 for what in steps))
             return ["", *(f"{f'{what}:'.ljust(width)}{command}" for what, command in steps.items())]

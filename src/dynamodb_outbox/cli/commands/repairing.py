@@ -61,7 +61,7 @@ def retry(
         show_dry_run(settings, selection, "retry")
         return
     if not ids:
-        confirm(f"{_about(settings, selection)} Deliver them again?", yes=yes)
+        _confirm(settings, selection, "Deliver them again?", yes=yes)
 
     async def repair(outbox: Outbox, on_progress: Callable[[int], None]) -> Repaired:
         from dynamodb_outbox.repairing import redrive  # noqa: PLC0415 - it imports the event loop
@@ -115,8 +115,7 @@ def discard(
     if dry_run:
         show_dry_run(settings, selection, "discard")
         return
-    about = f"{len(ids)} events." if ids else _about(settings, selection)
-    confirm(f"{about} Discard them for ever?", yes=yes)
+    _confirm(settings, selection, "Discard them for ever?", yes=yes)
 
     async def repair(outbox: Outbox, on_progress: Callable[[int], None]) -> Repaired:
         from dynamodb_outbox.repairing import discard  # noqa: PLC0415 - it imports the event loop
@@ -131,9 +130,17 @@ def _at(rate: float | None) -> tuple[str, ...]:
     return () if rate is None else ("--rate", decimal(rate))
 
 
-def _about(settings: Settings, selection: Selection) -> str:
+def _confirm(settings: Settings, selection: Selection, question: str, *, yes: bool) -> None:
+    """Ask whether the events that are meant should be changed."""
+    if selection.ids:
+        confirm(f"{many(len(selection.ids), 'event')}. {question}", yes=yes)
+        return
     count = len(run_async(settings, lambda: _count(settings, selection)))
-    return f"{count:,}{' or more' if count >= MOST_COUNTED else ''} dead letters of {settings.table_name!r}."
+    if not count:
+        Printer.of(settings).note(f"no dead letter of {settings.table_name!r} matches")
+        return
+    about = f"{count:,} or more dead letters" if count >= MOST_COUNTED else many(count, "dead letter")
+    confirm(f"{about} of {settings.table_name!r}. {question}", yes=yes)
 
 
 async def _count(settings: Settings, selection: Selection) -> list[str]:

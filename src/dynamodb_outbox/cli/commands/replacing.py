@@ -42,8 +42,9 @@ def replace(
 ) -> None:
     """Store a new event with another PAYLOAD, and discard the dead letter, both or neither.
 
-    The new event has its own id. All handlers run for it, also the ones that had succeeded with the old payload.
-    PAYLOAD is JSON, or `-` to read it from stdin.
+    The new event has its own id. All handlers run for it, also if they had succeeded with the old payload. PAYLOAD is
+    JSON, or `-` to read it from stdin. It is the whole payload: fields that it leaves out are gone. It is not validated
+    before a handler reads it, and must have the form of the version of the old event.
     """
     if (payload is None) is not edit:
         raise Refusal("give either a PAYLOAD or --edit")

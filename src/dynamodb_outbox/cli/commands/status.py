@@ -99,8 +99,6 @@ def _show(out: Printer, settings: Settings, sample: Sample, judgement: Judgement
         "expired": f"the oldest for {span(sample.oldest_expired_age)}" if sample.oldest_expired else None,
         "failed": f"the latest {ago(sample.at, sample.latest_failed)}" if sample.latest_failed else None,
     }
-    if sample.blocked_keys.at_least:
-        ages["failed"] = f"{ages['failed']}; {sample.blocked_keys} of them block their ordering keys"
     rows = [(state, getattr(sample, state), ages.get(state), meaning) for state, meaning in MEANINGS.items()]
     out.table(("state", "events", "age", "meaning"), rows)
     if judgement.status is not HealthStatus.HEALTHY:

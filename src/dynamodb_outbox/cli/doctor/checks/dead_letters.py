@@ -7,7 +7,7 @@ from typing import Final
 from dynamodb_outbox.cli.confirming import assent
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
-from dynamodb_outbox.cli.reading import grouped
+from dynamodb_outbox.cli.reading import Group, grouped
 from dynamodb_outbox.cli.settings import last
 from dynamodb_outbox.cli.values import ago, many
 from dynamodb_outbox.port import LEASE_EXPIRED
@@ -116,12 +116,13 @@ def check_dead_letters(evidence: Evidence) -> Finding:
         return ok("dead letters", f"{len(failed)} dead letters, none of them after an error of a handler")
     largest = grouped(of_handlers)[0]
     count = evidence.sample.failed if evidence.sample else len(failed)
+    is_are = "is" if largest.count == 1 else "are"
     where = f" in {largest.error_handler}" if largest.error_handler else ""
     return Finding(
         check="dead letters",
         mark=Mark.WARN,
-        title=f"{many(count, 'dead letter')}; of the latest {len(failed)}, {largest.count} are {largest.type!r} after "
-        f"{largest.error_type or 'an error'}{where}",
+        title=f"{many(count, 'dead letter')}; {largest.count} of the latest {len(failed)} {is_are} {largest.type!r} "
+        f"after {largest.error_type or 'an error'}{where}",
         evidence=(
             largest.example.last_error,
             f"the latest {ago(evidence.now, largest.last)}, for example {largest.example.id}",
@@ -130,7 +131,16 @@ def check_dead_letters(evidence: Evidence) -> Finding:
         repair=(
             "once its cause is fixed:",
             evidence.settings.command("failed", "retry", "--group", largest.id, *assent()),
+            *_corrections(evidence, largest),
             f"{evidence.settings.command('failed', 'groups')}   # all groups",
         ),
         docs="docs/how-to/retries.md#dead-letters",
     )
+
+
+def _corrections(evidence: Evidence, group: Group) -> list[str]:
+    """Return how to correct the payload of an event, if that is what is wrong."""
+    if group.error_type != "InvalidPayloadError":
+        return []
+    command = evidence.settings.command("failed", "replace", "--edit", "--reason", "WHY", *last([group.example.id]))
+    return [f"{command}   # to correct its payload"]
