@@ -163,6 +163,19 @@ async def test_worker_that_has_lost_the_lease_sets_no_event_aside(line: Line) ->
     assert await line.status("a") == "COMPLETED"
 
 
+# moto answers such a transaction with an error of its own.
+@pytest.mark.parametrize("line", ["local batch", "local single"], indirect=True)
+async def test_event_whose_handled_by_is_no_set_is_set_aside_without_the_names(line: Line) -> None:
+    await line.emit("a", "b")
+    skipping = Line(line.client, line.another(failed_key="skip"))
+    claim = await skipping.claim()
+    await line.change("a", handledBy={"S": "written by another program"})
+    failure = Failed(error="x", handled_by=frozenset({"mail"}))
+    assert await skipping.settle(claim, failure) is None
+    assert await line.status("a") == "FAILED"
+    assert await line.work_off() == ["b"]
+
+
 async def test_held_queue_is_resumed_with_its_due_time(line: Line) -> None:
     await line.emit("a", "b")
     due = (await line.item())["gsiSortKey"]

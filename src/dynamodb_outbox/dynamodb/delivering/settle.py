@@ -138,12 +138,14 @@ class Settler:
             for index, result in zip(indexes, written, strict=True):
                 results[index] = result
 
-        async with anyio.create_task_group() as group:
-            if aside:
-                claims = [settlements[index][0] for index in aside]
-                writer = self._exits.writer_for({claim.token: holder_of(claim) for claim in claims})
-                group.start_soon(write, FittedWriter(writer), aside)
+        if not aside:
             await write(self._fitted, unwritten)
+            return
+        claims = [settlements[index][0] for index in aside]
+        aside_writer = self._exits.writer_for({claim.token: holder_of(claim) for claim in claims})
+        async with anyio.create_task_group() as group:
+            group.start_soon(write, self._fitted, unwritten)
+            group.start_soon(write, FittedWriter(aside_writer), aside)
 
     async def renew(self, renewals: Sequence[tuple[Claim, float]]) -> list[OutboxError | None]:
         """Move leases to new deadlines (epoch seconds); per renewal None, `LeaseLostError`, or the write's error.

@@ -19,7 +19,7 @@ from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.caller import FALSE_CONDITION, Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
 from dynamodb_outbox.dynamodb.transport.side_by_side import side_by_side
-from dynamodb_outbox.errors import ItemTooLargeError, StorageError
+from dynamodb_outbox.errors import InvalidRequestError, ItemTooLargeError, StorageError
 
 OPERATION: Final = "transact_write_items"
 
@@ -60,5 +60,7 @@ def _result_of(refused: TransactionRefused, event_id: str) -> WriteResult:
         return Refused(repeated=refused.repeated)
     if refused.has_no_room:
         return ItemTooLargeError(operation=OPERATION, reason=f"event {event_id!r} has no room for its error")
+    if "ValidationError" in codes:
+        return InvalidRequestError(operation=OPERATION, reason=refused.text)
     error = StorageError(f"event {event_id!r} could not be made FAILED: {refused.text}")
     return with_maybe_applied(error) if refused.repeated else error
