@@ -35,7 +35,7 @@ OBSERVER_NAMES: Final = ("Observer", "LoggingObserver", "Observation")
 NOT_CONSTRUCTED: Final = ("Delivery", "Transaction", "Dashboard")
 """Classes whose objects the library makes: users do not call their constructors."""
 INTERNAL: Final = frozenset({
-    "Event.take_unpublished", "Event.as_already_stored", "Event.id_number", "EventType.read",
+    "Event.take_unpublished", "Event.as_already_stored", "Event.id_number", "Event.has_made_id", "EventType.read",
     "EventType.check_readable", "EventType.upcasters_from", "Transaction.join", "Request.up",
     "Request.form", "Response.with_headers",
 })  # fmt: skip

@@ -154,6 +154,11 @@ class Event(_Parametrised[Payload_co]):
         return copy
 
     @property
+    def has_made_id(self) -> bool:
+        """Whether this process made the id, and not the user."""
+        return self._mark is not None
+
+    @property
     def id_number(self) -> IdNumber | None:
         """The number of the id, if this process made it under a seed. Adapters find the event by it after a crash."""
         return None if self._mark is None else self._mark.number

@@ -205,8 +205,8 @@ def _dead_letters(sample: Sample) -> Finding:
     reason = f"{sample.failed} {are} FAILED: read why with bus.get_failed_events(), then call bus.retry_events(ids)"
     data: dict[str, Any] = {}
     if sample.blocked_keys.at_least:
-        keys = "ordering key waits" if str(sample.blocked_keys) == "1" else "ordering keys wait"
-        reason += f"; {sample.blocked_keys} {keys} for it, and bus.skip_events(ids) lets later events go on without it"
+        keys = "ordering key is blocked" if str(sample.blocked_keys) == "1" else "ordering keys are blocked"
+        reason += f"; {sample.blocked_keys} {keys}: bus.skip_events(ids) lets the later events of a key go on"
         data["blocked_keys"] = str(sample.blocked_keys)
     latest = sample.latest_failed
     if latest is not None:

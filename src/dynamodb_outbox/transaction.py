@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +17,7 @@ from uuid import UUID
 from dynamodb_outbox.emit_options import EmitOptions, event_of
 from dynamodb_outbox.errors import ConfigurationError, UsageError
 from dynamodb_outbox.event import Event, with_metadata, with_payload
+from dynamodb_outbox.fingerprint import Fingerprint, fingerprint_of
 from dynamodb_outbox.wording import shape
 
 _IMMUTABLE: Final = frozenset({str, int, float, bool, type(None), bytes, Decimal, datetime, UUID})
@@ -161,15 +162,22 @@ class Transaction:
 
     def refuse_for(self, outbox: object) -> None:
         """Raise `UsageError` if the events of another outbox are to join: they would be stored in the wrong table."""
-        if outbox is not self._outbox:
+        if outbox is self._outbox:
+            return
+        own, other = (getattr(each, "table_name", None) for each in (self._outbox, outbox))
+        if own is None or own != other:
             raise UsageError(
                 "the transaction belongs to a bus of another outbox, which would store the event in its table; emit "
                 "the event with that bus, or begin a transaction of this one"
             )
 
-    def has_contents_of(self, other: Transaction) -> bool:
-        """Tell whether another transaction has the same writes and events, at whatever time it was made."""
-        return self.writes == other.writes and _contents(self.emits) == _contents(other.emits)
+    def fingerprint(self) -> Fingerprint | None:
+        """Take a fingerprint that a transaction with the same writes and events has, too; None if there is none.
+
+        The ids that this process has made are left out, because a repeat makes other ones.
+        """
+        writes = [(write.operation, dict(write.arguments)) for write in self.writes]
+        return fingerprint_of((writes, [_content(emit) for emit in self.emits]))
 
     def _add(self, operation: Operation, arguments: dict[str, Any]) -> None:
         self._check_open()
@@ -209,16 +217,17 @@ class Transaction:
             await self._commit(self)
 
 
-def _contents(emits: Sequence[TransactionEmit]) -> list[tuple[Any, ...]]:
-    events = [(emit.event, emit.options) for emit in emits]
-    return [(event.id, event.type, event.payload, event.ordering_key, options) for event, options in events]
+def _content(emit: TransactionEmit) -> tuple[Any, ...]:
+    event, options = emit.event, emit.options
+    event_id = None if event.has_made_id else event.id
+    return event_id, event.type, event.payload, event.ordering_key, options.delay, options.deliver_at
 
 
 def _copied(value: Any) -> Any:
-    """Copy what a caller may change before the commit. A value that cannot be copied is refused by the commit."""
+    """Copy what a caller may change before the commit. A value that contains itself is refused by the commit."""
     try:
         return _copy_of(value)
-    except Exception:  # any: of the value's own class
+    except RecursionError:
         return value
 
 
@@ -226,8 +235,15 @@ def _copy_of(value: Any) -> Any:
     kind = type(value)
     if kind in _IMMUTABLE:
         return value
-    if kind is dict:
+    if isinstance(value, Mapping):
         return {key: _copy_of(member) for key, member in value.items()}
     if kind is list:
         return [_copy_of(member) for member in value]
-    return deepcopy(value)
+    if kind is memoryview:
+        return bytes(value)
+    try:
+        return deepcopy(value)
+    except RecursionError:
+        raise
+    except Exception:  # any: of the value's own class
+        return value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 import anyio
 import pytest
 
@@ -168,10 +171,11 @@ async def test_children_are_emitted_once_over_all_attempts(bank: Bank) -> None:
     assert by_n[1].metadata == {"correlationId": "order-7", "causationId": "parent", "tenant": "x"}
 
 
-@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("amount", [4, 1, Decimal("4.0")])
 async def test_second_transaction_after_one_that_was_applied_tells_whether_it_is_written(
-    bank: Bank, *, same: bool
+    bank: Bank, amount: Any
 ) -> None:
+    same = type(amount) is int and amount == 4
     lose = True
     bank.proxy.rule = lambda request: CUT_AFTER if request.operation == "TransactWriteItems" and lose else None
     outcomes: list[str] = []
@@ -182,12 +186,15 @@ async def test_second_transaction_after_one_that_was_applied_tells_whether_it_is
             async with delivery.transaction() as tx:
                 debit(tx, bank, 4)
                 tx.emit("paid", {"amount": 4})
+                await bank.bus.emit("told", {"amount": 4}, transaction=tx)
         except StorageError as error:
             assert error.maybe_applied
         lose = False
         async with delivery.transaction() as tx:
-            debit(tx, bank, 4 if same else 1)
+            debit(tx, bank, amount)
             tx.emit("paid", {"amount": 4})
+            # Its id is another one in each transaction.
+            await bank.bus.emit("told", {"amount": 4}, transaction=tx)
         outcomes.append("committed")
 
     with giving_up_after(3):

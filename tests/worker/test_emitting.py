@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -164,12 +165,13 @@ async def test_child_that_gets_the_metadata_of_its_parent_has_its_own_causation(
 async def test_event_of_a_transaction_is_stored_as_it_was_when_it_was_emitted(
     bus: OutboxEventBus, outbox: ScriptedOutbox
 ) -> None:
-    payload: dict[str, Any] = {"lines": []}
+    payload: dict[str, Any] = {"lines": [], "view": MappingProxyType({"list": (live := [0])})}
     metadata: dict[str, Any] = {"n": 0}
     async with bus.transaction() as tx:
         for number in range(3):
             payload["n"], metadata["n"] = number, number
             payload["lines"].append(number)
+            live[0] = number
             event = tx.emit("order.placed", payload, metadata=metadata)
             await bus.emit("order.joined", payload, metadata=metadata, transaction=tx)
             assert event.payload == payload
@@ -177,7 +179,7 @@ async def test_event_of_a_transaction_is_stored_as_it_was_when_it_was_emitted(
     stored = [(each.type, each.payload, each.metadata["n"]) for each in (await bus.list_events("due")).events]
     lines = [[0], [0, 1], [0, 1, 2]]
     assert sorted(stored, key=lambda each: (each[0], each[2])) == [
-        (name, {"n": number, "lines": lines[number]}, number)
+        (name, {"n": number, "lines": lines[number], "view": {"list": [number]}}, number)
         for name in ("order.joined", "order.placed")
         for number in range(3)
     ]

@@ -37,7 +37,7 @@ from dynamodb_outbox.dynamodb.ordering.transitions import (
 )
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.windows.keeper import WindowKeeper
-from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError
+from dynamodb_outbox.errors import LeaseLostError, OutboxError, StorageError, UnavailableError
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Held, Outcome, Released, Retry
 from dynamodb_outbox.port import RENEWAL, OutboxOptions, Settled
 
@@ -212,7 +212,10 @@ def _with_handled_by(
 
 
 def _answer(claim: Claim, name: str, result: WriteResult | Claim | None) -> Settled:
-    return result if isinstance(result, Claim) or result is None else _error(claim, name, result)
+    if result is None:
+        # Something has cancelled a write, and not the settle.
+        return UnavailableError(operation=f"a {name}", attempts=1, reason="it was cancelled", maybe_applied=True)
+    return result if isinstance(result, Claim) else _error(claim, name, result)
 
 
 def _error(claim: Claim, name: str, result: WriteResult) -> OutboxError | None:

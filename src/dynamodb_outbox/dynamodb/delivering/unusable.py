@@ -54,8 +54,10 @@ class UnusableItems:
     async def _fail_unreadable(self, unreadable: Sequence[Unreadable]) -> list[Unusable]:
         if not unreadable:
             return []
-        leaving = [each for each in unreadable if each.queue is not None and self._exits.skips]
-        staying = [each for each in unreadable if each not in leaving]
+        leaving: list[Unreadable] = []
+        staying: list[Unreadable] = []
+        for each in unreadable:
+            (leaving if each.queue is not None and self._exits.skips else staying).append(each)
         results = await self._make_failed(staying, self._writer, FAIL)
         writer = self._exits.writer_for({each.token: each.holder for each in leaving})
         marks = await self._make_failed(leaving, FittedWriter(writer), MARK_FAILED)
@@ -63,7 +65,7 @@ class UnusableItems:
         if marked := [each for each, mark in zip(leaving, marks, strict=True) if is_marked(mark)]:
             await self._exits.give_up(marked)
         return [
-            Unusable(each.error, isinstance(result, Applied), None if each in leaving else each.queue)
+            Unusable(each.error, isinstance(result, Applied), None if self._exits.skips else each.queue)
             for each, result in zip([*staying, *leaving], [*results, *marks], strict=True)
         ]
 

@@ -38,7 +38,7 @@ def stored_before(
     record, refused_record = attempt.contents.record, attempt.refused_record(refused.reasons)
     if record is not None and refused_record is not None:
         if record.is_made_in(refused_record):
-            if record.done.is_other:
+            if record.done.is_other and not refused.repeated:
                 raise _of_earlier(record.done) from None
             return stored
         event = record.done.claim.event

@@ -11,7 +11,10 @@ from functools import partial
 from typing import Final
 from uuid import uuid4
 
+import anyio
+
 from dynamodb_outbox.dynamodb.conditional.rendering import update_transact_item
+from dynamodb_outbox.dynamodb.conditional.statements import LEAST_WRITE_SECONDS
 from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Fenced, Refused, WriteResult
 from dynamodb_outbox.dynamodb.ordering.transitions import CHECK_QUEUE
@@ -34,9 +37,11 @@ class AsideWriter:
 
     async def write(self, writes: Sequence[Write], *, within: float, urgent: bool = False) -> list[WriteResult]:
         """Make the writes; see `ConditionalWriter.write`. `Fenced` says that the claim of the queue was lost."""
-        return await side_by_side([partial(self._write, write, within=within) for write in writes])
+        deadline = anyio.current_time() + within
+        return await side_by_side([partial(self._write, write, deadline=deadline) for write in writes])
 
-    async def _write(self, write: Write, *, within: float) -> WriteResult:
+    async def _write(self, write: Write, *, deadline: float) -> WriteResult:
+        within = max(deadline - anyio.current_time(), LEAST_WRITE_SECONDS)
         token = write.values["token"]
         check = Write(CHECK_QUEUE, self._queues[token["S"]], {"token": token})
         write = placed(write, self._shards) if self._shards.count > 1 else write

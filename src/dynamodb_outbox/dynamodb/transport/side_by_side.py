@@ -13,24 +13,24 @@ AT_ONCE: Final = 8
 """How many calls are under way at the same time, so that a table of many shards does not use up the connections."""
 
 
-async def side_by_side(reads: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+async def side_by_side(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
     """Make calls, some at a time; return their results in their order. Raises the first `StorageError`."""
-    results: list[Any] = [None] * len(reads)
+    results: list[Any] = [None] * len(calls)
     errors: list[StorageError] = []
     limiter = anyio.CapacityLimiter(AT_ONCE)
 
-    async def run(index: int, read: Callable[[], Awaitable[Any]]) -> None:
+    async def run(index: int, call: Callable[[], Awaitable[Any]]) -> None:
         async with limiter:
             if errors:
                 return
             try:
-                results[index] = await read()
+                results[index] = await call()
             except StorageError as error:
                 errors.append(error)
 
     async with anyio.create_task_group() as group:
-        for index, read in enumerate(reads):
-            group.start_soon(run, index, read)
+        for index, call in enumerate(calls):
+            group.start_soon(run, index, call)
     if errors:
         raise errors[0]
     return results

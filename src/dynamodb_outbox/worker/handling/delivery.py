@@ -11,6 +11,7 @@ from dynamodb_outbox.delivery import Delivery
 from dynamodb_outbox.emit_options import EmitOptions
 from dynamodb_outbox.errors import OutboxError, UsageError
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.fingerprint import Fingerprint
 from dynamodb_outbox.handlers import Registration
 from dynamodb_outbox.transaction import Transaction
 from dynamodb_outbox.worker.handling.context import HandlingContext
@@ -54,8 +55,8 @@ class WorkerDelivery:
         self._on_extend = on_extend
         self._on_commit = on_commit
         self._commit_task: asyncio.Task[None] | None = None
-        self._unanswered: list[Transaction] = []
-        """The transactions that have failed, and may have been applied nevertheless."""
+        self._unanswered: list[Fingerprint | None] = []
+        """The fingerprints of the transactions that have failed, and may have been applied nevertheless."""
         self._is_closed = False
         self._has_ended = False
 
@@ -114,7 +115,7 @@ class WorkerDelivery:
             claim=self._lease.claim,
             handler=self._name,
             completes=self._completes(self._registration),
-            is_other=not all(transaction.has_contents_of(earlier) for earlier in self._unanswered),
+            is_other=any(earlier is None or earlier != transaction.fingerprint() for earlier in self._unanswered),
         )
         # In its own task: a handler that is cancelled meanwhile has to know whether it has committed.
         commit = self._context.emitter.commit(transaction, done=done)
@@ -137,7 +138,7 @@ class WorkerDelivery:
         if not _has_failed(task):
             self._on_commit(done)
         elif _may_be_applied(task):
-            self._unanswered.append(transaction)
+            self._unanswered.append(transaction.fingerprint())
 
     def _refuse_second_commit(self) -> None:
         task = self._commit_task
