@@ -36,7 +36,7 @@ NOT_CONSTRUCTED: Final = ("Delivery", "Transaction", "Dashboard")
 """Classes whose objects the library makes: users do not call their constructors."""
 INTERNAL: Final = frozenset({
     "Event.take_unpublished", "Event.as_already_stored", "Event.id_number", "Event.has_made_id", "EventType.read",
-    "EventType.check_readable", "EventType.upcasters_from", "Transaction.join", "Request.up",
-    "Request.form", "Response.with_headers",
+    "EventType.check_readable", "EventType.upcasters_from", "Transaction.join", "Transaction.refuse_for",
+    "Transaction.fingerprint", "Request.up", "Request.form", "Response.with_headers",
 })  # fmt: skip
 """Methods that only other parts of the library call."""
