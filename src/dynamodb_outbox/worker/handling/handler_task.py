@@ -25,6 +25,7 @@ from dynamodb_outbox.outcome import Reject, RetryLater
 from dynamodb_outbox.worker.handling.blocked_loop import as_coroutine, timed_steps
 from dynamodb_outbox.worker.handling.context import HandlingContext
 from dynamodb_outbox.worker.handling.delivery import WorkerDelivery
+from dynamodb_outbox.worker.handling.eager import has_eager_tasks
 from dynamodb_outbox.worker.handling.lease import Lease
 from dynamodb_outbox.worker.handling.results import (
     NOT_CALLED,
@@ -120,8 +121,8 @@ class HandlerTask:
         self._lease.want(self.registration.name, self._limit)
 
     async def _run(self) -> None:
-        if asyncio.get_running_loop().get_task_factory() is not None:
-            await asyncio.sleep(0)  # an eager task begins in `create_task`: the handler would run within an emit
+        if has_eager_tasks():
+            await asyncio.sleep(0)  # else the handler would run within the emit that claims its event
         permits = self._context.permits.of(self.registration)
         if permits is not None:
             await permits.acquire()
@@ -151,10 +152,9 @@ class HandlerTask:
         context, event = self._context, self._lease.claim.event
         if (observers := context.observers) and HandlerStarted not in observers.ignored:
             observers.notify(HandlerStarted(**self._facts))
-        middleware, call = context.middleware, self._end_chain
-        steps = run_chain(middleware, event, call, keeps_identity=True) if middleware else self._call_handler(event)
+        chain, longest = context.middleware, context.options.processing_timeout / 3
+        steps = run_chain(chain, event, self._end_chain, keeps_identity=True) if chain else self._call_handler(event)
         try:
-            longest = context.options.processing_timeout / 3
             returned = await timed_steps(as_coroutine(steps), longest, self._report_blocked_loop)
             refuse_awaitable(returned, self.registration.name)
         finally:
