@@ -66,7 +66,7 @@ def _has_no_retry_left(life: EventLife, before: Stored, max_retries: int, limits
     """Return whether the recoveries of expired leases have used up the retries, without a call of a handler.
 
     A recovery does not know the limits of handlers, and that of a queue knows none at all: the next worker that claims
-    the event does. A redrive begins anew, so the calls of a handler with its own limit came before it.
+    the event does. A redrive resets the retries, so calls of a handler before the redrive do not count.
     """
     default = max_retries if before.waits else None
     called = {start.handler for start in life.of(HandlerStarted)}

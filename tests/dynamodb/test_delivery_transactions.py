@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from dynamodb_outbox import Delivery, Event, LeaseLostError, StorageError, UsageError
-from reliability.proxy import CUT_AFTER, CUT_BEFORE, nth
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, nth
 from tests.dynamodb.bank import Bank, debit, handle_one, status_of
 from tests.dynamodb.impatience import giving_up_after
 from tests.fakes import Recorder
@@ -205,3 +205,29 @@ async def test_second_transaction_after_one_that_was_applied_tells_whether_it_is
     assert outcomes == (["committed"] if same else [])
     told = [str(error) for error in bank.errors]
     assert any("nothing of this transaction was written: an earlier transaction" in each for each in told) is not same
+
+
+async def test_second_transaction_that_is_repeated_does_not_count_as_the_first_one(bank: Bank) -> None:
+    faults: dict[int, Any] = {}
+    transactions = 0
+
+    def rule(request: Recorded) -> Any:
+        nonlocal transactions
+        transactions += request.operation == "TransactWriteItems"
+        return faults.get(transactions, CUT_AFTER) if request.operation == "TransactWriteItems" else None
+
+    bank.proxy.rule = rule
+
+    async def handler(event: Event, delivery: Delivery) -> None:
+        with pytest.raises(StorageError):
+            async with delivery.transaction() as tx:
+                debit(tx, bank, 4)
+        # The first request of the second one is lost, so that it is repeated.
+        faults.update({number: CUT_BEFORE if number == transactions + 1 else None for number in range(1, 100)})
+        async with delivery.transaction() as tx:
+            debit(tx, bank, 1)
+
+    with giving_up_after(3):
+        assert await handle_one(bank, handler) == 0
+    assert await bank.balance("ada") == 6
+    assert any("may not be written: an earlier transaction" in str(error) for error in bank.errors)

@@ -12,7 +12,7 @@ from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.ordering.queue import id_list
 from dynamodb_outbox.observations import KeyUnblocked
 from dynamodb_outbox.outcome import Completed, Failed
-from reliability.proxy import CUT_AFTER, Proxy, Recorded, refused, running_proxy
+from reliability.proxy import CUT_AFTER, Proxy, Recorded, Reply, refused, running_proxy
 from tests.backends import open_client
 from tests.dynamodb.queues import Line
 
@@ -207,6 +207,20 @@ async def test_dead_letter_whose_mark_is_written_twice_is_told_as_written(late: 
     assert answer is None or (keeps and isinstance(answer, Claim) and answer.event.id == "b")
     assert isinstance(answer, Claim) is keeps
     assert await late.line.status("a") == "FAILED"
+
+
+async def test_names_of_handlers_that_cannot_be_added_are_left_out_of_a_dead_letter(late: Late) -> None:
+    """DynamoDB names the operand in a reason of the cancellation; its emulators refuse the whole request."""
+    await late.line.emit("a", "b")
+    outbox = late.line.another(failed_key="skip")
+    claim = await late.line.claim()
+    reason = {"Code": "ValidationError", "Message": "An operand in the update expression has an incorrect data type"}
+    cancelled = {"__type": "TransactionCanceledException", "CancellationReasons": [reason, {"Code": "None"}]}
+    late.proxy.rule = lambda request: Reply(400, cancelled) if "ADD handledBy" in str(request.body) else None
+    failure = Failed(error="bill: no", handled_by=frozenset({"mail"}))
+    assert await outbox.settle([(claim, failure)]) == [None]
+    assert await late.line.status("a") == "FAILED"
+    assert await late.line.work_off() == ["b"]
 
 
 async def test_dead_letter_that_cannot_be_read_counts_as_written(late: Late, caplog: pytest.LogCaptureFixture) -> None:

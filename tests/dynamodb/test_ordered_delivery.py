@@ -163,7 +163,7 @@ async def test_worker_that_has_lost_the_lease_sets_no_event_aside(line: Line) ->
     assert await line.status("a") == "COMPLETED"
 
 
-# moto answers such a transaction with an error of its own.
+# moto answers this transaction with an internal error (500).
 @pytest.mark.parametrize("line", ["local batch", "local single"], indirect=True)
 async def test_event_whose_handled_by_is_no_set_is_set_aside_without_the_names(line: Line) -> None:
     await line.emit("a", "b")

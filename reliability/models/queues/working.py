@@ -172,7 +172,7 @@ def _mark(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[
         # Refused: the event is over already.
         return state if answer is Answer.NONE else with_worker(world, state, me, popping)
 
-    # A failure is the word of the worker that has the queue; a success is a fact.
+    # Only the worker that has the queue may fail an event. Any worker may complete it, because its handlers succeeded.
     token = worker.token if worker.outcome == "MARK FAILED" else NOBODY
     yield from call(world, state, Write(worker.outcome, (worker.event,), token), then)
 

@@ -102,7 +102,7 @@ HANDLERS: Final = (
         row=138,
         name="a transaction with other contents counts as the one that was applied before",
         file="dynamodb/emitting/refused_transaction.py",
-        text="            if record.done.is_other and not refused.repeated:\n",
+        text="            if record.done.is_other:\n",
         replacement="            if False:\n",
         test="tests/dynamodb/test_delivery_transactions.py"
         "::test_second_transaction_after_one_that_was_applied_tells_whether_it_is_written[local-1]",

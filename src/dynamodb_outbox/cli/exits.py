@@ -36,7 +36,7 @@ class Refusal(click.ClickException):
 
 
 def refusal_of(error: Exception, *, seconds: float, doctor: str) -> Refusal | None:
-    """Translate an error of the library into an exit code; None for an error that nobody expects.
+    """Return the refusal for an error of the library; None for any other error.
 
     `seconds` is the time limit of the command, and `doctor` the command that finds out more.
     """

@@ -68,11 +68,10 @@ def _steps(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _msgspec_reader(kind: Any) -> Callable[[Any], Any]:
-    from msgspec import ValidationError, convert  # noqa: PLC0415 - optional
-    from msgspec.json import Decoder  # noqa: PLC0415 - optional
+    from msgspec import ValidationError, convert, json  # noqa: PLC0415 - it is an optional dependency
 
     try:
-        Decoder(kind)  # it checks the types, and makes no instance
+        json.Decoder(kind)  # it checks the types, and makes no instance
     except (NameError, TypeError) as error:
         raise ConfigurationError(f"{class_name(kind)} cannot be read by msgspec: {error}") from error
 

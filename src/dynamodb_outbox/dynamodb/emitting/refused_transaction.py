@@ -38,8 +38,8 @@ def stored_before(
     record, refused_record = attempt.contents.record, attempt.refused_record(refused.reasons)
     if record is not None and refused_record is not None:
         if record.is_made_in(refused_record):
-            if record.done.is_other and not refused.repeated:
-                raise _of_earlier(record.done) from None
+            if record.done.is_other:
+                raise _of_earlier(record.done, is_sure=not refused.repeated) from None
             return stored
         event = record.done.claim.event
         raise LeaseLostError(event_id=event.id, event_type=event.type, outcome=TRANSACTION) from None
@@ -55,9 +55,10 @@ def stored_before(
     raise cancelled from None
 
 
-def _of_earlier(done: HandlerDone) -> UsageError:
+def _of_earlier(done: HandlerDone, *, is_sure: bool) -> UsageError:
+    begin = "nothing of this transaction was written" if is_sure else "this transaction may not be written"
     return UsageError(
-        f"nothing of this transaction was written: an earlier transaction of handler {done.handler!r}, which was not "
+        f"{begin}: an earlier transaction of handler {done.handler!r}, which was not "
         "answered, had been applied, and had other contents. The handler is done. After an error whose `maybe_applied` "
         "is true, repeat the same transaction, or raise the error: the next attempt knows whether it was applied"
     )

@@ -48,7 +48,7 @@ class TransactionRefused(Exception):  # noqa: N818 - internal: an answer, not an
 
     @property
     def given(self) -> list[Mapping[str, Any]]:
-        """The reasons without those of the items that were no obstacle."""
+        """The reasons of the items that DynamoDB refused."""
         return [reason for reason in self.reasons if reason.get("Code", "None") != "None"]
 
     @property

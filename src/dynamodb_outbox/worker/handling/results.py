@@ -78,12 +78,12 @@ def signal_in(error: BaseException) -> Reject | RetryLater | None:
 
 
 def refuse_awaitable(returned: object, handler: str) -> None:
-    """Raise `UsageError` if a handler returned something that nobody awaits: its work would not be done."""
+    """Raise `UsageError` if a handler returned a coroutine, a task or a future: the worker does not await it."""
     if returned is None or not isinstance(returned, Awaitable):
         return
     if isinstance(returned, Coroutine):
         returned.close()
     raise UsageError(
-        f"handler {handler!r} returned {shape(returned)}, which nobody awaits: write `await` before the call in the "
-        "handler"
+        f"handler {handler!r} returned {shape(returned)}, which the worker does not await: write `await` before the "
+        "call in the handler"
     )
