@@ -15,7 +15,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Refusal(
-            f"nothing was changed: without a terminal, the command needs --yes. The question is: {question}",
+            f"nothing was changed, because there is no terminal. Add --yes to answer this question: {question}",
             label="REFUSED",
         )
     click.confirm(question, abort=True, err=True)
