@@ -62,10 +62,11 @@ def step_of(write: Written) -> Step | None:
     if after is None:
         return Step.DELETE
     if before is None:
-        # An event that was deleted, and is stored again at the front of its queue, has the delivery of the queue.
-        may_have_handlers = after.key is not None and after.waits
-        is_new = after.status in ("QUEUED", "PENDING", "PROCESSING") and (may_have_handlers or not after.handled_by)
-        return Step.PUBLISH if is_new else None
+        # An event that was deleted, and is stored again at the front of its queue, has the delivery of the queue, which
+        # may also be on hold, or blocked by the event.
+        waits_in_line = after.key is not None and after.waits
+        is_new = after.status in ("QUEUED", "PENDING", "PROCESSING") and not after.handled_by
+        return Step.PUBLISH if waits_in_line or is_new else None
     return _between(before, after)
 
 

@@ -116,6 +116,15 @@ def test_event_that_is_stored_again_at_the_front_has_the_handlers_that_its_queue
     assert story.handle(2.2, "a", keeps=True).handle(2.8, "b").broken() == ""
 
 
+@pytest.mark.parametrize("status", ["FAILED", "HELD"])
+def test_event_that_is_stored_again_may_find_its_queue_blocked_or_on_hold(status: str) -> None:
+    story = two()
+    assert story.queue is not None
+    story.change(2.0, replace(story.queue, status=status)).add(ItemDeleted(at=2.04, event_id="a"))
+    story.write(2.05, "a", None).ask(2.06, "a").put(2.07, "a").add(EmitAcknowledged(at=2.1, event_id="a"))
+    assert not any("of nothing" in str(found) for found in story.violations())
+
+
 def test_event_that_was_deleted_and_is_listed_again_is_handled_before_it_leaves() -> None:
     story = two().claim(2.0).handle(2.1, "a", keeps=True).add(ItemDeleted(at=2.8, event_id="a"))
     story.write(2.81, "a", None).ask(2.82, "a").put(2.83, "a").append(2.84, "a")
