@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from dynamodb_outbox.publishers.batcher import Batcher
+from dynamodb_outbox.publishers.batcher import Batcher, Submitted
 from tests.virtual_time import VirtualTime, install
 
 
@@ -30,8 +29,8 @@ class Target:
         limits: dict[str, Any] = {"max_entries": 3, "max_bytes": 100, "linger": 0.005} | options
         self.batcher = Batcher(self.send, **limits)
 
-    async def send(self, entries: list[str]) -> Sequence[Exception | None]:
-        self.batches.append(entries)
+    async def send(self, batch: list[Submitted[str]]) -> None:
+        self.batches.append([submitted.entry for submitted in batch])
         self.started.append(self.time.time())
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -39,7 +38,8 @@ class Target:
         self.at_once -= 1
         if self.broken is not None:
             raise self.broken
-        return [self.errors.get(entry) for entry in entries]
+        for submitted in batch:
+            submitted.settle(self.errors.get(submitted.entry))
 
     def submit(self, *entries: str, size: int = 1) -> list[asyncio.Task[None]]:
         return [asyncio.create_task(self.batcher.submit(entry, size)) for entry in entries]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -71,6 +72,16 @@ async def test_an_event_arrives_in_a_queue(broker: RabbitBroker, rabbit: Any, qu
         "content-type": "application/cloudevents+json",
         "traceparent": "00-ab-cd-01",
     }
+
+
+async def test_an_event_from_before_1970_arrives_though_no_property_can_have_its_time(
+    broker: RabbitBroker, rabbit: Any, queue: str
+) -> None:
+    born = datetime(1906, 12, 9, tzinfo=UTC)
+    await FastStreamPublisher(broker, destination=queue)(Event("person.imported", occurred_at=born))
+    (message,) = await take_all(rabbit, queue)
+    assert message.timestamp == datetime(1970, 1, 1, tzinfo=UTC)
+    assert json.loads(message.body)["time"] == "1906-12-09T00:00:00Z"
 
 
 async def test_an_event_arrives_through_an_exchange(broker: RabbitBroker, rabbit: Any, queue: str) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from dynamodb_outbox import ConfigurationError, Event, Reject, TargetError
 from dynamodb_outbox.publishers import SqsPublisher
+from dynamodb_outbox.publishers.aws_client import AwsClient
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Proxy, Reply, nth, refused
+from tests.backends import ENDPOINT, SESSION
 from tests.publishers.queues import FailingTarget, Queue
 
 
@@ -127,6 +129,56 @@ async def test_entries_of_a_refused_request_do_not_wait_for_each_other(
     assert await publish(publisher, *(Event("a", id=f"e{number}") for number in range(4))) == [None] * 4
 
 
+async def test_entries_of_a_refused_request_that_nobody_waits_for_are_not_sent(
+    publisher: SqsPublisher, sqs_proxy: Proxy
+) -> None:
+    alone: list[str] = []
+    first_came, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        await go_on.wait()
+
+    def rule(request: Any) -> Any:
+        entries = request.body["Entries"]
+        if len(entries) > 1:
+            return refused("com.amazonaws.sqs#BatchRequestTooLong", "no")
+        alone.append(json.loads(entries[0]["MessageBody"])["id"])
+        first_came.set()
+        return wait()
+
+    sqs_proxy.rule = rule
+    publisher._singles = asyncio.Semaphore(1)
+    calls = [asyncio.create_task(publisher(Event("a", id=f"e{number}"))) for number in range(4)]
+    await first_came.wait()
+    for call in calls[1:3]:
+        call.cancel()
+    await asyncio.wait(calls[1:3])
+    go_on.set()
+    await asyncio.gather(calls[0], calls[3])
+    assert alone == ["e0", "e3"]
+
+
+async def test_an_event_whose_caller_has_gone_is_not_sent_when_the_client_is_open_at_last(
+    publisher: SqsPublisher, sqs_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, go_on = asyncio.Event(), asyncio.Event()
+    open_client = AwsClient._open
+
+    async def open_slowly(client: AwsClient) -> Any:
+        opening.set()
+        await go_on.wait()
+        return await open_client(client)
+
+    monkeypatch.setattr(AwsClient, "_open", open_slowly)
+    gone, kept = (asyncio.create_task(publisher(Event("a", id=each))) for each in ("gone", "kept"))
+    await opening.wait()
+    gone.cancel()
+    go_on.set()
+    await kept
+    (request,) = sqs_proxy.requests
+    assert [json.loads(entry["MessageBody"])["id"] for entry in request.body["Entries"]] == ["kept"]
+
+
 @pytest.mark.parametrize(
     ("action", "code", "maybe_sent"),
     [
@@ -182,6 +234,12 @@ async def test_two_services_may_send_events_with_one_id_to_a_fifo_queue(sqs: Any
     assert [json.loads(message["Body"])["source"] for message in await fifo.receive_all()] == ["/shop", "/billing"]
 
 
+async def test_an_id_that_looks_like_a_source_and_an_id_is_no_repeat(sqs: Any, fifo: Queue) -> None:
+    await SqsPublisher(queue_url=fifo.url, client=sqs, source="shop")(Event("a", id="1"))
+    await SqsPublisher(queue_url=fifo.url, client=sqs)(Event("a", id="shop#1"))
+    assert await fifo.received_ids() == ["1", "shop#1"]
+
+
 async def test_attributes_have_no_characters_that_sqs_refuses(sqs_proxy: Proxy, publisher: SqsPublisher) -> None:
     await publish(publisher, Event("a\x00b", id="x\x1fy", metadata={"traceparent": "\ufffe\t%"}))
     (entry,) = sqs_proxy.of("SendMessageBatch")[0]["Entries"]
@@ -223,6 +281,8 @@ async def test_a_client_that_cannot_be_opened_is_an_error_of_the_target(
     assert (result.code, result.maybe_sent) == ("NoRegionError", False)
     with pytest.raises(TargetError, match=r"a region\. Pass region_name=, or set AWS"):
         await publisher.verify()
+    (result,) = await publish(SqsPublisher(queue_url=queue.url, region_name="no region"), Event("a"))
+    assert (result.code, result.maybe_sent) == ("InvalidRegionError", False)
 
 
 async def test_a_closed_publisher_opens_again(publisher: SqsPublisher, queue: Queue) -> None:
@@ -263,6 +323,17 @@ async def test_a_group_that_is_no_text_is_an_error_that_says_so(sqs: Any, queue:
         assert isinstance(result, ConfigurationError)
         assert str(result).endswith(f"or a string that is not empty, not {name!r}")
     assert await queue.receive_all() == []
+
+
+async def test_a_client_that_retries_by_itself_is_warned_of(
+    queue: Queue, sqs: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    SqsPublisher(queue_url=queue.url, client=sqs)
+    assert caplog.messages == []
+    async with SESSION.create_client("sqs", **ENDPOINT) as client:
+        SqsPublisher(queue_url=queue.url, client=client)
+    (line,) = caplog.messages
+    assert line.startswith("The client of 'sqs' can be tuned for the outbox")
 
 
 async def test_a_client_of_another_service_is_refused(moto_client: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,11 +16,13 @@ from botocore.exceptions import ClientError, NoRegionError
 
 from dynamodb_outbox import ConfigurationError, TargetError
 
+logger: Final = logging.getLogger("dynamodb_outbox")
 IN_FLIGHT: Final = 10
 """How many requests of a publisher are under way at a time."""
 _NOT_SENT: Final = (
     "EndpointConnectionError", "ConnectTimeoutError", "NoCredentialsError", "NoRegionError", "ProxyConnectionError",
-    "TokenRetrievalError", "CredentialRetrievalError", "ParamValidationError",
+    "TokenRetrievalError", "CredentialRetrievalError", "PartialCredentialsError", "SSOTokenLoadError",
+    "UnauthorizedSSOTokenError", "ParamValidationError",
 )  # fmt: skip
 
 
@@ -40,6 +43,8 @@ class AwsClient:
             raise ConfigurationError("client: pass either client=, or region_name= and endpoint_url=")
         if client is not None and _service_of(client) != service:
             raise ConfigurationError(f"client={client!r}: it must be an open aiobotocore client of {service!r}")
+        if client is not None:
+            _advise_on(client, service)
         self._service = service
         self._given = client
         self._options = {"region_name": region_name, "endpoint_url": endpoint_url}
@@ -97,6 +102,18 @@ class AwsClient:
         return _Opened(await stack.enter_async_context(made), stack)
 
 
+def _advise_on(client: Any, service: str) -> None:
+    """Log once for a publisher that the retries of its client can send an event again after a later one."""
+    retries: Mapping[str, Any] = client.meta.config.retries or {}
+    if retries.get("mode", "legacy") == "legacy" and retries.get("total_max_attempts") != 1:
+        logger.warning(
+            "The client of %r can be tuned for the outbox, which retries by itself: legacy retries can go on after the "
+            "lease, and send an event again after a later one of its ordering key; pass "
+            "AioConfig(retries={'mode': 'standard', 'total_max_attempts': 1}), or let the publisher make its client",
+            service,
+        )
+
+
 def _service_of(client: Any) -> str | None:
     """Return the service of a client; None for anything else, such as a client that was not opened."""
     model = getattr(getattr(client, "meta", None), "service_model", None)
@@ -114,8 +131,8 @@ def check_service(service: str) -> None:
         raise ConfigurationError(f"the installed aiobotocore has no client of {service!r}; install a newer version")
 
 
-def target_error(error: Exception, *, target: str, in_verify: bool = False) -> TargetError:
-    """Make a `TargetError` of an error of the SDK."""
+def target_error(error: Exception, *, target: str, in_verify: bool = False, is_unsent: bool = False) -> TargetError:
+    """Make a `TargetError` of an error of the SDK. `is_unsent`: it was raised before anything was sent."""
     if isinstance(error, ClientError):
         details: Any = error.response.get("Error", {})
         code = plain_code(details.get("Code"))
@@ -123,13 +140,13 @@ def target_error(error: Exception, *, target: str, in_verify: bool = False) -> T
             target=target,
             code=code,
             reason=details.get("Message") or str(error),
-            maybe_sent=status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR,
+            maybe_sent=not is_unsent and status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR,
             in_verify=in_verify,
         )
     else:
         name = type(error).__name__
         # What is not an error of the SDK comes from a reply that it cannot read.
-        maybe_sent = name not in _NOT_SENT
+        maybe_sent = not is_unsent and name not in _NOT_SENT
         advice = " Pass region_name=, or set AWS_DEFAULT_REGION" if isinstance(error, NoRegionError) else ""
         reason = f"{error}{advice}"
         made = TargetError(target=target, code=name, reason=reason, maybe_sent=maybe_sent, in_verify=in_verify)

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox import ConfigurationError, Reject, TargetError, UsageError
 from dynamodb_outbox.publishers.aws_client import AwsClient, plain_code, status_of, target_error
-from dynamodb_outbox.publishers.batcher import Batcher
+from dynamodb_outbox.publishers.batcher import Batcher, Submitted
 from dynamodb_outbox.publishers.publisher import Publisher
 
 Entry = dict[str, Any]
@@ -35,7 +35,7 @@ class Failure:
 
 _NO_RESULT: Final = Failure("Unknown", "the reply has no result for the event", maybe_sent=True)
 SINGLES: Final = 10
-"""So many entries of a batch that was refused are sent alone at the same time, which fits a usual pool."""
+"""So many entries of batches that were refused are sent alone at the same time, which fits a usual pool."""
 _PROOFS: Final = frozenset({"EventId", "SuccessCode", "SequenceNumber"})
 """What EventBridge and Kinesis tell of an entry that they have accepted."""
 
@@ -46,8 +46,8 @@ class Limits:
 
     An entry is rejected for a failure whose code is one of `permanent_entries`. If a whole request is refused with one
     of `spoiled_requests`, or because it is too large, each entry is sent alone; an entry that was alone is rejected for
-    one of `permanent_requests`, or because it is too large. All other errors, such as a missing permission, reject
-    nothing.
+    one of `permanent_requests`. All other errors reject nothing, such as a missing permission, or a proxy that answers
+    that an entry of a size within `entry_bytes` is too large.
     """
 
     entries: int
@@ -69,6 +69,7 @@ class AwsPublisher(Publisher, ABC):
         self._limits = limits
         self._linger = linger
         self._batcher = self._new_batcher()
+        self._singles = asyncio.Semaphore(SINGLES)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -117,6 +118,7 @@ class AwsPublisher(Publisher, ABC):
             if not self._loop.is_closed():
                 raise UsageError(f"{self!r} belongs to another event loop; make a publisher for each loop")
             self._batcher = self._new_batcher()
+            self._singles = asyncio.Semaphore(SINGLES)
             self._client.forget()
         self._loop = running
 
@@ -130,39 +132,41 @@ class AwsPublisher(Publisher, ABC):
             raise target_error(error, target=self._target, in_verify=True) from error
         return reply
 
-    async def _send(self, entries: list[Entry]) -> Sequence[Exception | None]:
+    async def _send(self, batch: list[Submitted[Entry]]) -> None:
         try:
             async with self._client.use() as client:
-                return await self._send_with(client, entries)
-        except Exception as error:  # the client could not be opened
-            return [target_error(error, target=self._target) for _ in entries]
+                await self._send_with(client, batch)
+        except Exception as error:  # the client could not be opened; or closed, after all entries were settled
+            for submitted in batch:
+                submitted.settle(target_error(error, target=self._target, is_unsent=True))
 
-    async def _send_with(self, client: Any, entries: list[Entry]) -> Sequence[Exception | None]:
+    async def _send_with(self, client: Any, batch: list[Submitted[Entry]]) -> None:
+        """Send the entries that are still wanted: opening the client, or earlier entries, may have taken long."""
+        wanted = [submitted for submitted in batch if submitted.is_wanted]
+        if not wanted:
+            return
         try:
-            failures = await self._call(client, entries)
+            failures = await self._call(client, [submitted.entry for submitted in wanted])
         except Exception as error:
-            return await self._after_refusal(client, entries, error)
-        return [None if failure is None else self._entry_error(failure) for failure in failures]
+            await self._after_refusal(client, wanted, error)
+            return
+        for submitted, failure in zip(wanted, failures, strict=True):
+            submitted.settle(None if failure is None else self._entry_error(failure))
 
-    async def _after_refusal(self, client: Any, entries: list[Entry], error: Exception) -> Sequence[Exception | None]:
+    async def _after_refusal(self, client: Any, batch: list[Submitted[Entry]], error: Exception) -> None:
         raised = target_error(error, target=self._target)
-        if len(entries) > 1 and self._is_spoiled(error, raised.code):
-            return await self._send_alone(client, entries)
-        if isinstance(error, ClientError) and len(entries) == 1 and self._is_hopeless(entries[0], raised.code):
-            return [Reject(f"{self._target} refused the event: {raised.code}: {raised.reason}")]
-        # Each caller raises its own exception, because raising changes the traceback.
-        return [target_error(error, target=self._target) for _ in entries]
+        if len(batch) > 1 and self._is_spoiled(error, raised.code):
+            await asyncio.gather(*(self._send_alone(client, submitted) for submitted in batch))
+        elif isinstance(error, ClientError) and len(batch) == 1 and self._is_hopeless(batch[0].entry, raised.code):
+            batch[0].settle(Reject(f"{self._target} refused the event: {raised.code}: {raised.reason}"))
+        else:
+            for submitted in batch:
+                # Each caller raises its own exception, because raising changes the traceback.
+                submitted.settle(target_error(error, target=self._target))
 
-    async def _send_alone(self, client: Any, entries: list[Entry]) -> Sequence[Exception | None]:
-        """Send each entry alone, a few at the same time, because all callers wait for the last entry."""
-        limiter = asyncio.Semaphore(SINGLES)
-
-        async def send(entry: Entry) -> Exception | None:
-            async with limiter:
-                (result,) = await self._send_with(client, [entry])
-                return result
-
-        return await asyncio.gather(*map(send, entries))
+    async def _send_alone(self, client: Any, submitted: Submitted[Entry]) -> None:
+        async with self._singles:
+            await self._send_with(client, [submitted])
 
     def _is_hopeless(self, entry: Entry, code: str) -> bool:
         """Tell whether the target can never take an entry that it refused alone, with an error of the request."""

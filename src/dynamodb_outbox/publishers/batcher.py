@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-Send = Callable[[list[T]], Awaitable[Sequence[Exception | None]]]
-"""Sends a batch, and returns the result of each entry, in their order: None, or the error of the entry."""
-
 
 @dataclass(slots=True, eq=False)
-class _Waiting(Generic[T]):
+class Submitted(Generic[T]):
+    """An entry whose caller waits for its result."""
+
     entry: T
     size: int
     due: float
     result: asyncio.Future[None]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a caller still waits: it was not cancelled, and has no result yet."""
+        return not self.result.done()
+
+    def settle(self, error: Exception | None) -> None:
+        """Give the caller its result, if it waits for one: None, or the error of its entry."""
+        if not self.is_wanted:
+            return
+        if error is None:
+            self.result.set_result(None)
+        else:
+            self.result.set_exception(error)
+
+
+Send = Callable[[list[Submitted[T]]], Awaitable[None]]
+"""Sends a batch, and settles each of its entries."""
 
 
 class Batcher(Generic[T]):
@@ -30,7 +47,7 @@ class Batcher(Generic[T]):
 
     A batch is sent when it is full, or when its oldest entry has waited for `linger` seconds. At most `max_in_flight`
     batches are under way at a time; meanwhile, entries wait. An entry larger than `max_bytes` is sent alone. If `send`
-    raises an exception, each entry of its batch gets the exception.
+    raises an exception, the entries that it has not settled get the exception.
     """
 
     def __init__(
@@ -41,7 +58,8 @@ class Batcher(Generic[T]):
         self._max_bytes = max_bytes
         self._linger = linger
         self._max_in_flight = max_in_flight
-        self._waiting: deque[_Waiting[T]] = deque()
+        # A dict for its order: any entry can be withdrawn without a search.
+        self._waiting: dict[Submitted[T], None] = {}
         self._bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -52,17 +70,16 @@ class Batcher(Generic[T]):
         If the caller is cancelled, an entry that still waits is not sent; a batch that is under way goes on.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(entry, size, loop.time() + self._linger, loop.create_future())
-        self._waiting.append(waiting)
+        submitted = Submitted(entry, size, loop.time() + self._linger, loop.create_future())
+        self._waiting[submitted] = None
         self._bytes += size
         # By count and bytes only: all callers of this turn of the loop go together, however slow the machine is.
         self._start_batches(loop, until=-math.inf)
         try:
-            await waiting.result
+            await submitted.result
         except asyncio.CancelledError:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
-                self._bytes -= size
+            if submitted in self._waiting:
+                self._remove(submitted)
             raise
 
     async def flush(self) -> None:
@@ -96,40 +113,45 @@ class Batcher(Generic[T]):
 
     def _is_time(self, until: float) -> bool:
         is_full = len(self._waiting) >= self._max_entries or self._bytes >= self._max_bytes
-        return is_full or self._waiting[0].due <= until
+        return is_full or self._oldest.due <= until
 
-    def _take(self) -> list[_Waiting[T]]:
-        batch = [self._waiting.popleft()]
+    @property
+    def _oldest(self) -> Submitted[T]:
+        return next(iter(self._waiting))
+
+    def _take(self) -> list[Submitted[T]]:
+        batch = [self._oldest]
         size = batch[0].size
-        while self._waiting and len(batch) < self._max_entries and size + self._waiting[0].size <= self._max_bytes:
-            size += self._waiting[0].size
-            batch.append(self._waiting.popleft())
-        self._bytes -= size
+        for following in islice(self._waiting, 1, self._max_entries):
+            size += following.size
+            if size > self._max_bytes:
+                break
+            batch.append(following)
+        for taken in batch:
+            self._remove(taken)
         return batch
+
+    def _remove(self, submitted: Submitted[T]) -> None:
+        del self._waiting[submitted]
+        self._bytes -= submitted.size
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
         # A timer that was set for an entry that has gone comes too early, which does no harm.
         if self._waiting and self._timer is None and len(self._tasks) < self._max_in_flight:
-            self._timer = loop.call_at(self._waiting[0].due, self._on_time, loop)
+            self._timer = loop.call_at(self._oldest.due, self._on_time, loop)
         elif not self._waiting and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _on_done(self, batch: list[_Waiting[T]], task: asyncio.Task[None]) -> None:
-        for waiting in batch:
-            waiting.result.cancel()  # without effect unless the task was cancelled, perhaps before it began
+    def _on_done(self, batch: list[Submitted[T]], task: asyncio.Task[None]) -> None:
+        for submitted in batch:
+            submitted.result.cancel()  # without effect unless the task was cancelled, perhaps before it began
         self._tasks.discard(task)
         self._start_due_batches(task.get_loop())
 
-    async def _deliver(self, batch: list[_Waiting[T]]) -> None:
+    async def _deliver(self, batch: list[Submitted[T]]) -> None:
         try:
-            results = await self._send([waiting.entry for waiting in batch])
+            await self._send(batch)
         except Exception as error:
-            results = [error] * len(batch)
-        for waiting, result in zip(batch, results, strict=True):
-            if waiting.result.done():
-                continue  # its caller was cancelled
-            if result is None:
-                waiting.result.set_result(None)
-            else:
-                waiting.result.set_exception(result)
+            for submitted in batch:
+                submitted.settle(error)

@@ -60,9 +60,9 @@ class EventBridgePublisher(AwsPublisher):
         bus_name: The name of the bus. Without a name and an ARN, it is the default bus of the account.
         bus_arn: The ARN of the bus, in place of its name; necessary for a bus of another account, and for a custom
             event bus, whose client aiobotocore has from 3.10 on.
-        client: An open aiobotocore client of EventBridge (`events`, or `eventbridgev2` for a custom event bus), which
-            the publisher does not close. By default it makes a client, with one attempt for each request: the outbox
-            retries.
+        client: An open aiobotocore client of EventBridge (`events`, or `eventbridgev2` for a custom event bus), with
+            one attempt for each request, because the outbox retries. The publisher does not close it. By default it
+            makes such a client.
         region_name: The region of the client that the publisher makes.
         endpoint_url: The endpoint of the client that the publisher makes.
         format: `"payload"` makes the payload the `detail`. `"cloudevents"` makes a CloudEvent 1.0 the `detail`, which

@@ -16,9 +16,11 @@ _FITS: Final = re.compile(r"""[a-zA-Z0-9!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,
 def deduplication_id(event: Event, *, source: str) -> str:
     """Return the id by which a target recognises repeats: the id of the event, with the source if it was given.
 
-    Two services may have events with the same id, and may send to the same target, which would drop one of them.
+    Two services may have events with the same id, and may send to the same target, which would drop one of them. An id
+    with a `#` always gets the source: it could be the source and the id of another event.
     """
-    return fitting_id(event.id if source == DEFAULT_SOURCE else f"{quote(source)}#{event.id}")
+    is_alone = source == DEFAULT_SOURCE and "#" not in event.id
+    return fitting_id(event.id if is_alone else f"{quote(source)}#{event.id}")
 
 
 def fitting_id(text: str) -> str:

@@ -34,8 +34,9 @@ class KinesisPublisher(AwsPublisher):
 
     Events of several handler calls go in one request, at most 500. Each event is completed or retried by the result of
     its own record. An event that the stream does not accept raises `TargetError`, and is retried; a record of more than
-    1 MiB that the stream refuses is rejected. Events with the same ordering key keep their order in the stream. An
-    event may arrive twice, as with every handler.
+    1 MiB that the stream refuses is rejected. Events with the same ordering key are sent one after
+    the other, and Kinesis orders them by their arrival. An event may arrive twice, as with every handler, and the
+    second time after later events.
 
     A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
     it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses
@@ -43,8 +44,8 @@ class KinesisPublisher(AwsPublisher):
 
     Args:
         stream_name: The name of the stream.
-        client: An open aiobotocore client of Kinesis, which the publisher does not close. By default it makes a client,
-            with one attempt for each request: the outbox retries.
+        client: An open aiobotocore client of Kinesis, with one attempt for each request, because the outbox retries.
+            The publisher does not close it. By default it makes such a client.
         region_name: The region of the client that the publisher makes.
         endpoint_url: The endpoint of the client that the publisher makes.
         format: `"cloudevents"` sends the event as a CloudEvent 1.0 in structured JSON, `"payload"` the payload alone.

@@ -42,8 +42,8 @@ class SnsPublisher(MessagePublisher):
 
     Args:
         topic_arn: The ARN of the topic. The name of a FIFO topic ends in `.fifo`.
-        client: An open aiobotocore client of SNS, which the publisher does not close. By default it makes a client,
-            with one attempt for each request: the outbox retries.
+        client: An open aiobotocore client of SNS, with one attempt for each request, because the outbox retries. The
+            publisher does not close it. By default it makes such a client.
         region_name: The region of the client that the publisher makes.
         endpoint_url: The endpoint of the client that the publisher makes.
         format: `"cloudevents"` sends the event as a CloudEvent 1.0 in structured JSON, `"payload"` the payload alone in

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,8 @@ from dynamodb_outbox.publishers.brokers.target import unconfirmed
 
 _SHORT: Final = 255
 """How many bytes a property of a message has at most."""
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The earliest time that a property of a message can have. The body has the right one."""
 _TOO_LARGE: Final = re.compile(r"message size \d+ is larger than configured max size (\d+)")
 _IN_FLIGHT: Final[WeakKeyDictionary[Any, dict[str, anyio.Lock]]] = WeakKeyDictionary()
 
@@ -46,7 +49,7 @@ class RabbitTarget:
                     message_id=message_id,
                     correlation_id=_short(message.correlation_id),
                     message_type=_short(message.event.type),
-                    timestamp=message.event.occurred_at,
+                    timestamp=max(message.event.occurred_at, _EARLIEST),
                 )
             except ChannelPreconditionFailed as error:
                 # The server closes the channel, so other messages that are under way fail with the same error.
