@@ -155,8 +155,12 @@ class Scenario:
     @property
     def greatest_offset(self) -> float:
         """How far off a clock is at most."""
-        jumps = sum(action.kind is Kind.CLOCK_JUMP for action in self.actions)
-        return max(abs(place.clock_offset) for place in self.places) + jumps * JUMP_SECONDS
+        return max(map(self.offset_of, self.places))
+
+    def offset_of(self, place: Place) -> float:
+        """Return how far off the clock of a place is at most."""
+        jumps = sum(action.kind is Kind.CLOCK_JUMP and action.place == place.name for action in self.actions)
+        return abs(place.clock_offset) + jumps * JUMP_SECONDS
 
     @property
     def is_operated(self) -> bool:

@@ -124,7 +124,7 @@ class World:
         self._all.append(process)
         if place.clock_offset:
             self.faults.counts[Kind.CLOCK_SKEW] += 1
-        process.start(most_offset=self.scenario.greatest_offset)
+        process.start(most_offset=self.scenario.offset_of(place))
 
     def emit(self, emission: Emission) -> None:
         """Emit events in the process of a place, or in the next process if no process runs there."""
