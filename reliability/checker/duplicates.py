@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from reliability.checker.timeline import STORING, EventLife, Execution, Timeline, began
+from reliability.checker.timeline import STORING, EventLife, Execution, Timeline
+from reliability.checker.times import began
 from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
+    HandlerStarted,
     ItemDeleted,
     LeaseLost,
     Record,
@@ -29,12 +31,13 @@ def check_duplicates(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - Under one token a handler is called at most once; a second call has no valid explanation, unless the item was
       deleted.
     - If the first call had succeeded, or had not ended, a second call needs an explanation between the earlier of their
-      two claims and the second call: the worker of the first call was killed; the event was recovered; a response about
-      the event, or an unknown response, was lost (except the response to the request that stored the event, because its
-      repeats are conditional); the first call was abandoned; its lease had expired, and a worker that may have
-      recovered it was killed; its window was taken or lost; or the item was deleted and emitted again. At any time,
-      it is also an explanation if the worker of the first call lost its lease, or could not learn whether its outcome
-      was written.
+      two claims and the second call: the backend's log shows that the lease had expired and the attempt was counted, or
+      that the window was taken; the first call was abandoned; or the item was deleted and emitted again.
+    - Without a log, these are explanations, too: the worker of the first call was killed; the event was recovered; a
+      response about the event, or an unknown response, was lost (except the response to the request that stored the
+      event, because its repeats are conditional); its lease had expired, and a worker that may have recovered it was
+      killed. At any time, it is also an explanation if the worker of the first call lost its lease, or could not learn
+      whether its outcome was written.
     - If the first call failed or was cancelled, and had ended, a second call is a retry.
     """
     for life in timeline:
@@ -54,7 +57,7 @@ def _judged(
     if one.token == other.token and one.token and not life.of(ItemDeleted):
         yield _violation(life, f"handler {one.handler!r} was called twice under one claim", one, other)
         return
-    has_ended = first.end_place < second.place and not first.keep_abandoned
+    has_ended = first.end_place < second.place and first.abandoned_at > other.at
     succeeded = first.ended is not None and first.ended.result is Result.SUCCEEDED
     if has_ended and not succeeded:
         return
@@ -78,19 +81,27 @@ def _is_explained(life: EventLife, first: Execution, second: Execution, timeline
     if one.token == second.started.token:
         # The item was deleted and stored again, and the records of the calls do not tell the two claims apart.
         since = min(since, *(began(each) for each in life.of(Claimed) if each.worker == one.worker))
-    if since <= timeline.killed_at(one.worker) <= until or first.keep_abandoned:
+    if first.abandoned_at <= until or life.begins_anew(since, until):
+        return True
+    if any(_expired(write, since, until, timeline, limits) for write in life.of(Written)):
+        return True
+    # Of all that may have happened, only what the log shows lets another claim come.
+    return not life.has_log and (
+        _may_have_been_recovered(life, one, timeline, since=since, until=until)
+        or any(isinstance(record, _TOLD) and record.token == one.token for record in life.records)
+        or _recovered_unseen(life, claim, second, timeline, limits)
+    )
+
+
+def _may_have_been_recovered(
+    life: EventLife, first: HandlerStarted, timeline: Timeline, *, since: float, until: float
+) -> bool:
+    if since <= timeline.killed_at(first.worker) <= until:
         return True
     if any(since <= recovered.at and began(recovered) <= until for recovered in life.of(Recovered)):
         return True
     lost = [reply for reply in life.replies_lost if reply.operation not in STORING]
-    lost += timeline.replies_lost_of_unknown
-    if any(since <= reply.at <= until for reply in lost) or life.begins_anew(since, until):
-        return True
-    if any(_expired(write, since, until, timeline, limits) for write in life.of(Written)):
-        return True
-    if any(isinstance(record, _TOLD) and record.token == one.token for record in life.records):
-        return True
-    return _recovered_unseen(life, claim, second, timeline, limits)
+    return any(since <= reply.at <= until for reply in [*lost, *timeline.replies_lost_of_unknown])
 
 
 def _expired(write: Written, since: float, until: float, timeline: Timeline, limits: Limits) -> bool:
@@ -100,7 +111,8 @@ def _expired(write: Written, since: float, until: float, timeline: Timeline, lim
     latest = write.at + timeline.offset(write.worker) + limits.tolerance
     expired = before.sort_key is not None and before.sort_key / 1000 <= latest
     expired = expired or was_entered(write, timeline)
-    return expired and after.status in ("PENDING", "FAILED") and after.token == before.token
+    is_counted = after.status == "FAILED" or (after.status == "PENDING" and after.retry_count > before.retry_count)
+    return expired and is_counted and after.token == before.token
 
 
 def _recovered_unseen(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
-from reliability.checker.timeline import STORING, EventLife, Timeline
+from reliability.checker.steps import Step, step_of
+from reliability.checker.timeline import ALL_STORING, STORING, EventLife, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     EmitAcknowledged,
@@ -38,10 +41,13 @@ def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       An event that was stored after the end of its window is released before the emit returns. So is the queue of an
       ordering key that the emit has claimed, and whose event it cannot load.
     - An event is acknowledged to one emit only. Exceptions are a response that leaves open whether the write was
-      applied, when the writer is unknown, and a deletion.
+      applied, when the writer is unknown, and a deletion. By the backend's log, this emit has stored it, unless a
+      response to a request of its own leaves that open.
     """
     for life in timeline:
         yield from _acknowledged_twice(life)
+        if life.has_log:
+            yield from _acknowledged_for_nothing(life)
     requests = timeline.of(StoringRequest)
     if requests:
         yield from _waited(timeline, requests, limits)
@@ -56,6 +62,21 @@ def _acknowledged_twice(life: EventLife) -> Iterator[Violation]:
     if len(acknowledged) > 1 and not lost and not life.of(ItemDeleted):
         sentence = f"{len(acknowledged)} emits of it were told that they had stored it"
         yield Violation(invariant="D", event_id=life.event_id, sentence=sentence, records=tuple(acknowledged))
+
+
+def _acknowledged_for_nothing(life: EventLife) -> Iterator[Violation]:
+    if life.of(ItemDeleted):
+        return
+    stored = [write for write in life.of(Written) if step_of(write) is Step.PUBLISH]
+    unclear: list[ReplyLost | StoringRequest] = [each for each in life.of(ReplyLost) if each.operation in ALL_STORING]
+    unclear += [each for each in life.of(StoringRequest) if each.error not in CERTAIN]
+    for answer in life.of(EmitAcknowledged):
+        asked = [each.at for each in life.of(EmitAsked) if each.worker == answer.worker and each.at <= answer.at]
+        since = min(asked, default=-math.inf)
+        own = [each for each in (*stored, *unclear) if each.worker in ("", answer.worker)]
+        if not any(since <= each.at and began(each) <= answer.at for each in own):
+            sentence = f"the emit of {answer.worker} was told that it had stored it, and it had not"
+            yield Violation(invariant="D", event_id=life.event_id, sentence=sentence, records=(answer,))
 
 
 def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limits) -> Iterator[Violation]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from reliability.checker.loss import has_committed, may_have_succeeded
 from reliability.checker.steps import Step, is_mark, step_of
-from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
+    HandlerStarted,
     ItemDeleted,
     LeaseRenewed,
     Outcome,
@@ -38,16 +41,18 @@ def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     By the backend's log:
 
     - Each change of an item is a transition of the state diagram.
-    - A deleted item returns only by an emit that is repeated, or was still in flight.
+    - An item is deleted only on purpose. It returns only by an emit that is repeated, or was still in flight.
     - Only a PENDING event gets a new token, so no claim and no emit overwrites a held event.
     - A handler that is recorded as done stays recorded.
     - If the writer is known, only the worker that wrote a token changes the event under this token. The exception is
       a recovery, after the lease has expired by the clock of the recovering worker. An event that is in no index is
-      recovered by a worker that has taken its window. A worker that has claimed an event with an ordering key may mark
-      it as ended at any time, and an operator may set it aside. An event reaches the front of a queue by any worker.
+      recovered by a worker that has taken its window. A worker whose handlers have succeeded for an event with an
+      ordering key may mark it as COMPLETED at any time, and while no worker holds it, a worker that has had it may mark
+      it as FAILED, and so may an operator who skips it. An event reaches the front of a queue by any worker.
 
     By the records of the workers:
 
+    - A handler is called only under a claim of its worker that has no outcome yet.
     - After a claim is answered, outcomes and renewals of an earlier claim that begin later are refused.
     - Without a log of the backend: a later claim is refused while the lease runs, unless the event was settled or
       lost, or its holder died. No lease is recovered before the deadline that its holder knows, except after a move
@@ -55,8 +60,9 @@ def check_fencing(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     """
     for life in timeline:
         yield from _changed_by_others(life, timeline, limits)
+        yield from _called_without_a_claim(life)
         yield from _accepted_late(life)
-        if not life.of(Written):
+        if not life.has_log:
             yield from _recovered_early(life, timeline, limits)
 
 
@@ -68,13 +74,14 @@ def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
 
 
 def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> Iterator[Violation]:
-    holder, deleted_at = "", math.nan
+    holder, deleted_at, deletions = "", math.nan, 0
     for write in life.of(Written):
         before, after, step = write.before, write.after, step_of(write)
         if step is None:
             yield _violation(life, f"no transition makes {_text(after)} of {_text(before)}", write)
         elif step is Step.DELETE:
-            if not life.of(ItemDeleted):
+            deletions += 1
+            if sum(asked.at <= write.at for asked in life.of(ItemDeleted)) < deletions:
                 yield _violation(life, "its item was deleted, and nobody had asked for that", write)
             deleted_at = write.at
         elif step is Step.PUBLISH and deleted_at <= write.at and not life.may_be_stored_after(deleted_at, write.at):
@@ -85,18 +92,31 @@ def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> I
             if not is_kept and not (step is Step.DISCARD and before.waits):
                 yield _violation(life, "it was forgotten which handlers are done", write)
             is_by_another = "" not in (holder, write.worker) and write.worker != holder
-            if step not in _BY_ANYBODY and is_by_another and not _may_mark(life, write):
+            if step not in _BY_ANYBODY and is_by_another and not _may_mark(life, write, timeline):
                 yield from _written_by_another(life, write, before, timeline, limits)
         if step in (Step.PUBLISH, Step.CLAIM):
             holder = write.worker
 
 
-def _may_mark(life: EventLife, write: Written) -> bool:
-    if not is_mark(write):
+def _may_mark(life: EventLife, write: Written, timeline: Timeline) -> bool:
+    """Tell whether a worker that does not hold an event with a key may mark it.
+
+    As COMPLETED it may, if its own handlers have succeeded. As FAILED only while nobody holds the event: after a claim
+    of its own, or for an operator who skips an event that blocks its key.
+    """
+    if not is_mark(write) or write.before is None or write.after is None:
         return False
     claimed = any(claim.worker == write.worker and began(claim) <= write.at for claim in life.of(Claimed))
-    is_skipped = write.after is not None and write.after.status == "FAILED" and bool(life.of(Skipped))
-    return claimed or is_skipped
+    if write.after.status == "COMPLETED":
+        return claimed and (bool(life.of(ItemDeleted)) or _has_succeeded(life, write, timeline))
+    is_skipped = write.before.status == "FAILED" and any(skip.at <= write.at for skip in life.of(Skipped))
+    return write.before.status != "PROCESSING" and (claimed or is_skipped)
+
+
+def _has_succeeded(life: EventLife, write: Written, timeline: Timeline) -> bool:
+    calls = [call for call in life.executions() if call.started.worker == write.worker]
+    succeeded = any(may_have_succeeded(call, timeline, until=write.at) for call in calls)
+    return succeeded or has_committed(life, [call.started for call in calls])
 
 
 def _written_by_another(
@@ -124,6 +144,23 @@ def _text(stored: Stored | None) -> str:
 
 
 # By the records of the workers
+
+
+def _called_without_a_claim(life: EventLife) -> Iterator[Violation]:
+    if life.of(ItemDeleted):
+        return  # Of two claims with the same attempt, the records of the calls do not tell which one it was.
+    claimed: set[tuple[str, str]] = set()
+    settled: set[tuple[str, str]] = set()
+    for record in life.records:
+        if isinstance(record, Claimed):
+            claimed.add((record.worker, record.token))
+        elif isinstance(record, Settled) and not record.by_handler:
+            settled.add((record.worker, record.token))
+        elif isinstance(record, HandlerStarted):
+            claim = record.worker, record.token
+            if claim not in claimed or claim in settled:
+                why = "without a claim" if claim not in claimed else "after the outcome of its claim was written"
+                yield _violation(life, f"{record.worker} called handler {record.handler!r} {why}", record)
 
 
 def _accepted_late(life: EventLife) -> Iterator[Violation]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from reliability.checker.steps import Step, is_mark, step_of
-from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Violation
 from reliability.history import (
     Claimed,
@@ -31,7 +32,8 @@ def check_finality(timeline: Timeline) -> Iterator[Violation]:
       and keeps the handlers that are done, or by a requested discard.
     - An event becomes DISCARDED only after a request, and leaves the index. No later claim gets it.
     - By the records of the workers: after the response that an event is COMPLETED, no later claim gets it. After the
-      response that it is FAILED, no claim gets it without a redrive in between. The final state is the settled one.
+      response that it is FAILED, no claim gets it without a redrive in between. The final state is the settled one, and
+      the log shows that the event was in it before the response.
     - An item that was deleted on purpose starts again with an emit that is repeated, or was still in flight.
     - An event with an ordering key that blocks its key is FAILED by its queue only. An operator may set it aside, and a
       worker that has lost its lease may still mark it as COMPLETED.
@@ -39,6 +41,8 @@ def check_finality(timeline: Timeline) -> Iterator[Violation]:
     for life in timeline:
         yield from _changed_after_its_end(life)
         yield from _discarded(life)
+        if life.has_log:
+            yield from _told_otherwise(life)
         for end, is_failure in _ends(life):
             yield from _claimed_after(life, end, is_failure=is_failure)
             yield from _ended_otherwise(life, end, is_failure=is_failure)
@@ -102,6 +106,15 @@ def _ends(life: EventLife) -> Iterator[tuple[Settled | Recovered, bool]]:
             yield recovered, True
 
 
+def _told_otherwise(life: EventLife) -> Iterator[Violation]:
+    if life.of(ItemDeleted):
+        return
+    for end, is_failure in _ends(life):
+        told = "FAILED" if is_failure else "COMPLETED"
+        if not life.states(told, until=end.at):
+            yield _violation(life, f"its outcome was told as {told}, and it was not {told}", end)
+
+
 def _redrives(life: EventLife) -> list[float]:
     """List the times of redrives: of their requests, and of their execution, which may come long after the request."""
     carried_out = [write.at for write in life.of(Written) if step_of(write) is Step.REDRIVE]
@@ -145,4 +158,5 @@ def _succeeded_late(life: EventLife, end: Settled | Recovered) -> bool:
     """Return whether a worker may have marked an event with an ordering key under a lease that it had lost."""
     token = end.token if isinstance(end, Settled) else None
     succeeded = [each for each in life.of(HandlerEnded) if each.result is Result.SUCCEEDED]
-    return life.line is not None and any(each.token != token for each in succeeded)
+    is_completed = life.stored is not None and life.stored.status == "COMPLETED"
+    return life.line is not None and is_completed and any(each.token != token for each in succeeded)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from reliability.checker.steps import Step, step_of
-from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import HandlerStarted, HoldAsked, HoldStored, HoldsUnread, ResumeAsked, Written
 
@@ -68,7 +69,10 @@ def _started(
     for span in spans:
         if span.record.type not in ("", life.event_type) or not span.start + late <= start.at < span.end:
             continue
-        unread = any(each.worker == start.worker and each.at >= span.start for each in timeline.of(HoldsUnread))
+        unread = any(
+            each.worker == start.worker and max(span.start, start.at - late) <= each.at
+            for each in timeline.of(HoldsUnread)
+        )
         if not unread:
             what = f"type {span.record.type!r} was" if span.record.type else "all types were"
             sentence = f"{start.worker} started a handler {start.at - span.start:.1f} s after {what} held"

@@ -10,11 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from reliability.checker.times import began
 from reliability.history import (
     ClaimRefused,
     PageWritten,
     QueueWritten,
-    Recovered,
     ReplyLost,
     RequestFailed,
     Stored,
@@ -45,6 +45,8 @@ class Line:
     stored: StoredQueue | None = None
     claimed: dict[str, Entry] = field(default_factory=dict[str, Entry])
     """The listing that was at the front, by the token of the claim."""
+    claimed_at: dict[str, float] = field(default_factory=dict[str, float])
+    """When the token of a claim was written, if the log tells it exactly."""
     writes: list[QueueWritten] = field(default_factory=list[QueueWritten])
     illegal: list[QueueWritten] = field(default_factory=list[QueueWritten])
     """The writes that no transition explains."""
@@ -53,7 +55,8 @@ class Line:
     replies_lost: list[ReplyLost] = field(default_factory=list[ReplyLost])
     failed_requests: list[RequestFailed] = field(default_factory=list[RequestFailed])
     refused_claims: list[ClaimRefused] = field(default_factory=list[ClaimRefused])
-    recovered: list[Recovered] = field(default_factory=list[Recovered])
+    replaced: list[tuple[Entry, Entry]] = field(default_factory=list[tuple[Entry, Entry]])
+    """The listings at the front whose place another event has taken, each with that of the other event."""
     _pages: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict[tuple[str, int], tuple[str, ...]])
 
     @property
@@ -80,12 +83,15 @@ class Line:
             left = self._leave(write)
             self.front += 1
         elif len(after) == len(before) and after[1:] == before[1:]:
-            left = self._leave(write)
-            self.entries[self.front] = Entry(after[0], self.front, write)
+            left, taker = self._leave(write), Entry(after[0], self.front, write)
+            self.replaced.append((left, taker))
+            self.entries[self.front] = taker
         else:
             self._begin_anew(after, write)
         if write.after is not None and write.after.token is not None and self.front < len(self.entries):
             self.claimed.setdefault(write.after.token, self.entries[self.front])
+            if write.worker:
+                self.claimed_at.setdefault(write.after.token, write.at)
         return left
 
     def may_be_gone(self, since: float, until: float) -> bool:
@@ -93,6 +99,20 @@ class Line:
         before = [write for write in self.writes if write.at <= since]
         meanwhile = [write for write in self.writes if since <= write.at <= until]
         return not before or any(write.after is None for write in (before[-1], *meanwhile))
+
+    def first_listings(self) -> dict[str, Entry]:
+        """Return the first listing of each event."""
+        first: dict[str, Entry] = {}
+        for entry in sorted([*self.entries, *(left for left, _ in self.replaced)], key=lambda entry: entry.place):
+            first.setdefault(entry.event_id, entry)
+        return first
+
+    def has_lost(self, token: str, moment: float) -> bool:
+        """Tell whether a claim may have lost the queue at a moment, because its lease was over: it was recovered.
+
+        Without a log, every claim may have.
+        """
+        return not self.writes or any(_is_recovery(write, token) and began(write) <= moment for write in self.writes)
 
     def _events_of(self, queue: StoredQueue | None) -> tuple[str, ...]:
         if queue is None:
@@ -113,6 +133,14 @@ class Line:
         self.illegal.append(write)
         self.front = len(self.entries)
         self._list(events, write)
+
+
+def _is_recovery(write: QueueWritten, token: str) -> bool:
+    """Tell whether a change ends a claim without an outcome of its event, and counts its attempt."""
+    before, after = write.before, write.after
+    if before is None or after is None or before.status != "PROCESSING" or before.token != token:
+        return False
+    return after.front == before.front and (after.status == "FAILED" or after.retry_count > before.retry_count)
 
 
 def as_shown(stored: Stored | None, queue: StoredQueue | None) -> Stored | None:

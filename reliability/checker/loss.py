@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from reliability.checker.holds import is_held
-from reliability.checker.timeline import EventLife, Execution, Timeline, began
+from reliability.checker.steps import Step, step_of
+from reliability.checker.timeline import EventLife, Execution, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Violation
 from reliability.history import (
     EmitAcknowledged,
@@ -34,14 +36,17 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
       duplicate promises the same.
     - A COMPLETED event is not in the index, and was handled: a handler succeeded, or was running or done when its
       worker was killed, or committed a transaction, even if the response was lost, missing, late or an error. All
-      handlers that were called under the completing claim succeeded.
-    - If every emit of an event was definitely refused, and not as a duplicate, the event is not stored.
-    - By the backend's log: if an emit was refused as a duplicate, the event was stored before.
+      handlers that were called under the completing claim succeeded. By the backend's log, so did every handler that
+      was ever called before, unless the item was deleted.
+    - If every emit of an event was definitely refused, and not as a duplicate, the event is not stored. By the
+      backend's log, this holds for the emits of each worker.
+    - By the backend's log: if an emit was refused as a duplicate, the event was stored meanwhile or before, and was not
+      deleted before the emit began. If the emit of an event with an ordering key was acknowledged, a queue had it.
     """
     has_log = any(isinstance(record, Written) for record in timeline.history)
     for life in timeline:
         promises = _promises(life)
-        if promises and not life.of(ItemDeleted):
+        if promises and not _may_be_gone(life):
             yield from _not_found(life, timeline, promises[0])
         if life.stored is not None and life.stored.status == "COMPLETED":
             yield from _completed_unhandled(life, timeline)
@@ -49,6 +54,9 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
         yield from _stored_although_refused(life)
         if has_log:
             yield from _duplicate_of_nothing(life)
+        if life.has_log:
+            yield from _forgotten_handlers(life, timeline)
+            yield from _acknowledged_before_it_was_listed(life)
 
 
 def _violation(life: EventLife, sentence: str, *records: object) -> Violation:
@@ -59,6 +67,15 @@ def _violation(life: EventLife, sentence: str, *records: object) -> Violation:
 def _promises(life: EventLife) -> list[EmitAcknowledged | EmitRefused]:
     refused = [] if life.line is None else [refused for refused in life.of(EmitRefused) if _is_duplicate(life, refused)]
     return [*life.of(EmitAcknowledged), *refused]
+
+
+def _may_be_gone(life: EventLife) -> bool:
+    """Tell whether an event was deleted on purpose, and no emit that began after that was acknowledged."""
+    last = max((deleted.at for deleted in life.of(ItemDeleted)), default=-math.inf)
+    answers = (EmitAcknowledged, EmitRefused, EmitUnknown)
+    asked = sum(emit.at <= last for emit in life.of(EmitAsked))
+    is_under_way = asked > sum(isinstance(record, answers) and record.at <= last for record in life.records)
+    return last > -math.inf and (is_under_way or not any(answer.at > last for answer in life.of(EmitAcknowledged)))
 
 
 def _is_duplicate(life: EventLife, refused: EmitRefused) -> bool:
@@ -77,8 +94,9 @@ def _not_found(
             yield _violation(life, "it is QUEUED, and no queue has it", acknowledged)
     elif stored.status not in ("COMPLETED", "FAILED", "PENDING", "PROCESSING", "HELD", "DISCARDED"):
         yield _violation(life, f"its status is {stored.status!r}", acknowledged)
-    elif stored.is_unlisted and stored.window in timeline.final.windows:
-        return
+    elif stored.is_unlisted and (window := timeline.final.windows.get(stored.window or "")) is not None:
+        if not window.covers(life.event_id):
+            yield _violation(life, f"it is in no index, and window {stored.window} does not cover it", acknowledged)
     elif stored.status == "HELD" and not is_held(timeline, life.event_type, timeline.final.at):
         yield _violation(life, "it is HELD, and its type is not held any more", acknowledged)
     elif stored.status not in ("COMPLETED", "DISCARDED") and not stored.indexed:
@@ -90,20 +108,26 @@ def _completed_unhandled(life: EventLife, timeline: Timeline) -> Iterator[Violat
         yield _violation(life, "it is COMPLETED, and the index still holds it")
     executions = life.executions()
     started = [execution.started for execution in executions]
-    if not _committed(life, started) and not any(_may_have_succeeded(execution, timeline) for execution in executions):
+    if not has_committed(life, started) and not any(
+        may_have_succeeded(execution, timeline) for execution in executions
+    ):
         yield _violation(life, "it is COMPLETED, and no handler succeeded", *started, *life.of(Settled))
 
 
-def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
+def has_committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
     """Return whether a transaction of a handler was committed, although its response was lost, or was an error.
 
     If the transaction of each handler was, the next attempt has no handler to call.
     """
     begun = {start.worker: start.at for start in reversed(started)}
-    failed = [request for request in life.of(RequestFailed) if begun.get(request.worker, math.inf) <= request.at]
-    unclear: list[ReplyLost | RequestFailed] = [*life.replies_lost, *failed]
-    if any(request.operation in ("transact_write_items", "TransactWriteItems") for request in unclear):
-        return True
+    # A proxy does not know whose response it loses.
+    begun[""] = min(begun.values(), default=math.inf)
+    lost = [reply for reply in life.of(ReplyLost) if reply.applied is not False]
+    unclear: list[ReplyLost | RequestFailed] = [*lost, *life.of(RequestFailed)]
+    for request in unclear:
+        is_transaction = request.operation in ("transact_write_items", "TransactWriteItems")
+        if is_transaction and begun.get(request.worker, math.inf) <= request.at:
+            return True
     tokens = {start.token for start in started}
     outcomes: list[Settled | SettleFailed] = [settled for settled in life.of(Settled) if settled.by_handler]
     outcomes += [failed for failed in life.of(SettleFailed) if failed.by_handler and failed.maybe_applied]
@@ -113,10 +137,11 @@ def _committed(life: EventLife, started: Sequence[HandlerStarted]) -> bool:
 _BY_HANDLER = (Outcome.COMPLETE, Outcome.HANDLER_DONE)
 
 
-def _may_have_succeeded(execution: Execution, timeline: Timeline) -> bool:
+def may_have_succeeded(execution: Execution, timeline: Timeline, *, until: float = math.inf) -> bool:
+    """Return whether a call had succeeded at a given time, or may have: its worker was killed."""
     if execution.ended is None:
-        return timeline.killed_at(execution.started.worker) < float("inf")
-    return execution.ended.result is Result.SUCCEEDED
+        return timeline.killed_at(execution.started.worker) < math.inf
+    return execution.ended.result is Result.SUCCEEDED and execution.ended.at <= until
 
 
 def _completed_although_failed(life: EventLife) -> Iterator[Violation]:
@@ -138,16 +163,63 @@ def _completed_although_failed(life: EventLife) -> Iterator[Violation]:
                 yield _violation(life, sentence, ended, settled)
 
 
+def _forgotten_handlers(life: EventLife, timeline: Timeline) -> Iterator[Violation]:
+    if life.of(ItemDeleted):
+        return
+    for write in life.of(Written):
+        if step_of(write) is not Step.COMPLETE or write.before is None or write.after is None:
+            continue
+        calls = [call for call in life.executions() if call.started.at <= write.at]
+        done = {*write.before.handled_by, *write.after.handled_by}
+        done |= {call.started.handler for call in calls if may_have_succeeded(call, timeline, until=write.at)}
+        for handler in sorted({call.started.handler for call in calls} - done):
+            if not has_committed(life, [call.started for call in calls]):
+                yield _violation(life, f"it was completed, and handler {handler!r} has not succeeded", write)
+
+
+def _acknowledged_before_it_was_listed(life: EventLife) -> Iterator[Violation]:
+    if life.line is None or not life.line.writes or life.of(ItemDeleted):
+        return
+    entry = life.line.first_listings().get(life.event_id)
+    listed_at = math.inf if entry is None else began(entry.listed)
+    for answer in life.of(EmitAcknowledged):
+        has_ended = any(life.states(status, until=answer.at) for status in ("COMPLETED", "FAILED", "DISCARDED"))
+        if answer.at < listed_at and not has_ended:
+            yield _violation(life, "its emit was acknowledged, and no queue had it", answer)
+
+
 def _stored_although_refused(life: EventLife) -> Iterator[Violation]:
     refused = life.of(EmitRefused)
     answered = len(refused) == len(life.of(EmitAsked))
     surely = answered and not any(isinstance(record, (EmitAcknowledged, EmitUnknown)) for record in life.records)
     if life.stored is not None and refused and surely and not any("Duplicate" in one.error for one in refused):
         yield _violation(life, "its emit was told that nothing is stored, and it is", *refused)
+    for write in life.of(Written) if life.has_log else ():
+        if step_of(write) is Step.PUBLISH and write.worker:
+            yield from _stored_although_told_otherwise(life, write)
+
+
+def _stored_although_told_otherwise(life: EventLife, write: Written) -> Iterator[Violation]:
+    """Check the worker that has stored an event: not all of its emits may have been told that nothing is stored."""
+    own = [record for record in life.records if getattr(record, "worker", None) == write.worker]
+    refused = [record for record in own if isinstance(record, EmitRefused)]
+    otherwise = [record for record in refused if not _is_duplicate(life, record)]
+    duplicates = len(refused) - len(otherwise)
+    asked = sum(isinstance(record, EmitAsked) for record in own)
+    others = any(isinstance(record, (EmitAcknowledged, EmitUnknown)) for record in own)
+    if otherwise and not others and len(otherwise) == asked - duplicates:
+        sentence = f"{write.worker} has stored it, and its emits were told that nothing is stored"
+        yield _violation(life, sentence, write, *otherwise)
 
 
 def _duplicate_of_nothing(life: EventLife) -> Iterator[Violation]:
-    stored_at = min((began(write) for write in life.of(Written)), default=math.inf)
+    writes = life.of(Written)
+    ends = [*(began(write) for write in writes[1:]), math.inf]
     for refused in life.of(EmitRefused):
-        if _is_duplicate(life, refused) and refused.at < stored_at:
+        if not _is_duplicate(life, refused):
+            continue
+        asked = [emit.at for emit in life.of(EmitAsked) if emit.worker == refused.worker and emit.at <= refused.at]
+        since = min(asked, default=-math.inf)
+        stored = [(began(write), end) for write, end in zip(writes, ends, strict=False) if write.after is not None]
+        if not any(at <= refused.at and since <= end for at, end in stored):
             yield _violation(life, "its emit was refused as a duplicate, and it was not stored", refused)

@@ -6,12 +6,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from reliability.checker.timeline import EventLife, Execution, Timeline, began
+from reliability.checker.timeline import EventLife, Execution, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
     ItemDeleted,
     Outcome,
+    QueueWritten,
     Recovered,
     Settled,
     SettleFailed,
@@ -64,19 +66,24 @@ def _overlapping(key: str, calls: list[Call], timeline: Timeline, limits: Limits
 
 def _claimed_at(call: Call) -> float:
     execution, life = call
-    claims = [began(claim) for claim in life.of(Claimed) if claim.token == execution.started.token]
+    token = execution.started.token
+    if life.line is not None and token in life.line.claimed_at:
+        return life.line.claimed_at[token]  # the request of a process that stood still may have begun long before
+    claims = [began(claim) for claim in life.of(Claimed) if claim.token == token]
     return min(claims, default=execution.started.at)
 
 
 def _was_over(call: Call, moment: float, timeline: Timeline, limits: Limits) -> bool:
-    """Return whether the lease of a call was over at a moment, by any clock."""
+    """Return whether the lease of a call was over at a moment, by any clock; a log shows that it was recovered."""
     execution, life = call
+    if life.line is not None and not life.line.has_lost(execution.started.token, moment):
+        return False
     ends = life.lease_ends(execution.started.token, before=moment)
     return ends - timeline.greatest_offset - limits.tolerance <= moment
 
 
 def _runs(execution: Execution, moment: float, timeline: Timeline) -> bool:
-    if execution.keep_abandoned or timeline.killed_at(execution.started.worker) <= moment:
+    if execution.abandoned_at <= moment or timeline.killed_at(execution.started.worker) <= moment:
         return False
     return execution.ended is None or execution.ended.at > moment
 
@@ -96,19 +103,31 @@ def _blocked(queue: StoredQueue, life: EventLife | None, timeline: Timeline) -> 
     if stored is None or not stored.waits:
         state = "not stored" if stored is None else stored.status
         yield violation(f"it is {state}, and blocks key {queue.key!r}")
-    elif life is None or not (_has_failed(life) or timeline.kills_between(-math.inf, math.inf)):
+    elif life is None or not _has_failed(life, timeline):
         yield violation(f"it blocks key {queue.key!r}, and no worker has settled it as FAILED")
 
 
 def _nobody_looked(life: EventLife, timeline: Timeline) -> bool:
     """Return whether the worker that completed an event was killed, or was not answered; without a log, one of all."""
     unanswered = {each.worker for each in life.of(SettleFailed) if each.outcome is Outcome.COMPLETE}
+    answered = {each.worker for each in life.of(Settled) if each.outcome is Outcome.COMPLETE}
     completions = [each for each in life.of(Written) if each.after is not None and each.after.status == "COMPLETED"]
     workers = {each.worker for each in completions} or {each.worker for each in life.of(Claimed)}
-    return any(each in unanswered or timeline.killed_at(each) < math.inf for each in workers)
+    return any(each in unanswered or timeline.killed_at(each) < math.inf for each in workers - answered)
 
 
-def _has_failed(life: EventLife) -> bool:
+def _has_failed(life: EventLife, timeline: Timeline) -> bool:
+    """Return whether the worker that has blocked the key says so, or was killed; without a log, any worker."""
+    writes = [] if life.line is None else [write for write in life.line.writes if _blocks(write)]
+    blocked_by = writes[-1].worker if writes else ""
     settled: list[Settled | SettleFailed] = [*life.of(Settled), *life.of(SettleFailed)]
-    failed = any(each.outcome is Outcome.FAIL for each in settled)
-    return failed or any(each.failed for each in life.of(Recovered)) or bool(life.replies_lost)
+    tellers = {each.worker for each in settled if each.outcome is Outcome.FAIL}
+    tellers |= {each.worker for each in life.of(Recovered) if each.failed}
+    if blocked_by:
+        return blocked_by in tellers or timeline.killed_at(blocked_by) < math.inf
+    return bool(tellers or life.replies_lost or timeline.kills_between(-math.inf, math.inf))
+
+
+def _blocks(write: QueueWritten) -> bool:
+    before, after = write.before, write.after
+    return after is not None and after.status == "FAILED" and (before is None or before.status != "FAILED")

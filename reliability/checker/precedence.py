@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 
-from reliability.checker.timeline import EventLife, Execution, Timeline, began
+from reliability.checker.timeline import EventLife, Execution, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Discarded,
@@ -19,6 +20,7 @@ from reliability.history import (
     ItemDeleted,
     Outcome,
     Record,
+    Recovered,
     Redriven,
     Result,
     Settled,
@@ -34,14 +36,15 @@ def check_precedence(key: str, lives: Sequence[EventLife], timeline: Timeline, l
     - No handler is called for the other one before the first one may have ended: its handlers had succeeded, or it was
       set aside, skipped or discarded.
     """
-    started = [life for life in lives if _starts(life)]
-    for earlier, later in foremost(started, lambda life: _starts(life)[-1].at):
-        first, again = _starts(later)[0], _starts(earlier)[-1]
+    lives = [life for life in lives if not life.of(ItemDeleted)]
+    started = [life for life in lives if _starts(life, timeline)]
+    for earlier, later in foremost(started, lambda life: _starts(life, timeline)[-1].at):
+        first, again = _starts(later, timeline)[0], _starts(earlier, timeline)[-1]
         if again.at > first.at and not is_late_by_a_clock(earlier, again, timeline, limits):
             sentence = f"a handler was called after {later.event_id} had begun, which comes after it in key {key!r}"
             yield _violation(earlier, sentence, first, again)
     for earlier, later in foremost(lives, lambda life: _may_have_ended(life, timeline)):
-        starts = _starts(later)
+        starts = _starts(later, timeline)
         if starts and starts[0].at < _may_have_ended(earlier, timeline):
             sentence = f"{later.event_id} had begun, which comes after it in key {key!r}, and it had not ended"
             yield _violation(earlier, sentence, starts[0])
@@ -62,10 +65,20 @@ def is_late_by_a_clock(life: EventLife, start: HandlerStarted, timeline: Timelin
     return start.at >= lease_ends(life, start) - timeline.greatest_offset - limits.tolerance
 
 
-def _starts(life: EventLife) -> list[HandlerStarted]:
+def _starts(life: EventLife, timeline: Timeline) -> list[HandlerStarted]:
     """List the calls of handlers, without those after a redrive: this may send the event to the end of the queue."""
-    until = min((redrive.at for redrive in life.of(Redriven)), default=math.inf)
+    failed_at = _may_have_failed(life, timeline)
+    until = min((redrive.at for redrive in life.of(Redriven) if failed_at <= redrive.at), default=math.inf)
     return [start for start in life.of(HandlerStarted) if start.at < until]
+
+
+def _may_have_failed(life: EventLife, timeline: Timeline) -> float:
+    """Return the earliest time at which an event may have become a dead letter; infinity if it has not."""
+    settled: list[Settled | SettleFailed] = [*life.of(Settled), *life.of(SettleFailed)]
+    ends = [began(each) for each in settled if each.outcome is Outcome.FAIL]
+    ends += [began(recovered) for recovered in life.of(Recovered) if recovered.failed]
+    # The worker may have been killed before it was answered.
+    return min([*ends, *(kill.at for kill in timeline.kills_between(-math.inf, math.inf))], default=math.inf)
 
 
 def _may_have_ended(life: EventLife, timeline: Timeline) -> float:
@@ -78,7 +91,10 @@ def _may_have_ended(life: EventLife, timeline: Timeline) -> float:
     ends = [max(done.values(), default=math.inf)]
     ends += [began(settled) for settled in life.of(Settled) if settled.by_handler or settled.outcome is Outcome.FAIL]
     ends += [began(failed) for failed in life.of(SettleFailed) if failed.by_handler or failed.outcome is Outcome.FAIL]
-    ends += [skipped.at for skipped in life.of(Skipped)] + [discarded.at for discarded in life.of(Discarded)]
+    failed_at = _may_have_failed(life, timeline)
+    ends += [skipped.at for skipped in life.of(Skipped) if failed_at <= skipped.at]
+    if life.stored is None or life.stored.status == "DISCARDED":
+        ends += [discarded.at for discarded in life.of(Discarded)]
     return min(ends)
 
 
@@ -93,10 +109,9 @@ def foremost(lives: Sequence[EventLife], value: Callable[[EventLife], float]) ->
     """For each event, yield those with the largest value among the events that have to come before it, and it.
 
     An event has to come before another one if a caller knew that it was stored before the other one was emitted, or if
-    it is before the other one in the same call. Events that were deleted do not count, nor events that took the place
-    of another one.
+    it is before the other one in the same call. Events that took the place of another one do not count.
     """
-    kept = [life for life in lives if life.of(EmitAsked) and not life.of(ItemDeleted)]
+    kept = [life for life in lives if life.of(EmitAsked)]
     kept = [life for life in kept if not any(asked.replaces for asked in life.of(EmitAsked))]
     answered = sorted(((_answered_at(life), life) for life in kept), key=itemgetter(0))
     times = [at for at, _ in answered]

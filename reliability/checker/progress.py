@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from reliability.checker.holds import WORKERS_KNOW_AFTER
 from reliability.checker.stops import spans_of_faults
-from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     Claimed,
@@ -18,12 +19,15 @@ from reliability.history import (
     HoldStored,
     LeaseRenewed,
     Outcome,
+    Record,
     Recovered,
     Redriven,
     ReplyLost,
     ResumeAsked,
     Settled,
     SettleFailed,
+    Stored,
+    StoredQueue,
     WorkerKilled,
     WorkerResumed,
     WorkerStarted,
@@ -42,7 +46,7 @@ def check_progress(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 
     - If an event was due and unfinished at the end of the last fault, and a worker lives, a worker claims, recovers,
       renews, settles, or starts or ends a handler within that time.
-    - At the end, every event that is due or has an expired lease has been so for less than that time.
+    - At the end, every event and every queue that is due or has an expired lease has been so for less than that time.
     """
     living = {worker: start for worker, start in timeline.started.items() if _lives(timeline, worker)}
     last = _last_fault(timeline)
@@ -55,7 +59,9 @@ def check_progress(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
         return
     yield from _resumed(timeline, last, within)
     for life in timeline:
-        yield from _starved(life, end - within - timeline.greatest_offset)
+        yield from _starved(life.event_id, life.stored, end - within - timeline.greatest_offset, life.records)
+    for queue in timeline.final.queues.values():
+        yield from _starved(queue.front, queue, end - within - timeline.greatest_offset, ())
 
 
 def _lives(timeline: Timeline, worker: str) -> bool:
@@ -107,11 +113,12 @@ def _end_of(life: EventLife) -> float:
     return min(ends, default=math.inf if unfinished else -math.inf)
 
 
-def _starved(life: EventLife, since: float) -> Iterator[Violation]:
-    stored = life.stored
+def _starved(
+    event_id: str, stored: Stored | StoredQueue | None, since: float, records: Sequence[Record]
+) -> Iterator[Violation]:
     if stored is None or stored.status not in ("PENDING", "PROCESSING") or stored.sort_key is None:
         return
     if stored.sort_key / 1000 <= since:
         waiting = "has been due" if stored.status == "PENDING" else "has had an expired lease"
         sentence = f"it {waiting} for {since - stored.sort_key / 1000:.1f} s longer than it takes to get to it"
-        yield Violation(invariant="P", event_id=life.event_id, sentence=sentence, records=tuple(life.records[-1:]))
+        yield Violation(invariant="P", event_id=event_id, sentence=sentence, records=tuple(records[-1:]))

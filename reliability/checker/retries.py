@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reliability.checker.steps import Step, is_mark, step_of
-from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.times import began
 from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
@@ -33,7 +34,9 @@ def check_retries(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - By the records of the workers, without a log of the backend: the attempt of each claim, and the count at the end,
       equal the earlier retries and recoveries. Steps under the same token count once. A lost response, a failed settle
       or a kill may hide a step.
-    - An event becomes FAILED only after 1 + max_retries attempts, unless a handler rejects it or has its own rules.
+    - An event becomes FAILED only after 1 + max_retries attempts, unless a handler rejects it or has its own rules. It
+      does not while a retry is left, and all handlers that were called have succeeded in the attempt; and by the
+      backend's log, no recovery makes it FAILED while a retry is left.
       After these attempts, no retry is scheduled, unless a handler that has a retry left was not called.
     """
     for life in timeline:
@@ -42,6 +45,7 @@ def check_retries(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
         else:
             yield from _counted_by_workers(life, timeline)
         yield from _ended_in_time(life, timeline, limits)
+        yield from _recovered_as_failed(life, timeline)
 
 
 def _violation(life: EventLife, sentence: str, *records: Record) -> Violation:
@@ -176,8 +180,39 @@ def _ended_in_time(life: EventLife, timeline: Timeline, limits: Limits) -> Itera
         is_beyond = settled.outcome is Outcome.RETRY and settled.attempt > most
         if is_beyond and not waits_for_a_permit(life, settled, default=start.max_retries, limits=limits):
             yield _violation(life, f"attempt {settled.attempt} was to be retried, beyond {most} retries", settled)
+        if settled.outcome is Outcome.FAIL and not failed:
+            yield from _failed_without_a_failure(life, settled, default=start.max_retries, limits=limits)
         if settled.outcome is Outcome.FAIL and failed and settled.attempt <= most:
             yield _violation(life, f"it became FAILED at attempt {settled.attempt}, with {most} retries", settled)
+
+
+def _failed_without_a_failure(
+    life: EventLife, settled: Settled, *, default: int, limits: Limits
+) -> Iterator[Violation]:
+    if settled.by_handler:
+        return
+    ends = [end for end in life.of(HandlerEnded) if end.token == settled.token and end.at <= settled.at]
+    succeeded = {end.handler for end in ends if end.result is Result.SUCCEEDED}
+    called = {start.handler for start in life.of(HandlerStarted) if start.at <= settled.at}
+    own = [rule.max_retries for rule in limits.handlers.values() if rule.max_retries is not None]
+    if called and called <= succeeded and settled.attempt <= min([default, *own]):
+        yield _violation(life, "it became FAILED, and all its handlers had succeeded", settled)
+
+
+def _recovered_as_failed(life: EventLife, timeline: Timeline) -> Iterator[Violation]:
+    for recovered in life.of(Recovered):
+        start = timeline.started.get(recovered.worker)
+        writes = [write for write in life.of(Written) if _is_failure_of(write, recovered)]
+        if recovered.failed and start is not None and writes and writes[-1].before is not None:
+            retries = writes[-1].before.retry_count
+            if retries < start.max_retries:
+                left = start.max_retries - retries
+                yield _violation(life, f"a recovery made it FAILED, with {left} retries left", recovered, writes[-1])
+
+
+def _is_failure_of(write: Written, recovered: Recovered) -> bool:
+    is_failure = write.after is not None and write.after.status == "FAILED"
+    return is_failure and write.worker == recovered.worker and began(recovered) <= write.at <= recovered.at
 
 
 def waits_for_a_permit(life: EventLife, settled: Settled, *, default: int, limits: Limits) -> bool:

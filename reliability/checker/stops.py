@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 
-from reliability.checker.timeline import Timeline, began
+from reliability.checker.timeline import Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Violation
 from reliability.history import (
     Claimed,
@@ -39,8 +39,8 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
     - After its stop has returned, or after it was killed, a worker does nothing more: no claim, no call or end of a
       handler, no outcome, no renewal, no recovery. After a stop, three activities may continue: emits, which release
       their claims; abandoned handlers; and the transaction that a cancelled handler had begun to commit.
-    - Every claim of a stopped worker has an outcome: written, refused or unknown. Exceptions are a fault during the
-      stop, an earlier failed settle, and a claim of a window that was lost: its loss is reported once for all claims.
+    - Every claim of a stopped worker has an outcome: written, refused or unknown. The exception is a claim of a
+      window that was lost: its loss is reported once for all claims.
     """
     for stop in timeline.of(WorkerStopped):
         if stop.tasks or stop.connections:
@@ -80,27 +80,22 @@ def _violation(sentence: str, *records: Record) -> Violation:
 
 
 def _not_settled(timeline: Timeline) -> Iterator[Violation]:
-    faults = spans_of_faults(timeline)
-    unsure: defaultdict[str, int] = defaultdict(int)
-    for failure in timeline.of(SettleFailed):
-        unsure[failure.worker] += 1
     lost = [error for error in timeline.of(ErrorReported) if error.kind == "WindowLostError"]
     for life in timeline:
         ended = {record.token for record in life.records if isinstance(record, _ENDS)}
         unlisted = {write.after.token for write in life.of(Written) if write.after and write.after.is_unlisted}
         for claim in life.of(Claimed):
             end = timeline.ended.get(claim.worker)
-            if claim.token in ended or not isinstance(end, WorkerStopped) or unsure[claim.worker]:
+            if claim.token in ended or not isinstance(end, WorkerStopped):
                 continue
             if claim.token in unlisted and any(one.worker == claim.worker and one.at >= claim.at for one in lost):
                 continue
-            if not any(start <= end.at and claim.at <= over for start, over in faults):
-                yield Violation(
-                    invariant="S",
-                    event_id=life.event_id,
-                    sentence=f"{claim.worker} has stopped without an outcome of its claim",
-                    records=(claim, end),
-                )
+            yield Violation(
+                invariant="S",
+                event_id=life.event_id,
+                sentence=f"{claim.worker} has stopped without an outcome of its claim",
+                records=(claim, end),
+            )
 
 
 def spans_of_faults(timeline: Timeline) -> list[tuple[float, float]]:

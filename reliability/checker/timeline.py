@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, cast
 
 from dynamodb_outbox.dynamodb.ordering.queue import PAGE_PREFIX, PREFIX
 from reliability.checker.lines import AnyWrite, Line, Lines, as_shown
+from reliability.checker.times import began
 from reliability.history import (
     Claimed,
     ClaimRefused,
@@ -26,7 +27,6 @@ from reliability.history import (
     PageWritten,
     QueueWritten,
     Record,
-    Recovered,
     ReplyLost,
     RequestFailed,
     Result,
@@ -45,8 +45,9 @@ STORING: Final = frozenset(
     {"put_item", "batch_write_item", "insert", "append", "PutItem", "BatchWriteItem", "Insert", "Append"}
 )
 """The requests that store events, without transactions: inserts are BatchExecuteStatements, appends are UpdateItems."""
+ALL_STORING: Final = STORING | {"transact_write_items", "TransactWriteItems"}
+"""The requests that store events, with transactions."""
 _ANSWERS = (EmitAcknowledged, EmitRefused, EmitUnknown)
-_STORING = STORING | {"transact_write_items", "TransactWriteItems"}
 
 
 @dataclass(slots=True)
@@ -57,7 +58,8 @@ class Execution:
     place: int
     ended: HandlerEnded | None = None
     end_place: float = math.inf
-    keep_abandoned: bool = False
+    abandoned_at: float = math.inf
+    """When its worker told that it had left the call behind; infinity if it has not."""
 
 
 @dataclass(slots=True)
@@ -92,6 +94,15 @@ class EventLife:
         """The lost responses to requests about the event, or about the queue of its key."""
         return self.of(ReplyLost) + ([] if self.line is None else self.line.replies_lost)
 
+    @property
+    def has_log(self) -> bool:
+        """Whether the log of the backend tells of each change of the item who made it, and when."""
+        return any(write.worker for write in self.of(Written))
+
+    def states(self, status: str, *, until: float) -> bool:
+        """Return whether the item had a status, according to the log, at a given time or before."""
+        return any(write.after and write.after.status == status and began(write) <= until for write in self.of(Written))
+
     def claims(self) -> dict[str, Claimed]:
         """Map tokens to their claims."""
         return {claim.token: claim for claim in self.of(Claimed)}
@@ -113,7 +124,7 @@ class EventLife:
         answered = sum(isinstance(record, _ANSWERS) and record.at <= moment for record in self.records)
         if any(moment <= at <= until for at in asked) or sum(at <= moment for at in asked) > answered:
             return True
-        return any(reply.operation in _STORING and reply.at <= until for reply in self.of(ReplyLost))
+        return any(reply.operation in ALL_STORING and reply.at <= until for reply in self.of(ReplyLost))
 
     def executions(self) -> list[Execution]:
         """Pair the starts of handlers with their ends, in order, for each token and handler."""
@@ -129,7 +140,8 @@ class EventLife:
                 if record.result is Result.LEFT_BEHIND:
                     for execution in executions:
                         started = execution.started
-                        execution.keep_abandoned |= (started.worker, started.token, started.handler) == key
+                        if (started.worker, started.token, started.handler) == key:
+                            execution.abandoned_at = min(record.at, execution.abandoned_at)
                 elif running[key]:
                     execution = running[key].popleft()
                     execution.ended, execution.end_place = record, place
@@ -199,8 +211,6 @@ class Timeline:
             line.failed_requests.append(record)
         elif isinstance(record, ClaimRefused):
             line.refused_claims.append(record)
-        elif isinstance(record, Recovered):
-            line.recovered.append(record)
 
     def _life(self, event_id: str) -> EventLife:
         life = self._events.get(event_id)
@@ -271,13 +281,6 @@ class Timeline:
     def kills_between(self, start: float, end: float) -> list[WorkerKilled]:
         """List the kills within a time."""
         return [kill for kill in self.ended.values() if isinstance(kill, WorkerKilled) and start <= kill.at <= end]
-
-
-def began(record: Any) -> float:
-    """Return when the call began whose answer a record shows."""
-    began_at: float | None = record.began_at
-    at: float = record.at
-    return at if began_at is None else began_at
 
 
 def _keys_of(history: History, final: FinalState) -> dict[str, str]:

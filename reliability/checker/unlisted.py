@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from reliability.checker.timeline import Timeline, began
+from reliability.checker.timeline import Timeline
+from reliability.checker.times import began
 from reliability.history import EmitUnknown, ErrorReported, SettleFailed, StoringRequest, Written
 
 WINDOW_LOST: Final = "WindowLostError"

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from dynamodb_outbox.event_ids import numbered_id
 from reliability.checker.stops import spans_of_faults
-from reliability.checker.timeline import EventLife, Timeline, began
+from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     EmitAcknowledged,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from dynamodb_outbox.event_ids import numbered_id
+
 WINDOW: Final = "WINDOW"
 """The status of an open window. A window that was recovered has the status VOID."""
 
@@ -28,6 +30,11 @@ class StoredWindow:
     def is_open(self) -> bool:
         """Whether its events are found by it."""
         return self.status == WINDOW
+
+    def covers(self, event_id: str) -> bool:
+        """Tell whether an event is found by it."""
+        numbers = range(self.start, self.end)
+        return self.is_open and any(numbered_id(bytes.fromhex(self.seed), number) == event_id for number in numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,8 @@ def test_event_that_was_deleted_does_not_come_back_by_itself() -> None:
     assert story.add(late).broken() == ""
     story = held().add(ItemDeleted(at=4.9, event_id="e")).write(5.0, HELD, None)
     assert story.write(6.0, None, stored("PENDING", sort_key=0.5)).broken() == "F"
-    assert story.emit(5.5).broken() == ""
+    assert story.emit(5.5).broken() == "L"
+    assert story.ends("PENDING").broken() == ""
 
 
 def test_event_is_stored_by_one_emit_only() -> None:
