@@ -57,7 +57,8 @@ async def run_chain(
     """Run an event through the middleware, the first one outermost, to the end of the chain.
 
     Raises the errors of the middleware and of `end`. Raises `MiddlewareError` for a middleware that broke the rules of
-    the chain, even if another middleware swallowed the error. `keeps_identity`: the type and id must not change.
+    the chain, even if another middleware swallowed the error. `keeps_identity`: the type, the id
+    and the ordering key must not change.
     """
     await _Chain(tuple(middleware), end, keeps_identity=keeps_identity, in_transaction=in_transaction).run(
         event, 0, None
@@ -139,6 +140,7 @@ class _Step:
             for name, value, kept in (
                 ("type", event.type, self._event.type),
                 ("id", event.id, self._event.id),
+                ("ordering key", event.ordering_key, self._event.ordering_key),
             ):
                 if value != kept:
                     raise self.violate(

@@ -116,6 +116,13 @@ async def test_no_worker_has_a_handler_for_the_type(patient: Patient) -> None:
     assert event_id in first.repair[-1]
 
 
+async def test_no_worker_runs_and_an_event_was_unhandled_before(patient: Patient) -> None:
+    await patient.create()
+    await patient.store(since=10 * MINUTE, unhandledSince=millis(30 * MINUTE), type={"S": "order.shiped"})
+    diagnosis = await patient.diagnose()
+    assert [finding.check for finding in diagnosis.findings[:2]] == ["workers", "handlers"]
+
+
 async def test_handlers_hang(patient: Patient) -> None:
     await patient.create()
     await patient.store(since=10 * MINUTE)

@@ -221,6 +221,8 @@ async def test_time_to_live_that_is_off(patient: Patient) -> None:
     assert (first.check, first.mark) == ("time to live", Mark.WARN)
     assert "table ttl --enable" in first.repair[0]
     assert "the table grows" in first.evidence[0]
+    sentence = (await patient.diagnose()).sentence()
+    assert sentence.startswith("Nothing is wrong, as far as can be seen from here. A risk: ")
 
 
 async def test_time_to_live_of_another_attribute(patient: Patient) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox import Event, EventStatus, InMemoryOutbox
+from dynamodb_outbox.adapter import Released
 from dynamodb_outbox.cli.doctor.finding import Mark
 from reliability.proxy import Proxy
 from tests.cli.conftest import Cli
@@ -42,6 +43,19 @@ def test_blocking_event_is_shown_with_the_commands_that_unblock_its_key(cli: Cli
     assert record["waiting_behind"] == {"at_least": 2, "is_exact": True}
 
 
+def test_event_without_a_handler_says_who_waits_for_it(cli: Cli, outbox: InMemoryOutbox) -> None:
+    emit(outbox, Event("order.paid", id="a", ordering_key=KEY))
+
+    async def release() -> None:
+        (claim,) = await outbox.claim(1)
+        assert await outbox.settle([(claim, Released(unhandled_since=outbox.options.clock()))]) == [None]
+
+    asyncio.run(release())
+    ran = cli("events", "show", "a")
+    assert "no worker has a handler for 'order.paid', and the later events of its ordering key wait for it" in ran.err
+    assert re.search(r"no handler since   \S+T\S+ \(", ran.out)
+
+
 def test_waiting_event_names_what_it_waits_for(cli: Cli, blocked: InMemoryOutbox) -> None:
     ran = cli("events", "show", "c")
     assert "state         waiting (QUEUED)\n" in ran.out
@@ -59,7 +73,7 @@ def test_key_leads_to_what_its_events_wait_for(cli: Cli, blocked: InMemoryOutbox
     record = cli("events", "show", "--ordering-key", KEY, "-o", "json").json
     assert (record["id"], record["blocks_key"], record["waiting_behind"]["at_least"]) == ("a", True, 2)
     other = cli("events", "show", "--ordering-key", "order-18")
-    assert (other.code, "no event is at the front of the ordering key 'order-18'" in other.err) == (1, True)
+    assert (other.code, "no event of the ordering key 'order-18' waits" in other.err) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +116,7 @@ def test_skip_lets_the_key_go_on(cli: Cli, blocked: InMemoryOutbox) -> None:
     shown = cli("events", "show", "a")
     assert "to deliver it again at the end of its line:  " in shown.err
     assert "failed skip" not in shown.err
-    assert cli("failed", "retry", "a").out == "1 event due again\n"
+    assert cli("failed", "retry", "a").out == "1 event will be delivered again\n"
     assert cli("events", "show", "a", "-o", "json").json["waits_for"] == "b"
 
 

@@ -282,6 +282,22 @@ async def test_key_leads_to_the_event_at_its_front(outbox: Outbox, clock: Clock)
     assert await outbox.get_front("order-17") is None
 
 
+async def test_front_has_no_claim_before_a_worker_claims_it(outbox: Outbox, clock: Clock) -> None:
+    await outbox.publish(keyed("a", "b"))
+    front = await outbox.get_front("order-17")
+    assert front is not None
+    assert (front.id, front.started_at, front.claimed_by) == ("a", None, None)
+    await fail(outbox, "a", clock)
+    failed = await see(outbox, "a")
+    assert failed.started_at is not None
+    # The next event comes to the front without a worker.
+    assert await outbox.skip(["a"]) == Repaired(done=("a",))
+    front = await see(outbox, "b")
+    assert (front.started_at, front.claimed_by) == (None, None)
+    await claim_one(outbox)
+    assert (await see(outbox, "b")).started_at is not None
+
+
 async def test_front_that_is_done_is_shown_until_a_claim_takes_it(outbox: Outbox, clock: Clock) -> None:
     await outbox.publish(keyed("a", "b", "c"))
     await outbox.discard(["b"], **WHO)

@@ -160,7 +160,7 @@ async def test_worker_polls_after_a_cancelled_emit_whose_event_was_not_claimed()
 
 
 async def test_failed_event_blocks_its_key_and_observers_hear_of_it(
-    bus: OutboxEventBus, outbox: ScriptedOutbox, told: list[Any]
+    bus: OutboxEventBus, outbox: ScriptedOutbox, told: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     handled: list[str] = []
 
@@ -183,6 +183,8 @@ async def test_failed_event_blocks_its_key_and_observers_hear_of_it(
     assert blocked == [KeyBlocked(ordering_key=KEY, event_id="a", event_type="order.paid")]
     kinds = [type(each) for each in told if isinstance(each, (EventFailed, KeyBlocked))]
     assert kinds == [EventFailed, KeyBlocked]
+    (line,) = [line for line in caplog.messages if "is blocked by its event" in line]
+    assert line.startswith("the ordering key 'order-17' is blocked by its event 'a'")
 
 
 @pytest.mark.parametrize("repair", ["discard", "replace"])

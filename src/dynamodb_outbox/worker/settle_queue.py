@@ -25,6 +25,7 @@ from dynamodb_outbox.observers import (
     Observation,
     RetryScheduled,
     SettleFailed,
+    logger,
 )
 from dynamodb_outbox.outcome import OUTCOME_NAMES, Completed, Failed, Held, Outcome, Released, Retry
 from dynamodb_outbox.port import Outbox, Settled
@@ -162,11 +163,19 @@ class SettleQueue:
                 self._kept_keys.on_settled(claim, following)
 
     def _observe(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
-        if observers := self._outbox.observers:
+        observers, event = self._outbox.observers, claim.event
+        if observers:
             observers.notify(_observation(claim, outcome, error))
-            key, options = claim.event.ordering_key, self._outbox.options
-            if key is not None and error is None and isinstance(outcome, Failed) and options.failed_key == "block":
-                observers.notify(KeyBlocked(ordering_key=key, event_id=claim.event.id, event_type=claim.event.type))
+        has_failed = isinstance(outcome, Failed) and error is None
+        if event.ordering_key is not None and has_failed and self._outbox.options.failed_key == "block":
+            logger.warning(
+                "the ordering key %r is blocked by its event %r: the later ones wait until you call bus.retry_events, "
+                "bus.skip_events, bus.discard_events or bus.replace_event",
+                event.ordering_key,
+                event.id,
+            )
+            if observers:
+                observers.notify(KeyBlocked(ordering_key=event.ordering_key, event_id=event.id, event_type=event.type))
 
 
 def _is_reported_by_adapter(claim: Claim) -> bool:

@@ -96,6 +96,10 @@ def suppressing(change: Callable[[Event], Any]) -> Any:
             "handed on the id 'order.cancelled' instead of 'e'",
         ),
         (
+            lambda event: dataclasses.replace(event, ordering_key="order-18"),
+            "handed on the ordering key 'order-18' instead of None",
+        ),
+        (
             lambda event: {"card": "4111"},
             "handed on a dict with 1 key instead of an Event; write `await call_next(dataclasses.replace(event",
         ),

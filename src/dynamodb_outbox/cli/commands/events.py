@@ -135,7 +135,7 @@ def _show_front(settings: Settings, ordering_key: str, *, payload: bool) -> None
     event = run_async(settings, read)
     if event is None:
         table = settings.table_name
-        raise Refusal(f"no event is at the front of the ordering key {ordering_key!r} in the table {table!r}", FINDINGS)
+        raise Refusal(f"no event of the ordering key {ordering_key!r} waits in the table {table!r}", FINDINGS)
     _show(settings, event, payload=payload)
 
 
@@ -154,19 +154,16 @@ def _show_event(out: Printer, settings: Settings, event: StoredEvent, *, payload
         [
             ("id", event.id),
             ("type", event.type),
-            ("state", f"{event.state} ({event.status})"),
+            ("state", f"{event.state} ({event.status}){', blocks its key' if event.blocks_key else ''}"),
             ("ordering key", event.ordering_key),
             ("waits for", waits_for(event)),
             ("waiting behind it", event.waiting_behind),
             ("retries", event.retry_count),
-            *(
-                (name.replace("_", " "), moment and f"{moment.isoformat()} ({ago(now, moment)})")
-                for name, moment in moments
-            ),
+            *((name.replace("_", " "), moment and _when(now, moment)) for name, moment in moments),
             ("claimed by", event.claimed_by),
             ("window", event.window),
             ("handlers done", ", ".join(sorted(event.handled_by))),
-            ("no handler since", event.unhandled_since),
+            ("no handler since", event.unhandled_since and _when(now, event.unhandled_since)),
             ("error type", event.error_type),
             ("error handler", event.error_handler),
             ("last error", event.last_error),
@@ -184,6 +181,10 @@ def _show_event(out: Printer, settings: Settings, event: StoredEvent, *, payload
             out.text(f"item, as it is stored\n{as_json(dict(event.item), indent=2)}")
     for advice in next_steps(settings, event):
         out.note(advice)
+
+
+def _when(now: datetime, moment: datetime) -> str:
+    return f"{moment.isoformat()} ({ago(now, moment)})"
 
 
 def waits_for(event: StoredEvent) -> str | None:
@@ -213,6 +214,9 @@ def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
             return [f"\nto see what it waits for:  {settings.command('events', 'show', *last([event.waits_for]))}"]
         case EventState.EXPIRED:
             return [f"\nto make it due again now:  {settings.command('recover')}"]
+        case EventState.DUE | EventState.SCHEDULED if event.unhandled_since is not None:
+            others = ", and the later events of its ordering key wait for it" if event.ordering_key else ""
+            return [f"\nno worker has a handler for {event.type!r}{others}: start the service that has one"]
         case EventState.HELD:
             return [f"\nto deliver events of its type again:  {settings.command('resume', '--type', event.type)}"]
         case _:

@@ -176,7 +176,8 @@ def _run(settings: Settings, selection: Selection, action: str, repair: Repair, 
 
 
 def _show(out: Printer, action: str, repaired: Repaired) -> None:
-    past = {"retry": "due again", "skip": "set aside", "discard": "discarded"}[action]
+    # An event that was set aside is not due yet: it goes to the end of its line.
+    past = {"retry": "will be delivered again", "skip": "set aside", "discard": "discarded"}[action]
     out.text(f"{many(len(repaired.done), 'event')} {past}")
     for event_id, status in repaired.refused.items():
         out.text(f"{event_id}: not changed, {why_not(action, status)}")

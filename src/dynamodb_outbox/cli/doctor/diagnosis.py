@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from dynamodb_outbox.cli.doctor.checks import CHECKS
+from dynamodb_outbox.cli.doctor.checks import CHECKS, RISKS
 from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ordered
 
@@ -14,6 +13,7 @@ NOT_PROVEN: Final = (
     "A doctor without findings does not prove that handlers do the right thing, nor that other processes have the same "
     "options and permissions as this shell. If single events never arrive, look for them with --deep."
 )
+_NOTHING: Final = "Nothing is wrong, as far as can be seen from here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,16 @@ class Diagnosis:
     def sentence(self) -> str:
         """Say in one sentence what is most likely wrong, and what to do."""
         if self.first is None:
-            return "Nothing is wrong, as far as can be seen from here."
+            return _NOTHING
         repair = self.first.repair
         # A line that ends with a colon says when to run the command in the next one.
         steps = repair[:2] if repair[0].endswith(":") else repair[:1]
-        return f"Most likely cause: {self.first.title}: {self.first.cause}. Do: {' '.join(steps)}"
+        what = f"{_NOTHING} A risk" if self.first.is_risk else "Most likely cause"
+        return f"{what}: {self.first.title}: {self.first.cause}. Do: {' '.join(steps)}"
 
 
-def diagnose(evidence: Evidence, checks: Sequence[Callable[[Evidence], Finding]] = CHECKS) -> Diagnosis:
+def diagnose(evidence: Evidence) -> Diagnosis:
     """Make all checks. The order of the checks decides between findings of the same severity."""
-    return Diagnosis(tuple(ordered([check(evidence) for check in checks])))
+    causes = [check(evidence) for check in CHECKS]
+    risks = [replace(check(evidence), is_risk=True) for check in RISKS]
+    return Diagnosis(tuple(ordered([*causes, *risks])))

@@ -25,7 +25,7 @@ class Finding:
     """The result of one check: the evidence, the likely cause, and the commands that repair it.
 
     `check` is a short name that does not change, `title` says in one line what is the case. `docs` is a page of the
-    documentation.
+    documentation. `is_risk`: nothing is wrong yet, so it explains no fault.
     """
 
     check: str
@@ -35,6 +35,7 @@ class Finding:
     cause: str = ""
     repair: tuple[str, ...] = ()
     docs: str = ""
+    is_risk: bool = False
 
     def record(self) -> dict[str, Any]:
         """Write the finding for JSON."""

@@ -11,6 +11,7 @@ from dynamodb_outbox.dynamodb.items.codec import Item, attribute
 from dynamodb_outbox.dynamodb.items.failed import decode_failed
 from dynamodb_outbox.dynamodb.items.stored import decode_stored
 from dynamodb_outbox.dynamodb.ordering.queue import (
+    NOBODY,
     Queue,
     as_delivered,
     is_queue_id,
@@ -117,6 +118,9 @@ class Standing:
         stored = None if item is None else decode_stored(item, numbers=numbers, now=now)
         if stored is None:
             return None
+        if self.is_front and self.is_queued and self.queue is not None and self.queue.token == NOBODY:
+            # What the queue has of a claim is that of an earlier event, or the time of the append.
+            stored = replace(stored, started_at=None, claimed_by=None)
         return replace(stored, waiting_behind=self.waiting_behind, waits_for=self.waits_for)
 
     def decode_failed(self, *, numbers: Numbers) -> FailedEvent:

@@ -53,8 +53,8 @@ CHECKS: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     check_shards,
     check_regions,
     check_lost,
-    check_unhandled,
     check_workers,
+    check_unhandled,
     check_hanging,
     check_busy,
     check_retries,
@@ -66,7 +66,8 @@ CHECKS: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     check_unreadable,
     check_unhandled_failed,
     check_dead_letters,
-    # Risks: nothing is wrong yet.
+)
+RISKS: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     check_time_to_live,
     check_capacity,
     check_former_index,
@@ -74,3 +75,4 @@ CHECKS: Final[tuple[Callable[[Evidence], Finding], ...]] = (
     check_versions,
     check_protection,
 )
+"""The checks for what may go wrong later. They explain no fault."""

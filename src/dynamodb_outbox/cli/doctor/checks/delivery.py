@@ -42,7 +42,7 @@ def check_holds(evidence: Evidence) -> Finding:
     return Finding(
         check="holds",
         mark=Mark.FAIL if waits else Mark.WARN,
-        title=f"{what} on hold for {span(evidence.age(hold.since))}",
+        title=f"{what} on hold since {span(evidence.age(hold.since))}",
         evidence=(f"by {hold.by}, {until}: {hold.reason}", f"{many(held, 'event')} HELD{waiting}"),
         cause="somebody has put them on hold, and workers do not start them; resume them once the reason is over",
         repair=(evidence.settings.command("resume", *undo),),
