@@ -26,6 +26,8 @@ from reliability.history import (
     Written,
 )
 
+_ANSWERS = (EmitAcknowledged, EmitRefused, EmitUnknown)
+
 
 def check_loss(timeline: Timeline) -> Iterator[Violation]:
     """Check the final state of every emitted event.
@@ -39,7 +41,7 @@ def check_loss(timeline: Timeline) -> Iterator[Violation]:
       handlers that were called under the completing claim succeeded. By the backend's log, so did every handler that
       was ever called before, unless the item was deleted.
     - If every emit of an event was definitely refused, and not as a duplicate, the event is not stored. By the
-      backend's log, this holds for the emits of each worker.
+      backend's log, this holds for the emit that has stored it.
     - By the backend's log: if an emit was refused as a duplicate, the event was stored meanwhile or before, and was not
       deleted before the emit began. If the emit of an event with an ordering key was acknowledged, a queue had it.
     """
@@ -72,9 +74,8 @@ def _promises(life: EventLife) -> list[EmitAcknowledged | EmitRefused]:
 def _may_be_gone(life: EventLife) -> bool:
     """Tell whether an event was deleted on purpose, and no emit that began after that was acknowledged."""
     last = max((deleted.at for deleted in life.of(ItemDeleted)), default=-math.inf)
-    answers = (EmitAcknowledged, EmitRefused, EmitUnknown)
     asked = sum(emit.at <= last for emit in life.of(EmitAsked))
-    is_under_way = asked > sum(isinstance(record, answers) and record.at <= last for record in life.records)
+    is_under_way = asked > sum(isinstance(record, _ANSWERS) and record.at <= last for record in life.records)
     return last > -math.inf and (is_under_way or not any(answer.at > last for answer in life.of(EmitAcknowledged)))
 
 
@@ -200,16 +201,17 @@ def _stored_although_refused(life: EventLife) -> Iterator[Violation]:
 
 
 def _stored_although_told_otherwise(life: EventLife, write: Written) -> Iterator[Violation]:
-    """Check the worker that has stored an event: not all of its emits may have been told that nothing is stored."""
+    """Check the answers to the emits of the worker that has stored the event, up to the one that was under way."""
     own = [record for record in life.records if getattr(record, "worker", None) == write.worker]
-    refused = [record for record in own if isinstance(record, EmitRefused)]
-    otherwise = [record for record in refused if not _is_duplicate(life, record)]
-    duplicates = len(refused) - len(otherwise)
-    asked = sum(isinstance(record, EmitAsked) for record in own)
-    others = any(isinstance(record, (EmitAcknowledged, EmitUnknown)) for record in own)
-    if otherwise and not others and len(otherwise) == asked - duplicates:
-        sentence = f"{write.worker} has stored it, and its emits were told that nothing is stored"
-        yield _violation(life, sentence, write, *otherwise)
+    emits = [record for record in own if isinstance(record, (EmitAsked, *_ANSWERS))]
+    asked, answers = emits[::2], emits[1::2]
+    if len(asked) != len(answers) or not all(isinstance(each, EmitAsked) for each in asked):
+        return  # of emits at the same time, it is not known which one has stored it
+    told = [answer for emit, answer in zip(asked, answers, strict=True) if emit.at <= write.at]
+    refused = [answer for answer in told if isinstance(answer, EmitRefused) and not _is_duplicate(life, answer)]
+    if refused and len(refused) == len(told):
+        sentence = f"{write.worker} has stored it, and its emit was told that nothing is stored"
+        yield _violation(life, sentence, write, *refused)
 
 
 def _duplicate_of_nothing(life: EventLife) -> Iterator[Violation]:
