@@ -69,6 +69,7 @@ class Recorder:
 
     def claimed(self, event_id: str, attempt: int, token: str) -> None:
         """Remember the claim of the next handlers, because observations do not contain it."""
+        self._tokens.pop((event_id, attempt), None)  # the latest claim is the last one
         self._tokens[event_id, attempt] = token
 
     def note(self, what: str, *, event_id: str = "") -> None:

@@ -116,7 +116,10 @@ def _may_mark(life: EventLife, write: Written, timeline: Timeline) -> bool:
 def _has_succeeded(life: EventLife, write: Written, timeline: Timeline) -> bool:
     calls = [call for call in life.executions() if call.started.worker == write.worker]
     succeeded = any(may_have_succeeded(call, timeline, until=write.at) for call in calls)
-    return succeeded or has_committed(life, [call.started for call in calls])
+    # If all handlers had succeeded in earlier attempts, it has called none.
+    called = {start.handler for start in life.of(HandlerStarted) if start.at <= write.at}
+    done = set() if write.before is None else set(write.before.handled_by)
+    return succeeded or called <= done or has_committed(life, [call.started for call in calls])
 
 
 def _written_by_another(

@@ -216,7 +216,7 @@ def _stored_although_told_otherwise(life: EventLife, write: Written) -> Iterator
 
 def _duplicate_of_nothing(life: EventLife) -> Iterator[Violation]:
     writes = life.of(Written)
-    ends = [*(began(write) for write in writes[1:]), math.inf]
+    ends = [*(write.at for write in writes[1:]), math.inf]
     for refused in life.of(EmitRefused):
         if not _is_duplicate(life, refused):
             continue

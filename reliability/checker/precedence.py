@@ -75,7 +75,9 @@ def _starts(life: EventLife, timeline: Timeline) -> list[HandlerStarted]:
 def _may_have_failed(life: EventLife, timeline: Timeline) -> float:
     """Return the earliest time at which an event may have become a dead letter; infinity if it has not."""
     settled: list[Settled | SettleFailed] = [*life.of(Settled), *life.of(SettleFailed)]
-    ends = [began(each) for each in settled if each.outcome is Outcome.FAIL]
+    claims = life.claims()
+    # A redrive may be asked for before the failure, and be carried out after it.
+    ends = [began(claims.get(each.token, each)) for each in settled if each.outcome is Outcome.FAIL]
     ends += [began(recovered) for recovered in life.of(Recovered) if recovered.failed]
     # The worker may have been killed before it was answered.
     return min([*ends, *(kill.at for kill in timeline.kills_between(-math.inf, math.inf))], default=math.inf)

@@ -39,8 +39,9 @@ def check_stops(timeline: Timeline) -> Iterator[Violation]:
     - After its stop has returned, or after it was killed, a worker does nothing more: no claim, no call or end of a
       handler, no outcome, no renewal, no recovery. After a stop, three activities may continue: emits, which release
       their claims; abandoned handlers; and the transaction that a cancelled handler had begun to commit.
-    - Every claim of a stopped worker has an outcome: written, refused or unknown. The exception is a claim of a
-      window that was lost: its loss is reported once for all claims.
+    - Every claim of a stopped worker has an outcome: written, refused or unknown. Exceptions are a claim of a
+      window that was lost: its loss is reported once for all claims; and a claim whose worker could not write another
+      outcome after it: at the end of its stop, it gives up the outcomes that wait for their turn.
     """
     for stop in timeline.of(WorkerStopped):
         if stop.tasks or stop.connections:
@@ -81,6 +82,7 @@ def _violation(sentence: str, *records: Record) -> Violation:
 
 def _not_settled(timeline: Timeline) -> Iterator[Violation]:
     lost = [error for error in timeline.of(ErrorReported) if error.kind == "WindowLostError"]
+    unsure = timeline.of(SettleFailed)
     for life in timeline:
         ended = {record.token for record in life.records if isinstance(record, _ENDS)}
         unlisted = {write.after.token for write in life.of(Written) if write.after and write.after.is_unlisted}
@@ -89,6 +91,8 @@ def _not_settled(timeline: Timeline) -> Iterator[Violation]:
             if claim.token in ended or not isinstance(end, WorkerStopped):
                 continue
             if claim.token in unlisted and any(one.worker == claim.worker and one.at >= claim.at for one in lost):
+                continue
+            if any(one.worker == claim.worker and claim.at <= one.at <= end.at for one in unsure):
                 continue
             yield Violation(
                 invariant="S",

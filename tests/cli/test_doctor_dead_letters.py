@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dynamodb_outbox.adapter import LEASE_EXPIRED
-from dynamodb_outbox.cli.doctor.checks import CHECKS
+from dynamodb_outbox.cli.doctor.checks import CHECKS, RISKS
 from dynamodb_outbox.cli.doctor.checks.service import check_versions
 from dynamodb_outbox.cli.doctor.checks.table import check_time_to_live
 from dynamodb_outbox.cli.doctor.diagnosis import NOT_PROVEN, diagnose
@@ -87,7 +87,7 @@ def test_an_old_sdk() -> None:
     assert check_versions(empty(versions=VERSIONS | {"aiobotocore": "not installed"})).mark is Mark.SKIP
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*CHECKS, *RISKS], ids=lambda check: check.__name__)
 def test_no_check_needs_evidence_that_is_missing(check: Callable[[Evidence], Any]) -> None:
     found = check(empty(versions=VERSIONS))
     assert found.mark in (Mark.OK, Mark.SKIP)
@@ -95,7 +95,7 @@ def test_no_check_needs_evidence_that_is_missing(check: Callable[[Evidence], Any
 
 
 def test_the_names_of_checks_are_unique() -> None:
-    names = [check(empty(versions=VERSIONS)).check for check in CHECKS]
+    names = [check(empty(versions=VERSIONS)).check for check in (*CHECKS, *RISKS)]
     assert len(names) == len(set(names))
 
 

@@ -288,8 +288,11 @@ async def test_front_has_no_claim_before_a_worker_claims_it(outbox: Outbox, cloc
     assert front is not None
     assert (front.id, front.started_at, front.claimed_by) == ("a", None, None)
     await fail(outbox, "a", clock)
-    failed = await see(outbox, "a")
-    assert failed.started_at is not None
+    started_at = (await see(outbox, "a")).started_at
+    assert started_at is not None
+    assert await outbox.redrive(["a"]) == Repaired(done=("a",))
+    assert (await see(outbox, "a")).started_at == started_at
+    await fail(outbox, "a", clock)
     # The next event comes to the front without a worker.
     assert await outbox.skip(["a"]) == Repaired(done=("a",))
     front = await see(outbox, "b")

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from aiobotocore.config import AioConfig
 
 from dynamodb_outbox import ConfigurationError, Event, Reject, TargetError
 from dynamodb_outbox.publishers import SqsPublisher
@@ -325,12 +326,13 @@ async def test_a_group_that_is_no_text_is_an_error_that_says_so(sqs: Any, queue:
     assert await queue.receive_all() == []
 
 
+@pytest.mark.parametrize("retries", [None, {"mode": "standard"}, {"mode": "adaptive", "total_max_attempts": 3}])
 async def test_a_client_that_retries_by_itself_is_warned_of(
-    queue: Queue, sqs: Any, caplog: pytest.LogCaptureFixture
+    queue: Queue, sqs: Any, caplog: pytest.LogCaptureFixture, retries: Any
 ) -> None:
     SqsPublisher(queue_url=queue.url, client=sqs)
     assert caplog.messages == []
-    async with SESSION.create_client("sqs", **ENDPOINT) as client:
+    async with SESSION.create_client("sqs", config=AioConfig(retries=retries), **ENDPOINT) as client:
         SqsPublisher(queue_url=queue.url, client=client)
     (line,) = caplog.messages
     assert line.startswith("The client of 'sqs' can be tuned for the outbox")

@@ -41,9 +41,9 @@ def judge(sample: Sample, holds: Sequence[Hold]) -> Judgement:
     for hold in holds:
         seconds = (sample.at - hold.since).total_seconds()
         status = HealthStatus.DEGRADED if seconds > LONG_HOLD_SECONDS else HealthStatus.HEALTHY
-        what = "all events are" if hold.type is None else f"the type {hold.type!r} is"
-        until = f" until {hold.until.isoformat(timespec='seconds')}" if hold.until else ""
-        found.append((status, f"{what} on hold since {span(max(seconds, 0))}{until}, by {hold.by}: {hold.reason}"))
+        what = "all events have" if hold.type is None else f"the type {hold.type!r} has"
+        until = f", until {hold.until.isoformat(timespec='seconds')}" if hold.until else ""
+        found.append((status, f"{what} been on hold for {span(max(seconds, 0))}{until}, by {hold.by}: {hold.reason}"))
     worst = max((status for status, _ in found), key=_SEVERITY.index, default=HealthStatus.HEALTHY)
     return Judgement(worst, tuple(reason for _, reason in found))
 

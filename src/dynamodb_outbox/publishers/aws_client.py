@@ -105,10 +105,10 @@ class AwsClient:
 def _advise_on(client: Any, service: str) -> None:
     """Log once for a publisher that the retries of its client can send an event again after a later one."""
     retries: Mapping[str, Any] = client.meta.config.retries or {}
-    if retries.get("mode", "legacy") == "legacy" and retries.get("total_max_attempts") != 1:
+    if retries.get("total_max_attempts") != 1:
         logger.warning(
-            "The client of %r can be tuned for the outbox, which retries by itself: legacy retries can go on after the "
-            "lease, and send an event again after a later one of its ordering key; pass "
+            "The client of %r can be tuned for the outbox, which retries by itself: its own retries can go on after "
+            "the lease, and send an event again after a later one of its ordering key; pass "
             "AioConfig(retries={'mode': 'standard', 'total_max_attempts': 1}), or let the publisher make its client",
             service,
         )
@@ -156,8 +156,8 @@ def target_error(error: Exception, *, target: str, in_verify: bool = False, is_u
 
 def status_of(error: ClientError) -> int:
     """Return the status of the reply."""
-    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status or 0
 
 
 def plain_code(code: object) -> str:

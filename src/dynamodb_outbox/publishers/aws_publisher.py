@@ -35,7 +35,7 @@ class Failure:
 
 _NO_RESULT: Final = Failure("Unknown", "the reply has no result for the event", maybe_sent=True)
 SINGLES: Final = 10
-"""So many entries of batches that were refused are sent alone at the same time, which fits a usual pool."""
+"""How many entries of refused batches are sent alone at the same time; a usual pool has as many connections."""
 _PROOFS: Final = frozenset({"EventId", "SuccessCode", "SequenceNumber"})
 """What EventBridge and Kinesis tell of an entry that they have accepted."""
 
@@ -133,12 +133,14 @@ class AwsPublisher(Publisher, ABC):
         return reply
 
     async def _send(self, batch: list[Submitted[Entry]]) -> None:
+        is_open = False
         try:
             async with self._client.use() as client:
+                is_open = True
                 await self._send_with(client, batch)
-        except Exception as error:  # the client could not be opened; or closed, after all entries were settled
+        except Exception as error:
             for submitted in batch:
-                submitted.settle(target_error(error, target=self._target, is_unsent=True))
+                submitted.settle(target_error(error, target=self._target, is_unsent=not is_open))
 
     async def _send_with(self, client: Any, batch: list[Submitted[Entry]]) -> None:
         """Send the entries that are still wanted: opening the client, or earlier entries, may have taken long."""
@@ -166,7 +168,10 @@ class AwsPublisher(Publisher, ABC):
 
     async def _send_alone(self, client: Any, submitted: Submitted[Entry]) -> None:
         async with self._singles:
-            await self._send_with(client, [submitted])
+            try:
+                await self._send_with(client, [submitted])
+            except Exception as error:
+                submitted.settle(target_error(error, target=self._target))
 
     def _is_hopeless(self, entry: Entry, code: str) -> bool:
         """Tell whether the target can never take an entry that it refused alone, with an error of the request."""

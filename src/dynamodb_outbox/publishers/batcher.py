@@ -67,7 +67,7 @@ class Batcher(Generic[T]):
     async def submit(self, entry: T, size: int) -> None:
         """Send an entry of `size` bytes, and return when it has arrived. Raises the error of this entry.
 
-        If the caller is cancelled, an entry that still waits is not sent; a batch that is under way goes on.
+        If the caller is cancelled, its entry is not sent unless its request has begun.
         """
         loop = asyncio.get_running_loop()
         submitted = Submitted(entry, size, loop.time() + self._linger, loop.create_future())

@@ -49,7 +49,7 @@ class EventBridgePublisher(AwsPublisher):
     result of its own entry. An event that EventBridge can never take is rejected: it becomes FAILED, and its error says
     why. Every other error is raised as `TargetError`, so that the event is retried. An event may arrive twice, as with
     every handler. A classic bus does not remove repeats. A custom event bus (EventBridge V2) does, within five minutes:
-    events go there with their id as the deduplication id, and with their ordering key as the group id.
+    events go there with source and id as the deduplication id, and with their ordering key as the group id.
 
     A client that the publisher made is closed when a bus with the publisher has stopped. `async with publisher` closes
     it, too, for `verify` or `bus.run_once()` without a bus that runs. The publisher belongs to the event loop that uses

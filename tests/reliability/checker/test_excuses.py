@@ -81,12 +81,17 @@ def test_handler_that_has_failed_is_not_forgotten_by_the_next_attempt() -> None:
     [
         lost(0.55, worker="emitter"),
         lost(4.0, worker="w1", applied=False),
-        lost(60.0, "transact_write_items", "z", QUEUE),
     ],
-    ids=["of the emit", "of a refused transaction", "of another event of the key"],
+    ids=["of the emit", "of a refused transaction"],
 )
 def test_lost_response_of_another_transaction_completes_nothing(reply: ReplyLost) -> None:
     story = HistoryBuilder().emit().claim(2.0).start(2.1).end(5.0, "cancelled").ends().add(reply)
+    assert found(story, "no handler succeeded")
+
+
+def test_lost_response_of_a_transaction_of_another_event_of_the_key_completes_nothing() -> None:
+    story = LineBuilder().emit(0.5, "a").claim(2.0).start(2.1, "a").end(2.2, "a", result="failed")
+    story.mark(2.4, "a").pop(2.5).add(lost(60.0, "transact_write_items", "z", QUEUE))
     assert found(story, "no handler succeeded")
 
 
@@ -248,8 +253,9 @@ def test_skip_that_comes_later_does_not_explain_who_has_set_an_event_aside() -> 
 
 
 def test_outcome_is_told_only_if_the_event_has_it() -> None:
-    story = late("COMPLETED").pop(13.0, "w2").settle(13.1, "a", "fail", "w2", attempt=2, began_at=12.85)
-    assert found(story, "its outcome was told as FAILED, and it was not FAILED")
+    again = stored("PENDING", retries=1, sort_key=3.4, token="w1-1")
+    story = claimed().end(2.2, "failed").write(2.35, HELD_BY_W1, again, "w1").settle(2.4, "fail")
+    assert found(story.ends("PENDING", retries=1), "its outcome was told as FAILED, and it was not FAILED")
 
 
 @pytest.mark.parametrize(("worker", "why"), [("w2", "without a claim"), ("w1", "after the outcome")])

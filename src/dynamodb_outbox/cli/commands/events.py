@@ -215,8 +215,8 @@ def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
         case EventState.EXPIRED:
             return [f"\nto make it due again now:  {settings.command('recover')}"]
         case EventState.DUE | EventState.SCHEDULED if event.unhandled_since is not None:
-            others = ", and the later events of its ordering key wait for it" if event.ordering_key else ""
-            return [f"\nno worker has a handler for {event.type!r}{others}: start the service that has one"]
+            others = "; the later events of its ordering key wait for it" if event.ordering_key else ""
+            return [f"\nno worker had a handler for {event.type!r} so far: start the service that has one{others}"]
         case EventState.HELD:
             return [f"\nto deliver events of its type again:  {settings.command('resume', '--type', event.type)}"]
         case _:

@@ -118,9 +118,9 @@ class Standing:
         stored = None if item is None else decode_stored(item, numbers=numbers, now=now)
         if stored is None:
             return None
-        if self.is_front and self.is_queued and self.queue is not None and self.queue.token == NOBODY:
-            # What the queue has of a claim is that of an earlier event, or the time of the append.
-            stored = replace(stored, started_at=None, claimed_by=None)
+        if self.is_front and self.queue is not None and self.queue.token == NOBODY and stored.claimed_by is None:
+            # The emit that made the queue, or appended to it, has left its own time.
+            stored = replace(stored, started_at=None)
         return replace(stored, waiting_behind=self.waiting_behind, waits_for=self.waits_for)
 
     def decode_failed(self, *, numbers: Numbers) -> FailedEvent:

@@ -31,7 +31,7 @@ def check_holds(evidence: Evidence) -> Finding:
     if not evidence.holds:
         return ok("holds", "nothing is on hold")
     hold = next((each for each in evidence.holds if each.type is None), evidence.holds[0])
-    what = "all events are" if hold.type is None else f"events of the type {hold.type!r} are"
+    what = "all events have" if hold.type is None else f"events of the type {hold.type!r} have"
     undo = ("--all",) if hold.type is None else ("--type", hold.type)
     until = f"until {hold.until.isoformat()}" if hold.until else "without an end"
     sample = evidence.sample
@@ -42,7 +42,7 @@ def check_holds(evidence: Evidence) -> Finding:
     return Finding(
         check="holds",
         mark=Mark.FAIL if waits else Mark.WARN,
-        title=f"{what} on hold since {span(evidence.age(hold.since))}",
+        title=f"{what} been on hold for {span(evidence.age(hold.since))}",
         evidence=(f"by {hold.by}, {until}: {hold.reason}", f"{many(held, 'event')} HELD{waiting}"),
         cause="somebody has put them on hold, and workers do not start them; resume them once the reason is over",
         repair=(evidence.settings.command("resume", *undo),),
