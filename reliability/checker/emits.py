@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
-from reliability.checker.steps import Step, step_of
+from reliability.checker.steps import Step, is_mark, step_of
 from reliability.checker.timeline import ALL_STORING, STORING, EventLife, Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
@@ -39,7 +39,7 @@ def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       `emit_wait` after the last response to its own requests. The check applies where the requests are known, unless
       the process stood still in the meantime. An emit may wait for another emit of the same event.
       An event that was stored after the end of its window is released before the emit returns. So is the queue of an
-      ordering key that the emit has claimed, and whose event it cannot load.
+      ordering key that the emit has claimed, and whose event it cannot load, or finds done.
     - An event is acknowledged to one emit only. Exceptions are a response that leaves open whether the write was
       applied, when the writer is unknown, and a deletion. By the backend's log, this emit has stored it, unless a
       response to a request of its own leaves that open.
@@ -113,8 +113,9 @@ def _waited(timeline: Timeline, requests: Sequence[StoringRequest], limits: Limi
         sent, answered_at = min(one.began_at for one in own), max(one.at for one in own)
         is_repeated = any(asked_for[worker, each] > 1 for each in ids)
         before = 0.0 if is_repeated or _is_probed(by_worker[worker], asked_at) else sent - asked_at
-        deleted = [each.at for each in timeline.of(ItemDeleted) if each.event_id in event_ids and each.at >= asked_at]
-        after = 0.0 if _gives_up(own, answered_at, deleted) else until - answered_at
+        gone = [each.at for each in timeline.of(ItemDeleted) if each.event_id in event_ids and each.at >= asked_at]
+        gone += [write.at for each in event_ids for write in timeline.writes_of(each) if is_mark(write)]
+        after = 0.0 if _gives_up(own, gone) else until - answered_at
         for seconds, when in ((before, "before it was sent"), (after, "after its own answer")):
             if seconds > limits.emit_wait:
                 yield _held_up(event_ids[0], seconds, when, own=own, others=others)
@@ -149,10 +150,15 @@ def _queues_released(timeline: Timeline, worker: str, queues: Sequence[str]) -> 
     ]
 
 
-def _gives_up(own: Sequence[StoringRequest], answered_at: float, deleted: Sequence[float]) -> bool:
-    """Tell whether an emit could not read its event last, and gives the queue up: that write may be refused, too."""
-    last = [one for one in own if one.at == answered_at and one.operation in READING]
-    return any(one.error or any(at <= answered_at for at in deleted) for one in last)
+def _gives_up(own: Sequence[StoringRequest], gone: Sequence[float]) -> bool:
+    """Tell whether an emit gives the queue up, because it could not read its event last, or found it gone or done.
+
+    That write may be refused, too, or wait for a probe.
+    """
+    sent = [one for one in own if PROBE not in one.event_ids]
+    latest = max((one.at for one in sent), default=math.inf)
+    last = [one for one in sent if one.at == latest and one.operation in READING]
+    return any(one.error or any(at <= one.at for at in gone) for one in last)
 
 
 def _is_release(write: Written) -> bool:

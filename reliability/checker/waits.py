@@ -28,7 +28,8 @@ def check_waits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - The delay of a retry is the longest delay among the failed handlers: of `RetryLater`, or `base_backoff * 2 **
       (attempt - 1)`. Handlers with their own backoff, or without a retry, do not count. If only a handler that got no
       permit has a retry left, the delay is 0.
-    - After a retry or a release, no claim comes before the delay is over, except after a redrive or a move by hand.
+    - After a retry or a release, no claim comes before the delay is over, except after a redrive or a move by hand, or
+      if the item was deleted and stored again.
     - A delayed event is not claimed before it is due.
     """
     for life in timeline:
@@ -74,6 +75,8 @@ def _waited(life: EventLife, settled: Settled, timeline: Timeline, limits: Limit
     claim = min(later, key=began)
     excuses: list[Redriven | TimeMoved] = [*life.of(Redriven), *life.of(TimeMoved)]
     if any(began(settled) <= excuse.at <= claim.at for excuse in excuses):
+        return
+    if life.begins_anew(began(settled), claim.at):
         return
     early = due - claim.at - _inexact(timeline, settled.worker, claim.worker, limits)
     if early > 0:

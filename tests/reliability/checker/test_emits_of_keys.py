@@ -36,3 +36,13 @@ def test_emit_that_cannot_read_its_event_may_wait_until_its_queue_is_free(error:
         story.add(ItemDeleted(at=0.65, event_id="a"))
     story.add(EmitAcknowledged(at=0.9, event_id="a", worker="w1"))
     assert ("after its own answer" in str(story.violations())) is not (bool(error) or is_deleted)
+
+
+def test_emit_whose_event_is_done_may_wait_for_a_probe_before_it_frees_the_queue() -> None:
+    story = LineBuilder().ask(0.5, "a", worker="w1").put(0.51, "a", "w1").append(0.52, "a", worker="w1")
+    for operation, began_at, event_id in (("append", 0.5, "a"), ("batch_get_item", 0.9, "a"), ("probe", 1.0, "probe")):
+        at = began_at + 0.1
+        story.add(StoringRequest(at=at, began_at=began_at, operation=operation, event_ids=(event_id,), worker="w1"))
+    story.add(EmitAcknowledged(at=1.3, event_id="a", worker="w1"))
+    assert "after its own answer" in str(deepcopy(story).violations())
+    assert "after its own answer" not in str(story.mark(0.8, "a", "w2").violations())

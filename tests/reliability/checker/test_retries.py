@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reliability.checker import HandlerRule, Limits
-from reliability.history import Outcome, ReplyLost, SettleFailed, WorkerKilled
+from reliability.history import EmitAsked, ItemDeleted, Outcome, ReplyLost, SettleFailed, WorkerKilled
 from tests.reliability.checker.histories import HELD, HELD_BY_W1, PENDING, held, recovered, retried
 from tests.reliability.history_builder import HistoryBuilder, stored
 
@@ -98,6 +98,14 @@ def test_retry_must_not_come_early() -> None:
     assert early.ends(retries=1).broken() == "R"
     ahead = HistoryBuilder(clock_offset=0.1).emit().attempt(2.0, "failed", "retry", delay=1.0)
     assert ahead.attempt(3.2, "succeeded", "complete", number=2).ends(retries=1).broken() == ""
+
+
+def test_event_that_was_deleted_and_stored_again_need_not_wait() -> None:
+    story = HistoryBuilder().emit().claim(2.0).settle(2.4, "release", delay=20.0)
+    story.attempt(6.0, "succeeded", "complete", "w2").ends()
+    assert "too early" in str(story.violations())
+    story.add(ItemDeleted(at=3.0, event_id="e"), EmitAsked(at=3.1, event_id="e"))
+    assert "too early" not in str(story.violations())
 
 
 def test_release_with_a_delay_waits_as_well() -> None:
