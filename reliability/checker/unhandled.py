@@ -51,15 +51,23 @@ def _failed(
     start = timeline.started.get(write.worker)
     if start is not None and _has_no_retry_left(life, before, start.max_retries, limits):
         return
-    if before.unhandled_since is None:
+    since = before.unhandled_since or _known_to_holder(life, write, before)
+    if since is None:
         yield _violation(life, "it is FAILED, and no handler was called, and none was missing before", write)
         return
     timeout = None if start is None else start.unhandled_timeout
     # Another worker's clock may have set the time.
-    waited = latest + timeline.greatest_offset - before.unhandled_since / 1000
+    waited = latest + timeline.greatest_offset - since / 1000
     if timeout is None or waited < timeout:
         sentence = f"it is FAILED after {waited:.1f} s without a handler, with an unhandled_timeout of {timeout} s"
         yield _violation(life, sentence, write)
+
+
+def _known_to_holder(life: EventLife, write: Written, before: Stored) -> int | None:
+    """Return since when an event had no handler before its lease ended, if its holder writes after the recovery."""
+    held = [each.before for each in life.of(Written) if each.at < write.at and each.before is not None]
+    own = [each for each in held if each.status == "PROCESSING" and each.token == before.token]
+    return own[-1].unhandled_since if own and before.status == "PENDING" else None
 
 
 def _has_no_retry_left(life: EventLife, before: Stored, max_retries: int, limits: Limits) -> bool:

@@ -61,6 +61,17 @@ def test_expired_leases_alone_may_use_up_the_retries_of_a_handler(
     assert any("none was missing" in each for each in rules_broken(story, limits)) is broken
 
 
+@pytest.mark.parametrize("since", [9.9, None])
+def test_holder_that_fails_an_unhandled_event_after_its_recovery_knew_since_when(since: float | None) -> None:
+    # The clock of the worker that recovers it is ahead.
+    again = stored("PENDING", retries=1, sort_key=44.0, token="t1")
+    story = HistoryBuilder("w1", unhandled_timeout=TIMEOUT).emit().write(1.0, None, stored("PENDING", sort_key=1.0))
+    story.write(29.8, stored("PENDING", sort_key=1.0), held(since), "w1").write(29.9, held(since), again, "w2")
+    story.write(30.0, again, stored("FAILED", retries=1, sort_key=30.0, token="t1"), "w1")
+    broken = rules_broken(story.ends("FAILED", retries=1, sort_key=30.0, token="t1"))
+    assert any("none was missing before" in each for each in broken) is (since is None)
+
+
 @pytest.mark.parametrize(("later", "broken"), [(3000, False), (4000, True), (None, False)])
 def test_release_keeps_the_time_since_when_the_event_is_unhandled(later: int | None, *, broken: bool) -> None:
     released = stored("PENDING", sort_key=6.0, token="t1", unhandled_since=later)
