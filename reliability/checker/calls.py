@@ -13,7 +13,10 @@ from reliability.history import (
     Claimed,
     ClaimRefused,
     Discarded,
+    EmitAcknowledged,
     EmitAsked,
+    EmitRefused,
+    EmitUnknown,
     HoldAsked,
     LeaseRenewed,
     Record,
@@ -37,7 +40,8 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       without the transactions of handlers. The refused claims of an ordering key are those of its queue.
     - All requests together are at most `calls_per_step` for every emit, claim, renewal, recovery and repair, for every
       change of a window and every 10 numbers of a window that is taken, and `calls_per_second` for every second that
-      a worker lives. This includes repeats after faults.
+      a worker lives. This includes repeats after faults; an emit counts once more for each second that it takes,
+      because it is repeated while DynamoDB does not answer.
     """
     claims: Counter[str] = Counter()
     for life in timeline:
@@ -53,6 +57,7 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
         return
     steps = sum(isinstance(record, _STEPS) for record in timeline.history)
     steps += sum(_steps_of(write) for writes in timeline.windows.values() for write in writes)
+    steps += sum(int(_seconds_of_emits(life)) for life in timeline)
     lives = (min(timeline.ended_at(worker), timeline.final.at) - start.at for worker, start in timeline.started.items())
     seconds = sum(max(life, SHORTEST_LIFE) for life in lives)
     most = limits.calls_per_step * steps + limits.calls_per_second * seconds
@@ -61,6 +66,13 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
         by_operation = ", ".join(f"{record.operation} {record.calls}" for record in counted)
         sentence = f"{calls} calls for {steps} steps in {seconds:.0f} s of workers' lives, at most {most:.0f}: "
         yield Violation(invariant="C", event_id=None, sentence=sentence + by_operation, records=tuple(counted))
+
+
+def _seconds_of_emits(life: EventLife) -> float:
+    """Return how long the emits of an event took that were answered, in seconds, of all of them together."""
+    answers = [record for record in life.records if isinstance(record, (EmitAcknowledged, EmitRefused, EmitUnknown))]
+    asked = [emit.at for emit in life.of(EmitAsked)]
+    return sum(max(answer.at - at, 0.0) for at, answer in zip(asked, answers, strict=False))
 
 
 def _steps_of(write: WindowWritten) -> int:

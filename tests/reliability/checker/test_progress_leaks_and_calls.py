@@ -11,6 +11,7 @@ from reliability.history import (
     CallsCounted,
     ClaimRefused,
     EmitAsked,
+    EmitUnknown,
     FaultBegan,
     FaultEnded,
     Outcome,
@@ -119,6 +120,13 @@ def test_calls_are_bounded() -> None:
     few = [CallsCounted(at=99.0, operation="Query", calls=3900), CallsCounted(at=99.0, operation="PutItem", calls=8)]
     assert delivered().add(*few).broken() == ""
     assert delivered().add(*few, CallsCounted(at=99.0, operation="UpdateItem", calls=150)).broken() == "C"
+
+
+def test_emit_that_takes_long_may_repeat_its_request() -> None:
+    calls = CallsCounted(at=99.0, operation="PutItem", calls=int(LIMITS.calls_per_second * 200) + 60)
+    assert "C" in delivered().add(calls).broken()
+    slow = [EmitAsked(at=50.0, event_id="e", worker="w9"), EmitUnknown(at=65.0, event_id="e", error="?", worker="w9")]
+    assert "C" not in delivered().add(*slow, calls).broken()
 
 
 def test_calls_of_an_operator_count() -> None:
