@@ -6,17 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import ANSWERS, EventLife, Timeline
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     CallsCounted,
     Claimed,
     ClaimRefused,
     Discarded,
-    EmitAcknowledged,
     EmitAsked,
-    EmitRefused,
-    EmitUnknown,
     HoldAsked,
     LeaseRenewed,
     Record,
@@ -70,7 +67,7 @@ def check_calls(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 
 def _seconds_of_emits(life: EventLife) -> float:
     """Return how long the emits of an event took that were answered, in seconds, of all of them together."""
-    answers = [record for record in life.records if isinstance(record, (EmitAcknowledged, EmitRefused, EmitUnknown))]
+    answers = [record for record in life.records if isinstance(record, ANSWERS)]
     asked = [emit.at for emit in life.of(EmitAsked)]
     return sum(max(answer.at - at, 0.0) for at, answer in zip(asked, answers, strict=False))
 

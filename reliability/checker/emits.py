@@ -41,8 +41,8 @@ def check_emits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       An event that was stored after the end of its window is released before the emit returns. So is the queue of an
       ordering key that the emit has claimed, and whose event it cannot load, or finds done.
     - An event is acknowledged to one emit only. Exceptions are a response that leaves open whether the write was
-      applied, when the writer is unknown, and a deletion. By the backend's log, this emit has stored it, unless a
-      response to a request of its own leaves that open.
+      applied, when the writer is unknown, and a deletion. By the backend's log, the acknowledged emit has stored the
+      event, or one of its requests got no certain response.
     """
     for life in timeline:
         yield from _acknowledged_twice(life)

@@ -82,7 +82,7 @@ def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> I
         elif step is Step.DELETE:
             deletions += 1
             if sum(asked.at <= write.at for asked in life.of(ItemDeleted)) < deletions:
-                yield _violation(life, "its item was deleted, and nobody had asked for that", write)
+                yield _violation(life, "its item was deleted, and no deletion is recorded", write)
             deleted_at = write.at
         elif step is Step.PUBLISH and deleted_at <= write.at and not life.may_be_stored_after(deleted_at, write.at):
             yield _violation(life, "it was stored again after it was deleted, and it had not been emitted again", write)
@@ -101,8 +101,8 @@ def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> I
 def _may_mark(life: EventLife, write: Written, timeline: Timeline) -> bool:
     """Tell whether a worker that does not hold an event with a key may mark it.
 
-    As COMPLETED it may, if its own handlers have succeeded. As FAILED only while nobody holds the event: after a claim
-    of its own, or for an operator who skips an event that blocks its key.
+    A worker whose handlers have succeeded may mark the event as COMPLETED. While no worker holds the event, a worker
+    that had claimed it may mark it as FAILED, and an operator may skip it if it blocks its key.
     """
     if not is_mark(write) or write.before is None or write.after is None:
         return False

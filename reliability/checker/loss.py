@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from reliability.checker.holds import is_held
 from reliability.checker.steps import Step, step_of
-from reliability.checker.timeline import EventLife, Execution, Timeline
+from reliability.checker.timeline import ANSWERS, EventLife, Execution, Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Violation
 from reliability.history import (
@@ -25,8 +25,6 @@ from reliability.history import (
     SettleFailed,
     Written,
 )
-
-_ANSWERS = (EmitAcknowledged, EmitRefused, EmitUnknown)
 
 
 def check_loss(timeline: Timeline) -> Iterator[Violation]:
@@ -74,9 +72,8 @@ def _promises(life: EventLife) -> list[EmitAcknowledged | EmitRefused]:
 def _may_be_gone(life: EventLife) -> bool:
     """Tell whether an event was deleted on purpose, and no emit that began after that was acknowledged."""
     last = max((deleted.at for deleted in life.of(ItemDeleted)), default=-math.inf)
-    asked = sum(emit.at <= last for emit in life.of(EmitAsked))
-    is_under_way = asked > sum(isinstance(record, _ANSWERS) and record.at <= last for record in life.records)
-    return last > -math.inf and (is_under_way or not any(answer.at > last for answer in life.of(EmitAcknowledged)))
+    is_promised_again = any(answer.at > last for answer in life.of(EmitAcknowledged))
+    return last > -math.inf and (life.has_emit_under_way(last) or not is_promised_again)
 
 
 def _is_duplicate(life: EventLife, refused: EmitRefused) -> bool:
@@ -203,7 +200,7 @@ def _stored_although_refused(life: EventLife) -> Iterator[Violation]:
 def _stored_although_told_otherwise(life: EventLife, write: Written) -> Iterator[Violation]:
     """Check the answers to the emits of the worker that has stored the event, up to the one that was under way."""
     own = [record for record in life.records if getattr(record, "worker", None) == write.worker]
-    emits = [record for record in own if isinstance(record, (EmitAsked, *_ANSWERS))]
+    emits = [record for record in own if isinstance(record, (EmitAsked, *ANSWERS))]
     asked, answers = emits[::2], emits[1::2]
     if len(asked) != len(answers) or not all(isinstance(each, EmitAsked) for each in asked):
         return  # of emits at the same time, it is not known which one has stored it

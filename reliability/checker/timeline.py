@@ -47,7 +47,8 @@ STORING: Final = frozenset(
 """The requests that store events, without transactions: inserts are BatchExecuteStatements, appends are UpdateItems."""
 ALL_STORING: Final = STORING | {"transact_write_items", "TransactWriteItems"}
 """The requests that store events, with transactions."""
-_ANSWERS = (EmitAcknowledged, EmitRefused, EmitUnknown)
+ANSWERS = (EmitAcknowledged, EmitRefused, EmitUnknown)
+"""The answers to emits."""
 
 
 @dataclass(slots=True)
@@ -120,11 +121,14 @@ class EventLife:
 
     def may_be_stored_after(self, moment: float, until: float) -> bool:
         """Return whether an emit was requested in a period, or an earlier emit may still have been in flight."""
-        asked = [emit.at for emit in self.of(EmitAsked)]
-        answered = sum(isinstance(record, _ANSWERS) and record.at <= moment for record in self.records)
-        if any(moment <= at <= until for at in asked) or sum(at <= moment for at in asked) > answered:
+        if any(moment <= emit.at <= until for emit in self.of(EmitAsked)) or self.has_emit_under_way(moment):
             return True
         return any(reply.operation in ALL_STORING and reply.at <= until for reply in self.of(ReplyLost))
+
+    def has_emit_under_way(self, moment: float) -> bool:
+        """Return whether an emit had been requested at a given time, and was not answered."""
+        asked = sum(emit.at <= moment for emit in self.of(EmitAsked))
+        return asked > sum(isinstance(record, ANSWERS) and record.at <= moment for record in self.records)
 
     def executions(self) -> list[Execution]:
         """Pair the starts of handlers with their ends, in order, for each token and handler."""

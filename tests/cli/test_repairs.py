@@ -157,7 +157,7 @@ def test_a_dry_run_of_ids_tells_which_would_not_change(cli: Cli, outbox: InMemor
     assert ran.code == 1
     assert ran.json["ids"] == would
     assert ran.json["refused"] == (refused if action == "discard" else [{"id": "due", "status": "PENDING"}, *refused])
-    assert "gone: would not be changed, there is no such event (" in cli(*command, "--dry-run").err
+    assert "gone: would not be changed, no event has this id; " in cli(*command, "--dry-run").err
     # The repair itself says the same.
     assert statuses(outbox, ["dead-0"]) == {EventStatus.FAILED}
     done = cli(*command, *(["--yes"] if options else []), "-o", "json").json

@@ -50,7 +50,7 @@ def show_dry_run(settings: Settings, selection: Selection, action: Action) -> No
 def why_not(action: str, status: EventStatus | None) -> str:
     """Say why a repair leaves an event alone, by the status of the event."""
     if status is None:
-        return "there is no such event (for an ordering key, see events show --ordering-key KEY)"
+        return "no event has this id; events show --ordering-key KEY looks up an ordering key"
     return f"it is {status}{', and blocks no ordering key' if action == 'skip' else ''}"
 
 
