@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from reliability.checker.timeline import ANSWERS, EventLife, Timeline
+from reliability.checker.life import ANSWERS, EventLife
+from reliability.checker.timeline import Timeline
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
     CallsCounted,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from reliability.checker.timeline import STORING, EventLife, Execution, Timeline
+from reliability.checker.life import STORING, EventLife, Execution
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation

@@ -7,8 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
+from reliability.checker.life import ALL_STORING, STORING, EventLife
 from reliability.checker.steps import Step, is_mark, step_of
-from reliability.checker.timeline import ALL_STORING, STORING, EventLife, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (

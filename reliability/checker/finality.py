@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from reliability.checker.life import EventLife
 from reliability.checker.steps import Step, is_mark, step_of
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Violation
 from reliability.history import (

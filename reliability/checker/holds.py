@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from reliability.checker.life import EventLife
 from reliability.checker.steps import Step, step_of
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import HandlerStarted, HoldAsked, HoldStored, HoldsUnread, ResumeAsked, Written

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from reliability.checker.holds import is_held
+from reliability.checker.life import ANSWERS, EventLife, Execution
 from reliability.checker.steps import Step, step_of
-from reliability.checker.timeline import ANSWERS, EventLife, Execution, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Violation
 from reliability.history import (

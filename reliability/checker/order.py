@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from reliability.checker.life import EventLife
 from reliability.checker.lines import Entry, Line
 from reliability.checker.precedence import check_precedence, foremost, is_late_by_a_clock, lease_ends
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import EmitAcknowledged, EmitAsked, HandlerStarted, ItemDeleted, Record
 

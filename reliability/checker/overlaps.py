@@ -6,7 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
-from reliability.checker.timeline import EventLife, Execution, Timeline
+from reliability.checker.life import EventLife, Execution
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (

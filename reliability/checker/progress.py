@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from reliability.checker.holds import WORKERS_KNOW_AFTER
+from reliability.checker.life import EventLife
 from reliability.checker.stops import spans_of_faults
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reliability.checker.life import EventLife
 from reliability.checker.steps import Step, is_mark, step_of
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reliability.checker.life import EventLife
 from reliability.checker.steps import Step, step_of
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.unlisted import was_entered
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import HandlerStarted, Stored, Written

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from dynamodb_outbox.event_ids import numbered_id
+from reliability.checker.life import EventLife
 from reliability.checker.stops import spans_of_faults
-from reliability.checker.timeline import EventLife, Timeline
+from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
 from reliability.history import (
