@@ -93,6 +93,14 @@ async def test_event_that_is_completed_after_the_failure_lets_its_key_go_on(late
     assert await late.goes_on(behind)
 
 
+async def test_event_that_is_taken_from_the_front_meanwhile_is_not_told_to_block_its_key(late: Late) -> None:
+    await late.begin(["b"])
+    late.at_first("BatchGetItem", late.complete)
+    assert isinstance(await late.fail(), LeaseLostError)
+    late.proxy.rule = lambda request: None
+    assert await late.goes_on(["b"])
+
+
 @pytest.mark.parametrize("operation", ["BatchGetItem", "TransactWriteItems"])
 async def test_emits_beside_it_lose_nothing(late: Late, operation: str) -> None:
     await late.begin([])
@@ -107,7 +115,7 @@ async def test_event_that_an_operator_retries_meanwhile_is_left_to_him(late: Lat
     await late.complete()
     operator = late.line.another()
     late.at_first("TransactWriteItems", lambda: operator.redrive(["a"]))
-    await late.fail()
+    assert isinstance(await late.fail(), LeaseLostError)
     late.proxy.rule = lambda request: None
     assert await late.line.work_off() == ["b"]
 

@@ -182,6 +182,14 @@ ORDERING: Final = (
         test=f"{_LATE}::test_key_whose_next_page_is_deleted_is_left_as_it_is[local single]",
     ),
     Mutant(
+        row=130,
+        name="an event that was completed late, and taken from the front, is told to block its key",
+        file="dynamodb/ordering/late_completions.py",
+        text="                gone |= {each.event_id for each in standings.values() if _has_gone(each)}\n",
+        replacement="",
+        test=f"{_LATE}::test_event_that_is_taken_from_the_front_meanwhile_is_not_told_to_block_its_key[local single]",
+    ),
+    Mutant(
         row=119,
         name="a queue whose done front cannot be popped stays claimed",
         file="dynamodb/ordering/fronts.py",

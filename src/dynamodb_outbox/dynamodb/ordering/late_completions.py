@@ -35,15 +35,17 @@ class LateCompletions:
         self._within = within
 
     async def unblock(self, event_ids: Sequence[str]) -> set[str]:
-        """Take events that have ended from the fronts of queues that are FAILED; return their ids.
+        """Take events that have ended from the fronts of queues that are FAILED.
 
-        An error is logged: the key then waits for an operator.
+        Returns their ids, and those of completed events that somebody else has taken from there. An error is logged:
+        the key then waits for an operator.
         """
         gone: set[str] = set()
         left = list(dict.fromkeys(event_ids))
         try:
             for _ in range(TRIES):
                 standings = await self._standings.read(left) if left else {}
+                gone |= {each.event_id for each in standings.values() if _has_gone(each)}
                 ended = [each for each in standings.values() if _has_ended(each)]
                 if not ended:
                     break
@@ -84,3 +86,7 @@ class LateCompletions:
 def _has_ended(standing: Standing) -> bool:
     is_over = standing.event is not None and not standing.is_queued
     return is_over and standing.blocks_key and standing.has_next
+
+
+def _has_gone(standing: Standing) -> bool:
+    return standing.status is EventStatus.COMPLETED and not standing.blocks_key
