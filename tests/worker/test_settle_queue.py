@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import anyio
 
-from dynamodb_outbox import Event, SettleError
+from dynamodb_outbox import Event, LeaseLostError, SettleError
 from dynamodb_outbox.adapter import Claim, Completed, Released
+from dynamodb_outbox.worker.kept_keys import BUSY_AFTER, KeptKeys
 from dynamodb_outbox.worker.settle_queue import BATCH, WRITERS, SettleQueue
 from tests.fakes import ScriptedOutbox
 
@@ -105,3 +107,17 @@ async def test_writes_are_given_up_at_the_deadline() -> None:
             commit.submit((await claims(outbox, 1))[0], Released())
             await anyio.sleep(0)
             commit.abandon_at(anyio.current_time() + 0.01)
+
+
+async def test_lost_lease_ends_the_events_in_a_row_of_a_key() -> None:
+    outbox, polls = ScriptedOutbox(), []
+    keys = KeptKeys(lambda: True, take=lambda claim: None, poll=lambda: polls.append(claim))
+    settles = SettleQueue(outbox, on_settled=lambda *args: None, report=lambda error: None, kept_keys=keys)
+    *_, claim = in_a_row = await claims(outbox, BUSY_AFTER)
+    for handled, following in pairwise(in_a_row):
+        keys.on_settled(handled, following)
+    lost = LeaseLostError(event_id=claim.event.id, event_type=claim.event.type, outcome="settling")
+    settles.record(claim, Released(), lost)
+    assert polls == [claim]
+    keys.on_settled(claim, None)
+    assert polls == [claim]

@@ -81,8 +81,7 @@ class SettleQueue:
 
     def record(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         """Note an outcome that needs no write: it is written already, or the write would be refused."""
-        self._observe(claim, outcome, error)
-        self._on_settled(claim, outcome, error)
+        self._end(claim, outcome, error)
 
     async def release(self, claims: Sequence[Claim]) -> None:
         """Release claims in this call, because the writers have ended."""
@@ -157,10 +156,13 @@ class SettleQueue:
                     self._report(error)
             elif error is not None:
                 self._report(SettleError(event_id=claim.event.id, outcome=OUTCOME_NAMES[type(outcome)], cause=error))
-            self._observe(claim, outcome, error)
-            self._on_settled(claim, outcome, error)
-            if self._kept_keys is not None:
-                self._kept_keys.on_settled(claim, following)
+            self._end(claim, outcome, error, following)
+
+    def _end(self, claim: Claim, outcome: Outcome, error: OutboxError | None, following: Claim | None = None) -> None:
+        self._observe(claim, outcome, error)
+        self._on_settled(claim, outcome, error)
+        if self._kept_keys is not None:
+            self._kept_keys.on_settled(claim, following)
 
     def _observe(self, claim: Claim, outcome: Outcome, error: OutboxError | None) -> None:
         observers, event = self._outbox.observers, claim.event
