@@ -21,6 +21,7 @@ from dynamodb_outbox import (
     StoredEvent,
 )
 from dynamodb_outbox.adapter import Claim, Completed, Failed, Held, Outbox, Released, Retry
+from dynamodb_outbox.claims import HandlerDone
 from dynamodb_outbox.observers import KeyUnblocked
 from tests.contract.adapters import Adapter, claim_one, settle_one
 from tests.contract.lines import WIDTH, keyed, numbered, statuses, work_off
@@ -94,6 +95,23 @@ async def test_dead_letter_is_set_aside_where_that_is_chosen(adapter: Adapter, c
     assert await settle_one(outbox, answer, FAILURE) is None
     assert await work_off(adapter.make()) == ["c"]
     assert await outbox.count(FAILED) == 2
+
+
+async def test_dead_letter_has_the_handlers_whose_transactions_were_not_answered(
+    adapter: Adapter, clock: Clock
+) -> None:
+    outbox = adapter.make(failed_key="skip")
+    await outbox.publish(keyed("a", "b"))
+    claim = await claim_one(outbox)
+    for handler in ("bill", "ship"):
+        await outbox.transact([], [], done=HandlerDone(claim=claim, handler=handler, completes=False))
+    # The worker has had no answer, and knows of its other handler only.
+    assert await settle_one(outbox, claim, FAILURE) is None
+    (failed,) = await outbox.failed_events(type=None, limit=10)
+    assert (failed.id, failed.handled_by) == ("a", {"bill", "mail", "ship"})
+    assert await work_off(adapter.make()) == ["b"]
+    await outbox.redrive(["a"])
+    assert (await claim_one(adapter.make())).handled_by == {"bill", "mail", "ship"}
 
 
 async def test_failure_of_a_worker_that_lost_the_key_changes_nothing(adapter: Adapter, clock: Clock) -> None:

@@ -103,3 +103,17 @@ async def test_handler_that_a_transaction_recorded_does_not_run_again(
         await outbox.transact([], [], done=HandlerDone(claim=claim, handler="mail", completes=True))
     assert await settle_one(outbox, again, Completed()) is None
     assert (await claim_one(adapter.make())).handled_by == frozenset()
+
+
+async def test_transaction_does_not_complete_an_event_that_a_former_worker_has_completed(
+    adapter: Adapter, outbox: Outbox, clock: Clock
+) -> None:
+    await outbox.publish(keyed("a", "b"))
+    late = await claim_one(outbox)
+    clock.now += 31
+    await adapter.make().recover()
+    claim = await claim_one(adapter.make())
+    await outbox.settle([(late, Completed())])
+    with pytest.raises(LeaseLostError):
+        await complete(outbox, claim, keyed("child"))
+    assert await outbox.get("child") is None

@@ -255,11 +255,20 @@ async def test_queue_of_events_that_are_done_vanishes(line: Line) -> None:
     assert await line.item() == {}
 
 
-async def test_long_queue_of_discarded_events_is_worked_off_in_several_polls(line: Line) -> None:
+async def test_long_queue_of_events_that_are_done_is_worked_off_in_one_poll(line: Line) -> None:
     ids = [f"e{number}" for number in range(MAX_SKIPPED + 5)]
     await line.emit(*ids, queued=False)
     await line.emit("last")
-    assert await line.outbox.claim(10) == []
+    assert [claim.event.id for claim in await line.outbox.claim(10)] == ["last"]
+
+
+async def test_events_of_other_keys_wait_for_few_events_that_are_done(line: Line) -> None:
+    ids = [f"e{number}" for number in range(MAX_SKIPPED + 5)]
+    await line.emit(*ids, queued=False)
+    await line.emit("last")
+    other = Line(line.client, line.outbox, key="order-18")
+    await other.emit("x")
+    assert [claim.event.id for claim in await line.outbox.claim(10)] == ["x"]
     assert await line.status() == "PENDING"
     assert (await line.claim()).event.id == "last"
 
@@ -284,11 +293,13 @@ async def test_unreadable_front_blocks_its_key(line: Line) -> None:
 async def test_unreadable_front_is_set_aside_if_the_outbox_skips(line: Line) -> None:
     await line.emit("a", "b")
     await line.change("a", payload={"S": "no map"})
+    await line.change(handledBy={"SS": ["bill"]})
     seen, errors = Seen(), list[Any]()
     skipping = line.another(failed_key="skip", observers=[seen])
     assert await skipping.claim(10, report=errors.append) == []
     assert [each.event_id for each in errors] == ["a"]
     assert (await line.status("a"), await line.status()) == ("FAILED", "PENDING")
+    assert (await line.item("a")).get("handledBy") == {"SS": ["bill"]}
     assert not [each for each in seen if isinstance(each, KeyBlocked)]
     assert await line.work_off() == ["b"]
 

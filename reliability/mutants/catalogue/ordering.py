@@ -190,6 +190,22 @@ ORDERING: Final = (
         test=f"{_LATE}::test_event_that_is_taken_from_the_front_meanwhile_is_not_told_to_block_its_key[local single]",
     ),
     Mutant(
+        row=139,
+        name="an event is set aside without the handlers that only its queue knows",
+        file="dynamodb/ordering/transitions.py",
+        text='condition=f"{_IS_MINE} AND attribute_not_exists(handledBy)"',
+        replacement="condition=_IS_MINE",
+        test=f"{_DELIVERY}::test_unreadable_front_is_set_aside_if_the_outbox_skips[simulated batch]",
+    ),
+    Mutant(
+        row=140,
+        name="ten events that are done are taken from a queue in one poll",
+        file="dynamodb/ordering/fronts.py",
+        text="waits = not patient or any(",
+        replacement="waits = not patient or not any(",
+        test=f"{_DELIVERY}::test_long_queue_of_events_that_are_done_is_worked_off_in_one_poll[simulated batch]",
+    ),
+    Mutant(
         row=119,
         name="a queue whose done front cannot be popped stays claimed",
         file="dynamodb/ordering/fronts.py",

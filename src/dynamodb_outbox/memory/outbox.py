@@ -166,7 +166,8 @@ class InMemoryOutbox:
         delivered = self._table.held_by(done.claim) if done is not None else None
         if done is not None and delivered is not None and delivered.is_recorded(done):
             return
-        if done is not None and (delivered is None or not delivered.is_held(done.claim)):
+        is_lost = done is not None and (delivered is None or not delivered.is_held(done.claim))
+        if done is not None and (is_lost or self._table.is_completed_already(done)):
             raise _lease_lost(done.claim, TRANSACTION)
         for event, _ in events:
             if (stored := self._stored(event.id)) is not None:

@@ -213,6 +213,10 @@ class Table:
         queue.kept = kept
         return queue.front
 
+    def is_completed_already(self, done: HandlerDone) -> bool:
+        """Tell whether a transaction would complete an event with a key that another worker has completed."""
+        return done.completes and done.claim.event.ordering_key is not None and self._is_done(done.claim.event.id)
+
     def on_recorded(self, done: HandlerDone, now: float) -> None:
         """Make an event COMPLETED if a transaction has completed it; it leaves its queue when it is settled."""
         if done.completes:

@@ -194,7 +194,8 @@ class Claimer:
         """Load the events at the fronts of the claimed queues. Raises `StorageError` while nothing was claimed."""
         queues, poll.queues = poll.queues, []
         errors: list[StorageError] = []
-        for loaded in await self._fronts.load(queues, within=poll.seconds_left):
+        is_alone = not (poll.claims or poll.unreadable or poll.without_room)
+        for loaded in await self._fronts.load(queues, within=poll.seconds_left, patient=is_alone):
             match loaded:
                 case Claim():
                     poll.claims.append(loaded)

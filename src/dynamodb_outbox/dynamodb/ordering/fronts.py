@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Final
 
 import anyio
@@ -84,17 +85,20 @@ class Fronts:
         self._options = options
         self._timing = timing
 
-    async def load(self, held: Sequence[HeldQueue], *, within: float) -> list[Loaded]:
+    async def load(self, held: Sequence[HeldQueue], *, within: float, patient: bool = False) -> list[Loaded]:
         """Load the front of each queue, in order. A queue whose front is not loaded in time is released.
 
+        If `patient`, it takes as many events from the queues as it can, until one is loaded: nothing else waits for it.
         After a `StorageError` and None, this worker does not hold the queue any more, or gives it up.
         """
         results: list[Loaded] = [None] * len(held)
         left = dict(enumerate(held))
         deadline = anyio.current_time() + within
-        for _ in range(MAX_SKIPPED):
+        for skipped in count(1):
             left = await self._load_once(left, results, deadline=deadline)
-            if not left or anyio.current_time() >= deadline:
+            waits = not patient or any(isinstance(each, Claim) for each in results)
+            is_enough = waits and skipped >= MAX_SKIPPED
+            if not left or is_enough or anyio.current_time() >= deadline:
                 break
         await self.release(_tokens_of(left))
         return results

@@ -108,10 +108,19 @@ MARK_FAILED: Final = Transition(
     condition="status = :QUEUED",
     batched=False,
 )
-MARK_FAILED_WITH_HANDLED_BY: Final = MARK_FAILED.also_add("handledBy", ":handled")
-# Changes nothing. A worker makes it in a transaction, to be refused when another worker has claimed the queue. After a
-# recovery alone, the queue still has the token.
-CHECK_QUEUE: Final = Transition(name="check a queue", set=("claimToken = :token",), condition=_IS_MINE, batched=False)
+HANDLED_BY: Final = (("handledBy", ":handled"),)
+MARK_FAILED_WITH_HANDLED_BY: Final = replace(MARK_FAILED, add=HANDLED_BY)
+# Changes nothing. A worker makes it in a transaction, to be refused when another worker has claimed the queue, or a
+# transaction of a handler has added its name since. After a recovery alone, the queue still has the token.
+CHECK_QUEUE: Final = Transition(
+    name="check a queue",
+    set=("claimToken = :token",),
+    condition=f"{_IS_MINE} AND attribute_not_exists(handledBy)",
+    batched=False,
+)
+CHECK_QUEUE_WITH_HANDLED_BY: Final = replace(
+    CHECK_QUEUE, condition=f"{_IS_MINE} AND (attribute_not_exists(handledBy) OR handledBy = :names)"
+)
 # Recovery does not count retries against a limit: the worker that claims the queue sees how many attempts there were,
 # and settles the event as Failed, so that `failed_key` applies. The token stays, so that the former worker may still
 # pop the event that it has completed, until another worker claims the queue.
