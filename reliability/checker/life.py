@@ -96,10 +96,13 @@ class EventLife:
         return {claim.token: claim for claim in self.of(Claimed)}
 
     def lease_ends(self, token: str, *, before: float) -> float:
-        """Return the end of a lease by the holder's clock, from the responses before a given time."""
+        """Return the end of a lease by the holder's clock, from the last response before a given time.
+
+        A clock that was set back makes a lease end earlier with its next renewal.
+        """
         ends = [claim.lease_expires_at for claim in self.of(Claimed) if claim.token == token]
         ends += [renewal.lease_expires_at for renewal in self.of(LeaseRenewed) if _is_of(renewal, token, before)]
-        return max(ends, default=-math.inf)
+        return ends[-1] if ends else -math.inf
 
     def begins_anew(self, since: float, until: float) -> bool:
         """Return whether the item was deleted on purpose in a period, and an emit may have stored it again."""

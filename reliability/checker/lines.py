@@ -112,7 +112,16 @@ class Line:
 
         Without a log, every claim may have.
         """
-        return not self.writes or any(_is_recovery(write, token) and began(write) <= moment for write in self.writes)
+        return not self.writes or self.lease_recovered(token, moment) < math.inf
+
+    def lease_recovered(self, token: str, moment: float) -> float:
+        """Return the end of the lease of a claim that was recovered before a moment; infinity if it was not.
+
+        The last renewal decides: a clock that was set back makes it end earlier.
+        """
+        recoveries = [write for write in self.writes if _is_recovery(write, token) and began(write) <= moment]
+        ends = (write.before.sort_key for write in recoveries if write.before is not None)
+        return min((end / 1000 for end in ends if end is not None), default=math.inf)
 
     def _events_of(self, queue: StoredQueue | None) -> tuple[str, ...]:
         if queue is None:

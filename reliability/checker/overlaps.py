@@ -77,9 +77,10 @@ def _claimed_at(call: Call) -> float:
 def _was_over(call: Call, moment: float, timeline: Timeline, limits: Limits) -> bool:
     """Return whether the lease of a call was over at a moment, by any clock; a log shows that it was recovered."""
     execution, life = call
-    if life.line is not None and not life.line.has_lost(execution.started.token, moment):
-        return False
-    ends = life.lease_ends(execution.started.token, before=moment)
+    if life.line is not None and life.line.writes:
+        ends = life.line.lease_recovered(execution.started.token, moment)
+    else:
+        ends = life.lease_ends(execution.started.token, before=moment)
     return ends - timeline.greatest_offset - limits.tolerance <= moment
 
 

@@ -249,6 +249,21 @@ def test_claim_that_another_clock_has_ended_may_call_its_next_handler(*, offset:
     assert any("held the lease of key" in str(violation) for violation in story.violations()) is is_broken
 
 
+@pytest.mark.parametrize(("ends", "is_broken"), [(16.0, False), (313.0, True)])
+def test_clock_that_was_set_back_shortens_the_lease_with_the_next_renewal(*, ends: float, is_broken: bool) -> None:
+    story = two(clock_offset=300.0)
+    assert story.queue is not None
+    story.change(1.95, replace(story.queue, status="PROCESSING", token="t1", sort_key=312_000), "w1")
+    story.add(Claimed(at=2.0, event_id="a", worker="w1", token="t1", attempt=1, began_at=1.9, lease_expires_at=312.0))
+    story.start(2.1, "a", token="t1")
+    assert story.queue is not None
+    story.change(6.0, replace(story.queue, sort_key=round(ends * 1000)), "w1")
+    story.add(LeaseRenewed(at=6.1, event_id="a", worker="w1", token="t1", lease_expires_at=ends, began_at=5.9))
+    story.change(6.5, replace(story.queue, status="PENDING", retry_count=1, sort_key=6_500), "w1")
+    story.claim(9.0, attempt=2).start(9.1, "a").end(9.2, "a").end(9.5, "a", token="t1")
+    assert any("held the lease of key" in str(violation) for violation in story.violations()) is is_broken
+
+
 # The queue
 
 
