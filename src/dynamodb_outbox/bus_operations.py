@@ -149,9 +149,10 @@ class BusOperations(ABC):
 
         The payload is plain, in the form of the version of the old one, or an instance of the class of the type. The
         old event is FAILED, PENDING, HELD or QUEUED. One transaction stores the new event, due now, and discards the
-        old one. The new event has its own id, the type, the time, the metadata and the ordering key of the old one, in
-        its place in line, and `metadata["replaces"]`. All handlers run for it, also if they
-        succeeded with the old payload. Emit middleware does not run. Raises `RepairRefusedError` if the old event is
+        old one. The new event has its own id, the type, the time, the metadata and the ordering key of the old one, and
+        `metadata["replaces"]`. It takes the place of an event that is at the front of its line, or blocks its key; in
+        place of another one, it goes to the end of the line. All handlers run for it, also if they succeeded with the
+        old payload. Emit middleware does not run. Raises `RepairRefusedError` if the old event is
         not there or has another status, `InvalidEventError` for a payload that cannot be stored, and `StorageError`.
         If its `maybe_applied` is true, `bus.get_event(id)` tells by `replaced_by` whether the event was replaced.
         """

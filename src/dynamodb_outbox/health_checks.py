@@ -208,6 +208,8 @@ def _dead_letters(sample: Sample) -> Finding:
         keys = "ordering key is blocked" if str(sample.blocked_keys) == "1" else "ordering keys are blocked"
         reason += f"; {sample.blocked_keys} {keys}: bus.skip_events(ids) lets the later events of a key go on"
         data["blocked_keys"] = str(sample.blocked_keys)
+    elif sample.blocked_keys.is_unknown:
+        reason += f"; only the latest {sample.failed.at_least:,} were counted, and older ones may block ordering keys"
     latest = sample.latest_failed
     if latest is not None:
         data["latest"] = latest.isoformat(timespec="seconds")

@@ -41,6 +41,11 @@ class Count:
     at_least: int
     is_exact: bool
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing was found, and not everything was counted."""
+        return not self.at_least and not self.is_exact
+
     def __str__(self) -> str:
         return f"{self.at_least:,}" if self.is_exact else f"{self.at_least:,}+"
 
@@ -124,8 +129,8 @@ class Page:
 class Sample:
     """The state of an outbox at one time, at a bounded cost: counts stop at a limit.
 
-    The line of an ordering key counts as one event, the one at its front. `blocked_keys` counts the `failed` ones that
-    block their ordering keys.
+    The line of an ordering key counts as one event, the one at its front. `blocked_keys` counts the `failed` events
+    that block their ordering keys. It `is_unknown` if no counted dead letter blocks a key, and there are more.
     `oldest_due` is when the oldest due event became due; `oldest_expired` when the oldest lease ran out that no worker
     has recovered; `latest_failed` when the latest dead letter failed. `read_units` are the units that the sample has
     cost, None if the backend does not say.

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from dynamodb_outbox.errors import ConfigurationError
-from dynamodb_outbox.event import MAX_ORDERING_KEY_BYTES, Event, FailedEvent
+from dynamodb_outbox.event import MAX_ID_BYTES, MAX_ORDERING_KEY_BYTES, Event, FailedEvent
 from dynamodb_outbox.outcome import LONGEST_DELAY
 from dynamodb_outbox.wording import shape, shown
 
@@ -160,5 +160,7 @@ def check_event_ids(ids: object) -> list[str]:
             )
         if not isinstance(event_id, str):
             raise ConfigurationError(f"the ids of events are strings, not {shape(event_id)}, such as [event.id]")
+        if not event_id or len(event_id.encode(errors="replace")) > MAX_ID_BYTES:
+            raise ConfigurationError(f"no event can have the id {shown(event_id)}: it has 1 to {MAX_ID_BYTES:,} bytes")
         checked.append(event_id)
     return checked

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dynamodb_outbox import Event, EventStatus, InMemoryOutbox
 from dynamodb_outbox.adapter import Released
+from dynamodb_outbox.cli.commands.metrics import exposition
 from dynamodb_outbox.cli.doctor.finding import Mark
+from dynamodb_outbox.cli.verdict import judge
+from dynamodb_outbox.dynamodb.ordering.queue import queue_id
+from dynamodb_outbox.health import HealthStatus
+from dynamodb_outbox.stored_events import Count, Sample
 from reliability.proxy import Proxy
 from tests.cli.conftest import Cli
-from tests.cli.doctoring import Patient, PatientSettings
+from tests.cli.doctoring import Patient, PatientSettings, millis
 from tests.cli.stored import dead_letters, emit, fail
 from tests.dynamodb.lines import line_of
 from tests.fakes import Clock
@@ -112,7 +118,7 @@ def test_skip_lets_the_key_go_on(cli: Cli, blocked: InMemoryOutbox) -> None:
     assert ran.json["refused"] == [{"id": "b", "status": "PENDING"}, {"id": "gone", "status": None}]
     assert cli("events", "show", "b", "-o", "json").json["state"] == "due"
     again = cli("failed", "skip", "a")
-    assert again.out == "0 events set aside\na: not changed, it is FAILED, and blocks no ordering key\n"
+    assert again.out.startswith("0 events set aside\na: not changed, it is FAILED: only a dead letter that blocks its ")
     shown = cli("events", "show", "a")
     assert "to deliver it again at the end of its line:  " in shown.err
     assert "failed skip" not in shown.err
@@ -126,7 +132,9 @@ def test_skip_wants_ids_and_can_be_tried(cli: Cli, blocked: InMemoryOutbox) -> N
     assert "1 event; nothing was changed" in cli("failed", "skip", "a", "--dry-run").err
     ran = cli("failed", "skip", "a", "b", "--dry-run")
     assert (ran.code, ran.out) == (1, "a\n")
-    assert "b: would not be changed, it is QUEUED, and blocks no ordering key\n" in ran.err
+    assert (
+        "b: would not be changed, it is QUEUED: only a dead letter that blocks its ordering key is skipped" in ran.err
+    )
     assert cli("failed", "skip", "a").out == "1 event set aside\n"
 
 
@@ -141,8 +149,36 @@ def test_replacement_keeps_the_key_and_the_place(cli: Cli, blocked: InMemoryOutb
     record = cli("events", "show", made["id"], "-o", "json").json
     assert (record["ordering_key"], record["waiting_behind"]["at_least"]) == (KEY, 2)
     assert cli("events", "show", "b", "-o", "json").json["waits_for"] == made["id"]
-    replaced = cli("failed", "replace", "c", '{"n": 3}', "--reason", "wrong", "--yes", "-o", "json").json
-    assert cli("events", "show", replaced["id"], "-o", "json").json["waits_for"] == made["id"]
+    replaced = cli("failed", "replace", "b", '{"n": 3}', "--reason", "wrong", "--yes")
+    assert re.fullmatch(r"b is replaced by \S+ at the end of its line\n", replaced.out)
+    assert cli("events", "show", replaced.out.split()[4], "-o", "json").json["waits_for"] == made["id"]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_event_that_may_not_be_replaced_is_refused_before_anything_is_asked(
+    cli: Cli, blocked: InMemoryOutbox, *, dry_run: bool
+) -> None:
+    cli("failed", "discard", "a", "--reason", "wrong", "--yes")
+    ran = cli("failed", "replace", "a", "{}", "--reason", "wrong", *(["--dry-run"] if dry_run else []))
+    assert (ran.code, ran.err) == (1, "error: the event 'a' is not replaced: it is DISCARDED\n")
+
+
+def test_dead_letters_that_block_their_keys_are_selected(cli: Cli, blocked: InMemoryOutbox) -> None:
+    dead_letters(blocked, 3)
+    (line,) = cli("failed", "list", "--blocks-key", "-o", "jsonl").out.splitlines()
+    assert '"id":"a"' in line
+    assert cli("failed", "retry", "--blocks-key", "--dry-run", "-o", "json").json["ids"] == ["a"]
+    ran = cli("failed", "retry", "--blocks-key", "--yes", "-o", "json")
+    assert ran.json["done"] == ["a"]
+
+
+@pytest.mark.parametrize("command", ["retry", "skip", "discard"])
+@pytest.mark.parametrize("event_id", ["", "x" * 2049])
+def test_id_that_no_event_can_have_is_refused(cli: Cli, outbox: InMemoryOutbox, command: str, event_id: str) -> None:
+    reason = ["--reason", "wrong", "--yes"] if command == "discard" else []
+    ran = cli("failed", command, *reason, "--", event_id)
+    assert ran.code == 2
+    assert "no event can have the id" in ran.err
 
 
 def test_status_tells_how_many_keys_are_blocked(cli: Cli, blocked: InMemoryOutbox) -> None:
@@ -152,6 +188,25 @@ def test_status_tells_how_many_keys_are_blocked(cli: Cli, blocked: InMemoryOutbo
     assert cli("status", "-o", "json").json["sample"]["blocked_keys"] == {"at_least": 1, "is_exact": True}
     cli("failed", "skip", "a")
     assert "ordering key" not in cli("status").out
+
+
+UNKNOWN = Count(at_least=0, is_exact=False)
+
+
+def unknown(outbox: InMemoryOutbox) -> Sample:
+    """A sample of more dead letters than it counts, none of which blocks a key."""
+    sample = asyncio.run(outbox.sample())
+    return replace(sample, failed=Count(at_least=1_000, is_exact=False), blocked_keys=UNKNOWN)
+
+
+def test_keys_that_may_be_blocked_are_not_called_free(outbox: InMemoryOutbox) -> None:
+    judgement = judge(unknown(outbox), [])
+    assert judgement.status is HealthStatus.DEGRADED
+    assert judgement.reasons[-1] == (
+        "none of the latest 1,000 dead letters blocks an ordering key, but older ones may: they were not counted"
+    )
+    text = "".join(exposition(unknown(outbox), "events"))
+    assert "dynamodb_outbox_blocked_keys{" not in text
 
 
 def test_metrics_count_blocked_keys(cli: Cli, blocked: InMemoryOutbox) -> None:
@@ -203,6 +258,45 @@ async def test_doctor_names_what_blocks_a_key_and_how_to_unblock_it(patient: Pat
     assert first.repair[0].endswith("events show a")
     assert first.repair[2].endswith("failed retry a x")
     assert first.repair[-1].endswith("failed skip a x")
+
+
+async def test_doctor_finds_blocked_keys_behind_many_newer_dead_letters(patient: Patient) -> None:
+    clock = Clock()
+    clock.now = patient_time(minutes_ago=90)
+    for number in range(5):
+        line = line_of(patient.client, patient.table, clock)
+        await line.emit(f"a{number}", key=f"order-{number}")
+        await line.block(key=f"order-{number}")
+        clock.now += 1
+    for _ in range(60):
+        await patient.store_dead_letter("ship: KeyError: 'a'")
+    (found,) = [each for each in (await patient.diagnose()).findings if each.check == "blocked keys"]
+    assert found.title.startswith("5 ordering keys blocked")
+    assert [line.split()[0] for line in found.evidence[:3]] == ["'order-0'", "'order-1'", "'order-2'"]
+    assert found.evidence[3].startswith("and 2 more keys: ")
+    assert found.evidence[3].endswith("failed list --blocks-key")
+    assert found.repair[2].endswith("failed retry a0 a1 a2 a3 a4")
+
+
+async def test_doctor_finds_events_whose_queue_was_deleted(patient: Patient) -> None:
+    line = line_of(patient.client, patient.table, Clock())
+    await line.emit("a", "b")
+    await line.emit("x", "y", key="order-18")
+    await patient.client.delete_item(TableName=patient.table, Key={"id": {"S": queue_id("order-18")}})
+    diagnosis = await patient.diagnose(deep=True)
+    assert [each.mark for each in diagnosis.findings if each.check == "lost events"] == [Mark.OK]
+    patient.timing = replace(patient.timing, clock=lambda: time.time() + 120)  # their emits are over
+    (found,) = [each for each in (await patient.diagnose(deep=True)).findings if each.check == "lost events"]
+    assert (found.mark, found.title) == (Mark.WARN, "2 events with an ordering key in no line")
+    assert found.evidence[1] in ("for example x", "for example y")
+
+
+async def test_doctor_says_which_key_waits_for_a_handler(patient: Patient) -> None:
+    line = line_of(patient.client, patient.table, Clock())
+    await line.emit("a", "b", "c")
+    await line.be("PENDING", unhandledSince=millis(60))
+    (found,) = [each for each in (await patient.diagnose()).findings if each.check == "handlers"]
+    assert found.evidence[1] == "for example a, for which 2 events of its ordering key 'order-17' wait"
 
 
 async def test_doctor_recognises_a_worker_of_a_release_without_keys(patient: Patient) -> None:

@@ -190,14 +190,14 @@ def test_a_dead_letter_is_replaced_by_a_corrected_event(cli: Cli, outbox: InMemo
 
 
 def test_a_payload_is_edited(cli: Cli, outbox: InMemoryOutbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    (dead,) = dead_letters(outbox, 1)
+    dead, other = dead_letters(outbox, 2)
     monkeypatch.setattr("click.edit", lambda text, extension: text.replace("0", "7"))
     ran = cli("failed", "replace", dead, "--edit", "--reason", "x", "--dry-run", "-o", "json")
     assert ran.json == {"schema": 1, "kind": "replace", "replaced": dead, "id": None, "dry_run": True}
     assert outbox.status_of(dead) is EventStatus.FAILED
     assert cli("failed", "replace", dead, "--edit", "--reason", "x", "--yes").code == 0
     monkeypatch.setattr("click.edit", lambda text, extension: text)
-    assert "not changed" in cli("failed", "replace", dead, "--edit", "--reason", "x", "--yes").err
+    assert "not changed" in cli("failed", "replace", other, "--edit", "--reason", "x", "--yes").err
 
 
 @pytest.mark.parametrize("arguments", [[], ["{}", "--edit"], ["{"]])

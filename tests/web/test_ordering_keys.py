@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynamodb_outbox import Event, EventStatus, InMemoryOutbox, OutboxEventBus
+from dynamodb_outbox.adapter import Released
 from dynamodb_outbox.web import Access, Role, outbox_dashboard
 from tests.web.client import Client
 from tests.web.conftest import Make, fail_events, failing
@@ -43,6 +44,18 @@ async def test_key_leads_to_what_its_events_wait_for(blocked: OutboxEventBus, cl
     assert (nothing.status, "no event is at the front of this ordering key" in nothing.text) == (404, True)
     assert (await client.get("/event", ordering_key="k" * 1025)).status == 400
     assert (await client.get("/event", ordering_key=KEY, id="a")).status == 400
+
+
+async def test_event_without_a_handler_is_not_said_to_be_delayed(
+    bus: OutboxEventBus, outbox: InMemoryOutbox, client: Client
+) -> None:
+    await bus.emit("user.created", ordering_key=KEY)
+    (claim,) = await outbox.claim(1)
+    await outbox.settle([(claim, Released(delay=30.0, unhandled_since=outbox.options.clock()))])
+    text = (await client.get("/event", ordering_key=KEY)).text
+    assert "No worker had a handler for its type so far: start the service that has one. The later events" in text
+    assert "with a delay" not in text
+    assert f"ordering_key='{KEY}'" in text  # the event as Python
 
 
 async def test_skip_asks_then_lets_the_key_go_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,9 @@ def test_health_of_the_process_is_a_finding_but_the_outbox_is_not_stuck_by_it(st
     (only,) = found(sample(), health=Health(status=status, live=True, ready=True, checks=(bad, good, said)))
     assert (only.level, only.title) == (Level.DEGRADED, "This process: event loop, for 1 min 30 s")
     assert only.why == "a handler blocks"
+
+
+def test_keys_that_may_be_blocked_are_not_called_free() -> None:
+    taken = replace(sample(failed=1000), blocked_keys=Count(at_least=0, is_exact=False))
+    assert [each.title for each in found(taken)] == ["Ordering keys may be blocked", "1,000 dead letters"]
+    assert "None of the latest 1,000 dead letters blocks one." in found(taken)[0].why

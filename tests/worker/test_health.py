@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +25,7 @@ from dynamodb_outbox import (
     OutboxEventBus,
     UnavailableError,
 )
+from dynamodb_outbox.stored_events import Count, Sample
 from tests.fakes import ScriptedOutbox
 from tests.simulated_table import SimulatedService
 from tests.virtual_time import VirtualTime
@@ -339,6 +341,26 @@ async def test_dead_letters_degrade(bus: OutboxEventBus) -> None:
         assert state(bus.health()) == (DEGRADED, True, True)
         assert faults(bus.health()) == {"dead_letters": DEGRADED}
         assert "1 event is FAILED" in check_of(bus.health(), "dead_letters").reason
+
+
+async def test_dead_letters_that_were_not_counted_may_block_keys(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = replace(
+        await outbox.sample(),
+        failed=Count(at_least=1_000, is_exact=False),
+        blocked_keys=Count(at_least=0, is_exact=False),
+    )
+
+    async def sample(**_: Any) -> Sample:
+        return unknown
+
+    monkeypatch.setattr(outbox, "sample", sample)
+    async with bus:
+        bus.health()
+        await anyio.sleep(1)
+        reason = check_of(bus.health(), "dead_letters").reason
+        assert reason.endswith("; only the latest 1,000 were counted, and older ones may block ordering keys")
 
 
 async def test_outbox_that_cannot_be_sampled_is_unknown_and_degraded(

@@ -30,6 +30,8 @@ class Filter:
     error_handler: str | None = None
     before: datetime | None = None
     group: str | None = None
+    blocks_key: bool = False
+    """Whether only events are meant that block their ordering keys."""
 
     def takes(self, event: StoredEvent) -> bool:
         """Tell whether an event is meant."""
@@ -39,10 +41,11 @@ class Filter:
             and self.error_handler in (None, event.error_handler)
             and (self.before is None or event.failed_at is None or event.failed_at <= self.before)
             and self.group in (None, group_id(event))
+            and (event.blocks_key or not self.blocks_key)
         )
 
     def selector(self) -> FailedSelector:
-        """Return the selector of a repair. It has no group: see `read_ids`."""
+        """Return the selector of a repair. It has neither `group` nor `blocks_key`: see `Selection.only`."""
         return FailedSelector(
             type=self.type, error_type=self.error_type, error_handler=self.error_handler, before=self.before
         )

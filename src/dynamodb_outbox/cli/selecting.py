@@ -19,6 +19,7 @@ _OPTIONS: tuple[Decorator, ...] = (
     click.option("--error", help="Only events whose last error is of this class, such as KeyError."),
     click.option("--handler", help="Only events whose last error is of this handler."),
     click.option("--group", help="Only events of this group: see `failed groups`."),
+    click.option("--blocks-key", is_flag=True, help="Only events that block their ordering keys."),
     click.option("--before", type=MOMENT, help="Only events that failed before this time, or this long ago (30m)."),
 )
 
@@ -33,10 +34,13 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
         error: str | None,
         handler: str | None,
         group: str | None,
+        blocks_key: bool,
         before: datetime | None,
         **others: Any,
     ) -> Any:
-        wanted = Filter(type=type, error_type=error, error_handler=handler, group=group, before=before)
+        wanted = Filter(
+            type=type, error_type=error, error_handler=handler, group=group, blocks_key=blocks_key, before=before
+        )
         return command(*arguments, wanted=wanted, **others)
 
     decorated: Callable[..., Any] = with_filter

@@ -38,6 +38,8 @@ def judge(sample: Sample, holds: Sequence[Hold]) -> Judgement:
     if sample.blocked_keys.at_least:
         blocked = many(sample.blocked_keys, "ordering key")
         found.append((HealthStatus.DEGRADED, f"{blocked} blocked by dead letters: later events of such a key wait"))
+    elif sample.blocked_keys.is_unknown:
+        found.append((HealthStatus.DEGRADED, unknown_blocked_keys(sample)))
     for hold in holds:
         seconds = (sample.at - hold.since).total_seconds()
         status = HealthStatus.DEGRADED if seconds > LONG_HOLD_SECONDS else HealthStatus.HEALTHY
@@ -46,6 +48,14 @@ def judge(sample: Sample, holds: Sequence[Hold]) -> Judgement:
         found.append((status, f"{what} been on hold for {span(max(seconds, 0))}{until}, by {hold.by}: {hold.reason}"))
     worst = max((status for status, _ in found), key=_SEVERITY.index, default=HealthStatus.HEALTHY)
     return Judgement(worst, tuple(reason for _, reason in found))
+
+
+def unknown_blocked_keys(sample: Sample) -> str:
+    """Say that older dead letters, which were not counted, may block ordering keys."""
+    return (
+        f"none of the latest {sample.failed.at_least:,} dead letters blocks an ordering key, but older ones may: they "
+        "were not counted"
+    )
 
 
 def _of_age(what: str, seconds: float) -> list[tuple[HealthStatus, str]]:

@@ -125,7 +125,8 @@ class EmfObserver:
         for state in LISTED:
             value = getattr(sample, state.value).at_least
             self._record(metrics.EVENTS, {metrics.STATUS: state.value}, value)
-        self._record(metrics.BLOCKED_KEYS, {}, sample.blocked_keys.at_least)
+        if not sample.blocked_keys.is_unknown:
+            self._record(metrics.BLOCKED_KEYS, {}, sample.blocked_keys.at_least)
         self._record(metrics.OLDEST_DUE_AGE, {}, sample.oldest_due_age)
         self._record(metrics.OLDEST_EXPIRED_AGE, {}, sample.oldest_expired_age)
 

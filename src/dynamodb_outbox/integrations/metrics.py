@@ -150,7 +150,7 @@ BLOCKED_KEYS: Final = Metric(
     name="dynamodb_outbox.blocked_keys",
     kind="gauge",
     unit="{key}",
-    description="Ordering keys whose events wait for a dead letter. The count stops at a limit, 1,000 by default.",
+    description="Ordering keys whose events wait for a dead letter, of the latest 1,000 dead letters by default.",
 )
 KEY_BLOCKED: Final = Metric(
     name="dynamodb_outbox.key.blocked",

@@ -217,7 +217,8 @@ class _Meters:
                 attributes = {**common, metrics.STATUS: state.value}
                 yield Observation(getattr(sample, state.value).at_least, attributes, _NO_SPAN)
         elif metric is metrics.BLOCKED_KEYS and sample is not None:
-            yield Observation(sample.blocked_keys.at_least, common, _NO_SPAN)
+            if not sample.blocked_keys.is_unknown:
+                yield Observation(sample.blocked_keys.at_least, common, _NO_SPAN)
         elif sample is not None:
             is_due = metric is metrics.OLDEST_DUE_AGE
             yield Observation(sample.oldest_due_age if is_due else sample.oldest_expired_age, common, _NO_SPAN)

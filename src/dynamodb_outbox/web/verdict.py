@@ -116,17 +116,7 @@ def _of_sample(now: datetime, sample: Sample, holds: Sequence[Hold]) -> Iterator
         yield from _of_due(sample)
     if sample.oldest_expired_age > LAGGING_SECONDS and (held or sample.oldest_due_age <= STUCK_SECONDS):
         yield _no_recovery(sample, Level.DEGRADED)
-    if sample.blocked_keys.at_least:
-        yield Finding(
-            level=Level.DEGRADED,
-            title=f"{sample.blocked_keys} ordering {_keys_are(sample)} blocked",
-            why="A dead letter is at the front of each. The later events of the key wait until somebody decides.",
-            next="See the errors. Fix the cause and retry, or skip the event if the later ones may go on without it.",
-            page="events?state=failed",
-            page_name="Dead letters, one by one",
-            command="dynamodb-outbox doctor",
-            runbook="outboxkeysblocked",
-        )
+    yield from _of_blocked_keys(sample)
     if sample.failed.at_least:
         yield Finding(
             level=Level.DEGRADED,
@@ -149,6 +139,31 @@ def _of_sample(now: datetime, sample: Sample, holds: Sequence[Hold]) -> Iterator
             page_name="Types and holds",
             command="dynamodb-outbox resume --all",
             runbook="outboxheldlong",
+        )
+
+
+def _of_blocked_keys(sample: Sample) -> Iterator[Finding]:
+    if sample.blocked_keys.at_least:
+        yield Finding(
+            level=Level.DEGRADED,
+            title=f"{sample.blocked_keys} ordering {_keys_are(sample)} blocked",
+            why="A dead letter is at the front of each. The later events of the key wait until somebody decides.",
+            next="See the errors. Fix the cause and retry, or skip the event if the later ones may go on without it.",
+            page="events?state=failed",
+            page_name="Dead letters, one by one",
+            command="dynamodb-outbox doctor",
+            runbook="outboxkeysblocked",
+        )
+    elif sample.blocked_keys.is_unknown:
+        yield Finding(
+            level=Level.DEGRADED,
+            title="Ordering keys may be blocked",
+            why=f"None of the latest {sample.failed.at_least:,} dead letters blocks one. Older ones were not counted.",
+            next="Retry or discard dead letters until all can be counted, or look up a key on the page Events.",
+            page="events?state=failed",
+            page_name="Dead letters, one by one",
+            command="dynamodb-outbox failed groups",
+            runbook="outboxkeysblocked",
         )
 
 

@@ -51,7 +51,9 @@ def why_not(action: str, status: EventStatus | None) -> str:
     """Say why a repair leaves an event alone, by the status of the event."""
     if status is None:
         return "no event has this id; events show --ordering-key KEY looks up an ordering key"
-    return f"it is {status}{', and blocks no ordering key' if action == 'skip' else ''}"
+    if action == "skip":
+        return f"it is {status}: only a dead letter that blocks its ordering key is skipped; see events show ID"
+    return f"it is {status}"
 
 
 async def _plan(settings: Settings, selection: Selection, action: Action) -> Repaired:

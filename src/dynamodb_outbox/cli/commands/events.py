@@ -191,7 +191,7 @@ def waits_for(event: StoredEvent) -> str | None:
     """Say what an event waits for that has an ordering key, and is not at the front of its line."""
     if event.state is not EventState.WAITING:
         return None
-    return event.waits_for or "its emit, which has not put it into its line yet"
+    return event.waits_for or "its emit, which has not put it into its line"
 
 
 def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
@@ -210,8 +210,8 @@ def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
             steps["to give it up"] = discard
             width = max(24, *(len(what) + 3 for what in steps))
             return ["", *(f"{f'{what}:'.ljust(width)}{command}" for what, command in steps.items())]
-        case EventState.WAITING if event.waits_for is not None:
-            return [f"\nto see what it waits for:  {settings.command('events', 'show', *last([event.waits_for]))}"]
+        case EventState.WAITING:
+            return _while_waiting(settings, event)
         case EventState.EXPIRED:
             return [f"\nto make it due again now:  {settings.command('recover')}"]
         case EventState.DUE | EventState.SCHEDULED if event.unhandled_since is not None:
@@ -221,3 +221,12 @@ def next_steps(settings: Settings, event: StoredEvent) -> list[str]:
             return [f"\nto deliver events of its type again:  {settings.command('resume', '--type', event.type)}"]
         case _:
             return []
+
+
+def _while_waiting(settings: Settings, event: StoredEvent) -> list[str]:
+    if event.waits_for is not None:
+        return [f"\nto see what it waits for:  {settings.command('events', 'show', *last([event.waits_for]))}"]
+    return [
+        "\nif its emit is over, it is in no line, and no worker finds it: emit it again, with its id and its key",
+        f"to give it up:  {settings.command('failed', 'discard', '--reason', 'WHY', *assent(), *last([event.id]))}",
+    ]

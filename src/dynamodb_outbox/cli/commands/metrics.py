@@ -62,7 +62,7 @@ def exposition(sample: Sample, table_name: str) -> Iterator[str]:
     """Write a sample in the text format of Prometheus."""
     values: list[tuple[names.Metric, dict[str, float]]] = [
         (names.EVENTS, {state: getattr(sample, state).at_least for state in LISTED}),
-        (names.BLOCKED_KEYS, {"": sample.blocked_keys.at_least}),
+        (names.BLOCKED_KEYS, {} if sample.blocked_keys.is_unknown else {"": sample.blocked_keys.at_least}),
         (names.OLDEST_DUE_AGE, {"": sample.oldest_due_age}),
         (names.OLDEST_EXPIRED_AGE, {"": sample.oldest_expired_age}),
         (names.SAMPLE_TIME, {"": sample.at.timestamp()}),

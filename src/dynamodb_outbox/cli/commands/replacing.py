@@ -16,6 +16,7 @@ from dynamodb_outbox.cli.running import run_async
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.cli.terminal import plain
 from dynamodb_outbox.event import Event
+from dynamodb_outbox.repairs import DISCARDABLE
 from dynamodb_outbox.stored_events import StoredEvent
 from dynamodb_outbox.typed_json import from_json, to_json
 
@@ -49,16 +50,19 @@ def replace(
     if (payload is None) is not edit:
         raise Refusal("give either a PAYLOAD or --edit")
     old = run_async(settings, lambda: _read(settings, id))
+    place = " The new event goes to the end of the line of its ordering key." if old.waits_for else ""
     before = to_json(old.payload, indent=2, decimals=True)
     after = _edited(before) if payload is None else _parsed(sys.stdin.read() if payload == "-" else payload)
     printer = Printer.of(settings)
     printer.note(_difference(before, after))
     new_id = None
     if not dry_run:
-        confirm(f"Replace the event {id!r}? Its handlers run for the new payload.", yes=yes)
+        confirm(f"Replace the event {id!r}? Its handlers run for the new payload.{place}", yes=yes)
         new_id = run_async(settings, lambda: _replace(settings, id, after, reason, by)).id
     made = document("replace", replaced=id, id=new_id, dry_run=dry_run)
-    text = "nothing was changed" if dry_run else f"{id} is replaced by {new_id}"
+    text = (
+        "nothing was changed" if dry_run else f"{id} is replaced by {new_id}{' at the end of its line' * bool(place)}"
+    )
     printer.show(made, lambda out: out.text(text))
 
 
@@ -69,6 +73,8 @@ async def _read(settings: Settings, event_id: str) -> StoredEvent:
         raise Refusal(f"there is no event {event_id!r} in the table {settings.table_name!r}", FINDINGS)
     if event.unreadable is not None:
         raise Refusal(f"the event {event_id!r} cannot be read: {event.unreadable}", FINDINGS)
+    if event.status not in DISCARDABLE:
+        raise Refusal(f"the event {event_id!r} is not replaced: it is {event.status}", FINDINGS)
     return event
 
 

@@ -38,7 +38,7 @@ class Selection:
         if self.ids and (has_filter or self.is_all):
             raise Refusal("name either ids or options that select, not both")
         if not self.ids and not has_filter and not self.is_all:
-            raise Refusal("say which: ids, --type, --error, --handler, --group, --before, or --all")
+            raise Refusal("say which: ids, --type, --error, --handler, --group, --blocks-key, --before, or --all")
         if self.ids or self.wanted.before is not None:
             return self
         return replace(self, wanted=replace(self.wanted, before=datetime.now(UTC)))
@@ -54,6 +54,7 @@ class Selection:
             "--before": time_of(wanted.before),
         }
         words = [word for name, value in options.items() if value is not None for word in (name, value)]
+        words += ["--blocks-key"] if wanted.blocks_key else []
         return settings.command("failed", action, *words, *extra, *last(self.ids))
 
     @property
@@ -63,8 +64,8 @@ class Selection:
 
     @property
     def only(self) -> Callable[[StoredEvent], bool] | None:
-        """Which of the dead letters of the selector are meant: those of the group."""
-        return None if self.wanted.group is None else self.wanted.takes
+        """Which dead letters of the selector are meant, if a group is given, or `--blocks-key`."""
+        return self.wanted.takes if self.wanted.blocks_key or self.wanted.group is not None else None
 
     async def read_ids(self, outbox: Outbox) -> list[str]:
         """Read the ids of the dead letters that the filter takes, `MOST_COUNTED` or a few more at most."""

@@ -83,6 +83,8 @@ class Evidence:
     holds: tuple[Hold, ...] | None = None
     events: dict[EventState, tuple[StoredEvent, ...]] = field(default_factory=dict[EventState, tuple[StoredEvent, ...]])
     """Some events of each state, the oldest first; dead letters the latest first."""
+    blocking: tuple[StoredEvent, ...] | None = None
+    """The dead letters that block their ordering keys, of the latest ones; the latest first."""
     scanned: Scanned | None = None
     app: AppFacts | None = None
     probe: Probe | None = None

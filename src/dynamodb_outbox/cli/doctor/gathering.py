@@ -14,7 +14,7 @@ import anyio
 from dynamodb_outbox.cli.doctor.checks.schema import needs_shards
 from dynamodb_outbox.cli.doctor.evidence import Assumed, Evidence
 from dynamodb_outbox.cli.doctor.probing import probe
-from dynamodb_outbox.cli.reading import read_holds
+from dynamodb_outbox.cli.reading import pages, read_holds
 from dynamodb_outbox.cli.settings import Settings
 from dynamodb_outbox.dynamodb.inspecting.identity import identity
 from dynamodb_outbox.dynamodb.inspecting.inspector import Inspector
@@ -23,7 +23,7 @@ from dynamodb_outbox.dynamodb.schema.templates.parameters import DEFAULT_SCHEMA
 from dynamodb_outbox.errors import CredentialsError, OutboxError, TableNotFoundError, UnavailableError
 from dynamodb_outbox.event_states import LISTED
 from dynamodb_outbox.observers import Throttled
-from dynamodb_outbox.stored_events import EventState
+from dynamodb_outbox.stored_events import EventState, StoredEvent
 
 if TYPE_CHECKING:
     from dynamodb_outbox.dynamodb.outbox import DynamoDBOutbox
@@ -101,6 +101,7 @@ class Gatherer:
             async with anyio.create_task_group() as group:
                 group.start_soon(first)
                 group.start_soon(second)
+        await self._read_blocking()
         await self._note("permissions", self._permissions)
 
     async def _holds(self) -> Any:
@@ -115,6 +116,27 @@ class Gatherer:
             if state not in self._evidence.events:
                 # The other states fail in the same way, and each would take the whole time again.
                 return
+
+    async def _read_blocking(self) -> None:
+        """Read the dead letters that block their ordering keys: more pages, if the first one has too few."""
+        evidence = self._evidence
+        failed = evidence.events.get(EventState.FAILED)
+        if failed is None:
+            return
+        blocking = tuple(event for event in failed if event.blocks_key)
+        evidence.blocking = blocking
+        if evidence.sample is not None and evidence.sample.blocked_keys.at_least > len(blocking):
+            await self._note("blocking", self._blocking)
+
+    async def _blocking(self) -> list[StoredEvent]:
+        events: list[StoredEvent] = []
+        examined = 0
+        async for page in pages(self._outbox, EventState.FAILED):
+            examined += page.examined
+            events += (event for event in page.events if event.blocks_key)
+            if examined >= COUNT_LIMIT:
+                break
+        return events
 
     async def _read_workers(self) -> None:
         await self._note("workers", self._inspector.workers)

@@ -121,3 +121,5 @@ class Scanned:
     """PENDING without the keys of the index."""
     without_window: tuple[str, ...]
     """PROCESSING in a window whose item is gone."""
+    not_in_line: tuple[str, ...] = ()
+    """QUEUED for a minute or longer, and in the line of no ordering key."""

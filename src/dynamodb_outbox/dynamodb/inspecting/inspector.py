@@ -208,7 +208,7 @@ class Inspector:
 
     async def scan(self, limit: int) -> Scanned:
         """Scan up to `limit` items for events that no worker can find. It needs dynamodb:Scan."""
-        return await scan(self._caller, shards=self._config.shards, limit=limit)
+        return await scan(self._caller, shards=self._config.shards, limit=limit, now=self._clock())
 
 
 def _fits(shards: int, event_id: str, key: str) -> bool:

@@ -4,7 +4,7 @@ A mark as COMPLETED needs no token: the handlers have succeeded, even if another
 FAILED does. The event and its queue are two items, so the mark and the check of the token are one transaction.
 
 The event also gets the names of handlers in the queue, so that a retry leaves these handlers out. The queue may have
-names that the worker does not know: those of transactions that were applied and not answered.
+names that the worker does not know, because their transactions were applied and not answered.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _check(write: Write, queue_id: str, names: AttributeValue | None) -> Write:
 
 
 def _with_names(write: Write, names: AttributeValue) -> Write:
-    """Return the write with the names of a queue, too. What is not a set of texts has none."""
+    """Return the write with the names of a queue, too; another program may have stored no set of texts."""
     known = set[str](write.values["handled"]["SS"] if write.transition.add else ())
     handled = known.union(names.get("SS", ()))
     if handled == known:

@@ -154,25 +154,30 @@ def _explanation(event: StoredEvent) -> str:
         EventState.SCHEDULED: "It was emitted with a delay, and is not due yet."
         if not event.retry_count
         else f"Attempt {event.retry_count} failed, and the next one is ahead.",
-        EventState.PROCESSING: f"A worker has claimed it, for attempt {attempt}, and renews its lease.",
+        EventState.PROCESSING: f"A worker has claimed it, for attempt {attempt}, until the end of its lease.",
         EventState.EXPIRED: f"A worker claimed it for attempt {attempt}, and has not renewed its lease. Recovery makes "
         "it due again.",
         EventState.HELD: "Its type is held. It is due again once somebody resumes the type.",
         EventState.WAITING: "It waits behind an earlier event of its ordering key."
         if event.waits_for
-        else "Its emit has not put it into the line of its ordering key.",
+        else "Its emit has not put it into the line of its ordering key. If the emit is over, no worker finds it: emit "
+        "it again with its id, or discard it.",
         EventState.FAILED: f"Attempt {attempt} failed, and there is no further one."
         + (" The later events of its ordering key wait for it." if event.blocks_key else ""),
         EventState.COMPLETED: "Every handler succeeded.",
         EventState.DISCARDED: f"{event.discarded_by or 'Somebody'} has decided that it is never delivered.",
     }
+    if event.state in (EventState.DUE, EventState.SCHEDULED) and event.unhandled_since is not None:
+        others = " The later events of its ordering key wait for it." if event.ordering_key else ""
+        return f"No worker had a handler for its type so far: start the service that has one.{others}"
     return sentences[event.state]
 
 
 def _code(event: StoredEvent) -> str:
     """Write the event as Python, to try a handler with it."""
     metadata = f", metadata={dict(event.metadata)!r}" if event.metadata else ""
-    return f"Event({event.type!r}, {event.payload!r}, id={event.id!r}{metadata})"
+    key = f", ordering_key={event.ordering_key!r}" if event.ordering_key else ""
+    return f"Event({event.type!r}, {event.payload!r}, id={event.id!r}{key}{metadata})"
 
 
 def _trace(visit: Visit, event: StoredEvent) -> str | None:

@@ -9,6 +9,7 @@ from dynamodb_outbox.cli.doctor.evidence import Evidence
 from dynamodb_outbox.cli.doctor.finding import Finding, Mark, ok, skip
 from dynamodb_outbox.cli.settings import last
 from dynamodb_outbox.cli.values import ago, many
+from dynamodb_outbox.cli.verdict import unknown_blocked_keys
 from dynamodb_outbox.dynamodb.ordering.queue import PREFIX
 from dynamodb_outbox.stored_events import EventState, StoredEvent
 
@@ -21,22 +22,24 @@ MANY: Final = 10
 
 def check_blocked_keys(evidence: Evidence) -> Finding:
     """Whether dead letters block their ordering keys: which, since when, and how many events wait."""
-    failed = evidence.events.get(EventState.FAILED)
-    if failed is None:
+    if evidence.blocking is None:
         return skip("blocked keys", "not known: the dead letters could not be read")
     # The keys that have waited the longest first.
-    blocking = [event for event in reversed(failed) if event.blocks_key]
-    count = evidence.sample.blocked_keys if evidence.sample else len(blocking)
+    blocking = evidence.blocking[::-1]
+    sample, settings = evidence.sample, evidence.settings
+    if not blocking and sample is not None and sample.blocked_keys.is_unknown:
+        return skip("blocked keys", unknown_blocked_keys(sample))
     if not blocking:
-        return ok("blocked keys", f"none of the latest {len(failed)} dead letters blocks an ordering key")
+        failed = len(evidence.of(EventState.FAILED)) if sample is None else sample.failed.at_least
+        return ok("blocked keys", f"none of the latest {failed:,} dead letters blocks an ordering key")
+    count = len(blocking) if sample is None else sample.blocked_keys
     ids = [event.id for event in blocking[:MANY]]
     cause, fix = _causes(blocking)
-    settings = evidence.settings
     return Finding(
         check="blocked keys",
         mark=Mark.WARN,
         title=f"{many(count, 'ordering key')} blocked: the later events of a key wait for a dead letter",
-        evidence=tuple(_about(evidence, event) for event in blocking[:SHOWN]),
+        evidence=(*(_about(evidence, event) for event in blocking[:SHOWN]), *_rest(evidence, blocking)),
         cause=cause,
         repair=(
             settings.command("events", "show", *last(ids[:1])),
@@ -47,6 +50,13 @@ def check_blocked_keys(evidence: Evidence) -> Finding:
         ),
         docs="docs/how-to/ordering.md#when-a-handler-fails",
     )
+
+
+def _rest(evidence: Evidence, blocking: Sequence[StoredEvent]) -> list[str]:
+    """Say how to see the keys that are not described."""
+    more = len(blocking) - SHOWN
+    command = evidence.settings.command("failed", "list", "--blocks-key")
+    return [f"and {many(more, 'more key')}: {command}"] if more > 0 else []
 
 
 def _causes(blocking: Sequence[StoredEvent]) -> tuple[str, str]:

@@ -79,7 +79,24 @@ def check_lost(evidence: Evidence) -> Finding:
             ),
             docs="docs/reference/item-format.md#write-an-event-from-another-program",
         )
+    if found.not_in_line:
+        return _not_in_line(evidence, found.not_in_line, part)
     return ok("lost events", f"none; {part}")
+
+
+def _not_in_line(evidence: Evidence, ids: Sequence[str], part: str) -> Finding:
+    return Finding(
+        check="lost events",
+        mark=Mark.WARN,
+        title=f"{many(len(ids), 'event')} with an ordering key in no line",
+        evidence=(part, f"for example {ids[0]}"),
+        cause="its emit has not returned, or somebody has deleted the queue of its key. No worker finds it",
+        repair=(
+            evidence.settings.command("events", "show", *last([ids[0]])),
+            "then emit it again with its id and its key, or discard it",
+        ),
+        docs="docs/troubleshooting.md#an-event-stays-queued",
+    )
 
 
 def check_unhandled(evidence: Evidence) -> Finding:
@@ -96,7 +113,7 @@ def check_unhandled(evidence: Evidence) -> Finding:
         title=f"no worker has a handler for {types}",
         evidence=(
             f"{len(unhandled)} of {len(waiting)} waiting events; since {span(evidence.age(oldest.unhandled_since))}",
-            f"for example {oldest.id}",
+            f"for example {oldest.id}{_holds_up(oldest)}",
         ),
         cause="the release with the handler is not deployed, its worker does not run, or the type was misspelled",
         repair=(
@@ -105,6 +122,13 @@ def check_unhandled(evidence: Evidence) -> Finding:
         ),
         docs="docs/how-to/deploys.md#roll-out-a-new-event-type",
     )
+
+
+def _holds_up(event: StoredEvent) -> str:
+    """Say how many events of its ordering key wait for an event."""
+    if event.ordering_key is None or event.waiting_behind is None or not event.waiting_behind.at_least:
+        return ""
+    return f", for which {many(event.waiting_behind, 'event')} of its ordering key {event.ordering_key!r} wait"
 
 
 def check_workers(evidence: Evidence) -> Finding:
