@@ -231,6 +231,22 @@ async def test_names_of_handlers_that_cannot_be_added_are_left_out_of_a_dead_let
     assert await late.line.work_off() == ["b"]
 
 
+async def test_names_that_only_the_queue_has_are_left_out_where_they_cannot_be_added(
+    late: Late, caplog: pytest.LogCaptureFixture
+) -> None:
+    await late.line.emit("a", "b")
+    outbox = late.line.another(failed_key="skip")
+    claim = await late.line.claim()
+    await late.line.change(handledBy={"SS": ["mail"]})
+    reason = {"Code": "ValidationError", "Message": "An operand in the update expression has an incorrect data type"}
+    cancelled = {"__type": "TransactionCanceledException", "CancellationReasons": [reason, {"Code": "None"}]}
+    late.proxy.rule = lambda request: Reply(400, cancelled) if "ADD handledBy" in str(request.body) else None
+    assert await outbox.settle([(claim, Failed(error="bill: no"))]) == [None]
+    assert "The names of the handlers that succeeded could not be stored with event 'a'" in caplog.text
+    assert await late.line.status("a") == "FAILED"
+    assert await late.line.work_off() == ["b"]
+
+
 async def test_dead_letter_that_cannot_be_read_counts_as_written(late: Late, caplog: pytest.LogCaptureFixture) -> None:
     await late.begin([])
     await late.complete()

@@ -44,13 +44,18 @@ class FittedWriter:
             for index, write, result in zip(again, smaller, retried, strict=True):
                 results[index] = result
                 if isinstance(result, Applied) and write.transition.add != writes[index].transition.add:
-                    logger.warning(
-                        "The names of the handlers that succeeded could not be stored with event %r: its item is full "
-                        "or its handledBy is not a set of strings. They run again with its next attempt. Store large "
-                        "payloads elsewhere, or give the handlers shorter names",
-                        write.event_id,
-                    )
+                    warn_of_lost_names(write.event_id)
         return results
+
+
+def warn_of_lost_names(event_id: str) -> None:
+    """Log that handlers which have succeeded run again."""
+    logger.warning(
+        "The names of the handlers that succeeded could not be stored with event %r: its item is full or its handledBy "
+        "is not a set of strings. They run again with its next attempt. Store large payloads elsewhere, or give the "
+        "handlers shorter names",
+        event_id,
+    )
 
 
 def _needs_less(result: WriteResult, write: Write, room: Room) -> bool:

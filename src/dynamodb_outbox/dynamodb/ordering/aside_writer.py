@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import anyio
 
+from dynamodb_outbox.dynamodb.conditional.fitted_writes import warn_of_lost_names
 from dynamodb_outbox.dynamodb.conditional.rendering import update_transact_item
 from dynamodb_outbox.dynamodb.conditional.statements import LEAST_WRITE_SECONDS
 from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed
@@ -63,6 +64,8 @@ class AsideWriter:
             result = await self._mark(full, check, deadline=deadline)
             if isinstance(result, (ItemTooLargeError, InvalidRequestError)) and full is not write:
                 result = await self._mark(write, check, deadline=deadline)
+                if isinstance(result, Applied):
+                    warn_of_lost_names(write.event_id)
         return result
 
     async def _mark(self, write: Write, check: Write, *, deadline: float) -> WriteResult:
