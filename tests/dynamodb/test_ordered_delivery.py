@@ -262,6 +262,17 @@ async def test_long_queue_of_events_that_are_done_is_worked_off_in_one_poll(line
     assert [claim.event.id for claim in await line.outbox.claim(10)] == ["last"]
 
 
+async def test_very_long_queue_of_events_that_are_done_is_worked_off_in_several_polls(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynamodb_outbox.dynamodb.ordering.fronts.MAX_SKIPPED_ALONE", 3)
+    await line.emit("a", "b", "c", "d", queued=False)
+    await line.emit("last")
+    assert await line.outbox.claim(10) == []
+    assert await line.status() == "PENDING"
+    assert [claim.event.id for claim in await line.outbox.claim(10)] == ["last"]
+
+
 async def test_events_of_other_keys_wait_for_few_events_that_are_done(line: Line) -> None:
     ids = [f"e{number}" for number in range(MAX_SKIPPED + 5)]
     await line.emit(*ids, queued=False)

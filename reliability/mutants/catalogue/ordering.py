@@ -201,8 +201,8 @@ ORDERING: Final = (
         row=140,
         name="ten events that are done are taken from a queue in one poll",
         file="dynamodb/ordering/fronts.py",
-        text="waits = not patient or any(",
-        replacement="waits = not patient or not any(",
+        text="is_alone = patient and not any(",
+        replacement="is_alone = patient and any(",
         test=f"{_DELIVERY}::test_long_queue_of_events_that_are_done_is_worked_off_in_one_poll[simulated batch]",
     ),
     Mutant(

@@ -32,6 +32,8 @@ from dynamodb_outbox.port import OutboxOptions
 
 MAX_SKIPPED: Final = 10
 """The most events that one load takes from a queue without handlers, while the leases of other claims run."""
+MAX_SKIPPED_ALONE: Final = 100
+"""The same while no other claim waits: a second or two, in which this worker does not poll."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +90,16 @@ class Fronts:
     async def load(self, held: Sequence[HeldQueue], *, within: float, patient: bool = False) -> list[Loaded]:
         """Load the front of each queue, in order. A queue whose front is not loaded in time is released.
 
-        If `patient`, it takes as many events from the queues as it can, until one is loaded: nothing else waits for it.
-        After a `StorageError` and None, this worker does not hold the queue any more, or gives it up.
+        If `patient`, no other claim waits, and more events that are done may be taken from the queues. After a
+        `StorageError` and None, this worker does not hold the queue any more, or gives it up.
         """
         results: list[Loaded] = [None] * len(held)
         left = dict(enumerate(held))
         deadline = anyio.current_time() + within
         for skipped in count(1):
             left = await self._load_once(left, results, deadline=deadline)
-            waits = not patient or any(isinstance(each, Claim) for each in results)
-            is_enough = waits and skipped >= MAX_SKIPPED
+            is_alone = patient and not any(isinstance(each, Claim) for each in results)
+            is_enough = skipped >= (MAX_SKIPPED_ALONE if is_alone else MAX_SKIPPED)
             if not left or is_enough or anyio.current_time() >= deadline:
                 break
         await self.release(_tokens_of(left))
