@@ -161,8 +161,8 @@ ORDERING: Final = (
         row=135,
         name="a mark as FAILED does not ask for the token of the queue",
         file="dynamodb/ordering/transitions.py",
-        text='set=("claimToken = :token",), condition=_IS_MINE',
-        replacement='set=("claimToken = :token",), condition="status <> :FAILED"',
+        text='condition=f"{_IS_MINE} AND attribute_not_exists(handledBy)"',
+        replacement='condition="status <> :FAILED AND attribute_not_exists(handledBy)"',
         test=f"{_LATE}::test_mark_as_failed_that_arrives_when_another_worker_has_the_key_is_refused[local single]",
     ),
     Mutant(
