@@ -38,7 +38,7 @@ def check_retries(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
     - An event becomes FAILED only after 1 + max_retries attempts, unless a handler rejects it or has its own rules. It
       does not while a retry is left, and all handlers that were called have succeeded in the attempt; and by the
       backend's log, no recovery makes it FAILED while a retry is left.
-      After these attempts, no retry is scheduled, unless a handler that has a retry left was not called.
+      After these attempts, no retry is scheduled, unless a handler that has a retry left was not called, or cancelled.
     """
     for life in timeline:
         if life.of(Written):
@@ -179,7 +179,7 @@ def _ended_in_time(life: EventLife, timeline: Timeline, limits: Limits) -> Itera
         allowed = [limits.rule_of(end.handler).max_retries for end in failed]
         most = max((start.max_retries if own is None else own for own in allowed), default=start.max_retries)
         is_beyond = settled.outcome is Outcome.RETRY and settled.attempt > most
-        if is_beyond and not waits_for_a_permit(life, settled, default=start.max_retries, limits=limits):
+        if is_beyond and not another_has_a_retry(life, settled, default=start.max_retries, limits=limits):
             yield _violation(life, f"attempt {settled.attempt} was to be retried, beyond {most} retries", settled)
         if settled.outcome is Outcome.FAIL and not failed:
             yield from _failed_without_a_failure(life, settled, default=start.max_retries, limits=limits)
@@ -216,13 +216,14 @@ def _is_failure_of(write: Written, recovered: Recovered) -> bool:
     return is_failure and write.worker == recovered.worker and began(recovered) <= write.at <= recovered.at
 
 
-def waits_for_a_permit(life: EventLife, settled: Settled, *, default: int, limits: Limits) -> bool:
-    """Return whether a handler that still had a retry was not called in an attempt: its concurrency had no permit."""
+def another_has_a_retry(life: EventLife, settled: Settled, *, default: int, limits: Limits) -> bool:
+    """Return whether a handler that has a retry left did not end in an attempt: it got no permit, or was cancelled."""
     ends = [end for end in life.of(HandlerEnded) if end.at <= settled.at]
     # A success of an attempt whose outcome was not written is not known.
     written = {other.token for other in life.of(Settled) if other.at <= settled.at}
     known = [end for end in ends if end.result is Result.SUCCEEDED and end.token in written]
-    done = {end.handler for end in known} | {end.handler for end in ends if end.token == settled.token}
+    ended = [end for end in ends if end.token == settled.token and end.result in (Result.SUCCEEDED, Result.FAILED)]
+    done = {end.handler for end in [*known, *ended]}
     for handler in {start.handler for start in life.of(HandlerStarted)} - done:
         own = limits.rule_of(handler).max_retries
         if settled.attempt <= (default if own is None else own):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reliability.checker.life import EventLife
-from reliability.checker.retries import waits_for_a_permit
+from reliability.checker.retries import another_has_a_retry
 from reliability.checker.timeline import Timeline
 from reliability.checker.times import began
 from reliability.checker.verdict import Limits, Violation
@@ -28,7 +28,7 @@ def check_waits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
 
     - The delay of a retry is the longest delay among the failed handlers: of `RetryLater`, or `base_backoff * 2 **
       (attempt - 1)`. Handlers with their own backoff, or without a retry, do not count. If only a handler that got no
-      permit has a retry left, the delay is 0.
+      permit or was cancelled has a retry left, the delay is 0.
     - After a retry or a release, no claim comes before the delay is over, except after a redrive or a move by hand, or
       if the item was deleted and stored again.
     - A delayed event is not claimed before it is due.
@@ -58,7 +58,7 @@ def _delay_of(life: EventLife, settled: Settled, start: WorkerStarted, limits: L
         for end, rule in rules
         if settled.attempt <= (start.max_retries if rule.max_retries is None else rule.max_retries)
     ]
-    waits = waits_for_a_permit(life, settled, default=start.max_retries, limits=limits)
+    waits = another_has_a_retry(life, settled, default=start.max_retries, limits=limits)
     # An attempt without a handler is a failed attempt as well.
     expected = max(delays, default=0.0 if waits else usual)
     if abs(settled.delay - expected) > limits.tolerance:

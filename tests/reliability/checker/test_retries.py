@@ -145,6 +145,19 @@ def test_handler_without_a_permit_gets_its_turn_after_the_last_attempt_of_anothe
     assert "R" in story(0.0, later="h").broken(limits)
 
 
+@pytest.mark.parametrize(
+    ("end", "broken"), [("cancelled", ""), ("left behind", ""), ("succeeded", "R"), ("failed", "")]
+)
+def test_handler_that_was_cancelled_gets_another_turn_after_the_last_attempt_of_another(end: str, broken: str) -> None:
+    limits = Limits(
+        handlers={"h": HandlerRule(max_retries=0), "other": HandlerRule(max_retries=1)}, longest_backoff=2.0
+    )
+    story = HistoryBuilder().emit().claim(2.0).start(2.1).start(2.1, handler="other")
+    story.end(2.2, "failed").end(2.2, end, handler="other").settle(2.4, "retry", delay=1.0 if end == "failed" else 0.0)
+    second = story.claim(4.0, attempt=2).start(4.1, attempt=2, handler="other").end(4.2, attempt=2, handler="other")
+    assert second.settle(4.4, "fail", attempt=2).ends("FAILED", retries=1).broken(limits) == broken
+
+
 @pytest.mark.parametrize("outcome", ["retry", None])
 def test_handler_whose_success_was_not_written_is_called_again(outcome: str | None) -> None:
     limits = Limits(
