@@ -146,7 +146,7 @@ def test_handler_without_a_permit_gets_its_turn_after_the_last_attempt_of_anothe
 
 
 @pytest.mark.parametrize(
-    ("end", "broken"), [("cancelled", ""), ("left behind", ""), ("succeeded", "R"), ("failed", "")]
+    ("end", "broken"), [("cancelled", ""), ("left behind", ""), ("succeeded", "DR"), ("failed", "")]
 )
 def test_handler_that_was_cancelled_gets_another_turn_after_the_last_attempt_of_another(end: str, broken: str) -> None:
     limits = Limits(
