@@ -154,6 +154,13 @@ def test_replacement_keeps_the_key_and_the_place(cli: Cli, blocked: InMemoryOutb
     assert cli("events", "show", replaced.out.split()[4], "-o", "json").json["waits_for"] == made["id"]
 
 
+def test_replacement_of_an_event_that_was_set_aside_goes_to_the_end(cli: Cli, blocked: InMemoryOutbox) -> None:
+    cli("failed", "skip", "a")
+    ran = cli("failed", "replace", "a", "{}", "--reason", "wrong", "--yes")
+    assert ran.out.endswith(" at the end of its line\n")
+    assert cli("events", "show", ran.out.split()[4], "-o", "json").json["waits_for"] == "b"
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_event_that_may_not_be_replaced_is_refused_before_anything_is_asked(
     cli: Cli, blocked: InMemoryOutbox, *, dry_run: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from dynamodb_outbox import ConfigurationError, Event, OutboxEventBus
 from dynamodb_outbox.integrations.emf import MAX_VALUES, EmfObserver
 from dynamodb_outbox.observers import HandlerSucceeded
+from dynamodb_outbox.stored_events import Count
 from tests.fakes import Recorder, ScriptedOutbox
 from tests.telemetry.test_metrics import Sampled, sample
 from tests.virtual_time import VirtualTime
@@ -140,6 +142,18 @@ async def test_sample_of_the_table(lines: Lines) -> None:
     assert document["dynamodb_outbox.oldest_due.age"] == 90
     assert document["dynamodb_outbox.events.failed"] == 2
     assert metrics_of(document)["dynamodb_outbox.oldest_due.age"] == "Seconds"
+
+
+async def test_blocked_keys_are_left_out_while_they_are_unknown(lines: Lines) -> None:
+    outbox = Sampled()
+    bus = OutboxEventBus(outbox)
+    observer = EmfObserver(bus, write=lines.write)
+    outbox.found = replace(sample(datetime.now(UTC)), blocked_keys=Count(at_least=0, is_exact=False))
+    await bus.sampler.get()
+    observer.flush()
+    (document,) = lines.documents
+    assert document["dynamodb_outbox.events.failed"] == 2
+    assert "dynamodb_outbox.blocked_keys" not in document
 
 
 async def test_lines_go_to_standard_output(bus: OutboxEventBus, capsys: pytest.CaptureFixture[str]) -> None:

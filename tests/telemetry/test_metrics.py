@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -223,6 +224,16 @@ async def test_sample_and_its_absence(
     assert metrics.points("dynamodb_outbox.events") == metrics.points("dynamodb_outbox.oldest_due.age") == []
     at = outbox.found.at.timestamp()
     assert metrics.value("dynamodb_outbox.sample.time") == at
+
+
+async def test_blocked_keys_have_no_value_while_they_are_unknown(metrics: Metrics) -> None:
+    outbox = Sampled()
+    bus = OutboxEventBus(outbox)
+    instrument(bus, meter_provider=metrics.provider)
+    outbox.found = replace(sample(datetime.now(UTC)), blocked_keys=Count(at_least=0, is_exact=False))
+    await bus.sampler.get()
+    assert metrics.value("dynamodb_outbox.events", outbox__status="failed") == 2
+    assert metrics.points("dynamodb_outbox.blocked_keys") == []
 
 
 async def scrape_everything(bus: OutboxEventBus, registry: CollectorRegistry) -> list[Family]:

@@ -15,7 +15,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Refusal(
-            f"nothing was changed, because nobody can answer without a terminal. Add --yes to agree: {question}",
+            f"nothing was changed, since no terminal is there to ask. Add --yes to agree: {question}",
             label="REFUSED",
         )
     click.confirm(question, abort=True, err=True)

@@ -50,7 +50,9 @@ def replace(
     if (payload is None) is not edit:
         raise Refusal("give either a PAYLOAD or --edit")
     old = run_async(settings, lambda: _read(settings, id))
-    place = " The new event goes to the end of the line of its ordering key." if old.waits_for else ""
+    # Only the event at the front of a line tells how many events wait behind it.
+    goes_to_end = old.ordering_key is not None and old.waiting_behind is None
+    place = " The new event goes to the end of the line of its ordering key." if goes_to_end else ""
     before = to_json(old.payload, indent=2, decimals=True)
     after = _edited(before) if payload is None else _parsed(sys.stdin.read() if payload == "-" else payload)
     printer = Printer.of(settings)
@@ -60,9 +62,8 @@ def replace(
         confirm(f"Replace the event {id!r}? Its handlers run for the new payload.{place}", yes=yes)
         new_id = run_async(settings, lambda: _replace(settings, id, after, reason, by)).id
     made = document("replace", replaced=id, id=new_id, dry_run=dry_run)
-    text = (
-        "nothing was changed" if dry_run else f"{id} is replaced by {new_id}{' at the end of its line' * bool(place)}"
-    )
+    replaced = f"{id} is replaced by {new_id}{' at the end of its line' if goes_to_end else ''}"
+    text = "nothing was changed" if dry_run else replaced
     printer.show(made, lambda out: out.text(text))
 
 

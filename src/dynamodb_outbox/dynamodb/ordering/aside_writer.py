@@ -23,7 +23,11 @@ from dynamodb_outbox.dynamodb.conditional.statements import LEAST_WRITE_SECONDS
 from dynamodb_outbox.dynamodb.conditional.transitions import Write, placed
 from dynamodb_outbox.dynamodb.conditional.write_result import Applied, Fenced, Refused, WriteResult
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.dynamodb.ordering.transitions import CHECK_QUEUE, CHECK_QUEUE_WITH_HANDLED_BY, HANDLED_BY
+from dynamodb_outbox.dynamodb.ordering.transitions import (
+    CHECK_QUEUE,
+    CHECK_QUEUE_WITH_HANDLED_BY,
+    MARK_FAILED_WITH_HANDLED_BY,
+)
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.caller import FALSE_CONDITION, Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
@@ -102,7 +106,7 @@ def _with_names(write: Write, names: AttributeValue) -> Write:
     handled = known.union(names.get("SS", ()))
     if handled == known:
         return write
-    transition = replace(write.transition, add=HANDLED_BY)
+    transition = replace(write.transition, add=MARK_FAILED_WITH_HANDLED_BY.add)
     return replace(write, transition=transition, values={**write.values, "handled": {"SS": sorted(handled)}})
 
 

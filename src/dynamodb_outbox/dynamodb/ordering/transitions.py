@@ -108,8 +108,7 @@ MARK_FAILED: Final = Transition(
     condition="status = :QUEUED",
     batched=False,
 )
-HANDLED_BY: Final = (("handledBy", ":handled"),)
-MARK_FAILED_WITH_HANDLED_BY: Final = replace(MARK_FAILED, add=HANDLED_BY)
+MARK_FAILED_WITH_HANDLED_BY: Final = MARK_FAILED.also_add("handledBy", ":handled")
 # Changes nothing. A worker makes it in a transaction, to be refused when another worker has claimed the queue, or a
 # transaction of a handler has added its name since. After a recovery alone, the queue still has the token.
 CHECK_QUEUE: Final = Transition(
