@@ -52,12 +52,13 @@ def _run(console: Console, suite: Suite, arguments: argparse.Namespace) -> int:
 
 
 def _explore(console: Console, configurations: Sequence[Configuration], most_states: int) -> int:
-    states = broken = 0
+    states = broken = incomplete = 0
     for configuration in configurations:
         start = time.monotonic()
         with _progress(console, configuration.name) as report:
             result = explored(configuration, most_states=most_states, report=report)
         states += result.states
+        incomplete += not result.is_complete
         cut = "" if result.is_complete or result.broken else " (cut there, so LIVE is not known)"
         console.print(
             f"{configuration.name}: {result.broken or 'holds'}; "
@@ -66,7 +67,8 @@ def _explore(console: Console, configurations: Sequence[Configuration], most_sta
         )
         broken += _show(console, result)
     if configurations:
-        console.print(f"{len(configurations)} configurations, {states:,} states, {broken} broken")
+        cut = f", {incomplete} not to the end" if incomplete else ""
+        console.print(f"{len(configurations)} configurations, {states:,} states, {broken} broken{cut}")
     return broken
 
 

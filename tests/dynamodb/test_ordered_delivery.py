@@ -65,6 +65,16 @@ async def test_events_of_a_key_come_in_order_one_at_a_time(line: Line, events: i
     assert {await line.status(each) for each in ids} == {"COMPLETED"}
 
 
+async def test_completed_event_expires_after_the_retention(line: Line) -> None:
+    keeping = Line(line.client, line.another(retention=60))
+    await line.emit("a", "b")
+    assert await keeping.work_off() == ["a", "b"]
+    for each in ("a", "b"):
+        item = await line.item(each)
+        assert int(item["expireAt"]["N"]) == int(item["completedOn"]["N"]) // 1000 + 60
+        assert item["status"] == {"S": "COMPLETED"}
+
+
 async def test_claim_is_of_the_event_at_the_front(line: Line) -> None:
     await line.emit("a", "b")
     claim = await line.claim()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import Delivery, Event, LeaseLostError, TransactionCancelledError
+from dynamodb_outbox import Delivery, DynamoDBOutbox, Event, LeaseLostError, TransactionCancelledError
 from dynamodb_outbox.claims import Claim, HandlerDone
 from dynamodb_outbox.dynamodb.ordering.queue import queue_id
 from dynamodb_outbox.outcome import Completed
@@ -75,6 +75,14 @@ async def test_last_handler_marks_the_event_and_the_settle_pops_it(bank: Bank) -
     texts = [str(request.body) for request in bank.proxy.requests]
     assert not [text for text in texts if "COMPLETED" in text and events[0].id in text]
     assert await bank.balance("ada") == 6
+
+
+async def test_event_that_the_last_handler_marks_expires_after_the_retention(bank: Bank) -> None:
+    claim = await claim_first(bank, events := orders(1))
+    keeping = DynamoDBOutbox(bank.client, table_name=bank.outbox.table_name, retention=60)
+    await keeping.transact(debiting(bank), [], done=HandlerDone(claim=claim, handler="charge", completes=True))
+    item = await status_of(bank, events[0].id)
+    assert int(item["expireAt"]["N"]) == int(item["completedOn"]["N"]) // 1000 + 60
 
 
 async def test_record_of_one_of_two_handlers_is_kept_in_the_queue(bank: Bank) -> None:

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from dynamodb_outbox import DynamoDBOutbox
+from dynamodb_outbox import DynamoDBOutbox, LeaseLostError
+from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
-from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, Queue
+from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, Queue, id_list
+from dynamodb_outbox.dynamodb.ordering.transitions import Pop, form_of
 from dynamodb_outbox.dynamodb.schema.shards import Shards
+from dynamodb_outbox.outcome import Failed, Outcome, Released, Retry
 from reliability.simulation.backend import Backend
 from reliability.simulation.client import direct_client
 from tests.dynamodb.queues import Line
+from tests.thorough import EVERY_CASE
 
 TABLE = "events"
 NOW = 1_790_000_000.0
@@ -133,6 +137,72 @@ async def test_spill_to_an_earlier_generation_of_pages_is_refused(line: Line) ->
     # The queue is worked off until only the last list is left, and fills again.
     await line.change(ids={"L": [{"S": each} for each in old.ids]}, epoch={"S": "another"})
     assert await refused(spill(line, append_of(line, "late"), old)) == "TransactionCanceledException"
+
+
+# The number of events of the key, and of those that are completed before.
+FORMS = {"LAST": (1, 0), "IDS": (3, 0), "HEAD": (12, 0), "UNHEAD": (12, 9), "REFILL": (35, 9)}
+
+
+@pytest.mark.cases(EVERY_CASE)
+@pytest.mark.parametrize("form", FORMS)
+async def test_pop_compares_the_front(line: Line, form: str) -> None:
+    count, completed = FORMS[form]
+    await line.emit(*(f"e{number}" for number in range(count)))
+    claim = await line.claim()
+    for _ in range(completed):
+        following = await line.settle(claim, keep=True)
+        assert isinstance(following, Claim)
+        claim = following
+    queue = await line.queue()
+    assert queue is not None
+    assert form_of(queue) is Pop[form]
+    # An operator has put another event into the place of the first one.
+    name, ids = ("head", queue.head) if queue.head else ("ids", queue.ids)
+    await line.change(**{name: id_list(("replacement", *ids[1:]))})
+    before = await line.item()
+    assert isinstance(await line.settle(claim, keep=True), LeaseLostError)
+    assert await line.item() == before
+
+
+@pytest.mark.cases(EVERY_CASE)
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        pytest.param(Retry(delay=0, error="late"), id="retry"),
+        pytest.param(Failed(error="late"), id="fail"),
+        pytest.param(Released(), id="release"),
+    ],
+)
+async def test_outcome_of_a_worker_that_has_lost_the_lease_changes_nothing(line: Line, outcome: Outcome) -> None:
+    await line.emit("a", "b")
+    late = await line.claim()
+    await line.expire()
+    await line.outbox.recover()
+    claim = await line.claim()
+    before = await line.item()
+    assert isinstance(await line.settle(late, outcome), LeaseLostError)
+    assert await line.item() == before
+    assert claim.event.id == "a"
+
+
+async def test_queue_that_another_worker_has_claimed_meanwhile_is_not_claimed(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await line.emit("a", "b")
+    first, second, update_item = Line(line.client, line.another()), line.outbox, line.client.update_item
+    claims: list[Claim] = []
+
+    async def update_after_another_claim(**arguments: Any) -> Any:
+        if not claims:
+            monkeypatch.undo()
+            claims.append(await first.claim())
+        return await update_item(**arguments)
+
+    monkeypatch.setattr(line.client, "update_item", update_after_another_claim)
+    assert await second.claim(10) == []
+    following = await first.settle(claims[0], keep=True)
+    assert isinstance(following, Claim)
+    assert following.event.id == "b"
 
 
 async def test_stale_lease_of_a_queue_is_not_recovered(line: Line) -> None:

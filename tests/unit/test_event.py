@@ -36,12 +36,20 @@ def test_defaults() -> None:
         (lambda: Event("order.placed", occurred_at=datetime(2026, 1, 1)), "occurred_at"),  # noqa: DTZ001 - the naive one is refused
         (lambda: Event("order.placed", occurred_at="now"), "occurred_at"),  # type: ignore[arg-type]  # what is refused
         (lambda: Event("order.placed", metadata=[1]), "metadata"),  # type: ignore[arg-type]  # what is refused
+        (lambda: Event("order.placed", ordering_key=""), "ordering_key"),
+        (lambda: Event("order.placed", ordering_key=17), "ordering_key"),  # type: ignore[arg-type]  # what is refused
+        (lambda: Event("order.placed", ordering_key="\ud800"), "ordering_key"),
+        (lambda: Event("order.placed", ordering_key="ä" * 513), "ordering_key"),
     ],
 )
 def test_bad_fields_are_refused_by_name(make: Any, path: str) -> None:
     with pytest.raises(UnstorableValueError) as caught:
         make()
     assert caught.value.path == path
+
+
+def test_ordering_key_may_have_1024_bytes() -> None:
+    assert Event("order.placed", ordering_key="ä" * 512).ordering_key == "ä" * 512
 
 
 def test_ids_that_only_contain_the_name_of_the_library_are_taken() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -22,6 +22,7 @@ from dynamodb_outbox import (
     UsageError,
 )
 from tests.fakes import Recorder, ScriptedOutbox, quick_outbox
+from tests.thorough import EVERY_CASE
 
 PENDING, PROCESSING, COMPLETED, FAILED, *_ = EventStatus
 
@@ -98,6 +99,76 @@ async def test_invalid_emit_options_are_refused(bus: OutboxEventBus, options: di
     for emit in (bus.emit("order.placed", **options), bus.emit_many([Event("order.placed")], **options)):
         with pytest.raises(ConfigurationError, match=says):
             await emit
+
+
+KEY: Final = "order-17"
+
+
+async def emit_in_transaction(bus: OutboxEventBus, **options: Any) -> None:
+    async with bus.transaction() as tx:
+        tx.emit("order.placed", ordering_key=KEY, **options)
+
+
+async def emit_into_transaction(bus: OutboxEventBus, **options: Any) -> None:
+    async with bus.transaction() as tx:
+        await bus.emit("order.placed", ordering_key=KEY, transaction=tx, **options)
+
+
+async def emit_from_handler(bus: OutboxEventBus, **options: Any) -> None:
+    errors: list[Exception] = []
+
+    @bus.on("parent")
+    async def handle(_: Event, delivery: Delivery) -> None:
+        try:
+            await delivery.emit("order.placed", ordering_key=KEY, **options)
+        except ConfigurationError as error:
+            errors.append(error)
+
+    await bus.emit("parent")
+    assert await bus.run_once() == 1
+    for error in errors:
+        raise error
+
+
+@pytest.mark.cases(EVERY_CASE)
+@pytest.mark.parametrize("options", [{"delay": 0}, {"deliver_at": datetime(2030, 1, 1, tzinfo=UTC)}])
+@pytest.mark.parametrize(
+    "emit",
+    [
+        lambda bus, **options: bus.emit("order.placed", ordering_key=KEY, **options),
+        lambda bus, **options: bus.emit_many([Event("order.placed"), Event("paid", ordering_key=KEY)], **options),
+        emit_in_transaction,
+        emit_into_transaction,
+        emit_from_handler,
+    ],
+    ids=["emit", "emit_many", "tx.emit", "emit into a transaction", "delivery.emit"],
+)
+async def test_event_with_an_ordering_key_takes_no_delay(
+    bus: OutboxEventBus, outbox: ScriptedOutbox, emit: Any, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"has the ordering key 'order-17' and a delay: .* leave out delay"):
+        await emit(bus, **options)
+    assert [await outbox.count(status) for status in (PENDING, PROCESSING)] == [0, 0]
+
+
+@pytest.mark.cases(EVERY_CASE)
+@pytest.mark.parametrize("way", ["delivery.emit", "tx.emit"])
+async def test_child_has_the_ordering_key_that_its_handler_gives_it(bus: OutboxEventBus, way: str) -> None:
+    bus.on("child", handled := Recorder())
+
+    @bus.on("parent")
+    async def handle(_: Event, delivery: Delivery) -> None:
+        if way == "delivery.emit":
+            child = await delivery.emit("child", ordering_key=KEY)
+        else:
+            async with delivery.transaction() as tx:
+                child = tx.emit("child", ordering_key=KEY)
+        assert child is not None
+        assert child.ordering_key == KEY
+
+    await bus.emit("parent", ordering_key="another")
+    assert [await bus.run_once(), await bus.run_once()] == [1, 1]
+    assert [event.ordering_key for event in handled.events] == [KEY]
 
 
 async def test_second_emit_of_an_id_is_refused_or_passed_over(bus: OutboxEventBus, outbox: ScriptedOutbox) -> None:

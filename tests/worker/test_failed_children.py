@@ -105,6 +105,7 @@ TO_ADA = {"to": "ada"}
             (TO_ADA, {"deliver_at": datetime.fromtimestamp(EPOCH + 10, UTC)}),
             (TO_ADA, {"deliver_at": datetime.fromtimestamp(EPOCH + 20, UTC)}),
         ),
+        ((TO_ADA, {}), (TO_ADA, {"ordering_key": "order-17"})),
         ((1, {}), (True, {})),
         (([0], {}), ([False], {})),
         (({"n": 1}, {}), ({"n": 1.0}, {})),

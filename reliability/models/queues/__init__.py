@@ -16,5 +16,7 @@ The model has one key, few events, and short lists. It shows what the protocol n
 - The POP of an operator asks for the token of the blocked queue, because it may be applied late, too.
 
 The model leaves out time (leases just run out), several handlers of an event, transactions of a handler, and events
-that are deleted. Keys share only the index, and the transactions of users.
+that are deleted, discarded or replaced. No write lists more events than a list has room for. A dead letter is not
+retried while it is listed; the library does so, and lists it no second time. Keys share only the index, and the
+transactions of users.
 """

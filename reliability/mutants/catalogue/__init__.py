@@ -11,6 +11,7 @@ from reliability.mutants.catalogue.handlers import HANDLERS
 from reliability.mutants.catalogue.items import ITEMS
 from reliability.mutants.catalogue.operators import OPERATORS
 from reliability.mutants.catalogue.ordering import ORDERING
+from reliability.mutants.catalogue.queue_conditions import QUEUE_CONDITIONS
 from reliability.mutants.catalogue.reading import READING
 from reliability.mutants.catalogue.windows import WINDOWS
 from reliability.mutants.mutant import Mutant
@@ -24,5 +25,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *OPERATORS,
     *READING,
     *ORDERING,
+    *QUEUE_CONDITIONS,
     *APPENDING,
 )

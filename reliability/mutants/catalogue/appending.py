@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dynamodb_outbox.dynamodb.ordering.queue import WIDTH
 from reliability.mutants.mutant import Mutant
 
 _EMITS: Final = "tests/dynamodb/test_ordered_emits.py"
@@ -160,5 +161,16 @@ APPENDING: Final = (
         replacement="        return Plan(back)\n",
         test="tests/dynamodb/test_ordered_repairs.py"
         "::test_retry_of_an_event_that_was_set_aside_puts_it_to_the_end_of_its_line[local-batch]",
+    ),
+    Mutant(
+        row=128,
+        name="an event that was set aside is QUEUED in one write, and listed in another",
+        file="dynamodb/operating/line_repairs.py",
+        text="        await self._caller.call(OPERATION, within=within, TransactItems=list(entries), "
+        "ClientRequestToken=uuid4().hex)\n",
+        replacement="        for entry in entries:\n"
+        "            await self._caller.call(OPERATION, within=within, TransactItems=[entry], "
+        "ClientRequestToken=uuid4().hex)\n",
+        test=f"tests/dynamodb/test_ordered_repair_faults.py::test_return_to_a_line_that_grows_meanwhile[local-{WIDTH}]",
     ),
 )

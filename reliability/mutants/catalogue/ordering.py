@@ -1,4 +1,4 @@
-"""Mutants of the delivery of events with an ordering key."""
+"""Mutants of the delivery of events with an ordering key; `queue_conditions` has those of conditions."""
 
 from __future__ import annotations
 
@@ -36,22 +36,6 @@ ORDERING: Final = (
         text="return isinstance(mark, (Applied, Refused)) and",
         replacement="return isinstance(mark, Applied) and",
         test=f"{_LOST}::test_lost_response_loses_no_event_and_repeats_none[batch-MARK-cut after-True]",
-    ),
-    Mutant(
-        row=114,
-        name="a POP does not ask for the event at the front",
-        file="dynamodb/ordering/transitions.py",
-        text='Pop.IDS: "ids[0] = :front AND size(ids) > :one AND attribute_not_exists(head)"',
-        replacement='Pop.IDS: "ids[0] <> :nothing AND size(ids) > :one AND attribute_not_exists(head)"',
-        test=f"{_LOST}::test_pop_compares_the_front",
-    ),
-    Mutant(
-        row=115,
-        name="a POP does not ask for the token",
-        file="dynamodb/ordering/transitions.py",
-        text='_IS_MINE: Final = "claimToken = :token AND status <> :FAILED"',
-        replacement='_IS_MINE: Final = "status <> :FAILED"',
-        test=f"{_DELIVERY}::test_lost_lease_pops_nothing_and_the_marked_event_runs_no_more[local single]",
     ),
     Mutant(
         row=115,
