@@ -104,7 +104,11 @@ class HandlerCancelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventCompleted:
-    """All handlers of an event succeeded, and the event is stored as COMPLETED."""
+    """All handlers of an event succeeded, and the event is stored as COMPLETED.
+
+    An event with an ordering key may be COMPLETED without it: a worker that has lost its lease writes that its handlers
+    succeeded, and is told that the lease is lost (`LeaseLost`).
+    """
 
     event_id: str
     event_type: str
@@ -169,7 +173,7 @@ class KeyUnblocked:
     """An ordering key goes on, by a `repair` of the dead letter that blocked it: `retry`, `skip` or `discard`.
 
     A replacement counts as a discard. With `completed`, no operator repaired the event: another worker had completed it
-    after it had lost its lease.
+    after it had lost its lease. Then there may be no `KeyBlocked` before.
     """
 
     ordering_key: str

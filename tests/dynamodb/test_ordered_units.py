@@ -76,6 +76,18 @@ async def test_event_in_a_busy_queue_costs_seven_units_or_six_with_small_rows(co
     assert counted.units == KEYS * (3 + 2 + (rounds - 1) * 3 + rounds)
 
 
+@pytest.mark.parametrize(("key", "emitted", "delivered"), [(True, 5, 6), (False, 3, 5)])
+async def test_event_of_a_transaction_costs_eleven_units_with_a_key_and_eight_without(
+    counted: Counted, emitted: int, delivered: int, *, key: bool
+) -> None:
+    for number in range(KEYS):
+        event = Event("order.paid", {"n": 1}, ordering_key=f"order-{number}" if key else None)
+        await counted.outbox.transact([], [(event, None)])
+    assert counted.units == emitted * KEYS
+    assert await counted.deliver(keep=True) == KEYS
+    assert counted.units == delivered * KEYS
+
+
 async def test_key_that_is_given_up_costs_a_claim_more(counted: Counted) -> None:
     await counted.emit(rounds=2)
     assert counted.units > 0
