@@ -96,7 +96,15 @@ def _changed_by_others(life: EventLife, timeline: Timeline, limits: Limits) -> I
             if step not in _BY_ANYBODY and is_by_another and not _may_mark(life, write, timeline):
                 yield from _written_by_another(life, write, before, timeline, limits)
         if step in (Step.PUBLISH, Step.CLAIM):
-            holder = write.worker
+            holder = _holder_after(life, write)
+
+
+def _holder_after(life: EventLife, write: Written) -> str:
+    """Return who holds an event that was claimed or stored; of one that is stored again, the holder of its queue."""
+    token = None if write.after is None else write.after.token
+    if life.line is None or token is None:
+        return write.worker
+    return life.line.claimed_by.get(token, write.worker)
 
 
 def _may_mark(life: EventLife, write: Written, timeline: Timeline) -> bool:

@@ -45,6 +45,8 @@ class Line:
     stored: StoredQueue | None = None
     claimed: dict[str, Entry] = field(default_factory=dict[str, Entry])
     """The listing that was at the front, by the token of the claim."""
+    claimed_by: dict[str, str] = field(default_factory=dict[str, str])
+    """The worker that wrote the token of a claim, if the log tells it."""
     claimed_at: dict[str, float] = field(default_factory=dict[str, float])
     """When the token of a claim was written, if the log tells it exactly."""
     writes: list[QueueWritten] = field(default_factory=list[QueueWritten])
@@ -91,6 +93,7 @@ class Line:
         if write.after is not None and write.after.token is not None and self.front < len(self.entries):
             self.claimed.setdefault(write.after.token, self.entries[self.front])
             if write.worker:
+                self.claimed_by.setdefault(write.after.token, write.worker)
                 self.claimed_at.setdefault(write.after.token, write.at)
         return left
 

@@ -116,6 +116,16 @@ def test_event_that_is_stored_again_at_the_front_has_the_handlers_that_its_queue
     assert story.handle(2.2, "a", keeps=True).handle(2.8, "b").broken() == ""
 
 
+@pytest.mark.parametrize("worker", ["w1", "w2"])
+def test_queue_of_an_event_that_is_stored_again_is_released_by_its_holder(worker: str) -> None:
+    story = two().add(ItemDeleted(at=1.9, event_id="a")).write(1.9, "a", None).ask(1.95, "a")
+    assert story.queue is not None
+    claimed = replace(story.queue, status="PROCESSING", token="t", sort_key=12_000)
+    story.change(2.0, claimed, "w1").put(2.1, "a", "emitter").add(EmitAcknowledged(at=2.2, event_id="a"))
+    story.claimed(2.3, "a", token="t").change(2.4, replace(claimed, status="PENDING", sort_key=2_400), worker)
+    assert ("another worker held it" in str(story.violations())) is (worker == "w2")
+
+
 @pytest.mark.parametrize("status", ["FAILED", "HELD"])
 def test_event_that_is_stored_again_may_find_its_queue_blocked_or_on_hold(status: str) -> None:
     story = two()
