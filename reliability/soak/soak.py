@@ -62,6 +62,7 @@ class Soak:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.started = time.monotonic()
+        plan.folder.mkdir(parents=True, exist_ok=True)
         self.journal = plan.folder / f"soak-{plan.seed}-{int(time.time())}.jsonl"
         self._offset = time.time() - time.monotonic()
         self._write = Journal(self.journal)
