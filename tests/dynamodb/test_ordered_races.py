@@ -139,7 +139,7 @@ async def test_spill_to_an_earlier_generation_of_pages_is_refused(line: Line) ->
     assert await refused(spill(line, append_of(line, "late"), old)) == "TransactionCanceledException"
 
 
-# The number of events of the key, and of those that are completed before.
+# How many events a key has, and how many of them are completed first, so that a pop needs the form.
 FORMS = {"LAST": (1, 0), "IDS": (3, 0), "HEAD": (12, 0), "UNHEAD": (12, 9), "REFILL": (35, 9)}
 
 

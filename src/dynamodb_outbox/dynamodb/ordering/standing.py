@@ -118,8 +118,8 @@ class Standing:
         stored = None if item is None else decode_stored(item, numbers=numbers, now=now)
         if stored is None:
             return None
-        has_token = self.queue is None or self.queue.token != NOBODY
-        if self.is_front and not has_token and stored.claimed_by is None:
+        is_unclaimed = stored.claimed_by is None and self.queue is not None and self.queue.token == NOBODY
+        if self.is_front and is_unclaimed:
             stored = replace(stored, started_at=None)  # an emit stored its own time when it made the queue
         return replace(stored, waiting_behind=self.waiting_behind, waits_for=self.waits_for)
 
