@@ -140,9 +140,12 @@ class Emitter:
         events: Sequence[tuple[Event, float | None]],
         done: HandlerDone | None,
     ) -> None:
-        # A transaction claims no queue of an ordering key.
-        unordered = [event for event, due_at in events if due_at is None and event.ordering_key is None]
-        emit_claim, claimed = self._reserve(unordered)
+        # This delivery holds the queue of its own key, so that an event of that key waits.
+        held = None if done is None else done.claim.event.ordering_key
+        due_now = [event for event, due_at in events if due_at is None]
+        emit_claim, claimed = self._reserve(
+            [event for event in _first_of_each_key(due_now) if held is None or event.ordering_key != held]
+        )
         outbox = self._outbox
         write = observed(
             outbox.observers, "transact", len(events), outbox.transact, writes, events, done=done, emit_claim=emit_claim

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from dynamodb_outbox import Event, EventStatus
-from dynamodb_outbox.adapter import Claim, Completed, Outbox
+from dynamodb_outbox.adapter import Claim, Completed, EmitClaim, Outbox
 
 WIDTH: Final = 10
 """The item of a queue has room for two lists of this many events; more are on pages."""
@@ -19,6 +19,12 @@ def keyed(*ids: str, key: str = "order-17", type: str = "order.paid") -> list[Ev
 def numbered(count: int) -> list[str]:
     """Make ids."""
     return [f"e{number:03}" for number in range(count)]
+
+
+def emit_claim(*ids: str) -> tuple[EmitClaim, list[Claim]]:
+    """Reserve events for the worker of this process; return what was claimed, too: nothing before the emit."""
+    claims: list[Claim] = []
+    return EmitClaim(tokens={each: f"token-{each}" for each in ids}, claimed=claims.append), claims
 
 
 async def statuses(outbox: Outbox, *ids: str) -> list[EventStatus | None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dynamodb_outbox import DuplicateEventError, Event, EventStatus, LeaseLostError, PartialPublishError
-from dynamodb_outbox.adapter import Claim, Completed, EmitClaim, Failed, Outbox, Outcome, Released, Retry
+from dynamodb_outbox.adapter import Claim, Completed, Failed, Outbox, Outcome, Released, Retry
 from dynamodb_outbox.port import LEASE_EXPIRED, Settled
 from tests.contract.adapters import Adapter, claim_one, settle_one
-from tests.contract.lines import WIDTH, keyed, numbered, statuses, work_off
+from tests.contract.lines import WIDTH, emit_claim, keyed, numbered, statuses, work_off
 from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED, QUEUED = EventStatus
@@ -267,12 +267,6 @@ async def test_id_is_stored_once_and_lined_up_once(outbox: Outbox) -> None:
     assert await work_off(outbox) == []
 
 
-def emit_claim(*ids: str) -> tuple[EmitClaim, list[Claim]]:
-    """Reserve events for the worker of this process; return what was claimed, too: nothing before the emit."""
-    claims: list[Claim] = []
-    return EmitClaim(tokens={each: f"token-{each}" for each in ids}, claimed=claims.append), claims
-
-
 async def test_first_event_of_an_idle_key_is_claimed_on_emit(adapter: Adapter, outbox: Outbox, clock: Clock) -> None:
     emit, claims = emit_claim("a")
     await outbox.publish(keyed("a", "b"), emit_claim=emit)
@@ -286,14 +280,18 @@ async def test_first_event_of_an_idle_key_is_claimed_on_emit(adapter: Adapter, o
     assert following.event.id == "b"
 
 
+@pytest.mark.parametrize("in_transaction", [False, True])
 @pytest.mark.parametrize("busy", ["pending", "processing", "retried", "failed"])
-async def test_event_of_a_key_with_work_is_not_claimed_on_emit(adapter: Adapter, outbox: Outbox, busy: str) -> None:
+async def test_event_of_a_key_with_work_is_not_claimed_on_emit(outbox: Outbox, busy: str, in_transaction: bool) -> None:
     await outbox.publish(keyed("a"))
     if busy != "pending":
         claim = await claim_one(outbox)
         if busy != "processing":
             await settle_one(outbox, claim, Failed(error="no") if busy == "failed" else Retry(delay=60, error="no"))
     emit, claims = emit_claim("b")
-    await outbox.publish(keyed("b"), emit_claim=emit)
+    if in_transaction:
+        await outbox.transact([], [(event, None) for event in keyed("b")], emit_claim=emit)
+    else:
+        await outbox.publish(keyed("b"), emit_claim=emit)
     assert claims == []
     assert await statuses(outbox, "b") == [QUEUED]

@@ -9,7 +9,7 @@ import pytest
 from dynamodb_outbox import DuplicateEventError, Event, EventStatus, LeaseLostError, TransactionTooLargeError
 from dynamodb_outbox.adapter import Claim, Completed, HandlerDone, Outbox
 from tests.contract.adapters import Adapter, claim_one, settle_one
-from tests.contract.lines import WIDTH, keyed, numbered, statuses, work_off
+from tests.contract.lines import WIDTH, emit_claim, keyed, numbered, statuses, work_off
 from tests.fakes import Clock
 
 PENDING, PROCESSING, COMPLETED, FAILED, HELD, DISCARDED, QUEUED = EventStatus
@@ -58,6 +58,33 @@ async def test_items_of_queues_count_among_the_hundred_of_a_transaction(outbox: 
         await outbox.transact([], children, done=HandlerDone(claim=claim, handler="bill", completes=True))
 
 
+async def test_first_event_of_each_idle_key_is_claimed_on_emit(adapter: Adapter, outbox: Outbox, clock: Clock) -> None:
+    await outbox.publish(keyed("c1", key="c"))
+    emit, claims = emit_claim("a1", "b1", "c2")
+    events = [*keyed("a1", "a2", key="a"), *keyed("b1", key="b"), *keyed("c2", key="c")]
+    await outbox.transact([], [(event, None) for event in events], emit_claim=emit)
+    assert sorted((claim.event.id, claim.token, claim.attempt) for claim in claims) == [
+        ("a1", "token-a1", 1),
+        ("b1", "token-b1", 1),
+    ]
+    assert {claim.lease_expires_at for claim in claims} == {clock.now + outbox.options.processing_timeout}
+    assert await statuses(outbox, "a1", "a2", "b1", "c1", "c2") == [PROCESSING, QUEUED, PROCESSING, PENDING, QUEUED]
+    (polled,) = await adapter.make().claim(10)
+    assert polled.event.id == "c1"
+    settled = await outbox.settle([(claim, Completed()) for claim in claims], keep_keys=True)
+    assert [each.event.id for each in settled if isinstance(each, Claim)] == ["a2"]
+
+
+async def test_refused_transaction_claims_nothing(outbox: Outbox) -> None:
+    await outbox.publish([Event("order.paid", id="taken")])
+    emit, claims = emit_claim("a", "taken")
+    events = [*keyed("a"), Event("order.paid", id="taken")]
+    with pytest.raises(DuplicateEventError):
+        await outbox.transact([], [(event, None) for event in events], emit_claim=emit)
+    assert claims == []
+    assert await statuses(outbox, "a") == [None]
+
+
 async def complete(outbox: Outbox, claim: Claim, children: Sequence[Event] = ()) -> None:
     done = HandlerDone(claim=claim, handler="bill", completes=True)
     await outbox.transact([], [(child, None) for child in children], done=done)
@@ -76,6 +103,18 @@ async def test_delivery_transaction_lines_up_a_child_of_the_same_key(
     assert await adapter.make().claim(10) == []
     assert await settle_one(outbox, claim, Completed()) is None
     assert await work_off(adapter.make()) == [*ids[1:], "child"]
+
+
+async def test_delivery_transaction_claims_a_child_of_another_key_only(outbox: Outbox) -> None:
+    await outbox.publish(keyed("parent"))
+    claim = await claim_one(outbox)
+    emit, claims = emit_claim("child", "other")
+    children = [*keyed("child"), *keyed("other", key="order-18")]
+    done = HandlerDone(claim=claim, handler="bill", completes=True)
+    await outbox.transact([], [(child, None) for child in children], done=done, emit_claim=emit)
+    assert [each.event.id for each in claims] == ["other"]
+    settled = await outbox.settle([(claim, Completed())], keep_keys=True)
+    assert [each.event.id for each in settled if isinstance(each, Claim)] == ["child"]
 
 
 async def test_transaction_that_completes_an_event_is_not_undone_by_a_crash(

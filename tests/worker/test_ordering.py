@@ -125,17 +125,54 @@ async def test_events_that_wait_give_their_slots_back(told: list[Any], bus: Outb
     assert [each.event_id for each in told if isinstance(each, Published)] == [*(f"e{n}" for n in range(200)), "free"]
 
 
-async def test_worker_polls_for_an_event_that_was_stored_without_its_claim() -> None:
+async def test_transaction_reserves_a_slot_for_the_first_event_of_each_key_that_is_due() -> None:
     outbox = ScriptedOutbox(poll_interval=60.0)
     bus = OutboxEventBus(outbox)
     bus.on("order.paid", handler := Recorder())
     async with bus:
         await anyio.sleep(1)
         async with bus.transaction() as tx:
-            tx.emit("order.paid", id="a", ordering_key=KEY)
+            for event_id, key in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("free", None)):
+                tx.emit("order.paid", id=event_id, ordering_key=key)
+            tx.emit("order.paid", id="later", delay=600)
         await anyio.sleep(1)
-        assert ids_of(handler) == ["a"]
-        assert outbox.calls["transact"][0].options["emit_claim"] is None
+    assert sorted(outbox.calls["transact"][0].options["emit_claim"].tokens) == ["a1", "b1", "free"]
+    assert sorted(ids_of(handler)) == ["a1", "a2", "b1", "free"]
+    assert outbox.claims == []
+
+
+async def test_delivery_transaction_reserves_no_slot_for_an_event_of_its_own_key() -> None:
+    outbox = ScriptedOutbox(poll_interval=60.0)
+    bus = OutboxEventBus(outbox)
+    handled: list[str] = []
+
+    @bus.on("order.paid")
+    async def handle(event: Event, delivery: Delivery) -> None:
+        handled.append(event.id)
+        if event.id == "a":
+            async with delivery.transaction() as tx:
+                tx.emit("order.paid", id="b", ordering_key=KEY)
+                tx.emit("order.paid", id="other", ordering_key="order-18")
+
+    async with bus:
+        await emit(bus, "a")
+        await anyio.sleep(1)
+    assert list(outbox.calls["transact"][0].options["emit_claim"].tokens) == ["other"]
+    assert sorted(handled) == ["a", "b", "other"]
+
+
+async def test_worker_polls_for_an_event_of_a_transaction_that_was_stored_without_its_claim() -> None:
+    outbox = ScriptedOutbox(poll_interval=60.0)
+    bus = OutboxEventBus(outbox)
+    bus.on("order.paid", handler := Recorder())
+    async with bus:
+        await anyio.sleep(1)
+        # Another process begins the queue first, with an event that nobody polls for.
+        await outbox.publish([Event("order.paid", id="a", ordering_key=KEY)])
+        async with bus.transaction() as tx:
+            tx.emit("order.paid", id="b", ordering_key=KEY)
+        await anyio.sleep(1)
+        assert ids_of(handler) == ["a", "b"]
 
 
 async def test_worker_polls_after_a_cancelled_emit_whose_event_was_not_claimed() -> None:

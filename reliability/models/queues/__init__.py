@@ -18,5 +18,5 @@ The model has one key, few events, and short lists. It shows what the protocol n
 The model leaves out time (leases just run out), several handlers of an event, transactions of a handler, and events
 that are deleted, discarded or replaced. No write lists more events than a list has room for. A dead letter is not
 retried while it is listed; the library does so, and lists it no second time. Keys share only the index, and the
-transactions of users. The library loads no event ahead, and claims no key in a transaction; the model can do both.
+transactions of users. The library loads no event ahead; the model can.
 """

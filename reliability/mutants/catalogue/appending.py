@@ -10,6 +10,7 @@ from reliability.mutants.mutant import Mutant
 _EMITS: Final = "tests/dynamodb/test_ordered_emits.py"
 _ARRIVING: Final = "tests/dynamodb/test_ordered_arriving.py"
 _BIRTHS: Final = "tests/dynamodb/test_ordered_births.py"
+_BY_TRANSACTIONS: Final = "tests/dynamodb/test_ordered_births_by_transactions.py"
 _RACES: Final = "tests/dynamodb/test_ordered_races.py"
 _KEY: Final = "[order-17]"
 _STORE: Final = "            await self._store(puts)\n"
@@ -111,6 +112,46 @@ APPENDING: Final = (
         text="        known = (await self._lines.read_after_emits([event_id]))[event_id]\n",
         replacement="        known = None\n",
         test=f"{_ARRIVING}::test_event_that_was_discarded_before_its_append_is_not_claimed_on_emit[local-replace]",
+    ),
+    Mutant(
+        row=141,
+        name="a transaction hands a queue on that another one has claimed",
+        file="dynamodb/ordering/births.py",
+        text="        if queue is None or not queue.is_held_with(arrival.token):\n",
+        replacement="        if queue is None:\n",
+        test=f"{_BY_TRANSACTIONS}::test_queue_that_exists_is_not_claimed[1]",
+    ),
+    Mutant(
+        row=141,
+        name="a transaction that is never answered keeps its queue",
+        file="dynamodb/emitting/commit_transaction.py",
+        text="                    await self._births.give_up(contents.bearers)\n",
+        replacement="                    pass\n",
+        test=f"{_BY_TRANSACTIONS}::test_commit_that_is_never_answered_is_released",
+    ),
+    Mutant(
+        row=141,
+        name="a transaction keeps a queue that it cannot read",
+        file="dynamodb/ordering/births.py",
+        text="            await self.give_up(bearers)\n",
+        replacement="",
+        test=f"{_BY_TRANSACTIONS}::test_queue_that_cannot_be_read_is_released",
+    ),
+    Mutant(
+        row=141,
+        name="a transaction reads its queue with a stale read",
+        file="dynamodb/ordering/births.py",
+        text="for key in bearers], within=within)\n",
+        replacement="for key in bearers], within=within, consistent=False)\n",
+        test=f"{_BY_TRANSACTIONS}::test_transaction_that_creates_a_queue_claims_it",
+    ),
+    Mutant(
+        row=141,
+        name="a delivery claims the queue that it holds",
+        file="dynamodb/emitting/transaction_contents.py",
+        text="            if line.seen is None and first in emit_claim.tokens:\n",
+        replacement="            if first in emit_claim.tokens:\n",
+        test=f"{_BY_TRANSACTIONS}::test_delivery_does_not_claim_the_queue_that_it_holds_a_second_time",
     ),
     Mutant(
         row=125,

@@ -155,7 +155,7 @@ WINDOWS: Final = (
         row=89,
         name="a transaction without an answer is forgotten by the window",
         file=_TRANSACTION,
-        text="                self._leave_window(contents.puts, is_unsure=is_doubtful or error.maybe_applied)\n",
+        text="                self._leave_window(contents.puts, is_unsure=contents.is_doubtful)\n",
         replacement="                self._leave_window(contents.puts, is_unsure=False)\n",
         test=f"{_NEVER_ANSWERED}[batch-True-in a transaction]",
     ),

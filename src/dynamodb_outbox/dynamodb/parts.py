@@ -204,7 +204,7 @@ def _emitting_parts(
 ) -> tuple[Publisher, Transactor]:
     in_flight, shards = TableInFlight(config.table_name), config.placement
     forms = Forms(keeper, writer, options, shards=shards, timing=timing)
-    births = Births(fronts, writer, options, timing=timing)
+    births = Births(caller, fronts, options, timing=timing)
     lines = Lines(AppendWriter(caller, options, births=births, shards=shards, timing=timing), timing=timing)
     publisher = Publisher(
         caller,
@@ -222,7 +222,8 @@ def _emitting_parts(
         options,
         forms=forms,
         lines=lines,
-        encoder=ContentsEncoder(options, forms=forms, records=records, shards=shards),
+        births=births,
+        encoder=ContentsEncoder(options, forms=forms, births=births, records=records, shards=shards),
         in_flight=in_flight,
         timing=timing,
     )

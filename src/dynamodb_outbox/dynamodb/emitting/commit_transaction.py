@@ -23,11 +23,13 @@ from dynamodb_outbox.dynamodb.emitting.transaction_contents import (
 from dynamodb_outbox.dynamodb.items.codec import decode_claim, is_unlisted
 from dynamodb_outbox.dynamodb.ordering.append_writer import USUAL_REFUSALS
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
+from dynamodb_outbox.dynamodb.ordering.births import Births
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
 from dynamodb_outbox.dynamodb.transport.classify import ErrorKind, cancellation_reasons, with_maybe_applied
 from dynamodb_outbox.dynamodb.transport.retrying import Retries, deadline_error
+from dynamodb_outbox.dynamodb.windows.window import Entry
 from dynamodb_outbox.errors import (
     ConfigurationError,
     DuplicateEventError,
@@ -57,6 +59,7 @@ class Transactor:
         *,
         forms: Forms,
         lines: Lines,
+        births: Births,
         encoder: ContentsEncoder,
         in_flight: TableInFlight,
         timing: Timing,
@@ -67,6 +70,7 @@ class Transactor:
         self._forms = forms
         self._keeper = forms.keeper
         self._lines = lines
+        self._births = births
         self._encoder = encoder
         self._options = options
 
@@ -90,11 +94,19 @@ class Transactor:
             puts = contents.puts
             if emit_claim is not None:
                 emit_claim.sending()
-            stored = await self._commit(contents, deadline=self._deadline(done))
+            try:
+                stored = await self._commit(contents, deadline=self._deadline(done))
+            except OutboxError:
+                if contents.is_doubtful:
+                    await self._births.give_up(contents.bearers)
+                raise
             if done is not None and done.completes:
                 self._keeper.answered(done.claim)
             if emit_claim is not None:
-                await self._acknowledge([put for put in stored if "claimToken" in put.item], emit_claim)
+                late = self._acknowledge([put for put in stored if "claimToken" in put.item], emit_claim)
+                is_certain = not contents.is_doubtful
+                await self._births.look(contents.bearers, is_certain=is_certain, within=LEAST_TRANSACT_SECONDS)
+                await self._release(late)
         finally:
             # The commit was cancelled, or failed unexpectedly, so these events have no answer.
             self._leave_window(puts, is_unsure=True)
@@ -115,7 +127,6 @@ class Transactor:
         """
         within = max(deadline - anyio.current_time(), LEAST_TRANSACT_SECONDS)
         retries = Retries(within, random=self._caller.random)
-        is_doubtful = False
         while True:
             attempt = Attempt(contents, table_name=self._caller.table_name)
             try:
@@ -126,18 +137,19 @@ class Transactor:
                     ClientRequestToken=uuid4().hex,
                 )
             except TransactionRefused as error:
-                is_doubtful = is_doubtful or error.repeated
-                refused = TransactionRefused(reasons=error.reasons, repeated=is_doubtful)
+                contents.is_doubtful = contents.is_doubtful or error.repeated
+                refused = TransactionRefused(reasons=error.reasons, repeated=contents.is_doubtful)
                 if met_tombstone(refused, attempt):
                     self._move_out_of_window(contents.puts)
                     continue
                 lines = attempt.lines_to_plan(refused.reasons)
                 if not lines:
                     return await self._found(refused, attempt)
-                await self._plan_again(lines, retries, contents.puts, is_doubtful=is_doubtful)
+                await self._plan_again(lines, retries, contents)
             except StorageError as error:
-                self._leave_window(contents.puts, is_unsure=is_doubtful or error.maybe_applied)
-                explained = self._explained(error, attempt, is_doubtful=is_doubtful)
+                contents.is_doubtful = contents.is_doubtful or error.maybe_applied
+                self._leave_window(contents.puts, is_unsure=contents.is_doubtful)
+                explained = self._explained(error, attempt)
                 if explained is error:
                     raise
                 raise explained from error
@@ -145,18 +157,13 @@ class Transactor:
                 return contents.puts
 
     async def _plan_again(
-        self,
-        lines: Mapping[LineWrite, Mapping[str, Any] | None],
-        retries: Retries,
-        puts: Sequence[TransactionPut],
-        *,
-        is_doubtful: bool,
+        self, lines: Mapping[LineWrite, Mapping[str, Any] | None], retries: Retries, contents: Contents
     ) -> None:
         """Plan the appends again for the queues as they are. Raises `StorageError` when the time is over."""
         try:
             for line, item in lines.items():
-                line.seen = await self._lines.see(line.append.key, item, within=LEAST_TRANSACT_SECONDS)
-                line.refusals += 1
+                seen = await self._lines.see(line.append.key, item, within=LEAST_TRANSACT_SECONDS)
+                line.plan_again(seen, is_doubtful=contents.is_doubtful)
             is_usual = retries.seconds_left > 0 and all(line.refusals <= USUAL_REFUSALS for line in lines)
             if not is_usual and not await retries.wait():
                 reason = "other processes have changed the queues of the ordering keys first, again and again"
@@ -164,8 +171,8 @@ class Transactor:
                     "transact_write_items", ErrorKind.THROTTLED, attempts=retries.attempts, reason=reason
                 )
         except StorageError as error:
-            self._leave_window(puts, is_unsure=is_doubtful)
-            raise (with_maybe_applied(error) if is_doubtful else error) from None
+            self._leave_window(contents.puts, is_unsure=contents.is_doubtful)
+            raise (with_maybe_applied(error) if contents.is_doubtful else error) from None
 
     async def _found(self, refused: TransactionRefused, attempt: Attempt) -> list[TransactionPut]:
         """Return the puts that an earlier transaction has stored, and that are still claimed; or raise the reason."""
@@ -193,9 +200,9 @@ class Transactor:
             if arrival.error is not None:
                 raise arrival.error from duplicate
 
-    def _explained(self, error: StorageError, attempt: Attempt, *, is_doubtful: bool) -> OutboxError:
+    def _explained(self, error: StorageError, attempt: Attempt) -> OutboxError:
         """Return the error with the reasons of a cancellation, or with the name of a missing table."""
-        maybe_applied = is_doubtful or error.maybe_applied
+        maybe_applied = attempt.contents.is_doubtful
         if isinstance(error, ThrottledError):
             reasons = cancellation_reasons(error.__cause__) if isinstance(error.__cause__, ClientError) else []
             if reasons:
@@ -209,8 +216,8 @@ class Transactor:
             error = TableNotFoundError(table_name=name, among=sorted(tables), outbox_table=own)
         return with_maybe_applied(error) if maybe_applied else error
 
-    async def _acknowledge(self, puts: Sequence[TransactionPut], emit_claim: EmitClaim) -> None:
-        """Hand on the claims of stored events. An event that was stored after the end of its window is released."""
+    def _acknowledge(self, puts: Sequence[TransactionPut], emit_claim: EmitClaim) -> dict[TransactionPut, Entry]:
+        """Hand on the claims of stored events without keys; return those that were stored after their windows' ends."""
         late = {put: put.entry for put in puts if put.entry is not None and self._forms.is_over(put.entry)}
         for put in puts:
             if put in late:
@@ -221,6 +228,10 @@ class Transactor:
                 self._keeper.stored(put.entry)
                 put.entry = None
             emit_claim.claimed(decode_claim(put.item, numbers=self._options.numbers, shared_lease=lease))
+        return late
+
+    async def _release(self, late: Mapping[TransactionPut, Entry]) -> None:
+        """Release events that were stored after the ends of their windows."""
         if not late:
             return
         results = await self._forms.release(list(late.values()))

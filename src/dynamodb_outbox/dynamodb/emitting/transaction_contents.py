@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from dynamodb_outbox.claims import EmitClaim, HandlerDone
@@ -13,6 +13,8 @@ from dynamodb_outbox.dynamodb.emitting.transact_items import check_size, most_it
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
 from dynamodb_outbox.dynamodb.items.values import text_size
 from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
+from dynamodb_outbox.dynamodb.ordering.births import Births
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, queue_id
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.windows.window import Entry
@@ -42,7 +44,17 @@ class LineWrite:
 
     append: Append
     seen: Queue | None = None
+    bearer: Arrival | None = None
+    """The event whose claim the queue has, if the transaction creates it."""
     refusals: int = 0
+
+    def plan_again(self, seen: Queue | None, *, is_doubtful: bool) -> None:
+        """Let the next attempt fit the queue as it is now, and claim nothing. An earlier one may be in doubt."""
+        self.seen = seen
+        self.refusals += 1
+        if self.bearer is not None:
+            self.append = replace(self.append, birth=Birth(now=self.append.birth.now))
+            self.bearer = self.bearer if is_doubtful else None
 
     @property
     def most_items(self) -> int:
@@ -64,13 +76,23 @@ class Contents:
     puts: list[TransactionPut]
     lines: list[LineWrite] = field(default_factory=list[LineWrite])
     record: HandlerRecord | None = None
+    is_doubtful: bool = False
+    """Whether an attempt was not answered: it may have been applied, and may still be."""
+
+    @property
+    def bearers(self) -> dict[str, Arrival]:
+        """The events whose claims the queues have that this transaction may create, by ordering key."""
+        return {line.append.key: line.bearer for line in self.lines if line.bearer is not None}
 
 
 class ContentsEncoder:
     """Encodes transactions."""
 
-    def __init__(self, options: OutboxOptions, *, forms: Forms, records: HandlerRecords, shards: Shards) -> None:
+    def __init__(
+        self, options: OutboxOptions, *, forms: Forms, births: Births, records: HandlerRecords, shards: Shards
+    ) -> None:
         self._options = options
+        self._births = births
         self._forms = forms
         self._records = records
         self._shards = shards
@@ -100,6 +122,8 @@ class ContentsEncoder:
         tokens = {} if emit_claim is None else emit_claim.tokens
         pairs = zip(events, encoded, strict=True)
         puts = [self._put_of(event, item, tokens.get(event.id)) for (event, _), (item, _) in pairs]
+        if emit_claim is not None:
+            self._claim(lines, puts, emit_claim)
         return Contents(writes=transact_items, puts=puts, lines=lines, record=record)
 
     def _line_writes(self, events: Sequence[Event], record: HandlerRecord | None, *, now: float) -> list[LineWrite]:
@@ -118,6 +142,15 @@ class ContentsEncoder:
             append = Append(key=key, ids=tuple(ids), birth=birth, shards=self._shards)
             lines.append(LineWrite(append, held if is_held else None))
         return lines
+
+    def _claim(self, lines: Sequence[LineWrite], puts: Sequence[TransactionPut], emit_claim: EmitClaim) -> None:
+        """Claim the queues that the transaction creates, if their first events have tokens."""
+        items = {put.event.id: put.pending for put in puts}
+        for line in lines:
+            first = line.append.ids[0]
+            if line.seen is None and first in emit_claim.tokens:
+                line.bearer = self._births.expect(first, items[first], emit_claim)
+                line.append = replace(line.append, birth=self._births.begin(line.bearer))
 
     def _put_of(self, event: Event, item: Item, token: str | None) -> TransactionPut:
         is_new_id = event.take_unpublished()

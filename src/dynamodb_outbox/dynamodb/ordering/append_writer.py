@@ -96,7 +96,7 @@ class AppendWriter:
         state = _Appending(key, list(arrivals), retries)
         error = await self._repeat(state)
         if state.bearer is not None and state.is_doubtful:
-            await self._births.give_up(state.bearer, key)
+            await self._births.give_up({key: state.bearer})
         return error
 
     async def _repeat(self, state: _Appending) -> StorageError | None:

@@ -1,9 +1,12 @@
-"""Claim on emit for events with ordering keys: the append that creates a queue can claim it for this worker.
+"""Claim on emit for events with ordering keys: the write that creates a queue can claim it for this worker.
+
+That write is an append, or a transaction that stores the event as well. The answer to an append shows the queue. After
+a transaction, the queue is read.
 
 The claim is certain if no other emit can have the id of the event, and the first attempt of the append was answered. If
 an attempt was not answered, or another emit of the id may have appended the event before, the queue may have been
 created, worked off and deleted since, and is now created again. So the event is loaded first, as after every other
-claim of a queue: it may be done already.
+claim of a queue: it may be done already. A transaction that was answered has stored the event itself, and only once.
 
 An operator may discard or replace an event that is stored and in no queue yet. If the emit took longer than usual, the
 event is loaded for that reason, too. An operator who comes sooner waits that long: see `LineRepairs.read_after_emits`.
@@ -13,31 +16,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from dynamodb_outbox.claims import Claim
-from dynamodb_outbox.dynamodb.conditional.transitions import RELEASE, Write
-from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
-from dynamodb_outbox.dynamodb.items.codec import decode_claim, millis
+import anyio
+
+from dynamodb_outbox.claims import Claim, EmitClaim
+from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim
 from dynamodb_outbox.dynamodb.ordering.appending import Birth
-from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, Moment
+from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, Moment, Submission
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
 from dynamodb_outbox.dynamodb.ordering.queue import as_delivered, holder_of, queue_id, read_queue
 from dynamodb_outbox.dynamodb.timing import Timing
+from dynamodb_outbox.dynamodb.transport.batch_get import get_items
+from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.port import OutboxOptions
 
 
 class Births:
-    """Claims the queues that appends create, and hands the claims on."""
+    """Claims the queues that emits create, and hands the claims on."""
 
-    def __init__(self, fronts: Fronts, writer: ConditionalWriter, options: OutboxOptions, *, timing: Timing) -> None:
+    def __init__(self, caller: Caller, fronts: Fronts, options: OutboxOptions, *, timing: Timing) -> None:
+        self._caller = caller
         self._fronts = fronts
-        self._writer = writer
         self._options = options
         self._timing = timing
 
+    def expect(self, event_id: str, item: Item, emit_claim: EmitClaim) -> Arrival:
+        """Return the event whose claim a queue has that a transaction creates, which stores the event, too."""
+        began = Moment.now(self._options.clock)
+        arrival = Arrival(event_id, began=began, item=item, emit_claim=emit_claim)
+        Submission([arrival], since=began.loop)
+        return arrival
+
     def begin(self, arrival: Arrival) -> Birth:
-        """Return what a queue begins with that an append of this event creates. The lease begins now."""
+        """Return what a queue begins with that the write of this event creates. The lease begins now."""
         now = self._options.clock()
         if arrival.emit_claim is None or not arrival.is_new:
             return Birth(now=now)
@@ -45,7 +59,7 @@ class Births:
         return Birth(now=now, token=arrival.token, ends=now + self._options.processing_timeout)
 
     async def take(self, arrival: Arrival, item: Mapping[str, Any], *, is_certain: bool, within: float) -> None:
-        """Hand the claim of an event on, if the append of the event has created this queue. Raises no errors."""
+        """Hand the claim of an event on, if the write of the event has created this queue. Raises no errors."""
         queue = read_queue(item)
         if queue is None or not queue.is_held_with(arrival.token):
             return
@@ -60,15 +74,27 @@ class Births:
             if is_ours and arrival.is_wanted:
                 arrival.claimed(loaded)
             else:
-                await self._release(holder_of(loaded), loaded.token)
+                await self._fronts.release({holder_of(loaded): loaded.token})
         elif isinstance(loaded, Unreadable):
-            await self._release(loaded.holder, loaded.token)
+            await self._fronts.release({loaded.holder: loaded.token})
 
-    async def give_up(self, arrival: Arrival, key: str) -> None:
-        """Release the queue, if an append of the event that was not answered has created it."""
-        await self._release(queue_id(key), arrival.token)
+    async def look(self, bearers: Mapping[str, Arrival], *, is_certain: bool, within: float) -> None:
+        """Read the queues of the keys that a transaction has perhaps created, and hand their claims on.
 
-    async def _release(self, holder: str, token: str) -> None:
-        """Make a queue due for all workers. After an error, recovery finds it when its lease ends."""
-        write = Write(RELEASE, holder, {"token": {"S": token}, "due": millis(self._options.clock())})
-        await self._writer.write([write], within=self._timing.late_settle, urgent=True)
+        `bearers` has the first event of each key. Raises no errors.
+        """
+        if not bearers:
+            return
+        try:
+            items = await get_items(self._caller, [queue_id(key) for key in bearers], within=within)
+        except StorageError:
+            await self.give_up(bearers)
+            return
+        async with anyio.create_task_group() as group:
+            for key, arrival in bearers.items():
+                if (item := items.get(queue_id(key))) is not None:
+                    group.start_soon(partial(self.take, arrival, item, is_certain=is_certain, within=within))
+
+    async def give_up(self, bearers: Mapping[str, Arrival]) -> None:
+        """Release queues that a write has created which was not answered; `bearers` has the first event of each."""
+        await self._fronts.release({queue_id(key): arrival.token for key, arrival in bearers.items()})

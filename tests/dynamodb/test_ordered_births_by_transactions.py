@@ -1,0 +1,331 @@
+"""Claims on emit of events with ordering keys in transactions: after the commit, a read tells whose queue it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from benchmarks.units import MeteringClient, Projection
+from dynamodb_outbox import (
+    Delivery,
+    DuplicateEventError,
+    DynamoDBOutbox,
+    Event,
+    OutboxEventBus,
+    TransactionTooLargeError,
+    UnavailableError,
+)
+from dynamodb_outbox.claims import Claim, HandlerDone
+from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
+from dynamodb_outbox.outcome import Completed
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, Reply, nth, refused
+from tests.adapter_timing import with_timing
+from tests.dynamodb.impatience import giving_up_after
+from tests.dynamodb.ordered import Shop, ids_of, open_shop, orders
+from tests.fakes import Recorder
+
+KEY = "order-17"
+TRANSACTION, READ = "TransactWriteItems", "BatchGetItem"
+
+
+@pytest.fixture
+async def shop(local_endpoint: str, table_name: str) -> AsyncIterator[Shop]:
+    async with open_shop(local_endpoint, table_name, conditional_writes="single") as opened:
+        yield opened
+
+
+async def transact(shop: Shop, *events: Event, done: HandlerDone | None = None) -> list[Claim]:
+    """Commit events, and return the claims of those that were claimed."""
+    emit_claim, claims = shop.claiming(*events)
+    await shop.outbox.transact([], [(event, None) for event in events], done=done, emit_claim=emit_claim)
+    return claims
+
+
+async def queue_of(shop: Shop, key: str = KEY) -> tuple[str, str]:
+    """The status and the token of the queue."""
+    item = await shop.item(queue_id(key))
+    assert item is not None
+    return item["status"]["S"], item["claimToken"]["S"]
+
+
+async def test_transaction_that_creates_a_queue_claims_it(shop: Shop) -> None:
+    (event,) = orders(1)
+    (claim,) = await transact(shop, event)
+    assert (claim.event, claim.attempt, claim.queue is not None) == (event, 1, True)
+    assert shop.proxy.operations() == [TRANSACTION, READ]
+    assert shop.proxy.requests[1].body["RequestItems"][shop.outbox.table_name]["ConsistentRead"] is True
+    queue = await shop.item(queue_id(KEY))
+    assert queue is not None
+    assert (queue["status"]["S"], queue["claimToken"]["S"]) == ("PROCESSING", claim.token)
+    assert int(queue["gsiSortKey"]["N"]) / 1000 == claim.lease_expires_at
+    assert queue["claimedBy"]["S"]
+    assert await shop.outbox.claim(10) == []
+    assert await shop.outbox.settle([(claim, Completed())]) == [None]
+    assert (await shop.status(event), await shop.line(KEY)) == ("COMPLETED", [])
+
+
+async def test_event_of_an_own_id_is_claimed_without_a_read_of_the_event(shop: Shop) -> None:
+    """Unlike after a put and an append: what stores the event is what creates the queue."""
+    (claim,) = await transact(shop, Event("order.paid", id="order-17-paid", ordering_key=KEY))
+    assert claim.event.id == "order-17-paid"
+    assert shop.proxy.operations() == [TRANSACTION, READ]
+
+
+async def test_first_event_of_each_key_is_claimed_and_one_read_shows_all_queues(shop: Shop) -> None:
+    events = [*orders(3), *orders(25, key="long"), Event("order.paid"), *orders(1, key="other")]
+    claims = await transact(shop, *events)
+    assert {claim.event.id for claim in claims} == {events[n].id for n in (0, 3, 28, 29)}
+    assert shop.proxy.operations() == [TRANSACTION, READ]
+    settled = await shop.outbox.settle([(claim, Completed()) for claim in claims], keep_keys=True)
+    assert {each.event.id for each in settled if isinstance(each, Claim)} == {events[1].id, events[4].id}
+
+
+@pytest.mark.parametrize("waiting", [1, 9])
+async def test_queue_that_exists_is_not_claimed(shop: Shop, waiting: int) -> None:
+    before, (event,) = orders(waiting), orders(1)
+    await shop.outbox.publish(before)
+    assert await transact(shop, event) == []
+    assert await queue_of(shop) == ("PENDING", NOBODY)
+    (claim,) = await shop.outbox.claim(10)
+    (later,) = orders(1)
+    assert await transact(shop, later) == []
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+    assert await shop.line(KEY) == ids_of([*before, event, later])
+
+
+async def test_queue_that_was_full_is_neither_claimed_nor_read(shop: Shop) -> None:
+    before, events = orders(20), orders(2)
+    await shop.outbox.publish(before)
+    shop.proxy.requests.clear()
+    assert await transact(shop, *events) == []
+    assert shop.proxy.operations() == [TRANSACTION, TRANSACTION]
+    assert await shop.line(KEY) == ids_of(before + events)
+
+
+async def test_queue_whose_first_event_has_no_token_is_neither_claimed_nor_read(shop: Shop) -> None:
+    reserved, (first, second) = Event("order.paid"), orders(2)
+    emit_claim, claims = shop.claiming(reserved, second)
+    await shop.outbox.transact([], [(event, None) for event in (reserved, first, second)], emit_claim=emit_claim)
+    assert [claim.event for claim in claims] == [reserved]
+    assert shop.proxy.operations() == [TRANSACTION]
+    assert await queue_of(shop) == ("PENDING", NOBODY)
+
+
+async def test_transaction_that_is_too_large_sends_nothing(shop: Shop) -> None:
+    with pytest.raises(TransactionTooLargeError):
+        await transact(shop, *orders(91))
+    assert shop.proxy.operations() == []
+
+
+async def test_delivery_does_not_claim_the_queue_that_it_holds_a_second_time(shop: Shop) -> None:
+    await shop.outbox.publish(orders(1))
+    (claim,) = await shop.outbox.claim(1)
+    (child,), (other,) = orders(1), orders(1, key="other")
+    done = HandlerDone(claim=claim, handler="bill", completes=True)
+    claims = await transact(shop, child, other, done=done)
+    assert [each.event for each in claims] == [other]
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+    assert await shop.outbox.settle([(claim, Completed()), (claims[0], Completed())]) == [None, None]
+    (following,) = await shop.outbox.claim(10)
+    assert following.event == child
+
+
+# Faults
+
+
+@pytest.mark.parametrize("lost", [CUT_AFTER, CUT_BEFORE])
+async def test_commit_whose_answer_is_lost_claims_the_queue(shop: Shop, lost: str) -> None:
+    shop.proxy.rule = nth(1, TRANSACTION, lost)
+    (event,) = orders(1)
+    (claim,) = await transact(shop, event)
+    assert claim.event == event
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+    assert await shop.outbox.settle([(claim, Completed())]) == [None]
+
+
+@pytest.mark.parametrize("lost", [CUT_AFTER, CUT_BEFORE])
+async def test_read_whose_answer_is_lost_is_repeated(shop: Shop, lost: str) -> None:
+    shop.proxy.rule = nth(1, READ, lost)
+    (claim,) = await transact(shop, *orders(1))
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+
+
+async def test_queue_that_cannot_be_read_is_released(shop: Shop) -> None:
+    shop.proxy.rule = lambda request: refused("AccessDeniedException") if request.operation == READ else None
+    (event,), (other,) = orders(1), orders(1, key="other")
+    assert await transact(shop, event, other) == []
+    assert [(await queue_of(shop, key))[0] for key in (KEY, "other")] == ["PENDING", "PENDING"]
+    shop.proxy.rule = lambda request: None
+    assert {claim.event.id for claim in await shop.outbox.claim(10)} == {event.id, other.id}
+
+
+async def test_commit_that_is_never_answered_is_released(shop: Shop) -> None:
+    shop.proxy.rule = lambda request: CUT_AFTER if request.operation == TRANSACTION else None
+    (event,) = orders(1)
+    with giving_up_after(3), pytest.raises(UnavailableError) as caught:
+        await transact(shop, event)
+    assert caught.value.maybe_applied
+    assert (await queue_of(shop))[0] == "PENDING"
+    (claim,) = await shop.outbox.claim(10)
+    assert claim.event == event
+
+
+async def test_commit_that_was_not_applied_releases_nothing(shop: Shop) -> None:
+    shop.proxy.rule = lambda request: refused("AccessDeniedException") if request.operation == TRANSACTION else None
+    with pytest.raises(Exception, match="AccessDenied"):
+        await transact(shop, *orders(1))
+    assert shop.proxy.operations() == [TRANSACTION]
+
+
+async def test_slow_commit_reads_the_event_too(shop: Shop) -> None:
+    with_timing(shop.outbox, claim_without_read=0.0)
+    (claim,) = await transact(shop, *orders(1))
+    assert shop.proxy.operations() == [TRANSACTION, READ, READ]
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+
+
+async def test_event_that_was_completed_during_a_slow_commit_is_not_handled_again(shop: Shop) -> None:
+    with_timing(shop.outbox, claim_without_read=0.0)
+    (event,) = orders(1)
+
+    async def complete(request: Recorded) -> None:
+        if request.operation == READ and shop.proxy.count(READ) == 1:
+            await shop.client.update_item(
+                TableName=shop.outbox.table_name,
+                Key={"id": {"S": event.id}},
+                UpdateExpression="SET #status = :status",
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues={":status": {"S": "COMPLETED"}},
+            )
+
+    shop.proxy.rule = complete
+    assert await transact(shop, event) == []
+    assert await shop.line(KEY) == []
+
+
+async def test_attempt_that_is_carried_out_late_is_found_and_claimed(shop: Shop) -> None:
+    """The first attempt is not answered, its repeat finds the queue full, and then the first is carried out."""
+    (event,) = orders(1)
+    image = {"id": {"S": queue_id(KEY)}, "ids": {"L": [{"S": f"e{n}"} for n in range(10)]}, "claimToken": {"S": NOBODY}}
+    sent: list[Recorded] = []
+
+    async def rule(request: Recorded) -> Any:
+        if request.operation != TRANSACTION:
+            return None
+        sent.append(request)
+        if len(sent) == 1:
+            return CUT_BEFORE
+        if len(sent) == 2:
+            reasons = [{"Code": "None"}, {"Code": "ConditionalCheckFailed", "Message": "no", "Item": image}]
+            return Reply(
+                400, {"__type": "x#TransactionCanceledException", "message": "no", "CancellationReasons": reasons}
+            )
+        if len(sent) == 3:
+            await shop.client.transact_write_items(**sent[0].body)
+        return None
+
+    shop.proxy.rule = rule
+    (claim,) = await transact(shop, event)
+    # Loaded, since an attempt was in doubt.
+    assert shop.proxy.operations().count(READ) == 2
+    assert claim.event == event
+    assert await queue_of(shop) == ("PROCESSING", claim.token)
+    assert await shop.line(KEY) == [event.id]
+
+
+async def test_refused_transaction_of_a_late_attempt_releases_its_queue(shop: Shop) -> None:
+    """The first attempt is carried out and not answered; its repeat is refused, as if another one had stored the id."""
+    event = Event("order.paid", id="order-17-paid", ordering_key=KEY)
+    shop.proxy.rule = nth(1, TRANSACTION, CUT_AFTER)
+    with giving_up_after(1), pytest.raises(UnavailableError):
+        await transact(shop, event)
+    assert (await queue_of(shop))[0] == "PENDING"
+    with pytest.raises(DuplicateEventError):
+        await transact(shop, event)
+    assert await shop.line(KEY) == [event.id]
+
+
+# The worker
+
+
+async def test_worker_handles_the_events_of_transactions_without_a_poll(shop: Shop) -> None:
+    recorder = Recorder()
+    shop.bus.on("order.paid", recorder)
+    async with shop.bus:
+        for event in (events := orders(4)):
+            async with shop.bus.transaction() as tx:
+                tx.emit(event)
+            await shop.bus.drain(timeout=60)
+    assert [event.id for event in recorder.events] == ids_of(events)
+    # The claim of a poll would be an update of the queue. What takes the last event from it is a deletion.
+    updated = [request.body["Key"]["id"]["S"] for request in shop.proxy.requests if request.operation == "UpdateItem"]
+    assert queue_id(KEY) not in updated
+    assert set(ids_of(events)) <= set(updated)
+
+
+async def test_cancelled_caller_of_a_commit_leaves_the_event_to_the_worker(shop: Shop) -> None:
+    sent, gate, recorder = anyio.Event(), anyio.Event(), Recorder()
+
+    async def hold(request: Recorded) -> None:
+        if request.operation == TRANSACTION:
+            sent.set()
+            await gate.wait()
+
+    shop.bus.on("order.paid", recorder)
+    (event,) = orders(1)
+
+    async def commit() -> None:
+        async with shop.bus.transaction() as tx:
+            tx.emit(event)
+
+    async with shop.bus:
+        shop.proxy.rule = hold
+        task = asyncio.create_task(commit())
+        await sent.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        gate.set()
+        with anyio.fail_after(60):
+            while not recorder.events:
+                await anyio.sleep(0.01)
+        await shop.bus.drain(timeout=60)
+    assert [each.id for each in recorder.events] == [event.id]
+
+
+async def test_handler_emits_to_another_key_and_this_worker_handles_it(shop: Shop) -> None:
+    handled: list[str | None] = []
+
+    @shop.bus.on("order.paid")
+    async def pay(event: Event, delivery: Delivery) -> None:
+        handled.append(event.ordering_key)
+        if event.ordering_key == KEY:
+            async with delivery.transaction() as tx:
+                for key in (KEY + "/shipping", "order-18"):
+                    tx.emit("order.paid", ordering_key=key)
+
+    async with shop.bus:
+        await shop.bus.emit("order.paid", ordering_key=KEY)
+        await shop.bus.drain(timeout=60)
+    assert sorted(map(str, handled)) == [KEY, KEY + "/shipping", "order-18"]
+
+
+# The cost
+
+
+@pytest.mark.parametrize(("key", "units"), [(KEY, (8, 1)), (None, (5, 0))])
+@pytest.mark.parametrize("projection", ["ALL", "KEYS_ONLY"])
+async def test_event_of_a_transaction_that_is_claimed_on_emit_costs_eight_units_and_one_read(
+    local_client: Any, table_name: str, projection: Projection, key: str | None, units: tuple[int, int]
+) -> None:
+    metering: Any = MeteringClient(local_client, projection)
+    outbox = DynamoDBOutbox(metering, table_name=table_name, conditional_writes="single", window=False)
+    await outbox.create_table(projection=projection)
+    shop = Shop(metering, outbox, None, OutboxEventBus(outbox))  # type: ignore[arg-type]
+    metering.start_over()
+    (claim,) = await transact(shop, Event("order.paid", {"n": 1}, ordering_key=key))
+    assert await outbox.settle([(claim, Completed())]) == [None]
+    assert (sum(metering.written.values()), metering.read, metering.refused) == (*units, 0)
