@@ -52,12 +52,19 @@ async def queue_of(shop: Shop, key: str = KEY) -> tuple[str, str]:
     return item["status"]["S"], item["claimToken"]["S"]
 
 
+def read_of(shop: Shop) -> dict[str, Any]:
+    """The read of the queues after the commit."""
+    (read,) = [request.body for request in shop.proxy.requests if request.operation == READ]
+    found: dict[str, Any] = read["RequestItems"][shop.outbox.table_name]
+    return found
+
+
 async def test_transaction_that_creates_a_queue_claims_it(shop: Shop) -> None:
     (event,) = orders(1)
     (claim,) = await transact(shop, event)
     assert (claim.event, claim.attempt, claim.queue is not None) == (event, 1, True)
     assert shop.proxy.operations() == [TRANSACTION, READ]
-    assert shop.proxy.requests[1].body["RequestItems"][shop.outbox.table_name]["ConsistentRead"] is True
+    assert read_of(shop) == {"Keys": [{"id": {"S": queue_id(KEY)}}], "ConsistentRead": True}
     queue = await shop.item(queue_id(KEY))
     assert queue is not None
     assert (queue["status"]["S"], queue["claimToken"]["S"]) == ("PROCESSING", claim.token)
@@ -126,8 +133,10 @@ async def test_delivery_does_not_claim_the_queue_that_it_holds_a_second_time(sho
     (claim,) = await shop.outbox.claim(1)
     (child,), (other,) = orders(1), orders(1, key="other")
     done = HandlerDone(claim=claim, handler="bill", completes=True)
+    shop.proxy.requests.clear()
     claims = await transact(shop, child, other, done=done)
     assert [each.event for each in claims] == [other]
+    assert read_of(shop)["Keys"] == [{"id": {"S": queue_id("other")}}]
     assert await queue_of(shop) == ("PROCESSING", claim.token)
     assert await shop.outbox.settle([(claim, Completed()), (claims[0], Completed())]) == [None, None]
     (following,) = await shop.outbox.claim(10)
