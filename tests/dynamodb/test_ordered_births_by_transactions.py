@@ -52,6 +52,11 @@ async def queue_of(shop: Shop, key: str = KEY) -> tuple[str, str]:
     return item["status"]["S"], item["claimToken"]["S"]
 
 
+async def released(shop: Shop) -> None:
+    """Wait until the queues are released that a transaction gave up, in the background."""
+    await shop.outbox._parts.transactor.finish()
+
+
 def read_of(shop: Shop) -> dict[str, Any]:
     """The read of the queues after the commit."""
     (read,) = [request.body for request in shop.proxy.requests if request.operation == READ]
@@ -167,9 +172,42 @@ async def test_queue_that_cannot_be_read_is_released(shop: Shop) -> None:
     shop.proxy.rule = lambda request: refused("AccessDeniedException") if request.operation == READ else None
     (event,), (other,) = orders(1), orders(1, key="other")
     assert await transact(shop, event, other) == []
+    await released(shop)
     assert [(await queue_of(shop, key))[0] for key in (KEY, "other")] == ["PENDING", "PENDING"]
     shop.proxy.rule = lambda request: None
     assert {claim.event.id for claim in await shop.outbox.claim(10)} == {event.id, other.id}
+
+
+async def test_caller_does_not_wait_for_the_release_of_a_queue_that_cannot_be_read(shop: Shop) -> None:
+    go_on = anyio.Event()
+
+    async def hold(request: Recorded) -> Any:
+        if request.operation == READ:
+            return refused("AccessDeniedException")
+        if request.operation == "UpdateItem":
+            await go_on.wait()
+        return None
+
+    shop.proxy.rule = hold
+    with anyio.fail_after(60):
+        assert await transact(shop, *orders(1)) == []
+    assert (await queue_of(shop))[0] == "PROCESSING"
+    go_on.set()
+    await released(shop)
+    assert (await queue_of(shop))[0] == "PENDING"
+
+
+async def test_outbox_that_is_closed_waits_for_the_release(local_endpoint: str, table_name: str) -> None:
+    async with open_shop(local_endpoint, table_name) as shop:
+        shop.proxy.rule = lambda request: refused("AccessDeniedException") if request.operation == READ else None
+        async with DynamoDBOutbox.connect(
+            table_name=table_name, region_name="us-east-1", endpoint_url=shop.proxy.endpoint
+        ) as outbox:
+            (event,) = orders(1)
+            emit_claim, claims = shop.claiming(event)
+            await outbox.transact([], [(event, None)], emit_claim=emit_claim)
+        assert claims == []
+        assert (await queue_of(shop))[0] == "PENDING"
 
 
 async def test_commit_that_is_never_answered_is_released(shop: Shop) -> None:
@@ -178,6 +216,7 @@ async def test_commit_that_is_never_answered_is_released(shop: Shop) -> None:
     with giving_up_after(3), pytest.raises(UnavailableError) as caught:
         await transact(shop, event)
     assert caught.value.maybe_applied
+    await released(shop)
     assert (await queue_of(shop))[0] == "PENDING"
     (claim,) = await shop.outbox.claim(10)
     assert claim.event == event
@@ -252,6 +291,7 @@ async def test_refused_transaction_of_a_late_attempt_releases_its_queue(shop: Sh
     shop.proxy.rule = nth(1, TRANSACTION, CUT_AFTER)
     with giving_up_after(1), pytest.raises(UnavailableError):
         await transact(shop, event)
+    await released(shop)
     assert (await queue_of(shop))[0] == "PENDING"
     with pytest.raises(DuplicateEventError):
         await transact(shop, event)

@@ -135,7 +135,7 @@ async def test_attempt_that_is_carried_out_late_is_not_forgotten(bank: Bank, *, 
     bank.proxy.rule = rule
     if is_own:
         # Somebody else may have stored the id, so that only the caller can know whether it was this transaction.
-        with pytest.raises(DuplicateEventError) as caught:
+        with pytest.raises(DuplicateEventError, match="either it was applied, and has stored the event, or") as caught:
             await commit(bank, event)
         assert isinstance(caught.value.__cause__, TransactionCancelledError)
         assert caught.value.__cause__.maybe_applied

@@ -158,9 +158,10 @@ class Parts:
             group.start_soon(self.membership.retire)
 
     async def finish(self) -> None:
-        """Wait for batches whose callers gave up: they need the client until they are answered."""
+        """Wait for writes that go on without their callers: they need the client until they are answered."""
         with anyio.move_on_after(self.timing.batch_response, shield=True):
             await self.publisher.finish()
+            await self.transactor.finish()
 
 
 def _ordering_parts(

@@ -21,7 +21,7 @@ class DuplicateEventError(PublishError):
         self,
         *,
         event_id: str,
-        within: Literal["an emit", "the same call", "a transaction"] = "an emit",
+        within: Literal["an emit", "the same call", "a transaction", "an unanswered transaction"] = "an emit",
         stored: Event | None = None,
     ) -> None:
         self.event_id = event_id
@@ -33,6 +33,11 @@ class DuplicateEventError(PublishError):
             "a transaction": (
                 f"{stored_already}, so nothing of the transaction was written; if this is a repeated transaction, you "
                 "can go on, else use another id"
+            ),
+            "an unanswered transaction": (
+                f"{stored_already}. An earlier attempt of this transaction was not answered: either it was applied, "
+                "and has stored the event, or nothing of the transaction was written. Read what the transaction writes "
+                "to know which"
             ),
         }
         super().__init__(message[within])

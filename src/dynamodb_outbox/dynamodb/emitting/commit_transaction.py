@@ -98,20 +98,23 @@ class Transactor:
                 stored = await self._commit(contents, deadline=self._deadline(done))
             except OutboxError:
                 if contents.is_doubtful:
-                    await self._births.give_up(contents.bearers)
+                    self._births.release_later(contents.bearers)
                 raise
             if done is not None and done.completes:
                 self._keeper.answered(done.claim)
             if emit_claim is not None:
                 late = self._acknowledge([put for put in stored if "claimToken" in put.item], emit_claim)
-                is_certain = not contents.is_doubtful
-                await self._births.look(contents.bearers, is_certain=is_certain, within=LEAST_TRANSACT_SECONDS)
+                await self._births.look(contents.bearers, is_certain=not contents.is_doubtful)
                 await self._release(late)
         finally:
             # The commit was cancelled, or failed unexpectedly, so these events have no answer.
             self._leave_window(puts, is_unsure=True)
             for event_id in event_ids:
                 in_flight.leave(event_id)
+
+    async def finish(self) -> None:
+        """Wait until the releases are written that go on without their callers."""
+        await self._births.finish()
 
     def _deadline(self, done: HandlerDone | None) -> float:
         within = self._timing.transact

@@ -50,7 +50,9 @@ def stored_before(
     if found and len(found) == len(listed):
         put, item = found[0]
         raise DuplicateEventError(
-            event_id=put.event.id, within="a transaction", stored=stored_event(item, numbers=numbers)
+            event_id=put.event.id,
+            within="an unanswered transaction" if refused.repeated else "a transaction",
+            stored=stored_event(item, numbers=numbers),
         ) from cancelled
     raise cancelled from None
 

@@ -13,8 +13,7 @@ from dynamodb_outbox.dynamodb.emitting.transact_items import check_size, most_it
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
 from dynamodb_outbox.dynamodb.items.values import text_size
 from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
-from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
-from dynamodb_outbox.dynamodb.ordering.births import Births
+from dynamodb_outbox.dynamodb.ordering.births import Bearer, Births
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, queue_id
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.windows.window import Entry
@@ -44,8 +43,7 @@ class LineWrite:
 
     append: Append
     seen: Queue | None = None
-    bearer: Arrival | None = None
-    """The event whose claim the queue has, if the transaction creates it."""
+    bearer: Bearer | None = None
     refusals: int = 0
 
     def plan_again(self, seen: Queue | None, *, is_doubtful: bool) -> None:
@@ -80,8 +78,8 @@ class Contents:
     """Whether an attempt was not answered: it may have been applied, and may still be."""
 
     @property
-    def bearers(self) -> dict[str, Arrival]:
-        """The events whose claims the queues have that this transaction may create, by ordering key."""
+    def bearers(self) -> dict[str, Bearer]:
+        """The events that have the claims of the queues which this transaction may create, by ordering key."""
         return {line.append.key: line.bearer for line in self.lines if line.bearer is not None}
 
 

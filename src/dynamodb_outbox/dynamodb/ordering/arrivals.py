@@ -51,7 +51,7 @@ class Arrival:
     item: Item = field(default_factory=dict[str, AttributeValue], repr=False)
     """The event as it is stored, if it has an `emit_claim`."""
     emit_claim: EmitClaim | None = None
-    """The claim of the event on emit, if its append creates the queue."""
+    """The claim of the event on emit, if its write creates the queue."""
     error: StorageError | None = None
     submission: Submission = field(init=False, repr=False)
 

@@ -14,8 +14,9 @@ event is loaded for that reason, too. An operator who comes sooner waits that lo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ import anyio
 from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim
 from dynamodb_outbox.dynamodb.ordering.appending import Birth
-from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, Moment, Submission
+from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, Moment
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
 from dynamodb_outbox.dynamodb.ordering.queue import as_delivered, holder_of, queue_id, read_queue
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -32,6 +33,16 @@ from dynamodb_outbox.dynamodb.transport.batch_get import get_items
 from dynamodb_outbox.dynamodb.transport.caller import Caller
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.port import OutboxOptions
+
+
+@dataclass(slots=True, eq=False)
+class Bearer(Arrival):
+    """The first event of a key in a transaction, which has the claim of the queue if the transaction creates it."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Always: the commit goes on though its caller is cancelled."""
+        return True
 
 
 class Births:
@@ -42,13 +53,11 @@ class Births:
         self._fronts = fronts
         self._options = options
         self._timing = timing
+        self._releases: set[asyncio.Task[None]] = set()
 
-    def expect(self, event_id: str, item: Item, emit_claim: EmitClaim) -> Arrival:
-        """Return the event whose claim a queue has that a transaction creates, which stores the event, too."""
-        began = Moment.now(self._options.clock)
-        arrival = Arrival(event_id, began=began, item=item, emit_claim=emit_claim)
-        Submission([arrival], since=began.loop)
-        return arrival
+    def expect(self, event_id: str, item: Item, emit_claim: EmitClaim) -> Bearer:
+        """Return the first event of a key in a transaction, as it will be stored."""
+        return Bearer(event_id, began=Moment.now(self._options.clock), item=item, emit_claim=emit_claim)
 
     def begin(self, arrival: Arrival) -> Birth:
         """Return what a queue begins with that the write of this event creates. The lease begins now."""
@@ -78,22 +87,35 @@ class Births:
         elif isinstance(loaded, Unreadable):
             await self._fronts.release({loaded.holder: loaded.token})
 
-    async def look(self, bearers: Mapping[str, Arrival], *, is_certain: bool, within: float) -> None:
+    async def look(self, bearers: Mapping[str, Bearer], *, is_certain: bool) -> None:
         """Read the queues of the keys that a transaction has perhaps created, and hand their claims on.
 
         `bearers` has the first event of each key. Raises no errors.
         """
         if not bearers:
             return
+        within = self._timing.look
         try:
             items = await get_items(self._caller, [queue_id(key) for key in bearers], within=within)
         except StorageError:
-            await self.give_up(bearers)
+            self.release_later(bearers)
             return
         async with anyio.create_task_group() as group:
             for key, arrival in bearers.items():
                 if (item := items.get(queue_id(key))) is not None:
                     group.start_soon(partial(self.take, arrival, item, is_certain=is_certain, within=within))
+
+    def release_later(self, bearers: Mapping[str, Bearer]) -> None:
+        """Release the queues that a transaction has perhaps created, without keeping its caller waiting."""
+        if bearers:
+            task = asyncio.create_task(self.give_up(bearers), name="dynamodb-outbox releases")
+            self._releases.add(task)
+            task.add_done_callback(self._releases.discard)
+
+    async def finish(self) -> None:
+        """Wait until the releases are written that go on without their callers."""
+        while self._releases:
+            await asyncio.wait(self._releases)
 
     async def give_up(self, bearers: Mapping[str, Arrival]) -> None:
         """Release queues that a write has created which was not answered; `bearers` has the first event of each."""
