@@ -23,6 +23,7 @@ from dynamodb_outbox.claims import Claim, HandlerDone
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
 from dynamodb_outbox.outcome import Completed
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, Reply, nth, refused
+from reliability.resources import tasks_left
 from tests.adapter_timing import with_timing
 from tests.dynamodb.impatience import giving_up_after
 from tests.dynamodb.ordered import Shop, ids_of, open_shop, orders
@@ -195,6 +196,25 @@ async def test_caller_does_not_wait_for_the_release_of_a_queue_that_cannot_be_re
     go_on.set()
     await released(shop)
     assert (await queue_of(shop))[0] == "PENDING"
+
+
+async def test_worker_that_stops_waits_for_the_release(shop: Shop) -> None:
+    async def act(request: Recorded) -> Any:
+        if request.operation == READ:
+            return refused("AccessDeniedException")
+        if request.operation == "UpdateItem" and queue_id(KEY) in str(request.body):
+            await anyio.sleep(0.3)
+        return None
+
+    shop.bus.on("order.paid", recorder := Recorder())
+    async with shop.bus:
+        shop.proxy.rule = act
+        async with shop.bus.transaction() as tx:
+            tx.emit("order.paid", ordering_key=KEY)
+        assert (await queue_of(shop))[0] == "PROCESSING"
+    assert tasks_left() == ()
+    assert (await queue_of(shop))[0] == "PENDING"
+    assert recorder.events == []
 
 
 async def test_outbox_that_is_closed_waits_for_the_release(local_endpoint: str, table_name: str) -> None:

@@ -216,7 +216,10 @@ class DynamoDBOutbox:
         await self._parts.keeper.run(report)
 
     async def retire(self) -> None:
-        """Delete the window, and withdraw the announcement of a worker that stops, so that others do not warn of it."""
+        """Delete the window, and withdraw the announcement of a worker that stops, so that others do not warn of it.
+
+        Queues that transactions gave up are released by then, too.
+        """
         self._loop.check("outbox.retire")
         await self._parts.retire()
 

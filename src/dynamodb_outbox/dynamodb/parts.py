@@ -152,10 +152,11 @@ class Parts:
         self.membership.announce()
 
     async def retire(self) -> None:
-        """End the window and the announcement of a worker, side by side, as there is little time at the end."""
+        """End the window, the announcement and the releases of a worker, side by side, as there is little time."""
         async with anyio.create_task_group() as group:
             group.start_soon(self.keeper.retire)
             group.start_soon(self.membership.retire)
+            group.start_soon(self.transactor.finish)
 
     async def finish(self) -> None:
         """Wait for writes that go on without their callers: they need the client until they are answered."""
