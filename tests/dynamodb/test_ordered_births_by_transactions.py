@@ -28,6 +28,7 @@ from tests.adapter_timing import with_timing
 from tests.dynamodb.impatience import giving_up_after
 from tests.dynamodb.ordered import Shop, ids_of, open_shop, orders
 from tests.fakes import Recorder
+from tests.timing import set_timing
 
 KEY = "order-17"
 TRANSACTION, READ = "TransactWriteItems", "BatchGetItem"
@@ -206,6 +207,7 @@ async def test_worker_that_stops_waits_for_the_release(shop: Shop) -> None:
             await anyio.sleep(0.3)
         return None
 
+    set_timing(shop.bus, retire_seconds=60.0)
     shop.bus.on("order.paid", recorder := Recorder())
     async with shop.bus:
         shop.proxy.rule = act
