@@ -26,7 +26,7 @@ _SERVICE: Final = "service"
 """The name of the tasks of the service."""
 _EMITS: Final = (
     _SERVICE,
-    *(f"dynamodb-outbox {name}" for name in ("emit", "emits", "commit", "appends", "releases")),
+    *(f"dynamodb-outbox {name}" for name in ("emit", "emits", "commit", "appends", "queue releases")),
 )
 EMIT_SECONDS: Final = 200.0
 """How long a service tries to emit an event."""

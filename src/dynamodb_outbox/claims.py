@@ -52,12 +52,14 @@ class EmitClaim:
     `tokens` has the token of each claim, by event id. The adapter calls `sending` before it sends the first of these
     events: from then on a cancellation of the caller does not end the write. If other tasks send the events, it calls
     `sending` before it starts them. The adapter calls `claimed` when the write of an event is acknowledged, but not for
-    an event that is stored without a claim, because it waits behind others of its ordering key.
+    an event that is stored without a claim, because it waits behind others of its ordering key. If the adapter cannot
+    find out whether it waits, it releases the claim in the background, and calls `released` afterwards.
     """
 
     tokens: Mapping[str, str]
     claimed: Callable[[Claim], None]
     sending: Callable[[], object] = lambda: None
+    released: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,13 +67,15 @@ class HandlerDone:
     """A handler of a claim that a transaction records as done.
 
     `completes` is true if every other handler of the event is done. `is_other` is true if an earlier transaction of the
-    same delivery, with other contents, may have been applied.
+    same delivery, with other contents, may have been applied. The adapter calls `written` when the transaction is known
+    to be written, though the call goes on to find out which events it has claimed.
     """
 
     claim: Claim
     handler: str
     completes: bool
     is_other: bool = False
+    written: Callable[[], object] = field(default=lambda: None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

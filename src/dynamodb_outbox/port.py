@@ -85,9 +85,10 @@ class Outbox(Protocol):
         ...
 
     async def retire(self) -> None:
-        """Withdraw the announcement to other workers. A worker calls `retire` after it wrote its last outcome.
+        """Withdraw the announcement to other workers, and wait for releases in the background.
 
-        Raises no errors, and does nothing without a `prepare`. The worker waits for one second at most.
+        A worker calls `retire` after it wrote its last outcome, and waits for one second at most. Raises no errors, and
+        does nothing without a `prepare`.
         """
         ...
 

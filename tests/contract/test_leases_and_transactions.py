@@ -145,6 +145,19 @@ async def test_more_than_a_hundred_items_or_four_megabytes_are_refused(outbox: O
 # The record of a handler
 
 
+async def test_transaction_tells_that_it_is_written(outbox: Outbox, claim: Claim) -> None:
+    told: list[str] = []
+    await outbox.publish([Event("invoice.due", id="taken")])
+    record = HandlerDone(claim=claim, handler="h", completes=True, written=lambda: told.append("written"))
+    with pytest.raises(DuplicateEventError):
+        await outbox.transact([], [(Event("invoice.due", id="taken"), None)], done=record)
+    assert told == []
+    for _ in range(2):
+        # A repeat finds that it is written.
+        await outbox.transact([], [], done=record)
+    assert told == ["written", "written"]
+
+
 async def test_record_of_a_handler_goes_with_its_events(adapter: Adapter, outbox: Outbox, claim: Claim) -> None:
     await outbox.transact([], [(Event("invoice.due", id="child"), None)], done=done(claim, "a"))
     stored = await adapter.stored("e")

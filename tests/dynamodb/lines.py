@@ -7,7 +7,7 @@ from typing import Any
 
 from dynamodb_outbox import DynamoDBOutbox, Event
 from dynamodb_outbox.dynamodb.items.codec import encode_event, millis
-from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.appending import Append, NewQueue
 from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, Queue, id_list, queue_id, read_queue
 from dynamodb_outbox.observations import Observation
 from tests.fakes import Clock
@@ -38,7 +38,7 @@ class Line:
     async def append(self, *ids: str, key: str | None = None) -> None:
         """Append ids to the queue, in the form that fits."""
         shards = self.outbox._config.placement
-        append = Append(key=key or self.key, ids=ids, birth=Birth(now=self.clock()), shards=shards)
+        append = Append(key=key or self.key, ids=ids, new_queue=NewQueue(now=self.clock()), shards=shards)
         queue = await self.queue(key)
         if queue is None or len(queue.ids) + len(ids) <= WIDTH:
             await self.client.update_item(**append.append(self.table))

@@ -61,7 +61,7 @@ async def open_shop(endpoint: str, table_name: str, **options: Any) -> AsyncIter
 def patient(outbox: DynamoDBOutbox) -> DynamoDBOutbox:
     """Let no emit fail, and none read its event, because the machine pauses."""
     times = {"publish": 100.0, "batch_response": 50.0, "transact": 100.0, "late_settle": 50.0}
-    return with_timing(outbox, **times, claim_without_read=100.0, wait_for_emit=100.1, look=50.0)
+    return with_timing(outbox, **times, claim_without_read=100.0, wait_for_emit=100.1, created_queues=50.0)
 
 
 async def stored(client: Any, table_name: str, item_id: str) -> dict[str, Any] | None:

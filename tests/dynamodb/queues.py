@@ -9,7 +9,7 @@ from typing import Any
 from dynamodb_outbox import DynamoDBOutbox, Event
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
-from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.appending import Append, NewQueue
 from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, Queue, queue_id, read_queue
 from dynamodb_outbox.outcome import Completed, Outcome
 from dynamodb_outbox.port import Settled
@@ -51,8 +51,8 @@ class Line:
     async def append(self, event_id: str) -> None:
         """Append an id, as an emit does."""
         outbox = self.outbox
-        birth, shards = Birth(now=outbox.options.clock()), outbox._config.placement
-        append = Append(key=self.key, ids=(event_id,), birth=birth, shards=shards)
+        new_queue, shards = NewQueue(now=outbox.options.clock()), outbox._config.placement
+        append = Append(key=self.key, ids=(event_id,), new_queue=new_queue, shards=shards)
         queue = await self.queue()
         if queue is None or len(queue.ids) < WIDTH:
             await self.client.update_item(**append.append(outbox.table_name))

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from dynamodb_outbox import DynamoDBOutbox, LeaseLostError
 from dynamodb_outbox.claims import Claim
-from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.appending import Append, NewQueue
 from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, Queue, id_list
 from dynamodb_outbox.dynamodb.ordering.transitions import Pop, form_of
 from dynamodb_outbox.dynamodb.schema.shards import Shards
@@ -38,8 +38,8 @@ async def line() -> Line:
     return Line(client, outbox)
 
 
-def append_of(line: Line, *ids: str, birth: Birth | None = None) -> Append:
-    return Append(key=line.key, ids=ids, birth=birth or Birth(now=NOW), shards=Shards(1))
+def append_of(line: Line, *ids: str, new_queue: NewQueue | None = None) -> Append:
+    return Append(key=line.key, ids=ids, new_queue=new_queue or NewQueue(now=NOW), shards=Shards(1))
 
 
 async def events_of(line: Line) -> list[str]:
@@ -78,9 +78,9 @@ async def test_append_leaves_a_claimed_queue_claimed(line: Line) -> None:
     claim = await line.claim()
     before = await line.item()
     # Other processes append, and the first would claim the queue if it created it.
-    births = {"b": Birth(now=NOW, token="another", ends=NOW + 30), "c": Birth(now=NOW)}
-    for event_id, birth in births.items():
-        await line.client.update_item(**append_of(line, event_id, birth=birth).append(TABLE))
+    queues = {"b": NewQueue(now=NOW, token="another", ends=NOW + 30), "c": NewQueue(now=NOW)}
+    for event_id, new_queue in queues.items():
+        await line.client.update_item(**append_of(line, event_id, new_queue=new_queue).append(TABLE))
     after = await line.item()
     assert {name: value for name, value in after.items() if name != "ids"} == {
         name: value for name, value in before.items() if name != "ids"

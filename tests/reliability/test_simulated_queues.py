@@ -14,7 +14,7 @@ import pytest
 from dynamodb_outbox.dynamodb.conditional.rendering import statement, update_item, update_transact_item
 from dynamodb_outbox.dynamodb.conditional.transitions import CLAIM, FAIL, RELEASE, RENEW, RETRY, Transition, Write
 from dynamodb_outbox.dynamodb.ordering import appending
-from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.appending import Append, NewQueue
 from dynamodb_outbox.dynamodb.ordering.operator_transitions import RETRY_FRONT, RETURN_TO_LINE, substitute
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, PAGE_PREFIX, Queue, id_list, queue_id, read_queue
 from dynamodb_outbox.dynamodb.ordering.transitions import (
@@ -48,8 +48,8 @@ def time_of(dice: random.Random) -> dict[str, str]:
 def append_of(dice: random.Random, seen: Queue | None) -> list[dict[str, Any]]:
     """The entries of an append, a split or a spill, each with its chance to be refused."""
     ids = tuple(dice.sample(EVENTS, dice.choice([1, 1, 2])))
-    birth = Birth(now=dice.randint(1, 3), token=dice.choice(TOKENS), ends=dice.choice([None, 2.0]))
-    append = Append(key=KEY, ids=ids, birth=birth, shards=Shards(dice.choice([1, 3])))
+    new_queue = NewQueue(now=dice.randint(1, 3), token=dice.choice(TOKENS), ends=dice.choice([None, 2.0]))
+    append = Append(key=KEY, ids=ids, new_queue=new_queue, shards=Shards(dice.choice([1, 3])))
     kinds = ["append", "append", "append", "split", *(["spill"] if seen is not None and seen.head else [])]
     match dice.choice(kinds):
         case "append":

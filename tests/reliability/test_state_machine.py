@@ -55,14 +55,14 @@ class Service(RuleBasedStateMachine):
     @initialize(
         seed=st.integers(0, 9),
         mode=st.sampled_from(["batch", "single"]),
-        births=st.booleans(),
+        claims=st.booleans(),
         skew=st.sampled_from([0.0, 2.0, -300.0]),
         shards=st.sampled_from([1, 3]),
         lag=st.sampled_from([0.0, 1.0]),
         operated=st.booleans(),
     )
     def begin(
-        self, *, seed: int, mode: str, births: bool, skew: float, shards: int, lag: float, operated: bool
+        self, *, seed: int, mode: str, claims: bool, skew: float, shards: int, lag: float, operated: bool
     ) -> None:
         options: dict[str, Any] = {
             "processing_timeout": 5.0,
@@ -70,7 +70,7 @@ class Service(RuleBasedStateMachine):
             "base_backoff": 0.2,
             "batch_size": 2,
             "conditional_writes": mode,
-            "claim_on_emit": births,
+            "claim_on_emit": claims,
             "shards": shards,
         }
         scenario = Scenario(

@@ -9,8 +9,8 @@ from reliability.mutants.mutant import Mutant
 
 _EMITS: Final = "tests/dynamodb/test_ordered_emits.py"
 _ARRIVING: Final = "tests/dynamodb/test_ordered_arriving.py"
-_BIRTHS: Final = "tests/dynamodb/test_ordered_births.py"
-_BY_TRANSACTIONS: Final = "tests/dynamodb/test_ordered_births_by_transactions.py"
+_CLAIMS_ON_EMIT: Final = "tests/dynamodb/test_ordered_claims_on_emit.py"
+_IN_TRANSACTIONS: Final = "tests/dynamodb/test_ordered_claims_in_transactions.py"
 _RACES: Final = "tests/dynamodb/test_ordered_races.py"
 _KEY: Final = "[order-17]"
 _STORE: Final = "            await self._store(puts)\n"
@@ -76,23 +76,23 @@ APPENDING: Final = (
     Mutant(
         row=124,
         name="a claim on emit after a lost answer does not load the event",
-        file="dynamodb/ordering/births.py",
+        file="dynamodb/ordering/claims_on_emit.py",
         text="        if is_certain and is_recent and arrival.is_sole and arrival.is_wanted:\n",
         replacement="        if is_recent and arrival.is_sole and arrival.is_wanted:\n",
-        test=f"{_BIRTHS}::test_event_that_was_handled_meanwhile_is_not_handled_again",
+        test=f"{_CLAIMS_ON_EMIT}::test_event_that_was_handled_meanwhile_is_not_handled_again",
     ),
     Mutant(
         row=124,
         name="a claim on emit of an id that another emit may have does not load the event",
-        file="dynamodb/ordering/births.py",
+        file="dynamodb/ordering/claims_on_emit.py",
         text="        if is_certain and is_recent and arrival.is_sole and arrival.is_wanted:\n",
         replacement="        if is_certain and is_recent and arrival.is_wanted:\n",
-        test=f"{_BIRTHS}::test_event_of_an_id_that_another_emit_has_brought_to_its_end_is_not_handled_again",
+        test=f"{_CLAIMS_ON_EMIT}::test_event_of_an_id_that_another_emit_has_brought_to_its_end_is_not_handled_again",
     ),
     Mutant(
         row=132,
         name="a claim on emit whose append took long does not load the event",
-        file="dynamodb/ordering/births.py",
+        file="dynamodb/ordering/claims_on_emit.py",
         text="        if is_certain and is_recent and arrival.is_sole and arrival.is_wanted:\n",
         replacement="        if is_certain and arrival.is_sole and arrival.is_wanted:\n",
         test=f"{_ARRIVING}::test_event_that_was_discarded_before_its_append_is_not_claimed_on_emit[local-discard]",
@@ -116,34 +116,58 @@ APPENDING: Final = (
     Mutant(
         row=141,
         name="a transaction hands a queue on that another one has claimed",
-        file="dynamodb/ordering/births.py",
+        file="dynamodb/ordering/claims_on_emit.py",
         text="        if queue is None or not queue.is_held_with(arrival.token):\n",
         replacement="        if queue is None:\n",
-        test=f"{_BY_TRANSACTIONS}::test_queue_that_exists_is_not_claimed[1]",
+        test=f"{_IN_TRANSACTIONS}::test_queue_that_exists_is_not_claimed[1]",
     ),
     Mutant(
         row=141,
         name="a transaction that is never answered keeps its queue",
         file="dynamodb/emitting/commit_transaction.py",
-        text="                    self._births.release_later(contents.bearers)\n",
+        text="                    self._claims.release_in_background(contents.first_events)\n",
         replacement="                    pass\n",
-        test=f"{_BY_TRANSACTIONS}::test_commit_that_is_never_answered_is_released",
+        test=f"{_IN_TRANSACTIONS}::test_commit_that_is_never_answered_is_released",
     ),
     Mutant(
         row=141,
         name="a transaction keeps a queue that it cannot read",
-        file="dynamodb/ordering/births.py",
-        text="            self.release_later(bearers)\n",
+        file="dynamodb/ordering/claims_on_emit.py",
+        text="            self.release_in_background(first_events)\n",
         replacement="",
-        test=f"{_BY_TRANSACTIONS}::test_queue_that_cannot_be_read_is_released",
+        test=f"{_IN_TRANSACTIONS}::test_queue_that_cannot_be_read_is_released",
     ),
     Mutant(
         row=141,
         name="a transaction reads its queue with a stale read",
-        file="dynamodb/ordering/births.py",
-        text="for key in bearers], within=within)\n",
-        replacement="for key in bearers], within=within, consistent=False)\n",
-        test=f"{_BY_TRANSACTIONS}::test_transaction_that_creates_a_queue_claims_it",
+        file="dynamodb/ordering/claims_on_emit.py",
+        text="for key in first_events], within=within)\n",
+        replacement="for key in first_events], within=within, consistent=False)\n",
+        test=f"{_IN_TRANSACTIONS}::test_transaction_that_creates_a_queue_claims_it",
+    ),
+    Mutant(
+        row=141,
+        name="a refused transaction keeps the queue that an attempt without an answer has created",
+        file="dynamodb/emitting/commit_transaction.py",
+        text="            except OutboxError:\n                if contents.is_doubtful:\n",
+        replacement="            except StorageError:\n                if contents.is_doubtful:\n",
+        test=f"{_IN_TRANSACTIONS}::test_attempt_of_an_own_id_that_is_carried_out_late_releases_its_queue",
+    ),
+    Mutant(
+        row=141,
+        name="nobody polls for a queue that was released in the background",
+        file="dynamodb/ordering/claims_on_emit.py",
+        text="                first_event.emit_claim.released()\n",
+        replacement="                pass\n",
+        test=f"{_IN_TRANSACTIONS}::test_worker_polls_when_a_queue_was_released_in_the_background",
+    ),
+    Mutant(
+        row=141,
+        name="a handler does not know of its commit before the queues are read",
+        file="dynamodb/emitting/commit_transaction.py",
+        text="                done.written()\n",
+        replacement="",
+        test=f"{_IN_TRANSACTIONS}::test_handler_that_is_cancelled_during_the_read_has_committed",
     ),
     Mutant(
         row=141,
@@ -151,7 +175,7 @@ APPENDING: Final = (
         file="dynamodb/emitting/transaction_contents.py",
         text="            if line.seen is None and first in emit_claim.tokens:\n",
         replacement="            if first in emit_claim.tokens:\n",
-        test=f"{_BY_TRANSACTIONS}::test_delivery_does_not_claim_the_queue_that_it_holds_a_second_time",
+        test=f"{_IN_TRANSACTIONS}::test_delivery_does_not_claim_the_queue_that_it_holds_a_second_time",
     ),
     Mutant(
         row=125,

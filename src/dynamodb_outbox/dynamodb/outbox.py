@@ -218,7 +218,7 @@ class DynamoDBOutbox:
     async def retire(self) -> None:
         """Delete the window, and withdraw the announcement of a worker that stops, so that others do not warn of it.
 
-        Queues that transactions gave up are released by then, too.
+        It also waits for releases of queues in the background.
         """
         self._loop.check("outbox.retire")
         await self._parts.retire()

@@ -36,7 +36,7 @@ from dynamodb_outbox.dynamodb.operating.line_replacing import LineReplacer
 from dynamodb_outbox.dynamodb.operating.repairs import Repairs
 from dynamodb_outbox.dynamodb.operating.replacing import Replacer
 from dynamodb_outbox.dynamodb.ordering.append_writer import AppendWriter
-from dynamodb_outbox.dynamodb.ordering.births import Births
+from dynamodb_outbox.dynamodb.ordering.claims_on_emit import ClaimsOnEmit
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts
 from dynamodb_outbox.dynamodb.ordering.late_completions import LateCompletions
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
@@ -71,6 +71,7 @@ class Parts:
     keeper: WindowKeeper
     publisher: Publisher
     transactor: Transactor
+    claims: ClaimsOnEmit
     membership: WorkerMembership
     rows: RowSelector
     claimer: Claimer
@@ -108,8 +109,9 @@ class Parts:
         )
         opener = Opener(caller, writer, options, shards=shards)
         keeper = WindowKeeper(caller, writer, options, opener=opener, fence=fence, timing=timing, enabled=config.window)
+        claims = ClaimsOnEmit(caller, fronts, options, timing=timing)
         publisher, transactor = _emitting_parts(
-            caller, writer, config, options, keeper=keeper, fronts=fronts, timing=timing
+            caller, writer, config, options, keeper=keeper, claims=claims, timing=timing
         )
         repairs, replacer = _repairing_parts(caller, writer, config, options, timing=timing)
         held = HeldEvents(HoldsItem(caller, options, timing), caller, index, writer, options=options, timing=timing)
@@ -124,6 +126,7 @@ class Parts:
             keeper=keeper,
             publisher=publisher,
             transactor=transactor,
+            claims=claims,
             membership=membership,
             rows=rows,
             claimer=claimer,
@@ -156,13 +159,14 @@ class Parts:
         async with anyio.create_task_group() as group:
             group.start_soon(self.keeper.retire)
             group.start_soon(self.membership.retire)
-            group.start_soon(self.transactor.finish)
+            group.start_soon(self.claims.finish)
 
     async def finish(self) -> None:
         """Wait for writes that go on without their callers: they need the client until they are answered."""
         with anyio.move_on_after(self.timing.batch_response, shield=True):
-            await self.publisher.finish()
-            await self.transactor.finish()
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.publisher.finish)
+                group.start_soon(self.claims.finish)
 
 
 def _ordering_parts(
@@ -201,13 +205,12 @@ def _emitting_parts(
     options: OutboxOptions,
     *,
     keeper: WindowKeeper,
-    fronts: Fronts,
+    claims: ClaimsOnEmit,
     timing: Timing,
 ) -> tuple[Publisher, Transactor]:
     in_flight, shards = TableInFlight(config.table_name), config.placement
     forms = Forms(keeper, writer, options, shards=shards, timing=timing)
-    births = Births(caller, fronts, options, timing=timing)
-    lines = Lines(AppendWriter(caller, options, births=births, shards=shards, timing=timing), timing=timing)
+    lines = Lines(AppendWriter(caller, options, claims=claims, shards=shards, timing=timing), timing=timing)
     publisher = Publisher(
         caller,
         options,
@@ -224,8 +227,8 @@ def _emitting_parts(
         options,
         forms=forms,
         lines=lines,
-        births=births,
-        encoder=ContentsEncoder(options, forms=forms, births=births, records=records, shards=shards),
+        claims=claims,
+        encoder=ContentsEncoder(options, forms=forms, claims=claims, records=records, shards=shards),
         in_flight=in_flight,
         timing=timing,
     )

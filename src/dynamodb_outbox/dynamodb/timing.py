@@ -23,7 +23,7 @@ class Timing:
     """How long an emit waits for the response to the write of another emit. Most responses take 5 to 20 ms."""
     transact: float = 10.0
     """How long a transaction is repeated that conflicts with others, or whose responses are lost."""
-    look: float = 1.0
+    created_queues: float = 1.0
     """How long a committed transaction tries to read the queues of its keys: less than a cancelled handler waits for
     its commit (`commit_seconds` of a worker)."""
 

@@ -15,17 +15,21 @@ class DuplicateEventError(PublishError):
     """An event with the same id is stored already, and was not changed; or two events of one call have the same id.
 
     `stored` is the stored event, if it could be read. Its payload may differ from the payload of the refused event.
+    `maybe_applied` is true if an earlier attempt of the transaction was not answered: then that attempt may have stored
+    the event, together with everything else of the transaction.
     """
 
     def __init__(
         self,
         *,
         event_id: str,
-        within: Literal["an emit", "the same call", "a transaction", "an unanswered transaction"] = "an emit",
+        within: Literal["an emit", "the same call", "a transaction"] = "an emit",
         stored: Event | None = None,
+        maybe_applied: bool = False,
     ) -> None:
         self.event_id = event_id
         self.stored = stored
+        self.maybe_applied = maybe_applied
         stored_already = f"an event with the id {event_id!r} is stored already"
         message = {
             "an emit": f"{stored_already}; if this is a repeated emit, you can go on, else use another id",
@@ -34,13 +38,12 @@ class DuplicateEventError(PublishError):
                 f"{stored_already}, so nothing of the transaction was written; if this is a repeated transaction, you "
                 "can go on, else use another id"
             ),
-            "an unanswered transaction": (
-                f"{stored_already}. An earlier attempt of this transaction was not answered: either it was applied, "
-                "and has stored the event, or nothing of the transaction was written. Read what the transaction writes "
-                "to know which"
-            ),
         }
-        super().__init__(message[within])
+        in_doubt = (
+            f"{stored_already}. An earlier attempt of this transaction was not answered: either it was applied, and "
+            "has stored the event, or nothing of the transaction was written. To find out, read an item that it writes"
+        )
+        super().__init__(in_doubt if maybe_applied else message[within])
 
 
 class PartialPublishError(PublishError):

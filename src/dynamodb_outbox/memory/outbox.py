@@ -156,15 +156,14 @@ class InMemoryOutbox:
         self._loop.check("outbox.transact")
         refuse_repeated_ids([event for event, _ in events])
         now = self._options.clock()
-        due_at = [now if due is None else due for _, due in events]
+        due = [now if due_at is None else due_at for _, due_at in events]
         numbers = self._options.numbers
-        items = [
-            encode_event(event, due_at=due, numbers=numbers) for (event, _), due in zip(events, due_at, strict=True)
-        ]
+        items = [encode_event(event, due_at=at, numbers=numbers) for (event, _), at in zip(events, due, strict=True)]
         records, queues = sizes_of(events, done)
         check_size(writes, events=[size for _, size in items], records=records, queues=(queues, 0))
         delivered = self._table.held_by(done.claim) if done is not None else None
         if done is not None and delivered is not None and delivered.is_recorded(done):
+            done.written()
             return
         is_lost = done is not None and (delivered is None or not delivered.is_held(done.claim))
         if done is not None and (is_lost or self._table.is_completed_already(done)):
@@ -175,9 +174,10 @@ class InMemoryOutbox:
         if done is not None and delivered is not None:
             delivered.record(done, now)
             self._table.on_recorded(done, now)
-        for (event, _), (item, _), due in zip(events, items, due_at, strict=True):
+            done.written()
+        for (event, _), (item, _), at in zip(events, items, due, strict=True):
             event.take_unpublished()
-            self._store(event, item, due, emit_claim)
+            self._store(event, item, at, emit_claim)
         self.committed += writes
 
     def _stored(self, event_id: str) -> Event | None:

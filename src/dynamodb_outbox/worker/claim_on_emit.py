@@ -24,7 +24,7 @@ class EmitClaims:
     `on_claim` gets the claim of an acknowledged event, `on_late` a claim whose lease is nearly used up by a slow write,
     or lost meanwhile.
     `on_orphans` gets the claims of writes that were acknowledged too late in a stop to be settled otherwise.
-    `on_unclaimed` is called when an event with an ordering key was perhaps stored without a claim.
+    `on_unclaimed` is called when an event with an ordering key was perhaps stored without a claim, or released.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class EmitClaims:
             return None
         self._open.update(tokens.values())
         on_send = partial(self._on_send, frozenset(tokens.values()))
-        return EmitClaim(tokens=tokens, claimed=self._on_acknowledged, sending=on_send)
+        return EmitClaim(tokens=tokens, claimed=self._on_acknowledged, sending=on_send, released=self._on_unclaimed)
 
     async def write_shielded(self, emit_claim: EmitClaim, write: Coroutine[Any, Any, None]) -> None:
         """Await the write of events. Once an event was sent, the write goes on though its caller is cancelled."""

@@ -23,7 +23,7 @@ from dynamodb_outbox.dynamodb.emitting.transaction_contents import (
 from dynamodb_outbox.dynamodb.items.codec import decode_claim, is_unlisted
 from dynamodb_outbox.dynamodb.ordering.append_writer import USUAL_REFUSALS
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
-from dynamodb_outbox.dynamodb.ordering.births import Births
+from dynamodb_outbox.dynamodb.ordering.claims_on_emit import ClaimsOnEmit
 from dynamodb_outbox.dynamodb.ordering.lines import Lines
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
@@ -59,7 +59,7 @@ class Transactor:
         *,
         forms: Forms,
         lines: Lines,
-        births: Births,
+        claims: ClaimsOnEmit,
         encoder: ContentsEncoder,
         in_flight: TableInFlight,
         timing: Timing,
@@ -70,7 +70,7 @@ class Transactor:
         self._forms = forms
         self._keeper = forms.keeper
         self._lines = lines
-        self._births = births
+        self._claims = claims
         self._encoder = encoder
         self._options = options
 
@@ -98,23 +98,21 @@ class Transactor:
                 stored = await self._commit(contents, deadline=self._deadline(done))
             except OutboxError:
                 if contents.is_doubtful:
-                    self._births.release_later(contents.bearers)
+                    self._claims.release_in_background(contents.first_events)
                 raise
-            if done is not None and done.completes:
-                self._keeper.answered(done.claim)
+            if done is not None:
+                done.written()
+                if done.completes:
+                    self._keeper.answered(done.claim)
             if emit_claim is not None:
                 late = self._acknowledge([put for put in stored if "claimToken" in put.item], emit_claim)
-                await self._births.look(contents.bearers, is_certain=not contents.is_doubtful)
+                await self._claims.claim_created_queues(contents.first_events, is_certain=not contents.is_doubtful)
                 await self._release(late)
         finally:
             # The commit was cancelled, or failed unexpectedly, so these events have no answer.
             self._leave_window(puts, is_unsure=True)
             for event_id in event_ids:
                 in_flight.leave(event_id)
-
-    async def finish(self) -> None:
-        """Wait until the releases are written that go on without their callers."""
-        await self._births.finish()
 
     def _deadline(self, done: HandlerDone | None) -> float:
         within = self._timing.transact

@@ -51,8 +51,9 @@ def stored_before(
         put, item = found[0]
         raise DuplicateEventError(
             event_id=put.event.id,
-            within="an unanswered transaction" if refused.repeated else "a transaction",
+            within="a transaction",
             stored=stored_event(item, numbers=numbers),
+            maybe_applied=refused.repeated,
         ) from cancelled
     raise cancelled from None
 

@@ -12,8 +12,8 @@ from dynamodb_outbox.dynamodb.emitting.handler_record import HandlerRecord, Hand
 from dynamodb_outbox.dynamodb.emitting.transact_items import check_size, most_items_for
 from dynamodb_outbox.dynamodb.items.codec import Item, encode_event
 from dynamodb_outbox.dynamodb.items.values import text_size
-from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
-from dynamodb_outbox.dynamodb.ordering.births import Bearer, Births
+from dynamodb_outbox.dynamodb.ordering.appending import Append, NewQueue
+from dynamodb_outbox.dynamodb.ordering.claims_on_emit import ClaimsOnEmit, FirstEvent
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, queue_id
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.windows.window import Entry
@@ -43,16 +43,20 @@ class LineWrite:
 
     append: Append
     seen: Queue | None = None
-    bearer: Bearer | None = None
+    first_event: FirstEvent | None = None
+    """The first of them, if an attempt may have created the queue with its claim."""
     refusals: int = 0
 
     def plan_again(self, seen: Queue | None, *, is_doubtful: bool) -> None:
-        """Let the next attempt fit the queue as it is now, and claim nothing. An earlier one may be in doubt."""
+        """Fit the next attempt to the queue as it is now, without a claim.
+
+        If an earlier attempt may still be applied, `first_event` stays, so that its claim is found.
+        """
         self.seen = seen
         self.refusals += 1
-        if self.bearer is not None:
-            self.append = replace(self.append, birth=Birth(now=self.append.birth.now))
-            self.bearer = self.bearer if is_doubtful else None
+        if self.first_event is not None:
+            self.append = replace(self.append, new_queue=NewQueue(now=self.append.new_queue.now))
+            self.first_event = self.first_event if is_doubtful else None
 
     @property
     def most_items(self) -> int:
@@ -78,19 +82,25 @@ class Contents:
     """Whether an attempt was not answered: it may have been applied, and may still be."""
 
     @property
-    def bearers(self) -> dict[str, Bearer]:
-        """The events that have the claims of the queues which this transaction may create, by ordering key."""
-        return {line.append.key: line.bearer for line in self.lines if line.bearer is not None}
+    def first_events(self) -> dict[str, FirstEvent]:
+        """By ordering key: the first event, if an attempt may have created the queue with its claim."""
+        return {line.append.key: line.first_event for line in self.lines if line.first_event is not None}
 
 
 class ContentsEncoder:
     """Encodes transactions."""
 
     def __init__(
-        self, options: OutboxOptions, *, forms: Forms, births: Births, records: HandlerRecords, shards: Shards
+        self,
+        options: OutboxOptions,
+        *,
+        forms: Forms,
+        claims: ClaimsOnEmit,
+        records: HandlerRecords,
+        shards: Shards,
     ) -> None:
         self._options = options
-        self._births = births
+        self._claims = claims
         self._forms = forms
         self._records = records
         self._shards = shards
@@ -136,8 +146,8 @@ class ContentsEncoder:
             is_held = held is not None and held.key == key
             # The token of a queue that exists stays as it is. This value also stands for it in the record.
             token = record.done.claim.token if record is not None and is_held else NOBODY
-            birth = Birth(now=now, token=token)
-            append = Append(key=key, ids=tuple(ids), birth=birth, shards=self._shards)
+            new_queue = NewQueue(now=now, token=token)
+            append = Append(key=key, ids=tuple(ids), new_queue=new_queue, shards=self._shards)
             lines.append(LineWrite(append, held if is_held else None))
         return lines
 
@@ -147,8 +157,8 @@ class ContentsEncoder:
         for line in lines:
             first = line.append.ids[0]
             if line.seen is None and first in emit_claim.tokens:
-                line.bearer = self._births.expect(first, items[first], emit_claim)
-                line.append = replace(line.append, birth=self._births.begin(line.bearer))
+                line.first_event = self._claims.first_event(first, items[first], emit_claim)
+                line.append = replace(line.append, new_queue=self._claims.new_queue(line.first_event))
 
     def _put_of(self, event: Event, item: Item, token: str | None) -> TransactionPut:
         is_new_id = event.take_unpublished()

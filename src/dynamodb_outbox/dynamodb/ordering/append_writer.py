@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import anyio
 
-from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.appending import Append, NewQueue
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival
-from dynamodb_outbox.dynamodb.ordering.births import Births
+from dynamodb_outbox.dynamodb.ordering.claims_on_emit import ClaimsOnEmit
 from dynamodb_outbox.dynamodb.ordering.queue import WIDTH, Queue, queue_id, read_queue
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
@@ -58,7 +58,7 @@ class _Appending:
     is_doubtful: bool = False
     """Whether an attempt was not answered: it may have been applied, and may still be."""
     refusals: int = 0
-    bearer: Arrival | None = None
+    first_event: Arrival | None = None
     """The event whose claim the queue has, if an append that is not answered yet creates it."""
 
     @property
@@ -77,11 +77,11 @@ class AppendWriter:
     """Appends events to the queues of their keys."""
 
     def __init__(
-        self, caller: Caller, options: OutboxOptions, *, births: Births, shards: Shards, timing: Timing
+        self, caller: Caller, options: OutboxOptions, *, claims: ClaimsOnEmit, shards: Shards, timing: Timing
     ) -> None:
         self._caller = caller
         self._options = options
-        self._births = births
+        self._claims = claims
         self._shards = shards
         self._seconds = timing.publish
 
@@ -95,8 +95,8 @@ class AppendWriter:
         retries = Retries(max(last - anyio.current_time(), LEAST_APPEND_SECONDS), random=self._caller.random)
         state = _Appending(key, list(arrivals), retries)
         error = await self._repeat(state)
-        if state.bearer is not None and state.is_doubtful:
-            await self._births.give_up({key: state.bearer})
+        if state.first_event is not None and state.is_doubtful:
+            await self._claims.release({key: state.first_event})
         return error
 
     async def _repeat(self, state: _Appending) -> StorageError | None:
@@ -111,7 +111,7 @@ class AppendWriter:
                 state.is_doubtful = state.is_doubtful or error.maybe_applied
                 if not state.is_doubtful:
                     # Nothing was applied, so that other events, and a lease that begins later, may follow.
-                    state.step = state.bearer = None
+                    state.step = state.first_event = None
                 if not await self._wait(state, restated(error, maybe_applied=state.is_doubtful)):
                     return error
             except StorageError as error:
@@ -162,16 +162,16 @@ class AppendWriter:
 
         The others do not wait for the claim, which may have to load the event first.
         """
-        bearer = state.bearer
-        state.note_listed([each for each in ids if bearer is None or each != bearer.event_id])
-        await self._bear(state, item, within=within)
+        first_event = state.first_event
+        state.note_listed([each for each in ids if first_event is None or each != first_event.event_id])
+        await self._claim_created(state, item, within=within)
         state.note_listed(ids)
 
-    async def _bear(self, state: _Appending, item: Any, *, within: float) -> None:
+    async def _claim_created(self, state: _Appending, item: Any, *, within: float) -> None:
         """Claim the queue, if our append has created it; `item` is the queue as it is now."""
-        if state.bearer is not None and item is not None:
-            await self._births.take(state.bearer, item, is_certain=not state.is_doubtful, within=within)
-        state.bearer = None
+        if state.first_event is not None and item is not None:
+            await self._claims.take(state.first_event, item, is_certain=not state.is_doubtful, within=within)
+        state.first_event = None
 
     async def _note_refused(self, state: _Appending, item: Any, *, within: float) -> None:
         """Find out why a request was refused: an earlier attempt was applied, or the queue has no room."""
@@ -222,14 +222,14 @@ class AppendWriter:
         """Return the next request, which fits the queue as far as it is known."""
         table_name, seen = self._caller.table_name, state.seen
         if seen is None or len(seen.ids) + len(ids) <= WIDTH:
-            birth = self._births.begin(state.arrivals[0])
-            append = Append(key=state.key, ids=ids, birth=birth, shards=self._shards)
+            new_queue = self._claims.new_queue(state.arrivals[0])
+            append = Append(key=state.key, ids=ids, new_queue=new_queue, shards=self._shards)
             parameters = append.append(table_name)
-            if birth.ends is None:
+            if new_queue.ends is None:
                 return _Step("update_item", parameters)
-            state.bearer = state.arrivals[0]
+            state.first_event = state.arrivals[0]
             return _Step("update_item", {**parameters, "ReturnValues": "ALL_NEW"}, read_new_item)
-        append = Append(key=state.key, ids=ids, birth=Birth(now=self._options.clock()), shards=self._shards)
+        append = Append(key=state.key, ids=ids, new_queue=NewQueue(now=self._options.clock()), shards=self._shards)
         if not seen.head:
             return _Step("update_item", append.split(table_name))
         items = append.spill(table_name, seen)

@@ -36,7 +36,7 @@ _MAY_APPEND: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Birth:
+class NewQueue:
     """The delivery of a new queue: claimed by this worker until `ends` (epoch seconds), or PENDING at `now`."""
 
     now: float
@@ -55,7 +55,7 @@ class Append:
 
     key: str
     ids: tuple[str, ...]
-    birth: Birth
+    new_queue: NewQueue
     shards: Shards
 
     def append(self, table_name: str) -> dict[str, Any]:
@@ -127,16 +127,16 @@ class Append:
 
     def _begin(self) -> tuple[str, dict[str, AttributeValue]]:
         """Return what a new queue begins with: assignments that change nothing of an existing one, and their values."""
-        birth, status, begin = self.birth, self.birth.status.value, _BEGIN
+        new_queue, status, begin = self.new_queue, self.new_queue.status.value, _BEGIN
         values: dict[str, AttributeValue] = {
             ":status": {"S": status},
-            ":at": millis(birth.now if birth.ends is None else birth.ends),
-            ":token": {"S": birth.token},
-            ":now": millis(birth.now),
+            ":at": millis(new_queue.now if new_queue.ends is None else new_queue.ends),
+            ":token": {"S": new_queue.token},
+            ":now": millis(new_queue.now),
             ":zero": {"N": "0"},
             ":key": {"S": self.key},
         }
-        if birth.ends is not None:
+        if new_queue.ends is not None:
             begin += ", claimedBy = if_not_exists(claimedBy, :worker)"
             values[":worker"] = {"S": worker_identity.text}
         if self.shards.count > 1:

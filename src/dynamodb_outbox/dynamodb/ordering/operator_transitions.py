@@ -15,7 +15,7 @@ from dynamodb_outbox.dynamodb.ordering.transitions import DUE_FOR_ALL, OF_THE_CL
 
 IS_FRONT: Final = "((attribute_not_exists(head) AND ids[0] = :front) OR head[0] = :front)"
 """The condition that an event is at the front of a queue."""
-# A queue always has a token; see `Birth`. The handlers that succeeded do not run again, as after a REDRIVE.
+# A queue always has a token; see `NewQueue`. The handlers that succeeded do not run again, as after a REDRIVE.
 RETRY_FRONT: Final = Transition(
     name="retry the front",
     set=(*DUE_FOR_ALL, "retryCount = :zero"),

@@ -18,7 +18,7 @@ from dynamodb_outbox.dynamodb.items.codec import (
     retry_count,
 )
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.dynamodb.ordering.appending import Append, Birth
+from dynamodb_outbox.dynamodb.ordering.appending import Append, NewQueue
 from dynamodb_outbox.dynamodb.ordering.operator_transitions import (
     IS_FRONT,
     RETRY_FRONT,
@@ -81,7 +81,7 @@ class RepairWrites:
 
         With `behind`, the transaction is refused if that event is at the front by now.
         """
-        append = Append(key=key, ids=(event_id,), birth=Birth(now=self._clock()), shards=self._shards)
+        append = Append(key=key, ids=(event_id,), new_queue=NewQueue(now=self._clock()), shards=self._shards)
         queue = standing.queue
         if queue is None or len(queue.ids) < WIDTH:
             entries = [{"Update": append.append(self._table_name)}]

@@ -116,6 +116,7 @@ class WorkerDelivery:
             handler=self._name,
             completes=self._completes(self._registration),
             is_other=any(earlier is None or earlier != transaction.fingerprint() for earlier in self._unanswered),
+            written=lambda: self._on_commit(done),
         )
         # In its own task: a handler that is cancelled meanwhile has to know whether it has committed.
         commit = self._context.emitter.commit(transaction, done=done)

@@ -1,7 +1,7 @@
 """Claim on emit for events with ordering keys: the write that creates a queue can claim it for this worker.
 
 That write is an append, or a transaction that stores the event as well. The answer to an append shows the queue. After
-a transaction, the queue is read.
+a transaction, one consistent read shows the queues of all its keys.
 
 The claim is certain if no other emit can have the id of the event, and the first attempt of the append was answered. If
 an attempt was not answered, or another emit of the id may have appended the event before, the queue may have been
@@ -24,7 +24,7 @@ import anyio
 
 from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim
-from dynamodb_outbox.dynamodb.ordering.appending import Birth
+from dynamodb_outbox.dynamodb.ordering.appending import NewQueue
 from dynamodb_outbox.dynamodb.ordering.arrivals import Arrival, Moment
 from dynamodb_outbox.dynamodb.ordering.fronts import Fronts, HeldQueue, Unreadable
 from dynamodb_outbox.dynamodb.ordering.queue import as_delivered, holder_of, queue_id, read_queue
@@ -36,7 +36,7 @@ from dynamodb_outbox.port import OutboxOptions
 
 
 @dataclass(slots=True, eq=False)
-class Bearer(Arrival):
+class FirstEvent(Arrival):
     """The first event of a key in a transaction, which has the claim of the queue if the transaction creates it."""
 
     @property
@@ -45,7 +45,7 @@ class Bearer(Arrival):
         return True
 
 
-class Births:
+class ClaimsOnEmit:
     """Claims the queues that emits create, and hands the claims on."""
 
     def __init__(self, caller: Caller, fronts: Fronts, options: OutboxOptions, *, timing: Timing) -> None:
@@ -55,17 +55,17 @@ class Births:
         self._timing = timing
         self._releases: set[asyncio.Task[None]] = set()
 
-    def expect(self, event_id: str, item: Item, emit_claim: EmitClaim) -> Bearer:
+    def first_event(self, event_id: str, item: Item, emit_claim: EmitClaim) -> FirstEvent:
         """Return the first event of a key in a transaction, as it will be stored."""
-        return Bearer(event_id, began=Moment.now(self._options.clock), item=item, emit_claim=emit_claim)
+        return FirstEvent(event_id, began=Moment.now(self._options.clock), item=item, emit_claim=emit_claim)
 
-    def begin(self, arrival: Arrival) -> Birth:
+    def new_queue(self, arrival: Arrival) -> NewQueue:
         """Return what a queue begins with that the write of this event creates. The lease begins now."""
         now = self._options.clock()
         if arrival.emit_claim is None or not arrival.is_new:
-            return Birth(now=now)
+            return NewQueue(now=now)
         arrival.emit_claim.sending()
-        return Birth(now=now, token=arrival.token, ends=now + self._options.processing_timeout)
+        return NewQueue(now=now, token=arrival.token, ends=now + self._options.processing_timeout)
 
     async def take(self, arrival: Arrival, item: Mapping[str, Any], *, is_certain: bool, within: float) -> None:
         """Hand the claim of an event on, if the write of the event has created this queue. Raises no errors."""
@@ -87,36 +87,42 @@ class Births:
         elif isinstance(loaded, Unreadable):
             await self._fronts.release({loaded.holder: loaded.token})
 
-    async def look(self, bearers: Mapping[str, Bearer], *, is_certain: bool) -> None:
+    async def claim_created_queues(self, first_events: Mapping[str, FirstEvent], *, is_certain: bool) -> None:
         """Read the queues of the keys that a transaction has perhaps created, and hand their claims on.
 
-        `bearers` has the first event of each key. Raises no errors.
+        `first_events` has the first event of each key. Raises no errors.
         """
-        if not bearers:
+        if not first_events:
             return
-        within = self._timing.look
+        within = self._timing.created_queues
         try:
-            items = await get_items(self._caller, [queue_id(key) for key in bearers], within=within)
+            items = await get_items(self._caller, [queue_id(key) for key in first_events], within=within)
         except StorageError:
-            self.release_later(bearers)
+            self.release_in_background(first_events)
             return
         async with anyio.create_task_group() as group:
-            for key, arrival in bearers.items():
+            for key, first_event in first_events.items():
                 if (item := items.get(queue_id(key))) is not None:
-                    group.start_soon(partial(self.take, arrival, item, is_certain=is_certain, within=within))
+                    group.start_soon(partial(self.take, first_event, item, is_certain=is_certain, within=within))
 
-    def release_later(self, bearers: Mapping[str, Bearer]) -> None:
+    def release_in_background(self, first_events: Mapping[str, FirstEvent]) -> None:
         """Release the queues that a transaction has perhaps created, without keeping its caller waiting."""
-        if bearers:
-            task = asyncio.create_task(self.give_up(bearers), name="dynamodb-outbox releases")
+        if first_events:
+            task = asyncio.create_task(self.release(first_events), name="dynamodb-outbox queue releases")
             self._releases.add(task)
-            task.add_done_callback(self._releases.discard)
+            task.add_done_callback(partial(self._on_released, first_events))
+
+    def _on_released(self, first_events: Mapping[str, FirstEvent], task: asyncio.Task[None]) -> None:
+        self._releases.discard(task)
+        for first_event in first_events.values():
+            if first_event.emit_claim is not None:
+                first_event.emit_claim.released()
 
     async def finish(self) -> None:
-        """Wait until the releases are written that go on without their callers."""
+        """Wait for the releases in the background."""
         while self._releases:
             await asyncio.wait(self._releases)
 
-    async def give_up(self, bearers: Mapping[str, Arrival]) -> None:
-        """Release queues that a write has created which was not answered; `bearers` has the first event of each."""
-        await self._fronts.release({queue_id(key): arrival.token for key, arrival in bearers.items()})
+    async def release(self, first_events: Mapping[str, Arrival]) -> None:
+        """Release the queues that a write may have created; `first_events` has the first event of each key."""
+        await self._fronts.release({queue_id(key): each.token for key, each in first_events.items()})
