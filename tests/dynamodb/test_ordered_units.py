@@ -88,6 +88,20 @@ async def test_event_of_a_transaction_costs_eleven_units_with_a_key_and_eight_wi
     assert counted.units == delivered * KEYS
 
 
+async def test_event_of_a_transaction_costs_nine_units_in_a_busy_queue_or_eight_with_small_rows(
+    counted: Counted,
+) -> None:
+    is_small = counted.metering._projection == "KEYS_ONLY"
+    await counted.emit(rounds=1)
+    assert counted.units > 0
+    for number in range(KEYS):
+        await counted.outbox.transact([], [(Event("order.paid", {"n": 1}, ordering_key=f"order-{number}"), None)])
+    assert counted.units == KEYS * (4 if is_small else 5)
+    assert await counted.deliver(keep=True) == 2 * KEYS
+    # The first event costs 6, as every event that is polled; the second a POP and a mark.
+    assert counted.units == KEYS * (6 + 4)
+
+
 async def test_key_that_is_given_up_costs_a_claim_more(counted: Counted) -> None:
     await counted.emit(rounds=2)
     assert counted.units > 0
