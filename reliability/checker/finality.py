@@ -21,6 +21,7 @@ from reliability.history import (
     Redriven,
     Result,
     Settled,
+    SettleFailed,
     Written,
 )
 
@@ -158,8 +159,17 @@ def _ended_otherwise(life: EventLife, end: Settled | Recovered, *, is_failure: b
 
 
 def _succeeded_late(life: EventLife, end: Settled | Recovered) -> bool:
-    """Return whether a worker may have marked an event with an ordering key under a lease that it had lost."""
+    """Return whether an event with an ordering key may have been marked before the failure of its queue.
+
+    A worker may have done it under a lease that it had lost, or a transaction of a handler that was not answered.
+    """
     token = end.token if isinstance(end, Settled) else None
     succeeded = [each for each in life.of(HandlerEnded) if each.result is Result.SUCCEEDED]
+    in_doubt = [
+        each
+        for each in life.of(SettleFailed)
+        if each.by_handler and each.outcome is Outcome.COMPLETE and each.maybe_applied and each.at <= end.at
+    ]
     is_completed = life.stored is not None and life.stored.status == "COMPLETED"
-    return life.line is not None and is_completed and any(each.token != token for each in succeeded)
+    is_marked = bool(in_doubt) or any(each.token != token for each in succeeded)
+    return life.line is not None and is_completed and is_marked

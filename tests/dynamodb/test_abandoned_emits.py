@@ -269,3 +269,15 @@ async def test_claim_that_arrives_after_a_stop_is_released_though_its_caller_giv
     await asyncio.wait([emit])
     await asyncio.sleep(5)
     assert service.item(event.id)["status"] == {"S": "PENDING"}
+
+
+async def test_list_that_is_given_up_before_it_is_known_how_to_send_it_is_not_sent(service: SimulatedService) -> None:
+    """The first list of events with keys waits for the answer to a probe of PartiQL statements."""
+    bus = OutboxEventBus(service.outbox(conditional_writes="auto"))
+    service.before = delaying("batch_execute_statement", 2.0)
+    events = [Event("order.placed", ordering_key="order-17") for _ in range(3)]
+    await give_up_after(1.0, bus.emit_many(events))
+    await asyncio.sleep(20)
+    assert not service.backend.tables["events"].items
+    await bus.emit_many(events)
+    assert {event.id for event in events} <= service.backend.tables["events"].items.keys()

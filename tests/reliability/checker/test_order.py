@@ -430,6 +430,17 @@ def test_dead_letter_may_be_completed_late_under_a_lease_that_was_lost(*, late: 
     assert ("A" in story.claim(15.0).handle(15.1, "b").broken()) is not late
 
 
+@pytest.mark.parametrize("in_doubt", [True, False])
+def test_dead_letter_may_have_been_completed_by_a_transaction_that_was_not_answered(*, in_doubt: bool) -> None:
+    story = two().claim(2.0, attempt=3).mark(2.2, "a")
+    facts: dict[str, Any] = {"worker": "w1", "token": story.tokens["w1"], "error": "no answer", "began_at": 2.1}
+    unanswered = SettleFailed(
+        at=2.4, event_id="a", outcome=Outcome.COMPLETE, by_handler=True, maybe_applied=in_doubt, **facts
+    )
+    story.add(unanswered).fail(2.5, "a").add(Skipped(at=14.0, event_id="a")).pop(14.1)
+    assert ("A" in story.claim(15.0).handle(15.1, "b").broken()) is not in_doubt
+
+
 def test_queue_that_is_gone_tells_nobody_who_took_its_last_event() -> None:
     for ids, broken in (("a",), ""), (("a", "b"), "F"):
         story = LineBuilder().emit(0.5, *ids).claim(2.0).start(2.1, "a")

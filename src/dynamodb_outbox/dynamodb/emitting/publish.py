@@ -179,11 +179,12 @@ class Publisher:
                 await self._queue.written(self._queue.start(chunk, result), chunk)
 
     async def _write_chunk(self, chunk: list[Put], result: PublishResult) -> None:
+        has_inserts = sum(_is_inserted(put) for put in chunk) > 1
+        insert = self._inserts.insert if has_inserts and await self._takes_inserts() else self._put_each
         # Callers may have given up before the first request.
         result.abandon([put for put in chunk if put.is_given_up])
         left = [put for put in chunk if not put.is_done]
         inserted = [put for put in left if _is_inserted(put)]
-        insert = self._inserts.insert if len(inserted) > 1 and await self._takes_inserts() else self._put_each
         if not inserted:
             await self._write_group(left, result, self._write_batch)
         elif len(inserted) == len(left):
