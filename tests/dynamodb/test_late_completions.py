@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dynamodb_outbox import DynamoDBOutbox, EventStatus, LeaseLostError, Repaired
+from dynamodb_outbox import DynamoDBOutbox, EventStatus, LeaseLostError, Repaired, StorageError
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.ordering.queue import id_list
 from dynamodb_outbox.observations import KeyUnblocked
@@ -247,13 +247,39 @@ async def test_names_that_only_the_queue_has_are_left_out_where_they_cannot_be_a
     assert await late.line.work_off() == ["b"]
 
 
-async def test_dead_letter_that_cannot_be_read_counts_as_written(late: Late, caplog: pytest.LogCaptureFixture) -> None:
-    await late.begin([])
+@pytest.mark.parametrize("behind", [[], ["b"]])
+async def test_failure_of_a_completed_event_that_cannot_be_read_is_not_told_as_written(
+    late: Late, behind: list[str]
+) -> None:
+    await late.begin(behind)
     await late.complete()
     outbox = late.line.another(failed_key="skip")
     late.proxy.rule = lambda request: refused("AccessDeniedException") if request.operation == "BatchGetItem" else None
+    (error,) = await outbox.settle([(late.held, FAILURE)])
+    assert isinstance(error, StorageError)
+    assert error.maybe_applied
+    assert "it has ended, perhaps with another outcome" in str(error)
+    assert await late.line.status("a") == "COMPLETED"
+
+
+async def test_completion_of_a_dead_letter_that_cannot_be_read_is_not_told_as_written(late: Late) -> None:
+    """Another worker has set the event aside; this one has no answer to its pop, and cannot read the event."""
+    await late.begin([])
+    outbox = late.line.another(failed_key="skip")
     assert await outbox.settle([(late.held, FAILURE)]) == [None]
-    assert "it is unknown whether events have ended with another outcome" in caplog.text
+    assert await late.line.status("a") == "FAILED"
+    lost = [CUT_AFTER]
+
+    async def rule(request: Recorded) -> Any:
+        if request.operation == "BatchGetItem":
+            return refused("AccessDeniedException")
+        is_pop = request.operation in ("DeleteItem", "BatchExecuteStatement") and late.line.key in str(request.body)
+        return lost.pop() if is_pop and lost else None
+
+    late.proxy.rule = rule
+    (error,) = await outbox.settle([(late.late, Completed())])
+    assert isinstance(error, (StorageError, LeaseLostError))
+    assert await late.line.status("a") == "FAILED"
 
 
 @pytest.mark.parametrize("repair", ["redrive", "skip"])

@@ -135,6 +135,14 @@ ORDERING: Final = (
     ),
     Mutant(
         row=134,
+        name="an outcome counts as written though it cannot be read which one the event has",
+        file="dynamodb/delivering/queue_exits.py",
+        text="                    answers[index] = unknown\n",
+        replacement="                    pass\n",
+        test=f"{_LATE}::test_failure_of_a_completed_event_that_cannot_be_read_is_not_told_as_written[local single-behind0]",
+    ),
+    Mutant(
+        row=134,
         name="a worker keeps a key with which it does not go on",
         file="dynamodb/delivering/queue_exits.py",
         text="            await self._fronts.release(kept)\n",

@@ -216,15 +216,20 @@ class LeaseLostError(DeliveryError):
 
 
 class SettleError(OutboxError):
-    """An outcome could not be written. The event stays PROCESSING until its lease ends, and is then recovered."""
+    """An outcome could not be written, or it is not known whether it is written.
+
+    The event stays PROCESSING until its lease ends, and is then recovered, unless it has ended.
+    """
 
     def __init__(self, *, event_id: str, outcome: str, cause: BaseException) -> None:
         self.event_id = event_id
         self.outcome = outcome
-        super().__init__(
-            f"the outcome {outcome!r} of event {event_id!r} could not be written, so the event is delivered again "
-            f"when its lease ends: {cause}"
-        )
+        again = "the event is delivered again when its lease ends"
+        if getattr(cause, "maybe_applied", False):
+            told = f"it is not known whether the outcome {outcome!r} of event {event_id!r} is written; if not, {again}"
+        else:
+            told = f"the outcome {outcome!r} of event {event_id!r} could not be written, so {again}"
+        super().__init__(f"{told}: {cause}")
         self.__cause__ = cause
 
 

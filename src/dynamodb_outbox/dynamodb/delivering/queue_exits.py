@@ -24,6 +24,7 @@ from dynamodb_outbox.dynamodb.ordering.transitions import HOLD_QUEUE
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.caller import Caller
+from dynamodb_outbox.dynamodb.transport.classify import with_maybe_applied
 from dynamodb_outbox.errors import StorageError, ThrottledError, UnavailableError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.observers import logger
@@ -157,11 +158,27 @@ class QueueExits:
             if ids[index] in gone:
                 answers[index] = Refused()
         if unclear:
-            statuses = await self._late.statuses([ids[index] for index in unclear])
-            # After an error, no status is known.
-            known = {index: statuses[ids[index]] for index in unclear if ids[index] in statuses}
-            await self._compare(settlements, known, answers)
+            await self._clear(settlements, unclear, answers)
         return answers
+
+    async def _clear(
+        self,
+        settlements: Sequence[tuple[Claim, Outcome]],
+        unclear: Sequence[int],
+        answers: list[WriteResult | Claim | None],
+    ) -> None:
+        """Read which outcome events have whose mark was refused, and put the answers into their places."""
+        ids = {index: settlements[index][0].event.id for index in unclear}
+        try:
+            statuses = await self._late.statuses(list(ids.values()))
+        except StorageError as error:
+            unknown = with_maybe_applied(error, why="it has ended, perhaps with another outcome")
+            for index in unclear:
+                # A POP that has kept the key for this worker was applied under its claim.
+                if isinstance(answers[index], Applied):
+                    answers[index] = unknown
+        else:
+            await self._compare(settlements, {index: statuses[event_id] for index, event_id in ids.items()}, answers)
 
     async def _compare(
         self,

@@ -58,12 +58,8 @@ class LateCompletions:
         return gone
 
     async def statuses(self, event_ids: Sequence[str]) -> dict[str, EventStatus | None]:
-        """Return the statuses of events; None means that the event is not stored. After an error, none is known."""
-        try:
-            standings = await self._standings.read(list(dict.fromkeys(event_ids)))
-        except StorageError as error:
-            logger.warning("it is unknown whether events have ended with another outcome: %s", error)
-            return {}
+        """Return the statuses of events; None means that the event is not stored. Raises `StorageError`."""
+        standings = await self._standings.read(list(dict.fromkeys(event_ids)))
         return {event_id: standing.status for event_id, standing in standings.items()}
 
     async def _take(self, standing: Standing) -> bool:
