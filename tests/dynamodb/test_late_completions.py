@@ -248,9 +248,7 @@ async def test_names_that_only_the_queue_has_are_left_out_where_they_cannot_be_a
 
 
 @pytest.mark.parametrize("behind", [[], ["b"]])
-async def test_failure_of_a_completed_event_that_cannot_be_read_is_not_told_as_written(
-    late: Late, behind: list[str]
-) -> None:
+async def test_failure_of_a_completed_event_that_cannot_be_read_is_not_told(late: Late, behind: list[str]) -> None:
     await late.begin(behind)
     await late.complete()
     outbox = late.line.another(failed_key="skip")
@@ -262,7 +260,7 @@ async def test_failure_of_a_completed_event_that_cannot_be_read_is_not_told_as_w
     assert await late.line.status("a") == "COMPLETED"
 
 
-async def test_completion_of_a_dead_letter_that_cannot_be_read_is_not_told_as_written(late: Late) -> None:
+async def test_completion_of_a_dead_letter_that_cannot_be_read_is_not_told(late: Late) -> None:
     """Another worker has set the event aside; this one has no answer to its pop, and cannot read the event."""
     await late.begin([])
     outbox = late.line.another(failed_key="skip")

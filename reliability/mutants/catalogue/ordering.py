@@ -139,7 +139,7 @@ ORDERING: Final = (
         file="dynamodb/delivering/queue_exits.py",
         text="                    answers[index] = unknown\n",
         replacement="                    pass\n",
-        test=f"{_LATE}::test_failure_of_a_completed_event_that_cannot_be_read_is_not_told_as_written[local single-behind0]",
+        test=f"{_LATE}::test_failure_of_a_completed_event_that_cannot_be_read_is_not_told[local single-behind0]",
     ),
     Mutant(
         row=134,
