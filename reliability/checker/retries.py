@@ -219,11 +219,14 @@ def _is_failure_of(write: Written, recovered: Recovered) -> bool:
 def another_has_a_retry(life: EventLife, settled: Settled, *, default: int, limits: Limits) -> bool:
     """Return whether a handler that has a retry left did not end in an attempt: it got no permit, or was cancelled."""
     ends = [end for end in life.of(HandlerEnded) if end.at <= settled.at]
-    # A success of an attempt whose outcome was not written is not known.
-    written = {other.token for other in life.of(Settled) if other.at <= settled.at}
+    # A success of an attempt whose outcome was not written is not known, unless a transaction has recorded it.
+    settles = [other for other in life.of(Settled) if other.at <= settled.at]
+    written = {other.token for other in settles if other.outcome is not Outcome.HANDLER_DONE}
+    items = [write.after for write in life.of(Written) if write.after is not None and write.at <= settled.at]
+    recorded = {handler for item in items for handler in item.handled_by}
     known = [end for end in ends if end.result is Result.SUCCEEDED and end.token in written]
     ended = [end for end in ends if end.token == settled.token and end.result in (Result.SUCCEEDED, Result.FAILED)]
-    done = {end.handler for end in [*known, *ended]}
+    done = {end.handler for end in [*known, *ended]} | recorded
     for handler in {start.handler for start in life.of(HandlerStarted)} - done:
         own = limits.rule_of(handler).max_retries
         if settled.attempt <= (default if own is None else own):

@@ -140,7 +140,7 @@ class Emitter:
         events: Sequence[tuple[Event, float | None]],
         done: HandlerDone | None,
     ) -> None:
-        # The delivery holds the queue of its own key, so that a child event of that key waits, and is not claimed.
+        # The delivery holds the queue of its own key. A child event of that key waits there, and is not claimed.
         held = None if done is None else done.claim.event.ordering_key
         due_now = [event for event, due_at in events if due_at is None]
         emit_claim, claimed = self._reserve(

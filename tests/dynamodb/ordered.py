@@ -11,7 +11,8 @@ from typing import Any
 from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus
 from dynamodb_outbox.claims import Claim, EmitClaim
 from dynamodb_outbox.dynamodb.ordering.queue import page_ids, queue_id, read_queue
-from reliability.proxy import Proxy, Recorded, Rule, running_proxy
+from dynamodb_outbox.outcome import Completed
+from reliability.proxy import CUT_BEFORE, Proxy, Recorded, Reply, Rule, running_proxy
 from tests.adapter_timing import with_timing
 from tests.backends import open_client
 
@@ -38,7 +39,8 @@ class Shop:
         """Read the ids of a queue: its head, its pages and its ids."""
         return await line_of(self.client, self.outbox.table_name, key)
 
-    def claiming(self, *events: Event) -> tuple[EmitClaim, list[Claim]]:
+    @staticmethod
+    def claiming(*events: Event) -> tuple[EmitClaim, list[Claim]]:
         """Reserve a claim for each event; the list has the claims that were made."""
         claims: list[Claim] = []
         return EmitClaim(tokens={event.id: token_hex(16) for event in events}, claimed=claims.append), claims
@@ -85,6 +87,53 @@ async def line_of(client: Any, table_name: str, key: str) -> list[str]:
         ids += page_ids(page)
     assert all(len(part) <= 10 for part in (queue.head, queue.ids))
     return ids + list(queue.ids)
+
+
+async def queue_of(shop: Shop, key: str = "order-17") -> tuple[str, str]:
+    """The status and the token of a queue."""
+    item = await shop.item(queue_id(key))
+    assert item is not None
+    return item["status"]["S"], item["claimToken"]["S"]
+
+
+async def check_claim(shop: Shop, event: Event, claim: Claim) -> None:
+    """See that the queue of an event has a claim, and that nobody else gets the event; then complete it."""
+    assert (claim.event, claim.attempt, claim.queue is not None) == (event, 1, True)
+    key = event.ordering_key or ""
+    assert await queue_of(shop, key) == ("PROCESSING", claim.token)
+    queue = await shop.item(queue_id(key))
+    assert queue is not None
+    assert int(queue["gsiSortKey"]["N"]) / 1000 == claim.lease_expires_at
+    assert queue["claimedBy"]["S"]
+    assert await shop.outbox.claim(10) == []
+    assert await shop.outbox.settle([(claim, Completed())]) == [None]
+    assert (await shop.status(event), await shop.line(key)) == ("COMPLETED", [])
+
+
+def carried_out_late(client: Any, queue: dict[str, Any], *, puts: int) -> Rule:
+    """Do not answer the first transaction, let its repeat find the queue full, and then carry the first one out.
+
+    The transaction begins with `puts` items; the last one is the queue.
+    """
+    sent: list[Recorded] = []
+
+    async def rule(request: Recorded) -> Any:
+        if request.operation != "TransactWriteItems":
+            return None
+        sent.append(request)
+        if len(sent) == 1:
+            return CUT_BEFORE
+        if len(sent) == 2:
+            full = {"Code": "ConditionalCheckFailed", "Message": "no", "Item": queue}
+            reasons = [*[{"Code": "None"}] * puts, full]
+            return Reply(
+                400, {"__type": "x#TransactionCanceledException", "message": "no", "CancellationReasons": reasons}
+            )
+        if len(sent) == 3:
+            await client.transact_write_items(**sent[0].body)
+        return None
+
+    return rule
 
 
 def orders(count: int, *, key: str = "order-17", **options: Any) -> list[Event]:

@@ -15,7 +15,6 @@ from dynamodb_outbox import (
     DuplicateEventError,
     DynamoDBOutbox,
     Event,
-    OutboxEventBus,
     TransactionTooLargeError,
     UnavailableError,
 )
@@ -23,11 +22,11 @@ from dynamodb_outbox.claims import Claim, HandlerDone
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
 from dynamodb_outbox.observations import HandlerFailed
 from dynamodb_outbox.outcome import Completed
-from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, Reply, nth, refused
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, nth, refused
 from reliability.resources import tasks_left
 from tests.adapter_timing import with_timing
 from tests.dynamodb.impatience import giving_up_after
-from tests.dynamodb.ordered import Shop, ids_of, open_shop, orders
+from tests.dynamodb.ordered import Shop, carried_out_late, check_claim, ids_of, open_shop, orders, queue_of
 from tests.fakes import Recorder
 from tests.timing import set_timing
 
@@ -42,17 +41,10 @@ async def shop(local_endpoint: str, table_name: str) -> AsyncIterator[Shop]:
 
 
 async def transact(shop: Shop, *events: Event, done: HandlerDone | None = None) -> list[Claim]:
-    """Commit events, and return the claims of those that were claimed."""
+    """Commit events; return the claims that were made."""
     emit_claim, claims = shop.claiming(*events)
     await shop.outbox.transact([], [(event, None) for event in events], done=done, emit_claim=emit_claim)
     return claims
-
-
-async def queue_of(shop: Shop, key: str = KEY) -> tuple[str, str]:
-    """The status and the token of the queue."""
-    item = await shop.item(queue_id(key))
-    assert item is not None
-    return item["status"]["S"], item["claimToken"]["S"]
 
 
 async def released(shop: Shop) -> None:
@@ -70,17 +62,9 @@ def read_of(shop: Shop) -> dict[str, Any]:
 async def test_transaction_that_creates_a_queue_claims_it(shop: Shop) -> None:
     (event,) = orders(1)
     (claim,) = await transact(shop, event)
-    assert (claim.event, claim.attempt, claim.queue is not None) == (event, 1, True)
     assert shop.proxy.operations() == [TRANSACTION, READ]
     assert read_of(shop) == {"Keys": [{"id": {"S": queue_id(KEY)}}], "ConsistentRead": True}
-    queue = await shop.item(queue_id(KEY))
-    assert queue is not None
-    assert (queue["status"]["S"], queue["claimToken"]["S"]) == ("PROCESSING", claim.token)
-    assert int(queue["gsiSortKey"]["N"]) / 1000 == claim.lease_expires_at
-    assert queue["claimedBy"]["S"]
-    assert await shop.outbox.claim(10) == []
-    assert await shop.outbox.settle([(claim, Completed())]) == [None]
-    assert (await shop.status(event), await shop.line(KEY)) == ("COMPLETED", [])
+    await check_claim(shop, event, claim)
 
 
 async def test_event_of_an_own_id_is_claimed_without_a_read_of_the_event(shop: Shop) -> None:
@@ -278,31 +262,11 @@ async def test_event_that_was_completed_during_a_slow_commit_is_not_handled_agai
     assert await shop.line(KEY) == []
 
 
-def carry_out_late(shop: Shop) -> None:
-    """Do not answer the first attempt, let its repeat find the queue full, and then carry the first one out."""
-    image = {"id": {"S": queue_id(KEY)}, "ids": {"L": [{"S": f"e{n}"} for n in range(10)]}, "claimToken": {"S": NOBODY}}
-    sent: list[Recorded] = []
-
-    async def rule(request: Recorded) -> Any:
-        if request.operation != TRANSACTION:
-            return None
-        sent.append(request)
-        if len(sent) == 1:
-            return CUT_BEFORE
-        if len(sent) == 2:
-            reasons = [{"Code": "None"}, {"Code": "ConditionalCheckFailed", "Message": "no", "Item": image}]
-            return Reply(
-                400, {"__type": "x#TransactionCanceledException", "message": "no", "CancellationReasons": reasons}
-            )
-        if len(sent) == 3:
-            await shop.client.transact_write_items(**sent[0].body)
-        return None
-
-    shop.proxy.rule = rule
+FULL = {"id": {"S": queue_id(KEY)}, "ids": {"L": [{"S": f"e{n}"} for n in range(10)]}, "claimToken": {"S": NOBODY}}
 
 
 async def test_attempt_that_is_carried_out_late_is_found_and_claimed(shop: Shop) -> None:
-    carry_out_late(shop)
+    shop.proxy.rule = carried_out_late(shop.client, FULL, puts=1)
     (event,) = orders(1)
     (claim,) = await transact(shop, event)
     # Loaded, since an attempt was in doubt.
@@ -314,7 +278,7 @@ async def test_attempt_that_is_carried_out_late_is_found_and_claimed(shop: Shop)
 
 async def test_attempt_of_an_own_id_that_is_carried_out_late_releases_its_queue(shop: Shop) -> None:
     """Another emit may have stored the id, so only the caller can know whether it was this transaction."""
-    carry_out_late(shop)
+    shop.proxy.rule = carried_out_late(shop.client, FULL, puts=1)
     with pytest.raises(DuplicateEventError) as caught:
         await transact(shop, Event("order.paid", id="order-17-paid", ordering_key=KEY))
     assert caught.value.maybe_applied
@@ -449,8 +413,10 @@ async def test_event_of_a_transaction_that_is_claimed_on_emit_costs_eight_units_
     metering: Any = MeteringClient(local_client, projection)
     outbox = DynamoDBOutbox(metering, table_name=table_name, conditional_writes="single", window=False)
     await outbox.create_table(projection=projection)
-    shop = Shop(metering, outbox, None, OutboxEventBus(outbox))  # type: ignore[arg-type]
     metering.start_over()
-    (claim,) = await transact(shop, Event("order.paid", {"n": 1}, ordering_key=key))
+    event = Event("order.paid", {"n": 1}, ordering_key=key)
+    emit_claim, claims = Shop.claiming(event)
+    await outbox.transact([], [(event, None)], emit_claim=emit_claim)
+    (claim,) = claims
     assert await outbox.settle([(claim, Completed())]) == [None]
     assert (sum(metering.written.values()), metering.read, metering.refused) == (*units, 0)

@@ -10,14 +10,14 @@ import anyio
 import pytest
 
 from benchmarks.units import MeteringClient, Projection
-from dynamodb_outbox import DynamoDBOutbox, Event, OutboxEventBus, StorageError, UnavailableError
+from dynamodb_outbox import DynamoDBOutbox, Event, StorageError, UnavailableError
 from dynamodb_outbox.claims import Claim
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
 from dynamodb_outbox.observations import Observation, Published
 from dynamodb_outbox.outcome import Completed
 from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, refused
 from tests.dynamodb.impatience import giving_up_after
-from tests.dynamodb.ordered import Shop, ids_of, nth_step, open_shop, orders, patient, step_of
+from tests.dynamodb.ordered import Shop, check_claim, ids_of, nth_step, open_shop, orders, patient, queue_of, step_of
 from tests.fakes import Recorder
 
 KEY = "order-17"
@@ -41,26 +41,10 @@ async def publish(shop: Shop, *events: Event) -> list[Claim]:
     return claims
 
 
-async def queue_of(shop: Shop) -> tuple[str, str]:
-    """The status and the token of the queue."""
-    item = await shop.item(queue_id(KEY))
-    assert item is not None
-    return item["status"]["S"], item["claimToken"]["S"]
-
-
 async def test_append_that_creates_a_queue_claims_it(shop: Shop) -> None:
     (event,) = orders(1)
     (claim,) = await publish(shop, event)
-    assert (claim.event, claim.attempt, claim.queue is not None) == (event, 1, True)
-    assert await queue_of(shop) == ("PROCESSING", claim.token)
-    queue = await shop.item(queue_id(KEY))
-    assert queue is not None
-    assert int(queue["gsiSortKey"]["N"]) / 1000 == claim.lease_expires_at
-    assert queue["claimedBy"]["S"]
-    # Nobody else gets it, and its events leave the queue one after the other.
-    assert await shop.outbox.claim(10) == []
-    assert await shop.outbox.settle([(claim, Completed())]) == [None]
-    assert (await shop.status(event), await shop.line(KEY)) == ("COMPLETED", [])
+    await check_claim(shop, event, claim)
 
 
 async def test_append_to_a_queue_that_exists_claims_nothing(shop: Shop) -> None:
@@ -252,9 +236,10 @@ async def units_of(client: Any, table_name: str, event: Event, projection: Proje
     metering: Any = MeteringClient(client, projection)
     outbox = patient(DynamoDBOutbox(metering, table_name=table_name, conditional_writes="single"))
     await outbox.create_table(projection=projection)
-    shop = Shop(metering, outbox, None, OutboxEventBus(outbox))  # type: ignore[arg-type]
     metering.start_over()
-    (claim,) = await publish(shop, event)
+    emit_claim, claims = Shop.claiming(event)
+    await outbox.publish([event], emit_claim=emit_claim)
+    (claim,) = claims
     assert await outbox.settle([(claim, Completed())]) == [None]
     assert (metering.read, metering.refused) == (0, 0)
     written: float = sum(metering.written.values())

@@ -16,9 +16,9 @@ from dynamodb_outbox import (
     TransactionTooLargeError,
 )
 from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, queue_id
-from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, Reply, nth
+from reliability.proxy import CUT_AFTER, CUT_BEFORE, Recorded, nth
 from tests.dynamodb.bank import Bank, debit, status_of
-from tests.dynamodb.ordered import ids_of, line_of, orders, patient, stored
+from tests.dynamodb.ordered import carried_out_late, ids_of, line_of, orders, patient, stored
 from tests.fakes import Recorder
 
 KEY = "order-17"
@@ -114,25 +114,7 @@ async def test_attempt_that_is_carried_out_late_is_not_forgotten(bank: Bank, *, 
     await bank.bus.emit_many(before[:1])
     image = await status_of(bank, queue_id(KEY))
     full = {**image, "ids": {"L": [{"S": each.id} for each in before]}}
-    sent: list[Recorded] = []
-
-    async def rule(request: Recorded) -> Any:
-        if request.operation != TRANSACTION:
-            return None
-        sent.append(request)
-        if len(sent) == 1:
-            return CUT_BEFORE
-        if len(sent) == 2:
-            refused = {"Code": "ConditionalCheckFailed", "Message": "no", "Item": full}
-            reasons = [{"Code": "None"}, {"Code": "None"}, refused]
-            return Reply(
-                400, {"__type": "x#TransactionCanceledException", "message": "no", "CancellationReasons": reasons}
-            )
-        if len(sent) == 3:
-            await bank.client.transact_write_items(**sent[0].body)
-        return None
-
-    bank.proxy.rule = rule
+    bank.proxy.rule = carried_out_late(bank.client, full, puts=2)
     if is_own:
         # Somebody else may have stored the id, so that only the caller can know whether it was this transaction.
         with pytest.raises(DuplicateEventError, match="either it was applied, and has stored the event, or") as caught:

@@ -167,7 +167,7 @@ async def test_worker_polls_for_an_event_of_a_transaction_that_was_stored_withou
     bus.on("order.paid", handler := Recorder())
     async with bus:
         await anyio.sleep(1)
-        # Another process begins the queue first, with an event that nobody polls for.
+        # Another process begins the queue, and this worker does not know of it.
         await outbox.publish([Event("order.paid", id="a", ordering_key=KEY)])
         async with bus.transaction() as tx:
             tx.emit("order.paid", id="b", ordering_key=KEY)

@@ -155,7 +155,7 @@ APPENDING: Final = (
     ),
     Mutant(
         row=141,
-        name="nobody polls for a queue that was released in the background",
+        name="a worker does not poll after the release of a queue in the background",
         file="dynamodb/ordering/claims_on_emit.py",
         text="                first_event.emit_claim.released()\n",
         replacement="                pass\n",

@@ -218,7 +218,7 @@ class Transactor:
         return with_maybe_applied(error) if maybe_applied else error
 
     def _acknowledge(self, puts: Sequence[TransactionPut], emit_claim: EmitClaim) -> dict[TransactionPut, Entry]:
-        """Hand on the claims of stored events without keys; return those that were stored after their windows' ends."""
+        """Hand on the claims of stored events without keys. Return the late ones: their windows had ended before."""
         late = {put: put.entry for put in puts if put.entry is not None and self._forms.is_over(put.entry)}
         for put in puts:
             if put in late:
