@@ -166,7 +166,7 @@ def look_for_a_story(*, examples: int, **options: Any) -> None:
 @pytest.mark.timeout(900)
 def test_no_sequence_of_faults_breaks_an_invariant() -> None:
     Service.struck.clear()
-    look_for_a_story(examples=often(15, thorough=25))
+    look_for_a_story(examples=often(20, thorough=25))
     # The stories depend on the release of hypothesis: a few kinds may be missing.
     assert len(Service.struck) >= 0.7 * len(Kind), Service.struck
 
