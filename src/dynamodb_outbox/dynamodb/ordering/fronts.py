@@ -19,7 +19,7 @@ from dynamodb_outbox.dynamodb.conditional.write_result import Applied
 from dynamodb_outbox.dynamodb.conditional.writes import ConditionalWriter
 from dynamodb_outbox.dynamodb.items.codec import Item, decode_claim, millis
 from dynamodb_outbox.dynamodb.items.values import AttributeValue
-from dynamodb_outbox.dynamodb.ordering.popping import Front, Popper
+from dynamodb_outbox.dynamodb.ordering.popping import EventIsStored, Front, Popper
 from dynamodb_outbox.dynamodb.ordering.queue import Queue, as_delivered, read_queue
 from dynamodb_outbox.dynamodb.timing import Timing
 from dynamodb_outbox.dynamodb.transport.batch_get import BATCH_GET, get_items
@@ -132,7 +132,7 @@ class Fronts:
             event = None if queue is None else events.get(queue.front)
             if queue is not None and (event is None or event.get("status") != {"S": EventStatus.QUEUED.value}):
                 _note_missing(queue, event)
-                done[index] = Front(queue=queue, token=left[index].token, keeps=True)
+                done[index] = Front(queue=queue, token=left[index].token, keeps=True, is_missing=event is None)
             else:
                 results[index] = self._decode(left[index], queue, event)
         return await self._pop(done, left, results, deadline=deadline)
@@ -157,6 +157,8 @@ class Fronts:
             match result:
                 case Applied(item=item) if item is not None:
                     again[index] = HeldQueue(item=item, kept=left[index].kept)
+                case EventIsStored():
+                    again[index] = left[index]
                 case StorageError() if not concerns_all(result):
                     error = StoredEventError(event_id=front.queue.front, reason=str(result))
                     results[index] = Unreadable(front.queue.id, front.token, error)

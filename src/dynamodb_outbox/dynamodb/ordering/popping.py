@@ -3,6 +3,11 @@
 A worker knows a queue as its last write returned it. Emits may have appended to it since, so that another form is right
 now: then the POP is refused, and repeated in the form for the queue as it is. A refused or unanswered POP may also have
 been applied by an earlier attempt. The token of the queue tells.
+
+A worker may find that the event is missing, because another program has deleted it. An event that is emitted again with
+the same id is not appended, since the queue still has its id. If the id were taken now, the event would be in no queue.
+So this POP is a transaction, with a `Delete` of the event that is refused if there is one. A `ConditionCheck` would say
+the same, but needs a permission that workers do not have.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from dynamodb_outbox.dynamodb.ordering.queue import NOBODY, Queue, id_list, page
 from dynamodb_outbox.dynamodb.ordering.transitions import BATCHED, Pop, form_of, pop
 from dynamodb_outbox.dynamodb.schema.shards import Shards
 from dynamodb_outbox.dynamodb.transport.batch_get import BATCH_GET, get_items
-from dynamodb_outbox.dynamodb.transport.caller import Caller, TransactionRefused
+from dynamodb_outbox.dynamodb.transport.caller import FALSE_CONDITION, Caller, TransactionRefused
 from dynamodb_outbox.errors import StorageError
 from dynamodb_outbox.event import EventStatus
 from dynamodb_outbox.port import OutboxOptions
@@ -49,6 +54,12 @@ class Front:
     next_token: str = field(default_factory=lambda: token_hex(16))
     is_doubtful: bool = False
     """Whether an earlier POP may have been applied."""
+    is_missing: bool = False
+    """Whether the event is not stored; the POP then requires that it still is not."""
+
+
+class EventIsStored(Refused):
+    """The event was missing, and is stored by now. The queue still has its id, and this worker the queue."""
 
 
 class Popper:
@@ -115,11 +126,11 @@ class Popper:
 
     async def _write(self, fronts: Sequence[Front], *, deadline: float) -> list[WriteResult]:
         results: list[WriteResult | None] = [None] * len(fronts)
-        refills = [index for index, front in enumerate(fronts) if form_of(front.queue) is Pop.REFILL]
-        batched = [index for index in range(len(fronts)) if index not in refills]
+        single = [i for i, front in enumerate(fronts) if front.is_missing or form_of(front.queue) is Pop.REFILL]
+        batched = [index for index in range(len(fronts)) if index not in single]
 
-        async def refill(index: int) -> None:
-            results[index] = await self._refill(fronts[index], deadline=deadline)
+        async def transact(index: int) -> None:
+            results[index] = await self._transact(fronts[index], deadline=deadline)
 
         async def write() -> None:
             writes = [self._write_of(fronts[index]) for index in batched]
@@ -127,13 +138,13 @@ class Popper:
             for index, result in zip(batched, written, strict=True):
                 results[index] = result
 
-        if not refills:
+        if not single:
             await write()
         else:
             async with anyio.create_task_group() as group:
                 group.start_soon(write)
-                for index in refills:
-                    group.start_soon(refill, index)
+                for index in single:
+                    group.start_soon(transact, index)
         return [result for result in results if result is not None]
 
     def _write_of(self, front: Front, **more: AttributeValue) -> Write:
@@ -159,22 +170,12 @@ class Popper:
             values["nobody"] = {"S": NOBODY}
         return Write(pop(form, keeps=front.keeps), queue.id, values)
 
-    async def _refill(self, front: Front, *, deadline: float) -> WriteResult:
-        """Make the first page the head, and delete the page."""
-        page_id, number = front.queue.page_id(front.queue.first_page), front.queue.first_page + 1
+    async def _transact(self, front: Front, *, deadline: float) -> WriteResult:
+        """Make a POP that concerns two items or more: a refill, or that of a missing event."""
         try:
-            pages = await get_items(self._caller, [page_id], within=_left(deadline))
-            ids = page_ids(pages.get(page_id, {}))
-            if not ids:
-                # The refill of another worker has deleted the page, or another program has.
+            entries = await self._entries(front, deadline=deadline)
+            if entries is None:
                 return Refused()
-            write = self._write_of(front, page=id_list(ids), number={"N": str(number)})
-            write = placed(write, self._shards) if self._shards.count > 1 else write
-            table_name = self._caller.table_name
-            entries = [
-                {"Update": update_transact_item(write, table_name=table_name)},
-                {"Delete": {"TableName": table_name, "Key": {"id": {"S": page_id}}}},
-            ]
             await self._caller.call(
                 "transact_write_items",
                 within=_left(deadline),
@@ -182,10 +183,32 @@ class Popper:
                 ClientRequestToken=token_hex(16),
             )
         except TransactionRefused as refused:
-            return Refused(repeated=refused.repeated)
+            is_stored = front.is_missing and any(each.get("Code") == FALSE_CONDITION for each in refused.reasons[-1:])
+            return (EventIsStored if is_stored else Refused)(repeated=refused.repeated)
         except StorageError as error:
             return error
         return Applied()
+
+    async def _entries(self, front: Front, *, deadline: float) -> list[dict[str, Any]] | None:
+        """Return the items of the transaction; None if the first page is not stored any more."""
+        table_name, more, deletes = self._caller.table_name, dict[str, AttributeValue](), list[dict[str, Any]]()
+        if form_of(front.queue) is Pop.REFILL:
+            # The first page becomes the head.
+            page_id, number = front.queue.page_id(front.queue.first_page), front.queue.first_page + 1
+            pages = await get_items(self._caller, [page_id], within=_left(deadline))
+            ids = page_ids(pages.get(page_id, {}))
+            if not ids:
+                # The refill of another worker has deleted the page, or another program has.
+                return None
+            more = {"page": id_list(ids), "number": {"N": str(number)}}
+            deletes.append({"Delete": {"TableName": table_name, "Key": {"id": {"S": page_id}}}})
+        if front.is_missing:
+            missing = {"TableName": table_name, "Key": {"id": {"S": front.queue.front}}}
+            deletes.append({"Delete": {**missing, "ConditionExpression": "attribute_not_exists(id)"}})
+        write = self._write_of(front, **more)
+        write = placed(write, self._shards) if self._shards.count > 1 else write
+        pop_item = update_transact_item(write, table_name=table_name)
+        return [{"Delete" if write.transition.deletes else "Update": pop_item}, *deletes]
 
 
 def _is_unclear(result: WriteResult, front: Front) -> bool:
@@ -211,7 +234,7 @@ def _found(front: Front, result: WriteResult, item: Any) -> WriteResult | Front:
     if queue is not None and queue.front == front.queue.front:
         if not is_mine:
             return Refused()  # the event is still there, so no POP was applied
-        if isinstance(result, StorageError):
+        if isinstance(result, (StorageError, EventIsStored)):
             return result
         return replace(front, queue=queue, is_doubtful=is_doubtful)
     return Applied() if is_doubtful else Refused()
