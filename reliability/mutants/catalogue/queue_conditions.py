@@ -7,10 +7,14 @@ from typing import Final
 from reliability.mutants.mutant import Mutant
 
 _QUEUES: Final = "dynamodb/ordering/transitions.py"
+_POPPING: Final = "dynamodb/ordering/popping.py"
 _OUTCOMES: Final = "dynamodb/conditional/transitions.py"
 _RACES: Final = "tests/dynamodb/test_ordered_races.py"
 _LOST: Final = "tests/dynamodb/test_ordered_lost_replies.py"
 _DELIVERY: Final = "tests/dynamodb/test_ordered_delivery.py"
+_STORED_AGAIN: Final = (
+    "tests/dynamodb/test_ordered_deletions.py::test_event_that_is_stored_again_before_its_id_is_taken_is_delivered"
+)
 _FRONT: Final = f"{_RACES}::test_pop_compares_the_front"
 _GROWN: Final = f"{_LOST}::test_queue_that_has_grown_is_popped_in_its_new_form[batch-True]"
 _OUTCOME: Final = f"{_RACES}::test_outcome_of_a_worker_that_has_lost_the_lease_changes_nothing"
@@ -121,5 +125,29 @@ QUEUE_CONDITIONS: Final = (
         text='"head = :only AND (attribute_not_exists(lastPage) OR firstPage > lastPage)"',
         replacement='"head = :only"',
         test=_GROWN,
+    ),
+    Mutant(
+        row=142,
+        name="the id of a missing event is taken without a look at the event",
+        file=_POPPING,
+        text="if front.is_missing or form_of(front.queue) is Pop.REFILL",
+        replacement="if form_of(front.queue) is Pop.REFILL",
+        test=f"{_STORED_AGAIN}[one shard-moto-Pop.IDS]",
+    ),
+    Mutant(
+        row=142,
+        name="an event that was missing is deleted if it is stored by now",
+        file=_POPPING,
+        text='{**missing, "ConditionExpression": "attribute_not_exists(id)"}',
+        replacement="missing",
+        test=f"{_STORED_AGAIN}[one shard-moto-Pop.LAST]",
+    ),
+    Mutant(
+        row=142,
+        name="an event that was missing is not loaded when it is stored by now",
+        file=_POPPING,
+        text="if isinstance(result, (StorageError, EventIsStored)):",
+        replacement="if isinstance(result, StorageError):",
+        test=f"{_STORED_AGAIN}[one shard-moto-Pop.HEAD]",
     ),
 )
