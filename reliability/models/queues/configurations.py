@@ -63,6 +63,12 @@ REQUEUED: Final = Configuration(
     emits_claim=False,
 )
 
+DELETED: Final = Configuration(
+    name="1 event: deleted, and emitted again",
+    scripts=(emits(0), emits(0)),
+    budget=Budget(deletions=1),
+)
+
 # Lists with room for all
 IN_A_ROW: Final = Configuration(
     name="2 events in a row, with room",
@@ -239,6 +245,21 @@ _OTHERS: Final = (
         workers=1,
     ),
     Configuration(
+        name="2 events in a row, with room: 1 deleted, and emitted again, 1 call unanswered",
+        scripts=(emits(0, 1), emits(0)),
+        budget=Budget(unanswered=1, deletions=1),
+        room=2,
+        workers=1,
+        emits_claim=False,
+    ),
+    Configuration(
+        name="3 events in a row, 1 deleted twice, and emitted again",
+        scripts=(emits(0, 1, 2), emits(1, 1)),
+        budget=Budget(deletions=2),
+        workers=1,
+        emits_claim=False,
+    ),
+    Configuration(
         name="3 events in a row: 1 crash",
         scripts=_THREE_IN_A_ROW,
         budget=Budget(crashes=1),
@@ -254,6 +275,7 @@ SMALL: Final = (
     SKIPPED,
     POPPED,
     REQUEUED,
+    DELETED,
     IN_A_ROW,
     TWO,
     GIVEN_UP,

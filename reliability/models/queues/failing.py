@@ -1,4 +1,4 @@
-"""Failures: leases run out, processes crash, and operators redrive, skip or requeue events that have failed."""
+"""Failures: leases run out, processes crash, operators repair failed events, and another program deletes events."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from reliability.models.queues.state import (
     PROCESSING,
     QUEUED,
     Emit,
+    Emitter,
     Operator,
     Queue,
     State,
+    Work,
+    Worker,
     Write,
     with_emitter,
     with_event,
 )
-from reliability.models.queues.working import with_worker
+from reliability.models.queues.working import MISSING, STORED, with_worker
 from reliability.models.queues.world import World
 
 MARK: Final = "mark"
@@ -64,7 +67,7 @@ def crashes(world: World, state: State) -> Iterator[Step[State]]:
         return
     state = state._replace(budget=state.budget._replace(crashes=state.budget.crashes - 1))
     for me, emitter in enumerate(state.emitters):
-        begun = emitter.step != Emit.DONE and emitter != world.emission(me, emitter.at)
+        begun = _has_begun(world, me, emitter)
         if not begun and (not world.has_worker(me) or state.workers[me] == IDLE):
             continue
         crashed = with_worker(world, state, me, IDLE) if world.has_worker(me) else state
@@ -73,6 +76,10 @@ def crashes(world: World, state: State) -> Iterator[Step[State]]:
     for me, worker in enumerate(state.workers[fixed:], start=fixed):
         if worker != IDLE:
             yield Step(("worker", me, "crashes"), with_worker(world, state, me, IDLE), is_fault=True)
+
+
+def _has_begun(world: World, me: int, emitter: Emitter) -> bool:
+    return emitter.step != Emit.DONE and emitter != world.emission(me, emitter.at)
 
 
 def _restarts(world: World, state: State, me: int, *, begun: bool) -> Iterator[Step[State]]:
@@ -152,3 +159,28 @@ def _requeue(world: World, state: State, event: int) -> Iterator[Step[State]]:
         return
     write = plan(world, state, (event,), name="REQUEUE")
     yield from call(world, spent, write, lambda state, _: state)
+
+
+# Other programs
+
+
+def deletions(world: World, state: State) -> Iterator[Step[State]]:
+    """Delete an event that waits, and whose emits have ended.
+
+    Not while it is handled: between MARK and POP, an event that is deleted and emitted again is not listed again.
+    """
+    if not state.budget.deletions:
+        return
+    budget = state.budget._replace(deletions=state.budget.deletions - 1)
+    for event, status in enumerate(state.events):
+        is_emitted = any(
+            event in emitter.told and _has_begun(world, me, emitter) for me, emitter in enumerate(state.emitters)
+        )
+        if status == QUEUED and not is_emitted and not any(_handles(worker, event) for worker in state.workers):
+            deleted = with_event(state, event, None)._replace(budget=budget, acknowledged=state.acknowledged - {event})
+            yield Step(("another program deletes event", event), deleted, is_fault=True)
+
+
+def _handles(worker: Worker, event: int) -> bool:
+    is_at_the_front = worker.step not in (Work.IDLE, Work.RESERVED, Work.CLAIM, Work.LOAD)
+    return is_at_the_front and worker.event == event and worker.outcome not in (MISSING, STORED)

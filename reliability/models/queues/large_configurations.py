@@ -15,6 +15,18 @@ _TWO_AND_ONE: Final = (emits(0, 1), emits(2))
 LARGE: Final = (
     LISTED_TWICE,
     Configuration(
+        name="1 event: deleted, and emitted again twice, slow, 1 call unanswered",
+        scripts=(emits(0), emits(0, 0)),
+        budget=Budget(unanswered=1, slow=1, deletions=1),
+        size=Size.LARGE,
+    ),
+    Configuration(
+        name="3 events in a row: 1 deleted, and emitted again, 1 crash",
+        scripts=(emits(0, 1, 2), emits(1)),
+        budget=Budget(crashes=1, deletions=1),
+        size=Size.LARGE,
+    ),
+    Configuration(
         name="2 emitters: 1 call unanswered, 1 crash",
         scripts=_TWO,
         budget=Budget(unanswered=1, crashes=1),

@@ -9,11 +9,13 @@ from reliability.models.queues.state import (
     NOBODY,
     PENDING,
     PROCESSING,
+    TERMINAL,
     Ids,
     Page,
     Queue,
     State,
     Write,
+    listed,
 )
 from reliability.models.queues.tokens import free_epoch
 from reliability.models.queues.world import World
@@ -40,6 +42,16 @@ def plan(world: World, state: State, ids: Ids, *, name: str = "") -> Write:
         epoch = queue.epoch or free_epoch(state)
         write = Write("SPILL", ids, seen=queue.ids, epoch=epoch, page=queue.last)
     return write._replace(name=name, form=write.name) if name else write
+
+
+def order_with(state: State, event: int) -> Ids:
+    """Return the order with an event that was listed anew: at the end, or where a late APPEND has listed it."""
+    others = tuple(other for other in state.order if other != event)
+    queue = listed(state)
+    place = queue.index(event)
+    behind = {other for other in queue[place:] if other not in queue[:place] and state.events[other] not in TERMINAL}
+    at = next((number for number, other in enumerate(others) if other in behind), len(others))
+    return (*others[:at], event, *others[at:])
 
 
 def _list(world: World, state: State, write: Write, form: str) -> State | None:

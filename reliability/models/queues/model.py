@@ -4,7 +4,7 @@
   it has ever started. That goes for repeats, too.
 - ONE: two handlers of the key never run at once, unless the lease of one of them had run out.
 - LOSS: an event whose emit was acknowledged is listed, or terminal.
-- POP: an event leaves the queue only when it is terminal.
+- POP: an event leaves the queue only when it is terminal, or deleted.
 - FINAL: a COMPLETED event never changes again.
 - ASIDE: no worker sets an event aside while another one has the queue, and handles it.
 - TWICE: the other writes of a transaction are applied once for each event that it emits.
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from reliability.models.exploring import Step
 from reliability.models.queues.calls import late_writes
 from reliability.models.queues.emitting import steps_of_emitters
-from reliability.models.queues.failing import crashes, leases_that_run_out, steps_of_operators
+from reliability.models.queues.failing import crashes, deletions, leases_that_run_out, steps_of_operators
 from reliability.models.queues.state import (
     COMPLETED,
     FAILED,
@@ -63,6 +63,7 @@ class QueueModel:
         yield from leases_that_run_out(world, state)
         yield from crashes(world, state)
         yield from steps_of_operators(world, state)
+        yield from deletions(world, state)
 
     def is_goal(self, state: State) -> bool:
         """Tell whether every acknowledged event is terminal, the queue is empty, and nothing is under way."""
@@ -81,7 +82,8 @@ class QueueModel:
         if before.workers is not after.workers:
             broken = _breaks_order(before, after)
         if before.queue is not after.queue and before.queue is not None:
-            broken = broken or _breaks_pop(before, after)
+            gone = (*TERMINAL, None) if self._world.budget.deletions else TERMINAL
+            broken = broken or _breaks_pop(before, after, gone)
         if before.events is not after.events:
             broken = broken or _breaks_final(before, after) or _breaks_aside(before, after)
         return broken
@@ -146,10 +148,10 @@ def _starts_out_of_order(state: State, event: int) -> str | None:
     return None
 
 
-def _breaks_pop(before: State, after: State) -> str | None:
+def _breaks_pop(before: State, after: State, gone: tuple[str | None, ...]) -> str | None:
     was, now = listed(before), listed(after)
     for event in was:
-        if now.count(event) < was.count(event) and after.events[event] not in TERMINAL:
+        if now.count(event) < was.count(event) and after.events[event] not in gone:
             return f"POP: event {event} leaves the queue, and is {after.events[event] or NOT_STORED}"
     return None
 

@@ -7,6 +7,7 @@ from typing import Final
 from reliability.models.queues.configuration import Configuration
 from reliability.models.queues.configurations import (
     CRASH,
+    DELETED,
     FAILED,
     GIVEN_UP,
     IN_A_ROW,
@@ -89,6 +90,12 @@ MUTANTS: Final = (
     # Workers
     _mutant("a worker does not look at the status of the front", "fronts_are_loaded", breaks="ORDER", found_in=SAME_ID),
     _mutant("a worker starts a handler after its lease", "starts_need_the_lease", breaks="ORDER", found_in=SLOW),
+    _mutant(
+        "a worker does not load an event that is stored again",
+        "stored_fronts_are_loaded_again",
+        breaks="LIVE",
+        found_in=DELETED,
+    ),
     _mutant("a worker pops before it marks", "mark_comes_before_pop", breaks="POP", found_in=CRASH),
     _mutant("a worker blocks a key without a look", "failures_are_looked_at", breaks="BLOCK", found_in=FAILED),
     _mutant("a late MARK leaves the key blocked", "late_marks_are_looked_at", breaks="BLOCK", found_in=FAILED),
@@ -107,6 +114,12 @@ MUTANTS: Final = (
     _mutant("MARK FAILED does not ask for the token", "aside_needs_the_token", breaks="ASIDE", found_in=POPPED),
     _mutant("POP does not ask for the token", "pop_needs_the_token", breaks="ONE", found_in=SLOW),
     _mutant("POP does not name the front", "pop_needs_the_front", breaks="POP", found_in=OVERFLOW_UNANSWERED),
+    _mutant(
+        "POP takes an event that was missing, and is stored",
+        "pop_of_missing_needs_its_absence",
+        breaks="POP",
+        found_in=DELETED,
+    ),
     _mutant("POP LAST does not name the whole list", "delete_needs_the_whole_list", breaks="POP", found_in=TWO),
     _mutant(
         "POP LAST does not ask for a queue without head", "delete_needs_no_head", breaks="POP", found_in=LISTED_TWICE

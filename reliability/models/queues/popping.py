@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from reliability.models.queues.listing import order_with
 from reliability.models.queues.rules import Rules
-from reliability.models.queues.state import FAILED, NO_EVENT, NOBODY, PENDING, PROCESSING, Page, Queue, State, Write
+from reliability.models.queues.state import (
+    FAILED,
+    NO_EVENT,
+    NOBODY,
+    PENDING,
+    PROCESSING,
+    Page,
+    Queue,
+    State,
+    Write,
+    listed,
+)
 
 LAST: Final = "POP LAST"
 """Delete the queue item with its only event."""
@@ -43,13 +55,25 @@ def pop(rules: Rules, state: State, write: Write) -> State | None:
     queue = state.queue
     if queue is None or not _is_allowed(rules, queue, write):
         return None
+    is_stored = write.of_missing and state.events[write.ids[0]] is not None
+    if is_stored and rules.pop_of_missing_needs_its_absence:
+        return None
     following = POPS[write.name](rules, state, queue, write)
+    if following is not None and write.of_missing:
+        following = _forget(following, write.ids[0])
     if following is None or following.queue is None:
         return following
     if write.following == NOBODY:
         return following._replace(queue=following.queue._replace(status=PENDING))
     claimed = following.queue._replace(status=PROCESSING, token=write.following, lease=0)
     return following._replace(queue=claimed)
+
+
+def _forget(state: State, event: int) -> State:
+    """Let an event that has left its place unhandled have another place: that of its second turn, or of a new emit."""
+    is_listed = event in listed(state)
+    order = order_with(state, event) if is_listed else tuple(other for other in state.order if other != event)
+    return state._replace(order=order, started=state.started - {event})
 
 
 def _is_allowed(rules: Rules, queue: Queue, write: Write) -> bool:

@@ -54,6 +54,8 @@ class Rules:
     """An event that is terminal is popped without its handlers."""
     starts_need_the_lease: bool = True
     """A handler starts only while the lease holds, by the clock of its worker."""
+    stored_fronts_are_loaded_again: bool = True
+    """An event that was missing, and is stored when it is to be popped, is loaded."""
     mark_comes_before_pop: bool = True
     """An event is terminal before it leaves the queue."""
     failures_are_looked_at: bool = True
@@ -78,6 +80,8 @@ class Rules:
     """POP names the event that leaves."""
     pop_needs_the_length_seen: bool = True
     """POP and POP HEAD ask for more than one event; POP UNHEAD and POP REFILL for a single event."""
+    pop_of_missing_needs_its_absence: bool = True
+    """The POP of an event that is not stored asks that it is not stored."""
     pop_needs_no_head: bool = True
     """POP asks for a queue without `head`."""
     delete_needs_the_whole_list: bool = True

@@ -75,6 +75,8 @@ class Write(NamedTuple):
     request: int = 0
     """The ClientRequestToken of TRANSACT."""
     by_operator: bool = False
+    of_missing: bool = False
+    """Whether POP asks that its event is not stored."""
 
     def __str__(self) -> str:
         """Show what tells the write from others."""
@@ -83,7 +85,8 @@ class Write(NamedTuple):
         seen = f" with {list(self.seen)}" if self.seen else ""
         token = f" as {self.token}" if self.token else ""
         following = f", claiming the next as {self.following}" if self.following else ""
-        return f"{self.name}{form}{events}{seen}{token}{following}" + (" by an operator" if self.by_operator else "")
+        more = (" of a missing event" if self.of_missing else "") + (" by an operator" if self.by_operator else "")
+        return f"{self.name}{form}{events}{seen}{token}{following}{more}"
 
 
 class Emit:
@@ -190,6 +193,8 @@ class Budget(NamedTuple):
     renewals: int = 0
     cancels: int = 0
     """Callers of an emit that give up, while its write goes on and is applied later."""
+    deletions: int = 0
+    """Events that another program deletes while they wait, or while their handlers are not running."""
 
 
 class State(NamedTuple):
@@ -220,7 +225,7 @@ class State(NamedTuple):
 # Changes of one member of the state.
 
 
-def with_event(state: State, event: int, status: str) -> State:
+def with_event(state: State, event: int, status: str | None) -> State:
     """Return the state with another status of an event."""
     return state._replace(events=(*state.events[:event], status, *state.events[event + 1 :]))
 

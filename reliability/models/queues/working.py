@@ -31,6 +31,10 @@ from reliability.models.queues.world import World
 
 MARKED: Final = "MARKED"
 """The outcome of a worker that has marked its event as COMPLETED."""
+MISSING: Final = "MISSING"
+"""The outcome of a worker that has read that its event is not stored."""
+STORED: Final = "STORED"
+"""The outcome of such a worker whose POP was refused, because the event is stored by now."""
 
 
 def with_worker(world: World, state: State, me: int, worker: Worker) -> State:
@@ -95,8 +99,9 @@ def _load(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[
         loaded = with_worker(world, state, me, worker._replace(step=Work.START))
         yield Step(("worker", me, "loads event", worker.event), loaded)
     else:
-        popping = with_worker(world, state, me, worker._replace(step=Work.POP))
-        yield Step(("worker", me, "finds that event", worker.event, "is over"), popping)
+        outcome = MISSING if status is None else ""
+        popping = with_worker(world, state, me, worker._replace(step=Work.POP, outcome=outcome))
+        yield Step(("worker", me, "finds that event", worker.event, "is", status or NOT_STORED), popping)
 
 
 def _start(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[State]]:
@@ -190,6 +195,7 @@ def _pop(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[S
         seen=page.ids if page is not None else (),
         epoch=worker.epoch,
         page=worker.page,
+        of_missing=worker.outcome in (MISSING, STORED),
     )
     for following in (NOBODY,) if worker.form == LAST else (free_token(state), NOBODY):
         then = partial(_popped, world=world, me=me, worker=worker, following=following)
@@ -199,7 +205,9 @@ def _pop(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[S
 def _popped(state: State, answer: Answer, *, world: World, me: int, worker: Worker, following: int) -> State:
     if answer is not Answer.APPLIED:
         sent = following if answer is Answer.NONE else NOBODY
-        return with_worker(world, state, me, worker._replace(step=Work.READ, following=sent))
+        is_stored = answer is Answer.REFUSED and worker.outcome == MISSING and state.events[worker.event] is not None
+        outcome = STORED if is_stored else worker.outcome
+        return with_worker(world, state, me, worker._replace(step=Work.READ, outcome=outcome, following=sent))
     if not world.rules.mark_comes_before_pop and worker.outcome:
         return with_worker(world, state, me, worker._replace(step=Work.MARK))
     if following == NOBODY:
@@ -217,7 +225,9 @@ def _read(world: World, state: State, me: int, worker: Worker) -> Iterator[Step[
     if queue is not None and queue.status == PROCESSING and queue.token == worker.following != NOBODY:
         yield Step(("worker", me, "reads that its POP was applied"), claimed(world, state, me, queue.token))
     elif queue is not None and is_ours and queue.status != FAILED and queue.front == worker.event:
-        again = _at_the_front(world, worker._replace(step=Work.POP, following=NOBODY), queue)
+        is_stored = worker.outcome == STORED and world.rules.stored_fronts_are_loaded_again
+        step, outcome = (Work.LOAD, "") if is_stored else (Work.POP, worker.outcome)
+        again = _at_the_front(world, worker._replace(step=step, outcome=outcome, following=NOBODY), queue)
         yield Step(("worker", me, "reads that the queue is still its own"), with_worker(world, state, me, again))
     else:
         left = Worker(Work.LOOK, event=worker.event) if worker.outcome == MARKED else IDLE

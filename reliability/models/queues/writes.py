@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from reliability.models.queues.listing import list_events, list_in_form
+from reliability.models.queues.listing import list_events, list_in_form, order_with
 from reliability.models.queues.popping import POPS, pop
 from reliability.models.queues.state import (
     COMPLETED,
@@ -19,7 +19,6 @@ from reliability.models.queues.state import (
     QUEUED,
     State,
     Write,
-    listed,
     with_event,
 )
 from reliability.models.queues.world import World
@@ -90,18 +89,8 @@ def _requeue(world: World, state: State, write: Write) -> State | None:
     following = list_in_form(world, state, write)
     if following is None:
         return None
-    order = _order_after_requeue(following, event)
+    order = order_with(following, event)
     return with_event(following, event, QUEUED)._replace(order=order, started=state.started - {event})
-
-
-def _order_after_requeue(state: State, event: int) -> tuple[int, ...]:
-    """Move the event to the end of the order; or to where a late APPEND has listed it, on a page."""
-    others = [other for other in state.order if other != event]
-    queue = listed(state)
-    place = queue.index(event)
-    behind = {other for other in queue[place:] if other not in queue[:place] and state.events[other] == QUEUED}
-    at = next((number for number, other in enumerate(others) if other in behind), len(others))
-    return (*others[:at], event, *others[at:])
 
 
 # The claim of the queue
