@@ -15,7 +15,9 @@ from reliability.history import (
     HandlerEnded,
     Outcome,
     Record,
+    Recovered,
     Redriven,
+    RequestFailed,
     Result,
     Settled,
     TimeMoved,
@@ -30,7 +32,7 @@ def check_waits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       (attempt - 1)`. Handlers with their own backoff, or without a retry, do not count. If only a handler that got no
       permit or was cancelled has a retry left, the delay is 0.
     - After a retry or a release, no claim comes before the delay is over, except after a redrive or a move by hand, or
-      if the item was deleted and stored again.
+      if the item was deleted and stored again, or if the lease was recovered while the worker repeated its write.
     - A delayed event is not claimed before it is due.
     """
     for life in timeline:
@@ -77,12 +79,23 @@ def _waited(life: EventLife, settled: Settled, timeline: Timeline, limits: Limit
     excuses: list[Redriven | TimeMoved] = [*life.of(Redriven), *life.of(TimeMoved)]
     if any(began(settled) <= excuse.at <= claim.at for excuse in excuses):
         return
-    if life.begins_anew(began(settled), claim.at):
+    if life.begins_anew(began(settled), claim.at) or _was_recovered_first(life, settled):
         return
     early = due - claim.at - _inexact(timeline, settled.worker, claim.worker, limits)
     if early > 0:
         sentence = f"it was to wait {settled.delay:g} s, and was claimed {due - claim.at:.3f} s too early"
         yield _violation(life, sentence, settled, claim)
+
+
+def _was_recovered_first(life: EventLife, settled: Settled) -> bool:
+    """Return whether a recovery may have come before a write that was repeated: its worker cannot tell them apart."""
+    repeated = [*life.of(RequestFailed), *life.replies_lost]
+    is_repeated = any(
+        each.worker in (settled.worker, "") and began(settled) <= each.at <= settled.at for each in repeated
+    )
+    return is_repeated and any(
+        began(recovered) <= settled.at and began(settled) <= recovered.at for recovered in life.of(Recovered)
+    )
 
 
 def _was_lost(life: EventLife, settled: Settled) -> bool:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reliability.checker import HandlerRule, Limits
-from reliability.history import EmitAsked, ItemDeleted, Outcome, ReplyLost, SettleFailed, WorkerKilled
+from reliability.history import (
+    EmitAsked,
+    ItemDeleted,
+    Outcome,
+    Record,
+    Recovered,
+    ReplyLost,
+    RequestFailed,
+    SettleFailed,
+    WorkerKilled,
+)
 from tests.reliability.checker.histories import HELD, HELD_BY_W1, PENDING, held, recovered, retried
 from tests.reliability.history_builder import HistoryBuilder, stored
 
@@ -251,3 +263,19 @@ def test_event_that_was_held_after_its_last_attempt_may_fail_without_a_call() ->
     told = "no handler was called"
     assert any(told in violation.sentence for violation in story(called=False).violations())
     assert not any(told in violation.sentence for violation in story(called=True).violations())
+
+
+def test_release_that_was_repeated_until_the_lease_was_recovered_need_not_wait() -> None:
+    def story(*records: Record) -> str:
+        released = HistoryBuilder().emit().claim(2.0).settle(13.0, "release", delay=20.0, began_at=11.0)
+        released.attempt(15.0, "succeeded", "complete", "w2", number=2).ends(retries=1)
+        released.add(*records)
+        return str(released.violations())
+
+    failed = RequestFailed(at=11.5, operation="update_item", event_ids=("e",), worker="w1")
+    reset = Recovered(at=12.8, event_id="e", worker="w2", failed=False, began_at=12.5)
+    assert "too early" not in story(failed, reset)
+    assert "too early" in story(reset)
+    assert "too early" in story(failed)
+    assert "too early" in story(replace(failed, worker="w2"), reset)
+    assert "too early" in story(failed, replace(reset, at=14.0, began_at=13.5))
