@@ -17,6 +17,7 @@ from reliability.history import (
     Record,
     Recovered,
     Redriven,
+    ReplyLost,
     RequestFailed,
     Result,
     Settled,
@@ -89,7 +90,7 @@ def _waited(life: EventLife, settled: Settled, timeline: Timeline, limits: Limit
 
 def _was_recovered_first(life: EventLife, settled: Settled) -> bool:
     """Return whether a recovery may have come before a write that was repeated: its worker cannot tell them apart."""
-    repeated = [*life.of(RequestFailed), *life.replies_lost]
+    repeated: list[RequestFailed | ReplyLost] = [*life.of(RequestFailed), *life.replies_lost]
     is_repeated = any(
         each.worker in (settled.worker, "") and began(settled) <= each.at <= settled.at for each in repeated
     )
