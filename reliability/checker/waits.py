@@ -33,7 +33,7 @@ def check_waits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       (attempt - 1)`. Handlers with their own backoff, or without a retry, do not count. If only a handler that got no
       permit or was cancelled has a retry left, the delay is 0.
     - After a retry or a release, no claim comes before the delay is over, except after a redrive or a move by hand, or
-      if the item was deleted and stored again, or if the lease was recovered while the worker repeated its write.
+      if the item was deleted and stored again, or, after a release, if the lease was recovered while the worker repeated its write.
     - A delayed event is not claimed before it is due.
     """
     for life in timeline:
@@ -91,11 +91,14 @@ def _waited(life: EventLife, settled: Settled, timeline: Timeline, limits: Limit
 def _was_recovered_first(life: EventLife, settled: Settled) -> bool:
     """Return whether a recovery may have come before a write that was repeated: its worker cannot tell them apart."""
     repeated: list[RequestFailed | ReplyLost] = [*life.of(RequestFailed), *life.replies_lost]
+    if settled.outcome is not Outcome.RELEASE:
+        return False
     is_repeated = any(
         each.worker in (settled.worker, "") and began(settled) <= each.at <= settled.at for each in repeated
     )
     return is_repeated and any(
-        began(recovered) <= settled.at and began(settled) <= recovered.at for recovered in life.of(Recovered)
+        not recovered.failed and began(recovered) <= settled.at and began(settled) <= recovered.at
+        for recovered in life.of(Recovered)
     )
 
 

@@ -194,7 +194,7 @@ class Budget(NamedTuple):
     cancels: int = 0
     """Callers of an emit that give up, while its write goes on and is applied later."""
     deletions: int = 0
-    """Events that another program deletes while they wait, or while their handlers are not running."""
+    """Events that another program deletes while they wait, before their handlers start."""
 
 
 class State(NamedTuple):

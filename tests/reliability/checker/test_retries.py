@@ -266,8 +266,8 @@ def test_event_that_was_held_after_its_last_attempt_may_fail_without_a_call() ->
 
 
 def test_release_that_was_repeated_until_the_lease_was_recovered_need_not_wait() -> None:
-    def story(*records: Record) -> str:
-        released = HistoryBuilder().emit().claim(2.0).settle(13.0, "release", delay=20.0, began_at=11.0)
+    def story(*records: Record, outcome: str = "release") -> str:
+        released = HistoryBuilder().emit().claim(2.0).settle(13.0, outcome, delay=20.0, began_at=11.0)
         released.attempt(15.0, "succeeded", "complete", "w2", number=2).ends(retries=1)
         released.add(*records)
         return str(released.violations())
@@ -279,3 +279,5 @@ def test_release_that_was_repeated_until_the_lease_was_recovered_need_not_wait()
     assert "too early" in story(failed)
     assert "too early" in story(replace(failed, worker="w2"), reset)
     assert "too early" in story(failed, replace(reset, at=14.0, began_at=13.5))
+    assert "too early" in story(failed, replace(reset, failed=True))
+    assert "too early" in story(failed, reset, outcome="retry")
