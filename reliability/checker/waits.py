@@ -33,7 +33,7 @@ def check_waits(timeline: Timeline, limits: Limits) -> Iterator[Violation]:
       (attempt - 1)`. Handlers with their own backoff, or without a retry, do not count. If only a handler that got no
       permit or was cancelled has a retry left, the delay is 0.
     - After a retry or a release, no claim comes before the delay is over, except after a redrive or a move by hand, or
-      if the item was deleted and stored again, or, after a release, if the lease was recovered while the worker repeated its write.
+      if the item was deleted and stored again, or if the lease was recovered while the worker repeated a release.
     - A delayed event is not claimed before it is due.
     """
     for life in timeline:
