@@ -89,10 +89,10 @@ def _waited(life: EventLife, settled: Settled, timeline: Timeline, limits: Limit
 
 
 def _was_recovered_first(life: EventLife, settled: Settled) -> bool:
-    """Return whether a recovery may have come before a write that was repeated: its worker cannot tell them apart."""
-    repeated: list[RequestFailed | ReplyLost] = [*life.of(RequestFailed), *life.replies_lost]
+    """Return whether a recovery may have come before a repeated release: the worker takes it for its own release."""
     if settled.outcome is not Outcome.RELEASE:
         return False
+    repeated: list[RequestFailed | ReplyLost] = [*life.of(RequestFailed), *life.replies_lost]
     is_repeated = any(
         each.worker in (settled.worker, "") and began(settled) <= each.at <= settled.at for each in repeated
     )

@@ -45,7 +45,7 @@ def plan(world: World, state: State, ids: Ids, *, name: str = "") -> Write:
 
 
 def order_with(state: State, event: int) -> Ids:
-    """Return the order with an event that was listed anew: at the end, or where a late APPEND has listed it."""
+    """Move an event to the end of the order; or to its place in the queue, if a late APPEND has listed it earlier."""
     others = tuple(other for other in state.order if other != event)
     queue = listed(state)
     place = queue.index(event)

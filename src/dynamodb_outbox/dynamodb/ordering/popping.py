@@ -83,7 +83,8 @@ class Popper:
         """Pop events; the results are in the same order.
 
         `Applied` has the item of the queue if this worker holds it now, with the claim of the next event, and no item
-        if this worker holds nothing any more. `Refused` says that the claim was lost before.
+        if this worker holds nothing any more. `EventIsStored` says that the claim holds, and nothing was popped; any
+        other `Refused` says that the claim was lost before.
         """
         deadline = anyio.current_time() + within
         if (obstacle := await self.prepare(within)) is not None:
