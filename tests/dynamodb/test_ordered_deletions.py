@@ -67,7 +67,9 @@ async def test_missing_event_leaves_its_queue_only_while_it_is_missing(shop: Sho
 
 
 @pytest.mark.parametrize("form", Pop)
-async def test_event_that_is_stored_again_before_its_id_is_taken_is_delivered(shop: Shop, form: Pop) -> None:
+async def test_event_that_is_stored_again_before_its_id_is_taken_is_delivered(
+    shop: Shop, form: Pop, caplog: pytest.LogCaptureFixture
+) -> None:
     events = await events_with_a_missing_front(shop, form)
     emits = iter([shop.bus.emit(events[0])])
 
@@ -81,6 +83,22 @@ async def test_event_that_is_stored_again_before_its_id_is_taken_is_delivered(sh
     assert await work_off(shop, claims) == ids_of(events)
     assert await shop.line(KEY) == []
     assert await shop.status(events[0]) == "COMPLETED"
+    assert "is not stored any more" not in caplog.text
+
+
+async def test_missing_event_is_looked_for_again_when_its_queue_has_grown(shop: Shop) -> None:
+    (event,) = await events_with_a_missing_front(shop, Pop.LAST)
+    (other,) = orders(1)
+    emits = iter([shop.bus.emit(other), shop.bus.emit(event)])
+
+    async def rule(request: Recorded) -> None:
+        if request.operation == "TransactWriteItems" and (emit := next(emits, None)) is not None:
+            await emit
+
+    shop.proxy.rule = rule
+    claims = await shop.outbox.claim(1)
+    assert len(shop.proxy.of("TransactWriteItems")) == 2
+    assert await work_off(shop, claims) == ids_of([event, other])
 
 
 @pytest.mark.parametrize("form", Pop)

@@ -131,7 +131,6 @@ class Fronts:
         for index, queue in queues.items():
             event = None if queue is None else events.get(queue.front)
             if queue is not None and (event is None or event.get("status") != {"S": EventStatus.QUEUED.value}):
-                _note_missing(queue, event)
                 done[index] = Front(queue=queue, token=left[index].token, keeps=True, is_missing=event is None)
             else:
                 results[index] = self._decode(left[index], queue, event)
@@ -154,6 +153,8 @@ class Fronts:
         again: dict[int, HeldQueue] = {}
         given_up: list[Front] = []
         for (index, front), result in zip(done.items(), popped, strict=True):
+            if front.is_missing and isinstance(result, Applied):
+                _note_missing(front.queue)
             match result:
                 case Applied(item=item) if item is not None:
                     again[index] = HeldQueue(item=item, kept=left[index].kept)
@@ -190,10 +191,9 @@ def _tokens_of(held: Mapping[int, HeldQueue]) -> dict[str, str]:
     return {each.holder: each.token for each in held.values()}
 
 
-def _note_missing(queue: Queue, event: Item | None) -> None:
-    if event is None:
-        logger.warning(
-            "event %r of the ordering key %r is not stored any more, so the events behind it go on without it",
-            queue.front,
-            queue.key,
-        )
+def _note_missing(queue: Queue) -> None:
+    logger.warning(
+        "event %r of the ordering key %r is not stored any more, so the events behind it go on without it",
+        queue.front,
+        queue.key,
+    )
